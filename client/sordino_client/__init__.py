@@ -1,0 +1,1 @@
+"""A member's machine: its repositories, its trainer, its ledger, its agent and its completions."""

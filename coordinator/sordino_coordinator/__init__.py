@@ -1,0 +1,1 @@
+"""The federation's server: the rounds, their durable state, the transcript and the operator's views."""
