@@ -1,0 +1,49 @@
+# One-word commands, the same by hand and in CI. `make` alone lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check
+
+.PHONY: help demo test test-all check format lock proto wheel clean
+
+help:  ## Lists the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# torch is installed with its own dependencies, everything else exactly as locked.
+$(VENV)/.ready: requirements/lock.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed; run make PYTHON=python3.11"; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || { echo "error: the venv module is missing; on Debian and Ubuntu: apt-get install python3-venv"; exit 2; }
+	$(PIP) install --quiet --upgrade 'pip>=24'
+	grep -v '^torch==' requirements/lock.txt > $(VENV)/locked.txt
+	$(PIP) install --quiet --no-deps -r $(VENV)/locked.txt
+	$(PIP) install --quiet "$$(grep '^torch==' requirements/lock.txt)"
+	$(PIP) install --quiet --no-deps --editable .
+	@touch $@
+
+demo: $(VENV)/.ready  ## Runs a whole federation on this machine, on real repositories
+	$(BIN)/sordino demo
+
+test: $(VENV)/.ready check  ## Runs the checks and the tests
+	$(BIN)/python -m pytest -q -m 'not slow'
+
+test-all: $(VENV)/.ready check  ## Runs the slow suites too
+	$(BIN)/python -m pytest -q
+
+check: $(VENV)/.ready  ## ruff, mypy --strict, the floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.ready  ## Formats the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: $(VENV)/.ready  ## Resolves the dependencies anew into requirements/lock.txt
+	$(BIN)/python requirements/lock.py
+
+wheel: $(VENV)/.ready  ## Builds the wheel into dist/
+	$(BIN)/python -m build --wheel --no-isolation
+
+clean:  ## Removes the environment and what was built
+	rm -rf $(VENV) dist build
