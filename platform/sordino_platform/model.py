@@ -31,8 +31,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from sordino_privacy.errors import ConfigurationError
 from torch import Tensor, nn
+
+from sordino_privacy.errors import ConfigurationError
 
 Trainable = Literal["full", "adapter"]
 MAX_PARAMETERS = 1 << 30
@@ -59,11 +60,16 @@ class ModelConfig:
         sizes = (self.vocabulary, self.context, self.layers, self.heads, self.width, self.hidden)
         if any(size < 1 or size > 1 << 20 for size in sizes) or self.width % (2 * self.heads):
             raise ConfigurationError("the model configuration has impossible sizes", hint="use one of SIZES")
-        if self.vocabulary * self.width + self.layers * self.width * (self.width + self.hidden) > MAX_PARAMETERS:
+        if (
+            self.vocabulary * self.width + self.layers * self.width * (self.width + self.hidden)
+            > MAX_PARAMETERS
+        ):
             raise ConfigurationError("the model configuration is larger than 2^30 parameters")
         if not 0 <= self.adapter_rank <= self.width:
             raise ConfigurationError("adapter_rank must lie between 0 and the width")
-        if self.trainable not in ("full", "adapter") or (self.trainable == "adapter" and not self.adapter_rank):
+        if self.trainable not in ("full", "adapter") or (
+            self.trainable == "adapter" and not self.adapter_rank
+        ):
             raise ConfigurationError("trainable must be 'full', or 'adapter' with an adapter_rank above 0")
 
     def digest(self) -> bytes:
@@ -158,14 +164,17 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         batch, time, width = x.shape
-        split = self.query_key_value(self.norm_attention(x)).view(batch, time, 3, self.heads, width // self.heads)
+        split = self.query_key_value(self.norm_attention(x)).view(
+            batch, time, 3, self.heads, width // self.heads
+        )
         q, k, v = split.permute(2, 0, 3, 1, 4)
         size = (q.shape[-1],)
         q = rotate(F.rms_norm(q, size, eps=1e-6), cos, sin)
         k = rotate(F.rms_norm(k, size, eps=1e-6), cos, sin)
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.attention_out(mixed.transpose(1, 2).reshape(batch, time, width))
-        return x + self.contract(F.relu(self.expand(self.norm_network(x))).square())
+        network: Tensor = self.contract(F.relu(self.expand(self.norm_network(x))).square())
+        return x + network
 
 
 class Decoder(nn.Module):
@@ -222,7 +231,9 @@ def trainable(model: Decoder) -> Iterator[tuple[str, nn.Parameter]]:
 
 def flatten(model: Decoder) -> npt.NDArray[np.float32]:
     """The trained subset as one float32 vector, shape `(model.trainable_count(),)`."""
-    return np.concatenate([p.detach().numpy().reshape(-1) for _, p in trainable(model)]).astype(np.float32, copy=False)
+    return np.concatenate([p.detach().numpy().reshape(-1) for _, p in trainable(model)]).astype(
+        np.float32, copy=False
+    )
 
 
 def unflatten(model: Decoder, vector: npt.NDArray[np.float32]) -> None:

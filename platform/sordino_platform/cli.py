@@ -1,0 +1,144 @@
+"""The `sordino` command: loads the sub-commands that the installed packages offer, and turns errors into one line.
+
+Sub-commands are entry points of the group `sordino.commands`: a function becomes a command, a Typer app a group.
+Only the sub-command that is asked for is imported, so `sordino --help` stays fast.
+
+Exit codes: 0 success, 1 a bug, 2 usage, 3 configuration, 4 data, 5 privacy budget, 6 link, 7 port in use, 8 storage,
+9 protocol refusal, 130 interrupted (Ctrl-C), 143 terminated.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import EntryPoint, entry_points, version
+from typing import Any
+
+import click
+import typer
+from typer.core import TyperGroup
+
+from sordino_privacy.errors import SordinoError
+
+GROUP = "sordino.commands"
+INTERRUPTED, BUG = 130, 1
+
+# What a listing shows, so that listing the commands imports none of them. A test holds it against the entry points.
+SUMMARIES = {
+    "charter": "The federation's constitution: new, add, sign, show, diff, verify",
+    "client": "A member's machine: join, up, status, ledger, corpus, audit",
+    "complete": "Completes code at FILE:LINE:COL",
+    "coordinator": "The federation's server: up, status, rounds, releases",
+    "demo": "Runs a whole federation on this machine: real processes, real TLS, real repositories",
+    "eval": "Measures a model on held-out code: bits per byte, accuracy, exact match",
+    "corpus": "Fetches and cleans the public corpora",
+    "pretrain": "Trains the public base model",
+    "identity": "Keys and certificates: new, request, approve, renew, retire",
+    "train": "Stand-alone training on your own repositories, with a live loss graph",
+    "bench": "Measures speed and quality, side by side with peers",
+}
+
+
+class LazyCommands(TyperGroup):
+    """A group whose commands are entry points, imported when they are used."""
+
+    @property
+    def found(self) -> dict[str, EntryPoint]:
+        """Entry points by command name."""
+        return {
+            entry.name: entry for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name)
+        }
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(self.found)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = self.found.get(cmd_name)
+        return None if entry is None else as_command(cmd_name, entry.load())
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, SUMMARIES.get(name, "")) for name in self.list_commands(ctx)])
+
+
+def as_command(name: str, target: Any) -> click.Command:
+    """A click command from a Typer app (a group) or from a function annotated for Typer (one command)."""
+    if isinstance(target, typer.Typer):
+        command = typer.main.get_command(target)
+    else:
+        single = typer.Typer(add_completion=False, rich_markup_mode=None)
+        single.command(name, help=target.__doc__)(target)
+        command = typer.main.get_command(single)
+    command.name = name
+    command.short_help = SUMMARIES.get(name)
+    return command
+
+
+app = typer.Typer(
+    cls=LazyCommands,
+    name="sordino",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Train one code-completion model together, without showing anyone your code.\n\n"
+    "Begin with `sordino demo`, which runs a whole federation on this machine in a few minutes.",
+)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    show_version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+) -> None:
+    """Handles `--version`."""
+    if show_version:
+        typer.echo(f"sordino {version('sordino')}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Runs the command line. Every error that sordino raises on purpose becomes one line, a hint and its exit code."""
+    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+    os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Runs one command line; returns the exit code."""
+    try:
+        result = app(arguments, prog_name="sordino", standalone_mode=False)
+    except SordinoError as error:
+        complain(error.message, error.hint)
+        return error.exit_code
+    except click.exceptions.Abort:
+        complain("interrupted")
+        return INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        complain(
+            describe(error),
+            "free some space or choose another folder, then run the command again: nothing was lost",
+        )
+        return 8
+    return result if isinstance(result, int) else 0
+
+
+def describe(error: OSError) -> str:
+    """One line for an operating-system error: what failed, and on which file."""
+    where = f": {error.filename}" if error.filename else ""
+    return f"{(error.strerror or type(error).__name__).lower()}{where}"
+
+
+def complain(message: str, hint: str = "") -> None:
+    """Prints `error: ...` and `what to do: ...` on stderr, in colour on a terminal."""
+    typer.secho(f"error: {message}", fg=typer.colors.RED, err=True)
+    if hint:
+        typer.secho(f"what to do: {hint}", err=True)

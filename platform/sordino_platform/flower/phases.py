@@ -1,0 +1,124 @@
+"""What a round's Flower messages are called and carry: one place for both sides.
+
+A phase is one exchange: the coordinator sends a message of type `train.<phase>`, each member answers it. The
+protocol's own messages are opaque bytes (see sordino_privacy.secagg); this module only puts them into Flower records
+and takes them out again, refusing whatever has another shape.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+
+from sordino_privacy.errors import LinkError
+
+FIELDS, VECTORS = "sordino.fields/1", "sordino.vectors/1"
+MAX_FIELDS = 64
+MAX_VECTOR_BYTES = 1 << 32
+
+Scalar = int | float | str | bytes
+Vector = npt.NDArray[np.float32] | npt.NDArray[np.uint16] | npt.NDArray[np.uint32] | npt.NDArray[np.uint8]
+
+
+class Phase(StrEnum):
+    """The exchanges of a round, in order. Metrics and logs use these names as labels."""
+
+    TRAIN = "train"
+    SHARE = "share_keys"
+    UPLOAD = "masked_input"
+    SURVIVORS = "survivors"
+    UNMASK = "unmask"
+    RESULT = "result"
+
+    @property
+    def message_type(self) -> str:
+        """The Flower message type, `train.<phase>`: actions may not hold an underscore-free alias of a built-in."""
+        return f"train.{self.value}"
+
+
+HELLO = "query.hello"
+
+
+def node_id(name: str) -> int:
+    """The Flower node id of a charter name on our own link: 63 bits of its hash, never Flower's reserved small ids."""
+    return (
+        int.from_bytes(hashlib.sha256(b"sordino-node/1\n" + name.encode()).digest()[:8], "big") >> 1 | 1 << 20
+    )
+
+
+def pack(fields: Mapping[str, Scalar], vectors: Mapping[str, Vector] | None = None) -> RecordDict:
+    """Records for a message: scalars and byte strings, and any named vectors beside them."""
+    content = RecordDict({FIELDS: ConfigRecord(dict(fields))})
+    if vectors:
+        arrays = {
+            name: Array(v.dtype.name, v.shape, "sordino.raw", v.tobytes()) for name, v in vectors.items()
+        }
+        content[VECTORS] = ArrayRecord(arrays)
+    return content
+
+
+class Fields:
+    """The content of a message, taken out field by field, each with its type: the one door for Flower's records."""
+
+    def __init__(self, message: Message) -> None:
+        """Raises LinkError when the peer answered with an error or with records of another shape."""
+        if message.has_error():
+            raise LinkError("the peer answered with an error instead of a reply")
+        content = message.content
+        if not set(content) <= {FIELDS, VECTORS} or not isinstance(content.get(FIELDS), ConfigRecord):
+            raise LinkError("the peer sent records that this version does not know")
+        self._fields = dict(content.config_records[FIELDS])
+        self._vectors = dict(content.array_records[VECTORS]) if VECTORS in content else {}
+        if len(self._fields) + len(self._vectors) > MAX_FIELDS:
+            raise LinkError("the peer sent too many fields")
+
+    def _take(self, name: str, kind: type) -> object:
+        value = self._fields.pop(name, None)
+        if type(value) is not kind:
+            raise LinkError(f"the peer's message lacks the field {name!r} of type {kind.__name__}")
+        return value
+
+    def integer(self, name: str) -> int:
+        """A whole number."""
+        value = self._take(name, int)
+        assert isinstance(value, int)
+        return value
+
+    def number(self, name: str) -> float:
+        """A finite or infinite float; the caller bounds it."""
+        value = self._take(name, float)
+        assert isinstance(value, float)
+        return value
+
+    def text(self, name: str) -> str:
+        """A string."""
+        value = self._take(name, str)
+        assert isinstance(value, str)
+        return value
+
+    def blob(self, name: str) -> bytes:
+        """A byte string."""
+        value = self._take(name, bytes)
+        assert isinstance(value, bytes)
+        return value
+
+    def vector(self, name: str, dtype: type[np.generic]) -> npt.NDArray[np.generic]:
+        """A one-dimensional vector of exactly `dtype`. The array views the message's own bytes: nothing is copied."""
+        array = self._vectors.pop(name, None)
+        kind = np.dtype(dtype)
+        if array is None or array.dtype != kind.name or len(array.shape) != 1 or array.stype != "sordino.raw":
+            raise LinkError(f"the peer's message lacks the vector {name!r} of type {kind.name}")
+        if array.shape[0] * kind.itemsize != len(array.data) or len(array.data) > MAX_VECTOR_BYTES:
+            raise LinkError(f"the peer's vector {name!r} has another length than it says")
+        return np.frombuffer(array.data, dtype=kind)
+
+    def done(self) -> None:
+        """Raises LinkError when anything was sent that nobody asked for: unknown fields are refused."""
+        left = sorted([*self._fields, *self._vectors])
+        if left:
+            raise LinkError(f"the peer's message has {len(left)} unknown field(s)")

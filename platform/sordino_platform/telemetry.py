@@ -1,0 +1,182 @@
+"""Logs, metrics and the event file: what an operator sees.
+
+Rules: a metric is named once, in a frozen registry of its side, with every label combination created at the start
+(otherwise the first forgery never fires `increase()`); labels come from closed enums. Logs are structured events
+with a fixed vocabulary; a field whose name is not in `LOGGABLE` is dropped, so that code, prompts, updates, keys and
+tokens cannot reach a log by accident.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import product
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import structlog
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from sordino_privacy.errors import PortInUseError
+
+Metric = TypeVar("Metric", Counter, Gauge, Histogram)
+
+# The only fields that a log line may carry. Values are names, numbers and closed enums, never data.
+LOGGABLE: Final = frozenset(
+    {
+        "event", "level", "timestamp", "logger", "federation", "member", "members", "run", "round", "attempt", "phase",
+        "outcome", "reason", "seconds", "count", "cohort", "survivors", "dropouts", "release", "parent", "loss",
+        "loss_before", "epsilon", "budget", "bytes", "port", "address", "version", "pid", "signal", "path", "expires",
+        "error", "hint", "units", "norm", "state", "rounds", "next", "required", "connected", "slot", "steps", "step",
+    }
+)  # fmt: skip
+
+
+def redact(_: Any, __: str, fields: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Drops every field that is not in `LOGGABLE`; a dropped name is said, its value never."""
+    unknown = sorted(set(fields) - LOGGABLE)
+    kept = {name: value for name, value in fields.items() if name in LOGGABLE}
+    if unknown:
+        kept["reason"] = f"dropped {len(unknown)} unlisted field(s)"
+    return kept
+
+
+def configure_logging(events: Path | None = None, *, console: bool = True) -> None:
+    """JSON lines to `events` (appended, 0600) and, on a terminal, readable lines on stderr. Called once per process."""
+    handlers: list[logging.Handler] = []
+    stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
+    shared: list[structlog.typing.Processor] = [structlog.stdlib.add_log_level, stamp, redact]
+
+    def formatted(handler: logging.Handler, renderer: structlog.typing.Processor) -> logging.Handler:
+        handler.setFormatter(
+            structlog.stdlib.ProcessorFormatter(
+                processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+                foreign_pre_chain=shared,
+            )
+        )
+        return handler
+
+    if events is not None:
+        events.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        events.touch(mode=0o600)
+        handlers.append(formatted(logging.FileHandler(events), structlog.processors.JSONRenderer()))
+    if console:
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        handlers.append(formatted(logging.StreamHandler(sys.stderr), renderer))
+    logging.basicConfig(handlers=handlers or [logging.NullHandler()], level=logging.INFO, force=True)
+    for noisy in ("flwr", "httpx", "uvicorn.access"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+
+
+def log() -> structlog.stdlib.BoundLogger:
+    """The process's logger of structured events."""
+    logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sordino")
+    return logger
+
+
+def follow(events: Path, *, start: int = 0) -> tuple[list[dict[str, Any]], int]:
+    """The events appended to a log since byte `start`, and where to go on. A line still being written waits."""
+    if not events.exists():
+        return [], start
+    with events.open("rb") as file:
+        file.seek(start)
+        data = file.read()
+    whole = data[: data.rfind(b"\n") + 1]
+    return [json.loads(line) for line in whole.splitlines()], start + len(whole)
+
+
+class Metrics:
+    """A registry of its own; every metric made through it has all its label combinations from the first scrape."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry(auto_describe=True)
+
+    def counter(self, name: str, text: str, **labels: Sequence[str]) -> Counter:
+        """A counter; `labels` maps each label to its closed list of values."""
+        return self._fill(Counter(name, text, list(labels), registry=self.registry), labels)
+
+    def gauge(self, name: str, text: str, **labels: Sequence[str]) -> Gauge:
+        """A gauge; `labels` maps each label to its closed list of values."""
+        return self._fill(Gauge(name, text, list(labels), registry=self.registry), labels)
+
+    def histogram(self, name: str, text: str, buckets: Sequence[float], **labels: Sequence[str]) -> Histogram:
+        """A histogram with fixed buckets in base units."""
+        return self._fill(
+            Histogram(name, text, list(labels), buckets=buckets, registry=self.registry), labels
+        )
+
+    def _fill(self, metric: Metric, labels: Mapping[str, Sequence[str]]) -> Metric:
+        if labels:
+            for values in product(*labels.values()):
+                metric.labels(*values)
+        return metric
+
+    def text(self) -> bytes:
+        """The exposition in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+@contextlib.contextmanager
+def timed(histogram: Histogram) -> Iterator[None]:
+    """Observes how long the block took, in seconds, whatever its outcome."""
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        histogram.observe(time.monotonic() - started)
+
+
+class MetricsServer:
+    """`GET /metrics` on one address, loopback by default. Anything else is 404; no other method exists."""
+
+    def __init__(self, metrics: Metrics, *, port: int, host: str = "127.0.0.1") -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = metrics.text() if self.path == "/metrics" else b"not found\n"
+                self.send_response(200 if self.path == "/metrics" else 404)
+                self.send_header(
+                    "Content-Type", CONTENT_TYPE_LATEST if self.path == "/metrics" else "text/plain"
+                )
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Scrapes are not logged."""
+
+        try:
+            self._server = ThreadingHTTPServer((host, port), Handler)
+        except OSError as error:
+            raise PortInUseError(
+                f"port {port} on {host} cannot be used for metrics: {error.strerror}",
+                hint="set another metrics_port in the settings file, or 0 for any free port",
+            ) from error
+        self._server.daemon_threads = True
+        self.port: int = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
+
+    def stop(self) -> None:
+        """Closes the port."""
+        self._server.shutdown()
+        self._server.server_close()
