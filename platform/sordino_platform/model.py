@@ -9,23 +9,16 @@ What is shaped by private training: every trainable parameter is owned by one of
 The tied embedding is *one module called twice* (`embed(tokens)`, `embed.logits(hidden)`), never a functional
 reuse of its weight: Opacus' hooks are silently wrong on the latter.
 
-Low-rank adapters (Hu et al. 2021) are part of `Linear`: rank 0 means none. `ModelConfig.trainable` names the
-subset that a federation trains; `flatten`/`unflatten` carry exactly that subset, in sorted name order, as one
-float32 vector. That vector is the only form in which parameters meet the aggregation protocol.
+Low-rank adapters (Hu et al. 2021) are part of `Linear`: rank 0 means none. The configuration, the order of the
+trained parameters and their vector form live in architecture.py, which needs no torch.
 
     >>> model = Decoder(SIZES["2.3m"])
-    >>> vector = flatten(model)                       # float32, shape (model.trainable_count(),)
-    >>> unflatten(model, vector)
+    >>> logits = model(tokens)                # (batch, time) -> (batch, time, vocabulary)
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -33,58 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sordino_privacy.errors import ConfigurationError
-
-Trainable = Literal["full", "adapter"]
-MAX_PARAMETERS = 1 << 30
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelConfig:
-    """The architecture: everything that fixes the shapes of the parameters.
-
-    `width` must be `heads` times an even head size. `context` is in tokens. `adapter_rank` 0 means no adapters.
-    """
-
-    vocabulary: int = 4096
-    context: int = 512
-    layers: int = 6
-    heads: int = 6
-    width: int = 192
-    hidden: int = 768
-    rope_base: float = 10_000.0
-    adapter_rank: int = 0
-    trainable: Trainable = "full"
-
-    def __post_init__(self) -> None:
-        sizes = (self.vocabulary, self.context, self.layers, self.heads, self.width, self.hidden)
-        if any(size < 1 or size > 1 << 20 for size in sizes) or self.width % (2 * self.heads):
-            raise ConfigurationError("the model configuration has impossible sizes", hint="use one of SIZES")
-        if (
-            self.vocabulary * self.width + self.layers * self.width * (self.width + self.hidden)
-            > MAX_PARAMETERS
-        ):
-            raise ConfigurationError("the model configuration is larger than 2^30 parameters")
-        if not 0 <= self.adapter_rank <= self.width:
-            raise ConfigurationError("adapter_rank must lie between 0 and the width")
-        if self.trainable not in ("full", "adapter") or (
-            self.trainable == "adapter" and not self.adapter_rank
-        ):
-            raise ConfigurationError("trainable must be 'full', or 'adapter' with an adapter_rank above 0")
-
-    def digest(self) -> bytes:
-        """SHA-256 of the canonical form; two configurations with one digest have one parameter layout."""
-        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(b"sordino-model/1\n" + text.encode()).digest()
-
-
-# The prototype's two sizes, and the base that ships: 2,267,008 / 3,447,424 / 22,032,256 parameters without adapters
-# (a test checks them).
-SIZES: dict[str, ModelConfig] = {
-    "2.3m": ModelConfig(layers=4, hidden=576),
-    "3.4m": ModelConfig(),
-    "22m": ModelConfig(layers=8, heads=7, width=448, hidden=1920),
-}
+from sordino_platform.architecture import ModelConfig, Parameters, check, trainable_names
 
 
 class RMSNorm(nn.Module):
@@ -193,7 +135,7 @@ class Decoder(nn.Module):
         cos, sin = rotary_table(config)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
-        names = set(trainable_names(self))
+        names = set(trainable_names(config, [name for name, _ in self.named_parameters()]))
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(name in names)
 
@@ -206,64 +148,22 @@ class Decoder(nn.Module):
         logits: Tensor = self.embed.logits(self.norm_out(x))
         return logits
 
-    def trainable_count(self) -> int:
-        """The length of the federation's vector."""
-        return sum(parameter.numel() for _, parameter in trainable(self))
+
+def parameters_of(model: Decoder) -> dict[str, npt.NDArray[np.float32]]:
+    """A copy of every parameter by name, float32."""
+    return {name: p.detach().numpy().astype(np.float32, copy=True) for name, p in model.named_parameters()}
 
 
-def trainable_names(model: Decoder) -> list[str]:
-    """The names that a federation with this configuration trains, sorted: the order of the vector.
-
-    `full`: every parameter. `adapter`: the adapters' factors, the norms and the output bias, which is what kept
-    most of the gain under noise when it was measured.
-    """
-    names = sorted(name for name, _ in model.named_parameters())
-    if model.config.trainable == "full":
-        return names
-    return [n for n in names if n.endswith((".down", ".up", ".bias")) or ".norm_" in f".{n}"]
-
-
-def trainable(model: Decoder) -> Iterator[tuple[str, nn.Parameter]]:
-    """`(name, parameter)` of the trained subset, in the order of the vector."""
-    parameters = dict(model.named_parameters())
-    return ((name, parameters[name]) for name in trainable_names(model))
-
-
-def flatten(model: Decoder) -> npt.NDArray[np.float32]:
-    """The trained subset as one float32 vector, shape `(model.trainable_count(),)`."""
-    return np.concatenate([p.detach().numpy().reshape(-1) for _, p in trainable(model)]).astype(
-        np.float32, copy=False
-    )
-
-
-def unflatten(model: Decoder, vector: npt.NDArray[np.float32]) -> None:
-    """Writes a vector made by `flatten` back. Raises ConfigurationError where the length, type or values do not fit."""
-    if vector.dtype != np.float32 or vector.shape != (model.trainable_count(),):
-        raise ConfigurationError("the parameter vector does not fit this model's configuration")
-    if not np.isfinite(vector).all():
-        raise ConfigurationError("the parameter vector holds a value that is not finite")
-    start = 0
+def build(config: ModelConfig, parameters: Parameters) -> Decoder:
+    """A model that holds `parameters`. Raises ConfigurationError where they are not this configuration's."""
+    check(config, parameters)
+    model = Decoder(config)
     with torch.no_grad():
-        for _, parameter in trainable(model):
-            stop = start + parameter.numel()
-            parameter.copy_(torch.from_numpy(vector[start:stop].copy()).view_as(parameter))
-            start = stop
+        for name, parameter in model.named_parameters():
+            parameter.copy_(torch.from_numpy(np.array(parameters[name])))
+    return model
 
 
 def loss(logits: Tensor, targets: Tensor, *, ignore: int = -100) -> Tensor:
     """Mean cross-entropy in nats per token; `targets` `(batch, time)`, positions equal to `ignore` do not count."""
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=ignore)
-
-
-def with_adapters(config: ModelConfig, rank: int) -> ModelConfig:
-    """The same architecture with adapters of `rank` as the trained subset (rank 0: the full model)."""
-    return replace(config, adapter_rank=rank, trainable="adapter" if rank else "full")
-
-
-def merged_weights(model: Decoder) -> dict[str, npt.NDArray[np.float32]]:
-    """Effective weights by name, adapters folded in: what the completion engine loads."""
-    plain = {n: p.detach().numpy() for n, p in model.named_parameters() if not n.endswith((".down", ".up"))}
-    for name, module in model.named_modules():
-        if isinstance(module, Linear) and module.rank:
-            plain[f"{name}.weight"] = module.merged().detach().numpy()
-    return plain

@@ -1,0 +1,177 @@
+"""The shape of the model and the vector that a federation trains, without torch.
+
+The agent, the coordinator's strategy and the completion engine handle parameters as numpy arrays by name; only the
+trainer and the evaluator need torch (see model.py, whose modules carry exactly these names).
+
+`ModelConfig.trainable` names the subset that a federation trains. `flatten` and `unflatten` carry exactly that subset,
+in sorted name order, as one float32 vector: the only form in which parameters meet the aggregation protocol.
+
+    >>> vector = flatten(config, parameters)                 # float32, shape (n,)
+    >>> parameters = unflatten(config, parameters, vector)   # a new mapping; what is not trained is shared
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from sordino_privacy.errors import ConfigurationError
+
+Vector = npt.NDArray[np.float32]
+Parameters = Mapping[str, Vector]
+
+Trainable = Literal["full", "adapter"]
+MAX_PARAMETERS = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """The architecture: everything that fixes the shapes of the parameters.
+
+    `width` must be `heads` times an even head size. `context` is in tokens. `adapter_rank` 0 means no adapters.
+    """
+
+    vocabulary: int = 4096
+    context: int = 512
+    layers: int = 6
+    heads: int = 6
+    width: int = 192
+    hidden: int = 768
+    rope_base: float = 10_000.0
+    adapter_rank: int = 0
+    trainable: Trainable = "full"
+
+    def __post_init__(self) -> None:
+        sizes = (self.vocabulary, self.context, self.layers, self.heads, self.width, self.hidden)
+        if any(size < 1 or size > 1 << 20 for size in sizes) or self.width % (2 * self.heads):
+            raise ConfigurationError("the model configuration has impossible sizes", hint="use one of SIZES")
+        if (
+            self.vocabulary * self.width + self.layers * self.width * (self.width + self.hidden)
+            > MAX_PARAMETERS
+        ):
+            raise ConfigurationError("the model configuration is larger than 2^30 parameters")
+        if not 0 <= self.adapter_rank <= self.width:
+            raise ConfigurationError("adapter_rank must lie between 0 and the width")
+        if self.trainable not in ("full", "adapter") or (
+            self.trainable == "adapter" and not self.adapter_rank
+        ):
+            raise ConfigurationError("trainable must be 'full', or 'adapter' with an adapter_rank above 0")
+
+    def digest(self) -> bytes:
+        """SHA-256 of the canonical form; two configurations with one digest have one parameter layout."""
+        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(b"sordino-model/1\n" + text.encode()).digest()
+
+
+# The prototype's two sizes, and the base that ships: 2,267,008 / 3,447,424 / 22,032,256 parameters without adapters
+# (a test checks them).
+SIZES: dict[str, ModelConfig] = {
+    "2.3m": ModelConfig(layers=4, hidden=576),
+    "3.4m": ModelConfig(),
+    "22m": ModelConfig(layers=8, heads=7, width=448, hidden=1920),
+}
+
+
+def with_adapters(config: ModelConfig, rank: int) -> ModelConfig:
+    """The same architecture with adapters of `rank` as the trained subset (rank 0: the full model)."""
+    return replace(config, adapter_rank=rank, trainable="adapter" if rank else "full")
+
+
+def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Every parameter's name and shape, sorted by name: what a file of parameters must hold, no more and no less."""
+    width, rank = config.width, config.adapter_rank
+    found: dict[str, tuple[int, ...]] = {
+        "embed.weight": (config.vocabulary, width),
+        "embed.bias": (config.vocabulary,),
+        "norm_in.weight": (width,),
+        "norm_out.weight": (width,),
+    }
+    for block in range(config.layers):
+        at = f"blocks.{block}"
+        found |= {f"{at}.norm_attention.weight": (width,), f"{at}.norm_network.weight": (width,)}
+        for name, inputs, outputs in (
+            ("query_key_value", width, 3 * width),
+            ("attention_out", width, width),
+            ("expand", width, config.hidden),
+            ("contract", config.hidden, width),
+        ):
+            found[f"{at}.{name}.weight"] = (outputs, inputs)
+            if rank:
+                found |= {f"{at}.{name}.down": (rank, inputs), f"{at}.{name}.up": (outputs, rank)}
+    return dict(sorted(found.items()))
+
+
+def trainable_names(config: ModelConfig, names: Iterable[str]) -> list[str]:
+    """The names that a federation with this configuration trains, sorted: the order of the vector.
+
+    `full`: every parameter. `adapter`: the adapters' factors, the norms and the output bias, which is what kept
+    most of the gain under noise when it was measured.
+    """
+    ordered = sorted(names)
+    if config.trainable == "full":
+        return ordered
+    return [n for n in ordered if n.endswith((".down", ".up", ".bias")) or ".norm_" in f".{n}"]
+
+
+def trainable_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of each trained parameter, in the order of the vector."""
+    every = shapes(config)
+    return {name: every[name] for name in trainable_names(config, every)}
+
+
+def check(config: ModelConfig, parameters: Parameters) -> None:
+    """Raises ConfigurationError unless `parameters` are exactly this configuration's, float32 and finite."""
+    expected = shapes(config)
+    if set(parameters) != set(expected):
+        raise ConfigurationError("the model file does not hold the parameters of its configuration")
+    for name, shape in expected.items():
+        value = parameters[name]
+        if value.shape != shape or value.dtype != np.float32 or not np.isfinite(value).all():
+            raise ConfigurationError(f"the model file's {name} has another shape or type, or is not finite")
+
+
+def flatten(config: ModelConfig, parameters: Parameters) -> Vector:
+    """The trained subset as one float32 vector."""
+    return np.concatenate([parameters[name].reshape(-1) for name in trainable_names(config, parameters)])
+
+
+def unflatten(config: ModelConfig, parameters: Parameters, vector: Vector) -> dict[str, Vector]:
+    """`parameters` with the trained subset taken from `vector`. Raises ConfigurationError where it does not fit."""
+    layout = trainable_shapes(config)
+    if vector.dtype != np.float32 or vector.shape != (sum(int(np.prod(shape)) for shape in layout.values()),):
+        raise ConfigurationError("the parameter vector does not fit this model's configuration")
+    if not np.isfinite(vector).all():
+        raise ConfigurationError("the parameter vector holds a value that is not finite")
+    result, start = dict(parameters), 0
+    for name, shape in layout.items():
+        stop = start + int(np.prod(shape))
+        result[name] = vector[start:stop].reshape(shape)
+        start = stop
+    return result
+
+
+def merged(parameters: Parameters) -> dict[str, Vector]:
+    """Effective weights with the adapters folded in (`weight + up @ down`): what the completion engine loads."""
+    plain = {name: value for name, value in parameters.items() if not name.endswith((".down", ".up"))}
+    for name in [n.removesuffix(".up") for n in parameters if n.endswith(".up")]:
+        plain[f"{name}.weight"] = (
+            parameters[f"{name}.weight"] + parameters[f"{name}.up"] @ parameters[f"{name}.down"]
+        )
+    return plain
+
+
+def add_adapters(config: ModelConfig, parameters: Parameters, *, seed: int = 0) -> dict[str, Vector]:
+    """The base's parameters plus fresh adapters: `down` Gaussian from a fixed public seed, `up` zero (no change)."""
+    result, generator = dict(parameters), np.random.default_rng(seed)
+    for name, shape in shapes(config).items():
+        if name.endswith(".down"):
+            result[name] = (generator.standard_normal(shape) / np.sqrt(shape[1])).astype(np.float32)
+        elif name.endswith(".up"):
+            result[name] = np.zeros(shape, dtype=np.float32)
+    return result
