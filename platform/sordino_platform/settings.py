@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 import tomllib
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sordino_privacy.errors import ConfigurationError, StorageError
+from sordino_privacy.errors import ConfigurationError
 
 MAX_SETTINGS_BYTES = 1 << 20
 
@@ -66,34 +65,6 @@ def creation_hint(path: Path) -> str:
     makers = {"member.toml": "sordino client join", "coordinator.toml": "sordino coordinator new"}
     maker = makers.get(path.name)
     return f"make one with `{maker} --help`" if maker else "check the path"
-
-
-def write_atomically(path: Path, data: bytes, *, mode: int = 0o600) -> None:
-    """Writes a whole file or nothing: a temporary file in the same folder, fsync, rename, fsync of the folder.
-
-    Raises StorageError when the disk is full or the folder cannot be written; the old file is then untouched.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
-        try:
-            with open(descriptor, "wb", closefd=False) as file:
-                file.write(data)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StorageError(
-            f"cannot write {path}: {(error.strerror or 'input/output error').lower()}",
-            hint="free some space or correct the folder's permissions; nothing was lost",
-        ) from error
 
 
 def toml_text(values: dict[str, object], *, comments: dict[str, str]) -> str:

@@ -1,0 +1,108 @@
+"""The coordinator's metrics: only what the protocol lets it know anyway. Names and units: docs/metrics.md."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from importlib.metadata import version
+
+from sordino_coordinator.rounds import Outcome
+from sordino_platform.flower.phases import Phase
+from sordino_platform.telemetry import Metrics
+
+ROUND_BUCKETS = (1, 5, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600)
+PHASE_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+OUTCOMES = tuple(o.value for o in Outcome if o is not Outcome.OPEN)
+
+
+class Dropped(StrEnum):
+    """Why a member left a round."""
+
+    TIMEOUT = "timeout"
+    DISCONNECT = "disconnect"
+    INVALID = "invalid"
+    REFUSED = "refused"
+    REVOKED = "revoked"
+
+
+class Rejected(StrEnum):
+    """Why a message was rejected."""
+
+    SIGNATURE = "signature"
+    REPLAY = "replay"
+    ROUND = "round"
+    SIZE = "size"
+    SCHEMA = "schema"
+    UNKNOWN_CLIENT = "unknown_client"
+    EXPIRED = "expired"
+
+
+class CoordinatorMetrics:
+    """One registry with every label set created at the start."""
+
+    def __init__(self, *, members: tuple[str, ...]) -> None:
+        self.metrics = metrics = Metrics()
+        phases = tuple(phase.value for phase in Phase)
+        info = metrics.gauge(
+            "sordino_build_info",
+            "Always 1; the labels say what runs",
+            version=[version("sordino")],
+            flwr=[version("flwr")],
+        )
+        info.labels(version("sordino"), version("flwr")).set(1)
+        self.rounds = metrics.counter("sordino_rounds_total", "Rounds by how they ended", outcome=OUTCOMES)
+        self.round_seconds = metrics.histogram(
+            "sordino_round_duration_seconds", "A whole round, training included", ROUND_BUCKETS
+        )
+        self.last_success = metrics.gauge(
+            "sordino_round_last_success_timestamp_seconds", "When a round last completed, in Unix time"
+        )
+        self.phase_seconds = metrics.histogram(
+            "sordino_phase_duration_seconds", "One phase of a round", PHASE_BUCKETS, phase=phases
+        )
+        self.cohort = metrics.gauge(
+            "sordino_cohort_clients", "Members that answered the last time", phase=phases
+        )
+        self.cohort_minimum = metrics.gauge("sordino_cohort_minimum_clients", "The charter's smallest cohort")
+        self.dropouts = metrics.counter(
+            "sordino_client_dropouts_total",
+            "Members that left a round",
+            phase=phases,
+            reason=tuple(r.value for r in Dropped),
+        )
+        self.response_seconds = metrics.histogram(
+            "sordino_client_response_seconds", "How long members took to answer", PHASE_BUCKETS, phase=phases
+        )
+        self.rejected = metrics.counter(
+            "sordino_messages_rejected_total",
+            "Messages refused, by why",
+            reason=tuple(r.value for r in Rejected),
+        )
+        self.bytes = metrics.counter(
+            "sordino_message_bytes_total", "Bytes of messages on the link", direction=("in", "out")
+        )
+        self.reconstruction_seconds = metrics.histogram(
+            "sordino_secagg_reconstruction_seconds", "Recovering secrets and removing masks", PHASE_BUCKETS
+        )
+        self.enrolled = metrics.gauge(
+            "sordino_clients_enrolled",
+            "Members of the charter, by state",
+            state=("active", "revoked", "expired"),
+        )
+        self.connected = metrics.gauge("sordino_clients_connected", "Members with an open link")
+        self.epsilon = metrics.gauge(
+            "sordino_privacy_epsilon_spent", "Local epsilon that a member chose to report", client=members
+        )
+        self.epsilon_budget = metrics.gauge(
+            "sordino_privacy_epsilon_budget", "The charter's largest epsilon per member"
+        )
+        self.delta = metrics.gauge("sordino_privacy_delta", "The charter's delta")
+        self.model_version = metrics.gauge("sordino_model_version", "The number of the newest release")
+        self.loss = metrics.gauge(
+            "sordino_evaluation_loss", "Held-out loss of the newest release, nats per token"
+        )
+        self.expiry = metrics.gauge(
+            "sordino_tls_certificate_expiry_timestamp_seconds",
+            "When a certificate ends, in Unix time",
+            role=("coordinator", "ca"),
+        )
+        self.write_errors = metrics.counter("sordino_ledger_write_errors_total", "Durable writes that failed")

@@ -1,0 +1,212 @@
+"""The rounds that were run, in SQLite: what survives `kill -9`, and what `sordino coordinator rounds` lists.
+
+A round is opened before its first message and closed with its outcome. A round found open at start-up was cut short:
+it is closed as `interrupted` and its number is never used again, so its keys and masks cannot be either. The release
+that a completed round made is written first (whole, or not at all); the row that names it commits it.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from sordino_privacy.errors import StorageError
+
+SCHEMA_VERSION = 1
+SCHEMA = """
+CREATE TABLE rounds (
+    round INTEGER PRIMARY KEY,
+    run TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    reason TEXT NOT NULL DEFAULT '',
+    started REAL NOT NULL,
+    finished REAL,
+    attempts INTEGER NOT NULL DEFAULT 1,
+    release INTEGER,
+    loss REAL,
+    members TEXT NOT NULL DEFAULT '[]',
+    dropped TEXT NOT NULL DEFAULT '{}',
+    phases TEXT NOT NULL DEFAULT '{}',
+    bytes_in INTEGER NOT NULL DEFAULT 0,
+    bytes_out INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+"""
+
+
+class Outcome(StrEnum):
+    """How a round ended; the labels of `sordino_rounds_total` but for the two that are not endings."""
+
+    OPEN = "open"
+    INTERRUPTED = "interrupted"
+    COMPLETED = "completed"
+    ABORTED_COHORT = "aborted_cohort"
+    ABORTED_DROPOUTS = "aborted_dropouts"
+    ABORTED_TIMEOUT = "aborted_timeout"
+    ABORTED_ERROR = "aborted_error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundRecord:
+    """One row. Times in seconds since the epoch, `phases` in seconds per phase, bytes as counted on the link."""
+
+    round: int
+    run: str
+    outcome: Outcome
+    reason: str
+    started: float
+    finished: float | None
+    attempts: int
+    release: int | None
+    loss: float | None
+    members: tuple[str, ...]
+    dropped: Mapping[str, str]
+    phases: Mapping[str, float]
+    bytes_in: int
+    bytes_out: int
+
+
+class RoundStore:
+    """The table of rounds. One writer: a second process that opens it is refused by the folder's lock (see up)."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens or creates. Raises StorageError when the file is damaged or from a newer version."""
+        try:
+            path.touch(mode=0o600)
+            self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._database.execute("PRAGMA journal_mode=WAL")
+            self._database.execute("PRAGMA synchronous=FULL")
+            (version,) = self._database.execute("PRAGMA user_version").fetchone()
+            if version == 0:
+                self._database.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+            elif version != SCHEMA_VERSION:
+                raise StorageError(
+                    f"{path} was written by another version of sordino (schema {version})",
+                    hint="upgrade the coordinator to at least the version that wrote it",
+                )
+        except (sqlite3.Error, OSError) as error:
+            raise StorageError(
+                f"cannot open {path}: {error}", hint="check the disk and the file's owner"
+            ) from error
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._database.close()
+
+    def _write(self, statement: str, values: Sequence[object]) -> None:
+        try:
+            self._database.execute(statement, values)
+        except sqlite3.Error as error:
+            raise StorageError(
+                f"cannot record the round: {error}",
+                hint="free some space; the last committed round is intact",
+            ) from error
+
+    def interrupted(self) -> int:
+        """Closes every round that was left open, and says how many there were. Called once at start-up."""
+        cursor = self._database.execute(
+            "UPDATE rounds SET outcome=?, reason='the coordinator stopped', finished=? WHERE outcome=?",
+            (Outcome.INTERRUPTED, time.time(), Outcome.OPEN),
+        )
+        return cursor.rowcount
+
+    def open_round(self, run: str) -> int:
+        """Takes the next number, durably, before anything of the round is sent."""
+        (last,) = self._database.execute("SELECT coalesce(max(round), 0) FROM rounds").fetchone()
+        number = int(last) + 1
+        self._write(
+            "INSERT INTO rounds (round, run, outcome, started) VALUES (?, ?, ?, ?)",
+            (number, run, Outcome.OPEN, time.time()),
+        )
+        return number
+
+    def close_round(
+        self,
+        number: int,
+        outcome: Outcome,
+        *,
+        reason: str = "",
+        attempts: int = 1,
+        release: int | None = None,
+        loss: float | None = None,
+        members: Sequence[str] = (),
+        dropped: Mapping[str, str] | None = None,
+        phases: Mapping[str, float] | None = None,
+        bytes_in: int = 0,
+        bytes_out: int = 0,
+    ) -> None:
+        """Writes the end of a round, once. For a completed one this is the commit of its release."""
+        self._write(
+            "UPDATE rounds SET outcome=?, reason=?, finished=?, attempts=?, release=?, loss=?, members=?, dropped=?,"
+            " phases=?, bytes_in=?, bytes_out=? WHERE round=? AND outcome='open'",
+            (
+                outcome,
+                reason,
+                time.time(),
+                attempts,
+                release,
+                loss,
+                json.dumps(list(members)),
+                json.dumps(dict(dropped or {})),
+                json.dumps(dict(phases or {})),
+                bytes_in,
+                bytes_out,
+                number,
+            ),
+        )
+
+    def rounds(self, *, last: int = 1000) -> list[RoundRecord]:
+        """The newest `last` rounds, oldest first."""
+        columns = "round, run, outcome, reason, started, finished, attempts, release, loss, members, dropped, phases"
+        rows = self._database.execute(
+            f"SELECT {columns}, bytes_in, bytes_out FROM rounds ORDER BY round DESC LIMIT ?",  # noqa: S608
+            (last,),
+        ).fetchall()
+        return [record(row) for row in reversed(rows)]
+
+    def committed_release(self) -> int | None:
+        """The newest release that a completed round committed."""
+        (release,) = self._database.execute(
+            "SELECT max(release) FROM rounds WHERE outcome=?", (Outcome.COMPLETED,)
+        ).fetchone()
+        return None if release is None else int(release)
+
+
+def record(row: Sequence[object]) -> RoundRecord:
+    """A row as a record."""
+    (
+        number,
+        run,
+        outcome,
+        reason,
+        started,
+        finished,
+        attempts,
+        release,
+        loss,
+        members,
+        dropped,
+        phases,
+        *sizes,
+    ) = row
+    return RoundRecord(
+        round=int(str(number)),
+        run=str(run),
+        outcome=Outcome(str(outcome)),
+        reason=str(reason),
+        started=float(str(started)),
+        finished=None if finished is None else float(str(finished)),
+        attempts=int(str(attempts)),
+        release=None if release is None else int(str(release)),
+        loss=None if loss is None else float(str(loss)),
+        members=tuple(json.loads(str(members))),
+        dropped=json.loads(str(dropped)),
+        phases=json.loads(str(phases)),
+        bytes_in=int(str(sizes[0])),
+        bytes_out=int(str(sizes[1])),
+    )
