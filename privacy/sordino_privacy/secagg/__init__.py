@@ -1,0 +1,1 @@
+"""Secure aggregation, `sordino-secagg/1`: the coordinator learns a sum and nothing about any summand."""

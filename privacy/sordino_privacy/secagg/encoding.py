@@ -1,0 +1,175 @@
+"""The one canonical encoding of every message, and the one hash over fields.
+
+Every message is `b"sordino-secagg/1" | type (1 byte) | body`. Integers are big-endian and of fixed width, names are
+`length (1 byte) | ASCII`, lists are `count (2 bytes) | entries`. There is exactly one encoding of each value: a
+parser reads it with `Reader`, which refuses a short, long or unknown message before anything is allocated from a
+length that the sender chose.
+
+    >>> body = Writer(7).u16(3).name("alpha").done()
+    >>> reader = Reader(body, 7)
+    >>> reader.u16(), reader.name()
+    (3, 'alpha')
+    >>> reader.end()
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from typing import Self
+
+from sordino_privacy.secagg.refusals import DowngradeError, MalformedError
+
+SUITE = "sordino-secagg/1"
+MAGIC = SUITE.encode()
+HASH_BYTES = 32
+KEY_BYTES = 32
+SIGNATURE_BYTES = 64
+MAX_MEMBERS = 10_000
+MAX_MESSAGE_BYTES = (
+    1 << 26
+)  # 64 MiB: a delivery among 10,000 members; an upload's chunks travel outside messages
+NAME_PATTERN = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+
+
+def label(purpose: str) -> bytes:
+    """The versioned label of a derivation or signature: `sordino-secagg/1/<purpose>`."""
+    return f"{SUITE}/{purpose}".encode()
+
+
+def joined(*fields: bytes) -> bytes:
+    """Length-prefixed (4 bytes each) concatenation: injective on sequences of byte strings."""
+    return b"".join(len(field).to_bytes(4, "big") + field for field in fields)
+
+
+def digest(purpose: str, *fields: bytes) -> bytes:
+    """H of the protocol: SHA-256 over the label and the fields, each length-prefixed. 32 bytes."""
+    return hashlib.sha256(joined(label(purpose), *fields)).digest()
+
+
+def valid_name(name: str) -> bool:
+    """Whether `name` is a charter name: 1 to 63 of [a-z0-9-], beginning and ending with a letter or digit."""
+    return NAME_PATTERN.fullmatch(name) is not None
+
+
+class Writer:
+    """Builds one message. The caller guarantees the values; the reader checks them on the other side."""
+
+    def __init__(self, kind: int) -> None:
+        self._parts: list[bytes] = [MAGIC, bytes([kind])]
+
+    def integer(self, value: int, size: int) -> Self:
+        self._parts.append(value.to_bytes(size, "big"))
+        return self
+
+    def u8(self, value: int) -> Self:
+        return self.integer(value, 1)
+
+    def u16(self, value: int) -> Self:
+        return self.integer(value, 2)
+
+    def u32(self, value: int) -> Self:
+        return self.integer(value, 4)
+
+    def u64(self, value: int) -> Self:
+        return self.integer(value, 8)
+
+    def name(self, value: str) -> Self:
+        return self.text(value)
+
+    def text(self, value: str) -> Self:
+        encoded = value.encode("ascii")
+        self._parts += (bytes([len(encoded)]), encoded)
+        return self
+
+    def raw(self, value: bytes) -> Self:
+        """Bytes whose length the layout fixes."""
+        self._parts.append(value)
+        return self
+
+    def blob(self, value: bytes) -> Self:
+        return self.u32(len(value)).raw(value)
+
+    def done(self) -> bytes:
+        return b"".join(self._parts)
+
+
+class Reader:
+    """Takes one message apart, front to back. Raises MalformedError; DowngradeError for another protocol version."""
+
+    def __init__(self, message: bytes, kind: int, *, limit: int = MAX_MESSAGE_BYTES) -> None:
+        if len(message) > limit:
+            raise MalformedError(f"a message of {len(message)} bytes is above the limit of {limit}")
+        head = len(MAGIC) + 1
+        if message[: len(MAGIC)] != MAGIC:
+            if message[: len(b"sordino-secagg/")] == b"sordino-secagg/":
+                raise DowngradeError(
+                    "the message is of another protocol version", hint="upgrade the older side"
+                )
+            raise MalformedError(f"the message is not of {SUITE}")
+        if message[len(MAGIC) : head] != bytes([kind]):
+            raise MalformedError(f"expected a message of type {kind}")
+        self._message = message
+        self._at = head
+
+    def raw(self, size: int) -> bytes:
+        end = self._at + size
+        if end > len(self._message):
+            raise MalformedError("the message is truncated")
+        value = self._message[self._at : end]
+        self._at = end
+        return value
+
+    def u8(self) -> int:
+        return self.raw(1)[0]
+
+    def u16(self) -> int:
+        return int.from_bytes(self.raw(2), "big")
+
+    def u32(self) -> int:
+        return int.from_bytes(self.raw(4), "big")
+
+    def u64(self) -> int:
+        return int.from_bytes(self.raw(8), "big")
+
+    def count(self, *, limit: int = MAX_MEMBERS) -> int:
+        """The length of a list, checked before the list is read."""
+        value = self.u16()
+        if value > limit:
+            raise MalformedError(f"a list of {value} entries is above the limit of {limit}")
+        return value
+
+    def text(self) -> str:
+        raw = self.raw(self.u8())
+        if not raw.isascii() or not raw.decode("ascii").isprintable():
+            raise MalformedError("a text field is not printable ASCII")
+        return raw.decode("ascii")
+
+    def name(self) -> str:
+        name = self.text()
+        if not valid_name(name):
+            raise MalformedError("a name is not a charter name")
+        return name
+
+    def names(self) -> tuple[str, ...]:
+        """A set of names: strictly increasing, so that it has one encoding and no duplicates."""
+        names = tuple(self.name() for _ in range(self.count()))
+        require_increasing(names)
+        return names
+
+    def blob(self, *, limit: int) -> bytes:
+        size = self.u32()
+        if size > limit:
+            raise MalformedError(f"a field of {size} bytes is above the limit of {limit}")
+        return self.raw(size)
+
+    def end(self) -> None:
+        if self._at != len(self._message):
+            raise MalformedError("bytes follow the end of the message")
+
+
+def require_increasing(names: tuple[str, ...]) -> None:
+    """Raises MalformedError unless the names are strictly increasing: one order, no duplicate."""
+    if any(a >= b for a, b in itertools.pairwise(names)):
+        raise MalformedError("a list of names is not sorted, or holds one twice")

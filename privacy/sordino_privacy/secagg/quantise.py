@@ -1,0 +1,323 @@
+"""Real updates to ring integers and back: ranges per tensor group, stochastic rounding, extra limbs.
+
+A member's update x (float32) is multiplied by its weight w <= 1, scaled so that the group's `range` becomes `levels`,
+clipped, and rounded up or down with probability equal to the fraction (stochastic rounding: the expectation is exact
+on a grid of 2^-fraction_bits, so quantisation adds no bias to the mean). Sums of up to `cohort_limit` members cannot
+wrap: cohort_limit * levels < 2^(ring_bits - 1). Ranges come from configuration, never from the data.
+
+Behind the `dimension` coordinates ride the extra limbs: sum of weights, saturated coordinates, weighted loss, and the
+declared size bucket. Each is split into limbs so small that a sum of `cohort_limit` of them cannot wrap either.
+
+| edge case | what happens |
+| --- | --- |
+| NaN or infinity in the vector, the weight or the loss | NonFiniteError; nothing is produced |
+| a coordinate beyond its group's range | clipped to +-levels and counted in `saturated` |
+| weight outside (0, 1], loss or bucket outside their bounds | UsageError |
+
+Stochastic rounding in aggregation: Suresh et al. 2017; Konečný et al. 2016.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from sordino_privacy.errors import ConfigurationError, UsageError
+from sordino_privacy.secagg.encoding import HASH_BYTES, KEY_BYTES, MAX_MEMBERS, Reader, Writer, digest
+from sordino_privacy.secagg.masks import RingVector, Stream
+from sordino_privacy.secagg.refusals import MalformedError, NonFiniteError
+
+Entropy = Callable[[int], bytes]
+FloatVector = npt.NDArray[np.float32]
+IntegerVector = npt.NDArray[np.signedinteger[Any]]
+
+SMALL_RING_COHORT = 64  # up to here 10 bits or more of each coordinate fit into uint16
+MAX_LEVELS = (1 << 19) - 1  # beyond 20 bits a float32 update has nothing more to say
+MAX_GROUPS = 4096
+MAX_DIMENSION = 1 << 30
+FIXED_POINT = 1 << 16
+LOSS_LIMIT = 256.0
+EXAMPLES_LIMIT = 1 << 40
+# (name, bits of one member's largest value), in the order of the limbs.
+STATISTICS = (("weight", 17), ("saturated", 31), ("loss", 24), ("examples", 41))
+CHUNK = 1 << 16  # elements: input, dither and output of a chunk together stay in a core's L2 cache
+QUANTISED_KIND = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """A run of `length` coordinates that share one `range` (largest magnitude, in units of the update)."""
+
+    name: str
+    length: int
+    range: float
+
+    def __post_init__(self) -> None:
+        if not (1 <= len(self.name) <= 255 and self.name.isascii() and self.name.isprintable()):
+            raise ConfigurationError("a tensor group's name must be 1 to 255 printable ASCII characters")
+        if not 1 <= self.length <= MAX_DIMENSION:
+            raise ConfigurationError(f"tensor group {self.name} must have 1 to 2^30 coordinates")
+        if not (math.isfinite(self.range) and self.range > 0):
+            raise ConfigurationError(f"the range of tensor group {self.name} must be positive and finite")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statistics:
+    """What rides along inside the mask. `loss` is the member's mean loss in nats, in [0, 256), privatised by the
+    caller; `examples` is the *declared public size bucket*, at most 2^40."""
+
+    loss: float = 0.0
+    examples: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantised:
+    """One update as ring integers, extra limbs included. Plaintext: it stays on the member's machine.
+
+    `identity` (32 bytes) names this one draw of the rounding; a retry must carry the same identity.
+    """
+
+    quantiser_hash: bytes
+    identity: bytes
+    vector: RingVector
+
+    def __repr__(self) -> str:
+        return f"Quantised(length={len(self.vector)}, <update withheld>)"
+
+    def encode(self) -> bytes:
+        """For the member's own disk: an interrupted round is retried with these same bytes."""
+        bits = self.vector.dtype.itemsize * 8
+        head = (
+            Writer(QUANTISED_KIND).raw(self.quantiser_hash).raw(self.identity).u8(bits).u32(len(self.vector))
+        )
+        return head.done() + self.vector.tobytes()
+
+    @classmethod
+    def decode(cls, message: bytes) -> Quantised:
+        """Raises MalformedError."""
+        reader = Reader(message, QUANTISED_KIND, limit=64 + 4 * (MAX_DIMENSION + 1024))
+        quantiser_hash, identity, bits = reader.raw(HASH_BYTES), reader.raw(HASH_BYTES), reader.u8()
+        if bits not in (16, 32):
+            raise MalformedError("a ring has 16 or 32 bits")
+        body = reader.raw(reader.u32() * bits // 8)
+        reader.end()
+        return cls(
+            quantiser_hash=quantiser_hash, identity=identity, vector=np.frombuffer(body, f"<u{bits // 8}")
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """The opened sum: signed integers per coordinate, and the decoded extra limbs.
+
+    `weight` is the sum of weights, `loss` the sum of weight times loss, `examples` the sum of the declared buckets,
+    `saturated` the number of clipped coordinates over all members.
+    """
+
+    quantiser: Quantiser
+    integers: IntegerVector
+    weight: float
+    saturated: int
+    loss: float
+    examples: int
+
+    def total(self) -> FloatVector:
+        """The weighted sum of the updates, float32, shape `(dimension,)`."""
+        return self.quantiser.scaled(self.integers, 1.0)
+
+    def mean(self) -> FloatVector:
+        """The weighted mean of the updates, float32, shape `(dimension,)`."""
+        return self.quantiser.scaled(self.integers, 1.0 / self.weight)
+
+    @property
+    def mean_loss(self) -> float:
+        return self.loss / self.weight
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantiser:
+    """The map between float32 updates and ring vectors that all parties of a round share.
+
+    `cohort_limit` is the largest number of members a sum may have; it fixes the ring (uint16 up to 64) and the levels.
+    """
+
+    groups: tuple[Group, ...]
+    cohort_limit: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.groups) <= MAX_GROUPS:
+            raise ConfigurationError(f"a quantiser has 1 to {MAX_GROUPS} tensor groups")
+        if not 1 <= self.cohort_limit <= MAX_MEMBERS:
+            raise ConfigurationError(f"the cohort limit must lie between 1 and {MAX_MEMBERS}")
+        if self.dimension > MAX_DIMENSION:
+            raise ConfigurationError("an update may have at most 2^30 coordinates")
+
+    @property
+    def dimension(self) -> int:
+        """Coordinates of the update, without the extra limbs."""
+        return sum(group.length for group in self.groups)
+
+    @property
+    def ring_bits(self) -> int:
+        return 16 if self.cohort_limit <= SMALL_RING_COHORT else 32
+
+    @property
+    def dtype(self) -> np.dtype[np.unsignedinteger[Any]]:
+        """The ring's elements: little-endian, as masks are read and uploads are written."""
+        return np.dtype("<u2") if self.ring_bits == 16 else np.dtype("<u4")
+
+    @property
+    def levels(self) -> int:
+        """L: the largest magnitude of one member's quantised coordinate."""
+        return min(((1 << (self.ring_bits - 1)) - 1) // self.cohort_limit, MAX_LEVELS)
+
+    @property
+    def fraction_bits(self) -> int:
+        """Bits of the rounding dither: as many as fit beside the levels into a signed 32-bit product."""
+        return min(16, 30 - self.levels.bit_length())
+
+    @property
+    def limb_bits(self) -> int:
+        """Bits of one limb of a statistic: `cohort_limit` of them add up below 2^ring_bits."""
+        return self.ring_bits - self.cohort_limit.bit_length()
+
+    @property
+    def limbs(self) -> tuple[int, ...]:
+        """The number of limbs of each statistic, in the order of STATISTICS."""
+        return tuple(-(-bits // self.limb_bits) for _, bits in STATISTICS)
+
+    @property
+    def length(self) -> int:
+        """Elements of a ring vector: coordinates and limbs."""
+        return self.dimension + sum(self.limbs)
+
+    def write(self, writer: Writer) -> None:
+        """The canonical form inside a proposed context; ranges are IEEE-754 binary64, big-endian."""
+        writer.u16(self.cohort_limit).u16(len(self.groups))
+        for group in self.groups:
+            writer.text(group.name).u32(group.length).raw(struct.pack(">d", group.range))
+
+    @classmethod
+    def read(cls, reader: Reader) -> Quantiser:
+        """Raises MalformedError."""
+        cohort_limit, count = reader.u16(), reader.count(limit=MAX_GROUPS)
+        try:
+            groups = tuple(
+                Group(name=reader.text(), length=reader.u32(), range=struct.unpack(">d", reader.raw(8))[0])
+                for _ in range(count)
+            )
+            return cls(groups=groups, cohort_limit=cohort_limit)
+        except ConfigurationError as error:
+            raise MalformedError(f"the quantiser is not valid: {error}") from error
+
+    def digest(self) -> bytes:
+        writer = Writer(QUANTISED_KIND)
+        self.write(writer)
+        return digest("quantiser", writer.done())
+
+    def quantise(
+        self, vector: FloatVector, weight: float, statistics: Statistics, entropy: Entropy
+    ) -> Quantised:
+        """The update as ring integers, ready to be masked.
+
+        `vector`: float32, shape `(dimension,)`. `weight` in (0, 1] is rounded to 1/65536 first, so that the mean is
+        divided by exactly the weights that multiplied. Raises NonFiniteError, UsageError.
+        """
+        if vector.dtype != np.float32 or vector.shape != (self.dimension,):
+            raise UsageError(f"an update must be a float32 vector of {self.dimension} coordinates")
+        if not (math.isfinite(weight) and math.isfinite(statistics.loss)):
+            raise NonFiniteError("the weight or the loss is not finite")
+        fixed_weight = round(weight * FIXED_POINT)
+        if not 1 <= fixed_weight <= FIXED_POINT:
+            raise UsageError("a weight must lie in (0, 1]")
+        if not (0 <= statistics.loss < LOSS_LIMIT and 0 <= statistics.examples <= EXAMPLES_LIMIT):
+            raise UsageError("the loss must lie in [0, 256) and the example bucket in [0, 2^40]")
+        key = entropy(KEY_BYTES)
+        out = np.empty(self.length, self.dtype)
+        saturated = self._round(vector, fixed_weight / FIXED_POINT, Stream(key), out)
+        loss = round(fixed_weight * statistics.loss)
+        values = (fixed_weight, saturated, loss, statistics.examples)
+        mask, at = (1 << self.limb_bits) - 1, self.dimension
+        for value, count in zip(values, self.limbs, strict=True):
+            for index in range(count):
+                out[at + index] = value >> (index * self.limb_bits) & mask
+            at += count
+        out.flags.writeable = False
+        # The dither key is fresh entropy, so its hash is a unique name of this draw that says nothing about the update.
+        return Quantised(quantiser_hash=self.digest(), identity=digest("update", key), vector=out)
+
+    def _round(self, vector: FloatVector, weight: float, dither: Stream, out: RingVector) -> int:
+        """Fills `out[:dimension]`; returns the number of clipped coordinates."""
+        bits, saturated, start = self.fraction_bits, 0, 0
+        limit = np.float32(self.levels << bits)
+        signed = signed_view(out)
+        scaled, fixed, noise = (
+            np.empty(CHUNK, np.float32),
+            np.empty(CHUNK, np.int32),
+            np.empty(CHUNK, np.uint16),
+        )
+        for group in self.groups:
+            # Weight, scale and the shift to fixed point are one float32 multiplication.
+            factor = np.float32(weight * (self.levels << bits) / group.range)
+            for low in range(start, start + group.length, CHUNK):
+                high = min(low + CHUNK, start + group.length)
+                t, q, r = scaled[: high - low], fixed[: high - low], noise[: high - low]
+                with np.errstate(over="ignore"):
+                    np.multiply(vector[low:high], factor, out=t)
+                largest, smallest = t.max(), t.min()  # both propagate NaN
+                if not (largest <= limit and smallest >= -limit):
+                    if not np.isfinite(vector[low:high]).all():
+                        raise NonFiniteError(f"the update is not finite in tensor group {group.name}")
+                    saturated += int(np.count_nonzero(np.abs(t) > limit))
+                    np.clip(t, -limit, limit, out=t)
+                np.rint(t, out=t)
+                np.copyto(q, t, casting="unsafe")
+                dither.fill(r)
+                if bits < 16:
+                    np.right_shift(r, 16 - bits, out=r)
+                np.add(q, r, out=q)
+                np.right_shift(q, bits, out=q)
+                np.copyto(signed[low:high], q, casting="unsafe")
+            start += group.length
+        return saturated
+
+    def scaled(self, integers: IntegerVector, factor: float) -> FloatVector:
+        """Integers back to units of the update, times `factor`."""
+        out = np.empty(self.dimension, np.float32)
+        start = 0
+        for group in self.groups:
+            end = start + group.length
+            step = factor * group.range / self.levels
+            np.multiply(integers[start:end], np.float32(step), out=out[start:end], casting="unsafe")
+            start = end
+        return out
+
+    def decode(self, total: RingVector) -> Totals:
+        """The opened ring sum as signed integers and statistics. `total`: dtype `dtype`, shape `(length,)`."""
+        if total.dtype != self.dtype or total.shape != (self.length,):
+            raise UsageError(f"a ring sum must have {self.length} elements of {self.ring_bits} bits")
+        values, at = [], self.dimension
+        for count in self.limbs:
+            values.append(sum(int(total[at + index]) << (index * self.limb_bits) for index in range(count)))
+            at += count
+        weight, saturated, loss, examples = values
+        integers = signed_view(total[: self.dimension])
+        return Totals(
+            quantiser=self,
+            integers=integers,
+            weight=weight / FIXED_POINT,
+            saturated=saturated,
+            loss=loss / FIXED_POINT,
+            examples=examples,
+        )
+
+
+def signed_view(vector: RingVector) -> IntegerVector:
+    """The same memory read in two's complement: ring elements as the signed values they stand for."""
+    return cast(IntegerVector, vector.view(f"<i{vector.itemsize}"))
