@@ -1,0 +1,120 @@
+"""`PrivateTraining`: the loop of one round. Sample units, clip each once, add noise, step. Nothing else touches data.
+
+    training = PrivateTraining(model, plan, window_losses=losses, keystream=Keystream.from_system())
+    training.self_check(random_units)
+    record = training.run(units)
+
+`units` are tensors of shape `(windows, ...)`. `window_losses(model, windows)` gives one loss per window.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from sordino_privacy.dpsgd.gradients import Clipped, UnitGradients, WindowLosses, trainable_parameters
+from sordino_privacy.dpsgd.keystream import Keystream
+from sordino_privacy.dpsgd.opacus_layer import HookGradients, PrivateOptimizer
+from sordino_privacy.dpsgd.per_unit import PerUnitGradients
+from sordino_privacy.dpsgd.plan import TrainingPlan
+from sordino_privacy.dpsgd.sampling import choose, poisson_sample
+from sordino_privacy.dpsgd.selfcheck import self_check
+
+Mode = Literal["per-unit", "opacus-hooks"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundRecord:
+    """What a round did. Depends on the data: for the member's own eyes, never sent.
+
+    mean_loss      nats per token, mean over the units that were read; NaN where none was
+    clipped_share  share of units whose gradient was longer than the clip, in [0, 1]
+    units          unit contributions over all steps; `windows` and `nonfinite` likewise
+    """
+
+    mean_loss: float
+    clipped_share: float
+    units: int
+    windows: int
+    nonfinite: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRecord:
+    """One step of a round, for the member's own progress display."""
+
+    step: int
+    windows: int
+    clipped: Clipped
+
+
+class PrivateTraining:
+    """DP-SGD or DP-Adam over Poisson-sampled units with one clip per unit."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        plan: TrainingPlan,
+        *,
+        window_losses: WindowLosses,
+        keystream: Keystream,
+        mode: Mode = "per-unit",
+    ) -> None:
+        self._model = model.train()
+        self._plan = plan
+        self._window_losses = window_losses
+        self._keystream = keystream
+        self._gradients: UnitGradients
+        if mode == "per-unit":
+            self._gradients = PerUnitGradients(model, window_losses)
+        else:
+            self._gradients = HookGradients(model, window_losses)
+        self._optimizer = PrivateOptimizer(trainable_parameters(model), plan, keystream)
+
+    def self_check(self, probes: Sequence[Tensor]) -> None:
+        """Compares the engine with brute force on random units. Raises SelfCheckError."""
+        self_check(self._model, self._window_losses, self._gradients, probes)
+
+    def run(
+        self, units: Sequence[Tensor], *, on_step: Callable[[StepRecord], None] = lambda record: None
+    ) -> RoundRecord:
+        """All steps of the plan over `units`, changing the model in place."""
+        losses: list[float] = []
+        clipped = windows = nonfinite = 0
+        for step in range(self._plan.steps):
+            sample = self._sample(units)
+            outcome = self.step(sample)
+            read = sum(len(unit) for unit in sample)
+            losses.extend(loss for loss in outcome.losses if math.isfinite(loss))
+            clipped += outcome.clipped
+            nonfinite += outcome.nonfinite
+            windows += read
+            on_step(StepRecord(step=step + 1, windows=read, clipped=outcome))
+        seen = len(losses)
+        return RoundRecord(
+            mean_loss=sum(losses) / seen if seen else math.nan,
+            clipped_share=clipped / seen if seen else 0.0,
+            units=seen,
+            windows=windows,
+            nonfinite=nonfinite,
+        )
+
+    def step(self, sample: Sequence[Tensor]) -> Clipped:
+        """One noisy step on exactly these units, which may be none."""
+        outcome = self._gradients.add(sample, self._plan.clip_norm, self._optimizer.total)
+        self._optimizer.step()
+        return outcome
+
+    def _sample(self, units: Sequence[Tensor]) -> list[Tensor]:
+        plan = self._plan
+        sample = []
+        for index in poisson_sample(self._keystream, len(units), plan.sampling_rate):
+            unit = units[int(index)]
+            chosen = choose(self._keystream, len(unit), plan.windows_per_unit)
+            sample.append(unit if len(chosen) == len(unit) else unit[torch.from_numpy(chosen)])
+        return sample

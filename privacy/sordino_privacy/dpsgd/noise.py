@@ -1,0 +1,41 @@
+"""Gaussian noise in float64: Box-Muller (1958) on AES-CTR words, added before the one rounding to float32.
+
+The sum of gradients is widened to float64, the noise is added there, and only the result is rounded. The float32
+grid that an observer sees is then fixed by the result's own size, not by how noise and signal were each rounded
+(Mironov 2012), and the quantiser of the aggregation protocol rounds to a public grid once more.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sordino_privacy.dpsgd.keystream import Keystream
+
+# Coordinates per piece: large enough for vector units, small enough to stay in the cache.
+PIECE = 1 << 16
+_UNIT = 2.0**-53
+
+
+def standard_normal(keystream: Keystream, count: int) -> Tensor:
+    """`count` independent standard normal float64 values; the largest that can occur is 8.6."""
+    half = (count + 1) // 2
+    # The top 53 bits of a word, which float64 holds exactly.
+    bits = torch.from_numpy((keystream.words(2 * half) >> np.uint64(11)).astype(np.float64))
+    # (0, 1], so that the logarithm is finite.
+    radius = bits[:half].add_(1.0).mul_(_UNIT).log_().mul_(-2.0).sqrt_()
+    angle = bits[half:].mul_(2 * math.pi * _UNIT)
+    return torch.cat((radius * angle.cos(), radius * angle.sin_()))[:count]
+
+
+def add_noise(total: Tensor, deviation: float, divisor: float, keystream: Keystream, out: Tensor) -> None:
+    """Writes `(total + N(0, deviation^2)) / divisor` into `out`; float32 vectors of one length, may be the same."""
+    if not math.isfinite(deviation) or deviation <= 0:
+        raise ValueError("noise needs a finite deviation above 0")
+    for start in range(0, total.numel(), PIECE):
+        piece = total[start : start + PIECE]
+        noise = standard_normal(keystream, piece.numel()).mul_(deviation)
+        out[start : start + PIECE] = noise.add_(piece).div_(divisor)
