@@ -142,3 +142,6 @@ def complain(message: str, hint: str = "") -> None:
     typer.secho(f"error: {message}", fg=typer.colors.RED, err=True)
     if hint:
         typer.secho(f"what to do: {hint}", err=True)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""A member's settings: `member.toml` in the member's folder, all of them on one screen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from sordino_platform.settings import Settings, load, toml_text
+
+FILE = "member.toml"
+
+COMMENTS = {
+    "name": "This member's name in the charter.",
+    "coordinator": "Where the coordinator listens, as HOST:PORT.",
+    "repositories": "The folders to train on and to complete from. Nothing outside them is read.",
+    "budget_epsilon": "Never spend more than this, whatever the charter allows (local epsilon, per dataset).",
+    "size_bucket": "The declared size class, 1 to 8: the weight of this member's update is size_bucket / 8. Public.",
+    "minimum_units": "Refuse to train on fewer units (file clusters) than this: too few cannot be private.",
+    "windows_per_unit": "Token windows kept of each unit.",
+    "heldout_share": "The share of the repositories' folders that is never trained on and measures the model locally.",
+    "completion_port": "The loopback port of the completion endpoint; 0 takes any free one.",
+    "metrics_port": "The loopback port of this member's own metrics; 0 takes any free one.",
+    "training_slots": "A folder shared by the members of one machine, so that they train one after the other.",
+    "keep_quantised_updates_for_a_proof_on_this_machine": (
+        "Keeps every quantised update in clear in this folder, so that a sum can be proven. Never in production."
+    ),
+}
+
+
+class MemberSettings(Settings):
+    """See COMMENTS, which `sordino client join` writes into the file."""
+
+    version: int = Field(1, ge=1, le=1)
+    name: str
+    coordinator: str = Field(pattern=r"^[^\s/]+:\d{1,5}$")
+    repositories: list[Path] = Field(min_length=1, max_length=1000)
+    budget_epsilon: float = Field(8.0, gt=0, le=1000)
+    size_bucket: int = Field(8, ge=1, le=8)
+    minimum_units: int = Field(64, ge=1)
+    windows_per_unit: int = Field(4, ge=1, le=64)
+    heldout_share: float = Field(0.05, ge=0, lt=1)
+    completion_port: int = Field(0, ge=0, le=65535)
+    metrics_port: int = Field(0, ge=0, le=65535)
+    training_slots: Path | None = None
+    keep_quantised_updates_for_a_proof_on_this_machine: Path | None = None
+
+
+def load_settings(folder: Path) -> MemberSettings:
+    """Reads `member.toml`. Raises ConfigurationError."""
+    return load(folder / FILE, MemberSettings)
+
+
+def settings_text(settings: MemberSettings) -> str:
+    """The file, each setting under its comment."""
+    return toml_text(settings.model_dump(mode="json", exclude_none=True), comments=COMMENTS)

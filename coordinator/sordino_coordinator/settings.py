@@ -1,0 +1,79 @@
+"""The coordinator's settings: `coordinator.toml` in its folder, all of them on one screen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from sordino_platform.settings import Settings, load, toml_text
+from sordino_privacy.dpsgd import TrainingPlan
+
+FILE = "coordinator.toml"
+
+COMMENTS = {
+    "listen": "Where members connect, as HOST:PORT.",
+    "metrics_port": "The loopback port of the metrics; 0 takes any free one.",
+    "rounds": "Stop after this many completed rounds; 0 goes on until it is told to stop.",
+    "pause_seconds": "How long to wait between two rounds.",
+    "gather_seconds": "How long to wait for members beyond the charter's smallest cohort before a round begins.",
+    "cohort": "Begin at once when this many members are connected; 0 means all members of the charter.",
+    "train_seconds": "The deadline of training.",
+    "exchange_seconds": "The deadline of each other phase.",
+    "attempts": "How often the exchange of one round is tried before the round is given up.",
+    "heldout": "Folders of public code that measure each release; a release that is clearly worse is not kept.",
+    "heldout_tokens": "At most this many tokens of them are read.",
+    "worst_loss_ratio": "Keep the old model when the held-out loss grows by more than this factor.",
+    "keep_opened_sums_for_a_proof": "Writes every opened sum beside its release, so that a sum can be proven.",
+    "plan": "The training plan of every round; members check it against the charter's privacy policy.",
+}
+
+
+class PlanSettings(Settings):
+    """The fields of `sordino_privacy.dpsgd.TrainingPlan`."""
+
+    sampling_rate: float
+    noise_multiplier: float
+    clip_norm: float
+    steps: int
+    windows_per_unit: int
+    window: int
+    learning_rate: float
+    optimiser: Literal["sgd", "adam"]
+    delta: float
+    expected_units: int
+
+    def plan(self) -> TrainingPlan:
+        """The plan. Raises ConfigurationError."""
+        return TrainingPlan(**self.model_dump())
+
+
+class CoordinatorSettings(Settings):
+    """See COMMENTS, which `sordino coordinator new` writes into the file."""
+
+    version: int = Field(1, ge=1, le=1)
+    listen: str = Field("127.0.0.1:0", pattern=r"^[^\s/]+:\d{1,5}$")
+    metrics_port: int = Field(0, ge=0, le=65535)
+    rounds: int = Field(0, ge=0)
+    pause_seconds: float = Field(0.0, ge=0)
+    gather_seconds: float = Field(60.0, ge=0)
+    cohort: int = Field(0, ge=0)
+    train_seconds: float = Field(3600.0, gt=0)
+    exchange_seconds: float = Field(120.0, gt=0)
+    attempts: int = Field(3, ge=1, le=10)
+    heldout: list[Path] = Field(default_factory=list)
+    heldout_tokens: int = Field(20_000, ge=1000)
+    worst_loss_ratio: float = Field(1.2, gt=1)
+    keep_opened_sums_for_a_proof: bool = False
+    plan: PlanSettings
+
+
+def load_settings(folder: Path) -> CoordinatorSettings:
+    """Reads `coordinator.toml`. Raises ConfigurationError."""
+    return load(folder / FILE, CoordinatorSettings)
+
+
+def settings_text(settings: CoordinatorSettings) -> str:
+    """The file, each setting under its comment."""
+    return toml_text(settings.model_dump(mode="json"), comments=COMMENTS)

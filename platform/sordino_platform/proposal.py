@@ -1,0 +1,67 @@
+"""What a coordinator proposes for a round, and what both sides derive from it.
+
+The proposal travels in the TRAIN message. A member never believes it: it derives its own context from its own charter,
+the release it verified and the plan it parsed, and goes on only if the two agree (sordino_privacy.secagg.Context).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+from flwr.app import RecordDict
+
+from sordino_platform.architecture import ModelConfig, Vector, trainable_shapes
+from sordino_platform.flower.phases import Fields, pack
+from sordino_privacy.dpsgd import TrainingPlan
+from sordino_privacy.errors import LinkError
+from sordino_privacy.secagg import Context, Group, Quantiser
+
+MAX_PLAN_BYTES = 1 << 16
+MAX_MANIFEST_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """The content of a TRAIN message. `weights` is the trained subset of the release that `manifest` describes."""
+
+    context: Context
+    plan: TrainingPlan
+    manifest: bytes
+    weights: Vector
+
+    def pack(self) -> RecordDict:
+        """As Flower records."""
+        fields = {"context": self.context.encode(), "plan": self.plan.canonical(), "manifest": self.manifest}
+        return pack(fields, {"weights": self.weights})
+
+    @classmethod
+    def parse(cls, fields: Fields) -> Proposal:
+        """Takes the message apart. Raises LinkError, or what the parsers of its parts raise."""
+        context = Context.decode(fields.blob("context"))
+        plan, manifest = fields.blob("plan"), fields.blob("manifest")
+        weights = fields.vector("weights", np.float32)
+        fields.done()
+        if len(plan) > MAX_PLAN_BYTES or len(manifest) > MAX_MANIFEST_BYTES:
+            raise LinkError("the coordinator's proposal is larger than a proposal can be")
+        try:
+            raw = json.loads(plan)
+        except ValueError as error:
+            raise LinkError("the coordinator's training plan is not JSON") from error
+        if not isinstance(raw, dict):
+            raise LinkError("the coordinator's training plan is not an object")
+        return cls(
+            context=context, plan=TrainingPlan.parse(raw), manifest=manifest, weights=weights.astype(np.float32, copy=False)
+        )
+
+
+def quantiser_for(config: ModelConfig, plan: TrainingPlan, *, members: int) -> Quantiser:
+    """The quantiser that follows from the architecture, the plan and the charter's number of members, on both sides.
+
+    One group per trained tensor, in the order of the vector; ranges come from the plan, never from data.
+    """
+    sizes = {name: int(np.prod(shape)) for name, shape in trainable_shapes(config).items()}
+    ranges = plan.update_range(sizes)
+    groups = tuple(Group(name=name, length=size, range=ranges[name]) for name, size in sizes.items())
+    return Quantiser(groups=groups, cohort_limit=members)

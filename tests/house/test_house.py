@@ -1,0 +1,74 @@
+"""The house itself: packaging, floors, commands, documents."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from sordino_platform import cli
+from sordino_privacy import errors
+
+ROOT = Path(__file__).parents[2]
+
+
+def python(code: str, *, cwd: Path) -> str:
+    done = subprocess.run([sys.executable, "-c", code], cwd=cwd, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def test_import_platform_from_the_root_is_the_standard_library() -> None:
+    found = python("import platform; print(platform.__file__, platform.python_version())", cwd=ROOT)
+    assert str(ROOT) not in found
+    assert found.endswith(".".join(map(str, sys.version_info[:3])))
+
+
+def test_the_floors_are_the_four_packages() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert sorted(wheel) == sorted(
+        f"{floor}/sordino_{floor}" for floor in ("client", "coordinator", "platform", "privacy")
+    )
+    assert not list(ROOT.glob("*/__init__.py"))
+
+
+def test_every_command_has_a_summary_and_loads() -> None:
+    found = {entry.name: entry for entry in entry_points(group=cli.GROUP)}
+    assert set(found) == set(cli.SUMMARIES)
+    for name, entry in found.items():
+        assert cli.as_command(name, entry.load()).get_short_help_str(), name
+
+
+def test_help_needs_neither_torch_nor_flower() -> None:
+    code = (
+        "import sys; from sordino_platform import cli; cli.run(['--help']);"
+        "print(sorted({'torch', 'flwr', 'matplotlib', 'ray', 'onnxruntime'} & set(sys.modules)))"
+    )
+    assert python(code, cwd=ROOT).endswith("[]")
+
+
+def test_loading_every_command_imports_no_torch() -> None:
+    code = (
+        "import sys; from importlib.metadata import entry_points\n"
+        "for e in entry_points(group='sordino.commands'): e.load()\n"
+        "print(sorted({'torch', 'flwr', 'matplotlib', 'ray'} & set(sys.modules)))"
+    )
+    assert python(code, cwd=ROOT).endswith("[]")
+
+
+def test_every_exit_code_is_documented_in_the_error_tree_and_the_command() -> None:
+    codes = {kind.exit_code: kind.__name__ for kind in errors.SordinoError.__subclasses__()}
+    for code, name in codes.items():
+        assert re.search(rf"{name}\s+\({code}\)", errors.__doc__ or ""), name
+    readme = (ROOT / "README.md").read_text()
+    for code in (0, 1, *codes, 130):
+        assert f"| {code} |" in readme, f"exit code {code} is missing in the README"
+
+
+def test_an_unknown_command_is_a_usage_error() -> None:
+    done = subprocess.run([sys.executable, "-m", "sordino_platform.cli", "sing"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "No such command 'sing'" in done.stderr
