@@ -1,0 +1,10 @@
+"""What private training costs: epsilon by privacy loss distributions, checked from above by Renyi accounting.
+
+Adjacency is zero-out: a neighbouring data set has one unit's contributions replaced by nothing, so the *number* of
+units may be public. The unit is a file cluster (near-duplicate files together), never a window of tokens.
+"""
+
+from sordino_privacy.accounting.central import central_epsilon
+from sordino_privacy.accounting.epsilon import Epsilon, SampledGaussian, epsilon, merged, runs_left
+
+__all__ = ["Epsilon", "SampledGaussian", "central_epsilon", "epsilon", "merged", "runs_left"]

@@ -1,0 +1,38 @@
+"""The central epsilon: of the released model, conditional on secure aggregation and on named honest members.
+
+Who sees only the sum sees the noise of all honest members at once. Where one round is one noisy SGD step, the sum is
+linear in each member's noise: with honest members of weights w_j, a unit of the member with weight w meets noise of
+`sigma * sqrt(sum w_j^2) / w`. The bound is stated for the worst placed member, the one with the largest weight.
+
+With several local steps or a local Adam the later gradients depend on the earlier noise and the argument fails; then
+the local epsilon, which needs no argument, is all that is claimed. The two are never added, compared or mixed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from sordino_privacy.accounting.epsilon import Epsilon, SampledGaussian, epsilon
+from sordino_privacy.dpsgd.plan import TrainingPlan
+from sordino_privacy.errors import ConfigurationError
+
+
+def central_epsilon(
+    plan: TrainingPlan, rounds: int, honest_weights: Sequence[float], delta: float
+) -> Epsilon:
+    """Of `rounds` aggregated rounds in which members with these (public) weights were honest and took part."""
+    if rounds < 1 or not honest_weights or not all(math.isfinite(w) and w > 0 for w in honest_weights):
+        raise ConfigurationError(
+            "a central epsilon needs rounds and the weights of at least one honest member"
+        )
+    event = SampledGaussian.of(plan)
+    gain = 1.0
+    if plan.steps == 1 and plan.optimiser == "sgd":
+        gain = math.sqrt(sum(w * w for w in honest_weights)) / max(honest_weights)
+    # Rounded down in the sixth digit: never claim more noise than there is.
+    noise = math.floor(event.noise_multiplier * gain * 1e6) / 1e6
+    aggregated = SampledGaussian(
+        sampling_rate=event.sampling_rate, noise_multiplier=noise, steps=event.steps * rounds
+    )
+    return Epsilon(value=epsilon([aggregated], delta).value, delta=delta, scope="central")

@@ -1,0 +1,137 @@
+"""Epsilon of everything one member has released, by composing privacy loss distributions (PLD).
+
+PLD (Koskela et al. 2020; Doroshenko et al. 2022) is tight to the discretisation, 1e-3 in epsilon, and rounds up. Renyi
+accounting is looser by several percent and serves as a cross-check; Gaussian DP is not a bound (38 % too low where it
+was measured) and is not offered. Composition is over all events at once: fifty rounds of 20 steps at q 0.02, sigma 0.8
+cost 7.34, while the sum of fifty single rounds says 119.
+
+    >>> event = SampledGaussian(sampling_rate=0.01, noise_multiplier=0.8, steps=1000)
+    >>> print(epsilon([event], delta=1e-6))
+    epsilon 3.71 (local, delta 1e-06)
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Literal, Self
+
+from sordino_privacy.dpsgd.plan import TrainingPlan
+from sordino_privacy.errors import ConfigurationError
+
+DISCRETISATION = 1e-3
+# Rates are rounded up, and noise down, to this many mantissa bits (0.4 %), so that rounds of a growing data set share
+# one event instead of adding a distribution each.
+_MANTISSA_BITS = 8
+Scope = Literal["local", "central"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampledGaussian:
+    """`steps` releases of a Gaussian mechanism on a Poisson sample. What the accountant knows of a round."""
+
+    sampling_rate: float
+    noise_multiplier: float
+    steps: int
+
+    def __post_init__(self) -> None:
+        if (
+            not 0 < self.sampling_rate <= 1
+            or not 0.05 <= self.noise_multiplier <= 1e6
+            or not 0 < self.steps < 1 << 31
+        ):
+            raise ConfigurationError("an accounting event has impossible numbers")
+
+    @classmethod
+    def of(cls, plan: TrainingPlan) -> Self:
+        """The event of one round of this plan, on the grid: never cheaper than the plan itself."""
+        return cls(
+            sampling_rate=min(1.0, _on_grid(plan.sampling_rate, up=True)),
+            noise_multiplier=max(0.05, _on_grid(plan.noise_multiplier, up=False)),
+            steps=plan.steps,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Epsilon:
+    """An epsilon, what it protects against, and at which delta. Epsilons of different scope do not compare.
+
+    local    holds against everyone, the coordinator and all other members included; budgets are enforced on it
+    central  of the released model; holds where secure aggregation did and the stated members were honest
+    """
+
+    value: float
+    delta: float
+    scope: Scope = "local"
+
+    def __str__(self) -> str:
+        return f"epsilon {self.value:.2f} ({self.scope}, delta {self.delta:g})"
+
+    def __le__(self, other: Epsilon) -> bool:
+        if (self.scope, self.delta) != (other.scope, other.delta):
+            raise TypeError("epsilons of different scope or delta do not compare")
+        return self.value <= other.value
+
+
+def merged(events: Iterable[SampledGaussian]) -> tuple[SampledGaussian, ...]:
+    """Events of one rate and noise added up into one, in a fixed order."""
+    steps: Counter[tuple[float, float]] = Counter()
+    for event in events:
+        steps[event.sampling_rate, event.noise_multiplier] += event.steps
+    return tuple(
+        SampledGaussian(sampling_rate=rate, noise_multiplier=noise, steps=count)
+        for (rate, noise), count in sorted(steps.items())
+    )
+
+
+def epsilon(events: Iterable[SampledGaussian], delta: float) -> Epsilon:
+    """The local epsilon of all events together at `delta`; 0 for none. About 0.1 s per distinct rate and noise."""
+    if not 0 < delta < 0.1:
+        raise ConfigurationError("delta must lie above 0 and far below 0.1")
+    return Epsilon(value=_pld_epsilon(merged(events), delta), delta=delta)
+
+
+def runs_left(
+    events: Iterable[SampledGaussian], run: Iterable[SampledGaussian], budget: float, delta: float
+) -> int:
+    """How many more runs of the cost `run` fit below `budget` after `events`; at most 1000."""
+    spent, cost = merged(events), merged(run)
+
+    def fits(count: int) -> bool:
+        times = [replace(event, steps=event.steps * count) for event in cost]
+        return epsilon((*spent, *times), delta).value <= budget
+
+    low, high = 0, 1
+    while high <= 1000 and fits(high):
+        low, high = high, 2 * high
+    high = min(high, 1001)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+@lru_cache(maxsize=256)
+def _pld_epsilon(events: tuple[SampledGaussian, ...], delta: float) -> float:
+    if not events:
+        return 0.0
+    # Imported here: dp-accounting takes more than a second to load, and most commands never account.
+    from dp_accounting import dp_event, privacy_accountant
+    from dp_accounting.pld import PLDAccountant
+
+    accountant = PLDAccountant(privacy_accountant.NeighboringRelation.REPLACE_SPECIAL, DISCRETISATION)
+    for event in events:
+        mechanism = dp_event.GaussianDpEvent(event.noise_multiplier)
+        if event.sampling_rate < 1:
+            mechanism = dp_event.PoissonSampledDpEvent(event.sampling_rate, mechanism)
+        accountant.compose(mechanism, event.steps)
+    return float(accountant.get_epsilon(delta))
+
+
+def _on_grid(value: float, *, up: bool) -> float:
+    mantissa, exponent = math.frexp(value)
+    scaled = mantissa * (1 << _MANTISSA_BITS)
+    return math.ldexp(math.ceil(scaled) if up else math.floor(scaled), exponent - _MANTISSA_BITS)
