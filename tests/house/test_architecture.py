@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from sordino_platform import model
 from sordino_platform.architecture import (
     SIZES,
@@ -73,14 +74,19 @@ def test_the_model_is_causal() -> None:
 def test_a_vector_that_does_not_fit_is_refused(damage: str) -> None:
     parameters = model.parameters_of(model.Decoder(TINY))
     vector = flatten(TINY, parameters)
-    bad = {"short": vector[:-1], "nan": np.where(np.arange(vector.size) == 3, np.nan, vector), "double": vector}[damage]
+    bad = {
+        "short": vector[:-1],
+        "nan": np.where(np.arange(vector.size) == 3, np.nan, vector),
+        "double": vector,
+    }[damage]
     bad = bad.astype(np.float64) if damage == "double" else bad.astype(np.float32)
     with pytest.raises(ConfigurationError):
-        unflatten(TINY, parameters, bad)  # type: ignore[arg-type]  # that is what is tested
+        unflatten(TINY, parameters, bad)
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"width": 193}, {"layers": 0}, {"heads": 1 << 30}, {"adapter_rank": -1}, {"trainable": "adapter"}]
+    "wrong",
+    [{"width": 193}, {"layers": 0}, {"heads": 1 << 30}, {"adapter_rank": -1}, {"trainable": "adapter"}],
 )
 def test_impossible_configurations_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigurationError):

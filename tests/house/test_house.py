@@ -69,6 +69,8 @@ def test_every_exit_code_is_documented_in_the_error_tree_and_the_command() -> No
 
 
 def test_an_unknown_command_is_a_usage_error() -> None:
-    done = subprocess.run([sys.executable, "-m", "sordino_platform.cli", "sing"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "sordino_platform.cli", "sing"], capture_output=True, text=True
+    )
     assert done.returncode == 2
     assert "No such command 'sing'" in done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from sordino_client.settings import MemberSettings, settings_text
 from sordino_platform.settings import load
 from sordino_privacy.errors import ConfigurationError
@@ -34,7 +35,9 @@ def test_an_unknown_setting_is_refused_and_the_nearest_one_named(tmp_path: Path)
 
 
 def test_a_value_of_the_wrong_kind_names_its_key(tmp_path: Path) -> None:
-    (tmp_path / "member.toml").write_text(settings_text(settings()).replace("size_bucket = 8", "size_bucket = 80"))
+    (tmp_path / "member.toml").write_text(
+        settings_text(settings()).replace("size_bucket = 8", "size_bucket = 80")
+    )
     with pytest.raises(ConfigurationError, match="size_bucket"):
         load(tmp_path / "member.toml", MemberSettings)
 

@@ -37,7 +37,7 @@ class Phase(StrEnum):
 
     @property
     def message_type(self) -> str:
-        """The Flower message type, `train.<phase>`: actions may not hold an underscore-free alias of a built-in."""
+        """The Flower message type: Flower routes `train.<action>` to the function of that action."""
         return f"train.{self.value}"
 
 
@@ -78,10 +78,10 @@ class Fields:
             raise LinkError("the peer sent too many fields")
 
     def _take(self, name: str, kind: type) -> object:
-        value = self._fields.pop(name, None)
+        value = self._fields.get(name)
         if type(value) is not kind:
             raise LinkError(f"the peer's message lacks the field {name!r} of type {kind.__name__}")
-        return value
+        return self._fields.pop(name)
 
     def integer(self, name: str) -> int:
         """A whole number."""

@@ -26,7 +26,7 @@ from google.protobuf.message import DecodeError
 
 from sordino_privacy.errors import LinkError
 
-__all__ = ["Run", "decode", "empty_run", "encode", "identify", "new_context", "stamp"]
+__all__ = ["Run", "empty_run", "from_proto", "identify", "new_context", "stamp", "to_proto"]
 
 COORDINATOR_NODE = 1  # flwr's own id of the server side (SUPERLINK_NODE_ID)
 
@@ -54,13 +54,13 @@ def stamp(message: Message) -> str:
     return message.metadata.message_id
 
 
-def encode(message: Message) -> bytes:
+def to_proto(message: Message) -> bytes:
     """The message as protobuf bytes (`flwr.proto.message_pb2.Message`)."""
     data: bytes = message_to_proto(message).SerializeToString()
     return data
 
 
-def decode(data: bytes) -> Message:
+def from_proto(data: bytes) -> Message:
     """The message in `data`. Raises LinkError when it is not one."""
     proto = MessageProto()
     try:
