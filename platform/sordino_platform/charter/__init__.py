@@ -1,0 +1,36 @@
+"""The federation's constitution: who takes part, on what floors, under which privacy, signed by an offline root.
+
+>>> signed = SignedCharter.parse(data, root=pinned_fingerprint)
+>>> signed.charter.membership()                     # what the secure-aggregation protocol enforces
+"""
+
+from sordino_platform.charter.document import (
+    Charter,
+    Coordinator,
+    Draft,
+    Floors,
+    Member,
+    ModelTerms,
+    PrivacyPolicy,
+    Quantiser,
+    RetiredKey,
+    TlsAuthority,
+)
+from sordino_platform.charter.signed import SignedCharter, require_successor
+from sordino_platform.charter.store import CharterStore
+
+__all__ = [
+    "Charter",
+    "CharterStore",
+    "Coordinator",
+    "Draft",
+    "Floors",
+    "Member",
+    "ModelTerms",
+    "PrivacyPolicy",
+    "Quantiser",
+    "RetiredKey",
+    "SignedCharter",
+    "TlsAuthority",
+    "require_successor",
+]

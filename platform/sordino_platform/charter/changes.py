@@ -1,0 +1,81 @@
+"""What changed between two charters, for the person who decides whether to accept the new one.
+
+A change that can only weaken protection is marked, because that is the line a reviewer looks for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sordino_platform.charter.document import Terms
+
+# Where a *higher* number protects less, and where a *lower* one does.
+_WEAKER_WHEN_HIGHER = {
+    "floors.organisation_share_permille",
+    "privacy.largest_epsilon",
+    "privacy.largest_delta",
+    "privacy.largest_clip_norm",
+    "privacy.largest_sampling_rate",
+    "privacy.largest_steps",
+}
+_WEAKER_WHEN_LOWER = {
+    "floors.cohort",
+    "floors.organisations",
+    "floors.gamma_permille",
+    "floors.honest",
+    "privacy.smallest_noise_multiplier",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One line of a comparison. `before` is empty for what was added, `after` for what was removed."""
+
+    field: str
+    before: str
+    after: str
+    weaker: bool = False
+
+
+def changes(old: Terms, new: Terms) -> tuple[Change, ...]:
+    """Every difference, in a stable order. Epoch, previous hash and issue date always differ and are left out."""
+    found: list[Change] = []
+    before, after = _flat(old), _flat(new)
+    for field in sorted(before.keys() | after.keys()):
+        a, b = before.get(field), after.get(field)
+        if a != b:
+            found.append(
+                Change(field=field, before=_text(a), after=_text(b), weaker=_weaker(field, a, b)),
+            )
+    return tuple(found)
+
+
+def _weaker(field: str, before: object, after: object) -> bool:
+    if not isinstance(before, int | float) or not isinstance(after, int | float):
+        return False
+    return (field in _WEAKER_WHEN_HIGHER and after > before) or (
+        field in _WEAKER_WHEN_LOWER and after < before
+    )
+
+
+def _flat(terms: Terms) -> dict[str, object]:
+    data = terms.model_dump(mode="json", exclude={"version", "epoch", "previous", "issued_at"})
+    flat: dict[str, object] = {}
+    for member in data.pop("members"):
+        flat[f"members.{member['name']}"] = f"{member['organisation']}, {member['identity_key']}"
+    for key in data.pop("retired"):
+        flat[f"retired.{key['name']}.{key['identity_key'][:16]}"] = f"since epoch {key['epoch']}"
+    for section, value in data.items():
+        if isinstance(value, dict):
+            flat |= {f"{section}.{name}": _plain(item) for name, item in value.items()}
+        else:
+            flat[section] = value
+    return flat
+
+
+def _plain(value: object) -> object:
+    return ", ".join(map(str, value)) if isinstance(value, list) else value
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value).strip()

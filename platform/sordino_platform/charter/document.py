@@ -1,0 +1,315 @@
+"""What a federation has agreed on: `Charter`, format `sordino-charter/1`.
+
+The charter is the federation's constitution. It is signed by the offline root key, pinned by every member and
+enforced by the member's software *against the coordinator*: a value from the coordinator can only make a check
+stricter. Everything a charter holds is public, and bounded in size.
+
+Fractions that the protocol rounds are integers in thousandths (permille), so that every party rounds alike. Terms of
+privacy are floats, compared and never rounded.
+
+A `Draft` is a charter in the making on the root's machine: the same fields, members still to come. Only a complete
+`Charter` can be signed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import unicodedata
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from pydantic import AfterValidator, Field, model_validator
+
+from sordino_platform.architecture import ModelConfig, Trainable
+from sordino_platform.canonical import Digest, Document, Key, Moment, Name, digest, encode
+from sordino_privacy.errors import ConfigurationError
+from sordino_privacy.secagg import membership as secagg
+from sordino_privacy.secagg.encoding import MAX_MEMBERS
+from sordino_privacy.secagg.refusals import PolicyError
+
+LABEL = "sordino-charter/1"
+MAX_CHARTER_BYTES = 8 << 20
+MAX_MEMBERS_IN_16_BITS = 64
+FIRST_EPOCH = 1
+NO_PREVIOUS = bytes(32)
+
+
+def _organisation(text: str) -> str:
+    if not text.isprintable() or text != unicodedata.normalize("NFC", text).strip():
+        raise ValueError("must be printable, in Unicode normal form C, without spaces around it")
+    return text
+
+
+def _dns_name(text: str) -> str:
+    label = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+    if not re.fullmatch(rf"{label}(\.{label})*", text):
+        raise ValueError("must be a DNS name in lower case")
+    return text
+
+
+def _address(text: str) -> str:
+    if str(ipaddress.ip_address(text)) != text:  # one spelling per address
+        raise ValueError(f"must be written {ipaddress.ip_address(text)}")
+    return text
+
+
+Organisation = Annotated[str, Field(min_length=1, max_length=80), AfterValidator(_organisation)]
+DnsName = Annotated[str, Field(min_length=1, max_length=253), AfterValidator(_dns_name)]
+Address = Annotated[str, Field(min_length=2, max_length=45), AfterValidator(_address)]
+Permille = Annotated[int, Field(ge=0, le=1000)]
+Count = Annotated[int, Field(ge=1, le=MAX_MEMBERS)]
+
+
+class Member(Document):
+    """A party that trains: its name, its organisation, its Ed25519 identity key."""
+
+    name: Name
+    organisation: Organisation
+    identity_key: Key
+
+
+class Coordinator(Document):
+    """The party that adds: its identity key signs releases; its TLS certificate is good for these hosts only."""
+
+    name: Name
+    identity_key: Key
+    dns_names: tuple[DnsName, ...] = Field(default=(), max_length=16)
+    addresses: tuple[Address, ...] = Field(default=(), max_length=16)
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Coordinator:
+        if not self.dns_names and not self.addresses:
+            raise ValueError("the coordinator needs a DNS name or an IP address")
+        return self
+
+
+class RetiredKey(Document):
+    """An identity key that must never be accepted again, and the epoch that retired it."""
+
+    name: Name
+    identity_key: Key
+    epoch: int = Field(ge=FIRST_EPOCH, lt=1 << 32)
+
+
+class Floors(Document):
+    """What a round may not fall below; each field is explained at `sordino_privacy.secagg.membership.Floors`."""
+
+    cohort: int = Field(default=5, ge=secagg.MIN_COHORT, le=MAX_MEMBERS)
+    organisations: Count = 3
+    organisation_share_permille: int = Field(default=500, ge=1, le=1000)
+    gamma_permille: int = Field(default=200, ge=0, le=secagg.MAX_GAMMA_PERMILLE)
+    honest: int = Field(default=3, ge=secagg.MIN_HONEST, le=MAX_MEMBERS)
+    dropout_permille: int = Field(default=333, ge=1, le=500)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Floors:
+        self.as_secagg()  # raises what the protocol would raise
+        return self
+
+    def as_secagg(self) -> secagg.Floors:
+        """The same floors as the protocol takes them."""
+        return secagg.Floors(**self.model_dump())
+
+
+class PrivacyPolicy(Document):
+    """The weakest privacy that a member may be asked for. Epsilon is local, per member, over the member's data."""
+
+    largest_epsilon: float = Field(default=8.0, gt=0, le=1000)
+    largest_delta: float = Field(default=1e-5, gt=0, le=1e-3)
+    smallest_noise_multiplier: float = Field(default=0.5, gt=0, le=1000)
+    largest_clip_norm: float = Field(default=1.0, gt=0, le=1e6)
+    largest_sampling_rate: float = Field(default=0.25, gt=0, le=1)
+    largest_steps: int = Field(default=200, ge=1, le=100_000)
+
+    def require(
+        self, *, noise_multiplier: float, clip_norm: float, sampling_rate: float, steps: int, delta: float
+    ) -> None:
+        """Refusal 14: raises PolicyError unless one round of training lies inside this policy. NaN lies outside."""
+        inside = {
+            "the noise multiplier": noise_multiplier >= self.smallest_noise_multiplier,
+            "the clip norm": 0 < clip_norm <= self.largest_clip_norm,
+            "the sampling rate": 0 < sampling_rate <= self.largest_sampling_rate,
+            "the number of steps": 0 < steps <= self.largest_steps,
+            "delta": 0 < delta <= self.largest_delta,
+        }
+        for what, holds in inside.items():
+            if not holds:
+                raise PolicyError(
+                    f"{what} of this round is outside the charter's privacy policy",
+                    hint="`sordino charter show` prints the policy; only a new epoch can change it",
+                )
+
+
+class ModelTerms(Document):
+    """The model that is trained: architecture, trained subset, the public base it starts from, the tokenizer."""
+
+    vocabulary: int
+    context: int
+    layers: int
+    heads: int
+    width: int
+    hidden: int
+    rope_base: float = Field(gt=0, le=1e9)
+    adapter_rank: int
+    trainable: Trainable
+    base_sha256: Digest
+    tokenizer_sha256: Digest
+
+    @model_validator(mode="after")
+    def _possible(self) -> ModelTerms:
+        self.config()
+        return self
+
+    @classmethod
+    def of(cls, config: ModelConfig, *, base_sha256: bytes, tokenizer_sha256: bytes) -> ModelTerms:
+        """The terms of a configuration."""
+        fields = {name: getattr(config, name) for name in ModelConfig.__slots__}
+        return cls(**fields, base_sha256=base_sha256, tokenizer_sha256=tokenizer_sha256)
+
+    def config(self) -> ModelConfig:
+        """The architecture. Raises ConfigurationError when its sizes are impossible."""
+        return ModelConfig(**self.model_dump(exclude={"base_sha256", "tokenizer_sha256"}))
+
+
+class Quantiser(Document):
+    """How updates become ring elements: the range in standard deviations of the round's noise, the ring's width."""
+
+    range_sigmas: float = Field(default=8.0, ge=4, le=64)
+    ring_bits: Literal[16, 32] = 16
+
+
+class TlsAuthority(Document):
+    """The federation's TLS authority; its fingerprint is SHA-256 of the DER certificate, as TLS tools print it."""
+
+    certificate: str = Field(max_length=4096)
+    fingerprint: Digest
+
+    @model_validator(mode="after")
+    def _matches(self) -> TlsAuthority:
+        if self.x509().fingerprint(SHA256()) != self.fingerprint:
+            raise ValueError("the certificate does not have this fingerprint")
+        return self
+
+    def x509(self) -> x509.Certificate:
+        """The parsed certificate."""
+        return x509.load_pem_x509_certificate(self.certificate.encode("ascii", "replace"))
+
+    @property
+    def pem(self) -> bytes:
+        """The certificate as TLS libraries take it."""
+        return self.certificate.encode("ascii")
+
+
+class Terms(Document):
+    """What a draft and a charter share."""
+
+    version: Literal["sordino-charter/1"] = "sordino-charter/1"
+    federation: Name
+    epoch: int = Field(ge=FIRST_EPOCH, lt=1 << 32)
+    previous: Digest = NO_PREVIOUS
+    issued_at: Moment
+    expires_at: Moment
+    members: tuple[Member, ...] = Field(default=(), max_length=MAX_MEMBERS)
+    retired: tuple[RetiredKey, ...] = Field(default=(), max_length=4 * MAX_MEMBERS)
+    floors: Floors = Floors()
+    privacy: PrivacyPolicy = PrivacyPolicy()
+    model: ModelTerms
+    quantiser: Quantiser = Quantiser()
+    tls_authority: TlsAuthority
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Terms:
+        names = [member.name for member in self.members]
+        if names != sorted(set(names)):
+            raise ValueError("members must be sorted by name, and each name may occur once")
+        keys = [member.identity_key for member in self.members]
+        gone = {key.identity_key for key in self.retired}
+        if len(set(keys)) != len(keys):
+            raise ValueError("two members have one identity key")
+        if gone & set(keys):
+            raise ValueError("a member has a key that was retired")
+        if (self.epoch == FIRST_EPOCH) != (self.previous == NO_PREVIOUS):
+            raise ValueError("the first epoch has no previous charter, and every later one has")
+        if self.expires_at <= self.issued_at:
+            raise ValueError("a charter must expire after it was issued")
+        spellings: dict[str, str] = {}
+        for member in self.members:
+            if (
+                spellings.setdefault(member.organisation.casefold(), member.organisation)
+                != member.organisation
+            ):
+                raise ValueError(f"the organisation {member.organisation!r} is spelt in two ways")
+        return self
+
+
+class Draft(Terms):
+    """A charter in the making: never signed, never sent."""
+
+    coordinator: Coordinator | None = None
+
+
+class Charter(Terms):
+    """One epoch of a federation, complete. Obtain one from `SignedCharter`, which verified it."""
+
+    coordinator: Coordinator
+
+    @model_validator(mode="after")
+    def _complete(self) -> Charter:
+        members, floors = self.members, self.floors
+        if len(members) < floors.cohort:
+            raise ValueError(f"{len(members)} members are fewer than the smallest cohort, {floors.cohort}")
+        sizes = Counter(member.organisation for member in members)
+        if len(sizes) < floors.organisations:
+            raise ValueError(f"{len(sizes)} organisations are fewer than the floor, {floors.organisations}")
+        if self.quantiser.ring_bits == 16 and len(members) > MAX_MEMBERS_IN_16_BITS:
+            raise ValueError(f"more than {MAX_MEMBERS_IN_16_BITS} members need a ring of 32 bits")
+        coordinator = self.coordinator
+        if coordinator.name in {member.name for member in members}:
+            raise ValueError("the coordinator has the name of a member")
+        taken = {m.identity_key for m in members} | {key.identity_key for key in self.retired}
+        if coordinator.identity_key in taken:
+            raise ValueError("the coordinator has the key of a member, or a retired one")
+        return self
+
+    def hash(self) -> bytes:
+        """The charter hash, 32 bytes: members pin it, the protocol's context holds it, the next epoch names it."""
+        return digest(LABEL, encode(self))
+
+    def member(self, name: str) -> Member:
+        """The member of that name. Raises ConfigurationError when there is none."""
+        for member in self.members:
+            if member.name == name:
+                return member
+        raise ConfigurationError(
+            f"{name!r} is not a member of {self.federation}, epoch {self.epoch}",
+            hint="`sordino charter show` lists the members",
+        )
+
+    def membership(self) -> secagg.Membership:
+        """This epoch as the secure-aggregation protocol takes it."""
+        return secagg.Membership(
+            federation=self.federation,
+            epoch=self.epoch,
+            charter_hash=self.hash(),
+            members=tuple(
+                secagg.Member(name=m.name, organisation=m.organisation, public_key=m.identity_key)
+                for m in self.members
+            ),
+            retired=frozenset(key.identity_key for key in self.retired),
+            floors=self.floors.as_secagg(),
+        )
+
+    def require_current(self, now: datetime | None = None) -> None:
+        """Raises ConfigurationError when the charter has expired.
+
+        A charter that never expired would let a coordinator hide a newer one, and with it a retirement, for ever.
+        """
+        if (now or datetime.now(UTC)) >= self.expires_at:
+            raise ConfigurationError(
+                f"the charter of {self.federation}, epoch {self.epoch}, expired on {self.expires_at:%Y-%m-%d}",
+                hint="the holder of the root key signs a new epoch: `sordino charter new`, then `sordino charter sign`",
+            )

@@ -1,0 +1,164 @@
+"""Making charters, on the machine that holds the root: a draft, changed step by step, then signed as one epoch.
+
+The root folder:
+
+    root.key                 Ed25519, 0600; read only to sign a charter, and may live on another medium
+    tls-authority.key/.pem   ECDSA P-256; read only to issue certificates
+    draft.json               the next epoch in the making
+    charters/                every epoch that was signed
+    invitations/, issued.jsonl   see `sordino_platform.identity`
+
+Every change to the draft is a pure function on `Draft`; `change` applies one under a lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pydantic import ValidationError
+
+from sordino_platform.canonical import decode, encode, first_problem, moment
+from sordino_platform.charter.document import (
+    MAX_CHARTER_BYTES,
+    Charter,
+    Coordinator,
+    Draft,
+    Member,
+    ModelTerms,
+    RetiredKey,
+    TlsAuthority,
+)
+from sordino_platform.charter.signed import SignedCharter
+from sordino_platform.charter.store import CharterStore
+from sordino_platform.durable import locked, read_file, write_file
+from sordino_platform.keys import fingerprint, public_bytes
+from sordino_privacy.errors import ConfigurationError
+
+DRAFT = "draft.json"
+CHARTERS = "charters"
+VALIDITY = timedelta(days=366)
+
+
+def first_draft(
+    *,
+    federation: str,
+    model: ModelTerms,
+    tls_authority: TlsAuthority,
+    now: datetime | None = None,
+    validity: timedelta = VALIDITY,
+    **terms: Any,
+) -> Draft:
+    """The draft of epoch 1; `terms` are `floors`, `privacy` and `quantiser` where the defaults do not suit."""
+    issued = moment(now or datetime.now(UTC))
+    return _checked(
+        federation=federation,
+        epoch=1,
+        issued_at=issued,
+        expires_at=issued + validity,
+        model=model,
+        tls_authority=tls_authority,
+        **terms,
+    )
+
+
+def next_draft(charter: Charter, *, now: datetime | None = None, validity: timedelta = VALIDITY) -> Draft:
+    """The draft of the epoch after `charter`, with the same terms."""
+    issued = moment(now or datetime.now(UTC))
+    return revised(
+        Draft(**dict(charter)),
+        epoch=charter.epoch + 1,
+        previous=charter.hash(),
+        issued_at=issued,
+        expires_at=issued + validity,
+    )
+
+
+def revised(draft: Draft, **terms: Any) -> Draft:
+    """`draft` with some terms replaced. Raises ConfigurationError when the result is not coherent."""
+    return _checked(**(dict(draft) | terms))
+
+
+def with_member(draft: Draft, member: Member) -> Draft:
+    """`draft` with one more member."""
+    return revised(draft, members=tuple(sorted((*draft.members, member), key=lambda m: m.name)))
+
+
+def with_coordinator(draft: Draft, coordinator: Coordinator) -> Draft:
+    """`draft` with its coordinator. Replacing one that has another key retires that key."""
+    old = draft.coordinator
+    if old is None or old.identity_key == coordinator.identity_key or draft.epoch == 1:
+        return revised(draft, coordinator=coordinator)
+    gone = RetiredKey(name=old.name, identity_key=old.identity_key, epoch=draft.epoch)
+    return revised(draft, coordinator=coordinator, retired=(*draft.retired, gone))
+
+
+def without_member(draft: Draft, name: str) -> Draft:
+    """`draft` without the member `name`, whose key is retired for ever."""
+    leaving = [member for member in draft.members if member.name == name]
+    if not leaving:
+        raise ConfigurationError(f"{name!r} is not a member", hint="`sordino charter show` lists the members")
+    gone = RetiredKey(name=name, identity_key=leaving[0].identity_key, epoch=draft.epoch)
+    staying = tuple(member for member in draft.members if member.name != name)
+    return revised(draft, members=staying, retired=(*draft.retired, gone))
+
+
+def complete(draft: Draft) -> Charter:
+    """The charter that a draft has become. Raises ConfigurationError naming what is still missing."""
+    if draft.coordinator is None:
+        raise ConfigurationError(
+            "the draft has no coordinator yet", hint="`sordino charter add` its enrolment request"
+        )
+    try:
+        return Charter(**dict(draft))
+    except ValidationError as error:
+        raise ConfigurationError(
+            f"the draft is not complete: {first_problem(error)}",
+            hint="`sordino charter add` more members, or change the floors with `sordino charter new --replace`",
+        ) from None
+
+
+def read_draft(root_folder: Path) -> Draft:
+    """The draft in a root folder."""
+    path = root_folder / DRAFT
+    if not path.exists():
+        raise ConfigurationError(
+            f"{root_folder} holds no draft", hint="`sordino charter new` begins the next epoch"
+        )
+    return decode(Draft, read_file(path, limit=MAX_CHARTER_BYTES), limit=MAX_CHARTER_BYTES, what=str(path))
+
+
+def write_draft(root_folder: Path, draft: Draft, *, replace: bool = False) -> None:
+    """Keeps a draft in a root folder; one that is there already is only replaced on request."""
+    write_file(root_folder / DRAFT, encode(draft), replace=replace)
+
+
+def change(root_folder: Path, step: Callable[[Draft], Draft]) -> Draft:
+    """Applies one change to the draft, under the folder's lock."""
+    with locked(root_folder):
+        draft = step(read_draft(root_folder))
+        write_draft(root_folder, draft, replace=True)
+    return draft
+
+
+def sign_draft(root_folder: Path, root: Ed25519PrivateKey) -> SignedCharter:
+    """Signs the draft as the next epoch, keeps it under `charters/`, and removes the draft.
+
+    Raises ConfigurationError when the draft is incomplete or does not follow the last signed epoch.
+    """
+    with locked(root_folder):
+        signed = SignedCharter.sign(complete(read_draft(root_folder)), root)
+        store = CharterStore(root_folder / CHARTERS, root=fingerprint(public_bytes(root)))
+        store.accept(signed.to_bytes())
+        (root_folder / DRAFT).unlink()
+    return signed
+
+
+def _checked(**terms: Any) -> Draft:
+    try:
+        return Draft(**terms)
+    except ValidationError as error:
+        raise ConfigurationError(f"the charter cannot be: {first_problem(error)}") from None

@@ -1,0 +1,72 @@
+"""The charters that a party holds, one file per epoch: `charter-000001.json`, `charter-000002.json`, ...
+
+The folder is append-only. Every load verifies every epoch against the pinned root and the rules of succession, so a
+file that was altered, removed or swapped behind our back is found before anything in it is used.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sordino_platform.charter.document import FIRST_EPOCH, MAX_CHARTER_BYTES, Charter
+from sordino_platform.charter.signed import SignedCharter, require_successor
+from sordino_platform.durable import locked, make_folder, read_file, write_file
+from sordino_platform.keys import parse_fingerprint
+from sordino_privacy.errors import ConfigurationError
+
+
+class CharterStore:
+    """A folder of charters and the pinned fingerprint of the root that signs them."""
+
+    def __init__(self, folder: Path, *, root: str) -> None:
+        self.folder = folder
+        self.root = parse_fingerprint(root)
+        self._chain: list[SignedCharter] = []
+
+    def chain(self) -> tuple[SignedCharter, ...]:
+        """Every epoch held, oldest first. Epochs that another process added since the last call are read now."""
+        while (path := self._path(FIRST_EPOCH + len(self._chain))).exists():
+            signed = SignedCharter.parse(
+                read_file(path, limit=MAX_CHARTER_BYTES), root=self.root, what=str(path)
+            )
+            require_successor(self._chain[-1].charter if self._chain else None, signed.charter)
+            if signed.charter.epoch != FIRST_EPOCH + len(self._chain):
+                raise ConfigurationError(f"{path} holds epoch {signed.charter.epoch}")
+            self._chain.append(signed)
+        return tuple(self._chain)
+
+    def head(self) -> SignedCharter:
+        """The newest epoch; one `stat` when nothing changed. Raises ConfigurationError when none is held."""
+        chain = self.chain()
+        if not chain:
+            raise ConfigurationError(
+                f"{self.folder} holds no charter", hint="`sordino identity install` puts it there"
+            )
+        return chain[-1]
+
+    def accept(self, data: bytes) -> Charter:
+        """Verifies and keeps a charter from outside; one that is held already is accepted again and changes nothing.
+
+        Raises ConfigurationError or IdentityError (see `require_successor`), and then nothing has changed.
+        """
+        signed = SignedCharter.parse(data, root=self.root)
+        make_folder(self.folder)
+        with locked(self.folder):
+            chain = self.chain()
+            require_successor(chain[-1].charter if chain else None, signed.charter)
+            if not chain or signed.charter.epoch > chain[-1].charter.epoch:
+                write_file(self._path(signed.charter.epoch), data, replace=False)
+        return signed.charter
+
+    def by_hash(self, charter_hash: bytes) -> Charter:
+        """The held charter with this hash. Raises ConfigurationError when there is none."""
+        for signed in reversed(self.chain()):
+            if signed.charter.hash() == charter_hash:
+                return signed.charter
+        raise ConfigurationError(
+            f"no charter that is held here has the hash {charter_hash.hex()[:16]}...",
+            hint="ask the coordinator or the root's holder for the missing epoch",
+        )
+
+    def _path(self, epoch: int) -> Path:
+        return self.folder / f"charter-{epoch:06d}.json"

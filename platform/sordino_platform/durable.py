@@ -1,0 +1,143 @@
+"""Files that survive a crash, and files that nobody else may read.
+
+Rules kept here, so that no other module has to repeat them:
+
+* A file appears whole or not at all: written beside its place, fsynced, renamed over, and the folder fsynced.
+* A secret file is *created* with mode 0600; it is never made private after the fact. Reading one that its group
+  or others can read is refused, as OpenSSH does: such a key must be taken as already copied.
+* The size of a file is bounded before it is read.
+
+    >>> write_file(folder / "charter.json", data)
+    >>> read_file(folder / "charter.json", limit=4 << 20)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from sordino_privacy.errors import ConfigurationError, StorageError
+
+PUBLIC_MODE = 0o644
+SECRET_MODE = 0o600
+FOLDER_MODE = 0o700
+
+
+def make_folder(folder: Path) -> None:
+    """Creates `folder` (and its parents) with mode 0700; one that is there already is left as it is."""
+    try:
+        folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _storage("create the folder", folder, error) from error
+
+
+def write_file(path: Path, data: bytes, *, secret: bool = False, replace: bool = True) -> None:
+    """Writes `data` at `path` durably and atomically. Without `replace`, a file that is there already is refused.
+
+    Raises StorageError when the disk refuses, ConfigurationError when `path` exists and must not be replaced.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    try:
+        handle = os.open(
+            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, SECRET_MODE if secret else PUBLIC_MODE
+        )
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            if replace:
+                temporary.replace(path)
+            else:
+                os.link(
+                    temporary, path
+                )  # unlike a rename, a link never replaces what another process just wrote
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_folder(path.parent)
+    except FileExistsError as error:
+        raise ConfigurationError(
+            f"{path} exists already", hint="choose another place, or remove it"
+        ) from error
+    except OSError as error:
+        raise _storage("write", path, error) from error
+
+
+def read_file(path: Path, *, limit: int) -> bytes:
+    """The bytes of a regular file of at most `limit` bytes. Raises StorageError for anything else."""
+    return _read(path, limit=limit, secret=False)
+
+
+def read_secret(path: Path, *, limit: int = 64 << 10) -> bytes:
+    """The bytes of a secret file.
+
+    Raises ConfigurationError when the file's mode or owner lets somebody else read or replace it.
+    """
+    return _read(path, limit=limit, secret=True)
+
+
+def _read(path: Path, *, limit: int, secret: bool) -> bytes:
+    try:
+        # O_NONBLOCK: opening a FIFO must not hang; the check below then refuses it.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            status = os.fstat(file.fileno())  # of what was opened, not of what the name means a moment later
+            if not stat.S_ISREG(status.st_mode):
+                raise StorageError(f"{path} is not a regular file")
+            if secret:
+                _require_private(path, status)
+            if status.st_size > limit:
+                raise StorageError(f"{path} is larger than the {limit} bytes it may have")
+            data = file.read(limit + 1)
+    except FileNotFoundError as error:
+        raise StorageError(f"{path} does not exist") from error
+    except OSError as error:
+        raise _storage("read", path, error) from error
+    if len(data) > limit:
+        raise StorageError(f"{path} is larger than the {limit} bytes it may have")
+    return data
+
+
+def _require_private(path: Path, status: os.stat_result) -> None:
+    if status.st_mode & 0o077:
+        raise ConfigurationError(
+            f"{path} can be read or changed by other users of this machine",
+            hint=f"take the key as copied and replace it; if you are sure it was not: chmod 600 {path}",
+        )
+    if status.st_uid not in (os.geteuid(), 0):
+        raise ConfigurationError(f"{path} belongs to another user", hint=f"chown it to yourself: {path}")
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames inside `folder` durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds the folder for one process at a time (flock on `.lock`; the kernel lets go when the process dies)."""
+    path = folder / ".lock"
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, SECRET_MODE)
+    except OSError as error:
+        raise _storage("lock", folder, error) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _storage(action: str, path: Path, error: OSError) -> StorageError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageError(f"cannot {action} {path}: the disk is full", hint="free some space and try again")
+    return StorageError(f"cannot {action} {path}: {error.strerror or type(error).__name__}")
