@@ -23,7 +23,7 @@ class SelfCheckError(RuntimeError):
 
 
 def brute_force(model: nn.Module, window_losses: WindowLosses, windows: Tensor) -> Tensor:
-    """One unit's gradient by plain autograd, float64, flat. Raises SelfCheckError where a parameter plays no part."""
+    """One unit's gradient by plain autograd, flat float32. Raises SelfCheckError where a parameter plays no part."""
     parameters = trainable_parameters(model)
     loss = window_losses(model, windows).mean()
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
@@ -31,7 +31,7 @@ def brute_force(model: nn.Module, window_losses: WindowLosses, windows: Tensor) 
         raise SelfCheckError(
             "a trainable parameter takes no part in the loss: it would receive noise for nothing"
         )
-    return torch.cat([gradient.double().reshape(-1) for gradient in gradients])
+    return torch.cat([gradient.reshape(-1) for gradient in gradients])
 
 
 def self_check(
@@ -43,20 +43,26 @@ def self_check(
     `clip_norm * (1 + 1e-4)`, no trainable parameter left out, no `.grad` left behind.
     """
     gradients = [brute_force(model, window_losses, windows) for windows in probes]
-    norms = [float(gradient.norm()) for gradient in gradients]
+    norms = [_norm(gradient) for gradient in gradients]
     if not all(math.isfinite(norm) and norm > 0 for norm in norms):
         raise SelfCheckError("the model's gradient on random windows is zero or not finite")
+    total, want = torch.zeros_like(gradients[0]), torch.zeros_like(gradients[0])
     # One bound that cuts every probe, one that cuts none.
     for clip_norm in (0.5 * min(norms), 2.0 * max(norms)):
-        expected = [g * min(1.0, clip_norm / n) for g, n in zip(gradients, norms, strict=True)]
-        groups = [[index] for index in range(len(probes))] + [list(range(len(probes)))]
-        for group in groups:
-            total = torch.zeros(gradients[0].numel())
+        for group in (*((index,) for index in range(len(probes))), tuple(range(len(probes)))):
+            total.zero_()
             mode.add([probes[index] for index in group], clip_norm, total)
-            want = sum((expected[index] for index in group), torch.zeros_like(gradients[0]))
-            if float((total.double() - want).norm()) > TOLERANCE * float(want.norm()):
-                raise SelfCheckError("the engine's clipped sum differs from brute force on this model")
-            if len(group) == 1 and float(total.double().norm()) > clip_norm * (1 + TOLERANCE):
+            want.zero_()
+            for index in group:
+                want.add_(gradients[index], alpha=min(1.0, clip_norm / norms[index]))
+            if len(group) == 1 and _norm(total) > clip_norm * (1 + TOLERANCE):
                 raise SelfCheckError("one unit contributed more than the clip allows")
+            scale = _norm(want)
+            if _norm(want.sub_(total)) > TOLERANCE * scale:
+                raise SelfCheckError("the engine's clipped sum differs from brute force on this model")
     if any(p.grad is not None for p in model.parameters()):
         raise SelfCheckError("the engine left a gradient behind: it would bypass clip and noise")
+
+
+def _norm(vector: Tensor) -> float:
+    return float(torch.linalg.vector_norm(vector, dtype=torch.float64))

@@ -1,0 +1,23 @@
+"""The member's privacy ledger: what was spent on which round, before it was spent. It outlives jobs and crashes.
+
+budget   the member's own caps, and what a run costs in words
+chain    durable hash-chained rows (SQLite): rollback and deletion are noticed, two processes are refused
+account  the rows folded into what they mean: reservations, secure-aggregation steps
+store    `Ledger`: reserve, train, commit; also the `Journal` that secure aggregation requires
+"""
+
+from sordino_client.ledger.account import Account, Reservation
+from sordino_client.ledger.budget import Budget, Cost
+from sordino_client.ledger.chain import Head
+from sordino_client.ledger.store import Ledger, read_account, repository_identity
+
+__all__ = [
+    "Account",
+    "Budget",
+    "Cost",
+    "Head",
+    "Ledger",
+    "Reservation",
+    "read_account",
+    "repository_identity",
+]

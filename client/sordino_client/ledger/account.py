@@ -1,0 +1,134 @@
+"""What the ledger's rows mean. Pure: rows in, state out.
+
+Kinds of row:
+
+    dataset   repositories that this ledger stands for (identities only)
+    reserve   the privacy of one round, charged from this moment on, whatever happens next
+    commit    that round's update was uploaded
+    secagg    a step of the aggregation protocol (see sordino_privacy.secagg.journal)
+
+A reservation is never taken back. A crash between training and upload leaves it charged, because nobody can prove
+that nothing left.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from sordino_client.ledger.chain import Row
+from sordino_privacy.accounting import SampledGaussian
+from sordino_privacy.errors import StorageError
+from sordino_privacy.secagg.journal import Entry, Step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation:
+    """The charge of one round. `plan` is the plan's digest; `time` is in nanoseconds since 1970."""
+
+    run: str
+    round: int
+    plan: bytes
+    event: SampledGaussian
+    time: int
+    committed: bool = False
+
+
+@dataclass(slots=True)
+class Account:
+    """All rows so far, folded."""
+
+    datasets: set[str] = field(default_factory=set)
+    reservations: dict[tuple[str, int], Reservation] = field(default_factory=dict)
+    steps: dict[tuple[str, str, int], list[Entry]] = field(default_factory=lambda: defaultdict(list))
+    epochs: dict[str, int] = field(default_factory=dict)
+    latest: int = 0
+
+    @classmethod
+    def replay(cls, rows: Iterable[Row]) -> Account:
+        account = cls()
+        for row in rows:
+            account.apply(row)
+        return account
+
+    def events(self, *, since: int = 0) -> list[SampledGaussian]:
+        """Everything charged (from the time `since` on), committed or not."""
+        return [r.event for r in self.reservations.values() if r.time >= since]
+
+    def apply(self, row: Row) -> None:
+        """Takes one more row into the state. Raises StorageError for a row that this version cannot read."""
+        try:
+            self._apply(row)
+        except (KeyError, TypeError, ValueError) as error:
+            raise StorageError(
+                f"the privacy ledger's row {row.sequence} cannot be read", hint="update sordino"
+            ) from error
+        self.latest = max(self.latest, row.time)
+
+    def _apply(self, row: Row) -> None:
+        body: dict[str, object] = row.body
+        match row.kind:
+            case "dataset":
+                repositories = body["repositories"]
+                if not isinstance(repositories, list):
+                    raise TypeError("repositories")
+                self.datasets.update(map(str, repositories))
+            case "reserve":
+                event = SampledGaussian(
+                    sampling_rate=_number(body["sampling_rate"]),
+                    noise_multiplier=_number(body["noise_multiplier"]),
+                    steps=_whole(body["steps"]),
+                )
+                run, round_ = str(body["run"]), _whole(body["round"])
+                self.reservations[run, round_] = Reservation(
+                    run=run, round=round_, plan=bytes.fromhex(str(body["plan"])), event=event, time=row.time
+                )
+            case "commit":
+                key = str(body["run"]), _whole(body["round"])
+                self.reservations[key] = replace(self.reservations[key], committed=True)
+            case "secagg":
+                entry = parse_entry(body)
+                self.steps[entry.federation, entry.run, entry.round].append(entry)
+                self.epochs[entry.federation] = max(self.epochs.get(entry.federation, 0), entry.epoch)
+            case _:
+                raise ValueError(row.kind)
+
+
+def entry_body(entry: Entry) -> dict[str, object]:
+    """The row of one secure-aggregation step."""
+    return {
+        "federation": entry.federation,
+        "epoch": entry.epoch,
+        "run": entry.run,
+        "round": entry.round,
+        "attempt": entry.attempt,
+        "step": int(entry.step),
+        "update": entry.update.hex(),
+        "digest": entry.digest.hex(),
+    }
+
+
+def parse_entry(body: dict[str, object]) -> Entry:
+    return Entry(
+        federation=str(body["federation"]),
+        epoch=_whole(body["epoch"]),
+        run=str(body["run"]),
+        round=_whole(body["round"]),
+        attempt=_whole(body["attempt"]),
+        step=Step(_whole(body["step"])),
+        update=bytes.fromhex(str(body["update"])),
+        digest=bytes.fromhex(str(body["digest"])),
+    )
+
+
+def _whole(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError("not a whole number")
+    return value
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError("not a number")
+    return float(value)

@@ -1,0 +1,51 @@
+"""What a member is willing to spend, and what a run would cost, in words."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from sordino_privacy.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """The member's own caps on the local epsilon. A charter can only be stricter: it never reads or raises these.
+
+    `epsilon_per_day`, where given, bounds what any 24 hours may release, so that a coordinator which proposes round
+    after round cannot drain the budget before anyone looks.
+    """
+
+    epsilon: float
+    delta: float
+    epsilon_per_day: float | None = None
+
+    def __post_init__(self) -> None:
+        caps = [self.epsilon] + ([] if self.epsilon_per_day is None else [self.epsilon_per_day])
+        if not all(math.isfinite(cap) and cap > 0 for cap in caps):
+            raise ConfigurationError("a privacy budget is a finite epsilon above 0")
+        if not 0 < self.delta < 0.1:
+            raise ConfigurationError(
+                "the budget's delta must lie above 0 and far below 0.1", hint="1e-6 is usual"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What a run adds: `spent` before, `after` it, of `budget`; how many such runs fit from now on."""
+
+    spent: float
+    after: float
+    budget: float
+    runs_left: int
+
+    @property
+    def run(self) -> float:
+        """The epsilon that the run adds. Composition is not addition: a later run adds less than the first."""
+        return self.after - self.spent
+
+    def __str__(self) -> str:
+        left = (
+            "no such run" if not self.runs_left else f"{self.runs_left} such run{'s' * (self.runs_left > 1)}"
+        )
+        return f"this run: epsilon {self.run:.2f} of {self.budget:.2f}; {self.spent:.2f} is spent already, {left} left"

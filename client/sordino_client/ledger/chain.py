@@ -1,0 +1,231 @@
+"""Durable rows, each bound to all before it.
+
+    row digest = SHA-256( "sordino-ledger/1\\n" previous sequence time len(kind) kind body )
+
+SQLite in WAL mode with synchronous=FULL: when `append` returns, the row survives a power cut. Beside the database lies
+a *mark*, the sequence number and digest of the newest row, written after each row. A database that is older than its
+mark was rolled back; a mark without a database means that the database was deleted. Restoring both from one backup
+defeats the mark; then the *witness* decides, the head that the coordinator last heard from this member.
+
+One process holds the ledger at a time (flock): two trainers with one budget would each see room for themselves.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from sordino_platform.durable import SECRET_MODE, make_folder, read_file, write_file
+from sordino_privacy.errors import StorageError
+
+VERSION = 1
+DATABASE = "ledger.sqlite"
+MARK = "ledger.mark"
+LOCK = "ledger.lock"
+MAX_BODY = 1 << 16
+_GENESIS = bytes(32)
+_SCHEMA = """
+CREATE TABLE row (
+    sequence INTEGER PRIMARY KEY CHECK (sequence > 0),
+    time INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    body TEXT NOT NULL CHECK (length(body) <= 65536),
+    digest BLOB NOT NULL CHECK (length(digest) = 32)
+) STRICT;
+CREATE TRIGGER row_is_never_changed BEFORE UPDATE ON row BEGIN SELECT raise(ABORT, 'the ledger is append-only'); END;
+CREATE TRIGGER row_is_never_removed BEFORE DELETE ON row BEGIN SELECT raise(ABORT, 'the ledger is append-only'); END;
+"""
+_HINT = "do not restore a ledger from a backup; if this machine was restored, start a new ledger with a new budget"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """The newest row: how many rows there are, and the digest that stands for all of them."""
+
+    sequence: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One row. `time` is in nanoseconds since 1970; `body` holds the fields of its `kind`."""
+
+    sequence: int
+    time: int
+    kind: str
+    body: dict[str, object]
+
+
+class Chain:
+    """The open ledger file of this process. Raises StorageError for whatever is wrong with it."""
+
+    def __init__(self, folder: Path, *, witness: Head | None = None) -> None:
+        make_folder(folder)
+        self._folder = folder
+        self._lock = _take_lock(folder / LOCK)
+        try:
+            self._connection = _connect(folder)
+            self._head = verify(self._connection, folder, witness)
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    @property
+    def head(self) -> Head:
+        return self._head
+
+    def rows(self) -> Iterator[Row]:
+        """All rows, oldest first."""
+        return _rows(self._connection)
+
+    def append(self, kind: str, body: dict[str, object], *, time: int) -> Row:
+        """Adds a row. When this returns it is durable; when it raises StorageError nothing was added."""
+        text = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        if len(text) > MAX_BODY:
+            raise StorageError("a ledger row is larger than a ledger row can be")
+        sequence = self._head.sequence + 1
+        digest = _digest(self._head.digest, sequence, time, kind, text)
+        try:
+            with self._connection:
+                self._connection.execute(
+                    "INSERT INTO row VALUES (?, ?, ?, ?, ?)", (sequence, time, kind, text, digest)
+                )
+        except sqlite3.Error as error:
+            raise _storage("write", error) from error
+        self._head = Head(sequence=sequence, digest=digest)
+        return Row(sequence=sequence, time=time, kind=kind, body=body)
+
+    def mark(self) -> None:
+        """Moves the high-water mark up to the head. Late is safe: a database may be newer than its mark."""
+        mark = {"sequence": self._head.sequence, "digest": self._head.digest.hex()}
+        write_file(self._folder / MARK, json.dumps(mark).encode(), secret=True)
+
+    def close(self) -> None:
+        self._connection.close()
+        os.close(self._lock)
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """The verified rows of a ledger that another process may hold. Raises StorageError when there is none."""
+    if not (folder / DATABASE).exists():
+        raise StorageError(f"there is no ledger in {folder}", hint="it is made when this member first trains")
+    with closing(sqlite3.connect(f"file:{folder / DATABASE}?mode=ro", uri=True)) as connection:
+        verify(connection, folder, None)
+        return list(_rows(connection))
+
+
+def verify(connection: sqlite3.Connection, folder: Path, witness: Head | None) -> Head:
+    """Recomputes the whole chain and compares it with the mark and the witness. Returns the head."""
+    known = [head for head in (_read_mark(folder), witness) if head is not None]
+    digest, sequence, seen = _GENESIS, 0, {0: _GENESIS}
+    wanted = {head.sequence for head in known}
+    try:
+        for found, time, kind, body, stored in connection.execute(
+            "SELECT sequence, time, kind, body, digest FROM row ORDER BY sequence"
+        ):
+            sequence += 1
+            digest = _digest(digest, sequence, time, kind, body)
+            if found != sequence or stored != digest:
+                raise StorageError(f"the privacy ledger was altered at row {sequence}", hint=_HINT)
+            if sequence in wanted:
+                seen[sequence] = digest
+    except sqlite3.Error as error:
+        raise _storage("read", error) from error
+    for head in known:
+        if head.sequence > sequence:
+            raise StorageError(
+                f"the privacy ledger was rolled back: it has {sequence} rows and had {head.sequence}",
+                hint=_HINT,
+            )
+        if seen[head.sequence] != head.digest:
+            raise StorageError("the privacy ledger was replaced by another one", hint=_HINT)
+    if not known and sequence > 1:
+        # The first row's mark may be lost to a crash; every later row has one before it.
+        raise StorageError("the privacy ledger's high-water mark was deleted", hint=_HINT)
+    return Head(sequence=sequence, digest=digest)
+
+
+def _connect(folder: Path) -> sqlite3.Connection:
+    path = folder / DATABASE
+    fresh = not path.exists()
+    if fresh and (folder / MARK).exists():
+        raise StorageError("the privacy ledger was deleted: its high-water mark is still there", hint=_HINT)
+    try:
+        if fresh:
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, SECRET_MODE))
+        connection = sqlite3.connect(path, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            # One transaction: a crash leaves either no schema or all of it.
+            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={VERSION}; COMMIT;")
+        elif version != VERSION:
+            connection.close()
+            raise StorageError(
+                f"the privacy ledger has format {version}, this sordino knows {VERSION}",
+                hint="update sordino",
+            )
+    except OSError as error:
+        raise StorageError(f"cannot create the privacy ledger in {folder}: {error.strerror}") from error
+    except sqlite3.Error as error:
+        raise _storage("open", error) from error
+    return connection
+
+
+def _rows(connection: sqlite3.Connection) -> Iterator[Row]:
+    try:
+        for sequence, time, kind, body in connection.execute(
+            "SELECT sequence, time, kind, body FROM row ORDER BY sequence"
+        ):
+            yield Row(sequence=sequence, time=time, kind=kind, body=json.loads(body))
+    except sqlite3.Error as error:
+        raise _storage("read", error) from error
+
+
+def _digest(previous: bytes, sequence: int, time: int, kind: str, body: str) -> bytes:
+    name = kind.encode()
+    numbers = sequence.to_bytes(8) + time.to_bytes(8) + len(name).to_bytes(4)
+    return hashlib.sha256(b"sordino-ledger/1\n" + previous + numbers + name + body.encode()).digest()
+
+
+def _read_mark(folder: Path) -> Head | None:
+    path = folder / MARK
+    if not path.exists():
+        return None
+    try:
+        raw = json.loads(read_file(path, limit=1024))
+        return Head(sequence=int(raw["sequence"]), digest=bytes.fromhex(raw["digest"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise StorageError("the privacy ledger's high-water mark is damaged", hint=_HINT) from error
+
+
+def _take_lock(path: Path) -> int:
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, SECRET_MODE)
+    except OSError as error:
+        raise StorageError(f"cannot open the ledger's lock {path}: {error.strerror}") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise StorageError(
+            f"another process holds the privacy ledger in {path.parent}",
+            hint="stop the other `sordino client` of this member first",
+        ) from error
+    return handle
+
+
+def _storage(action: str, error: sqlite3.Error) -> StorageError:
+    if "full" in str(error):
+        return StorageError(
+            "the privacy ledger cannot be written: the disk is full", hint="free some space; nothing was lost"
+        )
+    return StorageError(f"cannot {action} the privacy ledger: {error}")

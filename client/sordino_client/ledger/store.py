@@ -1,0 +1,213 @@
+"""`Ledger`: RESERVE, then train, then upload, then COMMIT.
+
+    ledger = Ledger.open(folder, datasets=[repository_identity(root)], budget=Budget(epsilon=8, delta=1e-6))
+    reservation = ledger.reserve("run-1", 3, plan)       # BudgetError: nothing was trained, nothing was spent
+    update = train(job)
+    ...                                                  # upload, through `Journal`
+    ledger.commit(reservation)
+
+The charge is durable before training starts, so no crash can release what was not counted. Reserving a round again
+(after a crash) charges nothing more: one round releases at most one update, because the trainer reuses a finished one
+and the journal refuses a second one.
+
+The ledger belongs to the data. A member has one; it names the repositories it stands for and counts everything that
+was ever released about any of them. Opening it for wholly other repositories is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+from sordino_client.ledger.account import Account, Reservation, entry_body
+from sordino_client.ledger.budget import Budget, Cost
+from sordino_client.ledger.chain import Chain, Head, read_rows
+from sordino_privacy.accounting import Epsilon, SampledGaussian, epsilon, runs_left
+from sordino_privacy.dpsgd import TrainingPlan
+from sordino_privacy.errors import BudgetError, ConfigurationError, RefusalError
+from sordino_privacy.secagg.journal import Entry, admit
+
+DAY = 24 * 3600 * 10**9
+
+
+class Ledger:
+    """The open ledger of this process. Safe to share between threads. Provides secure aggregation's `Journal`."""
+
+    def __init__(self, chain: Chain, budget: Budget, clock: Callable[[], int]) -> None:
+        self._chain = chain
+        self._budget = budget
+        self._clock = clock
+        self._account = Account.replay(chain.rows())
+        self._lock = threading.RLock()
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        *,
+        datasets: Collection[str],
+        budget: Budget,
+        witness: Head | None = None,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> Ledger:
+        """Opens or makes the ledger in `folder`, verifies all of it and locks it.
+
+        `datasets` are repository identities (`repository_identity`). `witness` is the head that someone else last
+        heard, such as the coordinator. Raises StorageError when the ledger is held, damaged, rolled back or deleted,
+        ConfigurationError when it belongs to other data.
+        """
+        if not datasets:
+            raise ConfigurationError("a ledger needs the identity of at least one repository")
+        chain = Chain(folder, witness=witness)
+        try:
+            ledger = cls(chain, budget, clock)
+            ledger._adopt(datasets)
+        except BaseException:
+            chain.close()
+            raise
+        return ledger
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets another process open the ledger."""
+        self._chain.close()
+
+    @property
+    def budget(self) -> Budget:
+        return self._budget
+
+    def head(self) -> Head:
+        """What to tell a witness: it depends on no data, and lets a later rollback be noticed."""
+        return self._chain.head
+
+    def spent(self) -> Epsilon:
+        """The local epsilon of everything ever reserved, at the budget's delta."""
+        with self._lock:
+            return epsilon(self._account.events(), self._budget.delta)
+
+    def reservations(self) -> Sequence[Reservation]:
+        """Every charge, oldest first."""
+        with self._lock:
+            return tuple(self._account.reservations.values())
+
+    def preview(self, plan: TrainingPlan, rounds: int = 1) -> Cost:
+        """What a run of `rounds` rounds of this plan would cost, and how many such runs are left. Charges nothing."""
+        with self._lock:
+            run = [SampledGaussian.of(plan)] * rounds
+            spent = self._account.events()
+            return Cost(
+                spent=epsilon(spent, self._budget.delta).value,
+                after=epsilon([*spent, *run], self._budget.delta).value,
+                budget=self._budget.epsilon,
+                runs_left=runs_left(spent, run, self._budget.epsilon, self._budget.delta),
+            )
+
+    def reserve(self, run: str, round: int, plan: TrainingPlan) -> Reservation:
+        """Charges one round. Durable when it returns.
+
+        Raises BudgetError when the round would exceed the budget or the day's cap (nothing is charged), RefusalError
+        when the round was reserved under another plan, StorageError when the charge cannot be made durable.
+        """
+        with self._lock:
+            known = self._account.reservations.get((run, round))
+            if known is not None:
+                if known.plan != plan.digest():
+                    raise RefusalError(
+                        f"round {round} of run {run!r} was already charged under another training plan",
+                        hint="the coordinator must propose a new round",
+                    )
+                return known
+            event = SampledGaussian.of(plan)
+            now = max(
+                self._clock(), self._account.latest
+            )  # a clock that was set back must not open a new day
+            self._check(event, now, plan)
+            body: dict[str, object] = {
+                "run": run,
+                "round": round,
+                "plan": plan.digest().hex(),
+                "sampling_rate": event.sampling_rate,
+                "noise_multiplier": event.noise_multiplier,
+                "steps": event.steps,
+            }
+            self._append("reserve", body, now)
+            return self._account.reservations[run, round]
+
+    def commit(self, reservation: Reservation) -> None:
+        """Notes that the round's update was uploaded. Repeating it changes nothing."""
+        with self._lock:
+            known = self._account.reservations.get((reservation.run, reservation.round))
+            if known is None or known.plan != reservation.plan:
+                raise RefusalError(
+                    f"round {reservation.round} of run {reservation.run!r} was never reserved here"
+                )
+            if not known.committed:
+                body: dict[str, object] = {"run": reservation.run, "round": reservation.round}
+                self._append("commit", body, max(self._clock(), self._account.latest))
+
+    # The journal of secure aggregation (sordino_privacy.secagg.journal.Journal).
+
+    def highest_epoch(self, federation: str) -> int:
+        with self._lock:
+            return self._account.epochs.get(federation, 0)
+
+    def entries(self, federation: str, run: str, round: int) -> Sequence[Entry]:
+        with self._lock:
+            return tuple(self._account.steps.get((federation, run, round), ()))
+
+    def record(self, entry: Entry) -> None:
+        with self._lock:
+            existing = self.entries(entry.federation, entry.run, entry.round)
+            admit(existing, entry)
+            if entry not in existing:
+                self._append("secagg", entry_body(entry), max(self._clock(), self._account.latest))
+
+    def _check(self, event: SampledGaussian, now: int, plan: TrainingPlan) -> None:
+        budget, delta = self._budget, self._budget.delta
+        after = epsilon([*self._account.events(), event], delta).value
+        if after > budget.epsilon:
+            cost = self.preview(plan)
+            raise BudgetError(
+                f"privacy budget: {cost}",
+                hint="wait for a cheaper plan, or raise the budget in this member's own policy",
+            )
+        if budget.epsilon_per_day is not None:
+            today = epsilon([*self._account.events(since=now - DAY), event], delta).value
+            if today > budget.epsilon_per_day:
+                raise BudgetError(
+                    f"privacy budget: this run would bring the last 24 hours to epsilon {today:.2f}; "
+                    f"the cap is {budget.epsilon_per_day:.2f}",
+                    hint="training goes on when older rounds leave the 24 hours",
+                )
+
+    def _adopt(self, datasets: Collection[str]) -> None:
+        known = self._account.datasets
+        if known and not known & set(datasets):
+            raise ConfigurationError(
+                "this ledger belongs to other repositories", hint="give each member its own state folder"
+            )
+        new = sorted(set(datasets) - known)
+        if new:
+            self._append("dataset", {"repositories": list(new)}, max(self._clock(), self._account.latest))
+
+    def _append(self, kind: str, body: dict[str, object], now: int) -> None:
+        self._account.apply(self._chain.append(kind, body, time=now))
+        self._chain.mark()
+
+
+def read_account(folder: Path) -> Account:
+    """The verified state of a ledger that another process may hold: for `sordino client ledger`."""
+    return Account.replay(read_rows(folder))
+
+
+def repository_identity(root: Path) -> str:
+    """A name for a repository that stays when its files change: SHA-256 of where it lies. Tells nothing to others."""
+    return hashlib.sha256(b"sordino-repository/1\n" + str(root.resolve()).encode()).hexdigest()

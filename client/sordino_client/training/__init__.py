@@ -1,0 +1,21 @@
+"""Training on a member's machine, in a child process of low priority that the agent survives.
+
+job         what to train, where; the finished update (imports no torch)
+worker      the parent's side: starts the child, feeds it, reports progress
+child       the child's side: `python -m sordino_client.training.child`
+loop        the training itself
+"""
+
+from sordino_client.training.job import LocalMetrics, TrainedUpdate, TrainingError, TrainingJob, write_units
+from sordino_client.training.worker import Progress, TrainingWorker, train
+
+__all__ = [
+    "LocalMetrics",
+    "Progress",
+    "TrainedUpdate",
+    "TrainingError",
+    "TrainingJob",
+    "TrainingWorker",
+    "train",
+    "write_units",
+]

@@ -1,0 +1,97 @@
+"""The training child: `python -m sordino_client.training.child`.
+
+It reads one job folder per line from stdin and answers with JSON lines on stdout: `{"step": ...}` while training, then
+`{"finished": true}` or `{"error": CLASS, "message": ..., "hint": ...}`. When stdin ends, because the parent closed it
+or died, the child ends too, in the middle of a step if need be: nothing is released by an unfinished job.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import resource
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sordino_client.training.job import TrainingError, TrainingJob
+from sordino_privacy.errors import SordinoError
+
+if TYPE_CHECKING:
+    from sordino_privacy.dpsgd.engine import StepRecord
+
+
+def main() -> None:
+    settle()
+    jobs: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
+    # Imported late: these seconds pass while the parent prepares the first job.
+    import torch
+
+    from sordino_client.training.loop import Trainer
+
+    torch.set_num_threads(1)
+    trainer = Trainer()
+    while True:
+        folder = Path(jobs.get())
+        try:
+            job = TrainingJob.read(folder)
+            started = time.monotonic()
+            tokens = 0
+
+            def report(record: StepRecord, job: TrainingJob = job, started: float = started) -> None:
+                nonlocal tokens
+                tokens += record.windows * job.plan.window
+                elapsed = max(time.monotonic() - started, 1e-9)
+                losses = record.clipped.losses
+                say(
+                    step=record.step,
+                    steps=job.plan.steps,
+                    tokens_per_second=tokens / elapsed,
+                    seconds_left=elapsed / record.step * (job.plan.steps - record.step),
+                    loss=sum(losses) / len(losses) if losses else None,
+                )
+
+            trainer.run(job, report)
+            say(finished=True)
+        except SordinoError as error:
+            say(error=type(error).__name__, message=error.message, hint=error.hint)
+        except (MemoryError, RuntimeError) as error:
+            # torch reports a failed allocation as a RuntimeError. The text of others may quote values: only its class
+            # is told.
+            if isinstance(error, MemoryError) or "allocate memory" in str(error):
+                say(
+                    error=TrainingError.__name__,
+                    message="training ran out of the memory it may use",
+                    hint="raise the trainer's memory limit, or train a smaller model or adapters",
+                )
+            else:
+                raise
+
+
+def settle() -> None:
+    """Makes this process the one that yields: lowest priority, first to be killed when memory runs out."""
+    os.nice(19)
+    Path("/proc/self/oom_score_adj").write_text("1000")
+    limit = int(os.environ["SORDINO_TRAINER_MEMORY"])
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold code and updates
+
+
+def say(**fields: object) -> None:
+    """One JSON line to the parent."""
+    sys.stdout.write(json.dumps(fields) + "\n")
+    sys.stdout.flush()
+
+
+def _listen(jobs: queue.SimpleQueue[str]) -> None:
+    for line in sys.stdin:
+        jobs.put(line.rstrip("\n"))
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""What the child does with a job: load, prove the engine, train, store the update. Imports torch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+from torch import Tensor, nn
+
+from sordino_client.training.job import LocalMetrics, Tokens, TrainingError, TrainingJob, finish, read_units
+from sordino_platform.architecture import ModelConfig, Parameters, flatten
+from sordino_platform.model import Decoder, build, parameters_of
+from sordino_privacy.dpsgd.engine import PrivateTraining, StepRecord
+from sordino_privacy.dpsgd.keystream import Keystream
+from sordino_privacy.dpsgd.selfcheck import SelfCheckError
+from sordino_privacy.errors import ConfigurationError, DataError, StorageError
+
+# Token windows as a matrix: rows are windows, this fills the ends of short ones and never counts in a loss.
+PADDING = -1
+# Lengths are rounded up to this, so that units of about one length can share a backward pass.
+_ROUND = 64
+
+
+def window_losses(model: nn.Module, windows: Tensor) -> Tensor:
+    """Mean cross-entropy per window in nats per token, shape `(rows,)`; `windows` is `(rows, tokens + 1)`, padded."""
+    targets = windows[:, 1:].long()
+    logits = model(windows[:, :-1].clamp(min=0))
+    each = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none", ignore_index=PADDING)
+    counts = (targets != PADDING).sum(dim=1).clamp(min=1)
+    return each.view(targets.shape).sum(dim=1) / counts
+
+
+def window_matrix(windows: Sequence[Tokens], config: ModelConfig, most: int) -> Tensor:
+    """One unit's windows as an int32 matrix `(windows, tokens + 1)`. Raises DataError where the model cannot read it."""
+    longest = max(w.size for w in windows)
+    if longest > most + 1:
+        raise DataError(f"a training window has {longest} tokens, the plan allows {most}")
+    if max(int(w.max()) for w in windows) >= config.vocabulary:
+        raise DataError(
+            "a token is outside the model's vocabulary", hint="tokenizer and model do not belong together"
+        )
+    width = min(-(-max(longest - 1, 1) // _ROUND) * _ROUND, most) + 1
+    matrix = np.full((len(windows), width), PADDING, dtype=np.int32)
+    for row, window in zip(matrix, windows, strict=True):
+        row[: window.size] = window
+    return torch.from_numpy(matrix)
+
+
+def load_weights(job: TrainingJob) -> Parameters:
+    """The job's parameters, float32."""
+    try:
+        stored = load_file(job.weights)
+    except FileNotFoundError as error:
+        raise StorageError(f"{job.weights} does not exist") from error
+    except (SafetensorError, ValueError) as error:
+        raise StorageError(f"{job.weights} is not a safetensors file") from error
+    return {name: value.astype(np.float32, copy=False) for name, value in stored.items()}
+
+
+class Trainer:
+    """Runs jobs one after another. The engine is proven once per model configuration and process."""
+
+    def __init__(self) -> None:
+        self._proven: set[bytes] = set()
+
+    def run(self, job: TrainingJob, on_step: Callable[[StepRecord], None]) -> None:
+        """Trains and stores the update. Raises what the parsers raise, and TrainingError."""
+        started = time.monotonic()
+        units = [window_matrix(unit, job.config, job.plan.window) for unit in read_units(job.units)]
+        parameters = load_weights(job)
+        model = build(job.config, parameters)
+        keystream = Keystream.from_system()
+        training = PrivateTraining(model, job.plan, window_losses=window_losses, keystream=keystream)
+        if job.config.digest() not in self._proven:
+            self._prove(training, job, keystream)
+        record = training.run(units, on_step=on_step)
+        local = LocalMetrics(
+            mean_loss=record.mean_loss,
+            clipped_share=record.clipped_share,
+            units=record.units,
+            windows=record.windows,
+            nonfinite=record.nonfinite,
+            steps=job.plan.steps,
+            seconds=time.monotonic() - started,
+        )
+        finish(job, _difference(model, job.config, parameters), local)
+
+    def _prove(self, training: PrivateTraining, job: TrainingJob, keystream: Keystream) -> None:
+        length = min(job.plan.window, 12) + 1
+        probes = []
+        for count in (1, 2):
+            words = keystream.words(count * length) % np.uint64(job.config.vocabulary)
+            probes.append(torch.from_numpy(words.astype(np.int32)).view(count, length))
+        try:
+            training.self_check(probes)
+        except SelfCheckError as error:
+            raise TrainingError(f"the private training engine failed its own check: {error}") from error
+        self._proven.add(job.config.digest())
+
+
+def _difference(
+    model: Decoder, config: ModelConfig, before: Parameters
+) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    after = flatten(config, parameters_of(model))
+    vector = after - flatten(config, before)
+    if vector.dtype != np.float32:
+        raise ConfigurationError("an update is a float32 vector")
+    return cast("np.ndarray[tuple[int], np.dtype[np.float32]]", vector)
