@@ -1,0 +1,69 @@
+"""Keys and values of the tokens that were already read, and the interface of everything that reads them.
+
+A cache is append-only rows, `(layers, rows, heads, head_size)`: time comes before heads, so the first `length`
+rows of a layer are one contiguous block that ONNX Runtime takes without a copy, and a shared prefix is a length.
+Which rows a new token may look at is a mask, not a position in the buffer: one mechanism serves reading a prompt,
+the next token, a draft verified in a block, and alternatives that branch off one prompt (tree attention,
+Miao et al. 2023).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sordino_client.completion.bundle import Array
+from sordino_platform.architecture import ModelConfig
+
+Indices = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+
+class KeyValueCache:
+    """Append-only rows for one sequence (and its branches). Memory is touched only as far as rows are written."""
+
+    def __init__(self, config: ModelConfig, rows: int) -> None:
+        shape = (config.layers, rows, config.heads, config.width // config.heads)
+        self.keys: Array = np.empty(shape, np.float32)
+        self.values: Array = np.empty(shape, np.float32)
+        self.length = 0
+
+    @property
+    def room(self) -> int:
+        """How many rows can still be appended."""
+        return int(self.keys.shape[1]) - self.length
+
+    def truncate(self, length: int) -> None:
+        """Forgets every row from `length` on."""
+        self.length = min(self.length, length)
+
+
+class Network(Protocol):
+    """A decoder that reads tokens into a cache. Implementations: NumPy (reference.py), ONNX Runtime (runtime.py)."""
+
+    config: ModelConfig
+
+    def read(
+        self, cache: KeyValueCache, tokens: Indices, positions: Indices, mask: Mask, wanted: Indices
+    ) -> Array:
+        """Appends one row per token to `cache` and returns the logits of the tokens with index `wanted`.
+
+        Shapes: `tokens`, `positions` `(n,)`; `mask` `(n, cache.length + n)`, True where a token may look (every
+        token sees itself); result `(len(wanted), vocabulary)`. Positions must be below the context.
+        """
+        ...
+
+
+def rotary(config: ModelConfig) -> tuple[Array, Array]:
+    """Cosines and sines, each `(context, head_size / 2)`, computed in float64 as `model.rotary_table` does."""
+    half = config.width // config.heads // 2
+    frequency = config.rope_base ** (-np.arange(half, dtype=np.float64) / half)
+    angle = np.outer(np.arange(config.context, dtype=np.float64), frequency)
+    return np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
+
+
+def causal(length: int, new: int) -> Mask:
+    """The mask of `new` tokens that follow `length` rows in one line, `(new, length + new)`."""
+    return np.tri(new, length + new, length, dtype=np.bool_)

@@ -1,0 +1,74 @@
+"""The decoder in NumPy: the independent oracle of the tests, and what serves where ONNX Runtime cannot.
+
+Line by line the network of `sordino_platform.model`, with a cache of keys and values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from sordino_client.completion.bundle import Array
+from sordino_client.completion.cache import Indices, KeyValueCache, Mask, rotary
+from sordino_platform.architecture import ModelConfig
+
+EPSILON = np.float32(1e-6)
+
+
+class ReferenceNetwork:
+    """`Network` in NumPy. `weights` by the names of `architecture.shapes`, float32."""
+
+    def __init__(self, config: ModelConfig, weights: Mapping[str, Array]) -> None:
+        self.config = config
+        self.weights = weights
+        self.cos, self.sin = rotary(config)
+
+    def read(
+        self, cache: KeyValueCache, tokens: Indices, positions: Indices, mask: Mask, wanted: Indices
+    ) -> Array:
+        """See `Network.read`."""
+        config, weights = self.config, self.weights
+        new, start = len(tokens), cache.length
+        cos, sin = self.cos[positions][:, None, :], self.sin[positions][:, None, :]
+        blocked = np.where(mask, np.float32(0), np.float32(-np.inf))
+        x: Array = _float(_norm(weights["embed.weight"][tokens]) * weights["norm_in.weight"])
+        for layer in range(config.layers):
+            name = f"blocks.{layer}."
+            normed = _norm(x) * weights[name + "norm_attention.weight"]
+            split = (normed @ weights[name + "query_key_value.weight"].T).reshape(new, 3, config.heads, -1)
+            cache.keys[layer, start : start + new] = _rotate(_norm(split[:, 1]), cos, sin)
+            cache.values[layer, start : start + new] = split[:, 2]
+            query = _rotate(_norm(split[:, 0]), cos, sin)
+            keys, values = cache.keys[layer, : start + new], cache.values[layer, : start + new]
+            scores = np.einsum("nhd,thd->hnt", query, keys, optimize=True) / np.float32(
+                query.shape[-1] ** 0.5
+            )
+            mixed = np.einsum("hnt,thd->nhd", _softmax(scores + blocked), values, optimize=True)
+            x = x + _float(mixed.reshape(new, -1) @ weights[name + "attention_out.weight"].T)
+            inner = (_norm(x) * weights[name + "norm_network.weight"]) @ weights[name + "expand.weight"].T
+            x = x + _float(np.square(np.maximum(inner, 0)) @ weights[name + "contract.weight"].T)
+        cache.length = start + new
+        out: Array = _float(_norm(x[wanted]) * weights["norm_out.weight"])
+        logits: Array = out @ weights["embed.weight"].T + weights["embed.bias"]
+        return logits
+
+
+def _norm(x: npt.NDArray[np.floating]) -> Array:
+    return _float(x / np.sqrt(np.mean(np.square(x), axis=-1, keepdims=True) + EPSILON))
+
+
+def _rotate(x: Array, cos: Array, sin: Array) -> Array:
+    a, b = np.split(x, 2, axis=-1)
+    return np.concatenate((a * cos - b * sin, b * cos + a * sin), axis=-1)
+
+
+def _softmax(x: npt.NDArray[np.floating]) -> Array:
+    shifted = np.exp(x - x.max(axis=-1, keepdims=True))
+    return _float(shifted / shifted.sum(axis=-1, keepdims=True))
+
+
+def _float(x: npt.NDArray[np.floating]) -> Array:
+    """`x`, which is float32 already: numpy's types widen what its arithmetic does not."""
+    return x.astype(np.float32, copy=False)
