@@ -14,6 +14,7 @@ from sordino_platform.charter.document import (
     PrivacyPolicy,
     Quantiser,
     RetiredKey,
+    Role,
     TlsAuthority,
 )
 from sordino_platform.charter.signed import SignedCharter, require_successor
@@ -30,6 +31,7 @@ __all__ = [
     "PrivacyPolicy",
     "Quantiser",
     "RetiredKey",
+    "Role",
     "SignedCharter",
     "TlsAuthority",
     "require_successor",

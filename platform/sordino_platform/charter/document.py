@@ -57,6 +57,7 @@ def _address(text: str) -> str:
     return text
 
 
+Role = Literal["member", "coordinator"]
 Organisation = Annotated[str, Field(min_length=1, max_length=80), AfterValidator(_organisation)]
 DnsName = Annotated[str, Field(min_length=1, max_length=253), AfterValidator(_dns_name)]
 Address = Annotated[str, Field(min_length=2, max_length=45), AfterValidator(_address)]
@@ -288,6 +289,12 @@ class Charter(Terms):
             f"{name!r} is not a member of {self.federation}, epoch {self.epoch}",
             hint="`sordino charter show` lists the members",
         )
+
+    def identity_key(self, role: Role, name: str) -> bytes | None:
+        """The identity key of a party, or None when this epoch has no such party."""
+        if role == "coordinator":
+            return self.coordinator.identity_key if name == self.coordinator.name else None
+        return next((member.identity_key for member in self.members if member.name == name), None)
 
     def membership(self) -> secagg.Membership:
         """This epoch as the secure-aggregation protocol takes it."""

@@ -1,0 +1,26 @@
+"""Who a party is: its keys, its certificates, and how it joins, renews and leaves.
+
+>>> identity = Identity.load(folder)             # signing key, card, charters
+>>> credentials = identity.tls()                 # PEM for gRPC; call again after a renewal
+>>> role, name = admit(peer_certificate, identity.charter)
+"""
+
+from sordino_platform.identity.enrolment import Card, EnrolmentRequest, Reply, Token
+from sordino_platform.identity.names import admit, identity_uri, peer_name, peer_uri
+from sordino_platform.identity.site import Identity, TlsCredentials, create, install, make_request
+
+__all__ = [
+    "Card",
+    "EnrolmentRequest",
+    "Identity",
+    "Reply",
+    "TlsCredentials",
+    "Token",
+    "admit",
+    "create",
+    "identity_uri",
+    "install",
+    "make_request",
+    "peer_name",
+    "peer_uri",
+]

@@ -1,0 +1,68 @@
+"""The whole ceremony on one machine: for `sordino demo`, the simulation and tests.
+
+It makes every step that separate machines would make, with the same functions and the same checks; only the paths
+of the messages are short. A real federation uses the commands instead, so that no machine holds two parties' keys.
+
+    >>> foundation = found(folder, federation="demo", model=terms, members=[("acme", "Acme"), ...])
+    >>> Identity.load(foundation.members["acme"]).charter.membership()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sordino_platform.charter import Charter, ModelTerms, Role
+from sordino_platform.identity import authority, site
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foundation:
+    """Where everything is: the root's folder, each party's identity folder, the signed charter, the pin."""
+
+    root: Path
+    root_fingerprint: str
+    charter: Charter
+    coordinator: Path
+    members: Mapping[str, Path]
+
+
+def found(
+    folder: Path,
+    *,
+    federation: str,
+    members: Sequence[tuple[str, str]],
+    model: ModelTerms,
+    coordinator: str = "coordinator",
+    dns_names: Sequence[str] = ("localhost",),
+    addresses: Sequence[str] = ("127.0.0.1",),
+    now: datetime | None = None,
+    **terms: Any,
+) -> Foundation:
+    """Founds a federation in `folder`: `root/`, `coordinator/`, `members/<name>/`. `members` is (name, organisation).
+
+    `terms` go to the charter (`floors`, `privacy`, `quantiser`, `validity`). Raises ConfigurationError when the terms
+    do not fit the members, StorageError when the disk refuses.
+    """
+    root = folder / "root"
+    pin = authority.found_root(root, federation=federation, model=model, now=now, **terms)
+    hub = folder / "coordinator"
+    sites = {name: folder / "members" / name for name, _ in members}
+    parties: list[tuple[Role, str, str, Path]] = [
+        ("coordinator", coordinator, federation, hub),
+        *(("member", name, organisation, sites[name]) for name, organisation in members),
+    ]
+    requests: dict[Path, bytes] = {}
+    for role, name, organisation, place in parties:
+        token = authority.invite(root, role=role, name=name, organisation=organisation, now=now)
+        hosts = {"dns_names": dns_names, "addresses": addresses} if role == "coordinator" else {}
+        site.create(place, federation=federation, role=role, name=name, organisation=organisation, **hosts)
+        requests[place] = site.make_request(place, token=token, now=now)
+        authority.enrol(root, requests[place], now=now)
+    charter = authority.sign_epoch(root).charter
+    for place, request in requests.items():
+        site.install(place, authority.approve(root, request, now=now), root=pin, now=now)
+    return Foundation(root=root, root_fingerprint=pin, charter=charter, coordinator=hub, members=sites)

@@ -1,0 +1,208 @@
+"""What travels between a site and the root when a party joins or renews: invitation, request, reply.
+
+    root   invite  ->  token            spoken or sent out of band; works once, for one name, for a limited time
+    site   request ->  request.json     public; holds no key and no token
+    root   add, sign, approve  ->  reply.json   certificate and charters
+
+A request is signed by the site's Ed25519 identity key over the TLS key's own certificate request (PKCS#10), so it
+proves possession of both. The first request also carries HMAC-SHA256(token, request): who intercepts it learns no
+token, and cannot put its own keys under the invited name. Later requests (renewals) need none, because the charter
+already names the identity key.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import secrets
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from pydantic import Field
+
+from sordino_platform.canonical import (
+    Digest,
+    Document,
+    Key,
+    Moment,
+    Name,
+    Signature,
+    decode,
+    digest,
+    encode,
+    moment,
+    require_signature,
+    sign,
+)
+from sordino_platform.charter.document import Address, DnsName, Organisation, Role
+from sordino_platform.keys import public_bytes
+from sordino_privacy.errors import ConfigurationError, UsageError
+
+LABEL = "sordino-enrolment/1"
+MAX_REQUEST_BYTES = 32 << 10
+MAX_REPLY_BYTES = 64 << 20
+TOKEN_BYTES = 20
+INVITATION_BYTES = 5
+InvitationId = Annotated[str, Field(pattern=r"^[a-z2-7]{8}$")]
+
+
+class Card(Document):
+    """The public description of a party, `identity.json` in its folder."""
+
+    version: Literal["sordino-identity/1"] = "sordino-identity/1"
+    federation: Name
+    role: Role
+    name: Name
+    organisation: Organisation
+    identity_key: Key
+    dns_names: tuple[DnsName, ...] = Field(default=(), max_length=16)
+    addresses: tuple[Address, ...] = Field(default=(), max_length=16)
+
+
+class RequestBody(Document):
+    """What is proven and signed."""
+
+    version: Literal["sordino-enrolment/1"] = "sordino-enrolment/1"
+    card: Card
+    tls_request: str = Field(max_length=4096)
+    invitation: InvitationId | None = None
+    made_at: Moment
+
+
+class EnrolmentRequest(Document):
+    """A request, as it leaves the site."""
+
+    body: RequestBody
+    proof: Digest | None = None
+    signature: Signature
+
+    @classmethod
+    def make(
+        cls,
+        card: Card,
+        identity: Ed25519PrivateKey,
+        tls: ec.EllipticCurvePrivateKey,
+        *,
+        token: Token | None = None,
+        now: datetime | None = None,
+    ) -> EnrolmentRequest:
+        """A request for a certificate over `tls`; with a token, also for admission."""
+        if public_bytes(identity) != card.identity_key:
+            raise ConfigurationError("the identity key on disk is not the one in identity.json")
+        # The subject stays empty: names are given by the approver, from the charter, never taken from a request.
+        tls_request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(tls, SHA256())
+        body = RequestBody(
+            card=card,
+            tls_request=tls_request.public_bytes(Encoding.PEM).decode("ascii"),
+            invitation=token.invitation if token else None,
+            made_at=moment(now or datetime.now(UTC)),
+        )
+        return cls(
+            body=body,
+            proof=token.prove(body) if token else None,
+            signature=sign(identity, LABEL, encode(body)),
+        )
+
+    @classmethod
+    def parse(cls, data: bytes, *, what: str = "the request") -> EnrolmentRequest:
+        """A request from untrusted bytes, its two signatures verified. Raises ConfigurationError."""
+        request = decode(cls, data, limit=MAX_REQUEST_BYTES, what=what)
+        require_signature(
+            request.body.card.identity_key, LABEL, encode(request.body), request.signature, what=what
+        )
+        request.tls_key()
+        return request
+
+    def tls_key(self) -> ec.EllipticCurvePublicKey:
+        """The TLS public key, with its proof of possession verified."""
+        try:
+            request = x509.load_pem_x509_csr(self.body.tls_request.encode("ascii", "replace"))
+            key = request.public_key()
+            valid = request.is_signature_valid
+        except (ValueError, TypeError, InvalidSignature):
+            raise ConfigurationError("the TLS part of the request cannot be read") from None
+        if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+            raise ConfigurationError("the TLS key of the request is not ECDSA P-256")
+        if not valid:
+            raise ConfigurationError("the request does not prove possession of its TLS key")
+        return key
+
+    def to_bytes(self) -> bytes:
+        """The canonical bytes."""
+        return encode(self)
+
+
+class Reply(Document):
+    """What the approver sends back: nothing in it is secret, and each part is verified by its own signature."""
+
+    version: Literal["sordino-reply/1"] = "sordino-reply/1"
+    certificate: str = Field(max_length=8192)
+    charters: tuple[Annotated[str, Field(max_length=8 << 20)], ...] = Field(min_length=1, max_length=4096)
+
+    @classmethod
+    def parse(cls, data: bytes, *, what: str = "the reply") -> Reply:
+        """A reply from untrusted bytes. Its parts are verified where they are installed."""
+        return decode(cls, data, limit=MAX_REPLY_BYTES, what=what)
+
+    def to_bytes(self) -> bytes:
+        """The canonical bytes."""
+        return encode(self)
+
+
+class Token:
+    """An enrolment token: a public invitation id and a 160-bit secret, which repr never shows."""
+
+    __slots__ = ("_secret", "invitation")
+
+    def __init__(self, invitation: str, secret: bytes) -> None:
+        self.invitation = invitation
+        self._secret = secret
+
+    @classmethod
+    def fresh(cls) -> Token:
+        """A new token from the system's random source."""
+        return cls(_base32(secrets.token_bytes(INVITATION_BYTES)), secrets.token_bytes(TOKEN_BYTES))
+
+    @classmethod
+    def parse(cls, text: str) -> Token:
+        """A token as typed. Raises UsageError, without repeating the text."""
+        invitation, _, rest = "".join(text.split()).lower().partition("-")
+        letters = rest.replace("-", "")
+        if len(invitation) != 8 or len(letters) != 32 or set(invitation + letters) - set(_ALPHABET):
+            raise UsageError("that is not an enrolment token", hint="`sordino identity invite` prints one")
+        return cls(invitation, base64.b32decode(letters.upper()))
+
+    def text(self) -> str:
+        """The token in full, to hand over once: `invitation-xxxx-xxxx-...`."""
+        letters = _base32(self._secret)
+        return "-".join([self.invitation, *(letters[i : i + 4] for i in range(0, len(letters), 4))])
+
+    def verifier(self) -> bytes:
+        """What the root keeps in order to check a proof; the token itself cannot be computed from it."""
+        return hashlib.sha256(b"sordino-token/1\x00" + self._secret).digest()
+
+    def prove(self, body: RequestBody) -> bytes:
+        """The proof of this token over one request."""
+        return proof(self.verifier(), body)
+
+    def __repr__(self) -> str:
+        return f"Token({self.invitation}, secret redacted)"
+
+
+def proof(verifier: bytes, body: RequestBody) -> bytes:
+    """HMAC-SHA256 over the request's hash, under the hashed token."""
+    return hmac.digest(verifier, digest(f"{LABEL}/proof", encode(body)), "sha256")
+
+
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+
+
+def _base32(data: bytes) -> str:
+    return base64.b32encode(data).decode("ascii").rstrip("=").lower()

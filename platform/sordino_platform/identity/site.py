@@ -1,0 +1,254 @@
+"""A party's own folder: its keys are made here and never leave.
+
+identity.key     Ed25519, 0600           tls-pending.key   P-256, 0600, between request and install
+identity.json    the public card         tls.pem           private key and certificate, 0600, replaced at once
+root.pin         the root's fingerprint  charters/         every epoch, verified on each load
+
+>>> create(folder, federation="demo", role="member", name="acme", organisation="Acme Ltd")
+>>> request = make_request(folder, token=token)             # bytes, to be carried to the root
+>>> install(folder, reply, root=fingerprint)                # bytes that came back; fingerprint from out of band
+>>> identity = Identity.load(folder)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from pydantic import ValidationError
+
+from sordino_platform.canonical import decode, encode, first_problem
+from sordino_platform.charter import Charter, CharterStore, Role
+from sordino_platform.durable import locked, make_folder, read_file, read_secret, write_file
+from sordino_platform.identity.enrolment import Card, EnrolmentRequest, Reply, Token
+from sordino_platform.identity.names import admit
+from sordino_platform.keys import (
+    load_identity_key,
+    load_tls_key,
+    parse_fingerprint,
+    parse_private_key,
+    private_pem,
+    public_bytes,
+    require_p256,
+    save_private_key,
+)
+from sordino_privacy.errors import ConfigurationError, LinkError
+
+IDENTITY_KEY = "identity.key"
+CARD = "identity.json"
+PENDING = "tls-pending.key"
+TLS = "tls.pem"
+PIN = "root.pin"
+CHARTERS = "charters"
+WARN_BEFORE = timedelta(days=14)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsCredentials:
+    """What a TLS endpoint needs, as PEM. `authority` is the only root to trust. The key is never shown by repr."""
+
+    private_key: bytes = field(repr=False)
+    certificate: bytes = field(repr=False)
+    authority: bytes = field(repr=False)
+    expires_at: datetime
+
+    def remaining(self, now: datetime | None = None) -> timedelta:
+        """How long the certificate is still valid; negative when it has expired."""
+        return self.expires_at - (now or datetime.now(UTC))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """A party that can act: its card, its signing key, its charters. TLS credentials are read when asked for."""
+
+    folder: Path
+    card: Card
+    signing_key: Ed25519PrivateKey = field(repr=False)
+    charters: CharterStore = field(repr=False)
+
+    @classmethod
+    def load(cls, folder: Path) -> Identity:
+        """Raises ConfigurationError when the folder is incomplete, or its keys can be read by others."""
+        card = read_card(folder)
+        key = load_identity_key(folder / IDENTITY_KEY)
+        if public_bytes(key) != card.identity_key:
+            raise ConfigurationError(f"{folder / IDENTITY_KEY} is not the key of {folder / CARD}")
+        return cls(folder=folder, card=card, signing_key=key, charters=open_charters(folder))
+
+    @property
+    def charter(self) -> Charter:
+        """The newest charter held."""
+        return self.charters.head().charter
+
+    def tls(self) -> TlsCredentials:
+        """The present TLS credentials, read anew: a renewal is picked up by calling again."""
+        path = self.folder / TLS
+        if not path.exists():
+            raise ConfigurationError(
+                f"{self.folder} has no certificate yet",
+                hint="`sordino identity request`, then `sordino identity install` the reply",
+            )
+        pem = read_secret(path)
+        key = require_p256(parse_private_key(pem, what=str(path)), what=str(path))
+        certificate = _certificate(pem, what=str(path))
+        return TlsCredentials(
+            private_key=private_pem(key),
+            certificate=certificate.public_bytes(Encoding.PEM),
+            authority=self.charter.tls_authority.pem,
+            expires_at=certificate.not_valid_after_utc,
+        )
+
+
+def create(
+    folder: Path,
+    *,
+    federation: str,
+    role: Role,
+    name: str,
+    organisation: str,
+    dns_names: Sequence[str] = (),
+    addresses: Sequence[str] = (),
+) -> Card:
+    """Makes a new identity key in `folder`. An identity that is there already is never replaced.
+
+    `dns_names` and `addresses` are where a coordinator is reached. Raises ConfigurationError, StorageError.
+    """
+    make_folder(folder)
+    key = Ed25519PrivateKey.generate()
+    try:
+        card = Card(
+            federation=federation,
+            role=role,
+            name=name,
+            organisation=organisation,
+            identity_key=public_bytes(key),
+            dns_names=tuple(dns_names),
+            addresses=tuple(addresses),
+        )
+    except ValidationError as error:
+        raise ConfigurationError(f"the identity cannot be: {first_problem(error)}") from None
+    if role == "coordinator" and not (dns_names or addresses):
+        raise ConfigurationError("a coordinator needs a DNS name or an IP address")
+    save_private_key(folder / IDENTITY_KEY, key)
+    write_file(folder / CARD, encode(card), replace=False)
+    return card
+
+
+def read_card(folder: Path) -> Card:
+    """The public card of the identity in `folder`."""
+    path = folder / CARD
+    if not path.exists():
+        raise ConfigurationError(f"{folder} holds no identity", hint="`sordino identity new` makes one")
+    return decode(Card, read_file(path, limit=16 << 10), limit=16 << 10, what=str(path))
+
+
+def open_charters(folder: Path) -> CharterStore:
+    """The charters of the identity in `folder`, under its pinned root."""
+    path = folder / PIN
+    if not path.exists():
+        raise ConfigurationError(
+            f"{folder} has no pinned root yet", hint="`sordino identity install REPLY --root FINGERPRINT`"
+        )
+    pin = read_file(path, limit=256).decode("ascii", "replace")
+    return CharterStore(folder / CHARTERS, root=pin)
+
+
+def make_request(folder: Path, *, token: Token | None = None, now: datetime | None = None) -> bytes:
+    """A request for a certificate over a *new* TLS key; the present one stays in use until the reply is installed.
+
+    Without a token it is a renewal. Calling it again before the reply replaces the pending key: only the newest
+    request can then be installed.
+    """
+    card, identity = read_card(folder), load_identity_key(folder / IDENTITY_KEY)
+    tls = ec.generate_private_key(ec.SECP256R1())
+    request = EnrolmentRequest.make(card, identity, tls, token=token, now=now)
+    write_file(folder / PENDING, private_pem(tls), secret=True)
+    return request.to_bytes()
+
+
+def install(folder: Path, reply: bytes, *, root: str | None = None, now: datetime | None = None) -> Card:
+    """Verifies a reply and puts it to use: charters first, then key and certificate in one atomic step.
+
+    `root` is the fingerprint that was compared out of band; needed the first time, and pinned from then on. Raises
+    ConfigurationError when any part does not verify; the present certificate then stays in use.
+    """
+    parsed, card = Reply.parse(reply), read_card(folder)
+    pin = folder / PIN
+    if pin.exists():
+        store = open_charters(folder)
+        if root is not None and parse_fingerprint(root) != store.root:
+            raise ConfigurationError(
+                "the root fingerprint differs from the pinned one",
+                hint=f"this identity trusts {store.root}; a federation with a new root is a new federation",
+            )
+    elif root is None:
+        raise ConfigurationError(
+            "the root's fingerprint is needed once",
+            hint="ask its holder by telephone, then pass --root FINGERPRINT",
+        )
+    else:
+        store = CharterStore(folder / CHARTERS, root=root)
+    if not (folder / PENDING).exists():
+        raise ConfigurationError(
+            "no request is open here", hint="`sordino identity request` or `renew` makes one"
+        )
+    with locked(folder):
+        for charter in parsed.charters:
+            store.accept(charter.encode("ascii", "replace"))
+        charter_now = store.head().charter
+        tls = load_tls_key(folder / PENDING)
+        certificate = _certificate(parsed.certificate.encode("ascii", "replace"), what="the certificate")
+        _require_ours(certificate, tls, card, charter_now, now)
+        write_file(pin, f"{store.root}\n".encode())
+        write_file(folder / TLS, private_pem(tls) + certificate.public_bytes(Encoding.PEM), secret=True)
+        (folder / PENDING).unlink()
+    return card
+
+
+def _require_ours(
+    certificate: x509.Certificate,
+    tls: ec.EllipticCurvePrivateKey,
+    card: Card,
+    charter: Charter,
+    now: datetime | None,
+) -> None:
+    try:
+        certificate.verify_directly_issued_by(charter.tls_authority.x509())
+    except (ValueError, TypeError, InvalidSignature):
+        raise ConfigurationError("the certificate was not issued by the federation's TLS authority") from None
+    if _spki(certificate.public_key()) != _spki(tls.public_key()):  # type: ignore[arg-type]
+        raise ConfigurationError(
+            "the certificate is for another TLS key",
+            hint="install the reply to the newest request, or renew again",
+        )
+    try:
+        role, name = admit(certificate.public_bytes(Encoding.PEM), charter, now=now)
+    except LinkError as error:
+        raise ConfigurationError(error.message, hint=error.hint) from None
+    if (role, name) != (card.role, card.name):
+        raise ConfigurationError(f"the certificate is for the {role} {name!r}, not for this identity")
+    if charter.identity_key(role, name) != card.identity_key:
+        raise ConfigurationError(
+            f"the charter names another key for {name!r} than the one of this folder",
+            hint="somebody else was enrolled under this name: tell the root's holder",
+        )
+
+
+def _spki(key: ec.EllipticCurvePublicKey) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _certificate(pem: bytes, *, what: str) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(pem)
+    except ValueError:
+        raise ConfigurationError(
+            f"{what} cannot be read", hint="`sordino identity renew` asks for another"
+        ) from None
