@@ -1,0 +1,202 @@
+"""Which unit a file belongs to, remembered across versions, renames and runs.
+
+The privacy unit is a cluster of files, and a promise about a unit holds over all runs only if a file stays in its unit.
+So a member keeps this registry beside its ledger. It holds digests, sketches and names of files; never text.
+
+The rule is one sentence: *units are the connected components of a graph that only grows.* Its nodes are texts and
+names; its edges are
+
+* a text stands, or once stood, under a name (versions: an edited file keeps its name);
+* two texts are near-duplicates, Jaccard index at least 0.7 (renames, copies, forks: a moved file keeps its text);
+* whatever was connected before.
+
+What follows, and is tested: reading twice changes nothing; a file keeps its unit through any edit and through any
+rename that leaves 0.7 of it; files that once shared a unit share it for ever. When a new file connects two units they
+become one, under the identity of the older. Units never split. Errors lie on the safe side: a name that is reused for
+something else makes one unit larger than need be, never two out of one.
+
+An identity is the first 16 bytes, in hex, of a hash of the smallest digest the unit had when it was new: it depends on
+content alone, tells nothing without the content, and never leaves the machine.
+
+The file grows by about 0.7 kB for each new version of a file that is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets as randomness
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from sordino_client.corpus.corpus import SourceFile
+from sordino_client.corpus.similarity import PERMUTATIONS, SKETCH_VERSION, clusters, near_duplicates, sketch
+from sordino_privacy.errors import StorageError
+
+_VERSION = 1
+_LABEL = b"sordino/corpus/unit/v1\n"
+_SCHEMA = """
+CREATE TABLE dataset (identity TEXT NOT NULL) STRICT;
+CREATE TABLE unit (number INTEGER PRIMARY KEY, identity TEXT NOT NULL UNIQUE,
+    merged_into INTEGER REFERENCES unit) STRICT;
+CREATE TABLE text (digest BLOB PRIMARY KEY, unit INTEGER NOT NULL REFERENCES unit, sketch BLOB NOT NULL,
+    sketch_version TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE name (name TEXT PRIMARY KEY, unit INTEGER NOT NULL REFERENCES unit) STRICT, WITHOUT ROWID;
+CREATE INDEX text_of_unit ON text (unit);
+CREATE INDEX name_of_unit ON name (unit);
+"""
+
+
+class UnitRegistry:
+    """The memory of units, in an SQLite file (0600) or in memory. Use as a context manager.
+
+    Raises StorageError when the file cannot be opened, is damaged, is locked by another process, or the disk is full;
+    an `assign` that fails leaves the registry as it was.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Open the registry at `path`, creating it when it does not exist; without a path, one that is forgotten."""
+        self._where = str(path) if path is not None else ":memory:"
+        with self._storage():
+            if path is not None:
+                # sqlite3 would create it with the umask's mode; its journals take over the mode of the file.
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+            self._connection = sqlite3.connect(self._where, timeout=10, isolation_level=None)
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                self._connection.execute("PRAGMA synchronous = FULL")
+                self._connection.execute("PRAGMA foreign_keys = ON")
+                self._create_or_check()
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; what `assign` returned is on disk already."""
+        self._connection.close()
+
+    @property
+    def dataset(self) -> str:
+        """A random name, drawn when the registry was created: the identity of this member's data through all its
+        versions. A privacy budget belongs to it, because a fingerprint of content changes with every edit."""
+        with self._storage():
+            return str(self._connection.execute("SELECT identity FROM dataset").fetchone()[0])
+
+    def assign(self, files: Sequence[SourceFile]) -> list[str]:
+        """The unit identity of each file, in order; what was learnt is stored before this returns."""
+        sketches = sketch([file.text for file in files])
+        with self._storage(), self._transaction():
+            known, stored = self._stored_sketches()
+            numbers = [
+                int(row[0])
+                for row in self._connection.execute("SELECT number FROM unit WHERE merged_into IS NULL")
+            ]
+            node = {number: len(files) + i for i, number in enumerate(sorted(numbers))}
+            edges = [(i, node[unit]) for i, file in enumerate(files) for unit in self._units_of(file)]
+            for first, second in near_duplicates(np.concatenate([sketches, stored])):
+                edges.append(
+                    tuple(
+                        row if row < len(files) else node[known[row - len(files)]] for row in (first, second)
+                    )  # type: ignore[arg-type]
+                )
+            unit_of = {n: number for number, n in node.items()}
+            identities = [""] * len(files)
+            for component in clusters(len(files) + len(node), edges):
+                members = [i for i in component if i < len(files)]
+                if members:
+                    old = [unit_of[i] for i in component if i >= len(files)]
+                    number, identity = self._settle(old, [files[i] for i in members])
+                    for i in members:
+                        identities[i] = identity
+                        self._remember(files[i], number, sketches[i].astype("<u4").tobytes())
+        return identities
+
+    def _units_of(self, file: SourceFile) -> set[int]:
+        found = self._connection.execute("SELECT unit FROM text WHERE digest = ?", (file.digest,)).fetchall()
+        for name in file.names:
+            found += self._connection.execute("SELECT unit FROM name WHERE name = ?", (name,)).fetchall()
+        return {int(row[0]) for row in found}
+
+    def _stored_sketches(self) -> tuple[list[int], np.ndarray[tuple[int, int], np.dtype[np.uint32]]]:
+        rows = self._connection.execute(
+            "SELECT unit, sketch FROM text WHERE sketch_version = ? ORDER BY digest", (SKETCH_VERSION,)
+        ).fetchall()
+        stored = np.frombuffer(b"".join(row[1] for row in rows), dtype="<u4").astype(np.uint32)
+        return [int(row[0]) for row in rows], stored.reshape(len(rows), PERMUTATIONS)
+
+    def _settle(self, old: Sequence[int], files: Sequence[SourceFile]) -> tuple[int, str]:
+        """The one unit of a component: a new one, or the oldest of those it connects, which takes over the others."""
+        if not old:
+            identity = hashlib.sha256(_LABEL + min(file.digest for file in files)).digest()[:16].hex()
+            cursor = self._connection.execute("INSERT INTO unit (identity) VALUES (?)", (identity,))
+            return int(cursor.lastrowid or 0), identity
+        keeper, *others = sorted(old)
+        for other in others:
+            self._connection.execute("UPDATE text SET unit = ? WHERE unit = ?", (keeper, other))
+            self._connection.execute("UPDATE name SET unit = ? WHERE unit = ?", (keeper, other))
+            self._connection.execute("UPDATE unit SET merged_into = ? WHERE number = ?", (keeper, other))
+        row = self._connection.execute("SELECT identity FROM unit WHERE number = ?", (keeper,)).fetchone()
+        return keeper, str(row[0])
+
+    def _remember(self, file: SourceFile, number: int, row: bytes) -> None:
+        self._connection.execute(
+            "INSERT INTO text VALUES (?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE"
+            " SET sketch = excluded.sketch, sketch_version = excluded.sketch_version",
+            (file.digest, number, row, SKETCH_VERSION),
+        )
+        for name in file.names:
+            self._connection.execute("INSERT OR IGNORE INTO name VALUES (?, ?)", (name, number))
+
+    def _create_or_check(self) -> None:
+        version = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+        if version == 0:
+            with self._transaction():
+                # Another process may have created it while this one waited for the lock.
+                if int(self._connection.execute("PRAGMA user_version").fetchone()[0]) == 0:
+                    for statement in filter(str.strip, _SCHEMA.split(";")):
+                        self._connection.execute(statement)
+                    self._connection.execute("INSERT INTO dataset VALUES (?)", (randomness.token_hex(16),))
+                    self._connection.execute(f"PRAGMA user_version = {_VERSION}")
+        elif version != _VERSION:
+            raise StorageError(
+                f"the unit registry {self._where} has format {version}, this sordino writes {_VERSION}",
+                hint="use the release of sordino that wrote it, or a newer one",
+            )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            with closing(self._connection.cursor()) as cursor:
+                if self._connection.in_transaction:
+                    cursor.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+
+    @contextmanager
+    def _storage(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            cause = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise StorageError(
+                f"the unit registry {self._where} cannot be used: {cause}",
+                hint="free disk space, stop the other process that uses it, or restore it from a backup; do not delete"
+                " it: files would lose their units, and the privacy already spent on them its meaning",
+            ) from error

@@ -1,0 +1,109 @@
+"""The privacy unit: a cluster of near-duplicate files, and the token windows it trains on.
+
+A step of private training draws units, takes at most k windows of each, and clips once per unit: what is protected is
+everything a unit holds, however many files and windows that is (see PRIVACY: chunk-level epsilon is a false promise for
+code).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Sized
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sordino_client.corpus.corpus import Corpus, SourceFile
+from sordino_client.corpus.registry import UnitRegistry
+from sordino_privacy.errors import DataError, UsageError
+
+END = 0  # <|end|>: closes a document, and fills up its last window
+_SHORTEST_TAIL = 16  # tokens: a shorter rest of a file teaches nothing that its other windows do not
+
+Windows = npt.NDArray[np.uint16]
+
+
+class Encoder(Protocol):
+    """What is asked of a tokenizer: ids below 65536, none of them special."""
+
+    def encode(self, text: str) -> list[int]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """One unit. `windows` has shape (n, window), 1 <= n <= windows_per_unit; behind the end of a file all is END."""
+
+    identity: str
+    names: tuple[str, ...]
+    windows: Windows = field(repr=False)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of source text in the windows, the filling left out."""
+        return int(np.count_nonzero(self.windows != END))
+
+
+def units(
+    corpus: Corpus,
+    tokenizer: Encoder,
+    *,
+    window: int,
+    windows_per_unit: int,
+    registry: UnitRegistry | None = None,
+) -> tuple[Unit, ...]:
+    """The units of a corpus in the order of their identities, each with at most `windows_per_unit` windows.
+
+    A unit with more windows gives an even spread over all its files, the same one every time. Pass the member's
+    registry wherever privacy is accounted: without one, units are only as stable as the texts are.
+    """
+    if window < 2 or windows_per_unit < 1:
+        raise UsageError(f"a window of {window} tokens, {windows_per_unit} per unit: nothing to train on")
+    if registry is None:
+        with UnitRegistry() as forgotten:
+            identities = forgotten.assign(corpus.files)
+    else:
+        identities = registry.assign(corpus.files)
+    grouped: dict[str, list[SourceFile]] = {}
+    for identity, file in zip(identities, corpus.files, strict=True):
+        grouped.setdefault(identity, []).append(file)
+    return tuple(
+        Unit(
+            identity=identity,
+            names=tuple(file.name for file in files),
+            windows=_spread([cut(tokenizer.encode(file.text), window) for file in files], windows_per_unit),
+        )
+        for identity, files in sorted(grouped.items())
+    )
+
+
+def cut(ids: Sequence[int], window: int) -> Windows:
+    """Cut one document into consecutive windows, shape (n, window), n >= 1.
+
+    The document is closed by END; the last window is filled up with END, or left out when fewer than 16 tokens of the
+    document are in it and it is not the only one.
+    """
+    closed = np.asarray([*ids, END], dtype=np.uint16)
+    whole, rest = divmod(len(closed), window)
+    rows = whole + (rest >= _SHORTEST_TAIL or whole == 0)
+    out = np.full((rows, window), END, dtype=np.uint16)
+    kept = closed[: rows * window]
+    out.ravel()[: len(kept)] = kept
+    return out
+
+
+def _spread(parts: Sequence[Windows], limit: int) -> Windows:
+    rows = np.concatenate(parts)
+    if len(rows) <= limit:
+        return rows
+    return rows[(np.arange(limit) * len(rows)) // limit]
+
+
+def require_units(found: Sized, minimum: int) -> None:
+    """Raise DataError when there are too few units to hide one among them."""
+    if len(found) < minimum:
+        raise DataError(
+            f"{len(found)} units of code are too few to be private: this run needs at least {minimum}",
+            hint="name more repositories with --repo (near-duplicate files count as one unit), or join a run with a"
+            " smaller minimum; `sordino client corpus` shows what is left out and why",
+        )
