@@ -1,0 +1,38 @@
+"""The link: gRPC over mutual TLS, one stream per member, opened by the member; payloads are opaque bytes.
+
+The wire protocol stands in `sordino_platform/wire/link_v1.proto`. `LinkServer` is the coordinator's end, `LinkClient` a
+member's; `diagnose` says why a connection cannot be made.
+"""
+
+from sordino_platform.link.client import Handler, LinkClient, Request, State, Status
+from sordino_platform.link.diagnosis import Cause, Diagnosis, diagnose
+from sordino_platform.link.events import Direction, Disconnection, IgnoreEvents, LinkEvents, Loss, Rejection
+from sordino_platform.link.limits import Limits
+from sordino_platform.link.messages import Payload
+from sordino_platform.link.server import LinkServer, Lost, Reply, Result
+from sordino_platform.link.tls import ClientTls, ServerTls
+
+__all__ = [
+    "Cause",
+    "ClientTls",
+    "Diagnosis",
+    "Direction",
+    "Disconnection",
+    "Handler",
+    "IgnoreEvents",
+    "Limits",
+    "LinkClient",
+    "LinkEvents",
+    "LinkServer",
+    "Loss",
+    "Lost",
+    "Payload",
+    "Rejection",
+    "Reply",
+    "Request",
+    "Result",
+    "ServerTls",
+    "State",
+    "Status",
+    "diagnose",
+]

@@ -1,0 +1,15 @@
+"""Addresses of the link: `host:port`, with brackets around an IPv6 host."""
+
+from __future__ import annotations
+
+from sordino_privacy.errors import LinkError
+
+
+def parse_address(address: str) -> tuple[str, int]:
+    """Host and port of `host:port` or `[host]:port`. Raises LinkError otherwise."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise LinkError(
+            f"{address!r} is not an address", hint="write host:port, for example coordinator.example.org:9443"
+        )
+    return host.removeprefix("[").removesuffix("]"), int(port)

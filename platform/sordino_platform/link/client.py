@@ -1,0 +1,525 @@
+"""A member's end of the link: one outbound stream, requests in, replies out, for as long as the process lives.
+
+    client = LinkClient("coordinator.example.org:9443", tls=lambda: ClientTls.load(...), handler=answer)
+    client.run()            # blocks; another thread or a signal handler calls client.stop()
+
+    def answer(request: Request) -> Payload | None:
+        ...                 # looks at request.cancelled from time to time
+
+The handler runs on a thread of its own, one request at a time, each request once, whatever the connection does: a reply
+that was not acknowledged is sent again after a reconnection, a request that was sent again is not handled again.
+
+`run` raises LinkError when trying again cannot help: this member was retired, runs twice, speaks another version, or
+its files are wrong. An unreachable coordinator is waited for, with full jitter: after a restart its members must not
+come all at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import itertools
+import logging
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+import grpc
+
+from sordino_platform.link.diagnosis import Diagnosis, diagnose
+from sordino_platform.link.events import Direction, IgnoreEvents, LinkEvents
+from sordino_platform.link.frames import (
+    METHOD,
+    SOFTWARE_VERSION,
+    VERSION_MAX,
+    VERSION_MIN,
+    Ack,
+    Cancel,
+    Frame,
+    Goodbye,
+    Hello,
+    Kind,
+    MessageChunk,
+    MessageEnd,
+    MessageStart,
+    Ping,
+    Pong,
+    ProtocolError,
+    Reason,
+    Welcome,
+    decode,
+    encode,
+)
+from sordino_platform.link.limits import FRAME_BYTES, METADATA_BYTES, SESSION_BYTES, WINDOW_BYTES, Limits
+from sordino_platform.link.messages import Assembly, Payload, outgoing, parts_of
+from sordino_platform.link.tls import ClientTls, ClientTlsSource
+from sordino_privacy.errors import LinkError
+
+log = logging.getLogger("sordino.link")
+
+BACKOFF_BASE_SECONDS: Final = 0.5
+BACKOFF_CAP_SECONDS: Final = 60.0
+SETTLED_SECONDS: Final = 30.0
+"""A stream that lived this long, or brought a request, was a good one: the next wait starts small again."""
+GOODBYE_SECONDS: Final = 1.0
+HANDLER_GRACE_SECONDS: Final = 2.0
+
+FATAL: Final = {
+    Reason.IDENTITY: "ask the federation's operator whether this member is in the charter and not retired",
+    Reason.VERSION: "install the release of sordino that the federation runs",
+    Reason.DUPLICATE: "stop the other process, on this machine or another; an identity must never be copied",
+    Reason.FENCED: "another process runs with this identity: stop one of them; an identity must never be copied",
+}
+
+
+class State(enum.StrEnum):
+    """What a status display shows."""
+
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    WAITING = "waiting"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """`message` and `hint` say why a connection is being waited for; `retry_seconds` how long until the next try."""
+
+    state: State
+    message: str = ""
+    hint: str = ""
+    retry_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Request:
+    """What the coordinator asks. `payload` is read-only."""
+
+    id: int
+    payload: memoryview = field(repr=False)
+    deadline: float
+    """On this machine's monotonic clock."""
+    _given_up: threading.Event = field(default_factory=threading.Event, repr=False)
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until nobody wants the reply any more; never negative."""
+        return max(0.0, self.deadline - time.monotonic())
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the reply is not wanted any more. A handler that takes long must look, and return."""
+        return self._given_up.is_set() or time.monotonic() >= self.deadline
+
+    def wait(self, seconds: float) -> bool:
+        """Sleeps up to `seconds`, less if the request is given up meanwhile; returns `cancelled`."""
+        self._given_up.wait(min(seconds, self.remaining))
+        return self.cancelled
+
+    def give_up(self) -> None:
+        """Nobody wants the reply any more."""
+        self._given_up.set()
+
+
+Handler: TypeAlias = Callable[[Request], Payload | None]
+"""Answers a request; None is an empty reply. An exception tells the coordinator that handling failed, no more."""
+
+
+def backoff_seconds(attempt: int, share: float) -> float:
+    """Wait before try number `attempt` (from 0): `share` in [0, 1) of an exponentially growing, capped span.
+
+    "Full jitter", M. Brooker, Exponential Backoff And Jitter, AWS Architecture Blog, 2015.
+    """
+    return share * min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2.0 ** min(attempt, 16))
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Held:
+    """A reply that the coordinator has not acknowledged."""
+
+    id: int
+    request: Request
+    kind: Kind
+    parts: tuple[memoryview, ...]
+
+
+class _Connection:
+    """One stream's outbox and inbox; everything is guarded by the client's condition."""
+
+    def __init__(self) -> None:
+        self.control: deque[Frame] = deque()
+        self.welcomed = False
+        self.started = 0  # the reply that is being sent or was sent on this stream
+        self.closing = False
+        self.goodbye: Goodbye | None = None
+        self.assembly: Assembly | None = None
+        self.deadline = 0.0
+        self.useful = False
+
+
+class LinkClient:
+    """See the module.
+
+    `target` is host:port; `server_name` the name that the coordinator's certificate must carry, if it is not that host.
+    `tls` may be a function, asked again at each connection, so that a renewed certificate needs no restart.
+    `on_status` is called on the thread of `run`.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        tls: ClientTlsSource,
+        handler: Handler,
+        server_name: str | None = None,
+        software_version: str = "0",
+        limits: Limits | None = None,
+        on_status: Callable[[Status], None] | None = None,
+        events: LinkEvents | None = None,
+    ) -> None:
+        if SOFTWARE_VERSION.fullmatch(software_version) is None:
+            raise ValueError("a software version is 1 to 64 of 0-9 A-Z a-z . + -")
+        self._target = target
+        self._tls = tls
+        self._handler = handler
+        self._server_name = server_name
+        self._software_version = software_version
+        self._limits = limits or Limits()
+        self._on_status = on_status or (lambda _: None)
+        self._events = events or IgnoreEvents()
+        self._random = secrets.SystemRandom()
+        self._changed = threading.Condition()
+        self._stopped = threading.Event()
+        self._connection: _Connection | None = None
+        self._call: Any = None
+        # What outlives a connection:
+        self._session = secrets.token_bytes(SESSION_BYTES)
+        self._coordinator_session = b""
+        self._received = 0
+        self._ids = itertools.count(1)
+        self._next: Request | None = None
+        self._running: Request | None = None
+        self._held: _Held | None = None
+        self._welcomed = False
+
+    def stop(self) -> None:
+        """Makes `run` say Goodbye and return; the running request is given up. Any thread, or a signal handler."""
+        self._stopped.set()
+        threading.Thread(target=self._wind_down, name="sordino-link-stop", daemon=True).start()
+
+    def run(self) -> None:
+        """Connects, answers and reconnects until `stop`.
+
+        Raises LinkError when trying again cannot help; its message says why and its hint what to do.
+        """
+        worker = threading.Thread(target=self._work, name="sordino-link-handler", daemon=True)
+        worker.start()
+        attempt = 0
+        try:
+            while not self._stopped.is_set():
+                self._on_status(Status(state=State.CONNECTING))
+                began = time.monotonic()
+                connection = self._connect()
+                if self._stopped.is_set():
+                    break
+                problem = self._problem(connection)
+                if connection.useful or (connection.welcomed and time.monotonic() - began > SETTLED_SECONDS):
+                    attempt = 0
+                pause = backoff_seconds(attempt, self._random.random())
+                attempt += 1
+                self._on_status(
+                    Status(
+                        state=State.WAITING, message=problem.message, hint=problem.hint, retry_seconds=pause
+                    )
+                )
+                self._stopped.wait(pause)
+        finally:
+            self._stopped.set()
+            with self._changed:
+                self._give_up_all()
+                self._changed.notify_all()
+            worker.join(HANDLER_GRACE_SECONDS)
+            self._on_status(Status(state=State.STOPPED))
+
+    # The thread of `run`: connecting and reading.
+
+    def _connect(self) -> _Connection:
+        """Opens a stream and reads it to its end."""
+        connection = _Connection()
+        try:
+            tls = self._tls if isinstance(self._tls, ClientTls) else self._tls()
+        except LinkError:
+            if not self._welcomed:
+                raise
+            return connection  # a renewal in progress; `_problem` reads again and says what is wrong
+        channel = self._channel(tls)
+        try:
+            # Without a deadline of its own: keepalive ends a dead stream, `watchdog` one that is never welcomed.
+            stream: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(METHOD)
+            call = stream(self._frames(connection))
+            watchdog = threading.Timer(2 * self._limits.hello_seconds, self._unwelcomed, (connection, call))
+            watchdog.daemon = True
+            watchdog.start()
+            with self._changed:
+                self._connection, self._call = connection, call
+            try:
+                self._read(connection, call)
+            finally:
+                watchdog.cancel()
+                with self._changed:
+                    connection.closing = True
+                    self._connection = self._call = None
+                    self._changed.notify_all()
+                call.cancel()
+        finally:
+            channel.close()
+        return connection
+
+    def _channel(self, tls: ClientTls) -> grpc.Channel:
+        keepalive = int(self._limits.keepalive_seconds * 1000)
+        options: list[tuple[str, Any]] = [
+            ("grpc.max_receive_message_length", FRAME_BYTES),
+            ("grpc.max_send_message_length", FRAME_BYTES),
+            ("grpc.max_metadata_size", METADATA_BYTES),
+            ("grpc.absolute_max_metadata_size", METADATA_BYTES),
+            ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
+            ("grpc.http2.bdp_probe", 0),
+            ("grpc.keepalive_time_ms", keepalive),
+            ("grpc.keepalive_timeout_ms", keepalive // 3),
+            ("grpc.http2.max_pings_without_data", 0),
+            ("grpc.min_reconnect_backoff_ms", int(self._limits.hello_seconds * 1000)),
+            ("grpc.enable_retries", 0),
+            ("grpc.use_local_subchannel_pool", 1),
+        ]
+        if self._server_name is not None:
+            options.append(("grpc.ssl_target_name_override", self._server_name))
+        credentials = grpc.ssl_channel_credentials(
+            root_certificates=tls.ca, private_key=tls.key, certificate_chain=tls.certificate
+        )
+        return grpc.secure_channel(self._target, credentials, options=options)
+
+    def _read(self, connection: _Connection, call: Any) -> None:
+        try:
+            for raw in call:
+                self._take(connection, decode(raw))
+                if connection.goodbye is not None:
+                    return
+        except ProtocolError as problem:
+            connection.goodbye = Goodbye(Reason.PROTOCOL, problem.message)
+            self._leave(connection, connection.goodbye)
+        except grpc.RpcError:
+            return  # `_problem` finds out why
+
+    def _take(self, connection: _Connection, frame: Frame) -> None:
+        if not connection.welcomed and not isinstance(frame, Welcome | Goodbye):
+            raise ProtocolError("a frame before Welcome")
+        match frame:
+            case Welcome():
+                self._welcome(connection, frame)
+            case MessageStart():
+                self._start(connection, frame)
+            case MessageChunk():
+                self._assembling(connection).add(frame)
+                self._events.bytes(Direction.RECEIVED, len(frame.data))
+            case MessageEnd():
+                self._finish(connection, frame)
+            case Ack():
+                with self._changed:
+                    if self._held is not None and self._held.id == frame.id:
+                        self._held = None
+            case Ping():
+                self._send(connection, Pong(frame.nonce))
+            case Pong():
+                pass
+            case Cancel():
+                self._cancelled(connection, frame.id)
+            case Goodbye():
+                connection.goodbye = frame
+            case Hello():
+                raise ProtocolError("a Hello from the coordinator")
+
+    def _welcome(self, connection: _Connection, welcome: Welcome) -> None:
+        if connection.welcomed:
+            raise ProtocolError("a second Welcome")
+        with self._changed:
+            if welcome.session != self._coordinator_session:
+                self._coordinator_session, self._received = welcome.session, 0
+                self._give_up_all()
+            else:
+                self._give_up_all(but=welcome.awaiting)
+            self._welcomed = connection.welcomed = True
+            self._changed.notify_all()
+        self._on_status(Status(state=State.CONNECTED))
+
+    def _start(self, connection: _Connection, start: MessageStart) -> None:
+        if connection.assembly is not None:
+            raise ProtocolError("a message inside another")
+        if start.kind is not Kind.REQUEST:
+            raise ProtocolError("a reply from the coordinator")
+        if start.total > self._limits.message_bytes:
+            raise ProtocolError(f"a message above {self._limits.message_bytes} bytes")
+        connection.deadline = time.monotonic() + start.deadline_millis / 1000
+        connection.assembly = Assembly(start, keep=start.id > self._received)
+
+    def _assembling(self, connection: _Connection) -> Assembly:
+        if connection.assembly is None:
+            raise ProtocolError("a part of a message that was not started")
+        return connection.assembly
+
+    def _finish(self, connection: _Connection, end: MessageEnd) -> None:
+        assembly = self._assembling(connection)
+        payload = assembly.finish(end)
+        connection.assembly = None
+        connection.useful = True
+        with self._changed:
+            if assembly.kept:
+                self._received = assembly.start.id
+                # The coordinator has one request at a time under way: an older one is not wanted any more.
+                self._give_up_all()
+                self._next = Request(id=assembly.start.id, payload=payload, deadline=connection.deadline)
+                self._changed.notify_all()
+        self._send(connection, Ack(assembly.start.id))
+
+    def _cancelled(self, connection: _Connection, request_id: int) -> None:
+        if connection.assembly is not None and connection.assembly.start.id == request_id:
+            connection.assembly = None
+            return
+        with self._changed:
+            if self._received == request_id:
+                self._give_up_all()
+                self._changed.notify_all()
+
+    def _give_up_all(self, but: int = 0) -> None:
+        """Forgets what is waiting, running or held, except for request `but`. The condition is held."""
+        if self._next is not None and self._next.id != but:
+            self._next.give_up()
+            self._next = None
+        if self._running is not None and self._running.id != but:
+            self._running.give_up()
+        if self._held is not None and self._held.request.id != but:
+            self._held.request.give_up()
+            self._held = None
+
+    def _problem(self, connection: _Connection) -> Diagnosis:
+        """Why the stream ended. Raises LinkError when trying again cannot help."""
+        goodbye = connection.goodbye
+        if goodbye is not None and goodbye.reason in FATAL:
+            text = f": {goodbye.detail}" if goodbye.detail else ""
+            raise LinkError(f"the coordinator refuses this member{text}", hint=FATAL[goodbye.reason])
+        if goodbye is not None and goodbye.reason is not Reason.EXPIRED:
+            return Diagnosis.ended(goodbye.reason.name.lower(), goodbye.detail)
+        if connection.welcomed and goodbye is None:
+            return Diagnosis.broken()
+        diagnosis = diagnose(
+            self._target, tls=self._tls, server_name=self._server_name, seconds=self._limits.hello_seconds
+        )
+        if diagnosis.permanent and not self._welcomed:
+            raise LinkError(diagnosis.message, hint=diagnosis.hint)
+        return diagnosis
+
+    # gRPC's thread: writing.
+
+    def _frames(self, connection: _Connection) -> Iterator[bytes]:
+        """What gRPC sends; it asks for the next frame when the last one has left, so nothing piles up."""
+        with self._changed:
+            hello = Hello(
+                version_min=VERSION_MIN,
+                version_max=VERSION_MAX,
+                software_version=self._software_version,
+                session=self._session,
+                coordinator_session=self._coordinator_session,
+                received=self._received,
+            )
+        yield encode(hello)
+        reply: tuple[_Held, Iterator[Frame]] | None = None
+        while True:
+            frame: Frame | None = None
+            with self._changed:
+                while frame is None:
+                    if connection.control:
+                        frame = connection.control.popleft()
+                    elif connection.closing:
+                        return
+                    elif reply is not None and reply[0] is not self._held:
+                        frame = Cancel(reply[0].id)
+                        reply = None
+                    elif reply is not None:
+                        frame = next(reply[1], None)
+                        if isinstance(frame, MessageEnd):
+                            reply = None
+                    elif (
+                        connection.welcomed and self._held is not None and self._held.id != connection.started
+                    ):
+                        held = self._held
+                        connection.started = held.id
+                        reply = (
+                            held,
+                            outgoing(held.parts, id=held.id, kind=held.kind, in_reply_to=held.request.id),
+                        )
+                    else:
+                        self._changed.wait()
+            yield encode(frame)
+            if isinstance(frame, MessageChunk):
+                self._events.bytes(Direction.SENT, len(frame.data))
+
+    def _send(self, connection: _Connection, frame: Frame) -> None:
+        with self._changed:
+            if len(connection.control) >= self._limits.control_burst:
+                raise ProtocolError("frames that are answered faster than they are read")
+            connection.control.append(frame)
+            self._changed.notify_all()
+
+    def _leave(self, connection: _Connection, goodbye: Goodbye) -> None:
+        """Says Goodbye and gives it a moment to go out."""
+        with self._changed:
+            connection.control.append(goodbye)
+            connection.closing = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not connection.control, GOODBYE_SECONDS)
+        time.sleep(0.05)  # the frame has left our hands, not yet gRPC's
+
+    def _wind_down(self) -> None:
+        with self._changed:
+            self._give_up_all()
+            self._changed.notify_all()
+            connection, call = self._connection, self._call
+        if connection is not None and call is not None:
+            if connection.welcomed:
+                self._leave(connection, Goodbye(Reason.SHUTDOWN))
+                with contextlib.suppress(grpc.FutureTimeoutError, grpc.FutureCancelledError, grpc.RpcError):
+                    call.exception(timeout=GOODBYE_SECONDS)
+            call.cancel()
+
+    def _unwelcomed(self, connection: _Connection, call: Any) -> None:
+        if not connection.welcomed:
+            call.cancel()
+
+    # The handler's thread.
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._next is not None or self._stopped.is_set())
+                if self._stopped.is_set():
+                    return
+                request, self._next = self._next, None
+                self._running = request
+            if request is not None:
+                self._answer(request)
+
+    def _answer(self, request: Request) -> None:
+        kind, parts = Kind.REPLY, parts_of(b"")
+        try:
+            parts = parts_of(self._handler(request) or b"")
+        except Exception as problem:  # noqa: BLE001 - whatever it is, its text may hold data and stays here
+            log.warning("handling a request failed: %s", type(problem).__name__)
+            kind, parts = Kind.FAILURE, parts_of(b"")
+        with self._changed:
+            self._running = None
+            if not request.cancelled:
+                self._held = _Held(id=next(self._ids), request=request, kind=kind, parts=parts)
+                self._changed.notify_all()

@@ -1,0 +1,76 @@
+"""What a link allows: every size, rate and wait that one peer can impose on the other, on one screen.
+
+The defaults hold for 200 members and messages of 92 MB. A coordinator's worst case of memory is about
+`assembly_bytes + members * WINDOW_BYTES`, whatever its members do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+CHUNK_BYTES: Final = 256 * 1024
+"""Bytes in every chunk of a message but its last: part of the protocol, not a setting."""
+
+FRAME_BYTES: Final = CHUNK_BYTES + 1024
+"""Largest encoded frame: a chunk and its envelope. gRPC refuses more before it allocates."""
+
+WINDOW_BYTES: Final = 512 * 1024
+"""HTTP/2 window of a stream: what a peer can make us hold without our reading it. 512 KiB keeps 5 MB/s at 100 ms."""
+
+METADATA_BYTES: Final = 8 * 1024
+"""HTTP headers per call: sordino sends none of its own."""
+
+SESSION_BYTES: Final = 16
+DETAIL_CHARACTERS: Final = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Sizes in bytes, waits in seconds.
+
+    Raises ValueError when the numbers contradict each other.
+    """
+
+    message_bytes: int = 256 * 1024 * 1024
+    """Largest payload that is accepted."""
+
+    assembly_bytes: int = 512 * 1024 * 1024
+    """Server: sum of the payloads under assembly or not yet taken by `receive`. Others wait in HTTP/2's windows."""
+
+    connections: int = 1024
+    """Server: TCP connections at once, handshakes included."""
+
+    pending_requests: int = 16
+    """Server: messages to one member that wait for their turn."""
+
+    hello_seconds: float = 10.0
+    """From the stream's opening to Hello (Welcome at the client), and for the TLS handshake."""
+
+    stall_seconds: float = 30.0
+    """Longest wait between two frames of one message. With 256 KiB chunks: at least 70 kbit/s."""
+
+    probe_seconds: float = 10.0
+    """Longest wait for a sign of life after Ping, before a stream counts as dead."""
+
+    keepalive_seconds: float = 30.0
+    """HTTP/2 pings in silence; an unanswered one ends the connection after a third of this."""
+
+    control_burst: int = 64
+    """Frames other than chunks that a peer may send at once ..."""
+
+    control_rate: float = 16.0
+    """... and per second thereafter. More is a flood."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.message_bytes <= self.assembly_bytes:
+            raise ValueError("message_bytes must be positive and at most assembly_bytes")
+        waits = (
+            self.hello_seconds,
+            self.stall_seconds,
+            self.probe_seconds,
+            self.keepalive_seconds,
+            self.control_rate,
+        )
+        if min(waits) <= 0 or min(self.connections, self.pending_requests, self.control_burst) < 1:
+            raise ValueError("every limit must be positive")

@@ -1,0 +1,116 @@
+"""Messages: a payload cut into frames, and put together again. Pure: no I/O, no clock.
+
+    >>> parts = [b"header", memoryview(model)]       # sent one after the other, never joined in memory
+    >>> for frame in outgoing(parts, id=1, kind=Kind.REQUEST, deadline_millis=60_000): ...
+
+The frames of a payload are a function of the payload: full chunks and a rest. So `Assembly` needs no choice, and
+refuses whatever is out of order, short, long or empty.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
+
+from sordino_platform.link.frames import Frame, Kind, MessageChunk, MessageEnd, MessageStart, ProtocolError
+from sordino_platform.link.limits import CHUNK_BYTES
+
+BytesLike: TypeAlias = bytes | bytearray | memoryview
+Payload: TypeAlias = BytesLike | Sequence[BytesLike]
+"""What can be sent: bytes, or parts that are sent as if they were joined. Not an iterator, because a message is sent
+again from its start after a reconnection. Parts may be shared by many messages; they must not change before the Ack."""
+
+
+def parts_of(payload: Payload) -> tuple[memoryview, ...]:
+    """The payload's parts as flat byte views; nothing is copied. Raises TypeError for parts that are not contiguous."""
+    parts = [payload] if isinstance(payload, bytes | bytearray | memoryview) else payload
+    return tuple(memoryview(part).cast("B") for part in parts)
+
+
+def total_of(parts: Sequence[memoryview]) -> int:
+    """Bytes in all parts."""
+    return sum(part.nbytes for part in parts)
+
+
+def chunks(parts: Sequence[memoryview], size: int = CHUNK_BYTES) -> Iterator[bytes]:
+    """The joined parts in chunks of `size` bytes, the last with the rest; an empty payload has none."""
+    pending = bytearray()
+    for part in parts:
+        start = 0
+        if pending:
+            start = min(size - len(pending), part.nbytes)
+            pending += part[:start]
+            if len(pending) < size:
+                continue
+            yield bytes(pending)
+            pending.clear()
+        whole = start + (part.nbytes - start) // size * size
+        for offset in range(start, whole, size):
+            yield bytes(part[offset : offset + size])
+        pending += part[whole:]
+    if pending:
+        yield bytes(pending)
+
+
+def outgoing(
+    parts: Sequence[memoryview], *, id: int, kind: Kind, in_reply_to: int = 0, deadline_millis: int = 0
+) -> Iterator[Frame]:
+    """The frames of one message, made as they are asked for: one chunk is in memory at a time."""
+    yield MessageStart(
+        id=id, in_reply_to=in_reply_to, kind=kind, total=total_of(parts), deadline_millis=deadline_millis
+    )
+    digest, offset = hashlib.sha256(), 0
+    for data in chunks(parts):
+        digest.update(data)
+        yield MessageChunk(id=id, offset=offset, data=data)
+        offset += len(data)
+    yield MessageEnd(id=id, sha256=digest.digest())
+
+
+class Assembly:
+    """Puts one message together.
+
+    The buffer grows with what has arrived: a peer that announces much and sends little costs little. With
+    `keep=False` the frames are checked and dropped, for a message that nobody wants any more.
+    """
+
+    def __init__(self, start: MessageStart, *, keep: bool = True) -> None:
+        self.start = start
+        self._keep = keep
+        self._buffer = bytearray()
+        self._received = 0
+        self._digest = hashlib.sha256()
+
+    @property
+    def kept(self) -> bool:
+        """Whether the payload is wanted."""
+        return self._keep
+
+    def drop(self) -> None:
+        """Frees what has arrived, and keeps nothing of the rest."""
+        self._keep, self._buffer = False, bytearray()
+
+    def add(self, chunk: MessageChunk) -> None:
+        """Takes the next chunk.
+
+        Raises ProtocolError unless it is exactly the one that must follow.
+        """
+        size = min(CHUNK_BYTES, self.start.total - self._received)
+        if chunk.id != self.start.id or chunk.offset != self._received or len(chunk.data) != size:
+            raise ProtocolError("a chunk that does not continue its message")
+        self._received += size
+        if self._keep:
+            self._buffer += chunk.data
+            self._digest.update(chunk.data)
+
+    def finish(self, end: MessageEnd) -> memoryview:
+        """The payload, read-only; empty if it was dropped.
+
+        Raises ProtocolError when bytes are missing or the digest differs.
+        """
+        if end.id != self.start.id or self._received != self.start.total:
+            raise ProtocolError("a message that ends before its last byte")
+        if self._keep and self._digest.digest() != end.sha256:
+            raise ProtocolError("a message that differs from its digest")
+        return memoryview(self._buffer).toreadonly()

@@ -1,0 +1,401 @@
+"""One open stream at the coordinator: a reader, a writer, and the one place where it ends.
+
+The reader asks gRPC for the next frame only when it can take it; a payload that does not fit the budget is held back
+by HTTP/2's flow control, in the member's own memory. The writer sends control frames before chunks, so that a Pong
+does not wait behind 92 MB.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sordino_platform.link.budget import ByteBudget
+from sordino_platform.link.events import Direction, Disconnection, LinkEvents, Loss, Rejection
+from sordino_platform.link.frames import (
+    Ack,
+    Cancel,
+    Frame,
+    Goodbye,
+    Kind,
+    MessageChunk,
+    MessageEnd,
+    MessageStart,
+    Ping,
+    Pong,
+    ProtocolError,
+    Reason,
+    decode,
+    encode,
+)
+from sordino_platform.link.limits import Limits
+from sordino_platform.link.mailbox import Mailbox, Outgoing
+from sordino_platform.link.messages import Assembly, outgoing
+from sordino_privacy.errors import SordinoError
+
+GOODBYE_SECONDS = 1.0
+
+DISCONNECTIONS = {
+    Reason.SHUTDOWN: Disconnection.SHUTDOWN,
+    Reason.IDENTITY: Disconnection.IDENTITY,
+    Reason.FENCED: Disconnection.FENCED,
+    Reason.DEADLINE: Disconnection.DEADLINE,
+    Reason.UNRESPONSIVE: Disconnection.UNRESPONSIVE,
+    Reason.PROTOCOL: Disconnection.PROTOCOL,
+    Reason.EXPIRED: Disconnection.EXPIRED,
+}
+
+
+class Wire(Protocol):
+    """What a stream needs of gRPC's context. Raises ConnectionError when the connection is gone."""
+
+    async def read(self) -> bytes | None: ...
+    async def write(self, message: bytes) -> None: ...
+
+
+class Ending(Exception):  # noqa: N818 - it ends a stream, it is not an error by itself
+    """This side ends the stream, with the Goodbye to say and what to count."""
+
+    def __init__(self, reason: Reason, detail: str = "", rejection: Rejection | None = None) -> None:
+        super().__init__(detail)
+        self.goodbye = Goodbye(reason, detail)
+        self.rejection = rejection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What all streams of a server share."""
+
+    admit: Callable[[str], None]
+    limits: Limits
+    events: LinkEvents
+    budget: ByteBudget
+    now: Callable[[], datetime.datetime]
+
+
+class Allowance:
+    """A token bucket: `burst` at once, `rate` per second thereafter."""
+
+    def __init__(self, burst: int, rate: float) -> None:
+        self._burst, self._rate = float(burst), rate
+        self._left, self._at = float(burst), 0.0
+
+    def take(self, at: float) -> bool:
+        """Whether one more is allowed at the time `at` (seconds, never going back)."""
+        self._left = min(self._burst, self._left + (at - self._at) * self._rate)
+        self._at = at
+        self._left -= 1.0
+        return self._left >= 0.0
+
+
+class Stream:
+    """See the module. Created when the member was identified and said Hello; `run` returns when it is over."""
+
+    def __init__(self, wire: Wire, mailbox: Mailbox, shared: Shared, expires: datetime.datetime) -> None:
+        self._wire = wire
+        self._mailbox = mailbox
+        self._shared = shared
+        self._expires = expires
+        self._loop = asyncio.get_running_loop()
+        self._control: deque[Frame] = deque()
+        self._sending: tuple[Outgoing, Iterator[Frame]] | None = None
+        self._receiving: tuple[Outgoing, MessageStart] | None = None
+        self._assembly: Assembly | None = None
+        self._reserved = 0
+        self._awake = asyncio.Event()
+        self._goodbye: Goodbye | None = None
+        self._ending: asyncio.Future[Ending] = self._loop.create_future()
+        self._over = asyncio.Event()
+        self._heard = asyncio.Event()
+        self._allowance = Allowance(shared.limits.control_burst, shared.limits.control_rate)
+        self._probe: asyncio.Task[None] | None = None
+
+    # What the mailbox and the server ask of a stream.
+
+    def wake(self) -> None:
+        """There may be something to send."""
+        self._awake.set()
+
+    def end(self, ending: Ending) -> None:
+        """Ends the stream soon; the first cause counts."""
+        if not self._ending.done():
+            self._ending.set_result(ending)
+
+    async def ended(self) -> None:
+        """Waits until the stream has let go of its mailbox."""
+        await self._over.wait()
+
+    def abandon(self, request: Outgoing) -> None:
+        """The request is not wanted any more: frees what has arrived of its reply and tells the member."""
+        if self._sending is not None and self._sending[0] is request:
+            self._sending = None
+        if self._receiving is not None and self._receiving[0] is request and self._assembly is not None:
+            self._assembly.drop()
+            self._release()
+        self._send(Cancel(request.id))
+
+    def overdue(self, request: Outgoing) -> None:
+        """The request's deadline has passed. A member in the middle of a transfer is evicted: it is what slow-loris
+        looks like. One that works on it is told to stop, and must show that it lives."""
+        sending = self._sending is not None and self._sending[0] is request
+        receiving = self._receiving is not None and self._receiving[0] is request
+        if sending or receiving:
+            self.end(Ending(Reason.DEADLINE, "the message was not complete at its deadline"))
+            return
+        self._send(Cancel(request.id))
+        if self._probe is None or self._probe.done():
+            self._probe = self._loop.create_task(self._evict_unless_alive())
+
+    async def alive(self) -> bool:
+        """Asks for a sign of life; True when any frame comes within `probe_seconds`."""
+        self._heard.clear()
+        self._send(Ping(secrets.randbits(63)))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._shared.limits.probe_seconds):
+                await self._heard.wait()
+        return self._heard.is_set() and not self._over.is_set()
+
+    # The life of a stream.
+
+    async def run(self, first: Frame) -> None:
+        """Sends `first` (Welcome), then reads and writes until one side ends the stream."""
+        self._control.append(first)
+        reader = self._loop.create_task(self._read())
+        writer = self._loop.create_task(self._write())
+        reader.add_done_callback(_retrieved)
+        writer.add_done_callback(_retrieved)
+        reason = Disconnection.LOST
+        try:
+            tasks: set[asyncio.Future[Any]] = {reader, writer, self._ending}
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            ending = self._why(reader, writer)
+            if isinstance(ending, Disconnection):
+                reason = ending
+                return
+            reason = DISCONNECTIONS[ending.goodbye.reason]
+            self._let_go(reason)
+            if ending.rejection is not None:
+                self._shared.events.rejected(ending.rejection)
+            self._goodbye = ending.goodbye
+            self.wake()
+            await asyncio.wait({writer}, timeout=GOODBYE_SECONDS)
+        finally:
+            # gRPC cancels this coroutine when the connection breaks, so nothing may be awaited here.
+            self._let_go(reason)
+            reader.cancel()
+            writer.cancel()
+            if self._probe is not None:
+                self._probe.cancel()
+
+    def _why(self, reader: asyncio.Task[Disconnection], writer: asyncio.Task[None]) -> Ending | Disconnection:
+        if self._ending.done():
+            return self._ending.result()
+        ended = reader if reader.done() else writer
+        match ended.exception():
+            case None:
+                return reader.result()
+            case Ending() as ending:
+                return ending
+            case ProtocolError() as problem:
+                return Ending(Reason.PROTOCOL, problem.message, Rejection.SCHEMA)
+            case ConnectionError():
+                return Disconnection.LOST
+            case problem:
+                raise problem
+
+    def _let_go(self, reason: Disconnection) -> None:
+        if self._over.is_set():
+            return
+        self._over.set()
+        self._release()
+        mailbox = self._mailbox
+        if mailbox.stream is self:
+            mailbox.stream = None
+            current = mailbox.current
+            if reason is Disconnection.PROTOCOL and current is not None:
+                mailbox.lose(current, Loss.INVALID)
+            elif reason is Disconnection.LEFT and current is not None and current.delivered:
+                mailbox.lose(current, Loss.DISCONNECT)
+            elif reason is Disconnection.IDENTITY:
+                mailbox.lose_all(Loss.REVOKED)
+        self._shared.events.disconnected(mailbox.member, reason)
+
+    async def _evict_unless_alive(self) -> None:
+        if not await self.alive():
+            self.end(Ending(Reason.UNRESPONSIVE, "no sign of life after a deadline"))
+
+    # Reading.
+
+    async def _read(self) -> Disconnection:
+        while True:
+            stall = self._shared.limits.stall_seconds if self._assembly is not None else None
+            try:
+                async with asyncio.timeout(stall):
+                    raw = await self._wire.read()
+            except TimeoutError:
+                raise Ending(Reason.UNRESPONSIVE, "a message stalled") from None
+            if raw is None:
+                return Disconnection.LOST
+            frame = decode(raw)
+            self._heard.set()
+            if isinstance(frame, Ping | Pong | Cancel):
+                self._count_unasked()
+            match frame:
+                case MessageStart():
+                    await self._start(frame)
+                case MessageChunk():
+                    self._assembling().add(frame)
+                    self._shared.events.bytes(Direction.RECEIVED, len(frame.data))
+                case MessageEnd():
+                    self._finish(frame)
+                case Ack():
+                    self._acknowledged(frame.id)
+                case Ping():
+                    self._send(Pong(frame.nonce))
+                case Pong():
+                    pass  # any frame is a sign of life
+                case Cancel():
+                    if self._assembling().start.id != frame.id:
+                        raise ProtocolError("a message given up that was not under way")
+                    self._drop()
+                case Goodbye():
+                    return Disconnection.LEFT
+                case _:
+                    raise ProtocolError("a second Hello, or a frame that only the coordinator sends")
+
+    def _count_unasked(self) -> None:
+        """For what a member may send at any time; all other frames are bounded by the requests they belong to."""
+        if not self._allowance.take(self._loop.time()):
+            raise Ending(Reason.PROTOCOL, "too many frames", Rejection.SCHEMA)
+
+    def _assembling(self) -> Assembly:
+        if self._assembly is None:
+            raise ProtocolError("a part of a message that was not started")
+        return self._assembly
+
+    def _admit(self) -> None:
+        """Raises Ending when the member may not speak (any more)."""
+        try:
+            self._shared.admit(self._mailbox.member)
+        except SordinoError as refusal:
+            raise Ending(Reason.IDENTITY, refusal.message, Rejection.UNKNOWN_CLIENT) from None
+        if self._shared.now() >= self._expires:
+            raise Ending(Reason.EXPIRED, "the certificate has expired", Rejection.EXPIRED)
+
+    async def _start(self, start: MessageStart) -> None:
+        if self._assembly is not None or self._receiving is not None:
+            raise ProtocolError("a message inside another")
+        self._admit()
+        if start.kind is Kind.REQUEST:
+            raise ProtocolError("a request from a member")
+        if start.total > self._shared.limits.message_bytes:
+            limit = self._shared.limits.message_bytes
+            raise Ending(Reason.PROTOCOL, f"a message above {limit} bytes", Rejection.SIZE)
+        request = self._mailbox.awaited(start.in_reply_to)
+        if request is None:
+            if not self._mailbox.obsolete(start.in_reply_to):
+                raise Ending(Reason.PROTOCOL, "an answer to what was not asked", Rejection.REPLAY)
+            self._count_unasked()
+            self._shared.events.rejected(Rejection.EXPIRED)
+            self._assembly = Assembly(start, keep=False)
+            return
+        self._receiving = request, start
+        await self._shared.budget.reserve(start.total)
+        self._reserved = start.total
+        wanted = self._mailbox.current is request
+        self._assembly = Assembly(start, keep=wanted)
+        if not wanted:
+            self._release()
+
+    def _finish(self, end: MessageEnd) -> None:
+        assembly = self._assembling()
+        payload = assembly.finish(end)
+        self._admit()
+        self._send(Ack(assembly.start.id))
+        if self._receiving is None or not assembly.kept:
+            self._drop()
+            return
+        request, start = self._receiving
+        if start.kind is Kind.FAILURE:
+            self._drop()
+            self._mailbox.lose(request, Loss.REFUSED)
+        else:
+            self._reserved = 0  # from here the budget is held by the reply, until it is taken
+            self._drop()
+            self._mailbox.answered(request, payload)
+
+    def _drop(self) -> None:
+        self._assembly = self._receiving = None
+        self._release()
+
+    def _release(self) -> None:
+        if self._reserved:
+            self._shared.budget.release(self._reserved)
+            self._reserved = 0
+
+    def _acknowledged(self, request_id: int) -> None:
+        current = self._mailbox.current
+        if current is not None and current.id == request_id and self._sending is None:
+            current.delivered = True
+        elif not self._mailbox.obsolete(request_id):
+            raise ProtocolError("an acknowledgement of what was not sent")
+
+    # Writing.
+
+    def _send(self, frame: Frame) -> None:
+        if len(self._control) >= self._shared.limits.control_burst:
+            self.end(Ending(Reason.UNRESPONSIVE, "too many frames wait to be read"))
+            return
+        self._control.append(frame)
+        self.wake()
+
+    async def _write(self) -> None:
+        sent = 0
+        while True:
+            if self._goodbye is not None:
+                await self._wire.write(encode(self._goodbye))
+                return
+            frame = self._next_frame(sent)
+            if frame is None:
+                self._awake.clear()
+                await self._awake.wait()
+                continue
+            if isinstance(frame, MessageStart):
+                sent = frame.id
+            await self._wire.write(encode(frame))
+            if isinstance(frame, MessageChunk):
+                self._shared.events.bytes(Direction.SENT, len(frame.data))
+
+    def _next_frame(self, sent: int) -> Frame | None:
+        """The frame to write now. `sent` is the last request that was started on this stream."""
+        if self._control:
+            return self._control.popleft()
+        if self._sending is None:
+            request = self._mailbox.next_request()
+            if request is None or request.id == sent or self._over.is_set():
+                return None
+            try:
+                self._admit()
+            except Ending as ending:
+                self.end(ending)
+                return None
+            seconds = max(0.001, request.deadline - self._loop.time())
+            frames = outgoing(
+                request.parts, id=request.id, kind=Kind.REQUEST, deadline_millis=int(seconds * 1000)
+            )
+            self._sending = request, frames
+        frame = next(self._sending[1], None)
+        if isinstance(frame, MessageEnd):
+            self._sending = None
+        return frame
+
+
+def _retrieved(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()  # seen by `run`, or the stream was over: not to be reported as never retrieved
