@@ -125,13 +125,16 @@ class Reader:
         return self.raw(1)[0]
 
     def u16(self) -> int:
-        return int.from_bytes(self.raw(2), "big")
+        return self.integer(2)
 
     def u32(self) -> int:
-        return int.from_bytes(self.raw(4), "big")
+        return self.integer(4)
 
     def u64(self) -> int:
-        return int.from_bytes(self.raw(8), "big")
+        return self.integer(8)
+
+    def integer(self, size: int) -> int:
+        return int.from_bytes(self.raw(size), "big")
 
     def count(self, *, limit: int = MAX_MEMBERS) -> int:
         """The length of a list, checked before the list is read."""

@@ -52,38 +52,47 @@ class Mask:
         return "Mask(<key withheld>)"
 
 
+class Streams:
+    """The streams of several masks, added together. One encryptor per mask, kept for the object's whole life; used by
+    one thread at a time."""
+
+    def __init__(self, masks: Sequence[Mask]) -> None:
+        self._streams = [(Stream(mask.key), np.add if mask.add else np.subtract) for mask in masks]
+        self._buffer = np.empty(CHUNK_BYTES, np.uint8)
+
+    def seek(self, byte: int) -> None:
+        """Continues at byte `byte` of the masks, a multiple of 16."""
+        for stream, _ in self._streams:
+            stream.seek(byte // BLOCK_BYTES)
+
+    def add_to(self, vector: RingVector) -> None:
+        """The fused loop, in place: chunk by chunk, every stream's next piece is drawn and added or subtracted."""
+        buffer = self._buffer.view(vector.dtype)
+        for low in range(0, len(vector), len(buffer)):
+            chunk = vector[low : low + len(buffer)]
+            piece = buffer[: len(chunk)]
+            for stream, operation in self._streams:
+                stream.fill(piece)
+                operation(chunk, piece, out=chunk)
+
+
 def apply(vector: RingVector, masks: Sequence[Mask], *, threads: int = 1) -> None:
     """Adds or subtracts every mask, in place, over the whole `vector` (little-endian uint16 or uint32, contiguous).
 
     With `threads` > 1 each thread takes one contiguous slice; pyca and numpy release the GIL.
     """
     per_block = BLOCK_BYTES // vector.itemsize
-    share = -(-len(vector) // (threads * per_block)) * per_block
-    parts = (
-        [(low, min(low + share, len(vector))) for low in range(0, len(vector), share)] if len(vector) else []
-    )
-    if len(parts) <= 1:
-        apply_at(vector, 0, masks)
+    share = max(-(-len(vector) // (threads * per_block)), 1) * per_block
+
+    def work(low: int) -> None:
+        streams = Streams(masks)
+        streams.seek(low * vector.itemsize)
+        streams.add_to(vector[low : low + share])
+
+    starts = range(0, len(vector), share)
+    if len(starts) == 1:
+        work(0)
         return
-    with ThreadPoolExecutor(len(parts)) as pool:
-        for done in [pool.submit(apply_at, vector[low:high], low, masks) for low, high in parts]:
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(work, low) for low in starts]:
             done.result()
-
-
-def apply_at(vector: RingVector, offset: int, masks: Sequence[Mask]) -> None:
-    """`apply` on one thread, for the slice of a longer vector that begins at element `offset` (block-aligned)."""
-    block = offset * vector.itemsize // BLOCK_BYTES
-    streams = [(Stream(mask.key, block), np.add if mask.add else np.subtract) for mask in masks]
-    add_streams(vector, streams)
-
-
-def add_streams(vector: RingVector, streams: Sequence[tuple[Stream, np.ufunc]]) -> None:
-    """The fused loop: chunk by chunk, every stream's next piece is drawn and added."""
-    size = CHUNK_BYTES // vector.itemsize
-    buffer = np.empty(min(size, len(vector)), vector.dtype)
-    for low in range(0, len(vector), size):
-        chunk = vector[low : low + size]
-        piece = buffer[: len(chunk)]
-        for stream, operation in streams:
-            stream.fill(piece)
-            operation(chunk, piece, out=chunk)

@@ -22,6 +22,7 @@
         ├── NonFiniteError                the update or a statistic is NaN or infinite
         ├── NormError                     coordinator: the norm of the opened sum exceeds its bound
         ├── CheatError                    coordinator: a reconstructed secret contradicts what a member signed
+        ├── BusyError                     coordinator: every staging buffer is in use; offer the upload again
         ├── TranscriptError               the published history does not verify
         └── AbortedError                  the session has ended and its secrets are gone
 
@@ -163,6 +164,12 @@ class CheatError(SecaggError):
     """A reconstructed secret contradicts what `culprit` signed."""
 
     label = "cheat"
+
+
+class BusyError(SecaggError):
+    """Every staging buffer holds an upload in progress. Nothing changed; offer the upload again when one has ended."""
+
+    label = "busy"
 
 
 class TranscriptError(SecaggError):

@@ -1,0 +1,412 @@
+"""The coordinator's side of one attempt: it relays, checks, adds up, and opens the sum. It is trusted with nothing.
+
+    session = CoordinatorSession(membership, context)
+    session.accept_advertisement(name, message) ...   session.close_advertisements()  -> roster, for every member of U1
+    session.accept_shares(name, message) ...          session.close_shares()          -> a delivery per member of U2
+    session.accept_upload(name, frames) ...           session.close_uploads()         -> claim, for every member of U3
+    session.accept_survivors(name, message) ...       session.close_survivors()       -> an opening per signer
+    session.accept_reveal(name, message) ...          session.open()                  -> AggregateSum
+
+`name` is the sender as the link authenticated it. A refused message leaves the session as it was, and the error's
+`culprit` names who is at fault. Whoever has not been accepted when a phase closes has dropped out. When too few are
+left, `close_*` and `open` raise AbortedError naming the phase, and the session is over: no partial sum exists.
+
+An honest coordinator runs these checks to name cheaters early. The members do not rely on them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import IntEnum
+
+from sordino_privacy.secagg import keys, merkle, shamir
+from sordino_privacy.secagg.context import Context
+from sordino_privacy.secagg.encoding import KEY_BYTES
+from sordino_privacy.secagg.intake import Data, Intake, UploadReceiver
+from sordino_privacy.secagg.masks import Mask, RingVector, apply
+from sordino_privacy.secagg.membership import Membership
+from sordino_privacy.secagg.quantise import Totals
+from sordino_privacy.secagg.refusals import (
+    AbortedError,
+    CheatError,
+    FloorError,
+    IdentityError,
+    OrderError,
+    QuorumError,
+    ReplayError,
+    RosterError,
+    SecaggError,
+    ShareError,
+    SurvivorError,
+)
+from sordino_privacy.secagg.roster import Advertisement, Roster, require_roster, seed_commitment
+from sordino_privacy.secagg.shares import Delivery, Parcel, Shares, share_commitment
+from sordino_privacy.secagg.survivors import Assent, Claim, Opening, Reveal, require_survivors
+from sordino_privacy.secagg.upload import UploadHeader, u2_digest
+
+
+class Stage(IntEnum):
+    """What the coordinator waits for."""
+
+    ADVERTISEMENTS = 1
+    SHARES = 2
+    UPLOADS = 3
+    SURVIVORS = 4
+    REVEALS = 5
+    OPENED = 6
+    ABORTED = 7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AggregateSum:
+    """The opened sum. `vector` is the raw ring sum, extra limbs included; `totals` is what it means."""
+
+    vector: RingVector
+    totals: Totals
+    survivors: tuple[str, ...]
+    dropped: tuple[str, ...]
+
+
+class PerMember(Mapping[str, bytes]):
+    """One message per member, built when it is asked for: all of them at once would be O(members^2) bytes."""
+
+    def __init__(self, names: Iterable[str], build: Callable[[str], bytes]) -> None:
+        self._names, self._build = dict.fromkeys(names), build
+
+    def __getitem__(self, name: str) -> bytes:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._build(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+class CoordinatorSession:
+    """One attempt. Not thread-safe, except that different `UploadReceiver`s may be fed by different threads.
+
+    `staging` bounds the uploads in progress at a time, and with them the memory.
+    """
+
+    def __init__(self, membership: Membership, context: Context, *, staging: int = 2) -> None:
+        context.require_floors(membership)
+        self._membership, self._context, self._staging = membership, context, staging
+        self._ctx = context.digest()
+        self._stage = Stage.ADVERTISEMENTS
+        self._advertisements: dict[str, Advertisement] = {}
+        self._shares: dict[str, Shares] = {}
+        self._assents: dict[str, Assent] = {}
+        self._reveals: dict[str, Reveal] = {}
+        self._roster: Roster | None = None
+        self._intake: Intake | None = None
+        self._claim: Claim | None = None
+        self._u2: tuple[str, ...] = ()
+
+    @property
+    def stage(self) -> Stage:
+        return self._stage
+
+    @property
+    def context(self) -> Context:
+        return self._context
+
+    def awaiting(self) -> frozenset[str]:
+        """Who could still be accepted before the phase closes; empty in phase 1, where nobody is expected yet."""
+        match self._stage:
+            case Stage.SHARES:
+                return frozenset(self._known_roster().names) - self._shares.keys()
+            case Stage.UPLOADS:
+                return frozenset(self._u2) - self._known_intake().receipts.keys()
+            case Stage.SURVIVORS:
+                return frozenset(self._known_claim().survivors) - self._assents.keys()
+            case Stage.REVEALS:
+                return frozenset(self._assents) - self._reveals.keys()
+            case _:
+                return frozenset()
+
+    def abort(self, reason: str) -> AbortedError:
+        """Ends the session, drops the accumulator, and returns the error to raise."""
+        error = AbortedError(f"the attempt was aborted in phase {self._stage.name}: {reason}")
+        if self._intake is not None:
+            self._intake.close()
+        self._stage, self._intake = Stage.ABORTED, None
+        self._shares.clear()
+        self._reveals.clear()
+        return error
+
+    # Phase 1
+
+    def accept_advertisement(self, sender: str, message: bytes) -> None:
+        """A member's later advertisement replaces its earlier one: a restarted member rejoins, and fences the old."""
+        self._require(Stage.ADVERTISEMENTS)
+        advertisement = Advertisement.decode(message)
+        self._require_sender(sender, advertisement.name)
+        advertisement.verify(self._membership, self._ctx)
+        others = [entry for name, entry in self._advertisements.items() if name != sender]
+        if len(others) >= self._context.quantiser.cohort_limit:
+            raise FloorError(
+                f"the cohort is full: the quantiser allows {self._context.quantiser.cohort_limit} members"
+            )
+        used = {value for entry in others for value in (entry.exchange, entry.masking, entry.commitment)}
+        if used & {advertisement.exchange, advertisement.masking, advertisement.commitment}:
+            raise RosterError(f"{sender!r} advertised a key of another member", culprit=sender)
+        self._advertisements[sender] = advertisement
+
+    def close_advertisements(self) -> bytes:
+        """The roster, for every member in it."""
+        with self._closing(Stage.ADVERTISEMENTS, Stage.SHARES):
+            roster = Roster.of(self._membership, self._context, self._advertisements.values())
+            require_roster(roster.entries, self._membership, self._context)
+            self._roster = roster
+        return self._known_roster().encode()
+
+    # Phase 2
+
+    def accept_shares(self, sender: str, message: bytes) -> None:
+        self._require(Stage.SHARES)
+        roster, shares = self._known_roster(), Shares.decode(message)
+        self._require_sender(sender, shares.statement.sender)
+        self._require_attempt(sender, shares.roster_hash)
+        if sender not in roster.positions:
+            raise SurvivorError(f"{sender!r} is not in the roster", culprit=sender)
+        if tuple(leaf.recipient for leaf in shares.leaves) != roster.holders(sender):
+            raise ShareError(f"{sender!r} did not share with exactly its holders", culprit=sender)
+        shares.statement.verify(self._membership, roster.hash)
+        if sender in self._shares and self._shares[sender] != shares:
+            raise ReplayError(f"{sender!r} sent a second, different set of shares", culprit=sender)
+        self._shares[sender] = shares
+
+    def close_shares(self) -> Mapping[str, bytes]:
+        """A delivery for each member of U2."""
+        with self._closing(Stage.SHARES, Stage.UPLOADS):
+            roster = self._known_roster()
+            self._u2 = tuple(sorted(self._shares))
+            if len(self._u2) < roster.numbers.quorum:
+                raise SurvivorError(
+                    f"{len(self._u2)} members are below the quorum of {roster.numbers.quorum}"
+                )
+            quantiser = self._context.quantiser
+            self._intake = Intake(quantiser.length, quantiser.dtype, self._staging)
+            paths = {
+                sender: merkle.paths([leaf.digest() for leaf in shares.leaves])
+                for sender, shares in self._shares.items()
+            }
+        statements = tuple(self._shares[sender].statement for sender in self._u2)
+
+        def delivery(recipient: str) -> bytes:
+            parcels = []
+            for sender in self._u2:
+                holders = roster.holders(sender)
+                if sender != recipient and recipient in holders:
+                    index = holders.index(recipient)
+                    leaf = self._shares[sender].leaves[index]
+                    parcels.append(Parcel(sender=sender, leaf=leaf, path=paths[sender][index]))
+            return Delivery(roster_hash=roster.hash, statements=statements, parcels=tuple(parcels)).encode()
+
+        return PerMember(self._u2, delivery)
+
+    # Phase 3
+
+    def begin_upload(self, sender: str) -> UploadReceiver:
+        """A receiver for the upload of `sender`. Raises SurvivorError, OrderError (uploaded, or late) or BusyError."""
+        self._require(Stage.UPLOADS)
+        if sender not in self._u2:
+            raise SurvivorError(f"{sender!r} is not in U2", culprit=sender)
+        intake = self._known_intake()
+        if sender in intake.receipts:
+            raise OrderError(f"{sender!r} has already uploaded")
+        expected = UploadHeader(
+            roster_hash=self._known_roster().hash,
+            sender=sender,
+            u2_hash=u2_digest(self._u2),
+            elements=self._context.dimension,
+            ring_bits=self._context.ring_bits,
+        )
+        return UploadReceiver(intake, self._membership, expected)
+
+    def accept_upload(self, sender: str, frames: Iterable[Data]) -> None:
+        """A whole upload, in frames of any size."""
+        self.begin_upload(sender).receive(frames)
+
+    def close_uploads(self) -> bytes:
+        """The claim of U3, for every member in it. Uploads in progress are discarded."""
+        with self._closing(Stage.UPLOADS, Stage.SURVIVORS):
+            roster, intake = self._known_roster(), self._known_intake()
+            intake.close()
+            u3 = set(intake.receipts)
+            require_survivors(roster, u3)
+            self._membership.require_survivors(u3, organisations=self._context.organisations)
+            self._claim = Claim(
+                roster_hash=roster.hash,
+                receipts=tuple(intake.receipts[name] for name in sorted(u3)),
+                dropped=tuple(name for name in self._u2 if name not in u3),
+            )
+        return self._known_claim().encode()
+
+    # Phase 4
+
+    def accept_survivors(self, sender: str, message: bytes) -> None:
+        self._require(Stage.SURVIVORS)
+        claim, assent = self._known_claim(), Assent.decode(message)
+        self._require_sender(sender, assent.sender)
+        if sender not in claim.survivors:
+            raise SurvivorError(f"{sender!r} is not in U3", culprit=sender)
+        assent.verify(self._membership, self._known_roster().hash, u2_digest(self._u2), claim.u3_hash())
+        self._assents[sender] = assent
+
+    def close_survivors(self) -> Mapping[str, bytes]:
+        """An opening for each member that signed."""
+        with self._closing(Stage.SURVIVORS, Stage.REVEALS):
+            quorum = self._known_roster().numbers.quorum
+            if len(self._assents) < quorum:
+                raise QuorumError(f"{len(self._assents)} signatures are below the quorum of {quorum}")
+        assents = tuple(assent for _, assent in sorted(self._assents.items()))
+
+        def opening(member: str) -> bytes:
+            alive, dropped = self._owed(member)
+            return Opening(
+                roster_hash=self._known_roster().hash, assents=assents, alive=alive, dropped=dropped
+            ).encode()
+
+        return PerMember(sorted(self._assents), opening)
+
+    # Phase 5
+
+    def accept_reveal(self, sender: str, message: bytes) -> None:
+        """Raises CheatError when a revealed share is not the one that its owner committed to."""
+        self._require(Stage.REVEALS)
+        if sender not in self._assents:
+            raise SurvivorError(f"{sender!r} did not sign the survivors", culprit=sender)
+        reveal = Reveal.decode(message, self._membership.member(sender).public_key)
+        self._require_sender(sender, reveal.sender)
+        self._require_attempt(sender, reveal.roster_hash)
+        lists = (reveal.self_shares, reveal.pair_shares)
+        if tuple(tuple(owner for owner, _ in shares) for shares in lists) != self._owed(sender):
+            raise ShareError(f"{sender!r} did not reveal exactly the shares it was asked for", culprit=sender)
+        for which, shares in zip("bs", lists, strict=True):
+            for owner, share in shares:
+                if self._commitment(owner, sender, which) != share_commitment(
+                    reveal.roster_hash, owner, sender, which, share
+                ):
+                    raise CheatError(
+                        f"{sender!r} revealed a share of {owner!r} that is not the true one", culprit=sender
+                    )
+        self._reveals[sender] = reveal
+
+    def open(self, *, threads: int = 1) -> AggregateSum:
+        """Removes every mask and decodes the sum.
+
+        Raises CheatError when a recovered seed is not the one its owner committed to, AbortedError when too few
+        shares arrived; either ends the session.
+        """
+        with self._closing(Stage.REVEALS, Stage.OPENED):
+            claim, intake = self._known_claim(), self._known_intake()
+            masks = self._outstanding_masks()
+            vector = intake.accumulator
+            apply(vector, masks, threads=threads)
+            totals = self._context.quantiser.decode(vector)
+        self._intake = None
+        self._reveals.clear()
+        return AggregateSum(vector=vector, totals=totals, survivors=claim.survivors, dropped=claim.dropped)
+
+    def _outstanding_masks(self) -> list[Mask]:
+        """What is left in the accumulator: each survivor's self mask, and its pairwise masks with dropped members,
+        each with the sign that removes it."""
+        roster, claim = self._known_roster(), self._known_claim()
+        self_shares: dict[str, dict[int, int]] = defaultdict(dict)
+        pair_shares: dict[str, dict[int, int]] = defaultdict(dict)
+        for sender, reveal in self._reveals.items():
+            index = roster.positions[sender] + 1
+            for owner, share in reveal.self_shares:
+                self_shares[owner][index] = share
+            for owner, share in reveal.pair_shares:
+                pair_shares[owner][index] = share
+        masks = []
+        for owner in claim.survivors:
+            seed = self._recover(owner, self_shares[owner])
+            if seed_commitment(self._ctx, owner, seed) != roster.entry(owner).commitment:
+                raise CheatError(
+                    f"{owner!r} shared another self-mask seed than it committed to", culprit=owner
+                )
+            masks.append(Mask(key=keys.self_key(seed, roster.hash, owner), add=False))
+        survivors = set(claim.survivors)
+        for owner in claim.dropped:
+            touched = [peer for peer in roster.neighbours(owner) if peer in survivors]
+            if not touched:
+                continue
+            private = keys.mask_private_key(self._recover(owner, pair_shares[owner]), self._ctx, owner)
+            mine = (owner, roster.entry(owner).masking)
+            if keys.public_key(private) != mine[1]:
+                raise CheatError(
+                    f"{owner!r} shared another pairwise seed than its public key's", culprit=owner
+                )
+            for peer in touched:
+                theirs = (peer, roster.entry(peer).masking)
+                low, high = sorted((mine, theirs))
+                key = keys.pair_key(private, roster.hash, self._context.ring_bits, low, high, theirs[1])
+                # The surviving peer added the mask when its name is the lower; so it is removed by subtracting.
+                masks.append(Mask(key=key, add=peer > owner))
+        return masks
+
+    def _recover(self, owner: str, shares: Mapping[int, int]) -> bytes:
+        threshold = self._known_roster().numbers.threshold
+        if len(shares) < threshold:
+            raise ShareError(f"{len(shares)} shares of {owner!r} are below the threshold of {threshold}")
+        return shamir.recover(shares, threshold).to_bytes(KEY_BYTES, "big")
+
+    def _owed(self, member: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Of whom `member` holds shares that must be revealed: survivors (b), dropped members (s)."""
+        roster, claim = self._known_roster(), self._known_claim()
+        owners = set(roster.neighbours(member)) | ({member} if roster.graph.complete else set())
+        alive = tuple(name for name in claim.survivors if name in owners)
+        return alive, tuple(name for name in claim.dropped if name in owners)
+
+    def _commitment(self, owner: str, holder: str, which: str) -> bytes:
+        leaf = self._shares[owner].leaves[self._known_roster().holders(owner).index(holder)]
+        return leaf.self_commitment if which == "b" else leaf.pair_commitment
+
+    def _require(self, stage: Stage) -> None:
+        if self._stage is Stage.ABORTED:
+            raise AbortedError("the attempt was aborted")
+        if self._stage is not stage:
+            raise OrderError(f"the session is in phase {self._stage.name}, not {stage.name}")
+
+    @staticmethod
+    def _require_sender(sender: str, name: str) -> None:
+        if sender != name:
+            raise IdentityError(f"{sender!r} sent a message in the name of {name!r}", culprit=sender)
+
+    def _require_attempt(self, sender: str, roster_hash: bytes) -> None:
+        if roster_hash != self._known_roster().hash:
+            raise ReplayError(f"a message of {sender!r} belongs to another attempt or roster", culprit=sender)
+
+    @contextmanager
+    def _closing(self, before: Stage, after: Stage) -> Iterator[None]:
+        """Moves from `before` to `after`, or aborts the session with what went wrong."""
+        self._require(before)
+        try:
+            yield
+        except CheatError:
+            self.abort("a member cheated")
+            raise
+        except SecaggError as error:
+            raise self.abort(error.message) from error
+        self._stage = after
+
+    def _known_roster(self) -> Roster:
+        assert self._roster is not None
+        return self._roster
+
+    def _known_intake(self) -> Intake:
+        assert self._intake is not None
+        return self._intake
+
+    def _known_claim(self) -> Claim:
+        assert self._claim is not None
+        return self._claim

@@ -1,0 +1,178 @@
+"""Uploads on arrival: one accumulator for the sum, and few staging buffers, whatever the number of members.
+
+An upload is added to the accumulator only when it is complete and its signature is good: a member that dies in the
+middle of its upload must leave no trace in the sum. Until then it lies in a staging buffer, masked. Memory is
+`1 + staging` vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from sordino_privacy.secagg.encoding import HASH_BYTES, MAGIC, SIGNATURE_BYTES
+from sordino_privacy.secagg.masks import RingVector
+from sordino_privacy.secagg.membership import Membership
+from sordino_privacy.secagg.refusals import (
+    BusyError,
+    IdentityError,
+    MalformedError,
+    OrderError,
+    ReplayError,
+    SurvivorError,
+    UploadSignatureError,
+)
+from sordino_privacy.secagg.upload import (
+    SLICE_BYTES,
+    UploadHeader,
+    UploadReceipt,
+    slice_digest,
+    vector_digest,
+)
+
+Data = bytes | bytearray | memoryview
+
+
+class Intake:
+    """The accumulator of one attempt and the receipts of what was added to it."""
+
+    def __init__(self, elements: int, dtype: np.dtype[np.unsignedinteger], staging: int) -> None:
+        if staging < 1:
+            raise ValueError("at least one staging buffer is needed")
+        self.accumulator: RingVector = np.zeros(elements, dtype)
+        self.receipts: dict[str, UploadReceipt] = {}
+        self._elements, self._dtype = elements, dtype
+        self._unused, self._free = staging, list[RingVector]()
+        self.open = True
+
+    def take(self) -> RingVector:
+        if self._free:
+            return self._free.pop()
+        if not self._unused:
+            raise BusyError("as many uploads as there are staging buffers are in progress")
+        self._unused -= 1
+        return np.empty(self._elements, self._dtype)
+
+    def give_back(self, buffer: RingVector) -> None:
+        self._free.append(buffer)
+
+    def close(self) -> None:
+        """No upload can complete from here on; the staging buffers are released."""
+        self.open = False
+        self._free.clear()
+
+
+class UploadReceiver:
+    """One upload in progress: `feed` its bytes, in order and in pieces of any size, then `finish`.
+
+    The length of an upload and every byte of its header follow from the attempt, so nothing is allocated from what
+    the sender claims. Any refusal discards the upload and leaves the sum as it was.
+    """
+
+    def __init__(self, intake: Intake, membership: Membership, expected: UploadHeader) -> None:
+        self._intake, self._membership, self._expected = intake, membership, expected
+        self._header_bytes = expected.encode()
+        self._body_bytes = expected.elements * expected.ring_bits // 8
+        trailer = len(MAGIC) + 1 + 1 + len(expected.sender) + 2 * HASH_BYTES + SIGNATURE_BYTES
+        self.size = len(self._header_bytes) + self._body_bytes + trailer
+        self._header, self._trailer = bytearray(), bytearray()
+        self._received, self._hashed = 0, 0
+        self._hashes: list[bytes] = []
+        self._buffer: RingVector | None = intake.take()
+        self._body = self._buffer.view(np.uint8).data
+
+    def feed(self, data: Data) -> None:
+        """Raises ReplayError, SurvivorError, IdentityError (header), MalformedError (too long), OrderError (late)."""
+        self._require_open()
+        try:
+            self._feed(memoryview(data).cast("B"))
+        except Exception:
+            self.discard()
+            raise
+
+    def _feed(self, data: memoryview) -> None:
+        if self._received + len(data) > self.size:
+            raise MalformedError("the upload is longer than the round's", culprit=self._expected.sender)
+        self._received += len(data)
+        missing = len(self._header_bytes) - len(self._header)
+        if missing:
+            self._header += data[:missing]
+            data = data[missing:]
+            if len(self._header) < len(self._header_bytes):
+                return
+            if self._header != self._header_bytes:
+                self._explain(bytes(self._header))
+        start = self._received - len(data) - len(self._header_bytes)
+        body = data[: max(self._body_bytes - start, 0)]
+        if body:
+            self._body[start : start + len(body)] = body
+            self._hash(start + len(body))
+        self._trailer += data[len(body) :]
+
+    def _hash(self, filled: int) -> None:
+        while self._hashed < filled:
+            end = min(self._hashed + SLICE_BYTES, self._body_bytes)
+            if end > filled:
+                return
+            self._hashes.append(slice_digest(self._body[self._hashed : end]))
+            self._hashed = end
+
+    def _explain(self, message: bytes) -> None:
+        header, expected = UploadHeader.decode(message), self._expected
+        who = expected.sender
+        if header.sender != who:
+            raise IdentityError(f"{who!r} sent an upload in the name of {header.sender!r}", culprit=who)
+        if header.roster_hash != expected.roster_hash:
+            raise ReplayError(f"the upload of {who!r} belongs to another attempt or roster", culprit=who)
+        if header.u2_hash != expected.u2_hash:
+            raise SurvivorError(f"the upload of {who!r} is masked over another U2", culprit=who)
+        raise MalformedError(
+            f"the upload of {who!r} has another length or ring than the round's", culprit=who
+        )
+
+    def finish(self) -> None:
+        """Verifies the signature and adds the upload to the sum.
+
+        Raises MalformedError (too short), UploadSignatureError, OrderError.
+        """
+        self._require_open()
+        buffer = self._buffer
+        try:
+            if self._received != self.size or buffer is None:
+                raise MalformedError("the upload ended early", culprit=self._expected.sender)
+            receipt = UploadReceipt.decode(bytes(self._trailer))
+            who = self._expected.sender
+            if (receipt.sender, receipt.u2_hash) != (who, self._expected.u2_hash):
+                raise UploadSignatureError(f"the trailer of {who!r} contradicts its header", culprit=who)
+            if receipt.vector_hash != vector_digest(self._hashes):
+                raise UploadSignatureError(
+                    f"the upload of {who!r} does not have the hash that it states", culprit=who
+                )
+            receipt.verify(self._membership, self._expected.roster_hash)
+            if who in self._intake.receipts:
+                raise OrderError(f"{who!r} has already uploaded")
+            np.add(self._intake.accumulator, buffer, out=self._intake.accumulator)
+            self._intake.receipts[who] = receipt
+        finally:
+            self.discard()
+
+    def discard(self) -> None:
+        """Drops the upload and frees its staging buffer. Allowed at any time."""
+        if self._buffer is not None:
+            self._intake.give_back(self._buffer)
+            self._buffer = None
+
+    def receive(self, frames: Iterable[Data]) -> None:
+        """`feed` every frame, then `finish`; discards the upload when the frames end with an exception."""
+        try:
+            for frame in frames:
+                self.feed(frame)
+            self.finish()
+        finally:
+            self.discard()
+
+    def _require_open(self) -> None:
+        if self._buffer is None or not self._intake.open:
+            self.discard()
+            raise OrderError(f"the upload of {self._expected.sender!r} came too late, or was discarded")

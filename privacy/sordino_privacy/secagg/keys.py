@@ -1,0 +1,124 @@
+"""Key agreement, key derivation, sealing and signing: the whole cryptography of the protocol, one suite.
+
+Every derivation and signature carries a versioned label. `R` (the roster's hash) salts each key, and both parties'
+names and public keys are part of each pairwise key's info (RFC 5869, section 3.2).
+"""
+
+from __future__ import annotations
+
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from sordino_privacy.secagg.encoding import KEY_BYTES, joined, label
+from sordino_privacy.secagg.refusals import ShareError
+
+CURVE_PRIME = (1 << 255) - 19
+SHARE_PAIR_BYTES = 2 * KEY_BYTES
+SEALED_BYTES = SHARE_PAIR_BYTES + 16  # and the tag of AES-GCM
+# The nonce is fixed because a sealing key is derived for one direction of one pair under one R and seals one message.
+SEAL_NONCE = bytes(12)
+
+
+def derive(secret: bytes, salt: bytes, purpose: str, *info: bytes) -> bytes:
+    """HKDF-SHA256 (RFC 5869), 32 bytes; info = the versioned label and the fields, each length-prefixed."""
+    return HKDF(SHA256(), KEY_BYTES, salt, joined(label(purpose), *info)).derive(secret)
+
+
+def public_key(private: bytes) -> bytes:
+    """The X25519 public key of a raw private key (RFC 7748)."""
+    return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+
+
+def agree(private: bytes, public: bytes) -> bytes:
+    """X25519. Raises ValueError when the result is zero (a public key of small order)."""
+    return X25519PrivateKey.from_private_bytes(private).exchange(X25519PublicKey.from_public_bytes(public))
+
+
+def sound_public_key(public: bytes) -> bool:
+    """Whether `public` is a canonical X25519 key outside the small subgroup.
+
+    A key of small order gives zero with *every* private key, so one trial decides; a non-canonical encoding would let
+    one key pass for two.
+    """
+    if len(public) != KEY_BYTES or int.from_bytes(public, "little") >= CURVE_PRIME:
+        return False
+    try:
+        agree(bytes(KEY_BYTES), public)
+    except ValueError:
+        return False
+    return True
+
+
+def mask_private_key(seed: bytes, ctx: bytes, name: str) -> bytes:
+    """s, the X25519 private key of pairwise masks, from the member's shared seed."""
+    return derive(seed, ctx, "s", name.encode())
+
+
+def self_key(seed: bytes, roster_hash: bytes, name: str) -> bytes:
+    """K_self, the key of a member's own mask."""
+    return derive(seed, roster_hash, "self", name.encode())
+
+
+def pair_key(
+    private: bytes,
+    roster_hash: bytes,
+    ring_bits: int,
+    low: tuple[str, bytes],
+    high: tuple[str, bytes],
+    peer: bytes,
+) -> bytes:
+    """K_pair of members `low` < `high` (name, s public key). `private` is one's s, `peer` the other's public key."""
+    info = (low[0].encode(), high[0].encode(), low[1], high[1], bytes([ring_bits]))
+    return derive(agree(private, peer), roster_hash, "pair", *info)
+
+
+def seal_key(
+    private: bytes, roster_hash: bytes, sender: tuple[str, bytes], recipient: tuple[str, bytes], peer: bytes
+) -> bytes:
+    """K_share from `sender` to `recipient` (name, e public key): directional, used once."""
+    info = (sender[0].encode(), recipient[0].encode(), sender[1], recipient[1])
+    return derive(agree(private, peer), roster_hash, "share", *info)
+
+
+def _aad(roster_hash: bytes, sender: str, recipient: str) -> bytes:
+    return joined(label("share"), roster_hash, sender.encode(), recipient.encode())
+
+
+def seal(key: bytes, shares: bytes, roster_hash: bytes, sender: str, recipient: str) -> bytes:
+    """AES-256-GCM over the pair of shares (64 bytes), bound to R, sender and recipient. 80 bytes."""
+    return AESGCM(key).encrypt(SEAL_NONCE, shares, _aad(roster_hash, sender, recipient))
+
+
+def unseal(key: bytes, sealed: bytes, roster_hash: bytes, sender: str, recipient: str) -> bytes:
+    """The pair of shares. Raises ShareError; the length is checked before anything is decrypted."""
+    if len(sealed) != SEALED_BYTES:
+        raise ShareError(f"the sealed share from {sender!r} has a wrong length", culprit=sender)
+    try:
+        return AESGCM(key).decrypt(SEAL_NONCE, sealed, _aad(roster_hash, sender, recipient))
+    except InvalidTag as error:
+        raise ShareError(f"the sealed share from {sender!r} does not open", culprit=sender) from error
+
+
+def sign(private: bytes, purpose: str, *fields: bytes) -> bytes:
+    """Ed25519 (RFC 8032) over the versioned label and the fields, each length-prefixed. 64 bytes."""
+    return Ed25519PrivateKey.from_private_bytes(private).sign(joined(label(f"sign/{purpose}"), *fields))
+
+
+def signed(public: bytes, signature: bytes, purpose: str, *fields: bytes) -> bool:
+    """Whether `signature` is `public`'s over these fields. Its callers turn False into their own refusal."""
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(
+            signature, joined(label(f"sign/{purpose}"), *fields)
+        )
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def identity_key(private: bytes) -> bytes:
+    """The Ed25519 public key of a raw private key."""
+    return Ed25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()

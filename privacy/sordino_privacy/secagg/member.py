@@ -1,0 +1,438 @@
+"""A member's side of one attempt: bytes in, bytes out, and every check the member owes itself.
+
+    session = MemberSession(me, signing_key, membership, context, journal, entropy)
+    session.advertise()                    -> advertisement
+    session.share(roster)                  -> sealed shares
+    session.upload(delivery, quantised)    -> frames of the masked update, header first, signature last
+    session.survivors(claim)               -> assent
+    session.unmask(opening)                -> shares; then every secret is gone
+
+Rules that hold throughout:
+* Nothing is taken from the coordinator that the member can compute itself; what it claims is compared.
+* What must be remembered is durable (journal) before its effect leaves.
+* A message for another phase is refused and changes nothing; any other refusal ends the session and erases its
+  secrets, for no later message could make the attempt trustworthy again.
+* The request last answered, sent again after a broken link, is answered with the same bytes, except for the reveal,
+  which happens once.
+
+Erasure drops the only references to the secrets; Python cannot promise that no copy stays in freed memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Self
+
+from sordino_privacy.secagg import keys, merkle, shamir
+from sordino_privacy.secagg.context import Context
+from sordino_privacy.secagg.encoding import HASH_BYTES, KEY_BYTES, digest
+from sordino_privacy.secagg.journal import Entry, Journal, Step, admit
+from sordino_privacy.secagg.masks import Mask
+from sordino_privacy.secagg.membership import Membership
+from sordino_privacy.secagg.quantise import Quantised
+from sordino_privacy.secagg.refusals import (
+    AbortedError,
+    ContextError,
+    IdentityError,
+    OrderError,
+    QuorumError,
+    ReplayError,
+    RevealError,
+    RosterError,
+    ShareError,
+    SurvivorError,
+    ThresholdError,
+    UploadSignatureError,
+)
+from sordino_privacy.secagg.roster import Advertisement, Roster, seed_commitment
+from sordino_privacy.secagg.session import Phase, SessionState
+from sordino_privacy.secagg.shares import Delivery, Leaf, Shares, Statement, open_parcel, share_commitment
+from sordino_privacy.secagg.survivors import Assent, Claim, Opening, Reveal, require_survivors
+from sordino_privacy.secagg.upload import UploadHeader, UploadReceipt, masked_slices, u2_digest, vector_digest
+
+Frame = bytes | memoryview
+
+
+class MemberSession:
+    """One member, one attempt. Not thread-safe. Raises the refusals of `refusals`; see the module's rules."""
+
+    def __init__(
+        self,
+        me: str,
+        signing_key: bytes,
+        membership: Membership,
+        context: Context,
+        journal: Journal,
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        """`context` is the member's *own* expected one. `signing_key` is its raw Ed25519 private key.
+
+        `entropy(n)` returns n fresh random bytes from the operating system. Raises IdentityError (unknown or retired
+        identity, another key than the charter's, another charter, an epoch that went back), ThresholdError, FloorError.
+        """
+        if membership.member(me).public_key != keys.identity_key(signing_key):
+            raise IdentityError(f"the signing key is not the one the charter names for {me!r}")
+        if membership.epoch < journal.highest_epoch(membership.federation):
+            raise IdentityError(
+                f"charter epoch {membership.epoch} is older than one this member has acted under"
+            )
+        context.require_floors(membership)
+        self._me, self._signing_key = me, signing_key
+        self._membership, self._context = membership, context
+        self._journal, self._entropy = journal, entropy
+        self._state = SessionState()
+        self._roster: Roster | None = None
+
+    def __repr__(self) -> str:
+        return f"MemberSession(me={self._me!r}, phase={self.phase.name}, <secrets withheld>)"
+
+    @property
+    def phase(self) -> Phase:
+        return self._state.phase
+
+    def propose(self, proposal: bytes) -> None:
+        """Phase 0: compares the coordinator's encoded context with the member's own.
+
+        Raises MalformedError, DowngradeError, ContextError; and what `Context.require_floors` raises.
+        """
+        with self._step(Phase.READY, Phase.READY):
+            proposed = Context.decode(proposal)
+            proposed.require_floors(self._membership)
+            self._context.require_same(proposed)
+
+    def advertise(self) -> bytes:
+        """Phase 1: fresh keys, seeds and nonce. Raises ReplayError when the round is spent or the attempt outdated."""
+        with self._step(Phase.READY, Phase.ADVERTISED):
+            ctx = self._context.digest()
+            self._record(Step.ADVERTISED, b"", ctx)
+            state = self._state
+            state.exchange_key = self._entropy(KEY_BYTES)
+            state.pair_seed = shamir.field_element(self._entropy).to_bytes(KEY_BYTES, "big")
+            state.self_seed = shamir.field_element(self._entropy).to_bytes(KEY_BYTES, "big")
+            advertisement = Advertisement(
+                ctx=ctx,
+                name=self._me,
+                exchange=keys.public_key(state.exchange_key),
+                masking=keys.public_key(self._mask_key()),
+                commitment=seed_commitment(ctx, self._me, state.self_seed),
+                nonce=self._entropy(HASH_BYTES),
+            )
+            state.advertisement = advertisement.signed(self._signing_key).encode()
+        return self._state.advertisement
+
+    def share(self, roster: bytes) -> bytes:
+        """Phase 2: checks the roster (refusals 1 to 5), then shares both seeds among the holders."""
+        if self._answered(Phase.SHARED, roster):
+            return self._state.reply
+        with self._step(Phase.ADVERTISED, Phase.SHARED):
+            self._admit_roster(roster)
+            self._state.answer(roster, self._shares())
+        return self._state.reply
+
+    def _admit_roster(self, message: bytes) -> None:
+        roster = Roster.decode(message, self._membership, self._context)
+        if self._me not in roster.positions:
+            raise RosterError("this member is missing from the roster")
+        if roster.entry(self._me).encode() != self._state.advertisement:
+            raise RosterError("this member's entry in the roster was altered")
+        if roster.numbers.threshold > len(roster.holders(self._me)):
+            raise ThresholdError("the roster has too few members to share a secret among")
+        self._state.roster, self._roster = message, roster
+
+    def _shares(self) -> bytes:
+        roster, state = self._known_roster(), self._state
+        holders = roster.holders(self._me)
+        indices = [roster.positions[holder] + 1 for holder in holders]
+        seeds = (state.self_seed, state.pair_seed)
+        split = [
+            shamir.split(int.from_bytes(seed, "big"), roster.numbers.threshold, indices, self._entropy)
+            for seed in seeds
+        ]
+        mine = (self._me, roster.entry(self._me).exchange)
+        leaves = []
+        for holder, self_share, pair_share in zip(holders, *split, strict=True):
+            if holder == self._me:
+                state.held[self._me] = (self_share, pair_share)
+                sealed = bytes(keys.SEALED_BYTES)
+            else:
+                peer = roster.entry(holder).exchange
+                key = keys.seal_key(state.exchange_key, roster.hash, mine, (holder, peer), peer)
+                pair = self_share.to_bytes(KEY_BYTES, "big") + pair_share.to_bytes(KEY_BYTES, "big")
+                sealed = keys.seal(key, pair, roster.hash, self._me, holder)
+            leaves.append(
+                Leaf(
+                    recipient=holder,
+                    sealed=sealed,
+                    self_commitment=share_commitment(roster.hash, self._me, holder, "b", self_share),
+                    pair_commitment=share_commitment(roster.hash, self._me, holder, "s", pair_share),
+                )
+            )
+        root = merkle.root([leaf.digest() for leaf in leaves])
+        statement = Statement.signed(self._signing_key, roster.hash, self._me, root)
+        return Shares(roster_hash=roster.hash, statement=statement, leaves=tuple(leaves)).encode()
+
+    def upload(self, delivery: bytes, quantised: Quantised, *, threads: int = 1) -> Iterator[Frame]:
+        """Phase 3: opens every share, records the upload, and masks while it sends.
+
+        All checks and the journal entry happen in this call; the iterator it returns yields the header, slices of
+        `SLICE_BYTES`, and the signed trailer (their concatenation is the upload; the receiver accepts any
+        re-chunking). Nothing is recorded as uploaded for `survivors` until the iterator is exhausted.
+        Raises SurvivorError (U2), ShareError, ReplayError (another update, or a spent round).
+        """
+        if self._answered(Phase.UPLOADED, delivery):
+            self._admit_update(quantised)
+        else:
+            with self._step(Phase.SHARED, Phase.UPLOADED):
+                self._admit_delivery(delivery)
+                self._admit_update(quantised)
+                self._state.answer(delivery, b"")
+        return self._frames(quantised, threads)
+
+    def _admit_delivery(self, message: bytes) -> None:
+        roster, state = self._known_roster(), self._state
+        delivery = Delivery.decode(message, self._me)
+        self._require_attempt(delivery.roster_hash)
+        u2 = tuple(statement.sender for statement in delivery.statements)
+        if not set(u2) <= roster.positions.keys():
+            raise SurvivorError("U2 names a member that is not in the roster")
+        if self._me not in u2:
+            raise SurvivorError("this member is missing from U2")
+        if len(u2) < roster.numbers.quorum:
+            raise SurvivorError(f"U2 has {len(u2)} members, below the quorum of {roster.numbers.quorum}")
+        for statement in delivery.statements:
+            statement.verify(self._membership, roster.hash)
+        statements = {statement.sender: statement for statement in delivery.statements}
+        owed = tuple(name for name in u2 if name != self._me and self._me in roster.holders(name))
+        if tuple(parcel.sender for parcel in delivery.parcels) != owed:
+            raise ShareError("the delivered shares are not those of U2 that this member holds")
+        if len(set(roster.neighbours(self._me)) & set(u2)) + roster.graph.complete < roster.numbers.threshold:
+            raise SurvivorError("too few of this member's neighbours are in U2")
+        for parcel in delivery.parcels:
+            statement = statements[parcel.sender]
+            state.held[parcel.sender] = open_parcel(parcel, statement, roster, self._me, state.exchange_key)
+        state.u2 = u2
+
+    def _admit_update(self, quantised: Quantised) -> None:
+        quantiser = self._context.quantiser
+        if quantised.quantiser_hash != quantiser.digest() or quantised.vector.shape != (quantiser.length,):
+            raise ContextError("the update was not quantised for this context")
+        self._record(Step.UPLOADED, quantised.identity, self._bound(u2_digest(self._state.u2)))
+        self._state.update = quantised.identity
+
+    def _frames(self, quantised: Quantised, threads: int) -> Iterator[Frame]:
+        roster, u2_hash = self._known_roster(), u2_digest(self._state.u2)
+        yield UploadHeader(
+            roster_hash=roster.hash,
+            sender=self._me,
+            u2_hash=u2_hash,
+            elements=len(quantised.vector),
+            ring_bits=self._context.ring_bits,
+        ).encode()
+        hashes = []
+        for piece, piece_hash in masked_slices(quantised.vector, self._masks(), threads=threads):
+            hashes.append(piece_hash)
+            yield piece
+        receipt = UploadReceipt.signed(
+            self._signing_key, roster.hash, self._me, u2_hash, vector_digest(hashes)
+        )
+        self._state.receipt = receipt.encode()
+        yield self._state.receipt
+
+    def _masks(self) -> list[Mask]:
+        """The self mask, and one pairwise mask per neighbour in U2: the lower name adds, the higher subtracts."""
+        roster, state = self._known_roster(), self._state
+        private, in_u2 = self._mask_key(), set(state.u2)
+        mine = (self._me, roster.entry(self._me).masking)
+        masks = [Mask(key=keys.self_key(state.self_seed, roster.hash, self._me), add=True)]
+        for peer in roster.neighbours(self._me):
+            if peer in in_u2:
+                theirs = (peer, roster.entry(peer).masking)
+                low, high = sorted((mine, theirs))
+                key = keys.pair_key(private, roster.hash, self._context.ring_bits, low, high, theirs[1])
+                masks.append(Mask(key=key, add=self._me < peer))
+        return masks
+
+    def survivors(self, claim: bytes) -> bytes:
+        """Phase 4: checks the claimed U3 (refusals 2, 8 and 9), marks the round as spent, signs."""
+        if self._answered(Phase.AGREED, claim):
+            return self._state.reply
+        with self._step(Phase.UPLOADED, Phase.AGREED):
+            state, u2_hash = self._state, u2_digest(self._state.u2)
+            parsed = Claim.decode(claim)
+            self._admit_claim(parsed, u2_hash)
+            u3_hash = parsed.u3_hash()
+            self._record(Step.SPENT, state.update, self._bound(u2_hash, u3_hash))
+            assent = Assent.signed(self._signing_key, self._known_roster().hash, self._me, u2_hash, u3_hash)
+            state.claim = claim
+            # From here on only the shares of others are needed.
+            state.exchange_key = state.pair_seed = state.self_seed = b""
+            state.answer(claim, assent.encode())
+        return self._state.reply
+
+    def _admit_claim(self, claim: Claim, u2_hash: bytes) -> None:
+        roster = self._known_roster()
+        self._require_attempt(claim.roster_hash)
+        u2, u3, dropped = set(self._state.u2), set(claim.survivors), set(claim.dropped)
+        if self._me in dropped:
+            raise SurvivorError("the coordinator lists this member as dropped")
+        if self._me not in u3:
+            raise SurvivorError("this member is missing from U3")
+        if not u3 <= u2:
+            raise SurvivorError("U3 names a member that is not in U2")
+        if u3 & dropped:
+            raise SurvivorError("one member is listed as surviving and as dropped")
+        if dropped != u2 - u3:
+            raise SurvivorError("the dropped members are not U2 without U3")
+        require_survivors(roster, u3)
+        self._membership.require_survivors(u3, organisations=self._context.organisations)
+        for receipt in claim.receipts:
+            if receipt.u2_hash != u2_hash:
+                raise UploadSignatureError(
+                    f"{receipt.sender!r} masked over another U2", culprit=receipt.sender
+                )
+            receipt.verify(self._membership, roster.hash)
+            if receipt.sender == self._me and receipt.encode() != self._state.receipt:
+                raise SurvivorError("the claim holds another upload of this member than the one it sent")
+
+    def unmask(self, opening: bytes) -> bytes:
+        """Phase 5: with a quorum of assents, reveals one share per owner; then erases every secret.
+
+        Raises QuorumError, RevealError. A second request is refused for ever, across restarts.
+        """
+        if self.phase is Phase.DONE:
+            raise RevealError("this member has already revealed its shares of this attempt")
+        with self._step(Phase.AGREED, Phase.DONE):
+            roster, state = self._known_roster(), self._state
+            claim, u2_hash = Claim.decode(state.claim), u2_digest(state.u2)
+            request = Opening.decode(opening)
+            self._require_attempt(request.roster_hash)
+            self._require_quorum(request, claim, u2_hash)
+            alive, dropped = self._admit_request(request, claim)
+            self._record(Step.REVEALED, state.update, self._bound(u2_hash, claim.u3_hash()))
+            reply = Reveal(
+                roster_hash=roster.hash,
+                sender=self._me,
+                self_shares=tuple((owner, state.held[owner][0]) for owner in alive),
+                pair_shares=tuple((owner, state.held[owner][1]) for owner in dropped),
+            ).encode_signed(self._signing_key)
+        self._erase(Phase.DONE)
+        return reply
+
+    def _require_quorum(self, request: Opening, claim: Claim, u2_hash: bytes) -> None:
+        roster, u3, u3_hash = self._known_roster(), set(claim.survivors), claim.u3_hash()
+        for assent in request.assents:
+            if assent.sender not in u3:
+                raise QuorumError(
+                    f"{assent.sender!r} signed as a survivor but is none", culprit=assent.sender
+                )
+            try:
+                assent.verify(self._membership, roster.hash, u2_hash, u3_hash)
+            except IdentityError as error:
+                raise QuorumError(
+                    f"the survivor signature of {assent.sender!r} is not over this set"
+                ) from error
+        if len(request.assents) < roster.numbers.quorum:
+            raise QuorumError(
+                f"{len(request.assents)} survivor signatures are below the quorum of {roster.numbers.quorum}"
+            )
+
+    def _admit_request(self, request: Opening, claim: Claim) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The owners whose b share and whose s share may be revealed: exactly what the member computes itself."""
+        held = self._state.held
+        both = set(request.alive) & set(request.dropped)
+        if both:
+            raise RevealError(f"both shares of {min(both)!r} were requested")
+        strangers = (set(request.alive) | set(request.dropped)) - held.keys()
+        if strangers:
+            raise RevealError(
+                f"a share of {min(strangers)!r} was requested, who is no neighbour of this member"
+            )
+        alive = tuple(name for name in claim.survivors if name in held)
+        dropped = tuple(name for name in claim.dropped if name in held)
+        if (request.alive, request.dropped) != (alive, dropped):
+            raise RevealError(
+                "the requested shares are not those of the agreed survivors and dropped members"
+            )
+        return alive, dropped
+
+    def abort(self) -> None:
+        """Ends the session and erases its secrets."""
+        self._erase(Phase.ABORTED)
+
+    def snapshot_with_secrets(self) -> bytes:
+        """The whole session, private keys, seeds and held shares included, for moving it between processes of the
+        *same* member. Treat the bytes like a private key. The journal still allows each step only once."""
+        return self._state.encode()
+
+    @classmethod
+    def restore(
+        cls,
+        snapshot: bytes,
+        me: str,
+        signing_key: bytes,
+        membership: Membership,
+        context: Context,
+        journal: Journal,
+        entropy: Callable[[int], bytes],
+    ) -> Self:
+        """The session of `snapshot_with_secrets`; all other arguments as for the constructor. Raises MalformedError."""
+        session = cls(me, signing_key, membership, context, journal, entropy)
+        session._state = SessionState.decode(snapshot)
+        if session._state.roster:
+            session._roster = Roster.decode(session._state.roster, membership, context)
+        return session
+
+    def _mask_key(self) -> bytes:
+        return keys.mask_private_key(self._state.pair_seed, self._context.digest(), self._me)
+
+    def _known_roster(self) -> Roster:
+        if self._roster is None:
+            raise OrderError("no roster was accepted yet")
+        return self._roster
+
+    def _require_attempt(self, roster_hash: bytes) -> None:
+        if roster_hash != self._known_roster().hash:
+            raise ReplayError("the message belongs to another attempt or roster")
+
+    def _bound(self, *hashes: bytes) -> bytes:
+        return digest("journal", self._known_roster().hash, *hashes)
+
+    def _record(self, step: Step, update: bytes, bound: bytes) -> None:
+        context = self._context
+        entry = Entry(
+            federation=context.federation,
+            epoch=context.epoch,
+            run=context.run,
+            round=context.round,
+            attempt=context.attempt,
+            step=step,
+            update=update,
+            digest=bound,
+        )
+        existing = self._journal.entries(entry.federation, entry.run, entry.round)
+        # Asked here too, so that a journal that only stores cannot weaken the rule.
+        admit(existing, entry)
+        if entry not in existing:
+            self._journal.record(entry)
+
+    def _answered(self, phase: Phase, request: bytes) -> bool:
+        return self.phase is phase and self._state.request == digest("request", request)
+
+    @contextmanager
+    def _step(self, before: Phase, after: Phase) -> Iterator[None]:
+        """Runs one phase: refused unless the session is in `before`; `after` when it succeeds, else aborted."""
+        if self.phase is Phase.ABORTED:
+            raise AbortedError("this session has ended")
+        if self.phase is not before:
+            raise OrderError(f"the session is in phase {self.phase.name}, not {before.name}")
+        try:
+            yield
+        except BaseException:
+            self._erase(Phase.ABORTED)
+            raise
+        self._state.phase = after
+
+    def _erase(self, phase: Phase) -> None:
+        self._state = SessionState(phase=phase)
+        self._roster = None

@@ -1,0 +1,206 @@
+"""Phases 1 and 2: a member's advertisement, and the roster of all of them that fixes the attempt.
+
+An `Advertisement` is a member's fresh keys and the commitment to its self-mask seed, signed with its charter identity
+under ctx. A `Roster` is every advertisement with its signature, sorted by name; its hash R salts all keys after it.
+`Roster.verify` is what each member does before it trusts one byte of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Self
+
+from sordino_privacy.secagg import keys
+from sordino_privacy.secagg.context import Context
+from sordino_privacy.secagg.encoding import (
+    HASH_BYTES,
+    KEY_BYTES,
+    SIGNATURE_BYTES,
+    Reader,
+    Writer,
+    digest,
+)
+from sordino_privacy.secagg.graph import Graph, Thresholds, thresholds
+from sordino_privacy.secagg.membership import Membership
+from sordino_privacy.secagg.refusals import (
+    ContextError,
+    FloorError,
+    IdentityError,
+    MalformedError,
+    RosterError,
+    ThresholdError,
+)
+
+ADVERTISEMENT_KIND = 2
+ROSTER_KIND = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advertisement:
+    """`exchange` is e_pk (for sealing), `masking` s_pk (for pairwise masks), both X25519; `commitment` is H(b_seed)."""
+
+    ctx: bytes
+    name: str
+    exchange: bytes
+    masking: bytes
+    commitment: bytes
+    nonce: bytes
+    signature: bytes = b""
+
+    def fields(self) -> tuple[bytes, ...]:
+        """What is signed, and hashed into R."""
+        return self.ctx, self.name.encode(), self.exchange, self.masking, self.commitment, self.nonce
+
+    def signed(self, private: bytes) -> Self:
+        """This advertisement with its signature."""
+        return replace(self, signature=keys.sign(private, "advertise", *self.fields()))
+
+    def write(self, writer: Writer) -> None:
+        writer.raw(self.ctx).name(self.name).raw(self.exchange).raw(self.masking)
+        writer.raw(self.commitment).raw(self.nonce).raw(self.signature)
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        return cls(
+            ctx=reader.raw(HASH_BYTES),
+            name=reader.name(),
+            exchange=reader.raw(KEY_BYTES),
+            masking=reader.raw(KEY_BYTES),
+            commitment=reader.raw(HASH_BYTES),
+            nonce=reader.raw(HASH_BYTES),
+            signature=reader.raw(SIGNATURE_BYTES),
+        )
+
+    def encode(self) -> bytes:
+        writer = Writer(ADVERTISEMENT_KIND)
+        self.write(writer)
+        return writer.done()
+
+    @classmethod
+    def decode(cls, message: bytes) -> Self:
+        """Raises MalformedError."""
+        reader = Reader(message, ADVERTISEMENT_KIND)
+        advertisement = cls.read(reader)
+        reader.end()
+        return advertisement
+
+    def verify(self, membership: Membership, ctx: bytes) -> None:
+        """Raises IdentityError, ContextError or RosterError."""
+        member = membership.member(self.name)
+        if not keys.signed(member.public_key, self.signature, "advertise", *self.fields()):
+            raise IdentityError(
+                f"the advertisement of {self.name!r} is not signed by its key", culprit=self.name
+            )
+        if self.ctx != ctx:
+            raise ContextError(f"{self.name!r} advertised for another context", culprit=self.name)
+        if not (keys.sound_public_key(self.exchange) and keys.sound_public_key(self.masking)):
+            raise RosterError(f"{self.name!r} advertised an unsound public key", culprit=self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roster:
+    """U1, sorted by name. `numbers` and `graph` follow from the entries and the context, never from the sender."""
+
+    ctx: bytes
+    entries: tuple[Advertisement, ...]
+    numbers: Thresholds
+    hash: bytes
+    graph: Graph
+    positions: Mapping[str, int]
+
+    @classmethod
+    def of(cls, membership: Membership, context: Context, entries: Iterable[Advertisement]) -> Self:
+        """The roster of verified advertisements, with everything that follows from it. Raises ThresholdError."""
+        ordered = tuple(sorted(entries, key=lambda entry: entry.name))
+        numbers = thresholds(
+            len(ordered),
+            gamma=Fraction(context.gamma_permille, 1000),
+            honest=membership.floors.honest,
+            dropouts=Fraction(membership.floors.dropout_permille, 1000),
+        )
+        ctx = context.digest()
+        hashed = (field for entry in ordered for field in (*entry.fields(), entry.signature))
+        roster_hash = digest("roster", ctx, *hashed)
+        return cls(
+            ctx=ctx,
+            entries=ordered,
+            numbers=numbers,
+            hash=roster_hash,
+            graph=Graph.of(numbers, roster_hash),
+            positions={entry.name: position for position, entry in enumerate(ordered)},
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(entry.name for entry in self.entries)
+
+    def entry(self, name: str) -> Advertisement:
+        return self.entries[self.positions[name]]
+
+    def neighbours(self, name: str) -> tuple[str, ...]:
+        """With whom the member masks, sorted."""
+        return tuple(self.entries[other].name for other in self.graph.neighbours[self.positions[name]])
+
+    def holders(self, name: str) -> tuple[str, ...]:
+        """Who holds shares of the member's secrets, sorted; in a complete graph also the member itself."""
+        return tuple(self.entries[other].name for other in self.graph.holders(self.positions[name]))
+
+    def encode(self) -> bytes:
+        """The claimed q, t and k go first: a receiver compares them with its own and never uses them."""
+        numbers = self.numbers
+        writer = Writer(ROSTER_KIND).u16(numbers.quorum).u16(numbers.threshold).u16(numbers.degree)
+        writer.u16(len(self.entries))
+        for entry in self.entries:
+            entry.write(writer)
+        return writer.done()
+
+    @classmethod
+    def decode(cls, message: bytes, membership: Membership, context: Context) -> Self:
+        """Parses and checks everything that does not depend on who reads it.
+
+        Every signature against the charter, every ctx, no duplicate identity or key, the floors, the thresholds.
+        Raises MalformedError, IdentityError, ContextError, RosterError, FloorError, ThresholdError.
+        """
+        reader = Reader(message, ROSTER_KIND)
+        claimed = reader.u16(), reader.u16(), reader.u16()
+        entries = tuple(Advertisement.read(reader) for _ in range(reader.count()))
+        reader.end()
+        require_roster(entries, membership, context)
+        roster = cls.of(membership, context, entries)
+        own = roster.numbers.quorum, roster.numbers.threshold, roster.numbers.degree
+        for what, theirs, ours in zip(("quorum", "share threshold", "degree"), claimed, own, strict=True):
+            if theirs != ours:
+                raise ThresholdError(f"the coordinator's {what} is {theirs}; this member computes {ours}")
+        return roster
+
+
+def require_roster(entries: tuple[Advertisement, ...], membership: Membership, context: Context) -> None:
+    """The rules of a roster that hold for every reader. `entries` in the order received."""
+    names = [entry.name for entry in entries]
+    if len(set(names)) != len(names):
+        raise RosterError("one member appears twice in the roster")
+    if names != sorted(names):
+        raise MalformedError("the roster is not sorted by name")
+    ctx = context.digest()
+    for entry in entries:
+        entry.verify(membership, ctx)
+    # One key in two roles or at two members would let one secret stand for two.
+    advertised = [key for entry in entries for key in (entry.exchange, entry.masking)]
+    if len(set(advertised)) != len(advertised):
+        raise RosterError("one public key appears twice in the roster")
+    commitments = {entry.commitment for entry in entries}
+    if len(commitments) != len(entries):
+        raise RosterError("one commitment appears twice in the roster")
+    membership.require_cohort(names, cohort=context.cohort, organisations=context.organisations)
+    if len(entries) > context.quantiser.cohort_limit:
+        raise FloorError(
+            f"a cohort of {len(entries)} is above the quantiser's limit of {context.quantiser.cohort_limit}: "
+            "its sum could wrap"
+        )
+
+
+def seed_commitment(ctx: bytes, name: str, seed: bytes) -> bytes:
+    """H(b_seed), bound to the attempt and the member."""
+    return digest("commit", ctx, name.encode(), seed)

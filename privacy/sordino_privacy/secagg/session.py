@@ -1,0 +1,93 @@
+"""The state of a member's session, and its canonical form for moving it between processes.
+
+It holds secrets. Nothing but `MemberSession` uses it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Self
+
+from sordino_privacy.secagg.encoding import KEY_BYTES, MAX_MESSAGE_BYTES, Reader, Writer, digest
+from sordino_privacy.secagg.refusals import MalformedError
+
+KIND = 33
+# In the order of the encoding; empty where the session has not come that far.
+BLOBS = (
+    "exchange_key",
+    "pair_seed",
+    "self_seed",
+    "advertisement",
+    "roster",
+    "update",
+    "receipt",
+    "claim",
+    "request",
+    "reply",
+)
+
+
+class Phase(IntEnum):
+    """Where a member's session stands: the last phase it completed."""
+
+    READY = 0
+    ADVERTISED = 1
+    SHARED = 2
+    UPLOADED = 3
+    AGREED = 4
+    DONE = 5
+    ABORTED = 6
+
+
+@dataclass(slots=True, kw_only=True, repr=False)
+class SessionState:
+    """`exchange_key` e, `pair_seed` s_seed, `self_seed` b_seed; `held` maps an owner to this member's shares (of
+    b_seed, of s_seed); `request` is the hash of the last request answered, and `reply` the answer."""
+
+    phase: Phase = Phase.READY
+    exchange_key: bytes = b""
+    pair_seed: bytes = b""
+    self_seed: bytes = b""
+    advertisement: bytes = b""
+    roster: bytes = b""
+    update: bytes = b""
+    receipt: bytes = b""
+    claim: bytes = b""
+    request: bytes = b""
+    reply: bytes = b""
+    u2: tuple[str, ...] = ()
+    held: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def answer(self, request: bytes, reply: bytes) -> None:
+        self.request, self.reply = digest("request", request), reply
+
+    def encode(self) -> bytes:
+        writer = Writer(KIND).u8(self.phase)
+        for name in BLOBS:
+            writer.blob(getattr(self, name))
+        writer.u16(len(self.u2))
+        for name in self.u2:
+            writer.name(name)
+        writer.u16(len(self.held))
+        for owner, shares in sorted(self.held.items()):
+            writer.name(owner)
+            for share in shares:
+                writer.integer(share, KEY_BYTES)
+        return writer.done()
+
+    @classmethod
+    def decode(cls, message: bytes) -> Self:
+        """Raises MalformedError."""
+        reader = Reader(message, KIND, limit=4 * MAX_MESSAGE_BYTES)
+        phase = reader.u8()
+        if phase > Phase.ABORTED:
+            raise MalformedError("the snapshot is of an unknown phase")
+        state = cls(phase=Phase(phase))
+        for name in BLOBS:
+            setattr(state, name, reader.blob(limit=MAX_MESSAGE_BYTES))
+        state.u2 = reader.names()
+        for _ in range(reader.count()):
+            state.held[reader.name()] = (reader.integer(KEY_BYTES), reader.integer(KEY_BYTES))
+        reader.end()
+        return state

@@ -1,0 +1,199 @@
+"""Phase 2 out, phase 3 in: sealed shares of both seeds, committed to and signed by their sender.
+
+A sender seals to each holder one pair (share of b_seed, share of s_seed), and commits to each share by hash. The
+commitments and ciphertexts are leaves of a hash tree whose root is signed once. A recipient gets its leaf and path
+(`Parcel`), so it knows that what it opened is what the coordinator, who holds all leaves, will later accept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from sordino_privacy.secagg import keys, merkle
+from sordino_privacy.secagg.encoding import (
+    HASH_BYTES,
+    KEY_BYTES,
+    SIGNATURE_BYTES,
+    Reader,
+    Writer,
+    digest,
+    require_increasing,
+)
+from sordino_privacy.secagg.keys import SEALED_BYTES
+from sordino_privacy.secagg.membership import Membership
+from sordino_privacy.secagg.refusals import IdentityError, MalformedError, ShareError
+from sordino_privacy.secagg.roster import Roster
+
+SHARES_KIND = 4
+DELIVERY_KIND = 5
+
+
+def share_commitment(roster_hash: bytes, sender: str, holder: str, which: str, share: int) -> bytes:
+    """The commitment to one share. `which` is "b" or "s". Shares are uniform in the field, so the hash hides them."""
+    encoded = share.to_bytes(KEY_BYTES, "big")
+    return digest("commit-share", roster_hash, sender.encode(), holder.encode(), which.encode(), encoded)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaf:
+    """What one sender made for one recipient."""
+
+    recipient: str
+    sealed: bytes
+    self_commitment: bytes
+    pair_commitment: bytes
+
+    def digest(self) -> bytes:
+        return digest(
+            "leaf", self.recipient.encode(), self.sealed, self.self_commitment, self.pair_commitment
+        )
+
+    def write(self, writer: Writer) -> None:
+        writer.raw(self.sealed).raw(self.self_commitment).raw(self.pair_commitment)
+
+    @classmethod
+    def read(cls, reader: Reader, recipient: str) -> Self:
+        return cls(
+            recipient=recipient,
+            sealed=reader.raw(SEALED_BYTES),
+            self_commitment=reader.raw(HASH_BYTES),
+            pair_commitment=reader.raw(HASH_BYTES),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """A sender's signature over the root of its leaves (and, when it holds its own share, that share's commitments)."""
+
+    sender: str
+    root: bytes
+    signature: bytes
+
+    @classmethod
+    def signed(cls, private: bytes, roster_hash: bytes, sender: str, root: bytes) -> Self:
+        signature = keys.sign(private, "shares", roster_hash, sender.encode(), root)
+        return cls(sender=sender, root=root, signature=signature)
+
+    def verify(self, membership: Membership, roster_hash: bytes) -> None:
+        public = membership.member(self.sender).public_key
+        if not keys.signed(public, self.signature, "shares", roster_hash, self.sender.encode(), self.root):
+            raise IdentityError(
+                f"the shares of {self.sender!r} are not signed by its key", culprit=self.sender
+            )
+
+    def write(self, writer: Writer) -> None:
+        writer.name(self.sender).raw(self.root).raw(self.signature)
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        return cls(sender=reader.name(), root=reader.raw(HASH_BYTES), signature=reader.raw(SIGNATURE_BYTES))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shares:
+    """One member's message of phase 2: a leaf per holder, sorted; in a complete graph one of them is the member's own,
+    with 80 zero bytes in place of a ciphertext, so that its own shares are committed to like all others."""
+
+    roster_hash: bytes
+    statement: Statement
+    leaves: tuple[Leaf, ...]
+
+    def encode(self) -> bytes:
+        writer = Writer(SHARES_KIND).raw(self.roster_hash).u16(len(self.leaves))
+        for leaf in self.leaves:
+            writer.name(leaf.recipient)
+            leaf.write(writer)
+        self.statement.write(writer)
+        return writer.done()
+
+    @classmethod
+    def decode(cls, message: bytes) -> Self:
+        """Raises MalformedError, also when the statement's root is not that of the leaves."""
+        reader = Reader(message, SHARES_KIND)
+        roster_hash = reader.raw(HASH_BYTES)
+        leaves = tuple(Leaf.read(reader, reader.name()) for _ in range(reader.count()))
+        statement = Statement.read(reader)
+        reader.end()
+        require_increasing(tuple(leaf.recipient for leaf in leaves))
+        if not leaves or merkle.root([leaf.digest() for leaf in leaves]) != statement.root:
+            raise MalformedError("the signed root is not that of the shares", culprit=statement.sender)
+        return cls(roster_hash=roster_hash, statement=statement, leaves=leaves)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parcel:
+    """One sender's leaf for the reader, and its path to the sender's signed root."""
+
+    sender: str
+    leaf: Leaf
+    path: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One member's message of phase 3: U2 as signed statements, and the parcels of those whose shares it holds."""
+
+    roster_hash: bytes
+    statements: tuple[Statement, ...]
+    parcels: tuple[Parcel, ...]
+
+    def encode(self) -> bytes:
+        writer = Writer(DELIVERY_KIND).raw(self.roster_hash).u16(len(self.statements))
+        for statement in self.statements:
+            statement.write(writer)
+        writer.u16(len(self.parcels))
+        for parcel in self.parcels:
+            writer.name(parcel.sender)
+            parcel.leaf.write(writer)
+            writer.u8(len(parcel.path))
+            for sibling in parcel.path:
+                writer.raw(sibling)
+        return writer.done()
+
+    @classmethod
+    def decode(cls, message: bytes, recipient: str) -> Self:
+        """Raises MalformedError. What the delivery claims is checked by `open_parcel` and the member."""
+        reader = Reader(message, DELIVERY_KIND)
+        roster_hash = reader.raw(HASH_BYTES)
+        statements = tuple(Statement.read(reader) for _ in range(reader.count()))
+        parcels = []
+        for _ in range(reader.count()):
+            sender = reader.name()
+            leaf = Leaf.read(reader, recipient)
+            length = reader.u8()
+            if length > 16:
+                raise MalformedError("a path is longer than any tree of the protocol")
+            parcels.append(
+                Parcel(sender=sender, leaf=leaf, path=tuple(reader.raw(HASH_BYTES) for _ in range(length)))
+            )
+        reader.end()
+        require_increasing(tuple(statement.sender for statement in statements))
+        require_increasing(tuple(parcel.sender for parcel in parcels))
+        return cls(roster_hash=roster_hash, statements=statements, parcels=tuple(parcels))
+
+
+def open_parcel(
+    parcel: Parcel, statement: Statement, roster: Roster, recipient: str, private: bytes
+) -> tuple[int, int]:
+    """The two shares (of b_seed, of s_seed) that `parcel` carries for `recipient`. Raises ShareError.
+
+    The leaf must be under the sender's signed root at the recipient's place; the ciphertext must open; each share
+    must be a field element and match its commitment.
+    """
+    sender = parcel.sender
+    holders = roster.holders(sender)
+    index = holders.index(recipient)
+    if len(parcel.path) != merkle.path_length(index, len(holders)):
+        raise ShareError(f"the path of the share from {sender!r} has a wrong length", culprit=sender)
+    if merkle.climb(parcel.leaf.digest(), index, len(holders), parcel.path) != statement.root:
+        raise ShareError(f"the share from {sender!r} is not under its signed root", culprit=sender)
+    theirs, mine = roster.entry(sender).exchange, roster.entry(recipient).exchange
+    key = keys.seal_key(private, roster.hash, (sender, theirs), (recipient, mine), theirs)
+    opened = keys.unseal(key, parcel.leaf.sealed, roster.hash, sender, recipient)
+    pair = int.from_bytes(opened[:KEY_BYTES], "big"), int.from_bytes(opened[KEY_BYTES:], "big")
+    committed = parcel.leaf.self_commitment, parcel.leaf.pair_commitment
+    for which, share, commitment in zip("bs", pair, committed, strict=True):
+        if share_commitment(roster.hash, sender, recipient, which, share) != commitment:
+            raise ShareError(f"a share from {sender!r} does not match its commitment", culprit=sender)
+    return pair

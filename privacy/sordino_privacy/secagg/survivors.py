@@ -1,0 +1,206 @@
+"""Phases 4 and 5: the set of survivors, its quorum of signatures, the shares that open its sum.
+
+`Claim` names U3 by every survivor's own upload receipt, and the dropped members of U2. A member that agrees signs one
+`Assent`. `Opening` returns a quorum of assents and asks each member for its shares; `Reveal` carries them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from sordino_privacy.secagg import keys
+from sordino_privacy.secagg.encoding import (
+    HASH_BYTES,
+    KEY_BYTES,
+    SIGNATURE_BYTES,
+    Reader,
+    Writer,
+    digest,
+    require_increasing,
+)
+from sordino_privacy.secagg.membership import Membership
+from sordino_privacy.secagg.refusals import IdentityError, MalformedError, SurvivorError
+from sordino_privacy.secagg.roster import Roster
+from sordino_privacy.secagg.shamir import PRIME
+from sordino_privacy.secagg.upload import UploadReceipt
+
+CLAIM_KIND = 8
+ASSENT_KIND = 9
+OPENING_KIND = 10
+REVEAL_KIND = 11
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """U3 as receipts (sorted by sender) and U2 minus U3 as names (sorted)."""
+
+    roster_hash: bytes
+    receipts: tuple[UploadReceipt, ...]
+    dropped: tuple[str, ...]
+
+    @property
+    def survivors(self) -> tuple[str, ...]:
+        return tuple(receipt.sender for receipt in self.receipts)
+
+    def u3_hash(self) -> bytes:
+        """H(U3): the survivors and exactly what each uploaded."""
+        return digest("U3", *(part for r in self.receipts for part in (r.sender.encode(), r.vector_hash)))
+
+    def encode(self) -> bytes:
+        writer = Writer(CLAIM_KIND).raw(self.roster_hash).u16(len(self.receipts))
+        for receipt in self.receipts:
+            receipt.write(writer)
+        writer.u16(len(self.dropped))
+        for name in self.dropped:
+            writer.name(name)
+        return writer.done()
+
+    @classmethod
+    def decode(cls, message: bytes) -> Self:
+        """Raises MalformedError."""
+        reader = Reader(message, CLAIM_KIND)
+        roster_hash = reader.raw(HASH_BYTES)
+        receipts = tuple(UploadReceipt.read(reader) for _ in range(reader.count()))
+        dropped = reader.names()
+        reader.end()
+        require_increasing(tuple(receipt.sender for receipt in receipts))
+        return cls(roster_hash=roster_hash, receipts=receipts, dropped=dropped)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assent:
+    """One survivor's signature: "I saw U2 and U3, and this is the only U3 I will help to open"."""
+
+    sender: str
+    signature: bytes
+
+    @classmethod
+    def signed(cls, private: bytes, roster_hash: bytes, sender: str, u2_hash: bytes, u3_hash: bytes) -> Self:
+        signature = keys.sign(private, "survivors", roster_hash, sender.encode(), u2_hash, u3_hash)
+        return cls(sender=sender, signature=signature)
+
+    def verify(self, membership: Membership, roster_hash: bytes, u2_hash: bytes, u3_hash: bytes) -> None:
+        """Raises IdentityError."""
+        public = membership.member(self.sender).public_key
+        fields = (roster_hash, self.sender.encode(), u2_hash, u3_hash)
+        if not keys.signed(public, self.signature, "survivors", *fields):
+            raise IdentityError(
+                f"the assent of {self.sender!r} is not signed by its key", culprit=self.sender
+            )
+
+    def write(self, writer: Writer) -> None:
+        writer.name(self.sender).raw(self.signature)
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        return cls(sender=reader.name(), signature=reader.raw(SIGNATURE_BYTES))
+
+    def encode(self) -> bytes:
+        writer = Writer(ASSENT_KIND)
+        self.write(writer)
+        return writer.done()
+
+    @classmethod
+    def decode(cls, message: bytes) -> Self:
+        """Raises MalformedError."""
+        reader = Reader(message, ASSENT_KIND)
+        assent = cls.read(reader)
+        reader.end()
+        return assent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """The request of phase 5: a quorum of assents, and whose shares the reader should reveal: of `alive` members the
+    b share, of `dropped` ones the s share. The reader computes both lists itself and refuses any others."""
+
+    roster_hash: bytes
+    assents: tuple[Assent, ...]
+    alive: tuple[str, ...]
+    dropped: tuple[str, ...]
+
+    def encode(self) -> bytes:
+        writer = Writer(OPENING_KIND).raw(self.roster_hash).u16(len(self.assents))
+        for assent in self.assents:
+            assent.write(writer)
+        for names in (self.alive, self.dropped):
+            writer.u16(len(names))
+            for name in names:
+                writer.name(name)
+        return writer.done()
+
+    @classmethod
+    def decode(cls, message: bytes) -> Self:
+        """Raises MalformedError."""
+        reader = Reader(message, OPENING_KIND)
+        roster_hash = reader.raw(HASH_BYTES)
+        assents = tuple(Assent.read(reader) for _ in range(reader.count()))
+        alive, dropped = reader.names(), reader.names()
+        reader.end()
+        require_increasing(tuple(assent.sender for assent in assents))
+        return cls(roster_hash=roster_hash, assents=assents, alive=alive, dropped=dropped)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reveal:
+    """One survivor's shares by owner, signed: b shares of survivors, s shares of dropped members."""
+
+    roster_hash: bytes
+    sender: str
+    self_shares: tuple[tuple[str, int], ...]
+    pair_shares: tuple[tuple[str, int], ...]
+    signature: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"Reveal(sender={self.sender!r}, <shares withheld>)"
+
+    def _body(self, writer: Writer) -> Writer:
+        writer.raw(self.roster_hash).name(self.sender)
+        for shares in (self.self_shares, self.pair_shares):
+            writer.u16(len(shares))
+            for owner, share in shares:
+                writer.name(owner).integer(share, KEY_BYTES)
+        return writer
+
+    def encode_signed(self, private: bytes) -> bytes:
+        body = self._body(Writer(REVEAL_KIND)).done()
+        return body + keys.sign(private, "reveal", body)
+
+    @classmethod
+    def decode(cls, message: bytes, public: bytes) -> Self:
+        """Parses and checks the sender's signature. Raises MalformedError, IdentityError."""
+        reader = Reader(message, REVEAL_KIND)
+        roster_hash, sender = reader.raw(HASH_BYTES), reader.name()
+        lists = []
+        for _ in range(2):
+            shares = tuple((reader.name(), reader.integer(KEY_BYTES)) for _ in range(reader.count()))
+            require_increasing(tuple(owner for owner, _ in shares))
+            if any(share >= PRIME for _, share in shares):
+                raise MalformedError("a share is not a field element", culprit=sender)
+            lists.append(shares)
+        signature = reader.raw(SIGNATURE_BYTES)
+        reader.end()
+        if not keys.signed(public, signature, "reveal", message[:-SIGNATURE_BYTES]):
+            raise IdentityError(f"the reveal of {sender!r} is not signed by its key", culprit=sender)
+        return cls(
+            roster_hash=roster_hash,
+            sender=sender,
+            self_shares=lists[0],
+            pair_shares=lists[1],
+            signature=signature,
+        )
+
+
+def require_survivors(roster: Roster, u3: set[str]) -> None:
+    """The floors of a survivor set that follow from the roster. Raises SurvivorError.
+
+    In a circulant graph the coordinator could name as dropped exactly the neighbours of one member, and so learn all of
+    its pairwise masks; therefore each survivor needs enough surviving neighbours.
+    """
+    if len(u3) < roster.numbers.survivors:
+        raise SurvivorError(f"{len(u3)} survivors are below the floor of {roster.numbers.survivors}")
+    fewest = roster.numbers.surviving_neighbours
+    for name in sorted(u3) if fewest else ():
+        if len(u3.intersection(roster.neighbours(name))) < fewest:
+            raise SurvivorError(f"fewer than {fewest} neighbours of {name!r} survive")

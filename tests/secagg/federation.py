@@ -1,0 +1,225 @@
+"""A whole federation in one process: real sessions, seeded entropy, a message loop that tests can bend.
+
+No network, no clock, no file. `Federation.run` drives one attempt through all phases and returns the opened sum;
+`drop` says who is gone from which phase on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from sordino_privacy.secagg import (
+    AggregateSum,
+    Context,
+    CoordinatorSession,
+    Entry,
+    Floors,
+    Group,
+    Member,
+    MemberSession,
+    Membership,
+    Quantised,
+    Quantiser,
+    Statistics,
+    admit,
+)
+from sordino_privacy.secagg.keys import identity_key
+
+PHASES = ("advertise", "share", "upload", "survivors", "unmask")
+
+
+class SeededEntropy:
+    """SHA-256 in counter mode: reproducible, and distinct per purpose."""
+
+    def __init__(self, seed: object) -> None:
+        self._seed, self._count = repr(seed).encode(), 0
+
+    def __call__(self, size: int) -> bytes:
+        out = b""
+        while len(out) < size:
+            self._count += 1
+            out += hashlib.sha256(self._seed + self._count.to_bytes(8, "big")).digest()
+        return out[:size]
+
+
+class MemoryJournal:
+    """A journal that survives sessions but not the process: what tests call a disk."""
+
+    def __init__(self) -> None:
+        self.rows: list[Entry] = []
+
+    def highest_epoch(self, federation: str) -> int:
+        return max((row.epoch for row in self.rows if row.federation == federation), default=0)
+
+    def entries(self, federation: str, run: str, round: int) -> Sequence[Entry]:
+        return [row for row in self.rows if (row.federation, row.run, row.round) == (federation, run, round)]
+
+    def record(self, entry: Entry) -> None:
+        existing = self.entries(entry.federation, entry.run, entry.round)
+        admit(existing, entry)
+        if entry not in existing:
+            self.rows.append(entry)
+
+
+def signing_key(name: str) -> bytes:
+    return hashlib.sha256(b"identity of " + name.encode()).digest()
+
+
+def names(count: int) -> list[str]:
+    return [f"member-{index:04d}" for index in range(count)]
+
+
+def membership(
+    count: int, *, floors: Floors | None = None, epoch: int = 1, organisations: int | None = None
+) -> Membership:
+    """`count` members, each its own organisation unless `organisations` says how many there are."""
+    return Membership(
+        federation="orchestra",
+        epoch=epoch,
+        charter_hash=hashlib.sha256(f"charter {epoch}".encode()).digest(),
+        members=tuple(
+            Member(
+                name=name,
+                organisation=f"organisation {index % (organisations or count)}",
+                public_key=identity_key(signing_key(name)),
+            )
+            for index, name in enumerate(names(count))
+        ),
+        floors=floors or Floors(cohort=3, organisations=2, honest=2, gamma_permille=200),
+    )
+
+
+def quantiser(dimension: int = 37, cohort_limit: int = 8) -> Quantiser:
+    groups = (
+        Group(name="embed", length=dimension // 3, range=0.5),
+        Group(name="rest", length=dimension - dimension // 3, range=2.0),
+    )
+    return Quantiser(groups=groups, cohort_limit=cohort_limit)
+
+
+def update(name: str, quantiser: Quantiser) -> npt.NDArray[np.float32]:
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+    return np.random.default_rng(seed).uniform(-0.5, 0.5, quantiser.dimension).astype(np.float32)
+
+
+def plaintext_sum(quantised: Sequence[Quantised], quantiser: Quantiser) -> npt.NDArray[np.unsignedinteger]:
+    """What the protocol must open: the ring sum, computed without it."""
+    total = np.zeros(quantiser.length, quantiser.dtype)
+    for one in quantised:
+        total += one.vector
+    return total
+
+
+@dataclass
+class Federation:
+    """One attempt. `member_type` and `coordinator_type` let tests put evil ones in."""
+
+    membership: Membership
+    quantiser: Quantiser = field(default_factory=quantiser)
+    run: str = "run-1"
+    round: int = 0
+    attempt: int = 0
+    seed: object = 0
+    journals: dict[str, MemoryJournal] = field(default_factory=dict)
+    updates: dict[str, Quantised] = field(default_factory=dict)
+    member_types: Mapping[str, type[MemberSession]] = field(default_factory=dict)
+    coordinator_type: type[CoordinatorSession] = CoordinatorSession
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        self.context = Context.under(
+            self.membership,
+            run=self.run,
+            round=self.round,
+            attempt=self.attempt,
+            server_nonce=hashlib.sha256(repr((self.seed, self.round, self.attempt)).encode()).digest(),
+            model_hash=hashlib.sha256(b"model").digest(),
+            train_config_hash=hashlib.sha256(b"config").digest(),
+            quantiser=self.quantiser,
+        )
+        self.names = [member.name for member in self.membership.members]
+        for name in self.names:
+            self.journals.setdefault(name, MemoryJournal())
+            if name not in self.updates:
+                self.updates[name] = self.quantiser.quantise(
+                    update(name, self.quantiser),
+                    0.5,
+                    Statistics(loss=2.5, examples=1024),
+                    SeededEntropy(("quantise", name)),
+                )
+        self._sessions = 0
+        self.coordinator = self.coordinator_type(self.membership, self.context)
+        self.members = {name: self.member(name) for name in self.names}
+
+    def member(self, name: str, context: Context | None = None) -> MemberSession:
+        """A fresh session, as after a restart."""
+        self._sessions += 1
+        return self.member_types.get(name, MemberSession)(
+            name,
+            signing_key(name),
+            self.membership,
+            context or self.context,
+            self.journals[name],
+            SeededEntropy((self.seed, name, self.run, self.round, self.attempt, self._sessions)),
+        )
+
+    # One method per phase: each returns what the coordinator sends next. `present` are those who still answer.
+
+    def advertise(self, present: Sequence[str]) -> bytes:
+        for name in present:
+            self.coordinator.accept_advertisement(name, self.members[name].advertise())
+        return self.coordinator.close_advertisements()
+
+    def share(self, roster: bytes, present: Sequence[str]) -> Mapping[str, bytes]:
+        for name in present:
+            self.coordinator.accept_shares(name, self.members[name].share(roster))
+        return self.coordinator.close_shares()
+
+    def upload(self, deliveries: Mapping[str, bytes], present: Sequence[str]) -> bytes:
+        for name in present:
+            frames = self.members[name].upload(deliveries[name], self.updates[name], threads=self.threads)
+            self.coordinator.accept_upload(name, frames)
+        return self.coordinator.close_uploads()
+
+    def survivors(self, claim: bytes, present: Sequence[str]) -> Mapping[str, bytes]:
+        for name in present:
+            self.coordinator.accept_survivors(name, self.members[name].survivors(claim))
+        return self.coordinator.close_survivors()
+
+    def unmask(self, openings: Mapping[str, bytes], present: Sequence[str]) -> AggregateSum:
+        for name in present:
+            self.coordinator.accept_reveal(name, self.members[name].unmask(openings[name]))
+        return self.coordinator.open(threads=self.threads)
+
+    def until(self, phase: str, drop: Mapping[str, str] | None = None) -> tuple[object, list[str]]:
+        """Drives the phases before `phase`; returns what the coordinator sends into it, and who is still present."""
+        drop = drop or {}
+        present = list(self.names)
+        message: object = None
+        steps: list[Callable[..., object]] = [
+            self.advertise,
+            self.share,
+            self.upload,
+            self.survivors,
+            self.unmask,
+        ]
+        for name_of_phase, step in zip(PHASES, steps, strict=True):
+            present = [name for name in present if drop.get(name) != name_of_phase]
+            if name_of_phase == phase:
+                return message, present
+            message = step(present) if message is None else step(message, present)
+        return message, present
+
+    def complete(self, drop: Mapping[str, str] | None = None) -> AggregateSum:
+        """All phases; `drop` maps a member to the phase in which it is no longer heard."""
+        result, _ = self.until("", drop)
+        assert isinstance(result, AggregateSum)
+        return result
+
+    def expected(self, included: Sequence[str]) -> npt.NDArray[np.unsignedinteger]:
+        return plaintext_sum([self.updates[name] for name in included], self.quantiser)
