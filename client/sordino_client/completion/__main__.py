@@ -1,0 +1,32 @@
+"""`python -m sordino_client.completion --state DIR [--port N]`: the completion endpoint of one member."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from sordino_client.completion import server
+from sordino_platform import telemetry
+from sordino_privacy.errors import SordinoError
+
+
+def main() -> int:
+    """Runs until it is told to end; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m sordino_client.completion", description=__doc__)
+    parser.add_argument(
+        "--state", type=Path, required=True, help="folder for the token, the models and the socket"
+    )
+    parser.add_argument("--port", type=int, default=0, help="loopback port; 0 takes any free one")
+    arguments = parser.parse_args()
+    telemetry.configure_logging()
+    try:
+        server.serve(arguments.state.absolute(), port=arguments.port)
+    except SordinoError as error:
+        print(f"error: {error.message}\nwhat to do: {error.hint}", file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

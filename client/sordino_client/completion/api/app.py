@@ -1,0 +1,38 @@
+"""The application: every dialect's routes, health, metrics, and the guard in front."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from fastapi.responses import Response
+
+from sordino_client.completion.api import openai, problems
+from sordino_client.completion.api.guard import Guard
+from sordino_client.completion.api.metrics import CompletionMetrics
+from sordino_client.completion.api.openai import compact
+from sordino_client.completion.api.service import Service
+from sordino_client.completion.engine import Engine
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def build(engine: Engine, *, token: str) -> Guard:
+    """The guarded ASGI application of one endpoint."""
+    metrics = CompletionMetrics()
+    service = Service(engine, metrics)
+    app = FastAPI(title="sordino completion", version="1", docs_url=None, redoc_url=None)
+    problems.install(app)
+    app.include_router(openai.router(service))
+
+    @app.get("/v1/health", tags=["sordino"])
+    async def health() -> Response:
+        engine.refresh()
+        state, reason = engine.state
+        document = {"status": state, "reason": reason, "model": engine.model, "context": engine.context}
+        return Response(compact(document), 200 if engine.model else 503, media_type="application/json")
+
+    @app.get("/metrics", tags=["sordino"])
+    async def exposition() -> Response:
+        metrics.in_flight.set(engine.in_flight)
+        return Response(metrics.registry.text(), media_type=METRICS_TYPE)
+
+    return Guard(app, token=token, metrics=metrics)

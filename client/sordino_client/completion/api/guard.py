@@ -1,0 +1,215 @@
+"""The guard in front of every dialect: one small ASGI layer, and nothing is parsed before it agrees.
+
+A port on loopback is reachable by every page in the developer's browser and every process of every user of the
+machine. Each rule answers an attack that has happened to a local model server:
+
+    Host allow-list          DNS rebinding (CVE-2024-28224): a foreign name that resolves to 127.0.0.1
+    Origin, Sec-Fetch-Site   a web page that posts to loopback; only an editor's web view may
+    bearer token             another local user, or any program that was not given the token file
+    content type             a form post, which needs no CORS preflight
+    size, time               memory and patience: the body is bounded and read whole before anyone parses it
+    rate                     a loop gone wrong
+
+Refusals are counted by reason and carry no echo of the request. What is logged is the class of a failure, at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+from sordino_client.completion.api.metrics import CompletionMetrics
+from sordino_platform import telemetry
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+MAX_BODY_BYTES: Final = 1 << 20
+BODY_SECONDS: Final = 10.0
+RATE_PER_SECOND: Final = 50.0
+BURST: Final = 100.0
+HOSTS: Final = frozenset({b"127.0.0.1", b"localhost", b"[::1]"})
+EDITOR_ORIGIN: Final = b"vscode-webview://"
+SAME_SITE: Final = frozenset({b"none", b"same-origin"})
+# The statistics page is markup without data; the browser cannot send a token before it has loaded it.
+OPEN_PATHS: Final = frozenset({"/", "/page.js", "/page.css"})
+
+STATUS: Final = {"host": 421, "origin": 403, "token": 401, "content_type": 415, "size": 413, "rate": 429}
+EXPLANATION: Final = {
+    "host": "this name is not the endpoint's; use 127.0.0.1",
+    "origin": "web pages may not use this endpoint",
+    "token": "the token is missing or wrong; it stands in the file `token` of the state folder",
+    "content_type": "send application/json",
+    "size": "the request is larger than 1 MiB, or was not sent in time",
+    "rate": "too many requests; wait a moment",
+}
+
+
+class Guard:
+    """Wraps an ASGI application. `clock` is monotonic seconds."""
+
+    def __init__(
+        self, app: App, *, token: str, metrics: CompletionMetrics, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.app = app
+        self._token = token.encode()
+        self._metrics = metrics
+        self._clock = clock
+        self._allowance, self._filled = BURST, clock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuses, or reads the body and passes the request on; a client that goes away cancels it."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            raise RuntimeError("only HTTP is served")
+        reason = self._refusal(scope)
+        body = b""
+        if reason is None:
+            try:
+                async with asyncio.timeout(BODY_SECONDS):
+                    body = await _read(receive)
+            except (_TooLarge, TimeoutError):
+                reason = "size"
+        if reason is not None:
+            self._metrics.http_rejected.labels(reason).inc()
+            await _refuse(send, reason)
+            return
+        await _with_abort(self.app, scope, body, receive, send)
+
+    def _refusal(self, scope: Scope) -> str | None:
+        """The first rule that the request's head breaks."""
+        headers: dict[bytes, list[bytes]] = {}
+        for name, value in scope["headers"]:
+            headers.setdefault(name, []).append(value)
+
+        def one(name: bytes) -> bytes | None:
+            values = headers.get(name)
+            return None if values is None else values[0] if len(values) == 1 else b"\0"
+
+        if not _is_ours(one(b"host")):
+            return "host"
+        origin, site = one(b"origin"), one(b"sec-fetch-site")
+        if origin is not None and not origin.startswith(EDITOR_ORIGIN):
+            return "origin"
+        if origin is None and site is not None and site not in SAME_SITE:
+            return "origin"
+        if not (scope["method"] == "GET" and scope["path"] in OPEN_PATHS) and not self._knows(
+            one(b"authorization"), one(b"api-key") or one(b"x-api-key")
+        ):
+            return "token"
+        if scope["method"] not in {"GET", "HEAD"}:
+            kind = (one(b"content-type") or b"").split(b";", 1)[0].strip().lower()
+            if kind != b"application/json":
+                return "content_type"
+        length = one(b"content-length")
+        if length is not None and (not length.isdigit() or int(length[:12]) > MAX_BODY_BYTES):
+            return "size"
+        return None if self._within_rate() else "rate"
+
+    def _knows(self, authorization: bytes | None, key: bytes | None) -> bool:
+        scheme, _, credential = (authorization or b"").partition(b" ")
+        given = credential.strip() if scheme.lower() == b"bearer" else key or b""
+        return hmac.compare_digest(given, self._token)
+
+    def _within_rate(self) -> bool:
+        """A token bucket over all clients together."""
+        now = self._clock()
+        self._allowance = min(BURST, self._allowance + (now - self._filled) * RATE_PER_SECOND)
+        self._filled = now
+        if self._allowance < 1:
+            return False
+        self._allowance -= 1
+        return True
+
+
+class _TooLarge(Exception):  # noqa: N818 - becomes a refusal
+    """The body passed the limit while it was read."""
+
+
+def _is_ours(host: bytes | None) -> bool:
+    if host is None:
+        return False
+    name, colon, port = host.rpartition(b":")
+    if not colon or (host.startswith(b"[") and host.endswith(b"]")):
+        name, port = host, b"0"
+    return name.lower() in HOSTS and port.isdigit()
+
+
+async def _read(receive: Receive) -> bytes:
+    """The whole body. Raises _TooLarge as soon as it passes the limit."""
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _TooLarge
+        part: bytes = message.get("body", b"")
+        size += len(part)
+        if size > MAX_BODY_BYTES:
+            raise _TooLarge
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+async def _with_abort(app: App, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+    """Runs the application on a body that was read; cancels it when the client disconnects."""
+    gone = asyncio.Event()
+    given = False
+
+    async def replay() -> Message:
+        nonlocal given
+        if not given:
+            given = True
+            return {"type": "http.request", "body": body, "more_body": False}
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone.set()
+
+    async def run() -> None:
+        await app(scope, replay, send)
+
+    answering = asyncio.create_task(run())
+    watching = asyncio.create_task(watch())
+    try:
+        await asyncio.wait({answering, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if not answering.done():
+            answering.cancel()
+        try:
+            await answering
+        except asyncio.CancelledError:
+            if not gone.is_set():
+                raise
+        except Exception as error:  # noqa: BLE001 - the server would log the message, which may quote the body
+            telemetry.log().error("request_failed", error=type(error).__name__)
+    finally:
+        watching.cancel()
+        answering.cancel()
+
+
+async def _refuse(send: Send, reason: str) -> None:
+    body = json.dumps(
+        {"error": {"message": EXPLANATION[reason], "type": "refused", "code": reason}}, separators=(",", ":")
+    ).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    # A refused body may not have been read: the connection cannot be used again.
+    headers.append((b"connection", b"close"))
+    if reason == "rate":
+        headers.append((b"retry-after", b"1"))
+    if reason == "token":
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "http.response.start", "status": STATUS[reason], "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,173 @@
+"""The OpenAI dialect: `POST /v1/completions` with prompt and suffix, and `GET /v1/models`.
+
+Clients send fields that we do not have and models that we do not serve: both are ignored, as every local server
+does. `echo` is refused: the prompt is never sent back. A prompt given as token numbers is refused: they are of
+another vocabulary. `multiline` is our one addition: true or false overrides what the cursor's place decides.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from sordino_client.completion.api.problems import Problem
+from sordino_client.completion.api.service import Service, why
+from sordino_client.completion.generation import MAX_ALTERNATIVES, Completion, Query, Token
+
+MAX_TEXT = 1 << 20
+Text = Annotated[str, Field(max_length=MAX_TEXT)]
+Stop = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class CompletionRequest(BaseModel):
+    """The fields that are used; all others are ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=1)] = ""
+    suffix: Text | None = None
+    max_tokens: Annotated[int, Field(ge=0, le=1 << 20)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_ALTERNATIVES)] | None = None
+    best_of: Annotated[int, Field(ge=1, le=MAX_ALTERNATIVES)] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
+    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None
+    stream: bool | None = None
+    echo: bool | None = None
+    multiline: bool | None = None
+
+    def query(self) -> Query:
+        """The engine's form of it."""
+        stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return Query(
+            prefix=self.prompt if isinstance(self.prompt, str) else self.prompt[0],
+            suffix=self.suffix or "",
+            max_tokens=48 if self.max_tokens is None else self.max_tokens,
+            alternatives=self.n or 1,
+            temperature=self.temperature or 0.0,
+            top_p=1.0 if self.top_p is None else self.top_p,
+            seed=self.seed,
+            stop=tuple(stop),
+            multiline=self.multiline,
+            top_logprobs=self.logprobs or 0,
+        )
+
+
+def editor_of(request: Request) -> str:
+    """Whose earlier request a new one replaces: the editor's own name for itself, else its connection's kind."""
+    name = request.headers.get("x-sordino-editor")
+    return name[:128] if name else secrets.token_hex(8)
+
+
+def router(service: Service) -> APIRouter:
+    """The routes of this dialect."""
+    routes = APIRouter(tags=["OpenAI"])
+    started = int(time.time())
+
+    @routes.post("/v1/completions")
+    async def complete(body: CompletionRequest, request: Request) -> Response:
+        if body.echo:
+            raise Problem(400, "echo is not offered: a prompt is never sent back", code="echo")
+        name = f"cmpl-{secrets.token_hex(12)}"
+        if body.stream:
+            return StreamingResponse(
+                await _stream(service, body, name, editor_of(request)), media_type="text/event-stream"
+            )
+        answer = await service.complete(body.query(), editor=editor_of(request))
+        choices = [
+            _choice(number, c.text, _finish(c), _logprobs(c.tokens, body.logprobs))
+            for number, c in enumerate(answer.completions)
+        ] or [_choice(0, "", "stop", None)]
+        document = _envelope(name, answer.model, choices) | {
+            "usage": {
+                "prompt_tokens": answer.prompt_tokens,
+                "completion_tokens": answer.generated_tokens,
+                "total_tokens": answer.prompt_tokens + answer.generated_tokens,
+                "prompt_tokens_details": {"cached_tokens": answer.reused_tokens},
+            }
+        }
+        return Response(
+            compact(document), media_type="application/json", headers={"X-Sordino-Reason": why(answer)}
+        )
+
+    @routes.get("/v1/models")
+    async def models() -> Response:
+        service.engine.refresh()
+        model = service.engine.model
+        entries = (
+            [{"id": model, "object": "model", "created": started, "owned_by": "sordino"}] if model else []
+        )
+        return Response(compact({"object": "list", "data": entries}), media_type="application/json")
+
+    return routes
+
+
+def compact(document: Any) -> bytes:
+    """JSON without spaces: some editors search the text for `"content":"`."""
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+async def _stream(service: Service, body: CompletionRequest, name: str, editor: str) -> AsyncIterator[bytes]:
+    pieces, whole = await service.stream(body.query(), editor=editor)
+    model = service.engine.model or ""
+
+    async def events() -> AsyncIterator[bytes]:
+        async for piece in pieces:
+            yield _event(name, model, [_choice(0, piece.text, None, _logprobs(piece.tokens, body.logprobs))])
+        answer = await whole()
+        if len(answer.completions) > 1 or body.n not in {None, 1}:
+            # Alternatives are written side by side and sent when all are done.
+            for number, completion in enumerate(answer.completions):
+                logprobs = _logprobs(completion.tokens, body.logprobs)
+                yield _event(name, model, [_choice(number, completion.text, None, logprobs)])
+        for number, completion in enumerate(answer.completions):
+            yield _event(name, model, [_choice(number, "", _finish(completion), None)])
+        yield b"data: [DONE]\n\n"
+
+    return events()
+
+
+def _event(name: str, model: str, choices: list[dict[str, Any]]) -> bytes:
+    return b"data: " + compact(_envelope(name, model, choices)) + b"\n\n"
+
+
+def _envelope(name: str, model: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "id": name,
+        "object": "text_completion",
+        "created": int(time.time()),
+        "model": model,
+        "choices": choices,
+    }
+
+
+def _choice(number: int, text: str, finish: str | None, logprobs: dict[str, Any] | None) -> dict[str, Any]:
+    return {"index": number, "text": text, "logprobs": logprobs, "finish_reason": finish}
+
+
+def _finish(completion: Completion) -> Literal["stop", "length"]:
+    return "length" if completion.finish == "length" else "stop"
+
+
+def _logprobs(tokens: tuple[Token, ...] | Any, wanted: int | None) -> dict[str, Any] | None:
+    if wanted is None:
+        return None
+    offsets, at = [], 0
+    for token in tokens:
+        offsets.append(at)
+        at += len(token.text)
+    return {
+        "tokens": [token.text for token in tokens],
+        "token_logprobs": [token.logprob for token in tokens],
+        "top_logprobs": [token.top for token in tokens] if wanted else None,
+        "text_offset": offsets,
+    }

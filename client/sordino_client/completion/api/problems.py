@@ -1,0 +1,71 @@
+"""Refusals and failures as every dialect's clients read them: `{"error": {"message", "type", "code"}}`."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from sordino_client.completion.engine import Busy, NoModel
+from sordino_client.completion.generation import Cancelled
+
+WITHDRAWN = 409
+
+
+class Problem(Exception):  # noqa: N818 - an answer, not a fault
+    """A request that is understood and will not be answered; the message says why, without quoting it."""
+
+    def __init__(self, status: int, message: str, *, code: str) -> None:
+        super().__init__(message)
+        self.status, self.message, self.code = status, message, code
+
+
+def answer(status: int, message: str, code: str, **headers: str) -> JSONResponse:
+    """The one shape of a refusal."""
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    return JSONResponse(
+        {"error": {"message": message, "type": kind, "code": code}},
+        status_code=status,
+        headers={"X-Sordino-Reason": code, **headers},
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Maps every exception that a dialect lets through."""
+
+    async def problem(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, Problem)
+        return answer(error.status, error.message, error.code)
+
+    async def invalid(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        # Names of fields only: the library's own message quotes the value, which may be code.
+        fields = sorted({".".join(str(part) for part in item["loc"][1:2]) for item in error.errors()})
+        named = ", ".join(name for name in fields if name.isidentifier()) or "the body"
+        return answer(400, f"not understood: {named}", "invalid")
+
+    async def no_model(_: Request, error: Exception) -> JSONResponse:
+        return answer(503, f"no model yet: {error}", "no_model", **{"Retry-After": "5"})
+
+    async def busy(_: Request, error: Exception) -> JSONResponse:
+        return answer(429, "too many requests are waiting", "busy", **{"Retry-After": "1"})
+
+    async def withdrawn(_: Request, error: Exception) -> JSONResponse:
+        return answer(WITHDRAWN, "withdrawn: a newer request of the same editor came", "withdrawn")
+
+    async def http(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        return answer(error.status_code, str(error.detail), "http")
+
+    async def fault(_: Request, error: Exception) -> JSONResponse:
+        # Raised again behind this answer, and logged by the guard, by class.
+        return answer(500, "the endpoint failed on this request", "error")
+
+    app.add_exception_handler(Problem, problem)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(NoModel, no_model)
+    app.add_exception_handler(Busy, busy)
+    app.add_exception_handler(Cancelled, withdrawn)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(Exception, fault)

@@ -1,0 +1,133 @@
+"""What every dialect calls: a query in, an answer out, counted, with the reason when there is nothing to show."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sordino_client.completion.api.metrics import CompletionMetrics
+from sordino_client.completion.engine import Busy, Engine, Job, NoModel
+from sordino_client.completion.generation import Answer, Cancelled, Query, Token
+
+MAX_EDITORS = 64
+
+Reason = Literal[
+    "shown", "withdrawn", "no_model", "busy", "line_complete", "document_complete", "repeats_suffix", "error"
+]
+EXPLANATION: dict[Reason, str] = {
+    "shown": "a completion was returned",
+    "withdrawn": "a newer request of the same editor came first, or the editor hung up",
+    "no_model": "there is no model on this machine yet",
+    "busy": "too many requests were waiting",
+    "line_complete": "the model expects the line to end here",
+    "document_complete": "the model expects the document to end here",
+    "repeats_suffix": "the completion would only repeat what stands behind the cursor",
+    "error": "the engine failed; the log of the endpoint says how",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of a streamed completion."""
+
+    text: str = field(repr=False)
+    tokens: Sequence[Token] = ()
+
+
+class Service:
+    """One engine behind all dialects."""
+
+    def __init__(self, engine: Engine, metrics: CompletionMetrics) -> None:
+        self.engine = engine
+        self.metrics = metrics
+        # The last outcome of each editor: for "why no suggestion". Holds reasons, never text.
+        self.outcomes: dict[str, deque[Reason]] = {}
+
+    async def complete(self, query: Query, *, editor: str, warm: bool = False) -> Answer:
+        """Answers a query. Raises NoModel, Busy, or Cancelled when a newer request of the editor came."""
+        job = await self._submit(query, editor, None, warm)
+        return await self._finish(job)
+
+    async def stream(self, query: Query, *, editor: str) -> tuple[AsyncIterator[Delta], Callable[[], Any]]:
+        """The pieces of the first completion as they come, and an awaitable for the whole answer after them.
+
+        Raises NoModel or Busy before the first piece, so that a dialect can still answer with a status.
+        """
+        loop = asyncio.get_running_loop()
+        pieces: asyncio.Queue[Delta | None] = asyncio.Queue()
+
+        def on_text(_: int, text: str, tokens: Sequence[Token]) -> None:
+            loop.call_soon_threadsafe(pieces.put_nowait, Delta(text, tuple(tokens)))
+
+        job = await self._submit(query, editor, on_text, warm=False)
+        job.future.add_done_callback(lambda _: loop.call_soon_threadsafe(pieces.put_nowait, None))
+
+        async def iterate() -> AsyncIterator[Delta]:
+            try:
+                while (piece := await pieces.get()) is not None:
+                    yield piece
+            finally:
+                # Reached early only when the client went away; a finished job does not mind.
+                job.cancel()
+
+        return iterate(), lambda: self._finish(job)
+
+    async def _submit(self, query: Query, editor: str, on_text: Any, warm: bool) -> Job:
+        try:
+            # Off the event loop: the first request may wait for the model to load.
+            job = await asyncio.to_thread(
+                self.engine.submit, query, editor=editor, on_text=on_text, warm=warm
+            )
+        except NoModel:
+            self._note(editor, "no_model", "rejected")
+            raise
+        except Busy:
+            self._note(editor, "busy", "rejected")
+            raise
+        self.metrics.in_flight.set(self.engine.in_flight)
+        return job
+
+    async def _finish(self, job: Job) -> Answer:
+        try:
+            answer = await asyncio.shield(asyncio.wrap_future(job.future))
+        except asyncio.CancelledError:
+            job.cancel()
+            self._note(job.editor, "withdrawn", "cancelled")
+            if job.future.cancelled():
+                raise Cancelled from None
+            raise  # the client went away, and this task with it
+        except Exception:
+            self._note(job.editor, "error", "error")
+            raise
+        finally:
+            self.metrics.in_flight.set(self.engine.in_flight)
+        self._count(job, answer)
+        return answer
+
+    def _count(self, job: Job, answer: Answer) -> None:
+        metrics = self.metrics
+        metrics.queue.observe(job.queued_seconds)
+        metrics.first_token.observe(answer.first_token_seconds)
+        metrics.duration.observe(job.queued_seconds + answer.seconds)
+        metrics.tokens.labels("prompt").inc(answer.prompt_tokens - answer.reused_tokens)
+        metrics.tokens.labels("generated").inc(answer.generated_tokens)
+        self._note(job.editor, why(answer), "ok")
+
+    def _note(self, editor: str, reason: Reason, outcome: str) -> None:
+        self.metrics.requests.labels(outcome).inc()
+        if editor not in self.outcomes and len(self.outcomes) >= MAX_EDITORS:
+            del self.outcomes[next(iter(self.outcomes))]
+        self.outcomes.setdefault(editor, deque(maxlen=20)).append(reason)
+
+
+def why(answer: Answer) -> Reason:
+    """Why an answer holds no text to show, or `shown`."""
+    if any(completion.text.strip() for completion in answer.completions):
+        return "shown"
+    first = answer.completions[0] if answer.completions else None
+    if first is None or first.finish in {"line", "block", "stop"}:
+        return "line_complete"
+    return "document_complete" if first.finish == "end" else "repeats_suffix"

@@ -1,0 +1,281 @@
+"""The engine: one worker thread, one model at a time, the newest request of each editor first.
+
+A request of an editor withdraws the one before it, queued or running: nobody waits for a completion of text that
+has changed since. A new release is loaded and tested beside the running model, and swapped in between two
+requests; one that fails its self-test is refused and the old model stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from sordino_client.completion import bundle as bundles
+from sordino_client.completion.bundle import Bundle
+from sordino_client.completion.cache import KeyValueCache, Network, causal
+from sordino_client.completion.generation import Answer, Cancelled, Generator, OnText, Query, Recall
+from sordino_client.completion.prompt import Prompt
+from sordino_client.completion.reference import ReferenceNetwork
+from sordino_client.completion.runtime import RuntimeNetwork
+from sordino_client.completion.vocabulary import Vocabulary
+from sordino_platform import telemetry
+from sordino_platform.tokenizer import Tokenizer
+from sordino_privacy.errors import SordinoError, StorageError
+
+MAX_WAITING = 16
+SELF_TEST_TOKENS = 24
+SELF_TEST_TOLERANCE = 1e-2
+
+State = Literal["no model yet", "loading", "ready", "refused"]
+
+
+class Busy(Exception):  # noqa: N818 - an answer (429), not a fault
+    """More requests wait than will be answered in useful time."""
+
+
+class NoModel(Exception):  # noqa: N818 - an answer (503), not a fault
+    """There is no model to answer with; the message says why."""
+
+
+@dataclass(slots=True)
+class Job:
+    """One submitted query. `cancel` withdraws it; a running one ends within one token."""
+
+    query: Query
+    editor: str
+    on_text: OnText | None
+    warm: bool
+    future: Future[Answer] = field(default_factory=Future)
+    withdrawn: threading.Event = field(default_factory=threading.Event)
+    submitted: float = field(default_factory=time.perf_counter)
+    queued_seconds: float = 0.0
+
+    def cancel(self) -> None:
+        """Withdraws the query."""
+        self.withdrawn.set()
+
+
+def load_generator(bundle: Bundle) -> Generator:
+    """A tested generator for a bundle. Raises SordinoError when the model cannot be trusted to answer."""
+    tokenizer = Tokenizer.load(bundle.tokenizer)
+    if tokenizer.size != bundle.config.vocabulary:
+        raise StorageError(
+            "the model and its tokenizer do not fit each other", hint="fetch the release again"
+        )
+    reference = ReferenceNetwork(bundle.config, bundle.weights)
+    network: Network
+    try:
+        network = RuntimeNetwork(bundle.config, bundle.weights)
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime raises many classes; NumPy serves instead
+        telemetry.log().warning("onnx_runtime_unavailable", error=type(error).__name__)
+        network = reference
+    self_test(network, reference)
+    if network is not reference:
+        bundle.give_back()
+    _return_memory()
+    return Generator(network, Vocabulary(tokenizer), name=bundle.name)
+
+
+def self_test(network: Network, reference: Network) -> None:
+    """Both must read a fixed text alike, in one piece and token by token. Raises StorageError."""
+    config = network.config
+    count = min(SELF_TEST_TOKENS, config.context)
+    tokens = np.arange(count, dtype=np.int64) * 7919 % config.vocabulary
+    expected_cache, cache = KeyValueCache(config, count), KeyValueCache(config, count)
+    every = np.arange(count)
+    expected = reference.read(expected_cache, tokens, every, causal(0, count), every)
+    half = count // 2
+    found = [network.read(cache, tokens[:half], every[:half], causal(0, half), every[:half])]
+    for at in range(half, count):
+        found.append(network.read(cache, tokens[at : at + 1], every[at : at + 1], causal(at, 1), every[:1]))
+    logits = np.concatenate(found)
+    if not np.isfinite(expected).all() or not np.allclose(
+        logits, expected, atol=SELF_TEST_TOLERANCE, rtol=1e-3
+    ):
+        raise StorageError(
+            "the model fails its self-test", hint="keep the release before it, and report this one"
+        )
+
+
+class Engine:
+    """Answers queries from the newest released model in `folder`.
+
+    >>> engine = Engine(folder)
+    >>> engine.refresh(wait=True)
+    >>> engine.submit(Query(prefix="def add(a, b):\\n    return a +"), editor="vim").future.result().completions
+    """
+
+    def __init__(
+        self, folder: Path, *, recall: Callable[[Prompt, Vocabulary], Recall | None] | None = None
+    ) -> None:
+        self.folder = folder
+        self._recall = recall
+        self._generator: Generator | None = None
+        self._state: State = "no model yet"
+        self._reason = "no model was released to this machine yet"
+        self._loaded_from: Path | None = None
+        self._lock = threading.Lock()
+        self._loading: threading.Thread | None = None
+        self._waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._open: dict[str, Job] = {}
+        self._count = 0
+        self._worker: threading.Thread | None = None
+
+    @property
+    def model(self) -> str | None:
+        """The name of the model that answers now."""
+        generator = self._generator
+        return generator.name if generator else None
+
+    @property
+    def state(self) -> tuple[State, str]:
+        """What the engine does, and the reason in words a developer understands."""
+        return self._state, self._reason
+
+    @property
+    def in_flight(self) -> int:
+        """Queries that were taken and are not answered yet."""
+        return self._count
+
+    @property
+    def context(self) -> int:
+        """The model's window in tokens; 0 without a model."""
+        generator = self._generator
+        return generator.context if generator else 0
+
+    def refresh(self, *, wait: bool = False) -> None:
+        """Looks for a newer release (one `stat`), and loads it beside the running model."""
+        try:
+            folder = bundles.current(self.folder)
+        except SordinoError as error:
+            self._refuse(error)
+            return
+        if folder is not None and folder.is_symlink():
+            folder = folder.resolve()
+        with self._lock:
+            if folder is not None and folder != self._loaded_from and self._loading is None:
+                self._loaded_from = folder
+                if self._generator is None:
+                    self._state, self._reason = "loading", "the model is being loaded"
+                self._loading = threading.Thread(target=self._load, args=(folder,), name="load", daemon=True)
+                self._loading.start()
+            loading = self._loading
+        if wait and loading is not None:
+            loading.join()
+
+    def _load(self, folder: Path) -> None:
+        try:
+            generator = load_generator(bundles.load(folder))
+        except SordinoError as error:
+            self._refuse(error)
+        else:
+            # The worker takes the generator at the start of each job: this is the swap.
+            self._generator = generator
+            self._state, self._reason = "ready", f"{generator.name} answers"
+            telemetry.log().info("model_loaded", release=generator.name)
+        finally:
+            with self._lock:
+                self._loading = None
+
+    def _refuse(self, error: SordinoError) -> None:
+        telemetry.log().error("model_refused", error=type(error).__name__, reason=error.message)
+        self._state = "refused" if self._generator is None else "ready"
+        kept = f"; {self._generator.name} stays" if self._generator else ""
+        self._reason = f"{error.message}{kept}"
+
+    def submit(self, query: Query, *, editor: str, on_text: OnText | None = None, warm: bool = False) -> Job:
+        """Queues a query and withdraws the same editor's earlier one. Raises NoModel or Busy."""
+        self.refresh(wait=self._generator is None)
+        if self._generator is None:
+            raise NoModel(self._reason)
+        with self._lock:
+            earlier = self._open.get(editor)
+            if earlier is not None:
+                earlier.cancel()
+            if self._count >= MAX_WAITING:
+                raise Busy
+            job = Job(query=query, editor=editor, on_text=on_text, warm=warm)
+            self._open[editor] = job
+            self._count += 1
+            if self._worker is None:
+                self._worker = threading.Thread(target=self._work, name="completion", daemon=True)
+                self._worker.start()
+        self._waiting.put(job)
+        return job
+
+    def close(self) -> None:
+        """Withdraws everything and ends the worker."""
+        with self._lock:
+            for job in self._open.values():
+                job.cancel()
+            worker = self._worker
+        if worker is not None:
+            self._waiting.put(None)
+            worker.join()
+
+    def _work(self) -> None:
+        while (job := self._waiting.get()) is not None:
+            try:
+                self._answer(job)
+            except Cancelled:
+                with contextlib.suppress(Exception):
+                    job.future.cancel()
+            except Exception as error:  # noqa: BLE001 - the worker must outlive any one request
+                telemetry.log().error("completion_failed", error=type(error).__name__)
+                job.future.set_exception(error)
+            finally:
+                with self._lock:
+                    self._count -= 1
+                    if self._open.get(job.editor) is job:
+                        del self._open[job.editor]
+
+    def _answer(self, job: Job) -> None:
+        if job.withdrawn.is_set():
+            raise Cancelled
+        generator = self._generator
+        assert generator is not None, "queries are only taken once there is a model"
+        job.queued_seconds = time.perf_counter() - job.submitted
+        if job.warm:
+            started = time.perf_counter()
+            count = generator.warm(job.query, job.withdrawn)
+            seconds = time.perf_counter() - started
+            job.future.set_result(_nothing(generator.name, count, seconds))
+            return
+        recall = self._recall
+        vocabulary = generator.vocabulary
+
+        def remember(prompt: Prompt) -> Recall | None:
+            return recall(prompt, vocabulary) if recall is not None else None
+
+        answer = generator.answer(job.query, recall=remember, on_text=job.on_text, cancelled=job.withdrawn)
+        job.future.set_result(answer)
+
+
+def _nothing(model: str, tokens: int, seconds: float) -> Answer:
+    """What a warming request is answered with."""
+    return Answer(
+        completions=(),
+        model=model,
+        prompt_tokens=tokens,
+        reused_tokens=0,
+        generated_tokens=0,
+        drafted_tokens=0,
+        first_token_seconds=seconds,
+        seconds=seconds,
+    )
+
+
+def _return_memory() -> None:
+    """Loading leaves freed memory in the C library's heap; glibc returns it when asked."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)

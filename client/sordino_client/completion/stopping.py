@@ -1,0 +1,113 @@
+"""Where a completion ends: the end of the line, the end of the block, or what the request asked for.
+
+A line by default: it is what a developer can judge at a glance. Where the cursor stands at the start of a block
+(an empty line below an opener such as `:` or `{`), the block: until the indentation falls back, a closing bracket
+included, a few lines at most.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+Finish = Literal["stop", "length", "line", "block", "end"]
+
+MAX_BLOCK_LINES = 12
+OPENERS = (":", "{", "(", "[", "=>", "->", " do", " then", " else", "begin")
+CLOSERS = re.compile(r"\s*(?:[)\]}]+[;,]?|end\b[;]?)\s*\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stops:
+    """`multiline` None lets the cursor's place decide."""
+
+    prefix: str
+    suffix: str = ""
+    strings: tuple[str, ...] = ()
+    multiline: bool | None = None
+
+    def block(self) -> int | None:
+        """The indentation of the line that opens the block at the cursor; None where a line is completed."""
+        if self.multiline is False:
+            return None
+        *above, last = self.prefix[-4096:].split("\n")
+        opener = next((line for line in reversed(above) if line.strip()), "") if not last.strip() else ""
+        opens = opener.rstrip().endswith(OPENERS)
+        if self.multiline or (opens and not self.suffix.split("\n", 1)[0].strip()):
+            return _indentation(opener) if opens else max(_indentation(last) - 1, -1)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`text[:end]` is the completion so far; `finish` is set when nothing may follow; `safe` characters will stay."""
+
+    end: int
+    finish: Finish | None
+    safe: int
+
+
+def judge(text: str, stops: Stops, block: int | None) -> Verdict:
+    """Looks at everything generated so far. Pure, so a stream and a whole answer end alike."""
+    end, finish = len(text), None
+    for string in stops.strings:
+        at = text.find(string)
+        if 0 <= at < end or (at == 0 and end == 0):
+            end, finish = at, "stop"
+    limit, kind = _line_end(text) if block is None else _block_end(text, stops, block)
+    if kind is not None and limit <= end:
+        return Verdict(limit, kind, limit)
+    if finish is not None:
+        return Verdict(end, "stop", end)
+    held = max((_overlap(text, string) for string in stops.strings), default=0)
+    if block is not None:
+        # A line break is only worth sending once it is known that the block goes on.
+        tail = text.rfind("\n")
+        if tail >= 0 and not text[tail:].strip():
+            held = max(held, len(text) - len(text.rstrip()))
+        elif tail >= 0 and CLOSERS.match(text[tail + 1 :]):
+            held = max(held, len(text) - tail)
+    return Verdict(len(text), None, len(text) - held)
+
+
+def without_repeated_suffix(text: str, suffix: str) -> str:
+    """`text` without an ending that the rest of the line behind the cursor already has."""
+    rest = suffix.split("\n", 1)[0].rstrip()
+    return text[: -len(rest)] if rest.strip() and text.endswith(rest) else text
+
+
+def _line_end(text: str) -> tuple[int, Finish | None]:
+    at = text.find("\n")
+    return (at, "line") if at >= 0 else (len(text), None)
+
+
+def _block_end(text: str, stops: Stops, block: int) -> tuple[int, Finish | None]:
+    """Ends before the first line that is not deeper than the opener; a closing bracket there still belongs."""
+    start = 0
+    lines = text.split("\n")
+    following = stops.suffix.lstrip().split("\n", 1)[0]
+    for number, line in enumerate(lines):
+        complete = number < len(lines) - 1
+        if number and line.strip() and _indentation(line) <= block:
+            if CLOSERS.match(line) and not following.startswith(line.strip()[0]):
+                if complete:
+                    return start + len(line), "block"
+                return len(text), None
+            return max(start - 1, 0), "block"
+        if number >= MAX_BLOCK_LINES or (
+            number >= 2 and complete and not any(x.strip() for x in lines[number - 1 : number + 1])
+        ):
+            return max(start - 1, 0), "block"
+        start += len(line) + 1
+    return len(text), None
+
+
+def _indentation(line: str) -> int:
+    expanded = line.lstrip("\n").expandtabs(4)
+    return len(expanded) - len(expanded.lstrip())
+
+
+def _overlap(text: str, string: str) -> int:
+    """How many characters at the end of `text` may be the beginning of `string`."""
+    return next((n for n in range(min(len(string) - 1, len(text)), 0, -1) if text.endswith(string[:n])), 0)

@@ -1,0 +1,77 @@
+"""Tokens as bytes: what token healing needs to know about a vocabulary.
+
+A prompt may end in the middle of a token ("retu"), which no training text ever did. Healing takes the unfinished
+piece back from the prompt and lets the model write it again, restricted to tokens that agree with the bytes that
+are already typed (Lundberg 2023, "the art of prompt design").
+"""
+
+from __future__ import annotations
+
+import bisect
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from sordino_platform.tokenizer import Tokenizer
+
+# The last piece of a text as the tokenizer would cut it (tokenizer.PIECES, with Python's character classes).
+LAST_PIECE = re.compile(
+    r"(?:\n[ \t]*|[^\s\w]?[A-Z]?[a-z]+| ?[A-Z]?[a-z]+| ?[A-Z]+| ?[^\W\d_]+|\d{1,3}| ?(?:[^\s\w]|_)+|[^\S\n]+)\Z"
+)
+MAX_HEALED_BYTES = 24
+MAX_CACHED_LINES = 20_000
+
+
+class Vocabulary:
+    """The bytes of every token, ordered for prefix search, and a line-wise encoder.
+
+    A newline always starts a piece, so text may be encoded line by line: the keystroke that changes one line
+    costs one line.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.pieces = tokenizer.token_bytes()
+        ordered = sorted((piece, number) for number, piece in enumerate(self.pieces) if piece)
+        self._sorted = [piece for piece, _ in ordered]
+        self._numbers = np.array([number for _, number in ordered], np.int64)
+        self._exact = dict(ordered)
+        self._lines: dict[str, list[int]] = {}
+
+    def agreeing(self, typed: bytes) -> npt.NDArray[np.int64]:
+        """The tokens that begin with `typed`, or that `typed` begins with: all that may come next."""
+        low = bisect.bisect_left(self._sorted, typed)
+        high = bisect.bisect_left(self._sorted, typed + b"\xff" * 32, low)
+        shorter = [self._exact[typed[:n]] for n in range(1, len(typed)) if typed[:n] in self._exact]
+        return np.concatenate((self._numbers[low:high], np.array(shorter, np.int64)))
+
+    def encode_lines(self, lines: Sequence[str]) -> list[list[int]]:
+        """The tokens of each line; every line but the first begins with its newline."""
+        fresh = list({line for line in lines if line not in self._lines})
+        if fresh:
+            if len(self._lines) + len(fresh) > MAX_CACHED_LINES:
+                self._lines.clear()
+                fresh = list(dict.fromkeys(lines))
+            self._lines.update(zip(fresh, self.tokenizer.encode_many(fresh), strict=True))
+        return [self._lines[line] for line in lines]
+
+    def heal(self, tokens: Sequence[int], text: str) -> tuple[list[int], bytes]:
+        """`tokens` of a text without its unfinished last piece, and the bytes of that piece."""
+        match = LAST_PIECE.search(text[-MAX_HEALED_BYTES:])
+        unfinished = len(match.group().encode()) if match else 0
+        kept, typed = list(tokens), b""
+        while kept and len(typed) < unfinished:
+            piece = self.pieces[kept[-1]]
+            if len(typed) + len(piece) > MAX_HEALED_BYTES:
+                break
+            typed = piece + typed
+            kept.pop()
+        return kept, typed
+
+
+def split_lines(text: str) -> list[str]:
+    """`text` cut before every newline; the parts join to the text."""
+    first, *rest = text.split("\n")
+    return [first, *("\n" + line for line in rest)]
