@@ -120,10 +120,10 @@ def first_problem(error: ValidationError) -> str:
     return f"{place}: {text}" if place else text
 
 
-def digest(label: str, data: bytes) -> bytes:
+def digest(label: str, data: bytes | memoryview) -> bytes:
     """SHA-256 under a versioned label, both length-prefixed (8 bytes, big-endian)."""
     hasher = hashlib.sha256()
-    for part in (label.encode("ascii"), data):
+    for part in (label.encode("ascii"), memoryview(data).cast("B")):
         hasher.update(len(part).to_bytes(8, "big"))
         hasher.update(part)
     return hasher.digest()

@@ -37,10 +37,11 @@ def make_folder(folder: Path) -> None:
         raise _storage("create the folder", folder, error) from error
 
 
-def write_file(path: Path, data: bytes, *, secret: bool = False, replace: bool = True) -> None:
-    """Writes `data` at `path` durably and atomically. Without `replace`, a file that is there already is refused.
+def write_file(path: Path, *parts: bytes | memoryview, secret: bool = False, replace: bool = True) -> None:
+    """Writes `parts` one after the other at `path`, durably and atomically.
 
-    Raises StorageError when the disk refuses, ConfigurationError when `path` exists and must not be replaced.
+    Without `replace`, a file that is there already is refused. Raises StorageError when the disk refuses,
+    ConfigurationError when `path` exists and must not be replaced.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
@@ -49,7 +50,7 @@ def write_file(path: Path, data: bytes, *, secret: bool = False, replace: bool =
         )
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                file.writelines(parts)
                 file.flush()
                 os.fsync(file.fileno())
             if replace:
@@ -111,6 +112,15 @@ def _require_private(path: Path, status: os.stat_result) -> None:
         )
     if status.st_uid not in (os.geteuid(), 0):
         raise ConfigurationError(f"{path} belongs to another user", hint=f"chown it to yourself: {path}")
+
+
+def move_folder(folder: Path, target: Path) -> None:
+    """Puts a folder whose files are durable in its place, whole or not at all. Raises StorageError."""
+    try:
+        folder.rename(target)
+        sync_folder(target.parent)
+    except OSError as error:
+        raise _storage("write", target, error) from error
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,0 +1,61 @@
+"""The serving bundle: what the agent hands to the completion process after each release.
+
+    FOLDER/CURRENT                           the name of the current sub-folder, one line; replaced by rename
+    FOLDER/release-000007-1f0c.../           model.safetensors, config.json, tokenizer.json, manifest.json
+
+The pointer moves last, so a reader sees the old bundle or the whole new one. The two newest bundles stay: the reader
+may still be opening the one before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import save
+
+from sordino_platform.architecture import ModelConfig
+from sordino_platform.durable import make_folder, read_file, write_file
+from sordino_platform.release.manifest import Manifest
+
+CURRENT = "CURRENT"
+KEPT = 2
+MAX_TOKENIZER_BYTES = 8 << 20
+
+
+def write_serving_bundle(
+    folder: Path,
+    config: ModelConfig,
+    merged: Mapping[str, npt.NDArray[Any]],
+    tokenizer: Path,
+    manifest: Manifest,
+) -> Path:
+    """Writes the bundle of `manifest` into `folder`, makes it current, prunes old ones; returns its sub-folder.
+
+    `merged` are effective weights, adapters folded in (`architecture.merged`). Raises StorageError.
+    """
+    tensors = save({name: np.ascontiguousarray(value) for name, value in merged.items()})
+    sha256 = hashlib.sha256(tensors).hexdigest()
+    target = folder / f"release-{manifest.number:06d}-{sha256[:12]}"
+    make_folder(target)
+    facts = {"release": manifest.number, "sha256": sha256}
+    write_file(target / "model.safetensors", tensors, secret=True)
+    write_file(target / "config.json", json.dumps(asdict(config), sort_keys=True).encode(), secret=True)
+    write_file(target / "tokenizer.json", read_file(tokenizer, limit=MAX_TOKENIZER_BYTES), secret=True)
+    write_file(target / "manifest.json", json.dumps(facts, sort_keys=True).encode(), secret=True)
+    write_file(folder / CURRENT, f"{target.name}\n".encode(), secret=True)
+    _prune(folder, target)
+    return target
+
+
+def _prune(folder: Path, current: Path) -> None:
+    others = sorted(path for path in folder.glob("release-*") if path.is_dir() and path != current)
+    for path in others[: max(0, len(others) - (KEPT - 1))]:
+        shutil.rmtree(path, ignore_errors=True)  # a reader may hold a file open: it goes when that is closed

@@ -1,0 +1,153 @@
+"""The manifest of a release: what the coordinator signs, and the rules by which one release may follow another.
+
+Releases form a chain. Release 0 is the public base; each later one names the hash of the one before. The rules, which
+`require_next` enforces for members and for the coordinator's own store alike:
+
+* signed by the coordinator of the charter that it names, and that charter is one that the verifier holds;
+* the next number, and the hash of the present head as parent: no gap, no fork, no reordering;
+* the epoch never goes back;
+* the model is the charter's model, the vector has the model's length;
+* a release of a round names its members, all of the charter, at least as many as the charter's honest floor;
+* a rollback is a *new* release that restores an older one's vector; nothing is ever removed from the chain.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pydantic import Field
+
+from sordino_platform.architecture import MAX_PARAMETERS, trainable_shapes
+from sordino_platform.canonical import (
+    Digest,
+    Document,
+    Moment,
+    Name,
+    Signature,
+    decode,
+    digest,
+    encode,
+    require_signature,
+    sign,
+)
+from sordino_platform.charter import Charter, CharterStore, ModelTerms
+from sordino_privacy.errors import ConfigurationError
+from sordino_privacy.secagg.encoding import MAX_MEMBERS
+
+LABEL = "sordino-release/1"
+MAX_MANIFEST_BYTES = 1 << 20
+MAX_NUMBER = 999_999
+NO_PARENT = bytes(32)
+
+
+class Manifest(Document):
+    """One release. `heldout_loss` is in nats per token on public held-out code; `round` is None where no round made
+    it (the base, a rollback)."""
+
+    version: Literal["sordino-release/1"] = "sordino-release/1"
+    federation: Name
+    run: Annotated[str, Field(pattern=r"^[!-~]{1,64}$")]
+    number: int = Field(ge=0, le=MAX_NUMBER)
+    parent: Digest
+    charter_hash: Digest
+    model: ModelTerms
+    dimension: int = Field(ge=1, le=MAX_PARAMETERS)
+    weights_sha256: Digest
+    vector_hash: Digest
+    round: int | None = Field(default=None, ge=0, lt=1 << 32)
+    members: tuple[Name, ...] = Field(default=(), max_length=MAX_MEMBERS)
+    heldout_loss: float | None = Field(default=None, ge=0, le=1000)
+    transcript_head: Digest | None = None
+    restores: int | None = Field(default=None, ge=0, le=MAX_NUMBER)
+    made_at: Moment
+
+    def hash(self) -> bytes:
+        """32 bytes: the parent of the next release."""
+        return digest(LABEL, encode(self))
+
+
+class SignedManifest(Document):
+    """A manifest and the coordinator's signature over it."""
+
+    manifest: Manifest
+    signature: Signature
+
+    @classmethod
+    def sign(cls, manifest: Manifest, key: Ed25519PrivateKey) -> SignedManifest:
+        """Signs with the coordinator's identity key."""
+        return cls(manifest=manifest, signature=sign(key, LABEL, encode(manifest)))
+
+    @classmethod
+    def parse(cls, data: bytes, *, what: str = "the release manifest") -> SignedManifest:
+        """A manifest from untrusted bytes: well-formed, but not yet verified (see `require_next`)."""
+        return decode(cls, data, limit=MAX_MANIFEST_BYTES, what=what)
+
+    def to_bytes(self) -> bytes:
+        """The canonical bytes."""
+        return encode(self)
+
+
+def require_next(chain: Sequence[SignedManifest], offered: SignedManifest, charters: CharterStore) -> None:
+    """Raises ConfigurationError, naming the broken rule, unless `offered` may follow `chain` (empty: release 0)."""
+    manifest = offered.manifest
+    what = f"release {manifest.number}"
+    charter = charters.by_hash(manifest.charter_hash)
+    if manifest.federation != charter.federation:
+        raise ConfigurationError(f"{what} is of another federation, {manifest.federation}")
+    key = charter.coordinator.identity_key
+    require_signature(key, LABEL, encode(manifest), offered.signature, what=what)
+    if manifest.number != len(chain):
+        raise ConfigurationError(
+            f"{what} was offered where release {len(chain)} is next", hint="fetch the releases in their order"
+        )
+    if manifest.parent != (chain[-1].manifest.hash() if chain else NO_PARENT):
+        raise ConfigurationError(
+            f"{what} does not follow the release that is held",
+            hint="the coordinator shows different histories: stop, and tell the other members",
+        )
+    if chain and charter.epoch < charters.by_hash(chain[-1].manifest.charter_hash).epoch:
+        raise ConfigurationError(f"{what} went back to epoch {charter.epoch} of the charter")
+    if manifest.model != charter.model:
+        raise ConfigurationError(f"{what} holds another model than the charter's")
+    if manifest.dimension != dimension_of(charter):
+        raise ConfigurationError(f"{what} has a vector of another length than the charter's model")
+    _require_origin(manifest, charter, chain, what)
+
+
+def dimension_of(charter: Charter) -> int:
+    """The length of the federation's vector."""
+    return sum(math.prod(shape) for shape in trainable_shapes(charter.model.config()).values())
+
+
+def _require_origin(manifest: Manifest, charter: Charter, chain: Sequence[SignedManifest], what: str) -> None:
+    members = manifest.members
+    if list(members) != sorted(set(members)):
+        raise ConfigurationError(f"{what} does not list its members sorted and once each")
+    if manifest.round is None:
+        if members:
+            raise ConfigurationError(f"{what} names members but no round")
+    else:
+        if len(members) < charter.floors.honest:
+            raise ConfigurationError(
+                f"{what} sums {len(members)} members, fewer than the floor of {charter.floors.honest}"
+            )
+        known = {member.name for member in charter.members}
+        strangers = [name for name in members if name not in known]
+        if strangers:
+            raise ConfigurationError(f"{what} names {strangers[0]!r}, who is not a member")
+        if not chain:
+            raise ConfigurationError(f"{what} is the base, and no round makes it")
+    if manifest.restores is None:
+        return
+    if manifest.round is not None or manifest.restores >= len(chain):
+        raise ConfigurationError(f"{what} cannot restore release {manifest.restores}")
+    restored = chain[manifest.restores].manifest
+    if (manifest.vector_hash, manifest.weights_sha256, manifest.model) != (
+        restored.vector_hash,
+        restored.weights_sha256,
+        restored.model,
+    ):
+        raise ConfigurationError(f"{what} says that it restores release {manifest.restores}, and does not")

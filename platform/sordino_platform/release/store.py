@@ -1,0 +1,257 @@
+"""The releases that a party holds: `releases/000007/manifest.json` and `weights.safetensors`.
+
+The coordinator adds to its store with its key; a member's store accepts what the coordinator sends. Both verify the
+whole chain when it is read, and both add a release whole or not at all: its folder is written beside its place,
+fsynced and renamed. Manifests are kept for ever; the weights of old releases may be pruned.
+
+    >>> store = ReleaseStore(folder, identity.charters)
+    >>> store.add(vector, key=identity.signing_key, run="r1", round=3, members=names, heldout_loss=2.31)
+    >>> mine.accept(store.manifest_bytes(4), vector)
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pydantic import ValidationError
+
+from sordino_platform.architecture import Vector
+from sordino_platform.canonical import first_problem, moment
+from sordino_platform.charter import CharterStore
+from sordino_platform.durable import locked, make_folder, move_folder, read_file, sync_folder, write_file
+from sordino_platform.release.manifest import (
+    MAX_MANIFEST_BYTES,
+    NO_PARENT,
+    Manifest,
+    SignedManifest,
+    require_next,
+)
+from sordino_platform.release.weights import (
+    file_sha256,
+    file_size,
+    header,
+    parse_weights,
+    payload,
+    vector_hash,
+)
+from sordino_privacy.errors import ConfigurationError, StorageError
+
+MANIFEST = "manifest.json"
+WEIGHTS = "weights.safetensors"
+
+
+class ReleaseStore:
+    """A folder of releases, verified against the charters of `charters`."""
+
+    def __init__(self, folder: Path, charters: CharterStore) -> None:
+        make_folder(folder)
+        self.folder = folder
+        self.charters = charters
+        self._chain: list[SignedManifest] = []
+
+    def chain(self) -> tuple[SignedManifest, ...]:
+        """Every release, oldest first, verified. What another process added since the last call is read now.
+
+        Raises StorageError for a gap or a damaged file, ConfigurationError for a release that breaks a rule.
+        """
+        while (self._place(len(self._chain))).exists():
+            path = self._place(len(self._chain)) / MANIFEST
+            signed = SignedManifest.parse(read_file(path, limit=MAX_MANIFEST_BYTES), what=str(path))
+            require_next(self._chain, signed, self.charters)
+            self._chain.append(signed)
+        return tuple(self._chain)
+
+    def verify(self, *, weights: bool = False) -> tuple[SignedManifest, ...]:
+        """Reads everything anew; with `weights`, every vector that is held too. Raises as `chain` and `vector` do."""
+        self._chain.clear()
+        chain = self.chain()
+        beyond = [
+            path.name
+            for path in self.folder.iterdir()
+            if path.name.isdecimal() and int(path.name) >= len(chain)
+        ]
+        if beyond:
+            raise StorageError(
+                f"release {len(chain)} is missing from {self.folder}, and {min(beyond)} is there",
+                hint="restore the folder from a backup, or fetch the releases again",
+            )
+        for number in range(len(chain)) if weights else ():
+            if self.holds(number):
+                self.vector(number)
+        return chain
+
+    def head(self) -> Manifest:
+        """The newest release. Raises ConfigurationError when there is none."""
+        chain = self.chain()
+        if not chain:
+            raise ConfigurationError(f"{self.folder} holds no release yet")
+        return chain[-1].manifest
+
+    def manifest(self, number: int) -> Manifest:
+        """The manifest of a release. Raises ConfigurationError when there is no such release."""
+        return self._signed(number).manifest
+
+    def manifest_bytes(self, number: int) -> bytes:
+        """The signed manifest as it travels."""
+        return self._signed(number).to_bytes()
+
+    def holds(self, number: int) -> bool:
+        """Whether the weights of a release are here (a member that joined late, or a pruned release, has none)."""
+        return (self._place(number) / WEIGHTS).exists()
+
+    def weights_path(self, number: int) -> Path:
+        """The file of a release's weights. Raises ConfigurationError when it is not held."""
+        self._signed(number)
+        if not self.holds(number):
+            raise ConfigurationError(
+                f"the weights of release {number} are not kept here",
+                hint="fetch them from the coordinator, or choose a newer release",
+            )
+        return self._place(number) / WEIGHTS
+
+    def vector(self, number: int | None = None) -> Vector:
+        """The verified float32 vector of a release (the newest by default), read-only, shape `(dimension,)`.
+
+        Raises StorageError when the file was truncated, extended or altered.
+        """
+        manifest = self.head() if number is None else self.manifest(number)
+        path = self.weights_path(manifest.number)
+        data = read_file(path, limit=file_size(manifest.dimension))
+        return parse_weights(
+            data, dimension=manifest.dimension, sha256=manifest.weights_sha256, what=f"the weights in {path}"
+        )
+
+    def add(
+        self,
+        vector: Vector,
+        *,
+        key: Ed25519PrivateKey,
+        run: str,
+        round: int | None = None,
+        members: Sequence[str] = (),
+        heldout_loss: float | None = None,
+        transcript_head: bytes | None = None,
+        restores: int | None = None,
+        now: datetime | None = None,
+    ) -> Manifest:
+        """Signs and keeps the next release, under the newest charter. When it returns, the release survives a crash.
+
+        Raises StorageError for a full disk or a vector that is not finite, ConfigurationError for a broken rule.
+        """
+        charter = self.charters.head().charter
+        with locked(self.folder):
+            chain = self.chain()
+            try:
+                manifest = Manifest(
+                    federation=charter.federation,
+                    run=run,
+                    number=len(chain),
+                    parent=chain[-1].manifest.hash() if chain else NO_PARENT,
+                    charter_hash=charter.hash(),
+                    model=charter.model,
+                    dimension=vector.size,
+                    weights_sha256=file_sha256(vector),
+                    vector_hash=vector_hash(vector),
+                    round=round,
+                    members=tuple(sorted(members)),
+                    heldout_loss=heldout_loss,
+                    transcript_head=transcript_head,
+                    restores=restores,
+                    made_at=moment(now or datetime.now(UTC)),
+                )
+            except ValidationError as error:
+                raise ConfigurationError(f"the release cannot be: {first_problem(error)}") from None
+            return self._keep(SignedManifest.sign(manifest, key), vector)
+
+    def accept(self, manifest: bytes, vector: Vector | None) -> Manifest:
+        """Verifies and keeps a release from the coordinator; `vector` is what the member computed or received.
+
+        Without a vector only the manifest is kept: that is how a member that joins late walks the chain up to the
+        newest release. A release that is held already is accepted again; a missing vector is then filled in.
+        Raises ConfigurationError, StorageError; nothing has changed then.
+        """
+        signed = SignedManifest.parse(manifest)
+        if vector is not None:
+            _require_vector(signed.manifest, vector)
+        with locked(self.folder):
+            chain, number = self.chain(), signed.manifest.number
+            if number < len(chain):
+                if chain[number] != signed:
+                    raise ConfigurationError(
+                        f"there are two different releases {number}",
+                        hint="the coordinator shows different histories: stop, and tell the other members",
+                    )
+                if vector is not None and not self.holds(number):
+                    write_file(self._place(number) / WEIGHTS, header(vector.size), payload(vector))
+                return signed.manifest
+            return self._keep(signed, vector)
+
+    def rollback(
+        self, number: int, *, key: Ed25519PrivateKey, run: str, now: datetime | None = None
+    ) -> Manifest:
+        """A new release with the vector of an older one. Raises as `vector` and `add` do."""
+        if number == self.head().number:
+            raise ConfigurationError(f"release {number} is the newest already")
+        return self.add(self.vector(number), key=key, run=run, restores=number, now=now)
+
+    def discard_after(self, number: int) -> int:
+        """Removes releases above `number`; returns how many. For the coordinator's start only.
+
+        A release whose round was never committed was never shown to anybody; one that was shown must stay.
+        """
+        with locked(self.folder):
+            chain = self.chain()
+            for leaving in reversed(chain[number + 1 :]):
+                shutil.rmtree(self._place(leaving.manifest.number))
+            sync_folder(self.folder)
+            del self._chain[number + 1 :]
+        return max(0, len(chain) - number - 1)
+
+    def prune(self, *, keep: int = 3) -> None:
+        """Removes the weights, never the manifests, of all but the newest `keep` releases and the base."""
+        for number in range(1, len(self.chain()) - keep):
+            (self._place(number) / WEIGHTS).unlink(missing_ok=True)
+
+    def _keep(self, signed: SignedManifest, vector: Vector | None) -> Manifest:
+        require_next(self._chain, signed, self.charters)
+        place = self._place(signed.manifest.number)
+        for left in self.folder.glob(".adding-*"):  # by a process that died while it wrote
+            shutil.rmtree(left)
+        temporary = self.folder / f".adding-{secrets.token_hex(6)}"
+        make_folder(temporary)
+        try:
+            if vector is not None:
+                write_file(temporary / WEIGHTS, header(vector.size), payload(vector))
+            write_file(temporary / MANIFEST, signed.to_bytes())
+            move_folder(temporary, place)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        self._chain.append(signed)
+        return signed.manifest
+
+    def _signed(self, number: int) -> SignedManifest:
+        chain = self.chain()
+        if not 0 <= number < len(chain):
+            raise ConfigurationError(
+                f"there is no release {number}", hint=f"the newest is {len(chain) - 1}" if chain else ""
+            )
+        return chain[number]
+
+    def _place(self, number: int) -> Path:
+        return self.folder / f"{number:06d}"
+
+
+def _require_vector(manifest: Manifest, vector: Vector) -> None:
+    if vector.size != manifest.dimension or vector_hash(vector) != manifest.vector_hash:
+        raise ConfigurationError(
+            f"the vector is not the one of release {manifest.number}",
+            hint="old model plus published sum must give the signed hash; do not use this release",
+        )
+    if file_sha256(vector) != manifest.weights_sha256:
+        raise ConfigurationError(f"release {manifest.number} signs a file that does not hold its vector")
