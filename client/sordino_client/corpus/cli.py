@@ -1,4 +1,4 @@
-"""`sordino client corpus`: what training would read of a repository, and what it leaves out, before anything is trained."""
+"""`sordino client corpus`: what training would read of a repository, and what it leaves out and why."""
 
 from __future__ import annotations
 

@@ -6,7 +6,6 @@ are given out whole, and what two packages have in common (vendored copies, boil
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -76,7 +75,7 @@ def _python_files(distribution: Distribution) -> list[tuple[Path, Path, int]]:
             continue
         file = base.joinpath(*parts)
         try:
-            found.append((base / parts[0], file, os.stat(file, follow_symlinks=False).st_size))
+            found.append((base / parts[0], file, file.lstat().st_size))
         except OSError:  # listed but not there: someone removed it
             continue
     return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from sordino_client.corpus.languages import LANGUAGES
 from sordino_privacy.errors import UsageError
 
 
@@ -59,4 +60,8 @@ class CorpusPolicy:
         if self.minimum_bytes > self.maximum_bytes:
             raise UsageError(
                 f"minimum_bytes {self.minimum_bytes} is above maximum_bytes {self.maximum_bytes}"
+            )
+        if unknown := sorted(self.languages - LANGUAGES.keys()):
+            raise UsageError(
+                f"unknown language: {', '.join(unknown)}", hint=f"known are {', '.join(LANGUAGES)}"
             )

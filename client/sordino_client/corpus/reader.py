@@ -16,7 +16,7 @@ from types import MappingProxyType
 from sordino_client.corpus import codesc, foreign, languages, licence
 from sordino_client.corpus.corpus import Corpus, SourceFile, describe_excluded
 from sordino_client.corpus.policy import CorpusPolicy, Reason
-from sordino_client.corpus.secret_names import is_secret_name
+from sordino_client.corpus.secret_names import is_secret_directory, is_secret_name
 from sordino_client.corpus.secrets import find_secret
 from sordino_client.corpus.walk import unreadable, walk
 from sordino_privacy.errors import DataError
@@ -78,6 +78,8 @@ class _ByName:
         self._policy = policy
 
     def directory(self, path: str) -> Reason | None:
+        if is_secret_directory(path):
+            return Reason.SECRET
         return Reason.VENDORED if foreign.is_vendored(path) and not self._policy.keep_vendored else None
 
     def file(self, path: str) -> Reason | None:

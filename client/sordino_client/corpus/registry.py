@@ -106,13 +106,13 @@ class UnitRegistry:
                 for row in self._connection.execute("SELECT number FROM unit WHERE merged_into IS NULL")
             ]
             node = {number: len(files) + i for i, number in enumerate(sorted(numbers))}
+
+            def node_of(row: int) -> int:
+                return row if row < len(files) else node[known[row - len(files)]]
+
             edges = [(i, node[unit]) for i, file in enumerate(files) for unit in self._units_of(file)]
-            for first, second in near_duplicates(np.concatenate([sketches, stored])):
-                edges.append(
-                    tuple(
-                        row if row < len(files) else node[known[row - len(files)]] for row in (first, second)
-                    )  # type: ignore[arg-type]
-                )
+            pairs = near_duplicates(np.concatenate([sketches, stored]))
+            edges += [(node_of(first), node_of(second)) for first, second in pairs]
             unit_of = {n: number for number, n in node.items()}
             identities = [""] * len(files)
             for component in clusters(len(files) + len(node), edges):

@@ -22,6 +22,9 @@ _SOURCE = any_of(
     *.swift *.scala *.ex *.exs *.erl *.lua *.ml *.hs"""
 )
 _SETTINGS = frozenset({"local_settings.py", "wp-config.php"})
+_DIRECTORIES = any_of(
+    ".ssh .aws .azure .gnupg .kube .docker .gcloud .password-store .terraform.d .chef .subversion .secrets"
+)
 # Half of these pairs is public.
 _PUBLIC = re.compile(r"id_(?:rsa|dsa|ecdsa|ed25519)[^.]*\.pub")
 
@@ -32,3 +35,8 @@ def is_secret_name(path: str) -> bool:
     if _NAMES.fullmatch(name) is None or _PUBLIC.fullmatch(name) is not None:
         return False
     return name in _SETTINGS or _SOURCE.fullmatch(name) is None
+
+
+def is_secret_directory(path: str) -> bool:
+    """Whether a directory is one in which a program keeps credentials."""
+    return _DIRECTORIES.fullmatch(path[path.rfind("/") + 1 :].lower()) is not None

@@ -1,0 +1,199 @@
+"""Nothing outside the root is ever read (fault 44)."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sordino_client.corpus.policy import CorpusPolicy, Reason
+from sordino_client.corpus.walk import walk
+from sordino_privacy.errors import DataError
+
+POLICY = CorpusPolicy(minimum_bytes=1)
+OUTSIDE = b"OUTSIDE"
+
+
+class _TakeAll:
+    def directory(self, path: str) -> Reason | None:
+        return None
+
+    def file(self, path: str) -> Reason | None:
+        return None
+
+
+def read(root: Path, policy: CorpusPolicy = POLICY) -> tuple[dict[str, bytes], Counter[Reason]]:
+    excluded: Counter[Reason] = Counter()
+    return dict(walk(root, _TakeAll(), policy, excluded)), excluded
+
+
+TREE = st.recursive(
+    st.sampled_from(["file", "link-out", "link-in", "link-self", "fifo"]),
+    lambda children: st.dictionaries(st.text("ab .é\n*", min_size=1, max_size=4), children, max_size=4),
+    max_leaves=12,
+)
+
+
+def build(folder: Path, tree: object, outside: Path) -> None:
+    folder.mkdir()
+    assert isinstance(tree, dict)
+    for name, kind in tree.items():
+        if name in (".", ".."):
+            continue
+        path = folder / name
+        if kind == "file":
+            path.write_bytes(b"INSIDE")
+        elif kind == "link-out":
+            path.symlink_to(outside)
+        elif kind == "link-in":
+            path.symlink_to(".")
+        elif kind == "link-self":
+            path.symlink_to(name)
+        elif kind == "fifo":
+            os.mkfifo(path)
+        else:
+            build(path, kind, outside)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(tree=TREE.filter(lambda tree: isinstance(tree, dict)))
+def test_every_file_inside_is_read_and_nothing_outside(
+    tmp_path_factory: pytest.TempPathFactory, tree: object
+) -> None:
+    base = tmp_path_factory.mktemp("tree")
+    (base / "outside").mkdir()
+    (base / "outside" / "secret.py").write_bytes(OUTSIDE)
+    build(base / "root", tree, base / "outside")
+    found, excluded = read(base / "root")
+    regular = {
+        str(p.relative_to(base / "root"))
+        for p in (base / "root").rglob("*")
+        if p.is_file() and not p.is_symlink()
+    }
+    # rglob follows no links to directories.
+    assert set(found) == regular
+    assert set(found.values()) <= {b"INSIDE"}
+    assert set(excluded) <= {Reason.SYMLINK, Reason.SPECIAL}
+
+
+def test_symbolic_links_are_counted_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "outside.py").write_bytes(OUTSIDE)
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "file.py").symlink_to("../outside.py")
+    (root / "folder").symlink_to("..")
+    (root / "loop").symlink_to("loop")
+    assert read(root) == ({}, Counter({Reason.SYMLINK: 3}))
+
+
+def test_fifos_and_sockets_are_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.py")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "s.py"))
+        assert read(tmp_path) == ({}, Counter({Reason.SPECIAL: 2}))
+
+
+@pytest.mark.parametrize("kind", ["directory", "file"])
+def test_an_entry_swapped_for_a_link_after_it_was_judged_leads_nowhere(tmp_path: Path, kind: str) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "code.py").write_bytes(OUTSIDE)
+    root = tmp_path / "root"
+    (root / "folder").mkdir(parents=True)
+    (root / "folder" / "code.py").write_bytes(b"INSIDE")
+
+    class Swap(_TakeAll):
+        def directory(self, path: str) -> Reason | None:
+            if kind == "directory":
+                (root / "folder").rename(root / "moved")
+                (root / "folder").symlink_to(outside)
+            return None
+
+        def file(self, path: str) -> Reason | None:
+            if kind == "file":
+                (root / "folder" / "code.py").unlink()
+                (root / "folder" / "code.py").symlink_to(outside / "code.py")
+            return None
+
+    excluded: Counter[Reason] = Counter()
+    assert list(walk(root, Swap(), POLICY, excluded)) == []
+    assert excluded == {Reason.UNREADABLE: 1}
+
+
+def test_a_parent_swapped_for_a_link_while_it_is_walked_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "b.py").write_bytes(OUTSIDE)
+    root = tmp_path / "root"
+    (root / "folder").mkdir(parents=True)
+    for name in ("a.py", "b.py"):
+        (root / "folder" / name).write_bytes(b"INSIDE")
+    found = {}
+    for path, content in walk(root, _TakeAll(), POLICY, Counter()):
+        found[path] = content
+        if path == "folder/a.py":
+            (root / "folder").rename(tmp_path / "moved")
+            (root / "folder").symlink_to(tmp_path / "outside")
+    assert found == {"folder/a.py": b"INSIDE", "folder/b.py": b"INSIDE"}
+
+
+def test_sizes_outside_the_bounds_are_not_read(tmp_path: Path) -> None:
+    for size in (0, 9, 10, 20, 21):
+        (tmp_path / f"{size}.py").write_bytes(b"x" * size)
+    found, excluded = read(tmp_path, CorpusPolicy(minimum_bytes=10, maximum_bytes=20))
+    assert set(found) == {"10.py", "20.py"}
+    assert excluded == {Reason.SIZE: 3}
+
+
+def test_directories_deeper_than_the_bound_are_not_entered(tmp_path: Path) -> None:
+    (tmp_path / "a/b/c").mkdir(parents=True)
+    for folder in ("a", "a/b", "a/b/c"):
+        (tmp_path / folder / "x.py").write_bytes(b"x")
+    found, excluded = read(tmp_path, CorpusPolicy(minimum_bytes=1, maximum_depth=3))
+    assert set(found) == {"a/x.py", "a/b/x.py"}
+    assert excluded == {Reason.UNREADABLE: 1}
+
+
+def test_a_name_that_is_not_utf8_is_counted(tmp_path: Path) -> None:
+    descriptor = os.open(os.fsencode(tmp_path) + b"/\xff.py", os.O_CREAT | os.O_WRONLY)
+    os.close(descriptor)
+    assert read(tmp_path) == ({}, Counter({Reason.UNREADABLE: 1}))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_what_may_not_be_read_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0)
+    (tmp_path / "closed.py").write_bytes(b"x")
+    (tmp_path / "closed.py").chmod(0)
+    assert read(tmp_path) == ({}, Counter({Reason.UNREADABLE: 2}))
+
+
+def test_ignore_rules_that_cannot_be_read_stop_the_read(tmp_path: Path) -> None:
+    (tmp_path / "rules").write_text("*.py\n")
+    (tmp_path / ".gitignore").symlink_to("rules")
+    with pytest.raises(DataError, match=r"cannot read the ignore rules in \.gitignore"):
+        read(tmp_path)
+
+
+def test_ignore_rules_without_end_stop_the_read(tmp_path: Path) -> None:
+    (tmp_path / ".gitignore").write_bytes(b"#" * (1 << 20) + b"\n")
+    with pytest.raises(DataError, match="larger than 1 MiB"):
+        read(tmp_path)
+
+
+def test_a_walk_opens_no_more_descriptors_than_the_tree_is_deep(tmp_path: Path) -> None:
+    for i in range(50):
+        (tmp_path / f"d{i}").mkdir()
+        (tmp_path / f"d{i}" / "x.py").write_bytes(b"x")
+    before = open_descriptors()
+    steps = walk(tmp_path, _TakeAll(), POLICY, Counter())
+    assert max(open_descriptors() for _ in steps) <= before + 3
+    assert open_descriptors() == before
+
+
+def open_descriptors() -> int:
+    return sum(1 for _ in Path("/dev/fd").iterdir())
