@@ -37,7 +37,7 @@ def window_losses(model: nn.Module, windows: Tensor) -> Tensor:
 
 
 def window_matrix(windows: Sequence[Tokens], config: ModelConfig, most: int) -> Tensor:
-    """One unit's windows as an int32 matrix `(windows, tokens + 1)`. Raises DataError where the model cannot read it."""
+    """One unit's windows as an int32 matrix `(windows, tokens + 1)`. Raises DataError where it does not fit."""
     longest = max(w.size for w in windows)
     if longest > most + 1:
         raise DataError(f"a training window has {longest} tokens, the plan allows {most}")

@@ -19,13 +19,14 @@ from torch import Tensor, nn
 
 from sordino_privacy.dpsgd.gradients import Clipped, UnitGradients, WindowLosses, trainable_parameters
 from sordino_privacy.dpsgd.keystream import Keystream
+from sordino_privacy.dpsgd.one_pass import OnePassGradients
 from sordino_privacy.dpsgd.opacus_layer import HookGradients, PrivateOptimizer
 from sordino_privacy.dpsgd.per_unit import PerUnitGradients
 from sordino_privacy.dpsgd.plan import TrainingPlan
 from sordino_privacy.dpsgd.sampling import choose, poisson_sample
 from sordino_privacy.dpsgd.selfcheck import self_check
 
-Mode = Literal["per-unit", "opacus-hooks"]
+Mode = Literal["one-pass", "per-unit", "opacus-hooks", "opacus-functorch"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,17 @@ class StepRecord:
     clipped: Clipped
 
 
+def gradients_for(mode: Mode, model: nn.Module, window_losses: WindowLosses) -> UnitGradients:
+    """The gradient mode of this name. Which of them is right for a model, the self-check decides."""
+    match mode:
+        case "one-pass":
+            return OnePassGradients(model, window_losses)
+        case "per-unit":
+            return PerUnitGradients(model, window_losses)
+        case _:
+            return HookGradients(model, window_losses, functorch=mode == "opacus-functorch")
+
+
 class PrivateTraining:
     """DP-SGD or DP-Adam over Poisson-sampled units with one clip per unit."""
 
@@ -63,17 +75,13 @@ class PrivateTraining:
         *,
         window_losses: WindowLosses,
         keystream: Keystream,
-        mode: Mode = "per-unit",
+        mode: Mode = "one-pass",
     ) -> None:
         self._model = model.train()
         self._plan = plan
         self._window_losses = window_losses
         self._keystream = keystream
-        self._gradients: UnitGradients
-        if mode == "per-unit":
-            self._gradients = PerUnitGradients(model, window_losses)
-        else:
-            self._gradients = HookGradients(model, window_losses)
+        self._gradients = gradients_for(mode, model, window_losses)
         self._optimizer = PrivateOptimizer(trainable_parameters(model), plan, keystream)
 
     def self_check(self, probes: Sequence[Tensor]) -> None:

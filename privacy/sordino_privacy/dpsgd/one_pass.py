@@ -1,0 +1,320 @@
+"""Per-unit weight gradients written during one backward pass: as fast as training without privacy.
+
+Autograd would compute one weight gradient for the whole batch, `sum over units of (output gradient)^T (input)`.
+Here the same product is done unit by unit (a batched GEMM of equal work) straight into a buffer, *instead of*
+autograd's, so a step costs what a plain step costs.
+
+Parameters are watched where they are used, not by the kind of module that owns them: every torch function that touches
+a trainable parameter during the forward pass is intercepted (`TorchFunctionMode`). A function with a rule below gets
+its per-unit gradient, however often and from wherever the parameter is used, so a functionally tied weight
+(`F.linear(h, embedding.weight)`) is right by construction. A function without a rule is a TypeError. And a gradient
+that reaches a parameter on any other path lands in `.grad`, which is checked to be empty after every pass.
+
+    F.linear        weight and bias
+    F.embedding     weight (no padding_idx, no scaling by frequency)
+    F.rms_norm      weight
+
+Every rule requires its input to have one leading row per window; a broadcast input (positions shared by the batch) is
+a TypeError. Such models, and all others, are trained with `per_unit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from sordino_privacy.dpsgd.gradients import (
+    Clipped,
+    WindowLosses,
+    clip_factor,
+    summary,
+    trainable_parameters,
+)
+
+# Bounds on one pass, which fix the memory: bytes of per-unit gradients, and tokens (logits are what weighs most).
+BUFFER = 64 << 20
+TOKENS = 1024
+# What may be asked of a parameter without computing with it.
+_QUESTIONS = frozenset(
+    {
+        Tensor.shape.__get__,  # type: ignore[attr-defined]
+        Tensor.dtype.__get__,  # type: ignore[attr-defined]
+        Tensor.device.__get__,
+        Tensor.ndim.__get__,  # type: ignore[attr-defined]
+        Tensor.requires_grad.__get__,  # type: ignore[attr-defined]
+        Tensor.dim,
+        Tensor.size,
+        Tensor.numel,
+    }
+)
+
+
+class Block:
+    """One parameter's gradients of the units in work, shape `(units, *parameter.shape)`."""
+
+    __slots__ = ("buffer", "name", "units", "value", "written")
+
+    def __init__(self, name: str, parameter: nn.Parameter, most: int) -> None:
+        self.name = name
+        self.buffer = torch.empty((most, *parameter.shape))
+        self.value = self.buffer
+        self.units = 0
+        self.written = False
+
+    def begin(self, units: int) -> None:
+        self.units, self.written = units, False
+        self.value = self.buffer[:units]
+
+    def per_unit(self, x: Tensor) -> Tensor:
+        """`(rows, ..., features)` as `(units, positions, features)`."""
+        return x.reshape(self.units, -1, x.shape[-1])
+
+    def add_product(self, left: Tensor, right: Tensor) -> None:
+        """Adds `left^T @ right` per unit; both `(units, positions, features)`."""
+        if self.written:
+            self.value.baddbmm_(left.transpose(1, 2), right)
+        else:
+            torch.bmm(left.transpose(1, 2), right, out=self.value)
+            self.written = True
+
+    def add_sum(self, x: Tensor) -> None:
+        """Adds the sum over positions of `(units, positions, features)`."""
+        if self.written:
+            self.value.add_(x.sum(dim=1))
+        else:
+            torch.sum(x, dim=1, out=self.value)
+            self.written = True
+
+    def add_rows(self, indices: Tensor, x: Tensor) -> None:
+        """Adds rows of `x`, `(units, positions, features)`, at `indices`, `(units, positions)`."""
+        if not self.written:
+            self.value.zero_()
+            self.written = True
+        rows = self.value.shape[1]
+        offsets = torch.arange(self.units).mul_(rows).view(-1, 1)
+        self.value.view(-1, x.shape[-1]).index_add_(0, (indices + offsets).view(-1), x.flatten(0, 1))
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, to: Block | None, to_bias: Block | None
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.blocks = to, to_bias
+        return F.linear(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = gradients
+        x, weight = ctx.saved_tensors
+        to, to_bias = ctx.blocks
+        if to is not None:
+            to.add_product(to.per_unit(gradient), to.per_unit(x))
+        if to_bias is not None:
+            to_bias.add_sum(to_bias.per_unit(gradient))
+        return (gradient @ weight if ctx.needs_input_grad[0] else None), None, None, None, None
+
+
+class _Embedding(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, indices: Tensor, weight: Tensor, to: Block) -> Tensor:
+        ctx.save_for_backward(indices)
+        ctx.to = to
+        return F.embedding(indices, weight)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, None]:
+        (gradient,) = gradients
+        (indices,) = ctx.saved_tensors
+        ctx.to.add_rows(indices.long().reshape(ctx.to.units, -1), ctx.to.per_unit(gradient))
+        return None, None, None
+
+
+class _Scale(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, to: Block) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.to = to
+        return x * weight
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = gradients
+        x, weight = ctx.saved_tensors
+        ctx.to.add_sum(ctx.to.per_unit(gradient * x))
+        return gradient * weight, None, None
+
+
+class _Watch(TorchFunctionMode):
+    """Replaces the functions that use a trainable parameter by those that write per-unit gradients."""
+
+    def __init__(self, blocks: Mapping[int, Block], rows: int) -> None:
+        super().__init__()
+        self._blocks = blocks
+        self._rows = rows
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        used = [
+            block for value in _tensors((args, kwargs)) if (block := self._blocks.get(id(value))) is not None
+        ]
+        if not used or func in _QUESTIONS:
+            return func(*args, **kwargs)
+        rule = _RULES.get(func)
+        if rule is None:
+            raise TypeError(
+                f"no per-unit gradient rule for {getattr(func, '__name__', func)!r}, which uses the parameter "
+                f"{used[0].name}; train this model with the per-unit mode"
+            )
+        return rule(self, *args, **kwargs)
+
+    def block(self, parameter: Tensor | None) -> Block | None:
+        return self._blocks.get(id(parameter))
+
+    def require_rows(self, x: Tensor, block: Block | None) -> None:
+        if x.dim() < 2 or x.shape[0] != self._rows or (block is not None and self.block(x) is not None):
+            name = block.name if block is not None else "a parameter"
+            raise TypeError(f"{name} is used on an input without one row per window; use the per-unit mode")
+
+
+def _linear(watch: _Watch, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    to, to_bias = watch.block(weight), watch.block(bias)
+    watch.require_rows(input, to or to_bias)
+    result: Tensor = _Linear.apply(input, weight, bias, to, to_bias)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _embedding(
+    watch: _Watch,
+    input: Tensor,
+    weight: Tensor,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Tensor:
+    to = watch.block(weight)
+    if to is None or padding_idx is not None or max_norm is not None or scale_grad_by_freq or sparse:
+        raise TypeError(
+            "an embedding with padding_idx, max_norm, frequency scaling or sparse gradients has no rule"
+        )
+    watch.require_rows(input, to)
+    result: Tensor = _Embedding.apply(input, weight, to)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _rms_norm(
+    watch: _Watch,
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    eps: float | None = None,
+) -> Tensor:
+    to = watch.block(weight)
+    if to is None or len(normalized_shape) != 1:
+        raise TypeError("RMSNorm over more than one axis has no per-unit rule")
+    watch.require_rows(input, to)
+    result: Tensor = _Scale.apply(F.rms_norm(input, tuple(normalized_shape), None, eps), weight, to)  # type: ignore[no-untyped-call]
+    return result
+
+
+_RULES: dict[Callable[..., Any], Callable[..., Tensor]] = {
+    F.linear: _linear,
+    F.embedding: _embedding,
+    F.rms_norm: _rms_norm,
+}
+
+
+class OnePassGradients:
+    """The gradient mode "one-pass". See `gradients.UnitGradients`.
+
+    Raises TypeError where the model uses a parameter in a way that has no rule. After `per_sample` each parameter's
+    `grad_sample` is what Opacus' own optimiser expects.
+    """
+
+    def __init__(
+        self, model: nn.Module, window_losses: WindowLosses, *, buffer: int = BUFFER, tokens: int = TOKENS
+    ) -> None:
+        self._model = model
+        self._window_losses = window_losses
+        self._parameters = trainable_parameters(model)
+        names = {id(p): name for name, p in model.named_parameters()}
+        self._tokens = tokens
+        self._most = max(1, buffer // (4 * sum(p.numel() for p in self._parameters)))
+        self._blocks = {id(p): Block(names[id(p)], p, self._most) for p in self._parameters}
+
+    def add(self, units: Sequence[Tensor], clip_norm: float, total: Tensor) -> Clipped:
+        losses: list[float] = []
+        norms: list[float] = []
+        for group in self._passes(units):
+            losses += self.per_sample(group)
+            norms += self._clip(len(group), clip_norm, total)
+        return summary(losses, norms, clip_norm)
+
+    def per_sample(self, units: Sequence[Tensor]) -> list[float]:
+        """Fills the buffer with the gradients of units of one shape, at most as many as fit. Returns their losses."""
+        windows = torch.cat(list(units))
+        for block in self._blocks.values():
+            block.begin(len(units))
+        with _Watch(self._blocks, len(windows)):
+            rows = self._window_losses(self._model, windows)
+        losses = rows.view(len(units), -1).mean(dim=1)
+        losses.sum().backward()  # type: ignore[no-untyped-call]
+        for p in self._parameters:
+            block = self._blocks[id(p)]
+            if p.grad is not None:
+                p.grad = None
+                raise TypeError(f"a gradient reached {block.name} past the clip; use the per-unit mode")
+            if not block.written:
+                raise TypeError(f"{block.name} takes no part in the loss")
+        return losses.tolist()
+
+    def _passes(self, units: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+        """Groups of units of one shape that fit the bounds; at least one unit each."""
+        groups: dict[torch.Size, list[Tensor]] = {}
+        for unit in units:
+            group = groups.setdefault(unit.shape, [])
+            group.append(unit)
+            if len(group) == self._most or (len(group) + 1) * unit.numel() > self._tokens:
+                yield groups.pop(unit.shape)
+        yield from groups.values()
+
+    def _clip(self, units: int, clip_norm: float, total: Tensor) -> list[float]:
+        flat = [self._blocks[id(p)].value.view(units, -1) for p in self._parameters]
+        squares = torch.zeros(units, dtype=torch.float64)
+        for gradient in flat:
+            squares += torch.linalg.vector_norm(gradient, dim=1).double().square_()
+        norms = squares.sqrt_().tolist()
+        factors = torch.tensor([clip_factor(norm, clip_norm) for norm in norms])
+        start = 0
+        for gradient in flat:
+            for unit in torch.nonzero(factors == 0).view(-1).tolist():
+                gradient[unit] = 0.0  # 0 * NaN is NaN
+            stop = start + gradient.shape[1]
+            total[start:stop].addmv_(gradient.T, factors)
+            start = stop
+        return norms
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _tensors(item)
