@@ -108,8 +108,11 @@ class Chain:
         write_file(self._folder / MARK, json.dumps(mark).encode(), secret=True)
 
     def close(self) -> None:
+        """Lets another process open the ledger. Repeating it changes nothing."""
         self._connection.close()
-        os.close(self._lock)
+        lock, self._lock = self._lock, -1
+        if lock >= 0:
+            os.close(lock)
 
 
 def read_rows(folder: Path) -> list[Row]:
