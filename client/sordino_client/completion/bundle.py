@@ -24,6 +24,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class Bundle:
     @property
     def name(self) -> str:
         """How the model is called towards editors, e.g. `sordino-7`."""
-        return f"sordino-{self.release}"
+        return f"sordino-{self.release}" if self.release else "sordino-base"
 
     def give_back(self) -> None:
         """Drops the weights' pages from memory; they are read again where they are touched again."""
@@ -105,6 +106,21 @@ def load(folder: Path) -> Bundle:
     return Bundle(
         config=config, weights=weights, pages=pages, tokenizer=folder / "tokenizer.json", release=release
     )
+
+
+def shipped() -> Bundle:
+    """The base model that comes with the installation, as release 0. Raises StorageError where it is missing.
+
+    Read by its files: importing `sordino_platform.base` would import torch.
+    """
+    folder = Path(str(files("sordino_platform") / "base"))
+    card = _json(folder / "card.json")
+    try:
+        config, expected = parse_config(card["config"]), str(card["sha256"])
+    except (KeyError, TypeError) as error:
+        raise StorageError("the base model's card is damaged", hint="install sordino again") from error
+    weights, pages = read_weights(folder / "base.safetensors", config, expected=expected)
+    return Bundle(config=config, weights=weights, pages=pages, tokenizer=folder / "tokenizer.json", release=0)
 
 
 def parse_config(document: Any) -> ModelConfig:
@@ -187,13 +203,13 @@ def write(
     durable.make_folder(target)
     tensors = save({key: np.ascontiguousarray(value) for key, value in weights.items()})
     manifest = {"release": release, "sha256": hashlib.sha256(tensors).hexdigest()}
-    files = {
+    contents = {
         "model.safetensors": tensors,
         "config.json": json.dumps(asdict(config), sort_keys=True).encode(),
         "tokenizer.json": tokenizer.encode(),
         "manifest.json": json.dumps(manifest).encode(),
     }
-    for file, data in files.items():
+    for file, data in contents.items():
         durable.write_file(target / file, data, secret=True)
     durable.write_file(folder / "CURRENT", f"{name}\n".encode(), secret=True)
     return target

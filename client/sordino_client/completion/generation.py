@@ -80,12 +80,14 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One alternative. `confidence` is the geometric mean of its tokens' probabilities, 0 when there are none."""
+    """One alternative. `confidence` is the geometric mean of its tokens' probabilities, 0 when there are none;
+    `repeats`: an ending that already stands behind the cursor was cut off."""
 
     text: str = field(repr=False)
     finish: Finish
     tokens: tuple[Token, ...]
     confidence: float
+    repeats: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -420,8 +422,10 @@ class _Run:
 
     def _completion(self, branch: _Branch) -> Completion:
         count = len(branch.written) + (branch.finish == "end")
+        text = without_repeated_suffix(branch.text, self.query.suffix)
         return Completion(
-            text=without_repeated_suffix(branch.text, self.query.suffix),
+            text=text,
+            repeats=len(text) < len(branch.text),
             finish=branch.finish or "length",
             tokens=tuple(branch.tokens),
             confidence=float(np.exp(branch.logprob / count)) if count else 0.0,

@@ -26,7 +26,7 @@ class Prompt:
     """What the model reads, and what it must then write first.
 
     `typed`: bytes taken back by token healing (`healed` tokens); the completion begins with them. `opening`: the
-    window's first two lines, by which the next prompt finds the same window. `before`: the tokens of all known
+    window's first whole lines, by which the next prompt finds the same window. `before`: the tokens of all known
     text before the cursor (healed), `after` of the text behind it, for the local memory.
     """
 
@@ -72,7 +72,7 @@ def build(
         tokens=tokens,
         typed=typed,
         healed=healed,
-        opening=tuple(lines[start : start + 2]),
+        opening=tuple(lines[start : min(start + 2, len(lines) - 1)]),
         before=before,
         after=after,
     )
@@ -92,8 +92,8 @@ def _window(
             refill = number
     if fits == 0:
         return 0
-    for opening in openings:
-        for number in range(fits, len(lines) - 2):
-            if tuple(lines[number : number + 2]) == opening:
+    for opening in filter(None, openings):
+        for number in range(fits, len(lines) - len(opening)):
+            if tuple(lines[number : number + len(opening)]) == opening:
                 return number
     return refill

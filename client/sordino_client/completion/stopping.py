@@ -56,18 +56,18 @@ def judge(text: str, stops: Stops, block: int | None) -> Verdict:
         if 0 <= at < end or (at == 0 and end == 0):
             end, finish = at, "stop"
     limit, kind = _line_end(text) if block is None else _block_end(text, stops, block)
+    if kind == "block":
+        limit = _without_blank_lines(text, limit)
     if kind is not None and limit <= end:
         return Verdict(limit, kind, limit)
     if finish is not None:
         return Verdict(end, "stop", end)
     held = max((_overlap(text, string) for string in stops.strings), default=0)
     if block is not None:
-        # A line break is only worth sending once it is known that the block goes on.
+        # A line break is only sent once it is known that the block goes on behind it.
         tail = text.rfind("\n")
-        if tail >= 0 and not text[tail:].strip():
-            held = max(held, len(text) - len(text.rstrip()))
-        elif tail >= 0 and CLOSERS.match(text[tail + 1 :]):
-            held = max(held, len(text) - tail)
+        if tail >= 0 and (not text[tail:].strip() or CLOSERS.match(text[tail + 1 :])):
+            held = max(held, len(text) - _without_blank_lines(text, tail))
     return Verdict(len(text), None, len(text) - held)
 
 
@@ -101,6 +101,12 @@ def _block_end(text: str, stops: Stops, block: int) -> tuple[int, Finish | None]
             return max(start - 1, 0), "block"
         start += len(line) + 1
     return len(text), None
+
+
+def _without_blank_lines(text: str, end: int) -> int:
+    """Where `text[:end]` ends without its last blank lines; blanks within its last line stay."""
+    newline = text.find("\n", len(text[:end].rstrip()), end)
+    return newline if newline >= 0 else end
 
 
 def _indentation(line: str) -> int:

@@ -18,8 +18,9 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from sordino_client.completion.api.problems import Problem
-from sordino_client.completion.api.service import Service, why
-from sordino_client.completion.generation import MAX_ALTERNATIVES, Completion, Query, Token
+from sordino_client.completion.api.service import Service
+from sordino_client.completion.generation import MAX_ALTERNATIVES, Answer, Completion, Query, Token
+from sordino_client.completion.reasons import EXPLANATION, why
 
 MAX_TEXT = 1 << 20
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
@@ -88,12 +89,13 @@ def router(service: Service) -> APIRouter:
             for number, c in enumerate(answer.completions)
         ] or [_choice(0, "", "stop", None)]
         document = _envelope(name, answer.model, choices) | {
+            "sordino": explain(answer),
             "usage": {
                 "prompt_tokens": answer.prompt_tokens,
                 "completion_tokens": answer.generated_tokens,
                 "total_tokens": answer.prompt_tokens + answer.generated_tokens,
                 "prompt_tokens_details": {"cached_tokens": answer.reused_tokens},
-            }
+            },
         }
         return Response(
             compact(document), media_type="application/json", headers={"X-Sordino-Reason": why(answer)}
@@ -109,6 +111,16 @@ def router(service: Service) -> APIRouter:
         return Response(compact({"object": "list", "data": entries}), media_type="application/json")
 
     return routes
+
+
+def explain(answer: Answer) -> dict[str, Any]:
+    """Our own addition to an answer: why it is as it is, and how long it took."""
+    confidence = answer.completions[0].confidence if answer.completions else 0.0
+    return {
+        "reason": EXPLANATION[why(answer)],
+        "seconds": round(answer.seconds, 6),
+        "confidence": round(confidence, 6),
+    }
 
 
 def compact(document: Any) -> bytes:

@@ -6,27 +6,14 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from sordino_client.completion.api.metrics import CompletionMetrics
 from sordino_client.completion.engine import Busy, Engine, Job, NoModel
 from sordino_client.completion.generation import Answer, Cancelled, Query, Token
+from sordino_client.completion.reasons import Reason, why
 
 MAX_EDITORS = 64
-
-Reason = Literal[
-    "shown", "withdrawn", "no_model", "busy", "line_complete", "document_complete", "repeats_suffix", "error"
-]
-EXPLANATION: dict[Reason, str] = {
-    "shown": "a completion was returned",
-    "withdrawn": "a newer request of the same editor came first, or the editor hung up",
-    "no_model": "there is no model on this machine yet",
-    "busy": "too many requests were waiting",
-    "line_complete": "the model expects the line to end here",
-    "document_complete": "the model expects the document to end here",
-    "repeats_suffix": "the completion would only repeat what stands behind the cursor",
-    "error": "the engine failed; the log of the endpoint says how",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +108,3 @@ class Service:
         if editor not in self.outcomes and len(self.outcomes) >= MAX_EDITORS:
             del self.outcomes[next(iter(self.outcomes))]
         self.outcomes.setdefault(editor, deque(maxlen=20)).append(reason)
-
-
-def why(answer: Answer) -> Reason:
-    """Why an answer holds no text to show, or `shown`."""
-    if any(completion.text.strip() for completion in answer.completions):
-        return "shown"
-    first = answer.completions[0] if answer.completions else None
-    if first is None or first.finish in {"line", "block", "stop"}:
-        return "line_complete"
-    return "document_complete" if first.finish == "end" else "repeats_suffix"

@@ -1,0 +1,63 @@
+"""How another program on this machine reaches the endpoint: port from `completion.json`, token from `token`."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sordino_platform import durable
+from sordino_privacy.errors import LinkError, StorageError
+
+TIMEOUT_SECONDS = 30.0
+MAX_ANSWER_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """A running endpoint. `token` never appears in a `repr`."""
+
+    host: str
+    port: int
+    token: str
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.host}:{self.port})"
+
+    def ask(self, method: str, path: str, document: Any = None) -> Any:
+        """The JSON answer to one request. Raises LinkError, with the endpoint's own reason where it gave one."""
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=TIMEOUT_SECONDS)
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        try:
+            connection.request(method, path, None if document is None else json.dumps(document), headers)
+            response = connection.getresponse()
+            answer = json.loads(response.read(MAX_ANSWER_BYTES))
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise LinkError(
+                "the completion endpoint does not answer", hint="is the member's agent running?"
+            ) from error
+        finally:
+            connection.close()
+        if response.status >= 400:
+            said = answer.get("error") if isinstance(answer, dict) else None
+            message = said.get("message") if isinstance(said, dict) else f"status {response.status}"
+            raise LinkError(f"the completion endpoint refused: {message}")
+        return answer
+
+
+def find(state: Path) -> Endpoint | None:
+    """The endpoint that runs on this state folder, or None. Raises ConfigurationError for an unsafe token file."""
+    try:
+        document = json.loads(durable.read_file(state / "completion.json", limit=4096))
+        port = int(document["port"])
+        token = durable.read_secret(state / "token", limit=256).decode("ascii").strip()
+    except (StorageError, ValueError, KeyError, TypeError):
+        return None
+    endpoint = Endpoint(host="127.0.0.1", port=port, token=token)
+    try:
+        endpoint.ask("GET", "/v1/models")
+    except LinkError:
+        return None  # the file of an endpoint that was killed
+    return endpoint

@@ -1,0 +1,140 @@
+"""`sordino complete FILE:LINE:COL`: one completion on the terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from sordino_privacy.errors import DataError, LinkError, UsageError
+
+MAX_FILE_BYTES = 1 << 20
+MAX_SIDE = 400_000
+
+
+def default_state() -> Path:
+    """Where the endpoint keeps its files when nobody says otherwise."""
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "sordino" / "completion"
+
+
+def complete(
+    place: str = typer.Argument(
+        ..., metavar="FILE:LINE:COL", help="Where the cursor stands; both count from 1."
+    ),
+    state: Path | None = typer.Option(
+        None, "--state", envvar="SORDINO_COMPLETION_STATE", help="State folder of the endpoint to ask."
+    ),
+    base: bool = typer.Option(
+        False, "--base", help="Use the base model that was installed; ask no endpoint."
+    ),
+    alternatives: int = typer.Option(1, "--alternatives", "-n", min=1, max=8, help="How many to offer."),
+    max_tokens: int = typer.Option(48, "--max-tokens", min=1, max=256, help="Length limit in tokens."),
+    as_json: bool = typer.Option(False, "--json", help="Print figures and texts as JSON."),
+) -> None:
+    """Completes code at FILE:LINE:COL.
+
+    Asks the endpoint that runs on this machine; without one, loads the newest released model, or else the base
+    model that was installed.
+
+    Example: sordino complete src/billing.py:120:9
+    """
+    prefix, suffix = text_around(place)
+    folder = (state or default_state()).expanduser().absolute()
+    found = None if base else _from_endpoint(folder, prefix, suffix, alternatives, max_tokens)
+    if found is None:
+        found = _loaded(folder, prefix, suffix, alternatives, max_tokens, base=base)
+    if as_json:
+        typer.echo(json.dumps(found, ensure_ascii=False))
+        return
+    for text in found["completions"]:
+        typer.echo(text)
+    if not any(found["completions"]):
+        typer.secho(f"no suggestion: {found['reason']}", err=True)
+    typer.secho(f"{found['model']}, {found['seconds'] * 1000:.0f} ms", err=True, dim=True)
+
+
+def text_around(place: str) -> tuple[str, str]:
+    """The text before and after FILE:LINE:COL. Raises UsageError or DataError with what to correct."""
+    # A file's name may hold colons: the last two parts are the numbers.
+    parts = place.rsplit(":", 2)
+    if len(parts) != 3 or not (parts[1].isdecimal() and parts[2].isdecimal()) or not parts[0]:
+        raise UsageError(
+            f"not a place in a file: {place[:200]}", hint="write FILE:LINE:COL, as in src/a.py:12:5"
+        )
+    path, line, column = Path(parts[0]), int(parts[1]), int(parts[2])
+    try:
+        if not path.is_file():
+            raise DataError(f"{path} is not a file", hint="check the path")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise DataError(f"{path} is larger than 1 MiB", hint="name a source file")
+        text = path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not text in UTF-8", hint="name a source file") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read", hint="check its permissions") from error
+    lines = text.split("\n")
+    if not 1 <= line <= len(lines):
+        raise UsageError(f"{path} has no line {line}", hint=f"it has lines 1 to {len(lines)}")
+    if not 1 <= column <= len(lines[line - 1]) + 1:
+        raise UsageError(
+            f"line {line} of {path} has no column {column}",
+            hint=f"it has columns 1 to {len(lines[line - 1]) + 1}",
+        )
+    offset = sum(len(one) + 1 for one in lines[: line - 1]) + column - 1
+    return text[max(0, offset - MAX_SIDE) : offset], text[offset : offset + MAX_SIDE]
+
+
+def _from_endpoint(
+    state: Path, prefix: str, suffix: str, alternatives: int, max_tokens: int
+) -> dict[str, Any] | None:
+    """The running endpoint's answer, None where none runs or it has no model."""
+    from sordino_client.completion import asking
+
+    endpoint = asking.find(state)
+    if endpoint is None:
+        return None
+    request = {"prompt": prefix, "suffix": suffix, "n": alternatives, "max_tokens": max_tokens}
+    try:
+        answer = endpoint.ask("POST", "/v1/completions", request)
+    except LinkError as error:
+        if "no model yet" in error.message:
+            return None
+        raise
+    return {
+        "source": "endpoint",
+        "model": answer["model"],
+        "completions": [choice["text"] for choice in answer["choices"]],
+        "reason": answer["sordino"]["reason"],
+        "prompt_tokens": answer["usage"]["prompt_tokens"],
+        "completion_tokens": answer["usage"]["completion_tokens"],
+        "seconds": answer["sordino"]["seconds"],
+    }
+
+
+def _loaded(
+    state: Path, prefix: str, suffix: str, alternatives: int, max_tokens: int, *, base: bool
+) -> dict[str, Any]:
+    """The answer of a model that is loaded here and now."""
+    from sordino_client.completion import bundle
+    from sordino_client.completion.engine import load_generator
+    from sordino_client.completion.generation import Query
+    from sordino_client.completion.reasons import EXPLANATION, why
+
+    released = None if base else bundle.current(state / "serving")
+    generator = load_generator(bundle.load(released) if released else bundle.shipped())
+    answer = generator.answer(
+        Query(prefix=prefix, suffix=suffix, alternatives=alternatives, max_tokens=max_tokens)
+    )
+    return {
+        "source": "release" if released else "base",
+        "model": answer.model,
+        "completions": [completion.text for completion in answer.completions],
+        "reason": EXPLANATION[why(answer)],
+        "prompt_tokens": answer.prompt_tokens,
+        "completion_tokens": answer.generated_tokens,
+        "seconds": answer.seconds,
+    }

@@ -1,0 +1,111 @@
+"""A small model with random weights and a tokenizer trained on this package's own sources."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import sordino_client.completion as package
+from sordino_client.completion import bundle
+from sordino_client.completion.asking import Endpoint
+from sordino_platform.architecture import ModelConfig, shapes
+from sordino_platform.tokenizer import Tokenizer
+
+CONFIG = ModelConfig(vocabulary=700, context=160, layers=2, heads=2, width=32, hidden=64)
+SOURCES = "".join(path.read_text() for path in sorted(Path(package.__file__).parent.glob("*.py")))
+
+
+@cache
+def small_tokenizer() -> Tokenizer:
+    return Tokenizer.train([SOURCES], vocabulary=CONFIG.vocabulary)
+
+
+def random_weights(config: ModelConfig, seed: int) -> dict[str, npt.NDArray[np.float32]]:
+    random = np.random.default_rng(seed)
+    return {n: (random.standard_normal(s) * 0.35).astype(np.float32) for n, s in shapes(config).items()}
+
+
+@pytest.fixture(scope="session")
+def sources() -> str:
+    """Some source code, as a developer has it."""
+    return SOURCES
+
+
+@pytest.fixture(scope="session")
+def release() -> Callable[..., Path]:
+    """Writes a release into a serving folder."""
+
+    def write(folder: Path, number: int = 1, **changes: Any) -> Path:
+        fields: dict[str, Any] = {
+            "name": str(number),
+            "release": number,
+            "config": CONFIG,
+            "weights": random_weights(CONFIG, number),
+            "tokenizer": small_tokenizer().to_json(),
+        }
+        return bundle.write(folder, **(fields | changes))
+
+    return write
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """An endpoint in its own process."""
+
+    state: Path
+    process: subprocess.Popen[bytes]
+    endpoint: Endpoint
+    log: Path
+
+
+@pytest.fixture(scope="session")
+def start() -> Iterator[Callable[..., Running]]:
+    """Starts endpoints; they end with the session."""
+    started: list[Running] = []
+
+    def begin(state: Path, *arguments: str) -> Running:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        log = state / "log.txt"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "sordino_client.completion", "--state", str(state), *arguments],
+                stdout=output,
+                stderr=output,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+        found = state / "completion.json"
+        while not found.exists():
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.02)
+        document = json.loads(found.read_text())
+        token = (state / "token").read_text().strip()
+        endpoint = Endpoint(host="127.0.0.1", port=document["port"], token=token)
+        while True:
+            try:
+                endpoint.ask("GET", "/v1/models")
+                break
+            except Exception:  # noqa: BLE001 - until it listens
+                assert process.poll() is None, log.read_text()
+                time.sleep(0.02)
+        running = Running(state, process, endpoint, log)
+        started.append(running)
+        return running
+
+    yield begin
+    for running in started:
+        if running.process.poll() is None:
+            running.process.send_signal(signal.SIGTERM)
+            assert running.process.wait(20) == 0, running.log.read_text()
