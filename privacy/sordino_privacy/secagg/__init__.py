@@ -6,11 +6,20 @@ Pure state machines: no I/O, no clock, no randomness but what is handed in. Byte
     coordinator:  CoordinatorSession - accept_* and close_* per phase, then open
     both:         Membership (from the charter), Context (what must be agreed on), Quantiser (updates as integers)
     durable:      Journal, admit - what a member must remember across restarts
+    around it:    require_* - what a member checks before it trains and before it adopts a result
+    history:      verify_transcript
     refusals:     one class per reason, `label` for metrics
 
 The protocol is specified in docs/protocol.md.
 """
 
+from sordino_privacy.secagg.admission import (
+    euclidean_norm,
+    require_architecture,
+    require_budget,
+    require_model,
+    require_step,
+)
 from sordino_privacy.secagg.context import Context
 from sordino_privacy.secagg.coordinator import AggregateSum, CoordinatorSession, Stage
 from sordino_privacy.secagg.encoding import SUITE
@@ -19,30 +28,89 @@ from sordino_privacy.secagg.journal import Entry, Journal, Step, admit
 from sordino_privacy.secagg.member import MemberSession
 from sordino_privacy.secagg.membership import Floors, Member, Membership
 from sordino_privacy.secagg.quantise import Group, Quantised, Quantiser, Statistics, Totals
-from sordino_privacy.secagg.refusals import REFUSALS, SecaggError
+from sordino_privacy.secagg.refusals import (
+    REFUSALS,
+    AbortedError,
+    BudgetExhaustedError,
+    BusyError,
+    CheatError,
+    ContextError,
+    DowngradeError,
+    FloorError,
+    IdentityError,
+    MalformedError,
+    ModelError,
+    NonFiniteError,
+    NormError,
+    OrderError,
+    PolicyError,
+    QuorumError,
+    ReplayError,
+    RevealError,
+    RosterError,
+    SecaggError,
+    ShareError,
+    SurvivorError,
+    ThresholdError,
+    TranscriptError,
+    UploadSignatureError,
+)
 from sordino_privacy.secagg.session import Phase
+from sordino_privacy.secagg.transcript import GENESIS, History, transcript_head, verify_transcript
 
 __all__ = [
+    "GENESIS",
     "REFUSALS",
     "SUITE",
+    "AbortedError",
     "AggregateSum",
+    "BudgetExhaustedError",
+    "BusyError",
+    "CheatError",
     "Context",
+    "ContextError",
     "CoordinatorSession",
+    "DowngradeError",
     "Entry",
+    "FloorError",
     "Floors",
     "Group",
+    "History",
+    "IdentityError",
     "Journal",
+    "MalformedError",
     "Member",
     "MemberSession",
     "Membership",
+    "ModelError",
+    "NonFiniteError",
+    "NormError",
+    "OrderError",
     "Phase",
+    "PolicyError",
     "Quantised",
     "Quantiser",
+    "QuorumError",
+    "ReplayError",
+    "RevealError",
+    "RosterError",
     "SecaggError",
+    "ShareError",
     "Stage",
     "Statistics",
     "Step",
+    "SurvivorError",
+    "ThresholdError",
     "Totals",
+    "TranscriptError",
     "UploadReceiver",
+    "UploadSignatureError",
     "admit",
+    "euclidean_norm",
+    "require_architecture",
+    "require_budget",
+    "require_model",
+    "require_step",
+    "transcript_head",
+    "verify_transcript",
 ]

@@ -6,6 +6,7 @@
     session.accept_upload(name, frames) ...           session.close_uploads()         -> claim, for every member of U3
     session.accept_survivors(name, message) ...       session.close_survivors()       -> an opening per signer
     session.accept_reveal(name, message) ...          session.open()                  -> AggregateSum
+                                                      session.record(head, hash)      -> transcript record
 
 `name` is the sender as the link authenticated it. A refused message leaves the session as it was, and the error's
 `culprit` names who is at fault. Whoever has not been accepted when a phase closes has dropped out. When too few are
@@ -16,15 +17,18 @@ An honest coordinator runs these checks to name cheaters early. The members do n
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
+from hashlib import sha256
 
 from sordino_privacy.secagg import keys, merkle, shamir
+from sordino_privacy.secagg.admission import euclidean_norm
 from sordino_privacy.secagg.context import Context
-from sordino_privacy.secagg.encoding import KEY_BYTES
+from sordino_privacy.secagg.encoding import KEY_BYTES, digest
 from sordino_privacy.secagg.intake import Data, Intake, UploadReceiver
 from sordino_privacy.secagg.masks import Mask, RingVector, apply
 from sordino_privacy.secagg.membership import Membership
@@ -34,6 +38,7 @@ from sordino_privacy.secagg.refusals import (
     CheatError,
     FloorError,
     IdentityError,
+    NormError,
     OrderError,
     QuorumError,
     ReplayError,
@@ -45,6 +50,7 @@ from sordino_privacy.secagg.refusals import (
 from sordino_privacy.secagg.roster import Advertisement, Roster, require_roster, seed_commitment
 from sordino_privacy.secagg.shares import Delivery, Parcel, Shares, share_commitment
 from sordino_privacy.secagg.survivors import Assent, Claim, Opening, Reveal, require_survivors
+from sordino_privacy.secagg.transcript import Record
 from sordino_privacy.secagg.upload import UploadHeader, u2_digest
 
 
@@ -107,10 +113,16 @@ class CoordinatorSession:
         self._intake: Intake | None = None
         self._claim: Claim | None = None
         self._u2: tuple[str, ...] = ()
+        self._sum_hash = b""
 
     @property
     def stage(self) -> Stage:
         return self._stage
+
+    @property
+    def survivors(self) -> tuple[str, ...]:
+        """U3, sorted; empty before the uploads are closed."""
+        return self._claim.survivors if self._claim else ()
 
     @property
     def context(self) -> Context:
@@ -299,11 +311,13 @@ class CoordinatorSession:
                     )
         self._reveals[sender] = reveal
 
-    def open(self, *, threads: int = 1) -> AggregateSum:
+    def open(self, *, threads: int = 1, norm_limit: float = math.inf) -> AggregateSum:
         """Removes every mask and decodes the sum.
 
-        Raises CheatError when a recovered seed is not the one its owner committed to, AbortedError when too few
-        shares arrived; either ends the session.
+        `norm_limit` is the largest L2 norm that one honest member's update can have; the weighted mean of honest
+        updates cannot be longer. Raises CheatError when a recovered seed is not the one its owner committed to,
+        NormError when the sum is longer or its weights are impossible, AbortedError when too few shares arrived; each
+        ends the session, and the sum is not used.
         """
         with self._closing(Stage.REVEALS, Stage.OPENED):
             claim, intake = self._known_claim(), self._known_intake()
@@ -311,9 +325,29 @@ class CoordinatorSession:
             vector = intake.accumulator
             apply(vector, masks, threads=threads)
             totals = self._context.quantiser.decode(vector)
+            if not 0 < totals.weight <= len(claim.survivors):
+                raise NormError("the sum of weights is impossible for the number of survivors")
+            norm = euclidean_norm(totals.mean())
+            if not norm <= norm_limit:
+                raise NormError(f"the mean update has norm {norm:.4g}, above the limit of {norm_limit:.4g}")
+            self._sum_hash = digest("sum", sha256(vector.data).digest())
         self._intake = None
         self._reveals.clear()
         return AggregateSum(vector=vector, totals=totals, survivors=claim.survivors, dropped=claim.dropped)
+
+    def record(self, previous: bytes, new_model_hash: bytes) -> bytes:
+        """The opened sum's record for the transcript, chained to the head `previous` (GENESIS for the first)."""
+        self._require(Stage.OPENED)
+        return Record(
+            previous=previous,
+            context=self._context.encode(),
+            roster=self._known_roster().encode(),
+            statements=tuple(self._shares[name].statement for name in self._u2),
+            claim=self._known_claim().encode(),
+            assents=tuple(assent for _, assent in sorted(self._assents.items())),
+            sum_hash=self._sum_hash,
+            new_model_hash=new_model_hash,
+        ).encode()
 
     def _outstanding_masks(self) -> list[Mask]:
         """What is left in the accumulator: each survivor's self mask, and its pairwise masks with dropped members,
@@ -392,8 +426,8 @@ class CoordinatorSession:
         self._require(before)
         try:
             yield
-        except CheatError:
-            self.abort("a member cheated")
+        except (CheatError, NormError) as error:
+            self.abort(error.message)
             raise
         except SecaggError as error:
             raise self.abort(error.message) from error

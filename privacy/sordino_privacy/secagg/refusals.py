@@ -33,7 +33,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from sordino_privacy.errors import RefusalError
+from sordino_privacy.errors import BudgetError, RefusalError
 
 
 class SecaggError(RefusalError):
@@ -124,10 +124,11 @@ class ShareError(SecaggError):
     label = "share"
 
 
-class BudgetExhaustedError(SecaggError):
-    """Refusal 13: the round would exceed the privacy budget."""
+class BudgetExhaustedError(SecaggError, BudgetError):
+    """Refusal 13: the round would exceed the privacy budget. Also a BudgetError, with its exit code."""
 
     label = "budget"
+    exit_code = BudgetError.exit_code
 
 
 class PolicyError(SecaggError):
