@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from sordino_client.completion.engine import Busy, NoModel
 from sordino_client.completion.generation import Cancelled
 
-WITHDRAWN = 409
+TOO_MANY = 429
 
 
 class Problem(Exception):  # noqa: N818 - an answer, not a fault
@@ -49,10 +49,10 @@ def install(app: FastAPI) -> None:
         return answer(503, f"no model yet: {error}", "no_model", **{"Retry-After": "5"})
 
     async def busy(_: Request, error: Exception) -> JSONResponse:
-        return answer(429, "too many requests are waiting", "busy", **{"Retry-After": "1"})
+        return answer(TOO_MANY, "too many requests are waiting", "busy", **{"Retry-After": "1"})
 
     async def withdrawn(_: Request, error: Exception) -> JSONResponse:
-        return answer(WITHDRAWN, "withdrawn: a newer request of the same editor came", "withdrawn")
+        return answer(TOO_MANY, "withdrawn: a newer request of the same editor came", "withdrawn")
 
     async def http(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
