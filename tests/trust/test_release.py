@@ -300,6 +300,12 @@ def test_an_uncommitted_release_can_be_discarded_at_start(filled: ReleaseStore, 
     assert filled.add(vector_of(hub, 4.0), key=hub.signing_key, run="r1").number == 2
 
 
+def test_a_rollback_outlives_the_start_of_the_coordinator(filled: ReleaseStore, hub: Identity) -> None:
+    filled.rollback(1, key=hub.signing_key, run="r1")
+    assert filled.discard_after(2) == 0
+    assert filled.head().restores == 1
+
+
 def test_pruning_keeps_the_manifests_the_base_and_the_newest(filled: ReleaseStore, hub: Identity) -> None:
     filled.add(vector_of(hub, 4.0), key=hub.signing_key, run="r1")
     filled.prune(keep=2)
@@ -353,7 +359,7 @@ def test_a_serving_bundle_is_what_the_completion_process_loads(filled: ReleaseSt
     tokenizer.write_text("{}")
     folder = tmp_path / "serving"
     for number in range(3):
-        target = write_serving_bundle(folder, config, weights, tokenizer, filled.manifest(number))
+        target = write_serving_bundle(folder, config, weights, tokenizer, release=number)
         assert bundle.current(folder) == target
         assert bundle.load(target).release == number
     kept = sorted(path.name[:14] for path in folder.glob("release-*"))

@@ -12,11 +12,11 @@ from sordino_platform.charter.document import (
     Member,
     ModelTerms,
     PrivacyPolicy,
-    Quantiser,
     RetiredKey,
     Role,
     TlsAuthority,
 )
+from sordino_platform.charter.shipped import shipped_model
 from sordino_platform.charter.signed import SignedCharter, require_successor
 from sordino_platform.charter.store import CharterStore
 
@@ -29,10 +29,10 @@ __all__ = [
     "Member",
     "ModelTerms",
     "PrivacyPolicy",
-    "Quantiser",
     "RetiredKey",
     "Role",
     "SignedCharter",
     "TlsAuthority",
     "require_successor",
+    "shipped_model",
 ]

@@ -33,7 +33,6 @@ from sordino_privacy.secagg.refusals import PolicyError
 
 LABEL = "sordino-charter/1"
 MAX_CHARTER_BYTES = 8 << 20
-MAX_MEMBERS_IN_16_BITS = 64
 FIRST_EPOCH = 1
 NO_PREVIOUS = bytes(32)
 
@@ -176,13 +175,6 @@ class ModelTerms(Document):
         return ModelConfig(**self.model_dump(exclude={"base_sha256", "tokenizer_sha256"}))
 
 
-class Quantiser(Document):
-    """How updates become ring elements: the range in standard deviations of the round's noise, the ring's width."""
-
-    range_sigmas: float = Field(default=8.0, ge=4, le=64)
-    ring_bits: Literal[16, 32] = 16
-
-
 class TlsAuthority(Document):
     """The federation's TLS authority; its fingerprint is SHA-256 of the DER certificate, as TLS tools print it."""
 
@@ -219,7 +211,10 @@ class Terms(Document):
     floors: Floors = Floors()
     privacy: PrivacyPolicy = PrivacyPolicy()
     model: ModelTerms
-    quantiser: Quantiser = Quantiser()
+    # One suite and one quantiser, no menu: software that speaks another refuses the charter. What the quantiser needs
+    # (ranges, ring, levels) follows from the model, the training plan and the number of members.
+    suite: Literal["sordino-secagg/1"] = "sordino-secagg/1"
+    quantiser: Literal["sordino-quantiser/1"] = "sordino-quantiser/1"
     tls_authority: TlsAuthority
 
     @model_validator(mode="after")
@@ -266,8 +261,6 @@ class Charter(Terms):
         sizes = Counter(member.organisation for member in members)
         if len(sizes) < floors.organisations:
             raise ValueError(f"{len(sizes)} organisations are fewer than the floor, {floors.organisations}")
-        if self.quantiser.ring_bits == 16 and len(members) > MAX_MEMBERS_IN_16_BITS:
-            raise ValueError(f"more than {MAX_MEMBERS_IN_16_BITS} members need a ring of 32 bits")
         coordinator = self.coordinator
         if coordinator.name in {member.name for member in members}:
             raise ValueError("the coordinator has the name of a member")

@@ -52,7 +52,7 @@ def first_draft(
     validity: timedelta = VALIDITY,
     **terms: Any,
 ) -> Draft:
-    """The draft of epoch 1; `terms` are `floors`, `privacy` and `quantiser` where the defaults do not suit."""
+    """The draft of epoch 1; `terms` are `floors` and `privacy` where the defaults do not suit."""
     issued = moment(now or datetime.now(UTC))
     return _checked(
         federation=federation,

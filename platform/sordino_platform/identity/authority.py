@@ -63,6 +63,7 @@ from sordino_privacy.errors import ConfigurationError
 
 ROOT_KEY = "root.key"
 AUTHORITY_KEY = "tls-authority.key"
+AUTHORITY_PUBLIC = "tls-authority.pem"
 PIN = "root.pin"
 INVITATIONS = "invitations"
 ISSUED = "issued"
@@ -95,7 +96,7 @@ def found_root(
 ) -> str:
     """Makes a root folder: root key, TLS authority, and the draft of epoch 1. Returns the root's fingerprint.
 
-    `terms` are `floors`, `privacy`, `quantiser` and `validity` where the defaults do not suit. With a passphrase the
+    `terms` are `floors`, `privacy` and `validity` where the defaults do not suit. With a passphrase the
     root key is encrypted on disk. A folder that holds a root already is refused.
     """
     make_folder(folder)
@@ -110,6 +111,7 @@ def found_root(
     draft = drafting.first_draft(federation=federation, model=model, now=now, **terms)
     save_private_key(folder / ROOT_KEY, key, passphrase=passphrase)  # refuses a folder that has one
     save_private_key(folder / AUTHORITY_KEY, tls)
+    write_file(folder / AUTHORITY_PUBLIC, terms["tls_authority"].pem)
     write_file(folder / PIN, f"{root}\n".encode())
     drafting.write_draft(folder, draft)
     return root

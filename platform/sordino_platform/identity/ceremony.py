@@ -44,7 +44,7 @@ def found(
 ) -> Foundation:
     """Founds a federation in `folder`: `root/`, `coordinator/`, `members/<name>/`. `members` is (name, organisation).
 
-    `terms` go to the charter (`floors`, `privacy`, `quantiser`, `validity`). Raises ConfigurationError when the terms
+    `terms` go to the charter (`floors`, `privacy`, `validity`). Raises ConfigurationError when the terms
     do not fit the members, StorageError when the disk refuses.
     """
     root = folder / "root"

@@ -23,7 +23,6 @@ from safetensors.numpy import save
 
 from sordino_platform.architecture import ModelConfig
 from sordino_platform.durable import make_folder, read_file, write_file
-from sordino_platform.release.manifest import Manifest
 
 CURRENT = "CURRENT"
 KEPT = 2
@@ -35,17 +34,18 @@ def write_serving_bundle(
     config: ModelConfig,
     merged: Mapping[str, npt.NDArray[Any]],
     tokenizer: Path,
-    manifest: Manifest,
+    *,
+    release: int,
 ) -> Path:
-    """Writes the bundle of `manifest` into `folder`, makes it current, prunes old ones; returns its sub-folder.
+    """Writes the bundle of a release into `folder`, makes it current, prunes old ones; returns its sub-folder.
 
     `merged` are effective weights, adapters folded in (`architecture.merged`). Raises StorageError.
     """
     tensors = save({name: np.ascontiguousarray(value) for name, value in merged.items()})
     sha256 = hashlib.sha256(tensors).hexdigest()
-    target = folder / f"release-{manifest.number:06d}-{sha256[:12]}"
+    target = folder / f"release-{release:06d}-{sha256[:12]}"
     make_folder(target)
-    facts = {"release": manifest.number, "sha256": sha256}
+    facts = {"release": release, "sha256": sha256}
     write_file(target / "model.safetensors", tensors, secret=True)
     write_file(target / "config.json", json.dumps(asdict(config), sort_keys=True).encode(), secret=True)
     write_file(target / "tokenizer.json", read_file(tokenizer, limit=MAX_TOKENIZER_BYTES), secret=True)

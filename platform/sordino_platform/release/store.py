@@ -200,17 +200,21 @@ class ReleaseStore:
         return self.add(self.vector(number), key=key, run=run, restores=number, now=now)
 
     def discard_after(self, number: int) -> int:
-        """Removes releases above `number`; returns how many. For the coordinator's start only.
+        """Removes the newest releases that rounds made, down to `number`; returns how many.
 
-        A release whose round was never committed was never shown to anybody; one that was shown must stay.
+        For the coordinator's start: a release whose round was never committed was never shown to anybody. A rollback
+        was made by command and is no round's: it stays, and so does everything before it.
         """
         with locked(self.folder):
-            chain = self.chain()
-            for leaving in reversed(chain[number + 1 :]):
-                shutil.rmtree(self._place(leaving.manifest.number))
-            sync_folder(self.folder)
-            del self._chain[number + 1 :]
-        return max(0, len(chain) - number - 1)
+            kept = len(self.chain())
+            while kept > number + 1 and self._chain[kept - 1].manifest.round is not None:
+                kept -= 1
+                shutil.rmtree(self._place(kept))
+            removed = len(self._chain) - kept
+            del self._chain[kept:]
+            if removed:
+                sync_folder(self.folder)
+        return removed
 
     def prune(self, *, keep: int = 3) -> None:
         """Removes the weights, never the manifests, of all but the newest `keep` releases and the base."""

@@ -1,0 +1,353 @@
+"""`sordino charter`: the ceremony on the root's machine, and everybody's view of its result."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from sordino_platform.canonical import first_problem
+from sordino_platform.charter import (
+    CharterStore,
+    Floors,
+    PrivacyPolicy,
+    SignedCharter,
+    drafting,
+    shipped_model,
+)
+from sordino_platform.charter.changes import changes
+from sordino_platform.charter.document import MAX_CHARTER_BYTES, Charter, Draft, Terms
+from sordino_platform.charter.signed import require_successor
+from sordino_platform.durable import read_file, write_file
+from sordino_platform.identity import authority, site
+from sordino_platform.identity.enrolment import MAX_REQUEST_BYTES
+from sordino_platform.keys import fingerprint
+from sordino_privacy.errors import UsageError
+
+Section = TypeVar("Section", Floors, PrivacyPolicy)
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="The federation's constitution: who takes part, on what floors, under which privacy.\n\n"
+    "It is signed by an offline root key; every member pins the root's fingerprint and enforces the charter against "
+    "the coordinator.\n\n"
+    "Example: sordino charter new root --federation demo",
+)
+
+RootFolder = Annotated[Path, typer.Argument(metavar="ROOT", help="The root folder, made by `charter new`.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print machine-readable figures.")]
+
+
+@app.command()
+def new(
+    folder: RootFolder,
+    federation: Annotated[str | None, typer.Option(help="The federation's name, a-z 0-9 and '-'.")] = None,
+    adapter_rank: Annotated[
+        int | None, typer.Option(help="Train low-rank adapters of this rank; 0 trains the whole model.")
+    ] = None,
+    cohort: Annotated[int | None, typer.Option(help="Fewest members of a round [5].")] = None,
+    organisations: Annotated[int | None, typer.Option(help="Fewest organisations in a round [3].")] = None,
+    organisation_share: Annotated[
+        int | None, typer.Option(help="Largest share of one organisation, in thousandths [500].")
+    ] = None,
+    gamma: Annotated[
+        int | None, typer.Option(help="Share of members that may collude, in thousandths [200].")
+    ] = None,
+    honest: Annotated[int | None, typer.Option(help="Fewest honest members in a sum [3].")] = None,
+    epsilon: Annotated[float | None, typer.Option(help="Largest epsilon of a member [8].")] = None,
+    delta: Annotated[float | None, typer.Option(help="Largest delta [1e-5].")] = None,
+    noise: Annotated[float | None, typer.Option(help="Smallest noise multiplier [0.5].")] = None,
+    clip: Annotated[float | None, typer.Option(help="Largest clip norm [1].")] = None,
+    sampling_rate: Annotated[float | None, typer.Option(help="Largest sampling rate [0.25].")] = None,
+    steps: Annotated[int | None, typer.Option(help="Most steps in a round [200].")] = None,
+    days: Annotated[int, typer.Option(min=1, max=3653, help="How long the charter is valid.")] = 366,
+    passphrase: Annotated[
+        bool, typer.Option("--passphrase", help="Ask for a passphrase for the root key.")
+    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Change the terms of the open draft.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Begin a federation: makes the root key, the TLS authority and the draft of epoch 1. In a root folder that has
+    signed epochs: begins the next one, with the terms that the options change.
+
+    Keep ROOT on a machine that is not on a network. The fingerprint that is printed is what members pin.
+
+    Example: sordino charter new root --federation demo --epsilon 8 --cohort 5
+    """
+    floors = {
+        "cohort": cohort,
+        "organisations": organisations,
+        "organisation_share_permille": organisation_share,
+        "gamma_permille": gamma,
+        "honest": honest,
+    }
+    privacy = {
+        "largest_epsilon": epsilon,
+        "largest_delta": delta,
+        "smallest_noise_multiplier": noise,
+        "largest_clip_norm": clip,
+        "largest_sampling_rate": sampling_rate,
+        "largest_steps": steps,
+    }
+    validity = timedelta(days=days)
+    if not (folder / authority.PIN).exists():
+        if federation is None:
+            raise UsageError("a new federation needs a name", hint="add --federation NAME")
+        authority.found_root(
+            folder,
+            federation=federation,
+            model=shipped_model(adapter_rank=adapter_rank or 0),
+            passphrase=_new_passphrase() if passphrase else "",
+            floors=_revised(Floors(), floors),
+            privacy=_revised(PrivacyPolicy(), privacy),
+            validity=validity,
+        )
+    else:
+        if federation is not None or passphrase:
+            raise UsageError(
+                f"{folder} is a root already: its name and its key stay as they are",
+                hint="leave out --federation and --passphrase to begin the next epoch",
+            )
+        if not replace:
+            authority.begin_epoch(folder, validity=validity)
+
+        def revise(draft: Draft) -> Draft:
+            terms: dict[str, Any] = {
+                "floors": _revised(draft.floors, floors),
+                "privacy": _revised(draft.privacy, privacy),
+            }
+            if adapter_rank is not None:
+                terms["model"] = shipped_model(adapter_rank=adapter_rank)
+            return drafting.revised(draft, **terms)
+
+        drafting.change(folder, revise)
+    _show(drafting.read_draft(folder), root=authority.charters_of(folder).root, as_json=as_json)
+    if not as_json:
+        typer.echo("next: `sordino identity invite`, then `sordino charter add`, then `sordino charter sign`")
+
+
+@app.command()
+def add(
+    folder: RootFolder,
+    requests: Annotated[list[Path], typer.Argument(metavar="REQUEST...", help="Enrolment requests.")],
+    as_json: AsJson = False,
+) -> None:
+    """Let the senders of enrolment requests into the draft. Each needs a token that was never used.
+
+    Example: sordino charter add root acme.request.json
+    """
+    cards = [authority.enrol(folder, read_file(path, limit=MAX_REQUEST_BYTES)) for path in requests]
+    if as_json:
+        return _print_json([card.model_dump(mode="json") for card in cards])
+    for card in cards:
+        typer.echo(f"added the {card.role} {card.name} of {card.organisation}")
+        typer.echo(f"  its identity key, to compare by telephone: {fingerprint(card.identity_key)}")
+    return None
+
+
+@app.command()
+def sign(
+    folder: RootFolder,
+    out: Annotated[Path | None, typer.Option(help="Also write the signed charter here.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Sign the draft as the next epoch. This is the only step that reads the root key.
+
+    Example: sordino charter sign root --out charter.json
+    """
+    signed = authority.sign_epoch(folder, passphrase=_ask_passphrase)
+    if out is not None:
+        write_file(out, signed.to_bytes())
+    _show(signed.charter, root=signed.root_fingerprint, as_json=as_json)
+
+
+@app.command()
+def show(
+    path: Annotated[Path, typer.Argument(help="A signed charter, a root folder, or an identity folder.")],
+    draft: Annotated[bool, typer.Option("--draft", help="Show the open draft of a root folder.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show a charter: parties, floors, privacy, model, fingerprints.
+
+    Example: sordino charter show charter.json
+    """
+    if draft:
+        return _show(drafting.read_draft(path), root=authority.charters_of(path).root, as_json=as_json)
+    if path.is_dir():
+        signed = _store(path).head()
+        return _show(signed.charter, root=signed.root_fingerprint, as_json=as_json)
+    signed = SignedCharter.parse_unverified(read_file(path, limit=MAX_CHARTER_BYTES), what=str(path))
+    signed.verify(root=signed.root_fingerprint, what=str(path))
+    _show(signed.charter, root=signed.root_fingerprint, as_json=as_json)
+    if not as_json:
+        typer.echo(
+            "compare the root fingerprint with its holder; `sordino charter verify --root` does it by value"
+        )
+    return None
+
+
+@app.command()
+def diff(
+    old: Annotated[Path, typer.Argument(help="The charter that is held: a file or a folder.")],
+    latest: Annotated[Path, typer.Argument(metavar="NEW", help="The charter that is offered.")],
+    as_json: AsJson = False,
+) -> None:
+    """Compare two charters; what protects less is marked.
+
+    Example: sordino charter diff charter-1.json charter-2.json
+    """
+    _show_changes(_terms(old), _terms(latest), as_json=as_json)
+
+
+@app.command()
+def verify(
+    path: Annotated[Path, typer.Argument(help="The charter that was received.")],
+    root: Annotated[str, typer.Option(help="The root's fingerprint, from out of band.")],
+    after: Annotated[
+        Path | None, typer.Option(help="The charter that is held: a file, or a folder of epochs.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Verify a charter against the pinned root, its expiry, and the epoch before it.
+
+    Example: sordino charter verify charter.json --root tduz-3rg7-...
+    """
+    signed = SignedCharter.parse(read_file(path, limit=MAX_CHARTER_BYTES), root=root, what=str(path))
+    signed.charter.require_current()
+    if after is not None:
+        held = _terms(after)
+        if not isinstance(held, Charter):
+            raise UsageError(f"{after} holds a draft, not a signed charter")
+        require_successor(held, signed.charter)
+    charter = signed.charter
+    if as_json:
+        return _print_json(
+            {
+                "valid": True,
+                "epoch": charter.epoch,
+                "hash": charter.hash().hex(),
+                "root": signed.root_fingerprint,
+            }
+        )
+    typer.echo(f"good: {charter.federation}, epoch {charter.epoch}, hash {charter.hash().hex()}")
+    return None
+
+
+@app.command()
+def accept(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="An identity's folder.")],
+    charters: Annotated[list[Path], typer.Argument(metavar="CHARTER...", help="New epochs, in their order.")],
+    as_json: AsJson = False,
+) -> None:
+    """Take new epochs of the charter into an identity's folder. A coordinator or agent that runs sees them at its next
+    message; nothing is restarted.
+
+    Example: sordino charter accept coordinator charter-2.json
+    """
+    store = site.open_charters(folder)
+    before = store.head().charter
+    for path in charters:
+        store.accept(read_file(path, limit=MAX_CHARTER_BYTES))
+    _show_changes(before, store.head().charter, as_json=as_json)
+
+
+def _revised(terms: Section, options: dict[str, Any]) -> Section:
+    """`terms` with the options that were given. Raises UsageError for one out of its bounds."""
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        return type(terms)(**(terms.model_dump() | given))
+    except ValidationError as error:
+        raise UsageError(f"the terms cannot be: {first_problem(error)}") from None
+
+
+def _store(folder: Path) -> CharterStore:
+    return (
+        authority.charters_of(folder)
+        if (folder / authority.AUTHORITY_PUBLIC).exists()
+        else site.open_charters(folder)
+    )
+
+
+def _terms(path: Path) -> Terms:
+    if path.is_dir():
+        return _store(path).head().charter
+    if path.name == drafting.DRAFT:
+        return drafting.read_draft(path.parent)
+    signed = SignedCharter.parse_unverified(read_file(path, limit=MAX_CHARTER_BYTES), what=str(path))
+    signed.verify(root=signed.root_fingerprint, what=str(path))
+    return signed.charter
+
+
+def _new_passphrase() -> str:
+    return str(
+        typer.prompt("passphrase for the root key", hide_input=True, confirmation_prompt=True, err=True)
+    )
+
+
+def _ask_passphrase() -> str:
+    return str(typer.prompt("passphrase of the root key", hide_input=True, err=True))
+
+
+def _print_json(value: object) -> None:
+    typer.echo(json.dumps(value, indent=1, sort_keys=True))
+
+
+def _show_changes(old: Terms, new: Terms, *, as_json: bool) -> None:
+    found = changes(old, new)
+    if as_json:
+        return _print_json([asdict(change) for change in found])
+    table = Table("what", "before", "after", "")
+    for change in found:
+        table.add_row(
+            change.field, change.before, change.after, "[red]protects less[/red]" if change.weaker else ""
+        )
+    Console().print(table if found else "the terms are the same")
+    return None
+
+
+def _show(terms: Terms, *, root: str, as_json: bool) -> None:
+    digest = terms.hash().hex() if isinstance(terms, Charter) else None
+    if as_json:
+        return _print_json(terms.model_dump(mode="json") | {"hash": digest, "root": root})
+    console = Console()
+    state = "" if digest else ", a draft: not signed"
+    console.print(f"[bold]{terms.federation}[/bold], epoch {terms.epoch}{state}", highlight=False)
+    facts = Table(show_header=False, box=None, pad_edge=False)
+    facts.add_row("root fingerprint", root)
+    if digest:
+        facts.add_row("charter hash", digest)
+    left = terms.expires_at - datetime.now(UTC)
+    facts.add_row("valid until", f"{terms.expires_at:%Y-%m-%d} ({left.days} days left)")
+    for section, value in (("floors", terms.floors), ("privacy", terms.privacy)):
+        facts.add_row(section, ", ".join(f"{k} {v}" for k, v in value.model_dump().items()))
+    model = terms.model
+    facts.add_row(
+        "model",
+        f"{model.layers} layers, width {model.width}, context {model.context}, trains {model.trainable}",
+    )
+    facts.add_row(
+        "base, tokenizer", f"{model.base_sha256.hex()[:16]}..., {model.tokenizer_sha256.hex()[:16]}..."
+    )
+    facts.add_row("TLS authority", terms.tls_authority.fingerprint.hex())
+    console.print(facts, soft_wrap=True, highlight=False)
+    table = Table("party", "organisation", "identity key")
+    coordinator = getattr(terms, "coordinator", None)
+    if coordinator is not None:
+        hosts = ", ".join((*coordinator.dns_names, *coordinator.addresses))
+        table.add_row(f"{coordinator.name} (coordinator)", hosts, fingerprint(coordinator.identity_key)[:19])
+    for member in terms.members:
+        table.add_row(member.name, member.organisation, fingerprint(member.identity_key)[:19])
+    for key in terms.retired:
+        table.add_row(
+            f"[dim]{key.name}[/dim]", f"retired in epoch {key.epoch}", fingerprint(key.identity_key)[:19]
+        )
+    console.print(table)
+    return None

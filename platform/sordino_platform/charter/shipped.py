@@ -1,0 +1,18 @@
+"""The model that a new federation trains unless it says otherwise: the public base that comes with the package."""
+
+from __future__ import annotations
+
+from sordino_platform.architecture import ModelConfig, with_adapters
+from sordino_platform.charter.document import ModelTerms
+
+
+def shipped_model(*, adapter_rank: int = 0) -> ModelTerms:
+    """Terms for training the shipped base whole, or adapters of `adapter_rank` on top of it."""
+    from sordino_platform import base  # imports torch: only the founding of a federation needs it
+
+    card = base.card()
+    return ModelTerms.of(
+        with_adapters(ModelConfig(**card["config"]), adapter_rank),
+        base_sha256=bytes.fromhex(card["sha256"]),
+        tokenizer_sha256=bytes.fromhex(card["tokenizer_sha256"]),
+    )

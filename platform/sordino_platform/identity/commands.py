@@ -1,0 +1,260 @@
+"""`sordino identity`: a party's keys and certificates, on its own machine and on the root's."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from sordino_platform.charter import Role
+from sordino_platform.durable import read_file, read_secret, write_file
+from sordino_platform.identity import authority, site
+from sordino_platform.identity.enrolment import MAX_REPLY_BYTES, MAX_REQUEST_BYTES, Token
+from sordino_platform.keys import fingerprint
+from sordino_privacy.errors import ConfigurationError, SordinoError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Keys and certificates. Private keys are made where they are used and never leave.\n\n"
+    "A party joins in five steps: the root's holder invites; the party makes an identity and a request; the root's "
+    "holder adds it to the charter (`sordino charter add`, `sign`) and approves; the party installs the reply.\n\n"
+    "Example: sordino identity new acme --federation demo --name acme --organisation 'Acme Ltd'",
+)
+
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The identity's folder.")]
+RootFolder = Annotated[Path, typer.Argument(metavar="ROOT", help="The root folder, made by `charter new`.")]
+Out = Annotated[Path | None, typer.Option(help="Where to write the file; standard output when left out.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print machine-readable figures.")]
+IsCoordinator = Annotated[bool, typer.Option("--coordinator", help="The coordinator, not a member.")]
+
+
+@app.command()
+def new(
+    folder: Folder,
+    federation: Annotated[str, typer.Option(help="The federation's name.")],
+    name: Annotated[str, typer.Option(help="This party's name, a-z 0-9 and '-'.")],
+    organisation: Annotated[str, typer.Option(help="The organisation, exactly as it was invited.")],
+    coordinator: IsCoordinator = False,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(help="A DNS name or address the coordinator is reached at; repeat for more."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make an identity key in FOLDER. It is created with mode 0600 and never replaced.
+
+    Example: sordino identity new acme --federation demo --name acme --organisation "Acme Ltd"
+    """
+    names, addresses = _hosts(host or ())
+    site.create(
+        folder,
+        federation=federation,
+        role=_role(coordinator),
+        name=name,
+        organisation=organisation,
+        dns_names=names,
+        addresses=addresses,
+    )
+    _show(folder, as_json=as_json)
+    if not as_json:
+        typer.echo(f"next: `sordino identity request {folder} --out {name}.request.json`")
+
+
+@app.command()
+def invite(
+    root: RootFolder,
+    name: Annotated[str, typer.Option(help="The name the token is good for.")],
+    organisation: Annotated[str, typer.Option(help="The organisation the token is good for.")],
+    coordinator: IsCoordinator = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the token to this file (mode 0600) instead of the screen.")
+    ] = None,
+) -> None:
+    """Make an enrolment token: it lets one request in, under one name, within 14 days. It is shown once.
+
+    Example: sordino identity invite root --name acme --organisation "Acme Ltd"
+    """
+    token = authority.invite(root, role=_role(coordinator), name=name, organisation=organisation)
+    if out is None:
+        typer.echo(token.text())
+    else:
+        write_file(out, f"{token.text()}\n".encode(), secret=True, replace=False)
+        typer.echo(f"the token for {name} is in {out}; hand it over privately, it works once")
+
+
+@app.command()
+def request(
+    folder: Folder,
+    out: Out = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="The file that holds the token (mode 0600); asked for when left out.")
+    ] = None,
+) -> None:
+    """Make the request to join. It is public: it holds neither the token nor a private key.
+
+    Example: sordino identity request acme --token-file token --out acme.request.json
+    """
+    if token_file is None:
+        # Never an option: arguments are visible to every user of the machine, and stay in the shell's history.
+        text = str(typer.prompt("enrolment token", hide_input=True, err=True))
+    else:
+        text = read_secret(token_file, limit=1024).decode("ascii", "replace")
+    _write(site.make_request(folder, token=Token.parse(text)), out)
+
+
+@app.command()
+def renew(folder: Folder, out: Out = None) -> None:
+    """Make the request for a new certificate. The present one stays in use until the reply is installed.
+
+    Example: sordino identity renew acme --out acme.request.json
+    """
+    site.open_charters(folder)  # whoever has not joined yet needs `request`, with a token
+    _write(site.make_request(folder), out)
+
+
+@app.command()
+def approve(
+    root: RootFolder,
+    requests: Annotated[Path, typer.Argument(metavar="REQUEST", help="A request of a party of the charter.")],
+    out: Out = None,
+) -> None:
+    """Issue the certificate that a party of the signed charter asks for. It is valid for 30 days.
+
+    Reads the TLS authority's key, not the root key. The reply holds the certificate and every charter; it is public.
+
+    Example: sordino identity approve root acme.request.json --out acme.reply.json
+    """
+    _write(authority.approve(root, read_file(requests, limit=MAX_REQUEST_BYTES)), out)
+
+
+@app.command()
+def install(
+    folder: Folder,
+    reply: Annotated[Path, typer.Argument(metavar="REPLY", help="What `approve` wrote.")],
+    root: Annotated[
+        str | None, typer.Option(help="The root's fingerprint, from out of band; needed the first time.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Verify a reply and put certificate and charter to use. Nothing changes when any part does not verify.
+
+    Example: sordino identity install acme acme.reply.json --root tduz-3rg7-...
+    """
+    site.install(folder, read_file(reply, limit=MAX_REPLY_BYTES), root=root)
+    _show(folder, as_json=as_json)
+
+
+@app.command()
+def retire(root: RootFolder, name: Annotated[str, typer.Argument(help="The member that leaves.")]) -> None:
+    """Put a member out of the next epoch and retire its key for ever. Effective once that epoch is signed.
+
+    Example: sordino identity retire root acme && sordino charter sign root
+    """
+    draft = authority.retire(root, name)
+    typer.echo(f"{name} is out of the draft of epoch {draft.epoch}, its key is retired")
+    typer.echo(
+        f"next: `sordino charter sign {root}`, then `sordino charter accept` it in the coordinator's folder"
+    )
+
+
+@app.command()
+def show(folder: Folder, as_json: AsJson = False) -> None:
+    """Show an identity: name, key fingerprint, pinned root, charter, and how long its certificate is valid.
+
+    Example: sordino identity show acme
+    """
+    _show(folder, as_json=as_json)
+
+
+def _role(coordinator: bool) -> Role:
+    return "coordinator" if coordinator else "member"
+
+
+def _hosts(hosts: Sequence[str]) -> tuple[list[str], list[str]]:
+    """DNS names and addresses, told apart."""
+    names: list[str] = []
+    addresses: list[str] = []
+    for host in hosts:
+        try:
+            addresses.append(str(ip_address(host)))
+        except ValueError:
+            names.append(host.lower())
+    return names, addresses
+
+
+def _write(data: bytes, out: Path | None) -> None:
+    if out is None:
+        sys.stdout.write(data.decode("ascii"))
+    else:
+        write_file(out, data)
+        typer.echo(f"wrote {out}")
+
+
+def _show(folder: Path, *, as_json: bool) -> None:
+    card = site.read_card(folder)
+    facts: dict[str, object] = {
+        "federation": card.federation,
+        "role": card.role,
+        "name": card.name,
+        "organisation": card.organisation,
+        "fingerprint": fingerprint(card.identity_key),
+        "root": None,
+        "epoch": None,
+        "charter_expires_at": None,
+        "certificate_expires_at": None,
+        "certificate_days_left": None,
+        "problem": None,
+    }
+    try:
+        identity = site.Identity.load(folder)
+        charter, tls = identity.charter, identity.tls()
+    except ConfigurationError as error:
+        if (folder / site.PIN).exists():
+            raise
+        facts["problem"] = error.message
+    else:
+        facts |= {
+            "root": identity.charters.root,
+            "epoch": charter.epoch,
+            "charter_expires_at": f"{charter.expires_at:%Y-%m-%dT%H:%M:%SZ}",
+            "certificate_expires_at": f"{tls.expires_at:%Y-%m-%dT%H:%M:%SZ}",
+            "certificate_days_left": round(tls.remaining().total_seconds() / 86400, 1),
+            "problem": _problem(identity, tls),
+        }
+    if as_json:
+        typer.echo(json.dumps(facts, indent=1, sort_keys=True))
+        return
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in facts.items():
+        if value is not None and name != "problem":
+            table.add_row(name.replace("_", " "), str(value))
+    Console().print(table, soft_wrap=True, highlight=False)
+    if facts["problem"]:
+        typer.secho(str(facts["problem"]), fg=typer.colors.YELLOW)
+
+
+def _problem(identity: site.Identity, tls: site.TlsCredentials) -> str | None:
+    """What an operator should act on, or None."""
+    now = datetime.now(UTC)
+    try:
+        identity.charter.require_current(now)
+    except SordinoError as error:
+        return error.message
+    if identity.charter.identity_key(identity.card.role, identity.card.name) != identity.card.identity_key:
+        return f"this identity is not part of epoch {identity.charter.epoch}: it was retired"
+    left = tls.remaining(now)
+    if left.total_seconds() <= 0:
+        return "the certificate has expired: `sordino identity renew`"
+    if left < site.WARN_BEFORE:
+        return f"the certificate expires in {left.days} days: `sordino identity renew`"
+    return None
