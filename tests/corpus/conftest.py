@@ -8,12 +8,18 @@ from pathlib import Path
 import pytest
 
 Plant = Callable[[Mapping[str, str | bytes]], Path]
+Source = Callable[[str], str]
 
 
-def source(name: str, lines: int = 12) -> str:
-    """A small program whose text is unlike that of any other name."""
-    body = "\n".join(f"    {name}_{i} = compute_{name}({i}) + {name}_{i * 7 % 5}" for i in range(lines))
-    return f"def run_{name}():\n{body}\n    return {name}_0\n"
+@pytest.fixture
+def source() -> Source:
+    """Make a small program whose text is unlike that of any other name."""
+
+    def write(name: str) -> str:
+        body = "\n".join(f"    {name}_{i} = compute_{name}({i}) + {name}_{i * 7 % 5}" for i in range(12))
+        return f"def run_{name}():\n{body}\n    return {name}_0\n"
+
+    return write
 
 
 @pytest.fixture

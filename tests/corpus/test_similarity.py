@@ -55,7 +55,9 @@ def test_a_sketch_estimates_the_jaccard_index_as_well_as_datasketch(share: float
 
 
 def test_pairs_well_above_the_threshold_are_found_and_pairs_well_below_are_not() -> None:
-    texts, close, far = [], set(), set()
+    texts: list[str] = []
+    close: set[tuple[int, int]] = set()
+    far: set[tuple[int, int]] = set()
     for seed in range(40):
         words = program(seed)
         texts += [" ".join(words), " ".join(edited(words, 0.05 if seed % 2 else 0.5, seed))]

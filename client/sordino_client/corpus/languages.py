@@ -97,7 +97,7 @@ _INTERPRETERS = {
     "python": "Python", "node": "JavaScript", "deno": "TypeScript", "perl": "Perl", "ruby": "Ruby", "php": "PHP",
     "lua": "Lua", "Rscript": "R", "tclsh": "Tcl", "groovy": "Groovy", "julia": "Julia", "escript": "Erlang",
 }  # fmt: skip
-_SHEBANG = re.compile(rb"#![ \t]*\S*?([^/\s]+)(?:[ \t]+(?:-\S+[ \t]+)*([^\s/]+))?")
+_SHEBANG = re.compile(rb"#![ \t]*(?:\S*/)?([^/\s]+)(?:[ \t]+(?:-\S+[ \t]+)*([^\s/]+))?")
 
 
 def by_name(path: str) -> str | None:

@@ -22,6 +22,10 @@ _WORDS = re.compile(
     r"|Mozilla Public License|MIT License|BSD.{0,12}licen[cs]e|public domain|NOTICE file|LICEN[CS]E file",
     re.IGNORECASE,
 )
+_LITERALS = (  # one of them is in every match of _WORDS
+    *("licen", "copyright", "(c)", "©", "reserved", "permission", "redistribution", "general public", "bsd"),
+    *("domain", "notice"),
+)
 # Lines that must stay at the very top: interpreter, encoding, opening tag.
 _PREAMBLE = re.compile(r"#!.*|#.*?coding[:=].*|<\?(?:php|xml).*|<!doctype.*|\s*", re.IGNORECASE)
 _BLOCKS = (
@@ -48,7 +52,8 @@ def strip_header(text: str) -> str:
     Other comments stay, and so do the lines that must come first (`#!`, encoding, `<?php`). Stripping twice changes
     nothing more.
     """
-    if _WORDS.search(text[:16384]) is None:
+    folded = text[:16384].lower()
+    if not any(literal in folded for literal in _LITERALS):
         return text
     lines = text.split("\n")
     start = 0

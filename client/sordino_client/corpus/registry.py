@@ -60,14 +60,17 @@ class UnitRegistry:
     an `assign` that fails leaves the registry as it was.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
-        """Open the registry at `path`, creating it when it does not exist; without a path, one that is forgotten."""
+    def __init__(self, path: Path | None = None, *, patience: float = 10.0) -> None:
+        """Open the registry at `path`, creating it when it does not exist; without a path, one that is forgotten.
+
+        `patience` is how many seconds to wait for another process that is writing.
+        """
         self._where = str(path) if path is not None else ":memory:"
         with self._storage():
             if path is not None:
                 # sqlite3 would create it with the umask's mode; its journals take over the mode of the file.
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-            self._connection = sqlite3.connect(self._where, timeout=10, isolation_level=None)
+            self._connection = sqlite3.connect(self._where, timeout=patience, isolation_level=None)
             try:
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 self._connection.execute("PRAGMA synchronous = FULL")
