@@ -9,6 +9,7 @@ from pydantic import Field
 from sordino_platform.settings import Settings, load, toml_text
 
 FILE = "member.toml"
+BUDGET_DELTA = 1e-6  # the delta of every budget: one fixed number, so that epsilons of rounds compose
 
 COMMENTS = {
     "name": "This member's name in the charter.",
@@ -17,7 +18,8 @@ COMMENTS = {
     "budget_epsilon": "Never spend more than this, whatever the charter allows (local epsilon, per dataset).",
     "size_bucket": "The declared size class, 1 to 8: the weight of this member's update is size_bucket / 8. Public.",
     "minimum_units": "Refuse to train on fewer units (file clusters) than this: too few cannot be private.",
-    "windows_per_unit": "Token windows kept of each unit.",
+    "windows_per_unit": "Token windows kept of each unit; a plan that asks for more is refused.",
+    "window": "Tokens per window, prepared ahead; a plan with another length is prepared when it arrives.",
     "heldout_share": "The share of the repositories' folders that is never trained on and measures the model locally.",
     "completion_port": "The loopback port of the completion endpoint; 0 takes any free one.",
     "metrics_port": "The loopback port of this member's own metrics; 0 takes any free one.",
@@ -39,6 +41,7 @@ class MemberSettings(Settings):
     size_bucket: int = Field(8, ge=1, le=8)
     minimum_units: int = Field(64, ge=1)
     windows_per_unit: int = Field(4, ge=1, le=64)
+    window: int = Field(256, ge=16, le=65536)
     heldout_share: float = Field(0.05, ge=0, lt=1)
     completion_port: int = Field(0, ge=0, le=65535)
     metrics_port: int = Field(0, ge=0, le=65535)

@@ -78,7 +78,7 @@ class CoordinatorMetrics:
             reason=tuple(r.value for r in Rejected),
         )
         self.bytes = metrics.counter(
-            "sordino_message_bytes_total", "Bytes of messages on the link", direction=("in", "out")
+            "sordino_message_bytes_total", "Bytes of messages on the link", direction=("received", "sent")
         )
         self.reconstruction_seconds = metrics.histogram(
             "sordino_secagg_reconstruction_seconds", "Recovering secrets and removing masks", PHASE_BUCKETS

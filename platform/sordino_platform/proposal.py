@@ -13,47 +13,49 @@ import numpy as np
 from flwr.app import RecordDict
 
 from sordino_platform.architecture import ModelConfig, Vector, trainable_shapes
-from sordino_platform.flower.phases import Fields, pack
+from sordino_platform.flower.phases import Fields, Scalar, pack
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import LinkError
 from sordino_privacy.secagg import Context, Group, Quantiser
 
 MAX_PLAN_BYTES = 1 << 16
-MAX_MANIFEST_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """The content of a TRAIN message. `weights` is the trained subset of the release that `manifest` describes."""
+    """The content of a TRAIN message.
+
+    `manifests` are the signed releases that the member lacks, oldest first; `weights` is the newest one's vector.
+    """
 
     context: Context
     plan: TrainingPlan
-    manifest: bytes
+    manifests: tuple[bytes, ...]
     weights: Vector
 
     def pack(self) -> RecordDict:
         """As Flower records."""
-        fields = {"context": self.context.encode(), "plan": self.plan.canonical(), "manifest": self.manifest}
+        fields: dict[str, Scalar] = {"context": self.context.encode(), "plan": self.plan.canonical()}
+        if self.manifests:
+            fields["manifests"] = list(self.manifests)
         return pack(fields, {"weights": self.weights})
 
     @classmethod
     def parse(cls, fields: Fields) -> Proposal:
         """Takes the message apart. Raises LinkError, or what the parsers of its parts raise."""
         context = Context.decode(fields.blob("context"))
-        plan, manifest = fields.blob("plan"), fields.blob("manifest")
+        plan, manifests = fields.blob("plan"), fields.blobs("manifests") if "manifests" in fields else []
         weights = fields.vector("weights", np.float32)
         fields.done()
-        if len(plan) > MAX_PLAN_BYTES or len(manifest) > MAX_MANIFEST_BYTES:
-            raise LinkError("the coordinator's proposal is larger than a proposal can be")
+        if len(plan) > MAX_PLAN_BYTES:
+            raise LinkError("the coordinator's training plan is larger than a plan can be")
         try:
             raw = json.loads(plan)
         except ValueError as error:
             raise LinkError("the coordinator's training plan is not JSON") from error
         if not isinstance(raw, dict):
             raise LinkError("the coordinator's training plan is not an object")
-        return cls(
-            context=context, plan=TrainingPlan.parse(raw), manifest=manifest, weights=weights.astype(np.float32, copy=False)
-        )
+        return cls(context=context, plan=TrainingPlan.parse(raw), manifests=tuple(manifests), weights=weights)
 
 
 def quantiser_for(config: ModelConfig, plan: TrainingPlan, *, members: int) -> Quantiser:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +22,10 @@ FIELDS, VECTORS = "sordino.fields/1", "sordino.vectors/1"
 MAX_FIELDS = 64
 MAX_VECTOR_BYTES = 1 << 32
 
-Scalar = int | float | str | bytes
+Scalar = int | float | str | bytes | list[bytes]
 Vector = npt.NDArray[np.float32] | npt.NDArray[np.uint16] | npt.NDArray[np.uint32] | npt.NDArray[np.uint8]
+
+Element = TypeVar("Element", bound=np.generic)
 
 
 class Phase(StrEnum):
@@ -42,6 +45,8 @@ class Phase(StrEnum):
 
 
 HELLO = "query.hello"
+"""Asks a member who it is and which release it holds."""
+
 
 
 def node_id(name: str) -> int:
@@ -77,6 +82,10 @@ class Fields:
         if len(self._fields) + len(self._vectors) > MAX_FIELDS:
             raise LinkError("the peer sent too many fields")
 
+    def __contains__(self, name: str) -> bool:
+        """Whether a field of that name is still to be taken."""
+        return name in self._fields or name in self._vectors
+
     def _take(self, name: str, kind: type) -> object:
         value = self._fields.get(name)
         if type(value) is not kind:
@@ -107,7 +116,15 @@ class Fields:
         assert isinstance(value, bytes)
         return value
 
-    def vector(self, name: str, dtype: type[np.generic]) -> npt.NDArray[np.generic]:
+    def blobs(self, name: str) -> list[bytes]:
+        """A list of byte strings; Flower cannot tell an empty one's type, so any empty list will do."""
+        value = self._take(name, list)
+        assert isinstance(value, list)
+        if not all(type(item) is bytes for item in value):
+            raise LinkError(f"the peer's message has another kind of list in {name!r}")
+        return value
+
+    def vector(self, name: str, dtype: type[Element]) -> npt.NDArray[Element]:
         """A one-dimensional vector of exactly `dtype`. The array views the message's own bytes: nothing is copied."""
         array = self._vectors.pop(name, None)
         kind = np.dtype(dtype)
@@ -116,6 +133,15 @@ class Fields:
         if array.shape[0] * kind.itemsize != len(array.data) or len(array.data) > MAX_VECTOR_BYTES:
             raise LinkError(f"the peer's vector {name!r} has another length than it says")
         return np.frombuffer(array.data, dtype=kind)
+
+    def raw(self, name: str) -> memoryview:
+        """A vector of bytes, as the message's own bytes."""
+        return memoryview(self.vector(name, np.uint8)).cast("B")
+
+    def drop(self) -> None:
+        """Leaves the rest unread, where the receiver has no use for it."""
+        self._fields.clear()
+        self._vectors.clear()
 
     def done(self) -> None:
         """Raises LinkError when anything was sent that nobody asked for: unknown fields are refused."""

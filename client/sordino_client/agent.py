@@ -1,0 +1,156 @@
+"""`sordino client up`: the long-lived process of a member. It holds the link and the ledger, and two children.
+
+    agent ── trainer child        torch, one thread, nice 19; only while the agent lives
+          └─ completion server    the released model and the local memory; a loopback port; no way to the link
+
+The agent imports no torch. Its death takes its children with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+
+from flwr.app import Context
+
+from sordino_client.app import app
+from sordino_client.member import MEMBER, Member
+from sordino_platform.children import die_with_parent
+from sordino_platform.durable import write_file
+from sordino_platform.flower import shim
+from sordino_platform.flower.codec import decode, encode
+from sordino_platform.flower.phases import node_id
+from sordino_platform.link import ClientTls, LinkClient, Payload, Request, State, Status
+from sordino_platform.telemetry import MetricsServer, configure_logging, log
+from sordino_privacy.errors import LinkError, SordinoError
+
+STATUS_FILE = "status.json"
+COMPLETION_GRACE_SECONDS = 5.0
+
+
+class Agent:
+    """One member's process. `run` blocks until SIGTERM or SIGINT, or until trying again cannot help."""
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
+        self._contexts: dict[int, Context] = {}
+        self._status = Status(state=State.CONNECTING)
+        self._completion: subprocess.Popen[bytes] | None = None
+        self._metrics = MetricsServer(member.metrics.metrics, port=member.settings.metrics_port)
+        self._stopping = threading.Event()
+        self._link = LinkClient(
+            member.settings.coordinator,
+            tls=self._tls,
+            handler=self._answer,
+            software_version=version("sordino"),
+            on_status=self._note,
+        )
+
+    def run(self) -> None:
+        """Prepares, serves completions, connects. Raises LinkError, DataError, PortInUseError."""
+        member = self._member
+        member.serve()
+        self._start_completion()
+        member.worker.warm()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        log().info("agent_up", member=member.name, pid=os.getpid(), port=self._metrics.port)
+        try:
+            self._link.run()
+        finally:
+            self._stopping.set()
+            self._metrics.stop()
+            self._end_completion()
+
+    def _stop(self, number: int, _: FrameType | None) -> None:
+        log().info("stopping", member=self._member.name, signal=signal.Signals(number).name)
+        self._stopping.set()
+        self._link.stop()
+
+    def _tls(self) -> ClientTls:
+        """Read anew at each connection, so that a renewed certificate needs no restart."""
+        credentials = self._member.identity.tls()
+        self._member.metrics.expiry.set(credentials.expires_at.timestamp())
+        return ClientTls(
+            key=credentials.private_key, certificate=credentials.certificate, ca=credentials.authority
+        )
+
+    def _answer(self, request: Request) -> Payload | None:
+        """One message of the coordinator, through the ClientApp, on the link's handler thread."""
+        message = decode(request.payload)
+        run, me = message.metadata.run_id, node_id(self._member.name)
+        if message.metadata.dst_node_id != me:
+            raise LinkError("the coordinator sent a message that is for another member")
+        shim.identify(run=run, node=me)
+        MEMBER.set(self._member)
+        if run not in self._contexts:
+            # A run is the life of one coordinator process: what is kept of an older one can never be used again.
+            self._contexts = {run: shim.new_context(run=run, node=me, run_config={})}
+        self._write_status(message.metadata.message_type)
+        reply = app(message, self._contexts[run])
+        self._write_status("idle")
+        return encode(reply)
+
+    def _note(self, status: Status) -> None:
+        """Tells the person what the link does, and writes it where `sordino client status` finds it."""
+        changed = (status.state, status.message) != (self._status.state, self._status.message)
+        self._status = status
+        self._member.metrics.connected.set(status.state is State.CONNECTED)
+        self._write_status("idle")
+        if changed and status.state is not State.CONNECTING:
+            log().info("link", state=status.state.value, error=status.message, hint=status.hint)
+
+    def _write_status(self, doing: str) -> None:
+        member = self._member
+        status = {
+            "member": member.name,
+            "pid": os.getpid(),
+            "link": self._status.state.value,
+            "message": self._status.message,
+            "hint": self._status.hint,
+            "doing": doing,
+            "release": member.newest_release(),
+            "epsilon_spent": member.epsilon_spent(),
+            "epsilon_budget": member.ledger.budget.epsilon,
+            "metrics_port": self._metrics.port,
+            "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+        # A status is a courtesy: a full disk must not stop the round, whose own writes raise.
+        with contextlib.suppress(SordinoError):
+            write_file(member.folder / STATUS_FILE, json.dumps(status).encode(), secret=True)
+
+    def _start_completion(self) -> None:
+        settings, folder = self._member.settings, self._member.folder / "completion"
+        command = [sys.executable, "-P", "-m", "sordino_client.completion", "--state", str(folder)]
+        self._completion = subprocess.Popen(
+            [*command, "--port", str(settings.completion_port)],
+            stdin=subprocess.DEVNULL,
+            preexec_fn=die_with_parent,
+        )
+
+    def _end_completion(self) -> None:
+        if self._completion is None:
+            return
+        self._completion.terminate()
+        try:
+            self._completion.wait(COMPLETION_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._completion.kill()
+            self._completion.wait()
+
+
+def up(folder: Path) -> None:
+    """Runs the member in `folder`. Raises what opening it and running it raise."""
+    configure_logging(folder / "events.jsonl")
+    with Member.open(folder) as member:
+        member.prepared(window=member.settings.window)  # what is wrong with the repositories is said at once
+        Agent(member).run()

@@ -1,0 +1,145 @@
+"""The member's side of a round, as a Flower `ClientApp`: one function per phase, each a thin door onto the session.
+
+The same object runs in the agent (over our link), in Flower's simulation engine, and under a stock SuperNode. Between
+two messages the session is a snapshot in Flower's `context.state`; the update itself stays in the member's folder.
+
+What goes back on a failure is the name of an error class and nothing else: an exception's text may speak of the data.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from flwr.app import ConfigRecord, ConfigRecordValues, Context, Error, Message
+from flwr.clientapp import ClientApp
+
+from sordino_client.member import Member, resident
+from sordino_platform.flower.phases import Fields, Phase, Scalar, Vector, pack
+from sordino_platform.proposal import Proposal
+from sordino_privacy.errors import SordinoError
+from sordino_privacy.secagg import Context as Agreement
+from sordino_privacy.secagg import MemberSession, OrderError
+
+SESSION = "sordino.session/1"
+REFUSED = 1
+
+Reply = tuple[Mapping[str, Scalar], Mapping[str, Vector]]
+Handler = Callable[[Member, Fields, Context], Reply]
+
+app = ClientApp()
+
+
+def phase(handle: Handler) -> Callable[[Message, Context], Message]:
+    """Makes a Flower function of a handler: opens the member, parses, answers, and forgets the session on a refusal."""
+
+    @functools.wraps(handle)
+    def answer(message: Message, context: Context) -> Message:
+        with resident(context) as member:
+            try:
+                fields = Fields(message)
+                scalars, vectors = handle(member, fields, context)
+                fields.done()
+            except SordinoError as error:
+                forget(context)
+                member.refused(error)
+                return Message(Error(REFUSED, type(error).__name__), reply_to=message)
+        return Message(pack(scalars, vectors), reply_to=message)
+
+    return answer
+
+
+def keep(context: Context, agreement: Agreement, session: MemberSession) -> None:
+    """Puts the session between two messages into Flower's state: its secrets, in this process's memory."""
+    snapshot: dict[str, ConfigRecordValues] = {
+        "agreement": agreement.encode(),
+        "secrets": session.snapshot_with_secrets(),
+    }
+    context.state[SESSION] = ConfigRecord(snapshot)
+
+
+def kept(member: Member, context: Context) -> tuple[Agreement, MemberSession]:
+    """The session that `keep` put away. Raises OrderError when there is none."""
+    record = context.state.config_records.get(SESSION)
+    if record is None:
+        raise OrderError("no round is under way at this member")
+    agreement = Agreement.decode(bytes(record["agreement"]))  # type: ignore[arg-type]  # written by `keep`
+    snapshot = bytes(record["secrets"])  # type: ignore[arg-type]
+    return agreement, MemberSession.restore(snapshot, *member.session_arguments(agreement))
+
+
+def forget(context: Context) -> None:
+    """Drops the session and its secrets."""
+    if SESSION in context.state:
+        del context.state[SESSION]
+
+
+@app.query("hello")
+@phase
+def hello(member: Member, fields: Fields, context: Context) -> Reply:
+    """Who this is, and the newest release it holds. On our own link the name must be the certificate's."""
+    return {"member": member.name, "release": member.newest_release()}, {}
+
+
+@app.train(Phase.TRAIN)
+@phase
+def train(member: Member, fields: Fields, context: Context) -> Reply:
+    """Checks the proposal against the charter and the budget, trains (once per round), and advertises fresh keys."""
+    proposal = Proposal.parse(fields)
+    agreement = member.agree(proposal)
+    member.contribute(proposal)
+    session = MemberSession(*member.session_arguments(agreement))
+    session.propose(proposal.context.encode())
+    advertisement = session.advertise()
+    keep(context, agreement, session)
+    return {"advertisement": advertisement, "epsilon": member.epsilon_spent()}, {}
+
+
+@app.train(Phase.SHARE)
+@phase
+def share(member: Member, fields: Fields, context: Context) -> Reply:
+    """Checks the roster, and seals this member's shares for the others."""
+    agreement, session = kept(member, context)
+    shares = session.share(fields.blob("roster"))
+    keep(context, agreement, session)
+    return {"shares": shares}, {}
+
+
+@app.train(Phase.UPLOAD)
+@phase
+def upload(member: Member, fields: Fields, context: Context) -> Reply:
+    """Opens the shares, masks the stored update, and sends it."""
+    agreement, session = kept(member, context)
+    frames = session.upload(fields.blob("delivery"), member.quantised(agreement))
+    masked = np.frombuffer(b"".join(frames), dtype=np.uint8)
+    member.uploaded(agreement)
+    keep(context, agreement, session)
+    return {}, {"upload": masked}
+
+
+@app.train(Phase.SURVIVORS)
+@phase
+def survivors(member: Member, fields: Fields, context: Context) -> Reply:
+    """Checks who survived, marks the round as spent, and signs."""
+    agreement, session = kept(member, context)
+    signature = session.survivors(fields.blob("claim"))
+    keep(context, agreement, session)
+    return {"signature": signature}, {}
+
+
+@app.train(Phase.UNMASK)
+@phase
+def unmask(member: Member, fields: Fields, context: Context) -> Reply:
+    """With a quorum of signatures, reveals what opens the sum; then the session is gone."""
+    _, session = kept(member, context)
+    reveal = session.unmask(fields.blob("opening"))
+    forget(context)
+    return {"reveal": reveal}, {}
+
+
+@app.train(Phase.RESULT)
+@phase
+def result(member: Member, fields: Fields, context: Context) -> Reply:
+    """Repeats the coordinator's arithmetic on the opened sum, and takes the release over if it is the same."""
+    return {"release": member.take(fields)}, {}

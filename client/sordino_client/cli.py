@@ -1,0 +1,112 @@
+"""`sordino client`: join, up, status, ledger, corpus."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from sordino_client.corpus.cli import corpus
+
+app = typer.Typer(help="A member's machine.", no_args_is_help=True, rich_markup_mode=None)
+app.command("corpus")(corpus)
+
+
+def default_folder() -> Path:
+    """Where a member's state lives when nobody says otherwise (XDG base directories)."""
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "sordino"
+
+
+FOLDER = typer.Option(None, "--folder", "-f", help="The member's folder [~/.local/share/sordino].")
+JSON = typer.Option(False, "--json", help="Print JSON for programs.")
+
+
+@app.command()
+def join(
+    coordinator: str = typer.Option(..., help="Where the coordinator listens, as HOST:PORT."),
+    repo: list[Path] = typer.Option(
+        ..., "--repo", help="A repository to train on and complete from; repeat."
+    ),
+    folder: Path | None = FOLDER,
+    budget: float = typer.Option(8.0, help="Never spend more local epsilon than this."),
+) -> None:
+    """Writes member.toml for an identity that is enrolled (see `sordino identity --help`).
+
+    Example: sordino client join --coordinator fl.example.org:9443 --repo ~/work/billing --repo ~/work/ledger
+    """
+    from sordino_client.settings import FILE, MemberSettings, settings_text
+    from sordino_platform.durable import write_file
+    from sordino_platform.identity import Identity
+
+    place = folder or default_folder()
+    identity = Identity.load(place)
+    settings = MemberSettings(
+        name=identity.card.name,
+        coordinator=coordinator,
+        repositories=[path.expanduser().resolve() for path in repo],
+        budget_epsilon=budget,
+    )
+    write_file(place / FILE, settings_text(settings).encode(), secret=True, replace=False)
+    typer.echo(f"wrote {place / FILE}; now: sordino client up --folder {place}")
+
+
+@app.command()
+def up(folder: Path | None = FOLDER) -> None:
+    """Runs the member: link, training, completions. Ends on SIGTERM or Ctrl-C.
+
+    Example: sordino client up --folder ~/.local/share/sordino
+    """
+    from sordino_client.agent import up as run
+
+    run(folder or default_folder())
+
+
+@app.command()
+def status(folder: Path | None = FOLDER, as_json: bool = JSON) -> None:
+    """Shows what the agent does, its release, its budget and where it serves completions.
+
+    Example: sordino client status --json
+    """
+    from sordino_client.status import read_status
+
+    facts = read_status(folder or default_folder())
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    for name, value in facts.items():
+        if value not in ("", None):
+            typer.echo(f"{name.replace('_', ' '):20} {value}")
+
+
+@app.command()
+def ledger(folder: Path | None = FOLDER, as_json: bool = JSON) -> None:
+    """Shows what privacy was spent, on which rounds, and what is left.
+
+    Example: sordino client ledger --folder ~/.local/share/sordino --json
+    """
+    from sordino_client.status import read_ledger
+
+    facts = read_ledger(folder or default_folder())
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    table = Table("run", "round", "sampling rate", "noise multiplier", "steps", "uploaded")
+    for row in facts["rounds"]:
+        table.add_row(
+            row["run"][:8],
+            str(row["round"]),
+            f"{row['sampling_rate']:g}",
+            f"{row['noise_multiplier']:g}",
+            str(row["steps"]),
+            "yes" if row["committed"] else "no, and charged all the same",
+        )
+    Console().print(table)
+    typer.echo(
+        f"local epsilon spent {facts['epsilon_spent']:.2f} of {facts['epsilon_budget']:.2f} "
+        f"at delta {facts['delta']:g}; left {facts['epsilon_left']:.2f}"
+    )

@@ -1,0 +1,369 @@
+"""A member: its folder, and what it does with a proposal. Everything that the phases of app.py share.
+
+<folder>/
+  identity.key tls.pem charters/ …   the identity (sordino_platform.identity)
+  member.toml                        settings
+  ledger/                            what was spent
+  corpus/                            units and the register of which file belongs to which unit
+  releases/                          verified releases
+  round/                             the present round: job, update, quantised update
+  serving/                           the bundle that the completion server loads
+  memory/                            the completion server's own folder; nothing here opens it
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from flwr.app import Context
+from safetensors.numpy import save
+
+from sordino_client.ledger import Budget, Ledger, repository_identity
+from sordino_client.metrics import MemberMetrics, Participation
+from sordino_client.preparation import Prepared, last_prepared, prepare
+from sordino_client.settings import BUDGET_DELTA, MemberSettings, load_settings
+from sordino_client.training import Progress, TrainingJob, TrainingWorker
+from sordino_platform.architecture import ModelConfig, Parameters, merged, unflatten
+from sordino_platform.charter import Charter
+from sordino_platform.durable import make_folder, read_file, write_file
+from sordino_platform.flower.phases import Fields
+from sordino_platform.founding_model import founding_parameters
+from sordino_platform.identity import Identity
+from sordino_platform.proposal import Proposal, quantiser_for
+from sordino_platform.release import ReleaseStore, vector_hash, write_serving_bundle
+from sordino_platform.telemetry import log
+from sordino_platform.tokenizer import Tokenizer
+from sordino_privacy.errors import BudgetError, ConfigurationError, SordinoError
+from sordino_privacy.secagg import Context as Agreement
+from sordino_privacy.secagg import (
+    ContextError,
+    Journal,
+    Membership,
+    ModelError,
+    PolicyError,
+    Quantised,
+    ReplayError,
+    SecaggError,
+    Statistics,
+)
+
+SIZE_BUCKETS = 8
+MAX_QUANTISED_BYTES = 5 << 30
+MAX_AGREEMENT_BYTES = 1 << 20
+
+MEMBER: ContextVar[Member] = ContextVar("sordino_member")
+
+
+@dataclass(slots=True, kw_only=True)
+class Member:
+    """One member's state for the life of a process (the agent), or for one message (a virtual node)."""
+
+    folder: Path
+    settings: MemberSettings
+    identity: Identity
+    charter: Charter
+    membership: Membership
+    config: ModelConfig
+    parameters: Parameters = field(repr=False)
+    ledger: Ledger
+    releases: ReleaseStore
+    metrics: MemberMetrics
+    worker: TrainingWorker
+    on_progress: Callable[[Progress], None] | None = None
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, folder: Path) -> Iterator[Member]:
+        """Opens the folder for one process. Raises ConfigurationError, StorageError (also: another process has it)."""
+        settings, identity = load_settings(folder), Identity.load(folder)
+        charter = identity.charter
+        if identity.card.role != "member" or identity.card.name != settings.name:
+            raise ConfigurationError(
+                f"{folder} holds the identity of {identity.card.role} {identity.card.name!r}, "
+                f"and its settings are those of member {settings.name!r}"
+            )
+        budget = Budget(
+            epsilon=min(settings.budget_epsilon, charter.privacy.largest_epsilon), delta=BUDGET_DELTA
+        )
+        datasets = [repository_identity(root) for root in settings.repositories]
+        make_folder(folder / "ledger")
+        with (
+            Ledger.open(folder / "ledger", datasets=datasets, budget=budget) as ledger,
+            TrainingWorker() as worker,
+        ):
+            member = cls(
+                folder=folder,
+                settings=settings,
+                identity=identity,
+                charter=charter,
+                membership=charter.membership(),
+                config=charter.model.config(),
+                parameters=founding_parameters(charter.model),
+                ledger=ledger,
+                releases=ReleaseStore(folder / "releases", identity.charters),
+                metrics=MemberMetrics(),
+                worker=worker,
+            )
+            member.metrics.budget.set(budget.epsilon)
+            member.metrics.epsilon.set(ledger.spent().value)
+            member.metrics.expiry.set(identity.tls().expires_at.timestamp())
+            yield member
+
+    @property
+    def name(self) -> str:
+        """The charter's name of this member."""
+        return self.settings.name
+
+    def newest_release(self) -> int:
+        """The number of the newest release held, -1 when there is none."""
+        return len(self.releases.chain()) - 1
+
+    def epsilon_spent(self) -> float:
+        """The local epsilon of everything ever reserved; it depends on no data."""
+        return self.ledger.spent().value
+
+    # ------------------------------------------------------------------------------------------------- a proposal
+
+    def agree(self, proposal: Proposal) -> Agreement:
+        """The context that this member derives for itself; from the proposal it takes only names and the nonce.
+
+        Raises ModelError (the releases do not chain, or the weights are others), PolicyError, ConfigurationError.
+        """
+        plan, said = proposal.plan, proposal.context
+        if not self._is_round(said.run, said.round):
+            raise ContextError("the run's name is not one that a coordinator of this software gives")
+        self.charter.privacy.require(
+            noise_multiplier=plan.noise_multiplier,
+            clip_norm=plan.clip_norm,
+            sampling_rate=plan.sampling_rate,
+            steps=plan.steps,
+            delta=plan.delta,
+        )
+        if (
+            plan.delta > self.ledger.budget.delta * 10
+            or plan.windows_per_unit > self.settings.windows_per_unit
+        ):
+            raise PolicyError("the plan's delta or windows per unit exceed this member's own settings")
+        try:
+            for manifest in proposal.manifests[:-1]:
+                self.releases.accept(manifest, None)
+            for manifest in proposal.manifests[-1:]:
+                self.releases.accept(manifest, proposal.weights)
+            head = self.releases.head()
+        except ConfigurationError as error:
+            raise ModelError(error.message, hint=error.hint) from error
+        if vector_hash(proposal.weights) != head.vector_hash:
+            raise ModelError("the proposed weights are not those of the newest release")
+        return Agreement.under(
+            self.membership,
+            run=said.run,
+            round=said.round,
+            attempt=said.attempt,
+            server_nonce=said.server_nonce,
+            model_hash=head.vector_hash,
+            train_config_hash=plan.digest(),
+            quantiser=quantiser_for(self.config, plan, members=len(self.membership.members)),
+        )
+
+    def session_arguments(
+        self, agreement: Agreement
+    ) -> tuple[str, bytes, Membership, Agreement, Journal, Callable[[int], bytes]]:
+        """What a `MemberSession` is made of."""
+        key = self.identity.signing_key.private_bytes_raw()
+        return self.name, key, self.membership, agreement, self.ledger, secrets.token_bytes
+
+    # --------------------------------------------------------------------------------------------------- training
+
+    def prepared(self, *, window: int) -> Prepared:
+        """The units of this member's repositories, read now if no earlier reading fits. Raises DataError."""
+        folder = self.folder / "corpus"
+        prepared = last_prepared(folder, self.settings, window=window)
+        if prepared is None:
+            prepared = prepare(folder, self.settings, Tokenizer.shipped(), window=window)
+        self.metrics.corpus_files.set(prepared.files)
+        self.metrics.corpus_units.set(prepared.units)
+        for reason, count in prepared.excluded.items():
+            self.metrics.corpus_excluded.labels(reason).set(count)
+        return prepared
+
+    def contribute(self, proposal: Proposal) -> None:
+        """Charges the ledger, trains, quantises and stores; or finds what an earlier attempt stored. Never twice.
+
+        Raises BudgetError before anything is read of the data, TrainingError, DataError.
+        """
+        context, plan = proposal.context, proposal.plan
+        place = self._round_folder(context)
+        if (place / "quantised.bin").exists():
+            return
+        self.ledger.reserve(context.run, context.round, plan)
+        self.metrics.epsilon.set(self.epsilon_spent())
+        self.metrics.noise.set(plan.noise_multiplier)
+        for other in (self.folder / "round").glob("*"):
+            if other != place:
+                shutil.rmtree(other)
+        make_folder(place)
+        write_file(place / "agreement.bin", context.encode(), secret=True)
+        prepared = self.prepared(window=plan.window)
+        weights = unflatten(self.config, self.parameters, proposal.weights)
+        write_file(place / "weights.safetensors", save(weights), secret=True)
+        job = TrainingJob(
+            folder=place / "job",
+            config=self.config,
+            weights=place / "weights.safetensors",
+            units=prepared.path(self.folder / "corpus"),
+            plan=plan,
+        )
+        started = time.monotonic()
+        with training_slot(self.settings.training_slots):
+            update = self.worker.train(job, self.on_progress)
+        self.metrics.train_seconds.observe(time.monotonic() - started)
+        self.metrics.train_units.inc(update.local.units)
+        self.metrics.train_loss.set(update.local.mean_loss)
+        self.metrics.clipped.set(update.local.clipped_share)
+        # Loss and exact counts are data: they stay here. The weight and the examples are the declared public bucket.
+        quantiser = quantiser_for(self.config, plan, members=len(self.membership.members))
+        quantised = quantiser.quantise(
+            update.vector(),
+            self.settings.size_bucket / SIZE_BUCKETS,
+            Statistics(examples=self.settings.size_bucket),
+            secrets.token_bytes,
+        )
+        data = quantised.encode()
+        write_file(place / "quantised.bin", data, secret=True)
+        if self.settings.keep_quantised_updates_for_a_proof_on_this_machine:
+            proofs = self.settings.keep_quantised_updates_for_a_proof_on_this_machine
+            make_folder(proofs)
+            write_file(proofs / f"{context.round:06d}-{self.name}.bin", data, secret=True)
+
+    def quantised(self, agreement: Agreement) -> Quantised:
+        """The stored update of this round: the same bytes in every attempt. Raises ReplayError when there is none."""
+        path = self._round_folder(agreement) / "quantised.bin"
+        if not path.exists():
+            raise ReplayError("this member has no stored update for this round")
+        return Quantised.decode(read_file(path, limit=MAX_QUANTISED_BYTES))
+
+    def uploaded(self, agreement: Agreement) -> None:
+        """Notes in the ledger that the round's update went out."""
+        for reservation in self.ledger.reservations():
+            if (reservation.run, reservation.round) == (agreement.run, agreement.round):
+                self.ledger.commit(reservation)
+
+    # ----------------------------------------------------------------------------------------------------- release
+
+    def take(self, fields: Fields) -> int:
+        """Repeats the coordinator's arithmetic and keeps the release; returns the newest number held.
+
+        A member that did not see the round through learns the release with its next proposal. Raises ModelError when
+        the opened sum does not lead to the signed model: such a coordinator cannot be trusted.
+        """
+        run, round = fields.text("run"), fields.integer("round")
+        manifest = fields.blob("manifest")
+        path = self.folder / "round" / f"{run}-{round}" / "agreement.bin"
+        if not self._is_round(run, round) or not path.exists():
+            fields.drop()
+            return self.newest_release()
+        agreement = Agreement.decode(read_file(path, limit=MAX_AGREEMENT_BYTES))
+        ring = fields.vector("sum", agreement.quantiser.dtype.type)
+        try:
+            vector = self.releases.vector() + agreement.quantiser.decode(ring).mean()
+            release = self.releases.accept(manifest, vector).number
+        except ConfigurationError as error:
+            raise ModelError(
+                f"the opened sum does not lead to the signed release: {error.message}"
+            ) from error
+        self.metrics.participations.labels(Participation.CONTRIBUTED.value).inc()
+        log().info("release", member=self.name, round=round, release=release)
+        self.serve()
+        return release
+
+    def serve(self) -> None:
+        """Writes the newest release, or the public base where there is none yet, for the completion server."""
+        number = max(0, self.newest_release())
+        parameters = self.parameters
+        if self.newest_release() >= 0 and self.releases.holds(number):
+            parameters = unflatten(self.config, self.parameters, self.releases.vector(number))
+        with as_file(files("sordino_platform") / "base" / "tokenizer.json") as tokenizer:
+            plain = replace(self.config, adapter_rank=0, trainable="full")
+            write_serving_bundle(
+                self.folder / "completion" / "serving", plain, merged(parameters), tokenizer, release=number
+            )
+        self.metrics.model_version.set(number)
+
+    def refused(self, error: SordinoError) -> None:
+        """Counts and logs a refusal; the text of an error never holds data."""
+        outcome = Participation.FAILED
+        if isinstance(error, BudgetError):
+            outcome = Participation.REFUSED_BUDGET
+        elif isinstance(error, SecaggError):
+            outcome = (
+                Participation.REFUSED_POLICY if isinstance(error, PolicyError) else Participation.DROPPED
+            )
+            self.metrics.refusals.labels(error.label).inc()
+        self.metrics.participations.labels(outcome.value).inc()
+        log().warning(
+            "refused", member=self.name, outcome=outcome.value, error=error.message, hint=error.hint
+        )
+
+    def _round_folder(self, context: Agreement) -> Path:
+        return self.folder / "round" / f"{context.run}-{context.round}"
+
+    def _is_round(self, run: str, round: int) -> bool:
+        return len(run) <= 64 and run.isalnum() and 0 <= round < 1 << 32
+
+
+@contextlib.contextmanager
+def training_slot(folder: Path | None) -> Iterator[None]:
+    """Holds the one place to train on a machine that several members share; waits for it. None: no waiting."""
+    if folder is None:
+        yield
+        return
+    make_folder(folder)
+    handle = os.open(folder / "slot", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def resident(context: Context) -> Iterator[Member]:
+    """The member that a message is for.
+
+    In the agent it is the one that the process stands for. Under Flower's own runners it is opened for this message:
+    `member-folder` of the run's configuration, or, for a virtual node, the folder of its partition under
+    `federation-folder`. Raises ConfigurationError.
+    """
+    present = MEMBER.get(None)
+    if present is not None:
+        yield present
+        return
+    with Member.open(folder_of(context)) as member:
+        yield member
+
+
+def folder_of(context: Context) -> Path:
+    """Where the member of a Flower node lives. Raises ConfigurationError when the run does not say."""
+    own = context.node_config.get("member-folder")
+    if isinstance(own, str):
+        return Path(own)
+    shared, partition = context.run_config.get("federation-folder"), context.node_config.get("partition-id")
+    if not isinstance(shared, str) or not isinstance(partition, int):
+        raise ConfigurationError(
+            "Flower did not say which member this node is",
+            hint="set member-folder in the node's configuration, or federation-folder in the run's",
+        )
+    members = sorted(path for path in (Path(shared) / "members").iterdir() if (path / "member.toml").exists())
+    if not 0 <= partition < len(members):
+        raise ConfigurationError(f"there is no member for partition {partition}: {len(members)} are founded")
+    return members[partition]

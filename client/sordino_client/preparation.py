@@ -1,0 +1,89 @@
+"""Turns a member's repositories into the file of units that training reads: read, split, cluster, cut, store.
+
+Prepared once per start of the agent, and again when asked: reading thousands of files in every round would cost more
+than the round. The split into training and held-out folders is made before anything is trained, by folder, so that a
+file's neighbours do not tell on it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sordino_client.corpus import (
+    UnitRegistry,
+    read_repositories,
+    require_units,
+    split_heldout,
+    units,
+)
+from sordino_client.settings import MemberSettings
+from sordino_client.training import write_units
+from sordino_platform.durable import make_folder, read_file, write_file
+from sordino_platform.tokenizer import Tokenizer
+from sordino_privacy.errors import StorageError
+
+UNITS, SUMMARY = "units.npz", "prepared.json"
+MAX_SUMMARY_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What was prepared: counts for the member's own screen, and the settings they depend on."""
+
+    window: int
+    windows_per_unit: int
+    files: int
+    bytes: int
+    units: int
+    heldout_files: int
+    excluded: Mapping[str, int]
+    fingerprint: str
+
+    def path(self, folder: Path) -> Path:
+        """The file of units."""
+        return folder / UNITS
+
+
+def prepare(folder: Path, settings: MemberSettings, tokenizer: Tokenizer, *, window: int) -> Prepared:
+    """Reads the repositories and writes the units to `folder`.
+
+    Raises DataError when a repository cannot be read, is empty, or has too few units to be private.
+    """
+    make_folder(folder)
+    corpus = read_repositories(settings.repositories)
+    training, heldout = split_heldout(corpus, settings.heldout_share)
+    with UnitRegistry(folder / "units.sqlite") as registry:
+        found = units(
+            training, tokenizer, window=window, windows_per_unit=settings.windows_per_unit, registry=registry
+        )
+    require_units(found, settings.minimum_units)
+    write_units(folder / UNITS, [list(unit.windows) for unit in found])
+    prepared = Prepared(
+        window=window,
+        windows_per_unit=settings.windows_per_unit,
+        files=len(corpus.files),
+        bytes=corpus.bytes,
+        units=len(found),
+        heldout_files=len(heldout.files),
+        excluded={str(reason): count for reason, count in corpus.excluded.items()},
+        fingerprint=corpus.fingerprint,
+    )
+    write_file(folder / SUMMARY, json.dumps(asdict(prepared)).encode(), secret=True)
+    return prepared
+
+
+def last_prepared(folder: Path, settings: MemberSettings, *, window: int) -> Prepared | None:
+    """What an earlier `prepare` with the same settings left, or None."""
+    if not (folder / SUMMARY).exists() or not (folder / UNITS).exists():
+        return None
+    try:
+        prepared = Prepared(**json.loads(read_file(folder / SUMMARY, limit=MAX_SUMMARY_BYTES)))
+    except (ValueError, TypeError) as error:
+        raise StorageError(
+            f"{folder / SUMMARY} is damaged", hint="delete that file; it is made anew"
+        ) from error
+    same = (prepared.window, prepared.windows_per_unit) == (window, settings.windows_per_unit)
+    return prepared if same else None

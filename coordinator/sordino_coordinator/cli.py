@@ -1,0 +1,187 @@
+"""`sordino coordinator`: new, up, status, rounds, releases, transcript."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(help="The federation's server.", no_args_is_help=True, rich_markup_mode=None)
+transcript = typer.Typer(help="The public history of opened sums.", no_args_is_help=True)
+app.add_typer(transcript, name="transcript")
+
+FOLDER = typer.Option(..., "--folder", "-f", help="The coordinator's folder.", exists=False)
+JSON = typer.Option(False, "--json", help="Print JSON for programs.")
+
+
+@app.command()
+def new(
+    folder: Path = FOLDER,
+    listen: str = typer.Option("0.0.0.0:9443", help="Where members connect, as HOST:PORT."),
+    rounds: int = typer.Option(0, help="Stop after this many completed rounds; 0: until told to."),
+) -> None:
+    """Writes coordinator.toml with safe defaults into a folder that `sordino identity` made.
+
+    Example: sordino coordinator new --folder /var/lib/sordino/coordinator --listen 0.0.0.0:9443
+    """
+    from sordino_coordinator.settings import FILE, CoordinatorSettings, PlanSettings, settings_text
+    from sordino_platform.durable import write_file
+
+    plan = PlanSettings(
+        sampling_rate=0.1,
+        noise_multiplier=1.0,
+        clip_norm=0.5,
+        steps=4,
+        windows_per_unit=4,
+        window=256,
+        learning_rate=0.002,
+        optimiser="adam",
+        delta=1e-6,
+        expected_units=128,
+    )
+    settings = CoordinatorSettings(listen=listen, rounds=rounds, plan=plan)
+    write_file(folder / FILE, settings_text(settings).encode(), secret=True, replace=False)
+    typer.echo(f"wrote {folder / FILE}; look it over, then: sordino coordinator up --folder {folder}")
+
+
+@app.command()
+def up(folder: Path = FOLDER) -> None:
+    """Runs the coordinator until its rounds have completed or SIGTERM arrives.
+
+    Example: sordino coordinator up --folder /var/lib/sordino/coordinator
+    """
+    from sordino_coordinator.up import up as run
+
+    run(folder)
+
+
+@app.command()
+def status(folder: Path = FOLDER, as_json: bool = JSON) -> None:
+    """Shows the newest release, the last round and the state of the certificate.
+
+    Example: sordino coordinator status --folder /var/lib/sordino/coordinator --json
+    """
+    from sordino_coordinator.rounds import Outcome, RoundStore
+    from sordino_platform.identity import Identity
+    from sordino_platform.release import ReleaseStore
+
+    identity = Identity.load(folder)
+    store = RoundStore(folder / "state.sqlite")
+    head, past = ReleaseStore(folder / "releases", identity.charters).head(), store.rounds()
+    store.close()
+    completed = [row for row in past if row.outcome is Outcome.COMPLETED]
+    facts = {
+        "federation": head.federation,
+        "release": head.number,
+        "heldout_loss_nats_per_token": head.heldout_loss,
+        "rounds": len(past),
+        "rounds_completed": len(completed),
+        "last_outcome": past[-1].outcome.value if past else None,
+        "certificate_days_left": round(identity.tls().remaining().total_seconds() / 86400, 1),
+    }
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    for name, value in facts.items():
+        typer.echo(f"{name.replace('_', ' '):30} {'-' if value is None else value}")
+
+
+@app.command()
+def rounds(
+    folder: Path = FOLDER,
+    last: int = typer.Option(20, min=1, help="How many of the newest rounds."),
+    as_json: bool = JSON,
+) -> None:
+    """Lists rounds: outcome, members, dropouts, seconds, held-out loss.
+
+    Example: sordino coordinator rounds --folder /var/lib/sordino/coordinator --last 50
+    """
+    from sordino_coordinator.rounds import RoundStore
+
+    store = RoundStore(folder / "state.sqlite")
+    past = store.rounds(last=last)
+    store.close()
+    if as_json:
+        typer.echo(json.dumps([asdict(row) for row in past]))
+        return
+    table = Table(
+        "round", "began", "outcome", "members", "dropped", "seconds", "release", "held-out loss", "why"
+    )
+    for row in past:
+        began = datetime.fromtimestamp(row.started, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        took = f"{row.finished - row.started:.1f}" if row.finished else "-"
+        loss = f"{row.loss:.3f}" if row.loss is not None else "-"
+        table.add_row(
+            str(row.round),
+            began,
+            row.outcome.value,
+            str(len(row.members)),
+            ", ".join(f"{name} ({reason})" for name, reason in row.dropped.items()) or "-",
+            took,
+            str(row.release if row.release is not None else "-"),
+            loss,
+            row.reason,
+        )
+    Console().print(table)
+
+
+@app.command()
+def releases(folder: Path = FOLDER, as_json: bool = JSON) -> None:
+    """Lists the signed releases, and verifies their chain.
+
+    Example: sordino coordinator releases --folder /var/lib/sordino/coordinator
+    """
+    from sordino_platform.identity import Identity
+    from sordino_platform.release import ReleaseStore
+
+    chain = ReleaseStore(folder / "releases", Identity.load(folder).charters).verify()
+    if as_json:
+        typer.echo(json.dumps([signed.manifest.model_dump(mode="json") for signed in chain]))
+        return
+    table = Table("release", "made", "round", "members", "held-out loss", "restores", "hash")
+    for signed in chain:
+        manifest = signed.manifest
+        table.add_row(
+            str(manifest.number),
+            f"{manifest.made_at:%Y-%m-%d %H:%M:%S}",
+            "-" if manifest.round is None else str(manifest.round),
+            str(len(manifest.members)),
+            "-" if manifest.heldout_loss is None else f"{manifest.heldout_loss:.3f}",
+            "-" if manifest.restores is None else str(manifest.restores),
+            manifest.hash().hex()[:16],
+        )
+    Console().print(table)
+
+
+@transcript.command("verify")
+def verify(
+    records: Path = typer.Argument(
+        ..., help="The folder of records (transcript/ of the coordinator, or a copy)."
+    ),
+    charters: list[Path] = typer.Option(..., "--charter", help="A signed charter; repeat for each epoch."),
+    root: str = typer.Option(..., help="The root's fingerprint, known out of band."),
+    as_json: bool = JSON,
+) -> None:
+    """Checks a federation's whole history from its records and charters alone; trusts nobody.
+
+    Example: sordino coordinator transcript verify transcript/ --charter charter-000001.json --root abcd-...
+    """
+    from sordino_platform.charter import SignedCharter
+    from sordino_platform.durable import read_file
+    from sordino_privacy.secagg import verify_transcript
+
+    signed = [SignedCharter.parse(read_file(path, limit=8 << 20), root=root) for path in charters]
+    memberships = {one.charter.hash(): one.charter.membership() for one in signed}
+    paths = sorted(records.glob("*.bin"))
+    history = verify_transcript((read_file(path, limit=64 << 20) for path in paths), memberships)
+    facts = {"records": history.records, "head": history.head.hex(), "model": history.model_hash.hex()}
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    typer.echo(f"{history.records} sums verified: every signature, every set, every link of the chain")
+    typer.echo(f"head  {facts['head']}\nmodel {facts['model']}")

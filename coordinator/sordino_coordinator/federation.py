@@ -1,0 +1,215 @@
+"""The federation as its coordinator holds it: charter, keys, releases, rounds, and the checks before a release.
+
+<folder>/
+  identity.key tls.pem charters/ …   the identity (sordino_platform.identity)
+  coordinator.toml                   settings
+  state.sqlite                       rounds
+  releases/                          signed, hash-chained releases; 0 is the public base
+  sums/                              opened sums, when `keep_opened_sums_for_a_proof` is set
+  events.jsonl                       what happened, a line each
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from flwr.app import RecordDict
+from structlog.stdlib import BoundLogger
+
+from sordino_coordinator.heldout import Heldout
+from sordino_coordinator.metrics import CoordinatorMetrics
+from sordino_coordinator.rounds import RoundStore
+from sordino_coordinator.settings import CoordinatorSettings, load_settings
+from sordino_platform.architecture import ModelConfig, Parameters, Vector, flatten, unflatten
+from sordino_platform.charter import Charter
+from sordino_platform.durable import make_folder, write_file
+from sordino_platform.flower.phases import pack
+from sordino_platform.founding_model import founding_parameters
+from sordino_platform.identity import Identity
+from sordino_platform.release import ReleaseStore, vector_hash
+from sordino_platform.telemetry import log
+from sordino_privacy.dpsgd import TrainingPlan
+from sordino_privacy.errors import ConfigurationError, SordinoError
+from sordino_privacy.secagg import GENESIS, AggregateSum, CoordinatorSession, Membership, transcript_head
+
+NO_RUN_RELEASES = "founding"
+
+
+class UnusableSumError(SordinoError):
+    """An opened sum that must not become a release: its norm, a value that is not finite, or the held-out loss."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Federation:
+    """One coordinator's state for the life of its process. `run` is new at each start, so no context ever repeats."""
+
+    folder: Path
+    settings: CoordinatorSettings
+    identity: Identity
+    charter: Charter
+    membership: Membership
+    plan: TrainingPlan
+    config: ModelConfig
+    parameters: Parameters
+    releases: ReleaseStore
+    rounds: RoundStore
+    metrics: CoordinatorMetrics
+    heldout: Heldout | None
+    run: str = field(default_factory=lambda: secrets.token_hex(16))
+    loss: float | None = None
+    log: BoundLogger = field(default_factory=log)
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    @classmethod
+    def open(cls, folder: Path) -> Federation:
+        """Opens the folder, closes what was cut short, and makes release 0 where there is none.
+
+        Raises ConfigurationError, StorageError.
+        """
+        settings, identity = load_settings(folder), Identity.load(folder)
+        charter = identity.charter
+        if identity.card.role != "coordinator":
+            raise ConfigurationError(f"{folder} holds the identity of a member, not of a coordinator")
+        plan, config = settings.plan.plan(), charter.model.config()
+        charter.privacy.require(
+            noise_multiplier=plan.noise_multiplier,
+            clip_norm=plan.clip_norm,
+            sampling_rate=plan.sampling_rate,
+            steps=plan.steps,
+            delta=plan.delta,
+        )
+        rounds = RoundStore(folder / "state.sqlite")
+        releases = ReleaseStore(folder / "releases", identity.charters)
+        membership = charter.membership()
+        metrics = CoordinatorMetrics(members=tuple(member.name for member in membership.members))
+        federation = cls(
+            folder=folder,
+            settings=settings,
+            identity=identity,
+            charter=charter,
+            membership=membership,
+            plan=plan,
+            config=config,
+            parameters=founding_parameters(charter.model),
+            releases=releases,
+            rounds=rounds,
+            metrics=metrics,
+            heldout=Heldout.read(settings.heldout, tokens=settings.heldout_tokens)
+            if settings.heldout
+            else None,
+        )
+        make_folder(folder / "transcript")
+        federation.recover()
+        federation.show()
+        return federation
+
+    def recover(self) -> None:
+        """Voids what a crash cut short: open rounds, and a release whose round was never committed."""
+        cut = self.rounds.interrupted()
+        if not self.releases.chain():
+            vector = flatten(self.config, self.parameters)
+            self.releases.add(
+                vector,
+                key=self.identity.signing_key,
+                run=NO_RUN_RELEASES,
+                heldout_loss=self.evaluate(vector),
+            )
+        removed = self.releases.discard_after(self.rounds.committed_release() or 0)
+        if cut or removed:
+            self.log.warning(
+                "recovered", count=cut, release=self.releases.head().number, reason="stopped in a round"
+            )
+        self.loss = self.releases.head().heldout_loss
+
+    def show(self) -> None:
+        """Sets the gauges that describe the state."""
+        metrics, privacy = self.metrics, self.charter.privacy
+        metrics.cohort_minimum.set(self.membership.floors.cohort)
+        metrics.epsilon_budget.set(privacy.largest_epsilon)
+        metrics.delta.set(self.plan.delta)
+        metrics.enrolled.labels("active").set(len(self.membership.members))
+        metrics.enrolled.labels("revoked").set(len(self.charter.retired))
+        metrics.model_version.set(self.releases.head().number)
+        metrics.loss.set(self.loss or 0.0)
+        metrics.expiry.labels("coordinator").set(self.identity.tls().expires_at.timestamp())
+        metrics.expiry.labels("ca").set(self.charter.tls_authority.x509().not_valid_after_utc.timestamp())
+
+    def weights(self) -> Vector:
+        """The newest release's vector."""
+        return self.releases.vector()
+
+    def model_hash(self) -> bytes:
+        """What the context of a round names as its model."""
+        return bytes(self.releases.head().vector_hash)
+
+    def history(self, *, after: int) -> list[bytes]:
+        """The signed manifests that a member whose newest release is `after` lacks (-1: it has none)."""
+        return [
+            self.releases.manifest_bytes(number)
+            for number in range(after + 1, self.releases.head().number + 1)
+        ]
+
+    def evaluate(self, vector: Vector) -> float | None:
+        """Held-out loss of the model with this vector, nats per token; None where no held-out code is configured."""
+        if self.heldout is None:
+            return None
+        return self.heldout.loss(self.config, unflatten(self.config, self.parameters, vector))
+
+    def commit(self, round: int, session: CoordinatorSession, opened: AggregateSum) -> int:
+        """Checks the sum, writes the transcript, makes the next release.
+
+        Raises UnusableSumError (the old model stays), StorageError.
+        """
+        mean = opened.totals.mean()
+        vector = self.weights() + mean
+        norm = float(np.linalg.norm(mean.astype(np.float64)))
+        if not np.isfinite(norm) or not np.isfinite(vector).all():
+            raise UnusableSumError("the opened sum is not finite")
+        loss = self.evaluate(vector)
+        if (
+            loss is not None
+            and self.loss is not None
+            and not loss <= self.loss * self.settings.worst_loss_ratio
+        ):
+            raise UnusableSumError(
+                f"held-out loss would go from {self.loss:.3f} to {loss:.3f} nats per token; the old model stays"
+            )
+        if self.settings.keep_opened_sums_for_a_proof:
+            make_folder(self.folder / "sums")
+            write_file(self.folder / "sums" / f"{round:06d}.bin", opened.vector.tobytes())
+        record = session.record(self.releases.head().transcript_head or GENESIS, vector_hash(vector))
+        write_file(self.folder / "transcript" / f"{self.releases.head().number + 1:06d}.bin", record)
+        manifest = self.releases.add(
+            vector,
+            key=self.identity.signing_key,
+            run=self.run,
+            round=round,
+            members=opened.survivors,
+            heldout_loss=loss,
+            transcript_head=transcript_head(record),
+        )
+        self.log.info(
+            "release", round=round, release=manifest.number, loss=loss, loss_before=self.loss, norm=norm
+        )
+        self.loss = loss
+        self.releases.prune()
+        self.metrics.model_version.set(manifest.number)
+        self.metrics.loss.set(loss or 0.0)
+        return manifest.number
+
+    def announcement(self, round: int, opened: AggregateSum) -> RecordDict:
+        """The RESULT message: the opened ring sum and the signed manifest that must follow from it."""
+        manifest = self.releases.manifest_bytes(self.releases.head().number)
+        return pack({"run": self.run, "round": round, "manifest": manifest}, {"sum": opened.vector})
+
+    def note_epsilon(self, member: str, epsilon: float) -> None:
+        """Shows the local epsilon that a member reported. Raises nothing: it is for the operator's eyes only."""
+        if 0 <= epsilon < 1e6:
+            self.metrics.epsilon.labels(member).set(epsilon)
+            self.log.info(
+                "epsilon", member=member, epsilon=epsilon, budget=self.charter.privacy.largest_epsilon
+            )

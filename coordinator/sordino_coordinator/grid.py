@@ -1,0 +1,111 @@
+"""A Flower `Grid` over our link: the same public interface as Flower's own, on one mutually authenticated stream each.
+
+A node id derives from the charter's name, so nobody can choose one. The source of a reply is the identity of the
+certificate whose stream carried it, never a field of the message: what a reply says of its own sender is overwritten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from flwr.app import Error, Message, RecordDict
+from flwr.serverapp import Grid
+
+from sordino_platform.flower import shim
+from sordino_platform.flower.codec import decode, encode
+from sordino_platform.flower.phases import node_id
+from sordino_platform.link.server import LinkServer, Lost, Result
+from sordino_privacy.errors import LinkError
+
+DEFAULT_SECONDS = 3600.0
+PULL_SECONDS = 0.5
+LINK_ERROR = 1
+
+
+class LinkGrid(Grid):
+    """Sends through a started `LinkServer`. One thread at a time."""
+
+    def __init__(self, server: LinkServer, *, run: int) -> None:
+        self._server = server
+        self._run = shim.empty_run(run)
+        self._asked: dict[int, Message] = {}
+
+    def set_run(self, run: shim.Run) -> None:
+        """Takes another run's identity."""
+        self._run = run
+
+    @property
+    def run(self) -> shim.Run:
+        """The run; only its id means anything here."""
+        return self._run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """A message of this run."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def members(self) -> dict[str, int]:
+        """The connected members and their node ids."""
+        return {name: node_id(name) for name in sorted(self._server.connected())}
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Node ids of the connected members."""
+        return list(self.members().values())
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Sends each message; returns the ids of those that could be sent. Vectors are shared, not copied."""
+        names = {node: name for name, node in self.members().items()}
+        sent = []
+        for message in messages:
+            name = names.get(message.metadata.dst_node_id)
+            if name is None:
+                continue
+            message_id = shim.stamp(message)
+            seconds = message.metadata.ttl or DEFAULT_SECONDS
+            try:
+                number = self._server.send(name, encode(message), deadline_seconds=seconds)
+            except LinkError:
+                continue  # it went away in this moment: the caller sees that its id is missing
+            message.content = RecordDict()  # what was sent is the link's now
+            self._asked[number] = message
+            sent.append(message_id)
+        return sent
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """The next reply to one of `message_ids`, or nothing after a short wait: one payload is in memory at a time."""
+        wanted = set(message_ids)
+        result = self._server.receive(timeout=PULL_SECONDS)
+        if result is None:
+            return []
+        message = self._asked.pop(result.in_reply_to, None)
+        if message is None or message.metadata.message_id not in wanted:
+            return []  # a late answer to a phase that is over
+        return [self._reply(message, result)]
+
+    def _reply(self, message: Message, result: Result) -> Message:
+        if isinstance(result, Lost):
+            return Message(Error(LINK_ERROR, result.reason.value), reply_to=message)
+        try:
+            said = decode(result.payload)
+        except LinkError:
+            return Message(Error(LINK_ERROR, "invalid"), reply_to=message)
+        if said.has_error():
+            return Message(Error(LINK_ERROR, "refused"), reply_to=message)
+        return Message(said.content, reply_to=message)
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Flower's own convenience: every reply until all are there or the messages' own deadlines pass."""
+        waiting, replies = set(self.push_messages(messages)), []
+        while waiting:
+            for reply in self.pull_messages(list(waiting)):
+                waiting.discard(reply.metadata.reply_to_message_id)
+                replies.append(reply)
+        return replies

@@ -1,0 +1,60 @@
+"""The public code that measures each release. It is the coordinator's own, from folders that its operator names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sordino_platform.architecture import ModelConfig, Parameters
+from sordino_platform.tokenizer import Tokenizer
+from sordino_privacy.errors import DataError
+
+SUFFIXES = frozenset(
+    {".py", ".java", ".kt", ".go", ".rs", ".c", ".h", ".cpp", ".js", ".ts", ".rb", ".scala", ".cs"}
+)
+MAX_FILE_BYTES = 256 << 10
+BYTES_PER_TOKEN = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heldout:
+    """Texts that are read once, in a fixed order; `tokens` bounds what a measurement reads."""
+
+    texts: tuple[str, ...]
+    tokens: int
+    tokenizer: Tokenizer
+
+    @classmethod
+    def read(cls, folders: Sequence[Path], *, tokens: int) -> Heldout:
+        """Source files of `folders`, evenly spread over the sorted list. Raises DataError when there is none."""
+        found = sorted(path for folder in folders for path in folder.rglob("*") if usable(path))
+        wanted = tokens * BYTES_PER_TOKEN
+        stride = max(1, sum(path.stat().st_size for path in found) // max(1, wanted))
+        texts = tuple(path.read_text(encoding="utf-8", errors="replace") for path in found[::stride])
+        if not texts:
+            raise DataError(
+                f"no source files to measure the model with in {', '.join(map(str, folders))}",
+                hint="set `heldout` in coordinator.toml to folders of public code",
+            )
+        return cls(texts=texts, tokens=tokens, tokenizer=Tokenizer.shipped())
+
+    def loss(self, config: ModelConfig, parameters: Parameters) -> float:
+        """Held-out loss in nats per token."""
+        # torch is imported where it is used: a coordinator without held-out code never needs it.
+        from sordino_platform.evaluation import heldout_loss
+        from sordino_platform.model import build
+
+        return float(
+            heldout_loss(build(config, parameters), self.tokenizer, self.texts, max_tokens=self.tokens)
+        )
+
+
+def usable(path: Path) -> bool:
+    """A regular source file of ordinary size; links are not followed."""
+    return (
+        path.suffix in SUFFIXES
+        and not path.is_symlink()
+        and path.is_file()
+        and 200 <= path.stat().st_size <= MAX_FILE_BYTES
+    )

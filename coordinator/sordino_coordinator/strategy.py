@@ -1,0 +1,381 @@
+"""Secure federated averaging as a Flower `Strategy`: `start` is one visible list of phases around the pure session.
+
+FedAvg (McMahan et al. 2017) over secure sums: what is averaged is opened only as a sum of at least the survivor floor
+of members. The strategy decides nothing about security: each phase hands opaque bytes to the protocol's session, which
+raises when a member's answer cannot be accepted; that member is then left out of the round, and named.
+
+A round that loses too many members, or whose sum is not usable, keeps the old model and says why.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Result, Strategy
+
+from sordino_coordinator.exchange import Answer, Lost, exchange
+from sordino_coordinator.federation import Federation, UnusableSumError
+from sordino_coordinator.grid import LinkGrid
+from sordino_coordinator.metrics import Dropped, Rejected
+from sordino_coordinator.rounds import Outcome
+from sordino_platform.flower.phases import HELLO, Phase, node_id, pack
+from sordino_platform.proposal import Proposal, quantiser_for
+from sordino_privacy.errors import LinkError, UsageError
+from sordino_privacy.secagg import AggregateSum, Context, CoordinatorSession, SecaggError
+
+T = TypeVar("T")
+HELLO_SECONDS = 10.0
+
+
+class RoundAbortedError(Exception):
+    """A round that ends without a release. `outcome` is its label."""
+
+    def __init__(self, outcome: Outcome, reason: str) -> None:
+        super().__init__(reason)
+        self.outcome, self.reason = outcome, reason
+
+
+@dataclass(slots=True)
+class Round:
+    """What is known of a round while it runs. `heads` are the newest releases that its members said they hold."""
+
+    number: int
+    nodes: dict[str, int]
+    heads: dict[str, int]
+    started: float = field(default_factory=time.monotonic)
+    attempt: int = 0
+    dropped: dict[str, str] = field(default_factory=dict)
+    phases: dict[str, float] = field(default_factory=dict)
+
+
+class SecureFedAvg(Strategy):
+    """See the module. One object runs one federation's rounds."""
+
+    def __init__(self, federation: Federation) -> None:
+        self.federation = federation
+        self.metrics = federation.metrics
+        self.log = federation.log
+
+    # ------------------------------------------------------------------------------------------ the round, as a list
+
+    def start(
+        self,
+        grid: Grid,
+        initial_arrays: ArrayRecord,
+        num_rounds: int = 3,
+        timeout: float = 3600,
+        train_config: ConfigRecord | None = None,
+        evaluate_config: ConfigRecord | None = None,
+        evaluate_fn: object = None,
+    ) -> Result:
+        """Runs rounds until `num_rounds` have completed (0: until asked to stop); returns Flower's result.
+
+        Models, plans and deadlines come from the federation's own settings and charter, so Flower's generic arguments
+        beside `num_rounds` must be absent. Raises StorageError when a round cannot be recorded.
+        """
+        if train_config or evaluate_config or evaluate_fn:
+            raise UsageError("this strategy takes its configuration from the charter, not from Flower's run")
+        self.summary()
+        federation, result = self.federation, Result(arrays=initial_arrays)
+        completed = 0
+        while not federation.stopping.is_set() and (num_rounds == 0 or completed < num_rounds):
+            if self.one_round(grid):
+                completed += 1
+                result.evaluate_metrics_serverapp[completed] = MetricRecord({"loss": federation.loss or 0.0})
+            federation.stopping.wait(federation.settings.pause_seconds)
+        result.arrays = ArrayRecord([federation.weights()])
+        return result
+
+    def one_round(self, grid: Grid) -> bool:
+        """One round to its end; True when it made a release."""
+        federation = self.federation
+        nodes, heads = self.gather(grid)
+        if federation.stopping.is_set():
+            return False
+        round = Round(federation.rounds.open_round(federation.run), nodes, heads)
+        self.log.info("round_started", round=round.number, members=sorted(nodes), cohort=len(nodes))
+        try:
+            session, opened = self.attempts(grid, round)
+            release = federation.commit(round.number, session, opened)
+        except RoundAbortedError as aborted:
+            self.close(round, aborted.outcome, aborted.reason)
+            return False
+        except UnusableSumError as error:
+            self.close(round, Outcome.ABORTED_ERROR, error.message)
+            return False
+        self.close(round, Outcome.COMPLETED, "", release=release, included=opened.survivors)
+        self.announce(grid, round, opened)
+        return True
+
+    def attempts(self, grid: Grid, round: Round) -> tuple[CoordinatorSession, AggregateSum]:
+        """Tries the exchange; members keep their update, so only the keys are new in the next attempt."""
+        federation = self.federation
+        while True:
+            try:
+                return self.exchange_keys_and_sum(grid, round)
+            except RoundAbortedError as aborted:
+                self.log.warning(
+                    "attempt_failed", round=round.number, attempt=round.attempt, reason=aborted.reason
+                )
+                if round.attempt + 1 >= federation.settings.attempts or federation.stopping.is_set():
+                    raise
+            round.attempt += 1
+            round.nodes, round.heads = self.gather(grid)
+            round.dropped = {}
+
+    def exchange_keys_and_sum(self, grid: Grid, round: Round) -> tuple[CoordinatorSession, AggregateSum]:
+        """The phases of one attempt, in order. Raises RoundAbortedError when too few members are left for one."""
+        federation, context = self.federation, self.context(round)
+        session = CoordinatorSession(federation.membership, context)
+        weights = federation.weights()
+
+        def proposal(member: str) -> RecordDict:
+            manifests = tuple(federation.history(after=round.heads[member]))
+            return Proposal(
+                context=context, plan=federation.plan, manifests=manifests, weights=weights
+            ).pack()
+
+        def advertised(answer: Answer) -> None:
+            session.accept_advertisement(answer.member, answer.fields.blob("advertisement"))
+            federation.note_epsilon(answer.member, answer.fields.number("epsilon"))
+
+        def shared(answer: Answer) -> None:
+            session.accept_shares(answer.member, answer.fields.blob("shares"))
+
+        def uploaded(answer: Answer) -> None:
+            session.accept_upload(answer.member, [answer.fields.raw("upload")])
+
+        def signed(answer: Answer) -> None:
+            session.accept_survivors(answer.member, answer.fields.blob("signature"))
+
+        def revealed(answer: Answer) -> None:
+            session.accept_reveal(answer.member, answer.fields.blob("reveal"))
+
+        self.phase(grid, round, Phase.TRAIN, sorted(round.nodes), proposal, advertised)
+        roster = closing(session.close_advertisements, Outcome.ABORTED_COHORT)
+        self.phase(grid, round, Phase.SHARE, session.awaiting(), lambda _: pack({"roster": roster}), shared)
+        parcels = closing(session.close_shares, Outcome.ABORTED_DROPOUTS)
+        self.phase(
+            grid, round, Phase.UPLOAD, parcels, lambda name: pack({"delivery": parcels[name]}), uploaded
+        )
+        claim = closing(session.close_uploads, Outcome.ABORTED_DROPOUTS)
+        self.phase(grid, round, Phase.SURVIVORS, session.awaiting(), lambda _: pack({"claim": claim}), signed)
+        openings = closing(session.close_survivors, Outcome.ABORTED_DROPOUTS)
+        self.phase(
+            grid, round, Phase.UNMASK, openings, lambda name: pack({"opening": openings[name]}), revealed
+        )
+        started = time.monotonic()
+        opened = closing(session.open, Outcome.ABORTED_DROPOUTS)
+        self.metrics.reconstruction_seconds.observe(time.monotonic() - started)
+        return session, opened
+
+    # -------------------------------------------------------------------------------------------------- its steps
+
+    def gather(self, grid: Grid) -> tuple[dict[str, int], dict[str, int]]:
+        """Waits for members: the wished cohort, or the charter's smallest after `gather_seconds`.
+
+        Returns their node ids and their newest releases, by name. Every member is asked who it is and what it holds;
+        on our link an answer that is not the certificate's name does not count.
+        """
+        federation, settings = self.federation, self.federation.settings
+        wished = settings.cohort or len(federation.membership.members)
+        smallest = federation.membership.floors.cohort
+        started, told = time.monotonic(), -1
+        while not federation.stopping.is_set():
+            connected = list(grid.get_node_ids())
+            self.metrics.connected.set(len(connected))
+            waited = time.monotonic() - started
+            if len(connected) >= wished or (len(connected) >= smallest and waited >= settings.gather_seconds):
+                nodes, heads = self.hello(grid, connected)
+                if len(nodes) >= smallest:
+                    return nodes, heads
+            if len(connected) != told:
+                told = len(connected)
+                self.log.info("waiting_for_members", connected=told, required=smallest, cohort=wished)
+            federation.stopping.wait(0.2)
+        return {}, {}
+
+    def hello(self, grid: Grid, connected: Sequence[int]) -> tuple[dict[str, int], dict[str, int]]:
+        """Node id and newest release of each member that answers."""
+        nodes: dict[str, int] = {}
+        heads: dict[str, int] = {}
+        asked = {str(node): node for node in connected}
+        for item in exchange(
+            grid, asked, lambda _: pack({}), message_type=HELLO, round=0, seconds=HELLO_SECONDS
+        ):
+            if isinstance(item, Lost):
+                continue
+            try:
+                name, head = item.fields.text("member"), item.fields.integer("release")
+                item.fields.done()
+                self.federation.membership.member(name)
+            except (LinkError, SecaggError) as error:
+                self.log.warning("stranger", error=error.message)
+                continue
+            node = asked[item.member]
+            if (isinstance(grid, LinkGrid) and node_id(name) != node) or name in nodes:
+                self.metrics.rejected.labels(Rejected.UNKNOWN_CLIENT.value).inc()
+                continue
+            nodes[name], heads[name] = node, head
+        return nodes, heads
+
+    def context(self, round: Round) -> Context:
+        """The context of this attempt, with the charter's floors."""
+        federation = self.federation
+        members = len(federation.membership.members)
+        return Context.under(
+            federation.membership,
+            run=federation.run,
+            round=round.number,
+            attempt=round.attempt,
+            server_nonce=secrets.token_bytes(32),
+            model_hash=federation.model_hash(),
+            train_config_hash=federation.plan.digest(),
+            quantiser=quantiser_for(federation.config, federation.plan, members=members),
+        )
+
+    def phase(
+        self,
+        grid: Grid,
+        round: Round,
+        phase: Phase,
+        members: Iterable[str],
+        content: Callable[[str], RecordDict],
+        accept: Callable[[Answer], None],
+    ) -> None:
+        """Runs one exchange. An answer that `accept` refuses costs its member the round."""
+        settings = self.federation.settings
+        seconds = settings.train_seconds if phase is Phase.TRAIN else settings.exchange_seconds
+        nodes = {name: round.nodes[name] for name in sorted(members)}
+        started, answered = time.monotonic(), 0
+        self.log.info(
+            "phase_started", round=round.number, attempt=round.attempt, phase=phase.value, count=len(nodes)
+        )
+        for item in exchange(
+            grid, nodes, content, message_type=phase.message_type, round=round.number, seconds=seconds
+        ):
+            if isinstance(item, Lost):
+                self.drop(round, phase, item.member, item.reason)
+                continue
+            try:
+                accept(item)
+                item.fields.done()
+            except (SecaggError, LinkError) as error:
+                self.drop(round, phase, item.member, Dropped.INVALID, error.message)
+                continue
+            answered += 1
+            self.metrics.response_seconds.labels(phase.value).observe(item.seconds)
+            self.log.info("member_answered", round=round.number, phase=phase.value, member=item.member)
+        took = time.monotonic() - started
+        self.metrics.cohort.labels(phase.value).set(answered)
+        self.metrics.phase_seconds.labels(phase.value).observe(took)
+        round.phases[phase.value] = round.phases.get(phase.value, 0.0) + took
+        self.log.info("phase_finished", round=round.number, phase=phase.value, seconds=took, count=answered)
+
+    def drop(self, round: Round, phase: Phase, member: str, reason: Dropped, error: str = "") -> None:
+        """Notes that a member left the round, and when."""
+        round.dropped[member] = reason.value
+        self.metrics.dropouts.labels(phase.value, reason.value).inc()
+        if reason is Dropped.INVALID:
+            self.metrics.rejected.labels(Rejected.SIGNATURE.value).inc()
+        self.log.warning(
+            "member_dropped",
+            round=round.number,
+            phase=phase.value,
+            member=member,
+            reason=reason.value,
+            error=error,
+        )
+
+    def announce(self, grid: Grid, round: Round, opened: AggregateSum) -> None:
+        """Tells the round's members the opened sum and the release. Who misses it learns it with its next round."""
+        federation = self.federation
+        content = federation.announcement(round.number, opened)
+        here = set(grid.get_node_ids())
+        present = [name for name, node in round.nodes.items() if node in here]
+
+        def taken(answer: Answer) -> None:
+            release = answer.fields.integer("release")
+            self.log.info("release_taken", member=answer.member, release=release)
+
+        self.phase(grid, round, Phase.RESULT, present, lambda _: content, taken)
+
+    def close(
+        self,
+        round: Round,
+        outcome: Outcome,
+        reason: str,
+        *,
+        release: int | None = None,
+        included: Sequence[str] = (),
+    ) -> None:
+        """Records the end of the round; for a completed one, this commits its release."""
+        federation, took = self.federation, time.monotonic() - round.started
+        federation.rounds.close_round(
+            round.number,
+            outcome,
+            reason=reason,
+            attempts=round.attempt + 1,
+            release=release,
+            loss=federation.loss if outcome is Outcome.COMPLETED else None,
+            members=included,
+            dropped=round.dropped,
+            phases=round.phases,
+        )
+        self.metrics.rounds.labels(outcome.value).inc()
+        self.metrics.round_seconds.observe(took)
+        if outcome is Outcome.COMPLETED:
+            self.metrics.last_success.set_to_current_time()
+        self.log.info(
+            "round_finished",
+            round=round.number,
+            outcome=outcome.value,
+            reason=reason,
+            seconds=took,
+            release=release,
+            loss=federation.loss,
+            members=list(included),
+            dropouts=len(round.dropped),
+        )
+
+    # ------------------------------------------------------------------- what Flower's abstract class asks for beside
+
+    def summary(self) -> None:
+        """Logs what runs."""
+        self.log.info("strategy", federation=self.federation.membership.federation, run=self.federation.run)
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """A secure round is more than one exchange: see `start`. Raises UsageError."""
+        raise UsageError("SecureFedAvg runs its own phases: call start()")
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Members are never asked for a loss: it would be data. Raises UsageError."""
+        raise UsageError("SecureFedAvg evaluates at the coordinator only")
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """There are no plain updates to aggregate. Raises UsageError."""
+        raise UsageError("SecureFedAvg opens sums only")
+
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
+        """There are no plain metrics to aggregate. Raises UsageError."""
+        raise UsageError("SecureFedAvg opens sums only")
+
+
+def closing(close: Callable[[], T], outcome: Outcome) -> T:
+    """Ends a phase of the session; what it refuses for lack of members ends the attempt."""
+    try:
+        return close()
+    except SecaggError as error:
+        raise RoundAbortedError(outcome, error.message) from error

@@ -1,0 +1,118 @@
+"""`sordino coordinator up`: one process that listens, runs rounds, and drains on SIGTERM."""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import os
+import signal
+from importlib.metadata import version
+from pathlib import Path
+
+from sordino_coordinator.app import FEDERATION, app
+from sordino_coordinator.federation import Federation
+from sordino_coordinator.grid import LinkGrid
+from sordino_coordinator.metrics import CoordinatorMetrics
+from sordino_platform.durable import write_file
+from sordino_platform.flower import shim
+from sordino_platform.identity import admit
+from sordino_platform.link import Direction, Disconnection, IgnoreEvents, LinkServer, Rejection, ServerTls
+from sordino_platform.telemetry import MetricsServer, configure_logging, log
+from sordino_privacy.errors import LinkError, StorageError
+
+ADDRESS_FILE = "address"
+
+
+class CountedEvents(IgnoreEvents):
+    """The link's events as metrics and log lines."""
+
+    def __init__(self, metrics: CoordinatorMetrics) -> None:
+        self._metrics = metrics
+
+    def connected(self, member: str) -> None:
+        log().info("member_connected", member=member)
+
+    def disconnected(self, member: str, reason: Disconnection) -> None:
+        log().info("member_disconnected", member=member, reason=reason.value)
+
+    def rejected(self, reason: Rejection) -> None:
+        self._metrics.rejected.labels(reason.value).inc()
+
+    def bytes(self, direction: Direction, count: int) -> None:
+        self._metrics.bytes.labels(direction.value).inc(count)
+
+
+def up(folder: Path) -> None:
+    """Runs until the wished rounds have completed or SIGTERM or SIGINT arrives; a round in flight is given up.
+
+    Raises ConfigurationError, PortInUseError, LinkError, StorageError.
+    """
+    configure_logging(folder / "events.jsonl")
+    lock = take_lock(folder)
+    federation = Federation.open(folder)
+    identity, charters = federation.identity, federation.identity.charters
+
+    def stop(number: int, _: object) -> None:
+        log().info("stopping", signal=signal.Signals(number).name)
+        federation.stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    certificates: dict[str, bytes] = {}
+
+    def identify(certificate: bytes) -> str:
+        role, name = admit(certificate, charters.head().charter)
+        if role != "member":
+            raise LinkError("only members connect to a coordinator")
+        certificates[name] = certificate
+        return name
+
+    def still(member: str) -> None:
+        if member in certificates:
+            admit(certificates[member], charters.head().charter)
+
+    def tls() -> ServerTls:
+        credentials = identity.tls()
+        return ServerTls(
+            key=credentials.private_key, certificate=credentials.certificate, ca=credentials.authority
+        )
+
+    metrics = MetricsServer(federation.metrics.metrics, port=federation.settings.metrics_port)
+    server = LinkServer(
+        federation.settings.listen,
+        tls=tls,
+        identify=identify,
+        admit=still,
+        software_version=version("sordino"),
+        events=CountedEvents(federation.metrics),
+        now=lambda: datetime.datetime.now(datetime.UTC),
+    )
+    server.start()
+    host = federation.settings.listen.rpartition(":")[0]
+    write_file(folder / ADDRESS_FILE, f"{host}:{server.port}\n".encode())
+    log().info("listening", address=host, port=server.port, pid=os.getpid(), version=version("sordino"))
+    log().info("metrics", port=metrics.port)
+    run = int(federation.run[:15], 16)
+    try:
+        shim.identify(run=run, node=shim.COORDINATOR_NODE)
+        FEDERATION.set(federation)
+        app(LinkGrid(server, run=run), shim.new_context(run=run, node=shim.COORDINATOR_NODE, run_config={}))
+    finally:
+        server.stop()
+        metrics.stop()
+        federation.rounds.close()
+        os.close(lock)
+        log().info("stopped", release=federation.releases.head().number)
+
+
+def take_lock(folder: Path) -> int:
+    """Holds the folder for this process. Raises StorageError when another coordinator runs on it."""
+    handle = os.open(folder / "coordinator.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise StorageError(
+            f"another coordinator runs in {folder}", hint="stop it first; one folder has one coordinator"
+        ) from error
+    return handle

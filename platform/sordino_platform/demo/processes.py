@@ -1,0 +1,86 @@
+"""The demo's processes: started in sessions of their own, and gone when the demo is gone, however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from sordino_platform.children import die_with_parent
+from sordino_privacy.errors import SordinoError
+
+GRACE_SECONDS = 10.0
+
+
+class Processes:
+    """Named child processes, each leading a session, each with a log of its own."""
+
+    def __init__(self, logs: Path) -> None:
+        self._logs = logs
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Starts `command` as `name`; its output goes to `<name>.log`."""
+        with (self._logs / f"{name}.log").open("ab") as log:
+            self._running[name] = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, **environment},
+                preexec_fn=die_with_parent,
+            )
+
+    def kill(self, name: str) -> int:
+        """SIGKILL to the whole session of `name`; returns the leader's pid."""
+        process = self._running.pop(name)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return process.pid
+
+    def require(self, names: Sequence[str]) -> None:
+        """Raises SordinoError, with the last line of its log, when one of `names` has ended by itself."""
+        for name in names:
+            process = self._running.get(name)
+            if process is not None and process.poll() is not None:
+                lines = (self._logs / f"{name}.log").read_text(errors="replace").strip().splitlines()
+                said = next((line for line in reversed(lines) if line.startswith("error: ")), "")
+                raise SordinoError(
+                    f"{name} ended with exit code {process.returncode}: {said.removeprefix('error: ')}",
+                    hint=f"its whole log is in {self._logs / f'{name}.log'}",
+                )
+
+    def running(self, name: str) -> bool:
+        """Whether `name` runs."""
+        process = self._running.get(name)
+        return process is not None and process.poll() is None
+
+    def stop(self, names: Sequence[str] | None = None) -> None:
+        """SIGTERM to the named sessions (all of them by default), SIGKILL to what is left after the grace."""
+        ending = {
+            name: self._running.pop(name) for name in list(names or self._running) if name in self._running
+        }
+        for process in ending.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + GRACE_SECONDS
+        for process in ending.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.1, deadline - time.monotonic()))
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()

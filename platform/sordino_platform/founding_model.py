@@ -1,0 +1,25 @@
+"""The parameters that a federation starts from: the public base that its charter pins, and fresh adapters on it.
+
+Members and coordinator derive the same from the charter and their own installation; release 0 carries the trained part.
+"""
+
+from __future__ import annotations
+
+from sordino_platform import base
+from sordino_platform.architecture import Vector, add_adapters
+from sordino_platform.charter import ModelTerms
+from sordino_privacy.errors import ConfigurationError
+
+
+def founding_parameters(terms: ModelTerms) -> dict[str, Vector]:
+    """Every parameter by name, float32.
+
+    Raises ConfigurationError when the base that is installed here is not the one the charter names.
+    """
+    _, tokenizer, parameters = base.load()
+    if (base.card()["sha256"], tokenizer.digest) != (terms.base_sha256.hex(), terms.tokenizer_sha256):
+        raise ConfigurationError(
+            "the base model that is installed here is not the one that the charter names",
+            hint="install the version of sordino that the federation was founded with",
+        )
+    return add_adapters(terms.config(), parameters)
