@@ -21,7 +21,7 @@ a TypeError. Such models, and all others, are trained with `per_unit`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.nn.functional as F
@@ -158,6 +158,7 @@ class _Watch(TorchFunctionMode):
         super().__init__()
         self._blocks = blocks
         self._rows = rows
+        self._refusal: TypeError | None = None
 
     def __torch_function__(
         self,
@@ -174,11 +175,20 @@ class _Watch(TorchFunctionMode):
             return func(*args, **kwargs)
         rule = _RULES.get(func)
         if rule is None:
-            raise TypeError(
-                f"no per-unit gradient rule for {getattr(func, '__name__', func)!r}, which uses the parameter "
-                f"{used[0].name}; train this model with the per-unit mode"
+            self.refuse(
+                f"no per-unit gradient rule for {getattr(func, '__name__', func)!r} of {used[0].name}"
             )
         return rule(self, *args, **kwargs)
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
+        # Python's operators turn a TypeError into "unsupported operand", or try something else: the first one counts.
+        if self._refusal is not None and error is not self._refusal:
+            raise self._refusal
+
+    def refuse(self, reason: str) -> NoReturn:
+        self._refusal = self._refusal or TypeError(f"{reason}; train this model with the per-unit mode")
+        raise self._refusal
 
     def block(self, parameter: Tensor | None) -> Block | None:
         return self._blocks.get(id(parameter))
@@ -186,7 +196,7 @@ class _Watch(TorchFunctionMode):
     def require_rows(self, x: Tensor, block: Block | None) -> None:
         if x.dim() < 2 or x.shape[0] != self._rows or (block is not None and self.block(x) is not None):
             name = block.name if block is not None else "a parameter"
-            raise TypeError(f"{name} is used on an input without one row per window; use the per-unit mode")
+            self.refuse(f"{name} is used on an input without one row per window")
 
 
 def _linear(watch: _Watch, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -225,7 +235,7 @@ def _rms_norm(
 ) -> Tensor:
     to = watch.block(weight)
     if to is None or len(normalized_shape) != 1:
-        raise TypeError("RMSNorm over more than one axis has no per-unit rule")
+        watch.refuse("RMSNorm over more than one axis has no rule")
     watch.require_rows(input, to)
     result: Tensor = _Scale.apply(F.rms_norm(input, tuple(normalized_shape), None, eps), weight, to)  # type: ignore[no-untyped-call]
     return result
@@ -241,8 +251,7 @@ _RULES: dict[Callable[..., Any], Callable[..., Tensor]] = {
 class OnePassGradients:
     """The gradient mode "one-pass". See `gradients.UnitGradients`.
 
-    Raises TypeError where the model uses a parameter in a way that has no rule. After `per_sample` each parameter's
-    `grad_sample` is what Opacus' own optimiser expects.
+    Raises TypeError where the model uses a parameter in a way that has no rule.
     """
 
     def __init__(
@@ -282,6 +291,10 @@ class OnePassGradients:
                 raise TypeError(f"{block.name} takes no part in the loss")
         return losses.tolist()
 
+    def samples(self) -> list[Tensor]:
+        """The gradients of the last `per_sample`, `(units, *shape)` per parameter: Opacus' `grad_sample`."""
+        return [self._blocks[id(p)].value for p in self._parameters]
+
     def _passes(self, units: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         """Groups of units of one shape that fit the bounds; at least one unit each."""
         groups: dict[torch.Size, list[Tensor]] = {}
@@ -293,7 +306,7 @@ class OnePassGradients:
         yield from groups.values()
 
     def _clip(self, units: int, clip_norm: float, total: Tensor) -> list[float]:
-        flat = [self._blocks[id(p)].value.view(units, -1) for p in self._parameters]
+        flat = [sample.view(units, -1) for sample in self.samples()]
         squares = torch.zeros(units, dtype=torch.float64)
         for gradient in flat:
             squares += torch.linalg.vector_norm(gradient, dim=1).double().square_()
