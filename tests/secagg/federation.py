@@ -7,8 +7,9 @@ No network, no clock, no file. `Federation.run` drives one attempt through all p
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -196,30 +197,38 @@ class Federation:
             self.coordinator.accept_reveal(name, self.members[name].unmask(openings[name]))
         return self.coordinator.open(threads=self.threads)
 
-    def until(self, phase: str, drop: Mapping[str, str] | None = None) -> tuple[object, list[str]]:
-        """Drives the phases before `phase`; returns what the coordinator sends into it, and who is still present."""
-        drop = drop or {}
-        present = list(self.names)
-        message: object = None
-        steps: list[Callable[..., object]] = [
-            self.advertise,
-            self.share,
-            self.upload,
-            self.survivors,
-            self.unmask,
-        ]
-        for name_of_phase, step in zip(PHASES, steps, strict=True):
-            present = [name for name in present if drop.get(name) != name_of_phase]
-            if name_of_phase == phase:
-                return message, present
-            message = step(present) if message is None else step(message, present)
-        return message, present
+    def step(self, phase: str, message: Any, present: Sequence[str]) -> Any:
+        """One phase: `message` is what the coordinator sent, the result what it sends next."""
+        if phase == "advertise":
+            return self.advertise(present)
+        return getattr(self, phase)(message, present)
+
+    def until(self, phase: str, drop: Mapping[str, str] | None = None) -> tuple[Any, list[str]]:
+        """Drives the phases before `phase`; returns what the coordinator sends into it, and who is still present.
+
+        `drop` maps a member to the phase in which it is no longer heard.
+        """
+        drop, present, message = drop or {}, list(self.names), None
+        for now in PHASES:
+            if now == phase:
+                break
+            present = [name for name in present if drop.get(name) != now]
+            message = self.step(now, message, present)
+        return message, [name for name in present if drop.get(name) != phase]
+
+    def finish(self, phase: str, message: Any, drop: Mapping[str, str] | None = None) -> AggregateSum:
+        """Drives `phase` and all after it."""
+        drop, gone = drop or {}, PHASES[: PHASES.index(phase)]
+        present = [name for name in self.names if drop.get(name) not in gone]
+        for now in PHASES[PHASES.index(phase) :]:
+            present = [name for name in present if drop.get(name) != now]
+            message = self.step(now, message, present)
+        assert isinstance(message, AggregateSum)
+        return message
 
     def complete(self, drop: Mapping[str, str] | None = None) -> AggregateSum:
-        """All phases; `drop` maps a member to the phase in which it is no longer heard."""
-        result, _ = self.until("", drop)
-        assert isinstance(result, AggregateSum)
-        return result
+        """All phases."""
+        return self.finish("advertise", None, drop)
 
     def expected(self, included: Sequence[str]) -> npt.NDArray[np.unsignedinteger]:
         return plaintext_sum([self.updates[name] for name in included], self.quantiser)

@@ -88,6 +88,7 @@ class SessionState:
             setattr(state, name, reader.blob(limit=MAX_MESSAGE_BYTES))
         state.u2 = reader.names()
         for _ in range(reader.count()):
-            state.held[reader.name()] = (reader.integer(KEY_BYTES), reader.integer(KEY_BYTES))
+            owner = reader.name()
+            state.held[owner] = (reader.integer(KEY_BYTES), reader.integer(KEY_BYTES))
         reader.end()
         return state
