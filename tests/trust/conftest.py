@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,29 +22,41 @@ def terms() -> ModelTerms:
     return TERMS
 
 
-@pytest.fixture
-def federation(tmp_path: Path) -> Callable[..., Foundation]:
-    """Founds a federation in a fresh folder: `federation(members=5)`."""
-    count = iter(range(1000))
+@pytest.fixture(scope="session")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Foundation]:
+    """Founds each kind of federation once a session; `twin` 1 has another root than `twin` 0."""
 
-    def make(*, members: int = 5, **terms: Any) -> Foundation:
+    @cache
+    def make(members: int, twin: int) -> Foundation:
         return found(
-            tmp_path / f"federation-{next(count)}",
+            tmp_path_factory.mktemp("original") / "federation",
             federation="demo",
             members=[(f"member-{index}", f"Organisation {index}") for index in range(members)],
             model=TERMS,
-            **terms,
+        )
+
+    return make
+
+
+@pytest.fixture
+def federation(original: Callable[..., Foundation], tmp_path: Path) -> Callable[..., Foundation]:
+    """A federation of one's own to change: `federation(members=5)`. A copy, because a ceremony waits for the disk."""
+
+    def make(*, members: int = 5, twin: int = 0) -> Foundation:
+        foundation = original(members, twin)
+        home, folder = foundation.root.parent, tmp_path / f"federation-{members}-{twin}"
+        shutil.copytree(home, folder)
+        return replace(
+            foundation,
+            root=folder / "root",
+            coordinator=folder / "coordinator",
+            members={name: folder / "members" / name for name in foundation.members},
         )
 
     return make
 
 
 @pytest.fixture(scope="session")
-def founded(tmp_path_factory: pytest.TempPathFactory) -> Foundation:
+def founded(original: Callable[..., Foundation]) -> Foundation:
     """One federation of five that no test changes."""
-    return found(
-        tmp_path_factory.mktemp("founded"),
-        federation="demo",
-        members=[(f"member-{index}", f"Organisation {index}") for index in range(5)],
-        model=TERMS,
-    )
+    return original(5, 0)

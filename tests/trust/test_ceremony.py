@@ -182,7 +182,7 @@ def test_a_reply_to_an_older_request_is_refused_and_changes_nothing(federation: 
 
 
 def test_a_reply_from_another_root_is_refused(federation: Federation) -> None:
-    ours, theirs = federation(), federation()
+    ours, theirs = federation(), federation(twin=1)
     site = ours.members["member-1"]
     make_request(site)
     reply = authority.approve(theirs.root, make_request(theirs.members["member-1"]))

@@ -1,7 +1,9 @@
 """The charters that a party holds, one file per epoch: `charter-000001.json`, `charter-000002.json`, ...
 
 The folder is append-only. Every load verifies every epoch against the pinned root and the rules of succession, so a
-file that was altered, removed or swapped behind our back is found before anything in it is used.
+file that was altered, swapped or taken out of the middle is found before anything in it is used. That the *newest*
+was taken away cannot be seen from the folder alone: there, the charter's expiry bounds the harm, and a member whose
+epoch differs from the others' refuses the context of every round.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ class CharterStore:
         self.folder = folder
         self.root = parse_fingerprint(root)
         self._chain: list[SignedCharter] = []
+        self._by_hash: dict[bytes, Charter] = {}
 
     def chain(self) -> tuple[SignedCharter, ...]:
         """Every epoch held, oldest first. Epochs that another process added since the last call are read now."""
@@ -33,6 +36,7 @@ class CharterStore:
             if signed.charter.epoch != FIRST_EPOCH + len(self._chain):
                 raise ConfigurationError(f"{path} holds epoch {signed.charter.epoch}")
             self._chain.append(signed)
+            self._by_hash[signed.charter.hash()] = signed.charter
         return tuple(self._chain)
 
     def head(self) -> SignedCharter:
@@ -60,13 +64,14 @@ class CharterStore:
 
     def by_hash(self, charter_hash: bytes) -> Charter:
         """The held charter with this hash. Raises ConfigurationError when there is none."""
-        for signed in reversed(self.chain()):
-            if signed.charter.hash() == charter_hash:
-                return signed.charter
-        raise ConfigurationError(
-            f"no charter that is held here has the hash {charter_hash.hex()[:16]}...",
-            hint="ask the coordinator or the root's holder for the missing epoch",
-        )
+        self.chain()
+        charter = self._by_hash.get(charter_hash)
+        if charter is None:
+            raise ConfigurationError(
+                f"no charter that is held here has the hash {charter_hash.hex()[:16]}...",
+                hint="ask the coordinator or the root's holder for the missing epoch",
+            )
+        return charter
 
     def _path(self, epoch: int) -> Path:
         return self.folder / f"charter-{epoch:06d}.json"
