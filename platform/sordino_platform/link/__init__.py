@@ -4,6 +4,12 @@ The wire protocol stands in `sordino_platform/wire/link_v1.proto`. `LinkServer` 
 member's; `diagnose` says why a connection cannot be made.
 """
 
+import os
+
+# gRPC's C core prints lines of its own for every handshake that a port scanner breaks off. What a person needs to know
+# comes from `diagnosis` and the events. Read once, when gRPC is first used; an operator's own setting wins.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
 from sordino_platform.link.client import Handler, LinkClient, Request, State, Status
 from sordino_platform.link.diagnosis import Cause, Diagnosis, diagnose
 from sordino_platform.link.events import Direction, Disconnection, IgnoreEvents, LinkEvents, Loss, Rejection

@@ -290,6 +290,7 @@ class LinkClient:
             ("grpc.http2.bdp_probe", 0),
             ("grpc.keepalive_time_ms", keepalive),
             ("grpc.keepalive_timeout_ms", keepalive // 3),
+            ("grpc.http2.ping_timeout_ms", keepalive // 3),  # else 60 s, whatever the line above says
             ("grpc.http2.max_pings_without_data", 0),
             ("grpc.min_reconnect_backoff_ms", int(self._limits.hello_seconds * 1000)),
             ("grpc.enable_retries", 0),

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -123,8 +124,8 @@ def diagnose(
         )
     return Diagnosis(
         cause=Cause.REACHABLE,
-        message=f"{target} answers and accepts this certificate, but opened no stream",
-        hint="it may be starting or full; if this lasts, look at the coordinator's log",
+        message=f"{target} answers, and both sides accept each other's certificate",
+        hint="if no stream opens all the same, the coordinator is starting or full: look at its log",
     )
 
 
@@ -175,6 +176,7 @@ def _handshake(plain: socket.socket, target: str, name: str, tls: ClientTls) -> 
     context.set_alpn_protocols(["h2"])
     context.load_verify_locations(cadata=tls.ca.decode("ascii", "replace"))
     _load_own(context, tls)
+    peer = plain.getpeername()
     try:
         with context.wrap_socket(plain, server_hostname=name) as secure:
             if secure.selected_alpn_protocol() != "h2":
@@ -188,7 +190,7 @@ def _handshake(plain: socket.socket, target: str, name: str, tls: ClientTls) -> 
             if not secure.recv(9):
                 raise _refused(target, tls, "it closed the connection")
     except ssl.SSLCertVerificationError as problem:
-        raise _verification(problem, plain.getpeername(), target, name) from None
+        raise _verification(problem, peer, target, name) from None
     except ssl.SSLError as problem:
         reason = problem.reason or ""
         if "ALERT" in reason:
@@ -207,13 +209,14 @@ def _handshake(plain: socket.socket, target: str, name: str, tls: ClientTls) -> 
 def _refused(target: str, tls: ClientTls, why: str) -> _Found:
     own = certificate_of(tls.certificate, "the own certificate")
     ca = certificate_of(tls.ca, "the CA certificate")
-    if own.issuer != ca.subject:
-        hint = (
-            f"the certificate was issued by {own.issuer.rfc4514_string()}, the federation's CA is "
-            f"{ca.subject.rfc4514_string()}: ask the operator for a certificate of this federation"
-        )
-    else:
+    try:
+        own.verify_directly_issued_by(ca)
         hint = "ask the federation's operator whether the CA was replaced, then renew: sordino identity renew"
+    except (ValueError, TypeError, InvalidSignature):
+        hint = (
+            f"it was issued by another CA ({own.issuer.rfc4514_string()}) than the federation's "
+            f"({ca.subject.rfc4514_string()}): ask the operator for a certificate of this federation"
+        )
     return _Found(Cause.OWN_REFUSED, f"{target} refuses this member's certificate ({why})", hint)
 
 

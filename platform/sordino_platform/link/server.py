@@ -243,6 +243,10 @@ class LinkServer:
                 ("grpc.http2.bdp_probe", 0),  # it would let the window grow to megabytes per member
                 ("grpc.keepalive_time_ms", int(limits.keepalive_seconds * 1000)),
                 ("grpc.keepalive_timeout_ms", int(limits.keepalive_seconds * 1000 / 3)),
+                (
+                    "grpc.http2.ping_timeout_ms",
+                    int(limits.keepalive_seconds * 1000 / 3),
+                ),  # else 60 s, whatever the line above says
                 ("grpc.http2.max_pings_without_data", 0),
                 ("grpc.http2.min_ping_interval_without_data_ms", int(limits.keepalive_seconds * 1000 / 3)),
                 ("grpc.http2.max_ping_strikes", 2),

@@ -1,0 +1,212 @@
+"""Payloads become frames and payloads again; anything but the one right sequence is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sordino_platform.link.budget import ByteBudget
+from sordino_platform.link.client import BACKOFF_CAP_SECONDS, backoff_seconds
+from sordino_platform.link.frames import Frame, Kind, MessageChunk, MessageEnd, MessageStart, ProtocolError
+from sordino_platform.link.limits import CHUNK_BYTES, Limits
+from sordino_platform.link.messages import Assembly, chunks, outgoing, parts_of, total_of
+from sordino_platform.link.stream import Allowance
+
+PARTS = st.lists(st.binary(max_size=60), max_size=12)
+
+
+@given(PARTS, st.integers(1, 50))
+def test_chunks_are_full_but_the_last_and_join_to_the_payload(parts: list[bytes], size: int) -> None:
+    made = list(chunks(parts_of(parts), size))
+    assert b"".join(made) == b"".join(parts)
+    assert all(len(chunk) == size for chunk in made[:-1])
+    assert all(made)
+
+
+@given(PARTS, st.integers(1, 50))
+def test_how_a_payload_is_split_into_parts_does_not_show_on_the_wire(parts: list[bytes], size: int) -> None:
+    assert list(chunks(parts_of(parts), size)) == list(chunks(parts_of(b"".join(parts)), size))
+
+
+@pytest.mark.parametrize(
+    "size", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES, 1_000_003]
+)
+def test_a_message_is_put_together_again(size: int) -> None:
+    payload = hashlib.shake_128(b"payload").digest(size)
+    start, *middle, end = frames_of(payload)
+    assert isinstance(start, MessageStart)
+    assert len(middle) == -(-size // CHUNK_BYTES)
+    assembly = Assembly(start)
+    for chunk in middle:
+        assert isinstance(chunk, MessageChunk)
+        assembly.add(chunk)
+    assert isinstance(end, MessageEnd)
+    result = assembly.finish(end)
+    assert result == payload
+    assert result.readonly
+
+
+def frames_of(payload: bytes) -> list[Frame]:
+    return list(outgoing(parts_of(payload), id=7, kind=Kind.REPLY, in_reply_to=3))
+
+
+def put_together(frames: list[Frame]) -> bytes:
+    start, *rest = frames
+    assert isinstance(start, MessageStart)
+    assembly = Assembly(start)
+    for frame in rest:
+        if isinstance(frame, MessageChunk):
+            assembly.add(frame)
+        elif isinstance(frame, MessageEnd):
+            return bytes(assembly.finish(frame))
+    raise ProtocolError("no end")
+
+
+@given(st.integers(1, 4), st.data())
+def test_a_missing_repeated_or_exchanged_frame_is_refused(count: int, data: st.DataObject) -> None:
+    payload = hashlib.shake_128(b"p").digest(count * CHUNK_BYTES + 5)
+    frames = frames_of(payload)
+    broken = list(frames)
+    position = data.draw(st.integers(1, len(frames) - 1))
+    match data.draw(st.sampled_from(["drop", "repeat", "exchange"])):
+        case "drop":
+            del broken[position]
+        case "repeat" if position < len(frames) - 1:
+            broken.insert(position, broken[position])
+        case _:
+            other = data.draw(st.integers(1, len(frames) - 1).filter(lambda i: i != position))
+            broken[position], broken[other] = broken[other], broken[position]
+    assert put_together(frames) == payload
+    with pytest.raises(ProtocolError):
+        put_together(broken)
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        MessageChunk(id=8, offset=0, data=b"12345"),
+        MessageChunk(id=7, offset=1, data=b"12345"),
+        MessageChunk(id=7, offset=0, data=b"1234"),
+        MessageChunk(id=7, offset=0, data=b"123456"),
+    ],
+)
+def test_a_chunk_of_another_message_place_or_size_is_refused(chunk: MessageChunk) -> None:
+    assembly = Assembly(MessageStart(id=7, in_reply_to=3, kind=Kind.REPLY, total=5, deadline_millis=0))
+    with pytest.raises(ProtocolError):
+        assembly.add(chunk)
+
+
+def test_altered_bytes_are_noticed() -> None:
+    start, chunk, end = frames_of(b"hello")
+    with pytest.raises(ProtocolError, match="digest"):
+        put_together([start, MessageChunk(id=7, offset=0, data=b"hellO"), end])
+    assert put_together([start, chunk, end]) == b"hello"
+
+
+def test_a_dropped_message_keeps_nothing_and_is_still_checked() -> None:
+    start, chunk, end = frames_of(b"hello")
+    assert isinstance(start, MessageStart)
+    assert isinstance(chunk, MessageChunk)
+    assert isinstance(end, MessageEnd)
+    assembly = Assembly(start)
+    assembly.add(chunk)
+    assembly.drop()
+    assert not assembly.kept
+    assert assembly.finish(end).nbytes == 0
+    with pytest.raises(ProtocolError):
+        assembly.add(chunk)
+
+
+def test_parts_are_views_of_what_was_given() -> None:
+    source = bytearray(b"abc")
+    (view,) = parts_of(source)
+    source[0:1] = b"x"
+    assert bytes(view) == b"xbc"
+    assert total_of(parts_of([b"ab", memoryview(b"cde")])) == 5
+
+
+@given(st.lists(st.tuples(st.integers(0, 10), st.booleans()), max_size=30))
+def test_the_budget_is_never_overdrawn_and_nobody_waits_for_ever(wishes: list[tuple[int, bool]]) -> None:
+    async def scenario() -> None:
+        budget, held, served = ByteBudget(10), 0, 0
+
+        async def one(count: int) -> None:
+            nonlocal held, served
+            await budget.reserve(count)
+            held += count
+            assert 0 <= held <= 10
+            await asyncio.sleep(0)
+            held -= count
+            budget.release(count)
+            served += 1
+
+        tasks = []
+        for count, cancelled in wishes:
+            task = asyncio.ensure_future(one(count))
+            tasks.append(task)
+            await asyncio.sleep(0)
+            if cancelled and not task.done() and held == 0:
+                task.cancel()
+        results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
+        assert served == sum(not isinstance(result, BaseException) for result in results)
+        assert all(result is None or isinstance(result, asyncio.CancelledError) for result in results)
+        assert budget.free == 10
+
+    asyncio.run(scenario())
+
+
+def test_a_waiter_that_leaves_lets_the_next_one_in() -> None:
+    async def scenario() -> None:
+        budget = ByteBudget(10)
+        await budget.reserve(6)
+        large = asyncio.ensure_future(budget.reserve(8))
+        small = asyncio.ensure_future(budget.reserve(4))
+        await asyncio.sleep(0)
+        assert not small.done()  # first come, first served
+        large.cancel()
+        await small
+        assert budget.free == 0
+
+    asyncio.run(scenario())
+
+
+def test_bytes_granted_to_a_waiter_that_was_cancelled_come_back() -> None:
+    async def scenario() -> None:
+        budget = ByteBudget(10)
+        await budget.reserve(10)
+        waiter = asyncio.ensure_future(budget.reserve(5))
+        await asyncio.sleep(0)
+        budget.release(10)
+        waiter.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiter
+        assert budget.free == 10
+
+    asyncio.run(scenario())
+
+
+@given(st.lists(st.floats(0, 2), max_size=200), st.integers(1, 8), st.floats(0.1, 10))
+def test_an_allowance_grants_a_burst_and_a_rate(gaps: list[float], burst: int, rate: float) -> None:
+    allowance, at, granted = Allowance(burst, rate), 1000.0, 0
+    for gap in gaps:
+        at += gap
+        granted += allowance.take(at)
+    assert granted <= burst + rate * sum(gaps) + 1
+
+
+@given(st.integers(0, 10_000), st.floats(0, 1, exclude_max=True))
+def test_waits_are_jittered_over_the_whole_span_and_capped(attempt: int, share: float) -> None:
+    assert 0 <= backoff_seconds(attempt, share) <= BACKOFF_CAP_SECONDS
+    assert backoff_seconds(attempt, 0.0) == 0.0
+    assert backoff_seconds(attempt + 1, share) >= backoff_seconds(attempt, share)
+
+
+def test_limits_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(ValueError, match="message_bytes"):
+        Limits(message_bytes=2, assembly_bytes=1)
+    with pytest.raises(ValueError, match="positive"):
+        Limits(stall_seconds=0)
