@@ -1,4 +1,4 @@
-"""`python -m sordino_client.completion --state DIR [--port N]`: the completion endpoint of one member."""
+"""`python -m sordino_client.completion --state DIR [--port N] [--repo DIR]...`: a member's completion endpoint."""
 
 from __future__ import annotations
 
@@ -18,10 +18,21 @@ def main() -> int:
         "--state", type=Path, required=True, help="folder for the token, the models and the socket"
     )
     parser.add_argument("--port", type=int, default=0, help="loopback port; 0 takes any free one")
+    parser.add_argument(
+        "--repo",
+        type=Path,
+        action="append",
+        default=[],
+        help="a repository to remember locally; may be repeated",
+    )
     arguments = parser.parse_args()
     telemetry.configure_logging()
     try:
-        server.serve(arguments.state.absolute(), port=arguments.port)
+        server.serve(
+            arguments.state.absolute(),
+            port=arguments.port,
+            repositories=[path.absolute() for path in arguments.repo],
+        )
     except SordinoError as error:
         print(f"error: {error.message}\nwhat to do: {error.hint}", file=sys.stderr)  # noqa: T201
         return error.exit_code

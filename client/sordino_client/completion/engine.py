@@ -129,6 +129,7 @@ class Engine:
         self._waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._open: dict[str, Job] = {}
         self._count = 0
+        self.answered = 0
         self._worker: threading.Thread | None = None
 
     @property
@@ -258,6 +259,7 @@ class Engine:
             return recall(prompt, vocabulary) if recall is not None else None
 
         answer = generator.answer(job.query, recall=remember, on_text=job.on_text, cancelled=job.withdrawn)
+        self.answered += 1
         job.future.set_result(answer)
 
 

@@ -16,13 +16,15 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import uvicorn
 
 from sordino_client.completion.api import app
 from sordino_client.completion.engine import Engine
+from sordino_client.completion.memory.recall import Memory
+from sordino_client.completion.memory.upkeep import Upkeep
 from sordino_platform import durable, telemetry
 from sordino_privacy.errors import ConfigurationError, PortInUseError, StorageError
 
@@ -96,15 +98,16 @@ class _Server(uvicorn.Server):
         self._ended.set()
 
 
-def serve(state: Path, *, port: int = 0) -> None:
-    """Serves until SIGTERM or SIGINT. Raises SordinoError where it cannot begin."""
+def serve(state: Path, *, port: int = 0, repositories: Sequence[Path] = ()) -> None:
+    """Serves until SIGTERM or SIGINT; remembers `repositories`. Raises SordinoError where it cannot begin."""
     durable.make_folder(state)
     with _only_one(state):
         token = read_token(state)
-        engine = Engine(state / "serving")
+        upkeep = Upkeep(state, repositories)
+        engine = Engine(state / "serving", recall=Memory(upkeep.store))
         sockets = listen(state, port)
         try:
-            asyncio.run(_run(engine, state, sockets, token))
+            asyncio.run(_run(engine, upkeep, state, sockets, token))
         finally:
             engine.close()
             for one in sockets:
@@ -128,9 +131,9 @@ def _only_one(state: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-async def _run(engine: Engine, state: Path, sockets: list[socket.socket], token: str) -> None:
+async def _run(engine: Engine, upkeep: Upkeep, state: Path, sockets: list[socket.socket], token: str) -> None:
     config = uvicorn.Config(
-        app.build(engine, token=token),
+        app.build(engine, upkeep, token=token),
         loop="asyncio",
         http="h11",
         ws="none",
@@ -160,6 +163,7 @@ async def _run(engine: Engine, state: Path, sockets: list[socket.socket], token:
     async def watch() -> None:
         while True:
             engine.refresh()
+            await upkeep.look(engine.answered)
             await asyncio.sleep(POLL_SECONDS)
 
     serving = asyncio.create_task(server.serve(sockets))
@@ -170,3 +174,4 @@ async def _run(engine: Engine, state: Path, sockets: list[socket.socket], token:
         await serving
     finally:
         watching.cancel()
+        await upkeep.close()

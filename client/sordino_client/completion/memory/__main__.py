@@ -1,0 +1,70 @@
+"""`python -m sordino_client.completion.memory --state DIR --repo DIR...`: builds the memory and ends.
+
+A process of its own at the lowest priority: reading and sorting a repository must not cost the endpoint a
+millisecond, nor its memory. It prints one line of figures and no text of any file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from sordino_client.completion import bundle
+from sordino_client.completion.memory.store import Store
+from sordino_client.corpus import Corpus, CorpusPolicy, read_repositories
+from sordino_platform.tokenizer import Tokenizer
+from sordino_privacy.errors import DataError, SordinoError
+
+LOWEST_PRIORITY = 19
+
+
+def build(store: Store, repositories: list[Path], tokenizer: Tokenizer) -> bool:
+    """Makes the memory hold what the repositories hold now; returns whether it changed. Raises SordinoError."""
+    documents: dict[str, str] = {}
+    for root in repositories:
+        try:
+            corpus: Corpus | None = read_repositories([root], policy=CorpusPolicy())
+        except DataError:
+            corpus = None  # one repository that is gone or empty leaves the others
+        for file in corpus.files if corpus else ():
+            documents[f"{root}\0{file.path}"] = file.text
+    return store.refresh(documents, tokenizer)
+
+
+def main() -> int:
+    """Builds; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m sordino_client.completion.memory", description=__doc__)
+    parser.add_argument("--state", type=Path, required=True, help="the endpoint's state folder")
+    parser.add_argument(
+        "--repo", type=Path, action="append", default=[], help="a repository; may be repeated"
+    )
+    arguments = parser.parse_args()
+    os.nice(LOWEST_PRIORITY)
+    started = time.perf_counter()
+    store = Store(arguments.state / "memory")
+    try:
+        released = bundle.current(arguments.state / "serving")
+        tokenizer = Tokenizer.load(released / "tokenizer.json") if released else Tokenizer.shipped()
+        if arguments.repo:
+            changed = build(store, [path.absolute() for path in arguments.repo], tokenizer)
+        else:
+            store.purge()
+            changed = True
+    except SordinoError as error:
+        print(f"error: {error.message}\nwhat to do: {error.hint}", file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    figures = asdict(store.status()) | {
+        "changed": changed,
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+    print(json.dumps(figures))  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

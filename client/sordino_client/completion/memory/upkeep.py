@@ -1,0 +1,70 @@
+"""Keeps the memory as fresh as the files, without costing the endpoint anything.
+
+A build runs in a process of its own: at the start, when it is asked for, and every few minutes while somebody
+types. Nobody types, nothing runs. A memory of no repositories is removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from sordino_client.completion.memory.store import Store
+from sordino_platform import telemetry
+
+EVERY_SECONDS = 300.0
+
+
+class Upkeep:
+    """The memory of one endpoint and the process that builds it. Lives on the event loop."""
+
+    def __init__(self, state: Path, repositories: Sequence[Path]) -> None:
+        self.store = Store(state / "memory")
+        self._state, self._repositories = state, tuple(repositories)
+        self._process: asyncio.subprocess.Process | None = None
+        self._waiting: asyncio.Task[None] | None = None
+        self._built = -EVERY_SECONDS
+        self._answered = 0
+        # At the start files may have changed, or repositories been withdrawn, while nothing ran.
+        self.wanted = bool(self._repositories) or self.store.folder.exists()
+
+    @property
+    def building(self) -> bool:
+        """Whether a build runs now."""
+        return self._process is not None
+
+    async def look(self, answered: int) -> None:
+        """Starts a build where one is due; `answered` counts completions."""
+        due = answered != self._answered and time.monotonic() - self._built >= EVERY_SECONDS
+        if self.building or not (self.wanted or (due and self._repositories)):
+            return
+        self.wanted, self._answered, self._built = False, answered, time.monotonic()
+        command = [sys.executable, "-m", "sordino_client.completion.memory", "--state", str(self._state)]
+        for repository in self._repositories:
+            command += ["--repo", str(repository)]
+        self._process = await asyncio.create_subprocess_exec(
+            *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL
+        )
+        self._waiting = asyncio.create_task(self._reap(self._process))
+
+    async def purge(self) -> None:
+        """Removes the memory now; the next build makes it anew. Raises StorageError."""
+        await self.close()
+        await asyncio.to_thread(self.store.purge)
+
+    async def close(self) -> None:
+        """Ends a build that runs; what it had not committed is gone with the next build."""
+        if self._process is not None and self._waiting is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
+            await self._waiting
+
+    async def _reap(self, process: asyncio.subprocess.Process) -> None:
+        code = await process.wait()
+        self._process = None
+        status = self.store.status()
+        telemetry.log().info("memory_built", outcome="ok" if code == 0 else "failed", bytes=status.bytes)
