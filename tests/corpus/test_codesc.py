@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,12 @@ def test_methods_become_a_corpus_like_any_other(tmp_path: Path) -> None:
     ]
     assert corpus.excluded == {Reason.SECRET: 1, Reason.DUPLICATE: 1, Reason.UNREADABLE: 1}
     assert set(corpus.languages) == {"Java"}
+
+
+def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.json")
+    with pytest.raises(DataError, match="neither a folder nor a CoDesc file"):
+        read_repositories([tmp_path / "x.json"])
 
 
 def test_a_json_file_without_methods_is_no_corpus(tmp_path: Path) -> None:

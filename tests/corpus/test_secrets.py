@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import re
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sordino_client.corpus import Reason, read_repositories, units
 from sordino_client.corpus import secrets as scan
 from sordino_client.corpus.secret_names import is_secret_directory, is_secret_name
 from sordino_client.corpus.secret_rules import RULES, is_placeholder
@@ -109,6 +111,25 @@ def test_ordinary_code_is_not_taken_for_a_secret(text: str) -> None:
 )
 def test_what_documentation_writes_for_a_password_is_a_placeholder(value: str) -> None:
     assert is_placeholder(value)
+
+
+def test_no_planted_credential_reaches_a_window_of_tokens(tmp_path: Path) -> None:
+    class Bytes:
+        def encode(self, text: str) -> list[int]:
+            return [4 + byte for byte in text.encode()]
+
+    for name, planted in PLANTED.items():
+        (tmp_path / f"{name}.py").write_text(f"# {name}\n{CODE}KEY = '{planted}'\n{CODE}")
+        (tmp_path / f"{name}_clean.py").write_text(f"def clean_{name.replace('-', '_')}():\n" + CODE * 2)
+    corpus = read_repositories([tmp_path])
+    assert corpus.excluded == {Reason.SECRET: len(PLANTED)}
+    assert sum(corpus.secret_rules.values()) == len(PLANTED)
+    found = units(corpus, Bytes(), window=128, windows_per_unit=1000)
+    stream = b"".join(bytes(token - 4 for token in unit.windows.ravel().tolist() if token) for unit in found)
+    assert b"clean_jwt" in stream
+    assert not [name for name, planted in PLANTED.items() if planted.encode() in stream]
+    shown = repr(corpus) + repr(found)
+    assert not [name for name, planted in PLANTED.items() if planted in shown]
 
 
 def detectors() -> list[tuple[str, re.Pattern[str]]]:

@@ -79,7 +79,12 @@ def test_copies_alone_cannot_be_held_out() -> None:
         split_heldout(corpus(copies), 0.2)
 
 
-@pytest.mark.parametrize("share", [0, 1, -0.5, 2, float("nan")])
+@pytest.mark.parametrize("share", [1, -0.5, 2, float("nan")])
 def test_a_share_that_is_no_share_is_refused(share: float) -> None:
     with pytest.raises(UsageError):
         split_heldout(corpus({"a": [program(1)], "b": [program(2)]}), share)
+
+
+def test_a_share_of_nothing_holds_out_nothing_even_of_one_directory() -> None:
+    whole = corpus({"only": [program(1)]})
+    assert split_heldout(whole, 0) == (whole, whole.of(()))

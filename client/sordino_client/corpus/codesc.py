@@ -67,9 +67,10 @@ def _cause(error: OSError | EOFError | UnicodeDecodeError) -> str:
 
 
 def _open(file: Path) -> IO[str]:
-    if file.name.endswith((".json", ".jsonl", ".ndjson")):
+    regular = file.is_file()  # a FIFO would wait for a writer
+    if regular and file.name.endswith((".json", ".jsonl", ".ndjson")):
         return file.open(encoding="utf-8-sig")
-    if file.name.endswith((".json.gz", ".jsonl.gz", ".ndjson.gz")):
+    if regular and file.name.endswith((".json.gz", ".jsonl.gz", ".ndjson.gz")):
         return gzip.open(file, "rt", encoding="utf-8-sig")
     raise DataError(
         f"{file} is neither a folder nor a CoDesc file",

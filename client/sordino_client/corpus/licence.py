@@ -52,6 +52,12 @@ def strip_header(text: str) -> str:
     Other comments stay, and so do the lines that must come first (`#!`, encoding, `<?php`). Stripping twice changes
     nothing more.
     """
+    while (shorter := _strip_once(text)) != text:
+        text = shorter
+    return text
+
+
+def _strip_once(text: str) -> str:
     folded = text[:16384].lower()
     if not any(literal in folded for literal in _LITERALS):
         return text

@@ -36,7 +36,14 @@ from typing import Self
 import numpy as np
 
 from sordino_client.corpus.corpus import SourceFile
-from sordino_client.corpus.similarity import PERMUTATIONS, SKETCH_VERSION, clusters, near_duplicates, sketch
+from sordino_client.corpus.similarity import (
+    PERMUTATIONS,
+    SKETCH_VERSION,
+    Sketches,
+    clusters,
+    near_duplicates,
+    sketch,
+)
 from sordino_privacy.errors import StorageError
 
 _VERSION = 1
@@ -103,7 +110,7 @@ class UnitRegistry:
         """The unit identity of each file, in order; what was learnt is stored before this returns."""
         sketches = sketch([file.text for file in files])
         with self._storage(), self._transaction():
-            known, stored = self._stored_sketches()
+            known, stored = self._stored_sketches({file.digest for file in files})
             numbers = [
                 int(row[0])
                 for row in self._connection.execute("SELECT number FROM unit WHERE merged_into IS NULL")
@@ -134,12 +141,18 @@ class UnitRegistry:
             found += self._connection.execute("SELECT unit FROM name WHERE name = ?", (name,)).fetchall()
         return {int(row[0]) for row in found}
 
-    def _stored_sketches(self) -> tuple[list[int], np.ndarray[tuple[int, int], np.dtype[np.uint32]]]:
-        rows = self._connection.execute(
-            "SELECT unit, sketch FROM text WHERE sketch_version = ? ORDER BY digest", (SKETCH_VERSION,)
-        ).fetchall()
-        stored = np.frombuffer(b"".join(row[1] for row in rows), dtype="<u4").astype(np.uint32)
-        return [int(row[0]) for row in rows], stored.reshape(len(rows), PERMUTATIONS)
+    def _stored_sketches(self, besides: set[bytes]) -> tuple[list[int], Sketches]:
+        """Units and sketches of all stored texts but those, which their digests connect already."""
+        rows = [
+            (int(unit), row)
+            for digest, unit, row in self._connection.execute(
+                "SELECT digest, unit, sketch FROM text WHERE sketch_version = ? ORDER BY digest",
+                (SKETCH_VERSION,),
+            )
+            if digest not in besides
+        ]
+        stored = np.frombuffer(b"".join(row for _, row in rows), dtype="<u4").astype(np.uint32)
+        return [unit for unit, _ in rows], stored.reshape(len(rows), PERMUTATIONS)
 
     def _settle(self, old: Sequence[int], files: Sequence[SourceFile]) -> tuple[int, str]:
         """The one unit of a component: a new one, or the oldest of those it connects, which takes over the others."""

@@ -15,11 +15,14 @@ def split_heldout(corpus: Corpus, share: float) -> tuple[Corpus, Corpus]:
     """(training, held out): about `share` of the text by size, in whole directories, the same ones every time.
 
     Directories are taken in the order of a hash of their names, so that adding files moves no directory from one side
-    to the other as long as the sizes allow. Held-out files with a near-duplicate in the training part are dropped: they
-    would measure memory. Raises DataError when there is nothing to split: a single directory, or no held-out file left.
+    to the other as long as the sizes allow. Held-out files with a near-duplicate in the training part are dropped:
+    they would measure memory. A share of 0 holds out nothing. Raises DataError when there is nothing to split: a
+    single directory, or no held-out file left.
     """
-    if not 0 < share < 1:
-        raise UsageError(f"the held-out share must lie between 0 and 1, not {share}")
+    if not 0 <= share < 1:
+        raise UsageError(f"the held-out share must be at least 0 and below 1, not {share}")
+    if share == 0:
+        return corpus, corpus.of(())
     directories: dict[str, list[SourceFile]] = {}
     for file in corpus.files:
         directories.setdefault(file.directory, []).append(file)
