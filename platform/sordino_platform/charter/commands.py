@@ -10,8 +10,6 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
-from rich.table import Table
 
 from sordino_platform.canonical import first_problem
 from sordino_platform.charter import (
@@ -304,12 +302,12 @@ def _show_changes(old: Terms, new: Terms, *, as_json: bool) -> None:
     found = changes(old, new)
     if as_json:
         return _print_json([asdict(change) for change in found])
-    table = Table("what", "before", "after", "")
+    if not found:
+        typer.echo("the terms are the same")
     for change in found:
-        table.add_row(
-            change.field, change.before, change.after, "[red]protects less[/red]" if change.weaker else ""
-        )
-    Console().print(table if found else "the terms are the same")
+        # One line each, never cut: what was, what comes, and a mark where it protects less.
+        typer.echo(f"{change.field}: {change.before or '(none)'} -> {change.after or '(none)'}", nl=False)
+        typer.secho("  protects less" if change.weaker else "", fg=typer.colors.RED)
     return None
 
 
@@ -317,37 +315,36 @@ def _show(terms: Terms, *, root: str, as_json: bool) -> None:
     digest = terms.hash().hex() if isinstance(terms, Charter) else None
     if as_json:
         return _print_json(terms.model_dump(mode="json") | {"hash": digest, "root": root})
-    console = Console()
-    state = "" if digest else ", a draft: not signed"
-    console.print(f"[bold]{terms.federation}[/bold], epoch {terms.epoch}{state}", highlight=False)
-    facts = Table(show_header=False, box=None, pad_edge=False)
-    facts.add_row("root fingerprint", root)
+    # Plain lines, not a table: a terminal that is too narrow must never cut a fingerprint short.
+    typer.secho(
+        f"{terms.federation}, epoch {terms.epoch}{'' if digest else ', a draft: not signed'}", bold=True
+    )
+    line = "  {:<18}{}".format
+    typer.echo(line("root fingerprint", root))
     if digest:
-        facts.add_row("charter hash", digest)
+        typer.echo(line("charter hash", digest))
     left = terms.expires_at - datetime.now(UTC)
-    facts.add_row("valid until", f"{terms.expires_at:%Y-%m-%d} ({left.days} days left)")
+    typer.echo(line("valid until", f"{terms.expires_at:%Y-%m-%d} ({left.days} days left)"))
     for section, value in (("floors", terms.floors), ("privacy", terms.privacy)):
-        facts.add_row(section, ", ".join(f"{k} {v}" for k, v in value.model_dump().items()))
-    model = terms.model
-    facts.add_row(
-        "model",
-        f"{model.layers} layers, width {model.width}, context {model.context}, trains {model.trainable}",
-    )
-    facts.add_row(
-        "base, tokenizer", f"{model.base_sha256.hex()[:16]}..., {model.tokenizer_sha256.hex()[:16]}..."
-    )
-    facts.add_row("TLS authority", terms.tls_authority.fingerprint.hex())
-    console.print(facts, soft_wrap=True, highlight=False)
-    table = Table("party", "organisation", "identity key")
-    coordinator = getattr(terms, "coordinator", None)
-    if coordinator is not None:
-        hosts = ", ".join((*coordinator.dns_names, *coordinator.addresses))
-        table.add_row(f"{coordinator.name} (coordinator)", hosts, fingerprint(coordinator.identity_key)[:19])
-    for member in terms.members:
-        table.add_row(member.name, member.organisation, fingerprint(member.identity_key)[:19])
-    for key in terms.retired:
-        table.add_row(
-            f"[dim]{key.name}[/dim]", f"retired in epoch {key.epoch}", fingerprint(key.identity_key)[:19]
+        typer.echo(
+            line(section, ", ".join(f"{name} {number}" for name, number in value.model_dump().items()))
         )
-    console.print(table)
+    model = terms.model
+    shape = f"{model.layers} layers, width {model.width}, context {model.context}, trains {model.trainable}"
+    typer.echo(line("model", shape + (f" of rank {model.adapter_rank}" if model.adapter_rank else "")))
+    typer.echo(line("base", model.base_sha256.hex()))
+    typer.echo(line("tokenizer", model.tokenizer_sha256.hex()))
+    typer.echo(line("TLS authority", terms.tls_authority.fingerprint.hex()))
+    coordinator = terms.coordinator if isinstance(terms, Charter | Draft) else None
+    if coordinator is not None:
+        typer.echo(
+            f"coordinator {coordinator.name} at {', '.join((*coordinator.dns_names, *coordinator.addresses))}"
+        )
+        typer.echo(f"    {fingerprint(coordinator.identity_key)}")
+    for member in terms.members:
+        typer.echo(f"member {member.name} of {member.organisation}")
+        typer.echo(f"    {fingerprint(member.identity_key)}")
+    for key in terms.retired:
+        typer.secho(f"{key.name}, retired in epoch {key.epoch}", dim=True)
+        typer.secho(f"    {fingerprint(key.identity_key)}", dim=True)
     return None

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from sordino_platform.charter import Role
 from sordino_platform.durable import read_file, read_secret, write_file
@@ -234,11 +232,9 @@ def _show(folder: Path, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(facts, indent=1, sort_keys=True))
         return
-    table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in facts.items():
         if value is not None and name != "problem":
-            table.add_row(name.replace("_", " "), str(value))
-    Console().print(table, soft_wrap=True, highlight=False)
+            typer.echo(f"{name.replace('_', ' '):<24}{value}")
     if facts["problem"]:
         typer.secho(str(facts["problem"]), fg=typer.colors.YELLOW)
 
