@@ -3,25 +3,19 @@
 The three secrets of the folder have three uses, so that each can live where it is needed: `root.key` signs charters,
 `tls-authority.key` issues certificates, `invitations/` checks tokens. `approve`, which is needed every month, reads
 only the second; `root.key` can stay on a medium in a safe between two epochs.
-
-TLS certificates are ECDSA P-256 and live 30 days, because Python's gRPC has no hook for revocation lists: a party
-that is not renewed ends by itself, and one that is retired is refused at its next message (`names.admit`).
 """
 
 from __future__ import annotations
 
 import hmac
-import ipaddress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from pydantic import ValidationError
 
 from sordino_platform.canonical import (
@@ -36,7 +30,6 @@ from sordino_platform.canonical import (
     moment,
 )
 from sordino_platform.charter import (
-    Charter,
     CharterStore,
     Coordinator,
     Draft,
@@ -49,8 +42,13 @@ from sordino_platform.charter import (
 )
 from sordino_platform.charter.document import Organisation
 from sordino_platform.durable import locked, make_folder, read_file, read_secret, sync_folder, write_file
+from sordino_platform.identity.certificates import (
+    CERTIFICATE_VALIDITY,
+    CLOCK_TOLERANCE,
+    authority_certificate,
+    issue,
+)
 from sordino_platform.identity.enrolment import Card, EnrolmentRequest, Reply, Token, proof
-from sordino_platform.identity.names import identity_uri, peer_uri
 from sordino_platform.keys import (
     Passphrase,
     fingerprint,
@@ -67,11 +65,8 @@ AUTHORITY_PUBLIC = "tls-authority.pem"
 PIN = "root.pin"
 INVITATIONS = "invitations"
 ISSUED = "issued"
-AUTHORITY_VALIDITY = timedelta(days=3653)
-CERTIFICATE_VALIDITY = timedelta(days=30)
 INVITATION_VALIDITY = timedelta(days=14)
 REQUEST_AGE = timedelta(days=14)
-CLOCK_TOLERANCE = timedelta(minutes=10)
 
 
 class Invitation(Document):
@@ -103,7 +98,7 @@ def found_root(
     key = Ed25519PrivateKey.generate()
     root = fingerprint(public_bytes(key))
     tls = ec.generate_private_key(ec.SECP256R1())
-    authority = _authority_certificate(federation, tls, now or datetime.now(UTC))
+    authority = authority_certificate(federation, tls, now or datetime.now(UTC))
     terms["tls_authority"] = TlsAuthority(
         certificate=authority.public_bytes(Encoding.PEM).decode("ascii"),
         fingerprint=authority.fingerprint(SHA256()),
@@ -228,7 +223,9 @@ def approve(
                     f"a newer request of {card.name!r} was approved already",
                     hint="this one was replayed or arrived late; `sordino identity renew` makes a new one",
                 )
-            certificate = _issue(folder, charter, parsed, moment_now, validity).public_bytes(Encoding.PEM)
+            certificate = issue(
+                load_tls_key(folder / AUTHORITY_KEY), charter, parsed, now=moment_now, validity=validity
+            ).public_bytes(Encoding.PEM)
             write_file(path, certificate, replace=False)
     reply = Reply(
         certificate=certificate.decode("ascii"),
@@ -302,69 +299,3 @@ def _require_invited(folder: Path, request: EnrolmentRequest, now: datetime) -> 
             f"the token of {card.name!r} expired on {invitation.expires_at:%Y-%m-%d}", hint=again
         )
     return path
-
-
-def _authority_certificate(
-    federation: str, key: ec.EllipticCurvePrivateKey, now: datetime
-) -> x509.Certificate:
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{federation[:40]} sordino authority")])
-    return (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - CLOCK_TOLERANCE)
-        .not_valid_after(now + AUTHORITY_VALIDITY)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(certificates=True), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, SHA256())
-    )
-
-
-def _issue(
-    folder: Path, charter: Charter, request: EnrolmentRequest, now: datetime, validity: timedelta
-) -> x509.Certificate:
-    card, key = request.body.card, load_tls_key(folder / AUTHORITY_KEY)
-    authority = charter.tls_authority.x509()
-    names: list[x509.GeneralName] = [
-        x509.UniformResourceIdentifier(peer_uri(charter.federation, card.role, card.name)),
-        x509.UniformResourceIdentifier(identity_uri(card.identity_key)),
-    ]
-    # One purpose each, so that a member's certificate can never stand for the coordinator's server.
-    purpose = ExtendedKeyUsageOID.CLIENT_AUTH
-    if card.role == "coordinator":
-        purpose = ExtendedKeyUsageOID.SERVER_AUTH
-        names += [x509.DNSName(host) for host in charter.coordinator.dns_names]
-        names += [x509.IPAddress(ipaddress.ip_address(host)) for host in charter.coordinator.addresses]
-    return (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, card.name)]))
-        .issuer_name(authority.subject)
-        .public_key(request.tls_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - CLOCK_TOLERANCE)
-        .not_valid_after(min(now + validity, authority.not_valid_after_utc))
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(request.tls_key()), critical=False)
-        .sign(key, SHA256())
-    )
-
-
-def _usage(*, certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not certificates,
-        key_cert_sign=certificates,
-        crl_sign=certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
