@@ -126,6 +126,7 @@ class Federation:
     round: int = 0
     attempt: int = 0
     seed: object = 0
+    model_hash: bytes = bytes(32)
     journals: dict[str, MemoryJournal] = field(default_factory=dict)
     updates: dict[str, Quantised] = field(default_factory=dict)
     member_types: Mapping[str, type[MemberSession]] = field(default_factory=dict)
@@ -139,7 +140,7 @@ class Federation:
             round=self.round,
             attempt=self.attempt,
             server_nonce=hashlib.sha256(repr((self.seed, self.round, self.attempt)).encode()).digest(),
-            model_hash=hashlib.sha256(b"model").digest(),
+            model_hash=self.model_hash,
             train_config_hash=hashlib.sha256(b"config").digest(),
             quantiser=self.quantiser,
         )

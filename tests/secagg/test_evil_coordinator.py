@@ -374,7 +374,7 @@ CHANGES: dict[str, object] = {
     "round": 7,
     "attempt": 1,
     "server_nonce": bytes(32),
-    "model_hash": bytes(32),
+    "model_hash": b"m" * 32,
     "train_config_hash": bytes(32),
     "quantiser": quantiser(38),
     "gamma_permille": 201,

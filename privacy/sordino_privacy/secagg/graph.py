@@ -56,27 +56,29 @@ class Thresholds:
         return self.degree == self.members - 1
 
 
+def quorum(members: int, corrupt: int) -> int:
+    """q: two sets of q signers overlap in more than `corrupt` members, so in an honest one, who signs one set only."""
+    return (members + corrupt) // 2 + 1
+
+
 def thresholds(members: int, *, gamma: Fraction, honest: int, dropouts: Fraction) -> Thresholds:
-    """The numbers of a round with `members` in its roster. Raises ThresholdError when gamma is 1/3 or more."""
+    """The numbers of a round with `members` in its roster. Raises ThresholdError when gamma is 1/3 or more, or when so
+    many dropouts are to be survived that no graph is safe."""
     if not 0 <= gamma < Fraction(1, 3):
         raise ThresholdError("gamma must be below 1/3")
     corrupt = floor(gamma * members)
-    # Two sets of q signers overlap in more than n_c members, so in an honest one, who signs one set only.
-    quorum = (members + corrupt) // 2 + 1
-    survivors = max(quorum, corrupt + honest)
-    found = degree_and_threshold(members, gamma, dropouts) if members > COMPLETE_LIMIT else None
-    if found is None:
-        degree, threshold, neighbours = members - 1, quorum, 0
-    else:
-        degree, threshold = found
+    signatures = quorum(members, corrupt)
+    degree, threshold, neighbours = members - 1, signatures, 0
+    if members > COMPLETE_LIMIT:
+        degree, threshold = degree_and_threshold(members, gamma, dropouts)
         # A coordinator chooses who "dropped" after it saw the ring. At most threshold - 1 neighbours are corrupt,
         # so this many surviving ones leave each survivor `honest` honest neighbours whose masks stay secret.
         neighbours = threshold - 1 + honest
     return Thresholds(
         members=members,
         corrupt=corrupt,
-        quorum=quorum,
-        survivors=survivors,
+        quorum=signatures,
+        survivors=max(signatures, corrupt + honest),
         degree=degree,
         threshold=threshold,
         surviving_neighbours=neighbours,
@@ -84,8 +86,8 @@ def thresholds(members: int, *, gamma: Fraction, honest: int, dropouts: Fraction
 
 
 @lru_cache(maxsize=64)
-def degree_and_threshold(members: int, gamma: Fraction, dropouts: Fraction) -> tuple[int, int] | None:
-    """The smallest even degree k and its threshold t, or None when no circulant graph of `members` is safe."""
+def degree_and_threshold(members: int, gamma: Fraction, dropouts: Fraction) -> tuple[int, int]:
+    """The smallest even degree k and its threshold t. Raises ThresholdError when no circulant graph is safe."""
     corrupt = floor(gamma * members)
     staying = ceil((1 - dropouts) * members)
     absent = min(members, corrupt + members - staying)
@@ -97,7 +99,7 @@ def degree_and_threshold(members: int, gamma: Fraction, dropouts: Fraction) -> t
         least = _lower(members, staying, degree, ways, CORRECTNESS_BITS)
         if most < least:
             return degree, most + 1
-    return None
+    raise ThresholdError(f"no graph among {members} members survives that many dropouts safely")
 
 
 def _upper(members: int, marked: int, draws: int, ways: int, bits: int) -> int:
