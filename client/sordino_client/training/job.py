@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -203,7 +204,7 @@ def read_units(path: Path) -> list[list[Tokens]]:
     try:
         with np.load(io.BytesIO(read_file(path, limit=MAX_UNITS_BYTES)), allow_pickle=False) as stored:
             tokens, lengths, windows = stored["tokens"], stored["lengths"], stored["windows"]
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise StorageError(f"{path} is not a file of training units") from error
     fits = (
         tokens.dtype == np.uint16

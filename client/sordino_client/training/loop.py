@@ -23,6 +23,7 @@ from sordino_privacy.errors import ConfigurationError, DataError, StorageError
 
 # Token windows as a matrix: rows are windows, this fills the ends of short ones and never counts in a loss.
 PADDING = -1
+END = 0  # <|end|>, the tokenizer's first special token
 # Lengths are rounded up to this, so that units of about one length can share a backward pass.
 _ROUND = 64
 
@@ -37,7 +38,10 @@ def window_losses(model: nn.Module, windows: Tensor) -> Tensor:
 
 
 def window_matrix(windows: Sequence[Tokens], config: ModelConfig, most: int) -> Tensor:
-    """One unit's windows as an int32 matrix `(windows, tokens + 1)`. Raises DataError where it does not fit."""
+    """One unit's windows as an int32 matrix `(windows, tokens + 1)`. Raises DataError where it does not fit.
+
+    A window's last run of END closes its document once; the rest of the run is filling and does not count.
+    """
     longest = max(w.size for w in windows)
     if longest > most + 1:
         raise DataError(f"a training window has {longest} tokens, the plan allows {most}")
@@ -45,9 +49,11 @@ def window_matrix(windows: Sequence[Tokens], config: ModelConfig, most: int) -> 
         raise DataError(
             "a token is outside the model's vocabulary", hint="tokenizer and model do not belong together"
         )
+    read = [w[: max(np.flatnonzero(w != END)[-1:].sum() + 2, 2)] for w in windows]
+    longest = max(w.size for w in read)
     width = min(-(-max(longest - 1, 1) // _ROUND) * _ROUND, most) + 1
     matrix = np.full((len(windows), width), PADDING, dtype=np.int32)
-    for row, window in zip(matrix, windows, strict=True):
+    for row, window in zip(matrix, read, strict=True):
         row[: window.size] = window
     return torch.from_numpy(matrix)
 

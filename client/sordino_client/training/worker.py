@@ -83,23 +83,22 @@ class TrainingWorker:
         assert child.stdin is not None
         assert child.stdout is not None
         try:
-            child.stdin.write(f"{job.folder.resolve()}\n".encode())
-            child.stdin.flush()
+            with contextlib.suppress(BrokenPipeError):  # the child died: told below
+                os.write(child.stdin.fileno(), f"{job.folder.resolve()}\n".encode())
             while line := child.stdout.readline(_LINE):
                 message = json.loads(line)
-                if "step" in message:
-                    if on_progress is not None:
-                        on_progress(_progress(message))
-                elif "error" in message:
-                    raise _error(message)
-                else:
+                if "step" not in message:
                     break
-        except (BrokenPipeError, ValueError):
-            pass  # the child died: told below
+                if on_progress is not None:
+                    on_progress(_progress(message))
+            else:
+                message = {}
         except BaseException:
             # An interrupt, or the caller's own callback: what the child would still say belongs to nobody.
             self.close()
             raise
+        if "error" in message:
+            raise _error(message)
         update = finished(job)
         if update is None:
             raise self._obituary()
@@ -116,25 +115,28 @@ class TrainingWorker:
     def close(self) -> None:
         """Ends the child at once. An unfinished job leaves no update."""
         with self._guard:
-            child, self._child = self._child, None
-        if child is None:
-            return
-        child.kill()
-        child.wait()
-        for pipe in (child.stdin, child.stdout):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):
+            self._discard()
+
+    def _discard(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+            child.wait()
+            for pipe in (child.stdin, child.stdout):
+                if pipe is not None:
                     pipe.close()
 
     def _start(self) -> subprocess.Popen[bytes]:
         with self._guard:
-            if self._child is None or self._child.poll() is not None:
-                self._child = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "sordino_client.training.child"],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    env={**os.environ, **ENVIRONMENT, "SORDINO_TRAINER_MEMORY": str(self._memory)},
-                )
+            if self._child is not None and self._child.poll() is None:
+                return self._child
+            self._discard()
+            self._child = subprocess.Popen(
+                [sys.executable, "-P", "-m", "sordino_client.training.child"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, **ENVIRONMENT, "SORDINO_TRAINER_MEMORY": str(self._memory)},
+            )
             return self._child
 
     def _signal(self, number: signal.Signals) -> None:
