@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Self
 
 import tokenizers
-from sordino_privacy.errors import ConfigurationError
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
+
+from sordino_privacy.errors import ConfigurationError
 
 END, PREFIX, SUFFIX, MIDDLE = range(4)
 SPECIALS = ("<|end|>", "<|prefix|>", "<|suffix|>", "<|middle|>")
@@ -131,7 +132,9 @@ def _shipped() -> Tokenizer:
     try:
         return Tokenizer.parse(resource.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ConfigurationError("this installation lacks the base tokenizer", hint="install sordino again") from error
+        raise ConfigurationError(
+            "this installation lacks the base tokenizer", hint="install sordino again"
+        ) from error
 
 
 @cache

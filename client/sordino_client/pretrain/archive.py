@@ -1,0 +1,121 @@
+"""Source files out of archives that are not trusted: nothing is ever unpacked to disk.
+
+Members are read one by one in memory. A link, a device, an absolute name, a name with `..`, a file over the size
+bound, a file that is no UTF-8, and whatever follows after the archive's own bounds: skipped and counted, so no
+archive can write anywhere, and a compression bomb ends at the bound.
+"""
+
+from __future__ import annotations
+
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from lzma import LZMAError
+from pathlib import Path, PurePosixPath
+
+from sordino_privacy.errors import DataError
+
+LANGUAGES = {".java": "java", ".py": "python"}
+MAX_FILE_BYTES = 512 * 1024
+MAX_ARCHIVE_BYTES = 1 << 30
+MAX_MEMBERS = 400_000
+
+
+def language_of(name: str) -> str | None:
+    """The language of a file by its suffix, or None for one that is not read; raises nothing."""
+    path = PurePosixPath(name)
+    # package-info and module-info hold a licence and one sentence; nothing to learn from.
+    if path.name in ("package-info.java", "module-info.java"):
+        return None
+    return LANGUAGES.get(path.suffix)
+
+
+def is_safe(name: str) -> bool:
+    """Whether a member's name stays inside the archive's own folder."""
+    return (
+        bool(name) and not name.startswith("/") and ".." not in PurePosixPath(name).parts and "\0" not in name
+    )
+
+
+def read_archive(path: Path, skipped: Counter[str]) -> Iterator[tuple[str, str, str]]:
+    """Yields `(name, language, text)` of each source file of a tar or zip archive, in the archive's order.
+
+    `skipped` counts what was left out, by reason. Raises DataError for an archive that cannot be read.
+    """
+    members = _read_zip(path, skipped) if path.suffix in (".whl", ".zip") else _read_tar(path, skipped)
+    try:
+        for name, language, raw in members:
+            text = decode(raw)
+            if text is None:
+                skipped["not text"] += 1
+            else:
+                yield name, language, text
+    except (tarfile.TarError, zipfile.BadZipFile, LZMAError, zlib.error, EOFError, OSError) as error:
+        raise DataError(
+            f"the archive {path.name} cannot be read", hint="delete it and fetch again"
+        ) from error
+
+
+def decode(raw: bytes) -> str | None:
+    """UTF-8 text with `\\n` line ends, or None for what is binary or in another encoding."""
+    if b"\0" in raw:
+        return None
+    try:
+        return raw.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError:
+        return None
+
+
+def _read_tar(path: Path, skipped: Counter[str]) -> Iterator[tuple[str, str, bytes]]:
+    total = 0
+    with tarfile.open(path, mode="r|*") as archive:
+        for count, member in enumerate(archive):
+            if count >= MAX_MEMBERS or total > MAX_ARCHIVE_BYTES:
+                skipped["archive over its bounds"] += 1
+                return
+            # The stream is decompressed past skipped members too, so their size counts as well.
+            total += member.size
+            language = language_of(member.name)
+            if language is None:
+                continue
+            reason = _refuse(member.name, member.size, regular=member.isreg())
+            handle = None if reason else archive.extractfile(member)
+            if handle is None:
+                skipped[reason or "not a regular file"] += 1
+                continue
+            yield member.name, language, handle.read(MAX_FILE_BYTES)
+
+
+def _read_zip(path: Path, skipped: Counter[str]) -> Iterator[tuple[str, str, bytes]]:
+    total = 0
+    with zipfile.ZipFile(path) as archive:
+        for count, member in enumerate(archive.infolist()):
+            language = language_of(member.filename)
+            if language is None:
+                continue
+            kind = stat.S_IFMT(member.external_attr >> 16)
+            reason = _refuse(member.filename, member.file_size, regular=kind in (0, stat.S_IFREG))
+            if reason:
+                skipped[reason] += 1
+                continue
+            total += member.file_size
+            if count >= MAX_MEMBERS or total > MAX_ARCHIVE_BYTES:
+                skipped["archive over its bounds"] += 1
+                return
+            with archive.open(member) as handle:
+                raw = handle.read(MAX_FILE_BYTES + 1)
+            if len(raw) > MAX_FILE_BYTES:  # a directory entry that lied about the size
+                skipped["too large"] += 1
+                continue
+            yield member.filename, language, raw
+
+
+def _refuse(name: str, size: int, *, regular: bool) -> str | None:
+    if not regular:
+        return "not a regular file"
+    if not is_safe(name):
+        return "unsafe name"
+    return "too large" if size > MAX_FILE_BYTES else None

@@ -1,0 +1,102 @@
+"""A pretraining run on disk: safetensors and JSON, whole or not there.
+
+run/settings.json                what the run is (refused when it does not fit on resume)
+run/checkpoint-<steps>/          model.safetensors, optimiser.safetensors, state.json
+run/CURRENT                      the newest whole checkpoint's folder name
+run/log.jsonl, run/loss.png      the curve
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+
+from sordino_client.pretrain.muon import Muon
+from sordino_client.pretrain.stream import Position
+from sordino_platform.model import Decoder
+from sordino_privacy.errors import StorageError
+
+KEEP = 2
+
+
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """The counters of a run. Seconds are summed over all its processes."""
+
+    steps: int = 0
+    tokens: int = 0
+    cpu_seconds: float = 0.0
+    wall_seconds: float = 0.0
+
+
+def save(folder: Path, model: Decoder, optimiser: Muon, position: Position, progress: Progress) -> None:
+    """Writes a checkpoint and then makes it current. Raises StorageError; the previous one stays usable then."""
+    name = f"checkpoint-{progress.steps:08d}"
+    temporary = folder / f".{name}.part"
+    state = {"format": "sordino-pretrain/1", "position": asdict(position), "progress": asdict(progress)}
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        save_file({n: p.detach() for n, p in model.named_parameters()}, temporary / "model.safetensors")
+        save_file(optimiser.state(), temporary / "optimiser.safetensors")
+        (temporary / "state.json").write_text(json.dumps(state) + "\n")
+        for path in temporary.iterdir():
+            _sync(path)
+        shutil.rmtree(folder / name, ignore_errors=True)
+        temporary.rename(folder / name)
+        (folder / "CURRENT.part").write_text(name + "\n")
+        _sync(folder / "CURRENT.part")
+        (folder / "CURRENT.part").replace(folder / "CURRENT")
+        _sync(folder)
+        for old in sorted(folder.glob("checkpoint-*"))[:-KEEP]:
+            shutil.rmtree(old)
+    except OSError as error:
+        raise StorageError(
+            f"the checkpoint could not be written to {folder}", hint="free some disk space"
+        ) from error
+
+
+def load(folder: Path, model: Decoder, optimiser: Muon | None = None) -> tuple[Position, Progress] | None:
+    """Restores the current checkpoint into `model` and `optimiser`; None when there is none.
+
+    Raises StorageError for a checkpoint that is damaged or belongs to another architecture.
+    """
+    pointer = folder / "CURRENT"
+    if not pointer.is_file():
+        return None
+    current = folder / pointer.read_text().strip()
+    try:
+        state = json.loads((current / "state.json").read_text())
+        position, progress = Position(**state["position"]), Progress(**state["progress"])
+        model.load_state_dict(load_file(current / "model.safetensors"), strict=True)
+        if optimiser is not None:
+            optimiser.load_state(load_file(current / "optimiser.safetensors"), progress.steps)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        hint = "point CURRENT at the previous checkpoint, or choose another folder"
+        raise StorageError(f"the checkpoint {current} cannot be resumed", hint=hint) from error
+    return position, progress
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def copy_current(source: Path, target: Path) -> None:
+    """Starts the run in `target` as a copy of the newest checkpoint, settings and curve of `source`."""
+    pointer = source / "CURRENT"
+    if not pointer.is_file():
+        raise StorageError(f"there is no checkpoint in {source}", hint="run: sordino pretrain")
+    name = pointer.read_text().strip()
+    shutil.copytree(source / name, target / name)
+    for file in ("settings.json", "log.jsonl", "CURRENT"):
+        if (source / file).is_file():
+            shutil.copyfile(source / file, target / file)

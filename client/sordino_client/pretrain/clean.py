@@ -1,0 +1,73 @@
+"""What a document is before the model sees it: no licence header, nothing generated, nothing copyleft.
+
+>>> clean("/*\\n * Licensed to the ASF ...\\n */\\npackage a;\\n\\nclass A { int x; }\\n...", "java")
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+MIN_CHARACTERS = 200
+MAX_LINE = 1_000
+MAX_MEAN_LINE = 120
+
+_LICENCE = re.compile(r"licen[cs]e|copyright|\(c\)|©|all rights reserved|spdx|warrant", re.IGNORECASE)
+_COPYLEFT = re.compile(
+    r"\b(?:A|L)?GPL|general public licen[cs]e|mozilla public|common development and distribution|eclipse public"
+    r"|\b(?:MPL|CDDL|EPL)\b|creative commons|proprietary and confidential",
+    re.IGNORECASE,
+)
+_GENERATED = re.compile(
+    r"do not (?:edit|modify)|(?:auto[- ]?|automatically |machine[- ])generated|generated (?:by|from|code|automatically)"
+    r"|@generated\b|this (?:file|class) (?:is|was) generated",
+    re.IGNORECASE,
+)
+_JAVA_HEADER = re.compile(r"\s*(?:/\*.*?\*/|(?://[^\n]*\n\s*)+)", re.DOTALL)
+_PYTHON_HEADER = re.compile(r"(?:[ \t]*(?:#[^\n]*)?\n)+")
+_BLANK_RUN = re.compile(r"\n{4,}")
+_TRAILING_SPACE = re.compile(r"[ \t\f\v]+$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """A file that is not used, and the one word why."""
+
+    reason: str
+
+
+def strip_header(text: str, language: str) -> tuple[str, str]:
+    """Splits `text` into its leading licence comments and the rest; comments that speak of no licence stay."""
+    header, pattern = "", _JAVA_HEADER if language == "java" else _PYTHON_HEADER
+    while match := pattern.match(text):
+        comment = match.group()
+        if not comment.strip() and language != "java":
+            break
+        if not _LICENCE.search(comment):
+            break
+        header += comment
+        text = text[match.end() :]
+    return header, text
+
+
+def clean(text: str, language: str, *, permissive_only: bool) -> str | Rejected:
+    """The text to learn from, ending in one newline, or the reason why there is none.
+
+    `permissive_only` refuses a file whose own header names a copyleft licence, whatever its project declares.
+    """
+    header, body = strip_header(text, language)
+    # Some projects put the licence after the package line or in the module's docstring: look a little further.
+    if permissive_only and (_COPYLEFT.search(header) or _COPYLEFT.search(body[:1500])):
+        return Rejected(reason="licence")
+    if _GENERATED.search(header) or _GENERATED.search(body[:800]):
+        return Rejected(reason="generated")
+    body = _BLANK_RUN.sub("\n\n\n", _TRAILING_SPACE.sub("", body)).strip("\n") + "\n"
+    if len(body) < MIN_CHARACTERS:
+        return Rejected(reason="too small")
+    lines = body.split("\n")
+    if max(map(len, lines)) > MAX_LINE or len(body) / len(lines) > MAX_MEAN_LINE:
+        return Rejected(reason="minified or data")
+    digits = sum(map(body.count, "0123456789"))
+    if digits > len(body) // 5:
+        return Rejected(reason="minified or data")
+    return body

@@ -1,0 +1,51 @@
+"""The run's curve: one JSON line per entry, and a picture of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+
+def append(path: Path, entry: dict[str, float]) -> None:
+    with path.open("a", encoding="utf-8") as out:
+        out.write(json.dumps(entry) + "\n")
+
+
+def read(path: Path) -> list[dict[str, float]]:
+    """The entries, oldest first; none when there is no file. A line that a crash cut short is left out."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [dict(json.loads(line)) for line in lines if line.endswith("}\n")]
+
+
+def truncate(path: Path, steps: int) -> None:
+    """Drops what was logged after the checkpoint that a run resumes from, so that no step appears twice."""
+    kept = [entry for entry in read(path) if entry["steps"] <= steps]
+    if path.is_file():
+        path.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
+
+
+def draw(folder: Path) -> None:
+    """Draws `loss.png` from `log.jsonl`: training and validation loss in nats per token over tokens seen."""
+    from matplotlib.figure import Figure  # costs a second: only when there is something to draw
+
+    entries = read(folder / "log.jsonl")
+    if not entries:
+        return
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    millions = [e["tokens"] / 1e6 for e in entries]
+    axes.plot(
+        millions, [e["loss"] for e in entries], linewidth=0.8, label="training (half fill-in-the-middle)"
+    )
+    measured = [(e["tokens"] / 1e6, e["validation"]) for e in entries if "validation" in e]
+    if measured:
+        axes.plot(*zip(*measured, strict=True), marker="o", markersize=3, label="validation (plain)")
+    axes.set(xlabel="million tokens", ylabel="nats per token", xscale="log")
+    last = entries[-1]
+    axes.set_title(f"{last['tokens'] / 1e6:.1f}M tokens, {last['cpu_seconds'] / 3600:.1f} CPU-hours")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(folder / "loss.png.part", format="png", dpi=110)
+    (folder / "loss.png.part").replace(folder / "loss.png")

@@ -1,0 +1,86 @@
+"""Turns a checkpoint into the package data that ships: fp16 weights and the card that says what they are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+
+from sordino_client.pretrain import checkpoint, curve
+from sordino_platform.architecture import SIZES
+from sordino_platform.base import MAX_BASE_BYTES
+from sordino_platform.durable import write_file
+from sordino_platform.model import Decoder
+from sordino_platform.tokenizer import Tokenizer
+from sordino_privacy.errors import DataError, StorageError
+
+TOKENS_GOAL = 50_000_000
+_CURVE_POINTS = 120
+
+
+def export(
+    run: Path, cache: Path, target: Path, *, evaluation: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Writes `base.safetensors`, `card.json` and `tokenizer.json` into `target`; returns the card.
+
+    `run` is the folder of a stable run or of its decay branch, `cache` the corpus it was trained on. `evaluation` is
+    what `sordino eval --json` printed for these weights. Raises StorageError without a checkpoint, DataError without
+    the corpus manifest.
+    """
+    settings = json.loads((run / "settings.json").read_text())
+    config = SIZES[settings["size"]]
+    model = Decoder(config)
+    restored = checkpoint.load(run, model)
+    if restored is None:
+        raise StorageError(f"there is no checkpoint in {run}", hint="run: sordino pretrain")
+    manifest_path = cache / "public.json"
+    if not manifest_path.is_file():
+        raise DataError("the public corpus has no manifest", hint="run: sordino corpus fetch public")
+    manifest = json.loads(manifest_path.read_text())
+    origin_path = run / "origin.json"
+    decay = json.loads(origin_path.read_text())["decay"] if origin_path.is_file() else 0
+    weights = save({n: p.detach().to(torch.float16).contiguous() for n, p in model.state_dict().items()})
+    if len(weights) > MAX_BASE_BYTES:
+        raise StorageError(f"the weights take {len(weights) >> 20} MiB, over the bound of what ships")
+    tokenizer = Tokenizer.shipped()
+    progress = restored[1]
+    card: dict[str, Any] = {
+        "format": "sordino-base/1",
+        "size": settings["size"],
+        "config": asdict(config),
+        "sha256": hashlib.sha256(weights).hexdigest(),
+        "tokenizer_sha256": tokenizer.digest.hex(),
+        "licence": "Apache-2.0",
+        "tokens_seen": progress.tokens,
+        "tokens_decaying": decay,
+        "tokens_goal": TOKENS_GOAL,
+        "cpu_hours": round(progress.cpu_seconds / 3600, 2),
+        "recipe": settings,
+        "corpus": {
+            "sha256": manifest["sha256"],
+            "overlap_left": manifest["overlap_left"],
+            "projects": [
+                {key: project[key] for key in ("name", "version", "licence", "files", "characters")}
+                for project in manifest["projects"]
+            ],
+        },
+        "curve": _thin(curve.read(run / "log.jsonl")),
+        "evaluation": evaluation or {},
+    }
+    target.mkdir(parents=True, exist_ok=True)
+    write_file(target / "tokenizer.json", tokenizer.to_json().encode())
+    write_file(target / "base.safetensors", weights)
+    write_file(target / "card.json", json.dumps(card, indent=1).encode() + b"\n")
+    return card
+
+
+def _thin(entries: list[dict[str, float]]) -> list[dict[str, float]]:
+    """All measurements on the validation windows, and enough of the rest to draw the curve."""
+    every = max(1, len(entries) // _CURVE_POINTS)
+    kept = [e for i, e in enumerate(entries) if i % every == 0 or "validation" in e]
+    return [{k: round(v, 4) for k, v in e.items() if k in ("tokens", "loss", "validation")} for e in kept]

@@ -1,0 +1,180 @@
+"""Fetches the projects of a role by name and hands them, as archives on disk, to `corpus.build`.
+
+Resumable: whatever is in the cache is not fetched again. Offline: says so, and uses what is cached. A package that
+the archive does not have is a hole: it is reported, never an error, until more than half of a role is missing.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import re
+import subprocess
+import sys
+import sysconfig
+from collections import Counter
+from collections.abc import Callable, Iterator
+from email.parser import HeaderParser
+from pathlib import Path
+from zipfile import ZipFile
+
+from sordino_client.pretrain.archive import MAX_FILE_BYTES, decode, language_of, read_archive
+from sordino_client.pretrain.corpus import Project
+from sordino_client.pretrain.debian import SourcePackages, sha256
+from sordino_client.pretrain.sources import Source, sources
+from sordino_privacy.errors import DataError
+
+
+def fetch(
+    cache: Path,
+    role: str,
+    *,
+    small: bool = False,
+    offline: bool = False,
+    on_progress: Callable[[str, str], None] = lambda name, outcome: None,
+) -> list[Project]:
+    """The projects of a role that could be had. `on_progress(name, outcome)` is called after each.
+
+    Raises UsageError for an unknown role, DataError when more than half of the projects are missing.
+    """
+    wanted = sources(role, small=small)
+    archives = cache / "archives"
+    archives.mkdir(parents=True, exist_ok=True)
+    packages: SourcePackages | None = None
+    if not offline:
+        packages = SourcePackages(cache / "apt", archives)
+        if not packages.update():
+            on_progress("apt", "offline: only what is cached will be used")
+            offline = True
+    lock = _read_lock(cache)
+    projects = []
+    for source in wanted:
+        project = _fetch_one(source, archives, None if offline else packages, lock)
+        on_progress(source.name, f"{project.version}" if project else "not to be had")
+        if project:
+            projects.append(project)
+            (cache / "lock.json").write_text(json.dumps(lock, indent=1, sort_keys=True) + "\n")
+    if len(projects) * 2 < len(wanted):
+        raise DataError(
+            f"only {len(projects)} of {len(wanted)} projects of the {role} corpus could be had",
+            hint="connect to the network, or copy a filled cache here, and run the command again",
+        )
+    return projects
+
+
+def _read_lock(cache: Path) -> dict[str, dict[str, str]]:
+    path = cache / "lock.json"
+    return dict(json.loads(path.read_text())) if path.is_file() else {}
+
+
+def _fetch_one(
+    source: Source, archives: Path, packages: SourcePackages | None, lock: dict[str, dict[str, str]]
+) -> Project | None:
+    if source.kind == "standard-library":
+        return _standard_library(source.name)
+    if source.kind == "installed":
+        return _installed(source.name)
+    locked = lock.get(source.name)
+    if locked is None or not (archives / locked["file"]).is_file():
+        if packages is None:
+            return None
+        fetched = (
+            _from_debian(packages, source.name) if source.kind == "debian" else _wheel(archives, source.name)
+        )
+        if fetched is None:
+            return None
+        locked = lock[source.name] = fetched
+    path = archives / locked["file"]
+    if sha256(path) != locked["sha256"]:
+        raise DataError(
+            f"{path.name} is not the file that was fetched", hint="delete it and run the command again"
+        )
+    return Project(
+        name=source.name,
+        version=locked["version"],
+        sha256=locked["sha256"],
+        licence=locked.get("licence", "see the project's own LICENSE; each file's header is checked"),
+        files=lambda skipped: read_archive(path, skipped),
+    )
+
+
+def _from_debian(packages: SourcePackages, name: str) -> dict[str, str] | None:
+    archive = packages.fetch(name)
+    if archive is None:
+        return None
+    return {
+        "file": archive.path.name,
+        "version": archive.version,
+        "sha256": archive.sha256,
+        "suite": archive.suite,
+    }
+
+
+def _wheel(archives: Path, name: str) -> dict[str, str] | None:
+    """Downloads a distribution's wheel: its sources without running anybody's build script."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:",
+               "--disable-pip-version-check", "--dest", str(archives), name]  # fmt: skip
+    done = subprocess.run(
+        command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=600, check=False
+    )
+    found = sorted(archives.glob(f"{name.replace('-', '_')}-[0-9]*.whl"))
+    if done.returncode or not found:
+        return None
+    path = found[-1]
+    with ZipFile(path) as wheel:
+        entry = next(n for n in wheel.namelist() if n.endswith(".dist-info/METADATA"))
+        metadata = HeaderParser().parsestr(wheel.read(entry).decode(errors="replace"))
+    trove = [
+        c.rsplit(" :: ", 1)[-1] for c in metadata.get_all("Classifier", []) if c.startswith("License ::")
+    ]
+    licence = metadata.get("License-Expression") or ", ".join(trove) or "see the project's LICENSE"
+    return {"file": path.name, "version": path.name.split("-")[1], "sha256": sha256(path), "licence": licence}
+
+
+def _standard_library(name: str) -> Project:
+    root = Path(sysconfig.get_paths()["stdlib"])
+    skip = re.compile(
+        r"^(?:test|idlelib|lib2to3|site-packages|dist-packages|ensurepip|encodings|config-[^/]*)/|/tests?/"
+    )
+    files = sorted(p for p in root.rglob("*.py") if not skip.match(p.relative_to(root).as_posix()))
+    return Project(
+        name=name,
+        version=sys.version.split()[0],
+        sha256="",
+        licence="PSF-2.0",
+        files=lambda skipped: _read_files(root, files, skipped),
+    )
+
+
+def _installed(name: str) -> Project | None:
+    try:
+        distribution = importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    root = Path(str(distribution.locate_file("")))
+    files = [root / str(f) for f in sorted(map(str, distribution.files or [])) if f.endswith(".py")]
+    return Project(
+        name=name,
+        version=distribution.version,
+        sha256="",
+        licence="not redistributed; read only to keep it out of the public corpus",
+        files=lambda skipped: _read_files(root, files, skipped),
+    )
+
+
+def _read_files(root: Path, files: list[Path], skipped: Counter[str]) -> Iterator[tuple[str, str, str]]:
+    for path in files:
+        language = language_of(path.name)
+        if (
+            language is None
+            or path.is_symlink()
+            or not path.is_file()
+            or path.stat().st_size > MAX_FILE_BYTES
+        ):
+            skipped["not a regular file, or too large"] += 1
+            continue
+        text = decode(path.read_bytes())
+        if text is None:
+            skipped["not text"] += 1
+        else:
+            yield path.relative_to(root).as_posix(), language, text

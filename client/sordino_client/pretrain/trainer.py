@@ -1,0 +1,207 @@
+"""The pretraining loop: warm up, stay, and branch off to decay.
+
+The schedule has no end (warmup-stable-decay, Hu et al. 2024, MiniCPM): the stable run can go on for as long as there
+is time, in as many sessions as it takes. What ships is a *branch*: a copy of the newest checkpoint whose rate falls
+linearly to zero over a given number of tokens. The stable run is not touched by it.
+
+Run as `python -m sordino_client.pretrain.trainer`; `sordino pretrain` starts it with the process settings it wants.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+import torch
+
+from sordino_client.pretrain import checkpoint, curve
+from sordino_client.pretrain.muon import Muon, Rates
+from sordino_client.pretrain.stream import Position, Shard, Stream, open_shard
+from sordino_platform.architecture import SIZES
+from sordino_platform.model import Decoder, loss
+from sordino_platform.tokenizer import Tokenizer
+from sordino_privacy.errors import DataError, StorageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What fixes a run. Stored with it; a resume with other settings is refused."""
+
+    size: str = "3.4m"
+    windows: int = 8
+    warmup_steps: int = 50
+    seed: int = 20261122
+    rates: Rates = field(default_factory=Rates)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """What may change from one session to the next."""
+
+    threads: int = 2
+    checkpoint_seconds: float = 300.0
+    log_steps: int = 10
+    stop_tokens: int | None = None
+
+
+class Run:
+    """One training run in a folder: new, or resumed where it stood."""
+
+    def __init__(
+        self, folder: Path, training: Shard, validation: Shard, settings: Settings, pace: Pace
+    ) -> None:
+        torch.set_num_threads(pace.threads)
+        torch.manual_seed(settings.seed)
+        config = SIZES[settings.size]
+        self.folder, self.settings, self.pace = folder, settings, pace
+        self.model = Decoder(config)
+        self.optimiser = Muon(self.model.named_parameters(), settings.rates)
+        position, self.progress = checkpoint.load(folder, self.model, self.optimiser) or (
+            Position(),
+            checkpoint.Progress(),
+        )
+        self.stream = Stream(training, config.context, settings.seed, position)
+        self._validation = _validation_windows(validation, config.context)
+        self._stop = False
+        folder.mkdir(parents=True, exist_ok=True)
+        _agree_on_settings(folder / "settings.json", settings)
+        curve.truncate(folder / "log.jsonl", self.progress.steps)
+
+    def stop(self, signal_number: int = 0, frame: FrameType | None = None) -> None:
+        """Asks the loop to write a checkpoint and return after the step under way."""
+        self._stop = True
+
+    def train(self, factor: Callable[[int, int], float], *, log: str = "log.jsonl") -> None:
+        """Steps until `stop` is asked for or `pace.stop_tokens` is reached; checkpoints on the way and at the end.
+
+        `factor(step, tokens)` is the share of the full rates.
+        """
+        last_save = wall = time.monotonic()
+        cpu = time.process_time()
+        losses: list[float] = []
+        while not self._stop and (
+            self.pace.stop_tokens is None or self.progress.tokens < self.pace.stop_tokens
+        ):
+            losses.append(self._step(factor(self.progress.steps, self.progress.tokens)))
+            now, used = time.monotonic(), time.process_time()
+            self.progress.wall_seconds += now - wall
+            self.progress.cpu_seconds += used - cpu
+            wall, cpu = now, used
+            due = now - last_save >= self.pace.checkpoint_seconds
+            if self.progress.steps % self.pace.log_steps == 0 or due:
+                entry = {**asdict(self.progress), "loss": float(np.mean(losses))}
+                if due:
+                    entry["validation"] = self.validation_loss()
+                curve.append(self.folder / log, entry)
+                losses.clear()
+            if due:
+                self.save()
+                last_save = time.monotonic()
+        self.save()
+
+    def save(self) -> None:
+        checkpoint.save(self.folder, self.model, self.optimiser, self.stream.position, self.progress)
+        curve.draw(self.folder)
+
+    def _step(self, factor: float) -> float:
+        windows = torch.from_numpy(self.stream.batch(self.settings.windows))
+        value = loss(self.model(windows[:, :-1]), windows[:, 1:])
+        value.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step(factor)
+        self.progress.steps += 1
+        self.progress.tokens += windows[:, 1:].numel()
+        return float(value.detach())
+
+    @torch.no_grad()
+    def validation_loss(self) -> float:
+        """Nats per token on the fixed validation windows."""
+        parts = [float(loss(self.model(w[:, :-1]), w[:, 1:])) for w in torch.split(self._validation, 8)]
+        return float(np.mean(parts))
+
+
+def _validation_windows(shard: Shard, context: int, *, count: int = 48) -> torch.Tensor:
+    """The same windows at every measurement: plain text, evenly spread over the documents that were kept back."""
+    length = context + 1
+    starts = np.linspace(0, max(0, len(shard.tokens) - length), count).astype(np.int64)
+    return torch.from_numpy(np.stack([shard.tokens[s : s + length].astype(np.int64) for s in starts]))
+
+
+def warm_up_and_stay(warmup_steps: int) -> Callable[[int, int], float]:
+    """The stable run: a linear rise over `warmup_steps`, then 1 for ever."""
+    return lambda step, tokens: min(1.0, (step + 1) / warmup_steps)
+
+
+def decay_from(start_tokens: int, length_tokens: int) -> Callable[[int, int], float]:
+    """The branch: a linear fall from 1 at `start_tokens` to 0 after `length_tokens` more."""
+    return lambda step, tokens: max(0.0, 1 - (tokens - start_tokens) / length_tokens)
+
+
+def _agree_on_settings(path: Path, settings: Settings) -> None:
+    text = json.dumps(asdict(settings), indent=1) + "\n"
+    if path.is_file() and json.loads(path.read_text()) != json.loads(text):
+        raise StorageError(
+            f"{path.parent} was started with other settings", hint="use them, or another folder"
+        )
+    path.write_text(text)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """`--data`: the folder with `training` and `validation` shards; `--run`: the run's folder."""
+    parser = argparse.ArgumentParser(prog="sordino pretrain")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--tokenizer", type=Path)
+    parser.add_argument("--size", choices=sorted(SIZES), default="3.4m")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--stop-tokens", type=int)
+    parser.add_argument("--branch", type=Path, help="decay a copy of the newest checkpoint into this folder")
+    parser.add_argument("--branch-tokens", type=int, default=0)
+    options = parser.parse_args(arguments)
+
+    tokenizer = Tokenizer.load(options.tokenizer) if options.tokenizer else Tokenizer.shipped()
+    shards = [open_shard(options.data / name, tokenizer) for name in ("training", "validation")]
+    training, validation = shards
+    if training is None or validation is None:
+        raise DataError(
+            f"there are no encoded documents in {options.data}", hint="run: sordino pretrain --help"
+        )
+    settings = Settings(size=options.size)
+    if options.branch is None:
+        pace = Pace(threads=options.threads, stop_tokens=options.stop_tokens)
+        run = Run(options.run, training, validation, settings, pace)
+        schedule = warm_up_and_stay(settings.warmup_steps)
+    else:
+        run, schedule = _branch(options, training, validation, settings)
+    signal.signal(signal.SIGTERM, run.stop)
+    signal.signal(signal.SIGINT, run.stop)
+    run.train(schedule)
+
+
+def _branch(
+    options: argparse.Namespace, training: Shard, validation: Shard, settings: Settings
+) -> tuple[Run, Callable[[int, int], float]]:
+    """A run in the branch's folder that starts as a copy of the stable run, or goes on where the branch stood."""
+    origin_path = options.branch / "origin.json"
+    if not origin_path.is_file():
+        checkpoint.copy_current(options.run, options.branch)
+        model = Decoder(SIZES[settings.size])
+        restored = checkpoint.load(options.branch, model)
+        assert restored is not None
+        origin_path.write_text(
+            json.dumps({"tokens": restored[1].tokens, "decay": options.branch_tokens}) + "\n"
+        )
+    origin = json.loads(origin_path.read_text())
+    start, length = int(origin["tokens"]), int(origin["decay"])
+    pace = Pace(threads=options.threads, stop_tokens=start + length)
+    return Run(options.branch, training, validation, settings, pace), decay_from(start, length)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""The base model that ships: where every federation starts, and what completes code from the first minute.
+
+Trained by `sordino pretrain` on public, permissively licensed code only; `card()` names every project. Nothing in it
+comes from a member. Needs no torch.
+
+    >>> config, tokenizer, parameters = load()
+    >>> model = sordino_platform.model.build(config, parameters)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as read_tensors
+
+from sordino_platform.architecture import ModelConfig, Vector, check
+from sordino_platform.tokenizer import Tokenizer
+from sordino_privacy.errors import ConfigurationError
+
+MAX_BASE_BYTES = 16 << 20
+_INSTALL_AGAIN = "install sordino again"
+
+
+def card() -> dict[str, Any]:
+    """The model card: configuration, digests, corpus list with licences, tokens seen, measured figures."""
+    try:
+        return dict(json.loads((files(__name__) / "card.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError("this installation lacks the base's card", hint=_INSTALL_AGAIN) from error
+
+
+def load() -> tuple[ModelConfig, Tokenizer, dict[str, Vector]]:
+    """Configuration, tokenizer and float32 parameters by the names of architecture.py.
+
+    Raises ConfigurationError when a file is missing or is not the one that the card names.
+    """
+    about = card()
+    config, tokenizer = ModelConfig(**about["config"]), Tokenizer.shipped()
+    try:
+        raw = (files(__name__) / "base.safetensors").read_bytes()
+        tensors = read_tensors(raw)
+    except (OSError, SafetensorError) as error:
+        raise ConfigurationError("the base model's weights cannot be read", hint=_INSTALL_AGAIN) from error
+    if len(raw) > MAX_BASE_BYTES or hashlib.sha256(raw).hexdigest() != about["sha256"]:
+        raise ConfigurationError("the base model's weights are not those of its card", hint=_INSTALL_AGAIN)
+    if tokenizer.digest.hex() != about["tokenizer_sha256"]:
+        raise ConfigurationError("the base model was trained with another tokenizer", hint=_INSTALL_AGAIN)
+    parameters = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
+    check(config, parameters)
+    return config, tokenizer, parameters
