@@ -22,9 +22,6 @@ NEXT_SUITES = ("trixie", "sid")
 MAX_ARCHIVE_BYTES = 128 << 20
 _TIMEOUT_SECONDS = 300
 _URI = re.compile(r"^'[^']*' (?P<file>[A-Za-z0-9.+~_-]+\.tar\.\w+) (?P<size>\d+)", re.MULTILINE)
-    r"^'[^']*' (?P<file>[A-Za-z0-9.+~_-]+\.orig\.tar\.\w+|[A-Za-z0-9.+~_-]+\.tar\.\w+) (?P<size>\d+)",
-    re.MULTILINE,
-)
 _VERSION = re.compile(r"Selected version '(?P<version>[^']+)'")
 
 

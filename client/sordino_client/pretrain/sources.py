@@ -62,30 +62,14 @@ SOURCES: tuple[Source, ...] = (
 )
 
 # About 35 MB of Java: what continuous integration fetches.
-SMALL = frozenset(
-    [
-        "commons-csv",
-        "jsoup",
-        "zookeeper",
-        "libcommons-lang3-java",
-        "libcommons-collections4-java",
-        "commons-io",
-        "commons-text",
-        "picocli",
-        "snakeyaml",
-        "jcommander",
-        "jackson-core",
-        "libjoda-time-java",
-        "commons-math3",
-        "guice",
-        "testng",
-        "python-standard-library",
-    ]
-)
+SMALL = """
+commons-csv jsoup zookeeper libcommons-lang3-java libcommons-collections4-java commons-io commons-text picocli
+snakeyaml jcommander jackson-core libjoda-time-java commons-math3 guice testng python-standard-library
+"""
 
 
 def sources(role: str, *, small: bool = False) -> tuple[Source, ...]:
     """The projects of one role, in their fixed order. Raises UsageError for a role that does not exist."""
     if role not in ROLES:
         raise UsageError(f"there is no corpus named {role!r}", hint=f"choose one of: {', '.join(ROLES)}")
-    return tuple(s for s in SOURCES if s.role == role and (not small or s.name in SMALL))
+    return tuple(s for s in SOURCES if s.role == role and (not small or s.name in SMALL.split()))

@@ -1,0 +1,102 @@
+"""Greedy completion with a key-value cache, in batches of equal length: what the exact-match figures are made of.
+
+The serving engine is another implementation (ONNX, client floor); this one reads the trainer's own modules, so it
+is also a check of that engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from sordino_platform.model import rotate
+from sordino_platform.tokenizer import END, SPECIALS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sordino_platform.model import Block, Decoder
+
+
+@torch.no_grad()
+def complete(
+    model: Decoder,
+    prompts: Sequence[Sequence[int]],
+    pieces: Sequence[bytes],
+    heal: Sequence[bytes],
+    *,
+    max_tokens: int,
+    finished: Callable[[bytes], bool],
+) -> list[bytes]:
+    """The most likely continuation of each prompt, as bytes that start with its `heal` bytes.
+
+    All prompts have one length, at most the context less `max_tokens`. `heal[i]` are the bytes taken back from the
+    end of prompt i, so that a word begun before the cursor is completed as the tokenizer would have written it: the
+    first token must agree with them. A continuation ends at END, when `finished(bytes)` says so, or at `max_tokens`.
+    """
+    caches: list[tuple[Tensor, Tensor]] = []
+    tokens = torch.tensor(np.asarray(prompts, dtype=np.int64))
+    logits = _forward(model, tokens, caches)
+    written = [b""] * len(prompts)
+    done = [False] * len(prompts)
+    for step in range(max_tokens):
+        logits[:, 1 : len(SPECIALS)] = -torch.inf
+        if step == 0:
+            for row, begun in enumerate(heal):
+                _constrain(logits[row], begun, pieces)
+        chosen = logits.argmax(dim=-1)
+        for row, token in enumerate(chosen.tolist()):
+            if done[row]:
+                continue
+            if token == END:
+                done[row] = True
+                continue
+            written[row] += pieces[token]
+            done[row] = finished(written[row])
+        if all(done) or step + 1 == max_tokens:
+            break
+        logits = _forward(model, chosen[:, None], caches)
+    return written
+
+
+def _constrain(logits: Tensor, begun: bytes, pieces: Sequence[bytes]) -> None:
+    """Forbids every token that does not begin with the bytes taken back."""
+    if begun:
+        forbidden = [i for i, piece in enumerate(pieces) if not piece.startswith(begun)]
+        if len(forbidden) < len(pieces):
+            logits[forbidden] = -torch.inf
+
+
+def _forward(model: Decoder, tokens: Tensor, caches: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Logits after the last of `tokens`, shape `(batch, vocabulary)`; extends the caches, one pair a layer."""
+    past = caches[0][0].shape[2] if caches else 0
+    cos, sin = model.cos[past : past + tokens.shape[1]], model.sin[past : past + tokens.shape[1]]
+    x = model.norm_in(model.embed(tokens))
+    for layer, block in enumerate(model.blocks):
+        x = _block(block, x, cos, sin, caches, layer)  # type: ignore[arg-type]
+    return model.embed.logits(model.norm_out(x[:, -1]))
+
+
+def _block(
+    block: Block, x: Tensor, cos: Tensor, sin: Tensor, caches: list[tuple[Tensor, Tensor]], layer: int
+) -> Tensor:
+    batch, time, width = x.shape
+    shape = (batch, time, 3, block.heads, width // block.heads)
+    q, k, v = block.query_key_value(block.norm_attention(x)).view(shape).permute(2, 0, 3, 1, 4)
+    size = (q.shape[-1],)
+    q = rotate(F.rms_norm(q, size, eps=1e-6), cos, sin)
+    k = rotate(F.rms_norm(k, size, eps=1e-6), cos, sin)
+    if layer < len(caches):
+        k, v = torch.cat((caches[layer][0], k), dim=2), torch.cat((caches[layer][1], v), dim=2)
+        caches[layer] = (k, v)
+    else:
+        caches.append((k, v))
+    # After the prompt there is one query at a time, and it may see everything.
+    mixed = F.scaled_dot_product_attention(q, k, v, is_causal=time > 1)
+    x = x + block.attention_out(mixed.transpose(1, 2).reshape(batch, time, width))
+    network: Tensor = block.contract(F.relu(block.expand(block.norm_network(x))).square())
+    return x + network

@@ -1,0 +1,102 @@
+"""Per-token losses of a model on whole documents, longer than its context or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from sordino_platform.tokenizer import END, Tokenizer
+
+if TYPE_CHECKING:
+    from sordino_platform.model import Decoder
+
+_BATCH = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """What a model made of one document's tokens, in order; each array has one entry per token."""
+
+    nats: npt.NDArray[np.float32]
+    correct: npt.NDArray[np.bool_]
+    confidence: npt.NDArray[np.float32]
+
+
+def score(model: Decoder, documents: Sequence[Sequence[int]], *, overlap: float = 0.5) -> list[Scores]:
+    """Scores every token of each document given what stands before it in the document.
+
+    A document longer than the context is read in windows that share `overlap` of the context, and a token is scored
+    in the first window that holds it, so it sees at least that share of the context (a document's first tokens see
+    what there is; the very first sees END). Deterministic on one machine.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    context = model.config.context
+    spans = [
+        span for number, ids in enumerate(documents) for span in _spans(number, len(ids), context, overlap)
+    ]
+    # Windows of like length share a batch, so that nothing is computed on padding for long.
+    spans.sort(key=lambda span: span[2] - span[1])
+    nats = [np.zeros(len(ids), dtype=np.float32) for ids in documents]
+    correct = [np.zeros(len(ids), dtype=np.bool_) for ids in documents]
+    confidence = [np.zeros(len(ids), dtype=np.float32) for ids in documents]
+    with torch.no_grad():
+        for at in range(0, len(spans), _BATCH):
+            group = spans[at : at + _BATCH]
+            inputs = np.full(
+                (len(group), max(stop - start for _, start, stop, _ in group)), END, dtype=np.int64
+            )
+            targets = inputs.copy()
+            for row, (number, start, stop, _) in enumerate(group):
+                ids = np.asarray(documents[number][start:stop], dtype=np.int64)
+                inputs[row, 0] = documents[number][start - 1] if start else END
+                inputs[row, 1 : len(ids)] = ids[:-1]
+                targets[row, : len(ids)] = ids
+            logits = model(torch.from_numpy(inputs)).float()
+            goal = torch.from_numpy(targets)
+            loss = F.cross_entropy(logits.flatten(0, 1), goal.flatten(), reduction="none").view(goal.shape)
+            best = logits.max(dim=-1)
+            hits = (best.indices == goal).numpy()
+            sure = (best.values - logits.logsumexp(dim=-1)).exp().numpy()
+            for row, (number, start, stop, scored) in enumerate(group):
+                kept = slice(scored - start, stop - start)
+                nats[number][scored:stop] = loss[row, kept].numpy()
+                correct[number][scored:stop] = hits[row, kept]
+                confidence[number][scored:stop] = sure[row, kept]
+    return [
+        Scores(nats=n, correct=c, confidence=p) for n, c, p in zip(nats, correct, confidence, strict=True)
+    ]
+
+
+def heldout_loss(model: Decoder, tokenizer: Tokenizer, texts: Sequence[str], *, max_tokens: int) -> float:
+    """Mean loss in nats per token over the first `max_tokens` tokens of `texts`, END not counted.
+
+    Deterministic and quick (some seconds for 20,000 tokens at 3.4M parameters); NaN when there is nothing to score.
+    """
+    documents: list[list[int]] = []
+    left = max_tokens
+    for text in texts:
+        if left <= 0:
+            break
+        ids = tokenizer.encode(text)[:left]
+        left -= len(ids)
+        if ids:
+            documents.append(ids)
+    if not documents:
+        return float("nan")
+    return float(np.concatenate([s.nats for s in score(model, documents, overlap=0.0)]).mean())
+
+
+def _spans(number: int, length: int, context: int, overlap: float) -> Iterator[tuple[int, int, int, int]]:
+    """`(document, start, stop, first scored)` of each window: targets `start:stop`, of which the last part is new."""
+    stride = max(1, int(context * (1 - overlap)))
+    scored = 0
+    while scored < length:
+        stop = min(length, max(scored + stride, context))
+        yield number, max(0, stop - context), stop, scored
+        scored = stop
