@@ -311,7 +311,7 @@ class LinkClient:
                     return
         except ProtocolError as problem:
             connection.goodbye = Goodbye(Reason.PROTOCOL, problem.message)
-            self._leave(connection, connection.goodbye)
+            self._leave(connection, connection.goodbye, call)
         except grpc.RpcError:
             return  # `_problem` finds out why
 
@@ -474,14 +474,14 @@ class LinkClient:
             connection.control.append(frame)
             self._changed.notify_all()
 
-    def _leave(self, connection: _Connection, goodbye: Goodbye) -> None:
-        """Says Goodbye and gives it a moment to go out."""
+    def _leave(self, connection: _Connection, goodbye: Goodbye, call: Any) -> None:
+        """Says Goodbye, and waits a moment for the other side to end the stream."""
         with self._changed:
             connection.control.append(goodbye)
             connection.closing = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: not connection.control, GOODBYE_SECONDS)
-        time.sleep(0.05)  # the frame has left our hands, not yet gRPC's
+        with contextlib.suppress(grpc.FutureTimeoutError, grpc.FutureCancelledError):
+            call.exception(timeout=GOODBYE_SECONDS)
 
     def _wind_down(self) -> None:
         with self._changed:
@@ -490,9 +490,7 @@ class LinkClient:
             connection, call = self._connection, self._call
         if connection is not None and call is not None:
             if connection.welcomed:
-                self._leave(connection, Goodbye(Reason.SHUTDOWN))
-                with contextlib.suppress(grpc.FutureTimeoutError, grpc.FutureCancelledError, grpc.RpcError):
-                    call.exception(timeout=GOODBYE_SECONDS)
+                self._leave(connection, Goodbye(Reason.SHUTDOWN), call)
             call.cancel()
 
     def _unwelcomed(self, connection: _Connection, call: Any) -> None:
