@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -81,3 +83,15 @@ def test_an_empty_repository_is_an_error_that_says_what_to_do(tmp_path: Path) ->
 
 def test_help_carries_an_example() -> None:
     assert "sordino client corpus --repo" in run("--help")
+
+
+def test_mounting_the_command_does_not_load_what_only_running_it_needs() -> None:
+    program = "import sys, sordino_client.corpus.cli; print(sorted({'numpy', 'rensa', 'detect_secrets'} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_every_public_name_of_the_package_is_there() -> None:
+    from sordino_client import corpus as package
+
+    assert all(getattr(package, name).__name__ == name for name in package.__all__)

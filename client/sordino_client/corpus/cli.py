@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sordino_client.corpus.corpus import Corpus
-from sordino_client.corpus.policy import CorpusPolicy
-from sordino_client.corpus.reader import read_repositories
-from sordino_client.corpus.registry import UnitRegistry
+if TYPE_CHECKING:
+    from sordino_client.corpus.corpus import Corpus
 
 
 def corpus(
@@ -30,6 +28,9 @@ def corpus(
 
     Example: sordino client corpus --repo ~/work/billing --repo ~/work/ledger
     """
+    from sordino_client.corpus.policy import CorpusPolicy
+    from sordino_client.corpus.reader import read_repositories
+
     policy = CorpusPolicy(languages=frozenset(language or ()))
     read = read_repositories(repo, policy=policy)
     report = describe(read)
@@ -41,6 +42,8 @@ def corpus(
 
 def describe(read: Corpus) -> dict[str, object]:
     """The figures of a corpus, ready for JSON: no text and no names of files."""
+    from sordino_client.corpus.registry import UnitRegistry
+
     with UnitRegistry() as registry:
         found = len(set(registry.assign(read.files)))
     return {
