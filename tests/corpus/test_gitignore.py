@@ -81,7 +81,7 @@ def work_tree(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]
 
 
 @needs_git
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(top=IGNORE_FILE, nested=IGNORE_FILE, deep=IGNORE_FILE, exclude=IGNORE_FILE)
 def test_the_walk_takes_exactly_what_git_does_not_ignore(
     work_tree: tuple[Path, list[str]], top: bytes, nested: bytes, deep: bytes, exclude: bytes

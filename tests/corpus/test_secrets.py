@@ -144,7 +144,7 @@ def detectors() -> list[tuple[str, re.Pattern[str]]]:
 @pytest.mark.parametrize(
     ("name", "expression"), detectors(), ids=lambda value: value if isinstance(value, str) else ""
 )
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(data=st.data())
 def test_whatever_a_detector_of_detect_secrets_finds_in_a_line_is_found(
     name: str, expression: re.Pattern[str], data: st.DataObject

@@ -60,7 +60,7 @@ def build(folder: Path, tree: object, outside: Path) -> None:
             build(path, kind, outside)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(tree=TREE.filter(lambda tree: isinstance(tree, dict)))
 def test_every_file_inside_is_read_and_nothing_outside(
     tmp_path_factory: pytest.TempPathFactory, tree: object
