@@ -88,6 +88,8 @@ def test_help_carries_an_example() -> None:
 def test_mounting_the_command_does_not_load_what_only_running_it_needs() -> None:
     heavy = "{'numpy', 'rensa', 'detect_secrets'}"
     program = f"import sys, sordino_client.corpus.cli; print(sorted({heavy} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
 
 
 def test_every_public_name_of_the_package_is_there() -> None:
