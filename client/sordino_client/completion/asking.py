@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 from dataclasses import dataclass
@@ -45,6 +46,26 @@ class Endpoint:
             message = said.get("message") if isinstance(said, dict) else f"status {response.status}"
             raise LinkError(f"the completion endpoint refused: {message}")
         return answer
+
+    async def ask_async(self, path: str, document: Any, *, editor: str) -> Any:
+        """`ask("POST", ...)` on the event loop. Cancelling hangs up, which withdraws the request."""
+        reader, writer = await asyncio.open_connection(self.host, self.port)
+        body = json.dumps(document).encode()
+        head = (
+            f"POST {path} HTTP/1.0\r\nHost: {self.host}\r\nAuthorization: Bearer {self.token}\r\n"
+            f"X-Sordino-Editor: {editor}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        try:
+            writer.write(head.encode() + body)
+            await writer.drain()
+            status, _, rest = (await reader.read(-1)).partition(b"\r\n")
+            if status.split(b" ")[1:2] != [b"200"]:
+                raise LinkError("the completion endpoint refused")
+            return json.loads(rest.partition(b"\r\n\r\n")[2])
+        except (OSError, ValueError) as error:
+            raise LinkError("the completion endpoint does not answer") from error
+        finally:
+            writer.close()
 
 
 def find(state: Path) -> Endpoint | None:

@@ -67,6 +67,8 @@ class Query:
     multiline: bool | None = None
     top_logprobs: int = 0
     heal: bool = True
+    # After so long, writing ends with the token in hand.
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +265,7 @@ class _Run:
             prefix=query.prefix, suffix=query.suffix, strings=query.stop, multiline=query.multiline
         )
         self.block = self.stops.block()
+        self.deadline = time.perf_counter() + query.seconds if query.seconds is not None else float("inf")
         self.random = np.random.default_rng(query.seed)
         self.generated = self.drafted = 0
 
@@ -397,7 +400,7 @@ class _Run:
         verdict = judge(branch.text, self.stops, self.block)
         if verdict.finish is not None:
             branch.finish = verdict.finish
-        elif len(branch.written) >= self.limit:
+        elif len(branch.written) >= self.limit or time.perf_counter() > self.deadline:
             branch.finish = "length"
         branch.text = branch.text if branch.finish is None else branch.text[: verdict.end]
         self._send(branch, verdict.end if branch.finish is not None else verdict.safe)

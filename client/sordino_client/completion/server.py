@@ -25,6 +25,7 @@ from sordino_client.completion.api import app
 from sordino_client.completion.engine import Engine
 from sordino_client.completion.memory.recall import Memory
 from sordino_client.completion.memory.upkeep import Upkeep
+from sordino_client.completion.statistics import Statistics
 from sordino_platform import durable, telemetry
 from sordino_privacy.errors import ConfigurationError, PortInUseError, StorageError
 
@@ -105,11 +106,13 @@ def serve(state: Path, *, port: int = 0, repositories: Sequence[Path] = ()) -> N
         token = read_token(state)
         upkeep = Upkeep(state, repositories)
         engine = Engine(state / "serving", recall=Memory(upkeep.store))
+        statistics = Statistics(state / "statistics.json")
         sockets = listen(state, port)
         try:
-            asyncio.run(_run(engine, upkeep, state, sockets, token))
+            asyncio.run(_run(engine, upkeep, statistics, state, sockets, token))
         finally:
             engine.close()
+            statistics.save()
             for one in sockets:
                 one.close()
             for name in ("completion.json", "completion.sock"):
@@ -131,9 +134,16 @@ def _only_one(state: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-async def _run(engine: Engine, upkeep: Upkeep, state: Path, sockets: list[socket.socket], token: str) -> None:
+async def _run(
+    engine: Engine,
+    upkeep: Upkeep,
+    statistics: Statistics,
+    state: Path,
+    sockets: list[socket.socket],
+    token: str,
+) -> None:
     config = uvicorn.Config(
-        app.build(engine, upkeep, token=token),
+        app.build(engine, upkeep, statistics, token=token),
         loop="asyncio",
         http="h11",
         ws="none",
@@ -164,6 +174,7 @@ async def _run(engine: Engine, upkeep: Upkeep, state: Path, sockets: list[socket
         while True:
             engine.refresh()
             await upkeep.look(engine.answered)
+            await asyncio.to_thread(statistics.save)
             await asyncio.sleep(POLL_SECONDS)
 
     serving = asyncio.create_task(server.serve(sockets))

@@ -7,46 +7,41 @@ from dataclasses import asdict
 from fastapi import FastAPI
 from fastapi.responses import Response
 
-from sordino_client.completion.api import openai, problems
+from sordino_client.completion.api import llamacpp, mistral, ollama, openai, page, problems, tabby
 from sordino_client.completion.api.guard import Guard
 from sordino_client.completion.api.metrics import CompletionMetrics
-from sordino_client.completion.api.openai import compact
+from sordino_client.completion.api.replies import reply
 from sordino_client.completion.api.service import Service
 from sordino_client.completion.engine import Engine
 from sordino_client.completion.memory.upkeep import Upkeep
+from sordino_client.completion.statistics import Statistics
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def build(engine: Engine, upkeep: Upkeep, *, token: str) -> Guard:
+def build(engine: Engine, upkeep: Upkeep, statistics: Statistics, *, token: str) -> Guard:
     """The guarded ASGI application of one endpoint."""
     metrics = CompletionMetrics()
-    service = Service(engine, metrics)
+    service = Service(engine, metrics, statistics)
     app = FastAPI(title="sordino completion", version="1", docs_url=None, redoc_url=None)
     problems.install(app)
-    app.include_router(openai.router(service))
-
-    @app.get("/v1/health", tags=["sordino"])
-    async def health() -> Response:
-        engine.refresh()
-        state, reason = engine.state
-        document = {"status": state, "reason": reason, "model": engine.model, "context": engine.context}
-        return Response(compact(document), 200 if engine.model else 503, media_type="application/json")
+    for dialect in (openai, tabby, llamacpp, mistral, ollama, page):
+        app.include_router(dialect.router(service))
 
     @app.get("/v1/memory", tags=["sordino"])
     async def memory() -> Response:
-        return Response(compact(asdict(upkeep.store.status())), media_type="application/json")
+        return reply(asdict(upkeep.store.status()))
 
     @app.post("/v1/memory/refresh", tags=["sordino"])
     async def refresh() -> Response:
         upkeep.wanted = True
         await upkeep.look(engine.answered)
-        return Response(compact({"refreshing": upkeep.building}), media_type="application/json")
+        return reply({"refreshing": upkeep.building})
 
     @app.delete("/v1/memory", tags=["sordino"])
     async def purge() -> Response:
         await upkeep.purge()
-        return Response(compact(asdict(upkeep.store.status())), media_type="application/json")
+        return reply(asdict(upkeep.store.status()))
 
     @app.get("/metrics", tags=["sordino"])
     async def exposition() -> Response:

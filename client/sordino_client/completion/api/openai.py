@@ -7,7 +7,6 @@ another vocabulary. `multiline` is our one addition: true or false overrides wha
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -17,10 +16,12 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from sordino_client.completion.api import sentinels, tabby
 from sordino_client.completion.api.problems import Problem
+from sordino_client.completion.api.replies import compact, editor_of, explain
 from sordino_client.completion.api.service import Service
-from sordino_client.completion.generation import MAX_ALTERNATIVES, Answer, Completion, Query, Token
-from sordino_client.completion.reasons import EXPLANATION, why
+from sordino_client.completion.generation import MAX_ALTERNATIVES, Completion, Query, Token
+from sordino_client.completion.reasons import why
 
 MAX_TEXT = 1 << 20
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
@@ -45,13 +46,17 @@ class CompletionRequest(BaseModel):
     stream: bool | None = None
     echo: bool | None = None
     multiline: bool | None = None
+    segments: tabby.Segments | None = None
 
     def query(self) -> Query:
         """The engine's form of it."""
         stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        prefix, suffix = sentinels.split(
+            self.prompt if isinstance(self.prompt, str) else self.prompt[0], self.suffix or ""
+        )
         return Query(
-            prefix=self.prompt if isinstance(self.prompt, str) else self.prompt[0],
-            suffix=self.suffix or "",
+            prefix=prefix,
+            suffix=suffix,
             max_tokens=48 if self.max_tokens is None else self.max_tokens,
             alternatives=self.n or 1,
             temperature=self.temperature or 0.0,
@@ -63,12 +68,6 @@ class CompletionRequest(BaseModel):
         )
 
 
-def editor_of(request: Request) -> str:
-    """Whose earlier request a new one replaces: the editor's own name for itself, else its connection's kind."""
-    name = request.headers.get("x-sordino-editor")
-    return name[:128] if name else secrets.token_hex(8)
-
-
 def router(service: Service) -> APIRouter:
     """The routes of this dialect."""
     routes = APIRouter(tags=["OpenAI"])
@@ -78,17 +77,18 @@ def router(service: Service) -> APIRouter:
     async def complete(body: CompletionRequest, request: Request) -> Response:
         if body.echo:
             raise Problem(400, "echo is not offered: a prompt is never sent back", code="echo")
-        name = f"cmpl-{secrets.token_hex(12)}"
+        if body.segments is not None:
+            return await tabby.complete(service, body.segments, editor_of(request))
         if body.stream:
             return StreamingResponse(
-                await _stream(service, body, name, editor_of(request)), media_type="text/event-stream"
+                await _stream(service, body, editor_of(request)), media_type="text/event-stream"
             )
         answer = await service.complete(body.query(), editor=editor_of(request))
         choices = [
             _choice(number, c.text, _finish(c), _logprobs(c.tokens, body.logprobs))
             for number, c in enumerate(answer.completions)
         ] or [_choice(0, "", "stop", None)]
-        document = _envelope(name, answer.model, choices) | {
+        document = _envelope(service.issue(answer), answer.model, choices) | {
             "sordino": explain(answer),
             "usage": {
                 "prompt_tokens": answer.prompt_tokens,
@@ -113,24 +113,9 @@ def router(service: Service) -> APIRouter:
     return routes
 
 
-def explain(answer: Answer) -> dict[str, Any]:
-    """Our own addition to an answer: why it is as it is, and how long it took."""
-    confidence = answer.completions[0].confidence if answer.completions else 0.0
-    return {
-        "reason": EXPLANATION[why(answer)],
-        "seconds": round(answer.seconds, 6),
-        "confidence": round(confidence, 6),
-    }
-
-
-def compact(document: Any) -> bytes:
-    """JSON without spaces: some editors search the text for `"content":"`."""
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
-
-
-async def _stream(service: Service, body: CompletionRequest, name: str, editor: str) -> AsyncIterator[bytes]:
+async def _stream(service: Service, body: CompletionRequest, editor: str) -> AsyncIterator[bytes]:
     pieces, whole = await service.stream(body.query(), editor=editor)
-    model = service.engine.model or ""
+    model, name = service.engine.model or "", f"cmpl-{secrets.token_hex(12)}"
 
     async def events() -> AsyncIterator[bytes]:
         async for piece in pieces:

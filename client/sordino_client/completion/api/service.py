@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import secrets
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,8 +13,10 @@ from sordino_client.completion.api.metrics import CompletionMetrics
 from sordino_client.completion.engine import Busy, Engine, Job, NoModel
 from sordino_client.completion.generation import Answer, Cancelled, Query, Token
 from sordino_client.completion.reasons import Reason, why
+from sordino_client.completion.statistics import Event, Statistics
 
 MAX_EDITORS = 64
+MAX_ISSUED = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +30,12 @@ class Delta:
 class Service:
     """One engine behind all dialects."""
 
-    def __init__(self, engine: Engine, metrics: CompletionMetrics) -> None:
+    def __init__(self, engine: Engine, metrics: CompletionMetrics, statistics: Statistics) -> None:
         self.engine = engine
         self.metrics = metrics
+        self.statistics = statistics
+        # How long the texts behind recent names are: what an accepted one was worth. Never the texts.
+        self._issued: OrderedDict[str, tuple[int, ...]] = OrderedDict()
         # The last outcome of each editor: for "why no suggestion". Holds reasons, never text.
         self.outcomes: dict[str, deque[Reason]] = {}
 
@@ -61,6 +67,20 @@ class Service:
                 job.cancel()
 
         return iterate(), lambda: self._finish(job)
+
+    def issue(self, answer: Answer) -> str:
+        """A name for an answer, by which the editor reports what became of it."""
+        name = f"cmpl-{secrets.token_hex(12)}"
+        self._issued[name] = tuple(len(completion.text) for completion in answer.completions)
+        if len(self._issued) > MAX_ISSUED:
+            self._issued.popitem(last=False)
+        return name
+
+    def report(self, event: Event, name: str, choice: int = 0) -> None:
+        """What a developer did with an answer: counted here, told nobody."""
+        lengths = self._issued.get(name, ())
+        self.metrics.events.labels(event).inc()
+        self.statistics.event(event, lengths[choice] if 0 <= choice < len(lengths) else 0)
 
     async def _submit(self, query: Query, editor: str, on_text: Any, warm: bool) -> Job:
         try:
@@ -101,10 +121,12 @@ class Service:
         metrics.duration.observe(job.queued_seconds + answer.seconds)
         metrics.tokens.labels("prompt").inc(answer.prompt_tokens - answer.reused_tokens)
         metrics.tokens.labels("generated").inc(answer.generated_tokens)
+        self.statistics.latency(job.queued_seconds + answer.seconds)
         self._note(job.editor, why(answer), "ok")
 
     def _note(self, editor: str, reason: Reason, outcome: str) -> None:
         self.metrics.requests.labels(outcome).inc()
+        self.statistics.outcome(reason)
         if editor not in self.outcomes and len(self.outcomes) >= MAX_EDITORS:
             del self.outcomes[next(iter(self.outcomes))]
         self.outcomes.setdefault(editor, deque(maxlen=20)).append(reason)

@@ -1,0 +1,41 @@
+"""What the dialects' answers share."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import Response
+
+from sordino_client.completion.generation import Answer
+from sordino_client.completion.reasons import EXPLANATION, why
+
+
+def editor_of(request: Request) -> str:
+    """Whose earlier request a new one replaces: the editor's own name for itself. One that gives none replaces
+    nobody's; it withdraws a request by hanging up."""
+    name = request.headers.get("x-sordino-editor")
+    return name[:128] if name else secrets.token_hex(8)
+
+
+def explain(answer: Answer) -> dict[str, Any]:
+    """Our own addition to an answer: why it is as it is, and how long it took."""
+    confidence = answer.completions[0].confidence if answer.completions else 0.0
+    return {
+        "reason": EXPLANATION[why(answer)],
+        "seconds": round(answer.seconds, 6),
+        "confidence": round(confidence, 6),
+    }
+
+
+def compact(document: Any) -> bytes:
+    """JSON without spaces: some editors search the text for `"content":"`."""
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def reply(document: Any, answer: Answer | None = None, *, status: int = 200) -> Response:
+    """A JSON answer; with the reason for silence in a header where it answers a completion."""
+    headers = {"X-Sordino-Reason": why(answer)} if answer is not None else None
+    return Response(compact(document), status, headers, "application/json")

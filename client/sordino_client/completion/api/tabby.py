@@ -1,0 +1,96 @@
+"""The Tabby dialect, as tabby-agent speaks it for VS Code, IntelliJ and Vim.
+
+`POST /v1/completions` with `segments` (dispatched by openai.py: the path is shared), `/v1/health`,
+`/v1beta/server_setting`, `/v1/events`. Declarations and snippets of other files that the agent adds are not used: the
+local memory knows the repository. Events are counted on this machine; the agent's own telemetry is switched off.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from sordino_client.completion.api.replies import explain, reply
+from sordino_client.completion.api.service import Service
+from sordino_client.completion.generation import Query
+from sordino_client.completion.statistics import Event
+
+EVENTS: dict[str, Event] = {"view": "shown", "select": "accepted", "dismiss": "dismissed"}
+
+
+class Segments(BaseModel):
+    """The text around the cursor; all other fields are ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    prefix: Annotated[str, Field(max_length=1 << 20)] = ""
+    suffix: Annotated[str, Field(max_length=1 << 20)] | None = None
+
+
+class EventReport(BaseModel):
+    """What became of a completion. `characters` belongs to `typed`, our addition: keys pressed since the last one."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    type: Annotated[str, Field(max_length=64)]
+    completion_id: Annotated[str, Field(max_length=128)] = ""
+    choice_index: Annotated[int, Field(ge=0, lt=1 << 16)] = 0
+    characters: Annotated[int, Field(ge=0, le=1 << 24)] = 0
+
+
+class ServerSetting(BaseModel):
+    """What the agent may not do."""
+
+    disable_client_side_telemetry: Literal[True] = True
+
+
+async def complete(service: Service, segments: Segments, editor: str) -> Response:
+    """Answers the shared path's `segments` form."""
+    query = Query(prefix=segments.prefix, suffix=segments.suffix or "", max_tokens=64)
+    answer = await service.complete(query, editor=editor)
+    choices = [{"index": n, "text": c.text} for n, c in enumerate(answer.completions) if c.text]
+    document: dict[str, Any] = {"id": service.issue(answer), "choices": choices, "sordino": explain(answer)}
+    return reply(document, answer)
+
+
+def router(service: Service) -> APIRouter:
+    """The routes of this dialect."""
+    routes = APIRouter(tags=["Tabby"])
+
+    @routes.get("/v1/health")
+    @routes.post("/v1/health", include_in_schema=False)
+    async def health() -> Response:
+        engine = service.engine
+        engine.refresh()
+        state, reason = engine.state
+        document: dict[str, Any] = {
+            "status": state,
+            "reason": reason,
+            "model": engine.model,
+            "context": engine.context,
+            "device": "cpu",
+            "arch": platform.machine(),
+            "cpu_info": "",
+            "cpu_count": 1,
+            "cuda_devices": [],
+            "version": {"build_date": "", "build_timestamp": "", "git_sha": "", "git_describe": "sordino"},
+        }
+        return reply(document, status=200 if engine.model else 503)
+
+    @routes.get("/v1beta/server_setting")
+    async def setting() -> ServerSetting:
+        return ServerSetting()
+
+    @routes.post("/v1/events")
+    async def events(report: EventReport) -> Response:
+        if report.type == "typed":
+            service.statistics.typed(report.characters)
+        elif report.type in EVENTS:
+            service.report(EVENTS[report.type], report.completion_id, report.choice_index)
+        # Other kinds exist and more will: an editor must not fail over its statistics.
+        return Response()
+
+    return routes
