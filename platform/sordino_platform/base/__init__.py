@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,30 +27,39 @@ MAX_BASE_BYTES = 16 << 20
 _INSTALL_AGAIN = "install sordino again"
 
 
-def card() -> dict[str, Any]:
-    """The model card: configuration, digests, corpus list with licences, tokens seen, measured figures."""
+def card(folder: Path | None = None) -> dict[str, Any]:
+    """The model card: configuration, digests, corpus list with licences, tokens seen, measured figures.
+
+    Of the base that ships, or of one that `sordino pretrain --export` wrote into `folder`.
+    """
     try:
-        return dict(json.loads((files(__name__) / "card.json").read_text(encoding="utf-8")))
+        return dict(json.loads(_file(folder, "card.json")))
     except (OSError, ValueError) as error:
-        raise ConfigurationError("this installation lacks the base's card", hint=_INSTALL_AGAIN) from error
+        raise ConfigurationError("the base model's card cannot be read", hint=_INSTALL_AGAIN) from error
 
 
-def load() -> tuple[ModelConfig, Tokenizer, dict[str, Vector]]:
+def load(folder: Path | None = None) -> tuple[ModelConfig, Tokenizer, dict[str, Vector]]:
     """Configuration, tokenizer and float32 parameters by the names of architecture.py.
 
-    Raises ConfigurationError when a file is missing or is not the one that the card names.
+    Of the base that ships, or of one that `sordino pretrain --export` wrote into `folder`. Raises ConfigurationError
+    when a file is missing or is not the one that the card names.
     """
-    about = card()
-    config, tokenizer = ModelConfig(**about["config"]), Tokenizer.shipped()
+    about = card(folder)
     try:
-        raw = (files(__name__) / "base.safetensors").read_bytes()
+        raw = _file(folder, "base.safetensors")
         tensors = read_tensors(raw)
     except (OSError, SafetensorError) as error:
         raise ConfigurationError("the base model's weights cannot be read", hint=_INSTALL_AGAIN) from error
     if len(raw) > MAX_BASE_BYTES or hashlib.sha256(raw).hexdigest() != about["sha256"]:
         raise ConfigurationError("the base model's weights are not those of its card", hint=_INSTALL_AGAIN)
+    config = ModelConfig(**about["config"])
+    tokenizer = Tokenizer.shipped() if folder is None else Tokenizer.load(folder / "tokenizer.json")
     if tokenizer.digest.hex() != about["tokenizer_sha256"]:
         raise ConfigurationError("the base model was trained with another tokenizer", hint=_INSTALL_AGAIN)
     parameters = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
     check(config, parameters)
     return config, tokenizer, parameters
+
+
+def _file(folder: Path | None, name: str) -> bytes:
+    return (files(__name__) / name).read_bytes() if folder is None else (folder / name).read_bytes()

@@ -1,5 +1,10 @@
-"""How good a model is, measured on code that it has not seen. Needs torch."""
+"""What a model is worth on code that nobody trained on, beside what compression and memory reach without one.
 
-from sordino_platform.evaluation.loss import heldout_loss
+heldout_loss(model, tokenizer, texts, max_tokens=20_000)     nats per token, in seconds: rounds and the demo
+evaluate(model, tokenizer, projects)                         the full report: `sordino eval`
+"""
 
-__all__ = ["heldout_loss"]
+from sordino_platform.evaluation.loss import Scores, heldout_loss, score
+from sordino_platform.evaluation.report import Plan, evaluate
+
+__all__ = ["Plan", "Scores", "evaluate", "heldout_loss", "score"]

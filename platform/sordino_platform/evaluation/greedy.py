@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from sordino_platform.model import rotate
 from sordino_platform.tokenizer import END, SPECIALS
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from sordino_platform.model import Block, Decoder
+
+Caches = list[tuple[Tensor, Tensor]]  # keys and values of each layer, (batch, heads, time, head size)
 
 
 @torch.no_grad()
@@ -31,27 +32,29 @@ def complete(
     *,
     max_tokens: int,
     finished: Callable[[bytes], bool],
-) -> list[bytes]:
-    """The most likely continuation of each prompt, as bytes that start with its `heal` bytes.
+) -> list[tuple[bytes, float]]:
+    """The most likely continuation of each prompt, as bytes that start with its `heal` bytes, and its probability.
 
     All prompts have one length, at most the context less `max_tokens`. `heal[i]` are the bytes taken back from the
     end of prompt i, so that a word begun before the cursor is completed as the tokenizer would have written it: the
     first token must agree with them. A continuation ends at END, when `finished(bytes)` says so, or at `max_tokens`.
     """
-    caches: list[tuple[Tensor, Tensor]] = []
+    caches: Caches = []
     tokens = torch.tensor(np.asarray(prompts, dtype=np.int64))
     logits = _forward(model, tokens, caches)
     written = [b""] * len(prompts)
+    certainty = np.zeros(len(prompts))
     done = [False] * len(prompts)
     for step in range(max_tokens):
         logits[:, 1 : len(SPECIALS)] = -torch.inf
         if step == 0:
             for row, begun in enumerate(heal):
                 _constrain(logits[row], begun, pieces)
-        chosen = logits.argmax(dim=-1)
+        best, chosen = logits.log_softmax(dim=-1).max(dim=-1)
         for row, token in enumerate(chosen.tolist()):
             if done[row]:
                 continue
+            certainty[row] += float(best[row])
             if token == END:
                 done[row] = True
                 continue
@@ -60,7 +63,7 @@ def complete(
         if all(done) or step + 1 == max_tokens:
             break
         logits = _forward(model, chosen[:, None], caches)
-    return written
+    return list(zip(written, np.exp(certainty).tolist(), strict=True))
 
 
 def _constrain(logits: Tensor, begun: bytes, pieces: Sequence[bytes]) -> None:
@@ -71,7 +74,7 @@ def _constrain(logits: Tensor, begun: bytes, pieces: Sequence[bytes]) -> None:
             logits[forbidden] = -torch.inf
 
 
-def _forward(model: Decoder, tokens: Tensor, caches: list[tuple[Tensor, Tensor]]) -> Tensor:
+def _forward(model: Decoder, tokens: Tensor, caches: Caches) -> Tensor:
     """Logits after the last of `tokens`, shape `(batch, vocabulary)`; extends the caches, one pair a layer."""
     past = caches[0][0].shape[2] if caches else 0
     cos, sin = model.cos[past : past + tokens.shape[1]], model.sin[past : past + tokens.shape[1]]
@@ -81,9 +84,7 @@ def _forward(model: Decoder, tokens: Tensor, caches: list[tuple[Tensor, Tensor]]
     return model.embed.logits(model.norm_out(x[:, -1]))
 
 
-def _block(
-    block: Block, x: Tensor, cos: Tensor, sin: Tensor, caches: list[tuple[Tensor, Tensor]], layer: int
-) -> Tensor:
+def _block(block: Block, x: Tensor, cos: Tensor, sin: Tensor, caches: Caches, layer: int) -> Tensor:
     batch, time, width = x.shape
     shape = (batch, time, 3, block.heads, width // block.heads)
     q, k, v = block.query_key_value(block.norm_attention(x)).view(shape).permute(2, 0, 3, 1, 4)

@@ -1,0 +1,74 @@
+"""The rest-of-line task: a cursor somewhere inside a line of a held-out file, and what stands to its right."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sordino_platform.tokenizer import Tokenizer
+
+MAX_REST = 100
+MIN_REST = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cursor:
+    """One position: the tokens before it, the bytes taken back from their end (see greedy.py), and the truth."""
+
+    file: int
+    prompt: tuple[int, ...]
+    heal: bytes
+    truth: str
+
+
+def cursors(
+    texts: Sequence[str], tokenizer: Tokenizer, *, count: int, prompt_tokens: int, pieces: Sequence[bytes]
+) -> list[Cursor]:
+    """At most `count` cursors, spread over the files, at least `prompt_tokens` tokens into each.
+
+    A file's lines and columns are drawn from its own hash, so a file has the same cursors in whatever list it stands.
+    """
+    each = [_cursors_of(number, text, tokenizer, prompt_tokens, pieces) for number, text in enumerate(texts)]
+    return [c for c, _ in zip(_take_turns(each), range(count), strict=False)]
+
+
+def rest_of_line(written: bytes, heal: bytes) -> str:
+    """What a completion puts to the right of the cursor, up to the end of the line."""
+    return written[len(heal) :].split(b"\n", 1)[0].decode(errors="replace").rstrip()
+
+
+def _cursors_of(
+    number: int, text: str, tokenizer: Tokenizer, prompt_tokens: int, pieces: Sequence[bytes]
+) -> Iterator[Cursor]:
+    draw = np.random.default_rng(list(hashlib.sha256(text.encode()).digest()[:8]))
+    lines = text.split("\n")
+    starts = np.concatenate(([0], np.cumsum([len(line) + 1 for line in lines])))
+    for index in draw.permutation(len(lines)):
+        line = lines[int(index)].rstrip()
+        indent = len(line) - len(line.lstrip())
+        if len(line) < indent + 1 + MIN_REST:
+            continue
+        column = int(draw.integers(indent + 1, len(line) - MIN_REST + 1))
+        truth = line[column:].rstrip()
+        before = tokenizer.encode(text[: int(starts[index]) + column])
+        if len(before) <= prompt_tokens or not MIN_REST <= len(truth) <= MAX_REST:
+            continue
+        yield Cursor(
+            file=number, prompt=tuple(before[-prompt_tokens - 1 : -1]), heal=pieces[before[-1]], truth=truth
+        )
+
+
+def _take_turns(each: Iterable[Iterator[Cursor]]) -> Iterator[Cursor]:
+    """One cursor of each file in turn, until all files are out of them."""
+    waiting = list(each)
+    while waiting:
+        left = []
+        for source in waiting:
+            cursor = next(source, None)
+            if cursor is not None:
+                yield cursor
+                left.append(source)
+        waiting = left
