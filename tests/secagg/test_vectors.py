@@ -1,0 +1,142 @@
+"""The published vectors: the package makes them, a second implementation does too, and the bad ones are refused."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from tests.secagg import second
+
+from sordino_privacy.secagg import SecaggError
+
+FOLDER = Path(__file__).parents[2] / "docs" / "vectors"
+VECTORS: dict[str, Any] = json.loads((FOLDER / "secagg-1.json").read_text())
+NAMES = list(VECTORS["members"])
+SURVIVORS = NAMES[:3]
+
+
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("secagg_vectors", FOLDER / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_committed_vectors_are_what_the_package_makes() -> None:
+    assert generator().text() == (FOLDER / "secagg-1.json").read_text()
+
+
+def test_a_second_implementation_makes_the_same_context() -> None:
+    encoded, ctx = second.context(VECTORS["context"], VECTORS["quantiser"])
+    assert encoded.hex() == VECTORS["context"]["encoded"]
+    assert ctx.hex() == VECTORS["context"]["ctx"]
+
+
+def players() -> list[second.Player]:
+    ctx = bytes.fromhex(VECTORS["context"]["ctx"])
+    out = []
+    for name, member in VECTORS["members"].items():
+        draws = [bytes.fromhex(draw) for draw in member["draws"]]
+        out.append(second.Player(name, bytes.fromhex(member["identity_key"]), draws, ctx, 16))
+    roster = VECTORS["roster"]
+    r = second.h("roster", ctx, *(field for p in out for field in (*p.signed, p.signature)))
+    for player in out:
+        player.join(out, r, roster["threshold"])
+    return out
+
+
+def test_a_second_implementation_makes_the_same_messages_keys_masks_and_sum() -> None:
+    everyone = players()
+    alive, dropped = everyone[:3], everyone[3:]
+    roster = second.SUITE + b"\x03" + second.u16(3) + second.u16(3) + second.u16(3) + second.u16(4)
+    assert (roster + b"".join(p.entry for p in everyone)).hex() == VECTORS["roster"]["encoded"]
+    assert everyone[0].r.hex() == VECTORS["roster"]["R"]
+    u2 = second.h("U2", *(p.me.encode() for p in everyone))
+    assert u2.hex() == VECTORS["claim"]["H(U2)"]
+    for player in everyone:
+        case = VECTORS["members"][player.me]
+        assert player.advertisement.hex() == case["advertisement"]
+        assert player.shares.hex() == case["shares"]
+        assert player.delivery().hex() == case["delivery"]
+        assert second.quantise(case, [(2, 0.5), (3, 2.0)], 8).hex() == case["quantised"]
+        if player in alive:
+            for (key, sign), mask in zip(player.masks(), case["masks"], strict=True):
+                assert (key.hex(), sign == 1) == (mask["key"], mask["add"])
+                assert second.ctr(key, 32).hex() == mask["first_32_bytes"]
+            upload = player.upload(bytes.fromhex(case["quantised"]), u2)
+            assert [frame.hex() for frame in upload] == case["upload"]
+    u3 = second.h("U3", *(part for p in alive for part in (p.me.encode(), p.vector_hash)))
+    assert u3.hex() == VECTORS["claim"]["H(U3)"]
+    claim = second.SUITE + b"\x08" + everyone[0].r + second.u16(3) + b"".join(p.receipt for p in alive)
+    claim += second.u16(1) + second.name("delta")
+    assert claim.hex() == VECTORS["claim"]["encoded"]
+    assents = [player.assent(u2, u3) for player in alive]
+    opening = second.SUITE + b"\x0a" + everyone[0].r + second.u16(3) + b"".join(a[17:] for a in assents)
+    opening += (
+        second.u16(3) + b"".join(second.name(p.me) for p in alive) + second.u16(1) + second.name("delta")
+    )
+    for player, assent in zip(alive, assents, strict=True):
+        case = VECTORS["members"][player.me]
+        assert assent.hex() == case["assent"]
+        assert opening.hex() == case["opening"]
+        assert player.reveal(alive, dropped).hex() == case["reveal"]
+    assert opened_by_a_second_coordinator(alive, dropped) == VECTORS["sum"]["vector"]
+
+
+def opened_by_a_second_coordinator(alive: list[second.Player], dropped: list[second.Player]) -> str:
+    """Removes the masks with nothing but revealed shares: three of four, which is the threshold."""
+    total = [sum(column) for column in zip(*(player.y for player in alive), strict=True)]
+    size = 2 * len(total)
+
+    def add(key: bytes, sign: int) -> None:
+        for index, value in enumerate(second.elements(second.ctr(key, size), 2)):
+            total[index] += sign * value
+
+    def seed(owner: second.Player, which: int) -> bytes:
+        shares = {x: owner.given[p.me][which] for x, p in enumerate(owner.players, 1) if p in alive}
+        return second.recover({x: int.from_bytes(v, "big") for x, v in shares.items()}).to_bytes(32, "big")
+
+    for player in alive:
+        add(second.derive(seed(player, 0), player.r, "self", player.me.encode()), -1)
+    for player in dropped:
+        player.s = second.derive(seed(player, 1), player.ctx, "s", player.me.encode())
+        peers = [other for other in player.players if other is not player]
+        for peer, (key, sign) in zip(peers, player.masks()[1:], strict=True):
+            if peer in alive:
+                # What the dropped member would have contributed itself is what cancels its peer's.
+                add(key, sign)
+    return b"".join((value % 65536).to_bytes(2, "little") for value in total).hex()
+
+
+@pytest.mark.parametrize("case", VECTORS["refused"], ids=lambda case: str(case["what"]))
+def test_every_message_that_must_be_refused_is_refused_by_its_label(case: dict[str, str]) -> None:
+    made = generator()
+    alpha, _ = made.session("alpha")
+    member = VECTORS["members"]["alpha"]
+    alpha.advertise()
+
+    def quantised() -> Any:
+        update = made.np.array(member["update"], made.np.float32)
+        statistics = made.Statistics(loss=member["loss"], examples=member["examples"])
+        draws = made.Draws("dither alpha")
+        return made.context().quantiser.quantise(update, member["weight"], statistics, draws)
+
+    steps = {
+        "share": (alpha.share, VECTORS["roster"]["encoded"]),
+        "upload": (lambda message: list(alpha.upload(message, quantised())), member["delivery"]),
+        "survivors": (alpha.survivors, VECTORS["claim"]["encoded"]),
+        "unmask": (alpha.unmask, member["opening"]),
+    }
+    for phase, (step, message) in steps.items():
+        if phase == case["phase"]:
+            with pytest.raises(SecaggError) as refused:
+                step(bytes.fromhex(case["message"]))
+            assert refused.value.label == case["refusal"]
+            return
+        step(bytes.fromhex(message))
