@@ -152,5 +152,5 @@ def up(folder: Path) -> None:
     """Runs the member in `folder`. Raises what opening it and running it raise."""
     configure_logging(folder / "events.jsonl")
     with Member.open(folder) as member:
-        member.prepared(window=member.settings.window)  # what is wrong with the repositories is said at once
+        member.prepared(window=member.settings.window, refresh=True)  # what is wrong is said at once
         Agent(member).run()

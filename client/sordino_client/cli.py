@@ -110,3 +110,32 @@ def ledger(folder: Path | None = FOLDER, as_json: bool = JSON) -> None:
         f"local epsilon spent {facts['epsilon_spent']:.2f} of {facts['epsilon_budget']:.2f} "
         f"at delta {facts['delta']:g}; left {facts['epsilon_left']:.2f}"
     )
+
+
+@app.command()
+def installed(
+    shares: int = typer.Option(5, min=1, max=100, help="Into how many shares of about equal size."),
+    share_bytes: int = typer.Option(
+        4_500_000, min=100_000, help="About how many bytes of Python source a share has."
+    ),
+    as_json: bool = JSON,
+) -> None:
+    """Splits the source trees of installed Python packages into shares that have no file in common: for the demo.
+
+    Example: sordino client installed --shares 5 --json
+    """
+    from sordino_client.corpus.installed import assign_disjoint, installed_packages
+
+    chosen, total = [], 0
+    for package in installed_packages(share_bytes // 20):
+        if package.bytes <= share_bytes and package.python_files >= 40 and total < shares * share_bytes:
+            chosen.append(package)
+            total += package.bytes
+    split = assign_disjoint(chosen, [str(number) for number in range(shares)])
+    folders = [[str(package.folder) for package in share] for share in split.values()]
+    if as_json:
+        typer.echo(json.dumps(folders))
+        return
+    for number, share in enumerate(split.values()):
+        names = ", ".join(f"{package.name} {package.version}" for package in share)
+        typer.echo(f"share {number}: {sum(package.bytes for package in share):,} bytes: {names}")

@@ -28,7 +28,8 @@ from pathlib import Path
 from flwr.app import Context
 from safetensors.numpy import save
 
-from sordino_client.ledger import Budget, Ledger, repository_identity
+from sordino_client.corpus import UnitRegistry
+from sordino_client.ledger import Budget, Ledger
 from sordino_client.metrics import MemberMetrics, Participation
 from sordino_client.preparation import Prepared, last_prepared, prepare
 from sordino_client.settings import BUDGET_DELTA, MemberSettings, load_settings
@@ -60,6 +61,7 @@ from sordino_privacy.secagg import (
 SIZE_BUCKETS = 8
 MAX_QUANTISED_BYTES = 5 << 30
 MAX_AGREEMENT_BYTES = 1 << 20
+SLOT_SECONDS = 0.1
 
 MEMBER: ContextVar[Member] = ContextVar("sordino_member")
 
@@ -95,7 +97,9 @@ class Member:
         budget = Budget(
             epsilon=min(settings.budget_epsilon, charter.privacy.largest_epsilon), delta=BUDGET_DELTA
         )
-        datasets = [repository_identity(root) for root in settings.repositories]
+        make_folder(folder / "corpus")
+        with UnitRegistry(folder / "corpus" / "units.sqlite") as registry:
+            datasets = [registry.dataset]  # the data's own name: it stays when files change or folders move
         make_folder(folder / "ledger")
         with (
             Ledger.open(folder / "ledger", datasets=datasets, budget=budget) as ledger,
@@ -184,10 +188,13 @@ class Member:
 
     # --------------------------------------------------------------------------------------------------- training
 
-    def prepared(self, *, window: int) -> Prepared:
-        """The units of this member's repositories, read now if no earlier reading fits. Raises DataError."""
+    def prepared(self, *, window: int, refresh: bool = False) -> Prepared:
+        """The units of this member's repositories: read now with `refresh`, or if no earlier reading fits.
+
+        Raises DataError when a repository cannot be read or has too few units.
+        """
         folder = self.folder / "corpus"
-        prepared = last_prepared(folder, self.settings, window=window)
+        prepared = None if refresh else last_prepared(folder, self.settings, window=window)
         if prepared is None:
             prepared = prepare(folder, self.settings, Tokenizer.shipped(), window=window)
         self.metrics.corpus_files.set(prepared.files)
@@ -323,17 +330,31 @@ class Member:
 
 @contextlib.contextmanager
 def training_slot(folder: Path | None) -> Iterator[None]:
-    """Holds the one place to train on a machine that several members share; waits for it. None: no waiting."""
+    """Holds one of the machine's places to train, one per core, where several members share it. None: no waiting."""
     if folder is None:
         yield
         return
     make_folder(folder)
-    handle = os.open(folder / "slot", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    slots = [
+        os.open(folder / f"slot-{number}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        for number in range(os.cpu_count() or 1)
+    ]
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        while not any(free(slot) for slot in slots):
+            time.sleep(SLOT_SECONDS)
         yield
     finally:
-        os.close(handle)
+        for slot in slots:
+            os.close(slot)
+
+
+def free(slot: int) -> bool:
+    """Takes the lock on a slot's file, if nobody holds it."""
+    try:
+        fcntl.flock(slot, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

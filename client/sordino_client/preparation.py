@@ -1,7 +1,6 @@
 """Turns a member's repositories into the file of units that training reads: read, split, cluster, cut, store.
 
-Prepared once per start of the agent, and again when asked: reading thousands of files in every round would cost more
-than the round. The split into training and held-out folders is made before anything is trained, by folder, so that a
+Prepared at each start of the agent: reading thousands of files in every round would cost more than the round. The split into training and held-out folders is made before anything is trained, by folder, so that a
 file's neighbours do not tell on it.
 """
 
@@ -35,6 +34,8 @@ class Prepared:
 
     window: int
     windows_per_unit: int
+    repositories: tuple[str, ...]
+    heldout_share: float
     files: int
     bytes: int
     units: int
@@ -64,6 +65,8 @@ def prepare(folder: Path, settings: MemberSettings, tokenizer: Tokenizer, *, win
     prepared = Prepared(
         window=window,
         windows_per_unit=settings.windows_per_unit,
+        repositories=names(settings),
+        heldout_share=settings.heldout_share,
         files=len(corpus.files),
         bytes=corpus.bytes,
         units=len(found),
@@ -76,14 +79,19 @@ def prepare(folder: Path, settings: MemberSettings, tokenizer: Tokenizer, *, win
 
 
 def last_prepared(folder: Path, settings: MemberSettings, *, window: int) -> Prepared | None:
-    """What an earlier `prepare` with the same settings left, or None."""
+    """What an earlier `prepare` with the same settings left, or None. Edits since then are not looked for."""
     if not (folder / SUMMARY).exists() or not (folder / UNITS).exists():
         return None
     try:
-        prepared = Prepared(**json.loads(read_file(folder / SUMMARY, limit=MAX_SUMMARY_BYTES)))
-    except (ValueError, TypeError) as error:
-        raise StorageError(
-            f"{folder / SUMMARY} is damaged", hint="delete that file; it is made anew"
-        ) from error
-    same = (prepared.window, prepared.windows_per_unit) == (window, settings.windows_per_unit)
-    return prepared if same else None
+        raw = json.loads(read_file(folder / SUMMARY, limit=MAX_SUMMARY_BYTES))
+        prepared = Prepared(**{**raw, "repositories": tuple(raw["repositories"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise StorageError(f"{folder / SUMMARY} is damaged", hint="delete that file; it is made anew") from error
+    wanted = (window, settings.windows_per_unit, names(settings), settings.heldout_share)
+    found = (prepared.window, prepared.windows_per_unit, prepared.repositories, prepared.heldout_share)
+    return prepared if found == wanted and prepared.units >= settings.minimum_units else None
+
+
+def names(settings: MemberSettings) -> tuple[str, ...]:
+    """The repositories as the summary names them."""
+    return tuple(str(path) for path in settings.repositories)

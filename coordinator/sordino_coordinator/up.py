@@ -28,6 +28,7 @@ class CountedEvents(IgnoreEvents):
 
     def __init__(self, metrics: CoordinatorMetrics) -> None:
         self._metrics = metrics
+        self.totals = dict.fromkeys(Direction, 0)
 
     def connected(self, member: str) -> None:
         log().info("member_connected", member=member)
@@ -40,6 +41,7 @@ class CountedEvents(IgnoreEvents):
 
     def bytes(self, direction: Direction, count: int) -> None:
         self._metrics.bytes.labels(direction.value).inc(count)
+        self.totals[direction] += count
 
 
 def up(folder: Path) -> None:
@@ -77,6 +79,7 @@ def up(folder: Path) -> None:
             key=credentials.private_key, certificate=credentials.certificate, ca=credentials.authority
         )
 
+    events = CountedEvents(federation.metrics)
     metrics = MetricsServer(federation.metrics.metrics, port=federation.settings.metrics_port)
     server = LinkServer(
         federation.settings.listen,
@@ -84,7 +87,7 @@ def up(folder: Path) -> None:
         identify=identify,
         admit=still,
         software_version=version("sordino"),
-        events=CountedEvents(federation.metrics),
+        events=events,
         now=lambda: datetime.datetime.now(datetime.UTC),
     )
     server.start()
@@ -92,6 +95,7 @@ def up(folder: Path) -> None:
     write_file(folder / ADDRESS_FILE, f"{host}:{server.port}\n".encode())
     log().info("listening", address=host, port=server.port, pid=os.getpid(), version=version("sordino"))
     log().info("metrics", port=metrics.port)
+    log().info("model", release=federation.releases.head().number, loss=federation.loss)
     run = int(federation.run[:15], 16)
     try:
         shim.identify(run=run, node=shim.COORDINATOR_NODE)
@@ -102,7 +106,8 @@ def up(folder: Path) -> None:
         metrics.stop()
         federation.rounds.close()
         os.close(lock)
-        log().info("stopped", release=federation.releases.head().number)
+        traffic = {direction.value: total for direction, total in events.totals.items()}
+        log().info("stopped", release=federation.releases.head().number, **traffic)
 
 
 def take_lock(folder: Path) -> int:

@@ -41,7 +41,7 @@ LOGGABLE: Final = frozenset(
         "event", "level", "timestamp", "logger", "federation", "member", "members", "run", "round", "attempt", "phase",
         "outcome", "reason", "seconds", "count", "cohort", "survivors", "dropouts", "release", "parent", "loss",
         "loss_before", "epsilon", "budget", "bytes", "port", "address", "version", "pid", "signal", "path", "expires",
-        "error", "hint", "units", "norm", "state", "rounds", "next", "required", "connected", "slot", "steps", "step",
+        "error", "hint", "units", "norm", "state", "rounds", "received", "sent", "next", "required", "connected", "slot", "steps", "step",
     }
 )  # fmt: skip
 

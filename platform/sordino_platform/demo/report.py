@@ -1,0 +1,76 @@
+"""What the demo ends with: a table, a loss graph, and everything as JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from sordino_platform.demo.state import State
+
+
+def draw_losses(state: State, target: Path) -> None:
+    """The loss graph as the prototype had one: held-out loss in nats per token over the releases."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    numbers, losses = [number for number, _ in state.losses], [loss for _, loss in state.losses]
+    axes.plot(numbers, losses, marker="o", color="#1f6f5c")
+    for number, loss in state.losses:
+        axes.annotate(
+            f"{loss:.3f}", (number, loss), textcoords="offset points", xytext=(0, 8), ha="center", fontsize=8
+        )
+    axes.set_xticks(numbers, ["public base", *[f"release {n}" for n in numbers[1:]]])
+    axes.set_ylabel("held-out loss (nats per token)")
+    axes.set_title("sordino demo: one model, five companies, differential privacy, secure sums")
+    axes.margins(y=0.2)
+    axes.grid(alpha=0.3)
+    figure.savefig(target, dpi=120)
+    plt.close(figure)
+
+
+def print_report(console: Console, facts: dict[str, Any]) -> None:
+    """The final table, readable by somebody who has not seen the run."""
+    table = Table(title="What happened", title_justify="left", show_header=False)
+    before, after = facts["heldout_loss_before"], facts["heldout_loss_after"]
+    table.add_row("rounds completed", str(facts["rounds_completed"]))
+    table.add_row("held-out loss", f"{before:.4f} before, {after:.4f} after, in nats per token")
+    killed = f"{facts['member_killed_name']}, in round {facts['member_killed_round']}"
+    went_on = "which completed without it" if facts["member_killed"] else "which did not go on without it"
+    table.add_row("killed with SIGKILL", f"{killed}, {went_on}")
+    table.add_row(
+        "transport", f"{facts['transport']} (found by trial: a stranger's TLS connection gets nothing)"
+    )
+    traffic = facts["bytes"]
+    table.add_row(
+        "bytes on the link", f"{traffic['received']:,} to the coordinator, {traffic['sent']:,} from it"
+    )
+    if facts["sum_exact"] is not None:
+        proven = "yes, every element of every opened sum" if facts["sum_exact"] else "NO"
+        table.add_row("sums exact, by a third process", proven)
+    table.add_row("wall time", f"{facts['seconds']:.0f} s")
+    console.print(table)
+    people = Table(title="Members", title_justify="left")
+    for heading in ("member", "organisation", "repositories", "files", "units", "local epsilon", "budget"):
+        people.add_column(heading)
+    for one in facts["member_details"]:
+        counts = (str(one["files"]), str(one["units"]), f"{one['epsilon']:.2f}", f"{one['budget']:g}")
+        people.add_row(one["name"], one["organisation"], ", ".join(one["repositories"]), *counts)
+    console.print(people)
+    phases = Table(title="Seconds per phase, all rounds", title_justify="left")
+    for name in facts["phase_seconds"]:
+        phases.add_column(name, justify="right")
+    phases.add_row(*[f"{value:.2f}" for value in facts["phase_seconds"].values()])
+    console.print(phases)
+    for one in facts["completions"]:
+        code = Text(one["prompt_tail"]) + Text(one["text"], "bold green")
+        title = f"completion at {one['member']}, model {one['model']}, {one['milliseconds']:.0f} ms"
+        console.print(Panel(code, title=title, title_align="left"))
+    console.print(f"loss graph: {facts['loss_graph']}")

@@ -1,0 +1,83 @@
+"""The live view: one screen that redraws on a terminal, one line per event where there is none."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console, Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from sordino_platform.demo.state import State
+from sordino_platform.demo.world import PARTIES
+
+PHASES = ("train", "share_keys", "masked_input", "survivors", "unmask", "result")
+
+
+def screen(state: State, *, doing: str, started: float, wished: int, budget: float) -> Panel:
+    """The whole screen as a renderable."""
+    return Panel(
+        Group(members_table(state, budget), rounds_table(state)),
+        title=f"sordino demo: {len(PARTIES)} companies, one model, nobody's code leaves",
+        subtitle=f"{doing} · {state.completed} of {wished} rounds · {time.monotonic() - started:.0f} s",
+        padding=(0, 1),
+    )
+
+
+def members_table(state: State, budget: float) -> Table:
+    """Who takes part, where each stands in the present round, and what privacy each has spent."""
+    table = Table(expand=True, box=None, pad_edge=False)
+    for heading in ("member", "organisation", "link"):
+        table.add_column(heading)
+    table.add_column("this round", ratio=1)
+    table.add_column("epsilon", justify="right")
+    now = state.current
+    for name, organisation in PARTIES:
+        link = Text("connected", "green") if name in state.connected else Text("away", "yellow")
+        if state.killed == name and name not in state.connected:
+            link = Text("killed (SIGKILL)", "red")
+        steps = Text()
+        for phase in PHASES if now is not None else ():
+            done = now is not None and name in now.answered.get(phase, ())
+            steps.append("■ " if done else "· ", "green" if done else "dim")
+        if now is not None and name in now.dropped:
+            steps.append(now.dropped[name], "red")
+        spent = f"{state.epsilon[name]:.2f} of {budget:g}" if name in state.epsilon else "-"
+        table.add_row(name, organisation, link, steps, spent)
+    return table
+
+
+def rounds_table(state: State) -> Table:
+    """The rounds so far."""
+    table = Table(expand=True, box=None, pad_edge=False, title="rounds", title_justify="left")
+    for heading in ("round", "phase", "members in the sum", "held-out loss", "seconds"):
+        table.add_column(heading, justify="right" if heading in ("held-out loss", "seconds") else "left")
+    if state.losses:
+        table.add_row("-", "public base", "", f"{state.losses[0][1]:.4f}", "")
+    for one in list(state.rounds.values())[-12:]:
+        running = one.outcome == "running"
+        table.add_row(
+            str(one.number),
+            one.phase if running else one.outcome,
+            "" if running else ", ".join(one.members),
+            "-" if one.loss is None else f"{one.loss:.4f}",
+            "" if running else f"{one.seconds:.1f}",
+        )
+    return table
+
+
+def narrate(console: Console, event: dict[str, object]) -> None:
+    """One plain line for an event that a person wants to see, for logs and pipes."""
+    kind = event.get("event")
+    said = {
+        "listening": "the coordinator listens",
+        "member_connected": f"{event.get('member')} connected",
+        "member_disconnected": f"{event.get('member')} went away: {event.get('reason')}",
+        "round_started": f"round {event.get('round')} begins with {event.get('cohort')} members",
+        "phase_started": f"round {event.get('round')}: {event.get('phase')}",
+        "member_dropped": f"round {event.get('round')} goes on without {event.get('member')}: {event.get('reason')}",
+        "round_finished": f"round {event.get('round')} {event.get('outcome')}: held-out loss {event.get('loss')}",
+    }.get(str(kind))
+    if said:
+        console.print(said, highlight=False)

@@ -1,0 +1,170 @@
+"""The demo's federation on disk: organisations, repositories, charter, settings."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from sordino_platform.charter import Floors, PrivacyPolicy, shipped_model
+from sordino_platform.durable import make_folder, write_file
+from sordino_platform.identity.ceremony import Foundation, found
+from sordino_platform.settings import toml_text
+from sordino_privacy.errors import ConfigurationError, DataError, SordinoError
+
+# (member, organisation): five companies that would never show each other their code.
+PARTIES = (
+    ("aurora", "Aurora Robotics"),
+    ("borealis", "Borealis Bank"),
+    ("cascade", "Cascade Energy"),
+    ("delta", "Delta Health"),
+    ("ember", "Ember Logistics"),
+)
+ADAPTER_RANK = 8
+EPSILON_BUDGET = 8.0
+DELTA = 1e-6
+# Found by trial for repositories of a few hundred files and a few minutes on two cores; docs/demo.md says how.
+PLAN: dict[str, object] = {
+    "sampling_rate": 0.12,
+    "noise_multiplier": 0.8,
+    "clip_norm": 0.5,
+    "steps": 3,
+    "windows_per_unit": 1,
+    "window": 128,
+    "learning_rate": 0.004,
+    "optimiser": "adam",
+    "delta": DELTA,
+    "expected_units": 32,
+}
+MARKER = "sordino-demo.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """Where everything of one demo is."""
+
+    folder: Path
+    foundation: Foundation
+    repositories: dict[str, list[Path]]
+    heldout: list[Path]
+
+    @property
+    def proofs(self) -> Path:
+        """Where members keep their quantised updates under `--prove`."""
+        return self.folder / "proofs"
+
+    @property
+    def events(self) -> Path:
+        """The coordinator's event file."""
+        return self.foundation.coordinator / "events.jsonl"
+
+
+def choose_repositories(chosen: list[Path]) -> tuple[dict[str, list[Path]], list[Path]]:
+    """Repositories by member, and public folders for the held-out measure; no file belongs to two of them.
+
+    Without any chosen, the source trees of Python packages that are installed here. Raises DataError.
+    """
+    if chosen:
+        if len(chosen) < len(PARTIES):
+            raise DataError(
+                f"{len(chosen)} repositories are too few for {len(PARTIES)} members",
+                hint=f"give --repo {len(PARTIES)} times or more, or leave it out to use installed packages",
+            )
+        names = [name for name, _ in PARTIES]
+        shares = {name: [path.resolve() for path in chosen[i :: len(names)]] for i, name in enumerate(names)}
+        return shares, installed(1)[0]
+    folders = installed(len(PARTIES) + 1)
+    return dict(zip([name for name, _ in PARTIES], folders[1:], strict=True)), folders[0]
+
+
+def installed(shares: int) -> list[list[Path]]:
+    """Disjoint lists of installed packages' folders of about equal size, by the member's own command."""
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "sordino_platform.cli",
+        "client",
+        "installed",
+        "--shares",
+        str(shares),
+    ]
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise DataError(f"cannot find installed packages: {done.stderr.strip().removeprefix('error: ')}")
+    return [[Path(path) for path in share] for share in json.loads(done.stdout)]
+
+
+def fresh_folder(folder: Path) -> None:
+    """Makes an empty demo folder; replaces an older demo's, and nothing else's. Raises ConfigurationError."""
+    if folder.exists() and any(folder.iterdir()):
+        if not (folder / MARKER).exists():
+            raise ConfigurationError(
+                f"{folder} is not empty and not a demo's folder", hint="choose another with --folder"
+            )
+        for path in sorted(folder.rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+    make_folder(folder)
+    write_file(folder / MARKER, b'{"made by": "sordino demo"}\n')
+
+
+def build(folder: Path, *, rounds: int, prove: bool, chosen: list[Path]) -> World:
+    """Runs the founding ceremony and writes every party's settings. Raises SordinoError of all kinds."""
+    repositories, heldout = choose_repositories(chosen)
+    foundation = found(
+        folder,
+        federation="demo",
+        members=PARTIES,
+        model=shipped_model(adapter_rank=ADAPTER_RANK),
+        floors=Floors(cohort=len(PARTIES), organisations=3),
+        privacy=PrivacyPolicy(largest_epsilon=EPSILON_BUDGET, smallest_noise_multiplier=0.6),
+    )
+    world = World(folder=folder, foundation=foundation, repositories=repositories, heldout=heldout)
+    settings: dict[str, object] = {
+        "version": 1,
+        "listen": "127.0.0.1:0",
+        "rounds": rounds,
+        "gather_seconds": 5.0,
+        "train_seconds": 240.0,
+        "exchange_seconds": 15.0,
+        "heldout": [str(path) for path in heldout],
+        "heldout_tokens": 12_000,
+        "keep_opened_sums_for_a_proof": prove,
+        "plan": PLAN,
+    }
+    write_file(
+        foundation.coordinator / "coordinator.toml", toml_text(settings, comments={}).encode(), secret=True
+    )
+    return world
+
+
+def write_member_settings(world: World, *, address: str, prove: bool) -> None:
+    """Every member's settings, once the coordinator's address is known."""
+    for name, place in world.foundation.members.items():
+        settings: dict[str, object] = {
+            "version": 1,
+            "name": name,
+            "coordinator": address,
+            "repositories": [str(path) for path in world.repositories[name]],
+            "budget_epsilon": EPSILON_BUDGET,
+            "windows_per_unit": 16,
+            "window": PLAN["window"],
+            "training_slots": str(world.folder / "slots"),
+        }
+        if prove:
+            settings["keep_quantised_updates_for_a_proof_on_this_machine"] = str(world.proofs)
+        write_file(place / "member.toml", toml_text(settings, comments={}).encode(), secret=True)
+
+
+def read_address(world: World) -> str:
+    """Where the coordinator listens, or an empty string while it does not."""
+    path = world.foundation.coordinator / "address"
+    return path.read_text().strip() if path.exists() else ""
+
+
+def require_rounds(rounds: int) -> None:
+    """Raises SordinoError for a number of rounds that the demo cannot show."""
+    if not 2 <= rounds <= 100:
+        raise SordinoError("the demo runs 2 to 100 rounds", hint="in one of them a member is killed")
