@@ -8,10 +8,29 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import given
+from hypothesis import strategies as st
 
+from sordino_platform.canonical import encode, sign
 from sordino_platform.charter import ModelTerms
-from sordino_platform.identity import Identity, Token, admit, authority, create, install, make_request
+from sordino_platform.identity import (
+    EnrolmentRequest,
+    Identity,
+    Reply,
+    Token,
+    admit,
+    authority,
+    create,
+    install,
+    make_request,
+)
 from sordino_platform.identity.ceremony import Foundation
+from sordino_platform.identity.certificates import issue
+from sordino_platform.keys import load_identity_key, load_tls_key
 from sordino_privacy.errors import ConfigurationError, LinkError, UsageError
 
 Federation = Callable[..., Foundation]
@@ -190,6 +209,98 @@ def test_a_reply_from_another_root_is_refused(federation: Federation) -> None:
         install(site, reply)
     with pytest.raises(ConfigurationError, match="differs from the pinned one"):
         install(site, reply, root=theirs.root_fingerprint)
+
+
+def test_a_certificate_from_another_authority_is_refused(federation: Federation) -> None:
+    foundation = federation()
+    site, charter = foundation.members["member-1"], foundation.charter
+    request = make_request(site)
+    genuine = Reply.parse(authority.approve(foundation.root, request))
+    forged = issue(
+        ec.generate_private_key(ec.SECP256R1()),
+        charter,
+        EnrolmentRequest.parse(request),
+        now=datetime.now(UTC),
+    )
+    reply = genuine.model_copy(update={"certificate": forged.public_bytes(Encoding.PEM).decode()})
+    with pytest.raises(ConfigurationError, match="not issued by the federation's TLS authority"):
+        install(site, reply.to_bytes())
+
+
+def test_a_site_notices_that_somebody_else_was_enrolled_under_its_name(
+    newcomer: tuple[Path, Path], tmp_path: Path
+) -> None:
+    root, site = newcomer
+    make_request(site)
+    thief = create(tmp_path / "thief", federation="demo", role="member", name="new", organisation="New")
+    request = EnrolmentRequest.make(
+        thief,
+        load_identity_key(tmp_path / "thief" / "identity.key"),
+        load_tls_key(site / "tls-pending.key"),  # at worst, the thief has a certificate over *our* TLS key
+        token=open_invitation(root),
+    ).to_bytes()
+    authority.enrol(root, request)
+    authority.sign_epoch(root)
+    with pytest.raises(ConfigurationError, match="names another key for 'new'"):
+        install(site, authority.approve(root, request), root=authority.charters_of(root).root)
+
+
+def resigned(site: Path, tls_request: str) -> bytes:
+    """A request whose TLS part is `tls_request`, under a good identity signature."""
+    body = EnrolmentRequest.parse(make_request(site)).body.model_copy(update={"tls_request": tls_request})
+    signature = sign(load_identity_key(site / "identity.key"), "sordino-enrolment/1", encode(body))
+    return EnrolmentRequest(body=body, signature=signature).to_bytes()
+
+
+def test_a_request_proves_possession_of_a_p256_key(federation: Federation) -> None:
+    site = federation().members["member-1"]
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    der = bytearray(
+        builder.sign(ec.generate_private_key(ec.SECP256R1()), SHA256()).public_bytes(Encoding.DER)
+    )
+    der[-1] ^= 1
+    broken = x509.load_der_x509_csr(bytes(der)).public_bytes(Encoding.PEM).decode()
+    with pytest.raises(ConfigurationError, match="possession"):
+        EnrolmentRequest.parse(resigned(site, broken))
+    larger = (
+        builder.sign(ec.generate_private_key(ec.SECP384R1()), SHA256()).public_bytes(Encoding.PEM).decode()
+    )
+    with pytest.raises(ConfigurationError, match="not ECDSA P-256"):
+        EnrolmentRequest.parse(resigned(site, larger))
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        EnrolmentRequest.parse(resigned(site, "nothing"))
+
+
+@given(data=st.binary(max_size=300))
+def test_no_random_bytes_are_a_request_or_a_reply(data: bytes) -> None:
+    for kind in (EnrolmentRequest, Reply):
+        with pytest.raises(ConfigurationError):
+            kind.parse(data)
+
+
+def test_every_field_of_a_request_is_under_its_signature(federation: Federation) -> None:
+    request = EnrolmentRequest.parse(make_request(federation().members["member-1"]))
+    body, card = request.body, request.body.card
+    changed = [
+        *(
+            body.model_copy(update={"card": card.model_copy(update={field: value})})
+            for field, value in {
+                "federation": "demo2",
+                "role": "coordinator",
+                "name": "member-2",
+                "organisation": "Another",
+                "identity_key": b"x" * 32,
+                "dns_names": ("evil.example",),
+                "addresses": ("192.0.2.1",),
+            }.items()
+        ),
+        body.model_copy(update={"invitation": "aaaaaaaa"}),
+        body.model_copy(update={"made_at": body.made_at + timedelta(seconds=1)}),
+        body.model_copy(update={"tls_request": body.tls_request.replace("M", "N", 1)}),
+    ]
+    for other in changed:
+        with pytest.raises(ConfigurationError, match="signature of the request is wrong"):
+            EnrolmentRequest.parse(request.model_copy(update={"body": other}).to_bytes())
 
 
 def test_the_first_reply_needs_the_fingerprint_of_the_root(newcomer: tuple[Path, Path]) -> None:
