@@ -12,16 +12,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 import sordino_client.completion as package
-from sordino_client.completion import bundle
 from sordino_client.completion.asking import Endpoint
 from sordino_platform.architecture import ModelConfig, shapes
+from sordino_platform.release import write_serving_bundle
 from sordino_platform.tokenizer import Tokenizer
 
 CONFIG = ModelConfig(vocabulary=700, context=160, layers=2, heads=2, width=32, hidden=64)
@@ -45,18 +44,15 @@ def sources() -> str:
 
 
 @pytest.fixture(scope="session")
-def release() -> Callable[..., Path]:
+def release(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Writes a release into a serving folder."""
 
-    def write(folder: Path, number: int = 1, **changes: Any) -> Path:
-        fields: dict[str, Any] = {
-            "name": str(number),
-            "release": number,
-            "config": CONFIG,
-            "weights": random_weights(CONFIG, number),
-            "tokenizer": small_tokenizer().to_json(),
-        }
-        return bundle.write(folder, **(fields | changes))
+    tokenizer = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    tokenizer.write_text(small_tokenizer().to_json())
+
+    def write(folder: Path, number: int = 1) -> Path:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return write_serving_bundle(folder, CONFIG, random_weights(CONFIG, number), tokenizer, release=number)
 
     return write
 

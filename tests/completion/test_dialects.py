@@ -284,7 +284,7 @@ def test_the_openapi_document_holds_what_is_answered(running: Any) -> None:
         operation = result.ok()  # type: ignore[union-attr] # an error raises here, and should
 
         @given(case=operation.as_strategy())
-        @settings(max_examples=8, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=4, deadline=None, database=None, suppress_health_check=list(HealthCheck))
         def probe(case: Any) -> None:
             headers = {"Authorization": f"Bearer {running.endpoint.token}"}
             response = case.call(base_url=base, headers=headers)

@@ -23,6 +23,7 @@ from sordino_client.completion import asking
 from sordino_privacy.errors import LinkError
 
 SECRET = "s3ntinel_in_the_prompt"
+ENDLESS = 4096
 
 
 @pytest.fixture(scope="module")
@@ -125,10 +126,10 @@ class TestGuard:
             connection.sendall(head.replace("\n", "\r\n").encode() + b"\r\n\r\n")
             sent = 0
             with contextlib.suppress(OSError):
-                while sent < 64:
+                while sent < ENDLESS:
                     connection.sendall(chunk)
                     sent += 1
-            assert sent < 64
+            assert sent < ENDLESS
 
     def test_the_token_is_needed_for_every_path(self, running: Any) -> None:
         for path in ("/v1/models", "/metrics", "/v1/health", "/openapi.json", "/nothing"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from sordino_client.completion.reference import ReferenceNetwork
 from sordino_client.completion.runtime import RuntimeNetwork
 from sordino_platform.architecture import ModelConfig
 from sordino_platform.model import Decoder
+from sordino_platform.release import write_serving_bundle
 from sordino_privacy.errors import ConfigurationError, StorageError
 
 CONFIG = ModelConfig(vocabulary=300, context=64, layers=2, heads=3, width=48, hidden=80)
@@ -112,20 +113,15 @@ def test_the_graph_is_the_same_bytes_in_another_process() -> None:
 
 
 class TestBundle:
-    def write(self, folder: Path, **changes: Any) -> Path:
-        fields: dict[str, Any] = {
-            "name": "7",
-            "release": 7,
-            "config": CONFIG,
-            "weights": WEIGHTS,
-            "tokenizer": "{}",
-        }
-        return bundle.write(folder, **(fields | changes))
+    def write(self, folder: Path, weights: Mapping[str, npt.NDArray[Any]] = WEIGHTS) -> Path:
+        tokenizer = folder / "some-tokenizer.json"
+        tokenizer.write_text("{}")
+        return write_serving_bundle(folder / "serving", CONFIG, weights, tokenizer, release=7)
 
     def test_what_is_written_is_read_back(self, tmp_path: Path) -> None:
-        self.write(tmp_path)
-        folder = bundle.current(tmp_path)
-        assert folder is not None
+        written = self.write(tmp_path)
+        folder = bundle.current(tmp_path / "serving")
+        assert folder == written
         loaded = bundle.load(folder)
         assert (loaded.release, loaded.config, loaded.name) == (7, CONFIG, "sordino-7")
         for name, value in WEIGHTS.items():
@@ -147,10 +143,10 @@ class TestBundle:
         assert bundle.current(tmp_path / "absent") is None
 
     def test_a_symbolic_link_points_too(self, tmp_path: Path) -> None:
-        self.write(tmp_path)
-        (tmp_path / "CURRENT").unlink()
-        (tmp_path / "current").symlink_to("7")
-        assert bundle.current(tmp_path) == tmp_path / "7"
+        written = self.write(tmp_path)
+        (tmp_path / "serving" / "CURRENT").unlink()
+        (tmp_path / "serving" / "current").symlink_to(written.name)
+        assert bundle.current(tmp_path / "serving") == written
 
     @pytest.mark.parametrize("name", ["../elsewhere", "..", "", "a/b", "/etc"])
     def test_a_pointer_out_of_the_folder_is_refused(self, tmp_path: Path, name: str) -> None:

@@ -10,7 +10,8 @@ Everything is checked before it is used: sizes before anything is allocated, the
 names, shapes and types against the configuration, values for being finite. Nothing here is executable: no
 pickle, no torch.
 
-    >>> write(folder, name="7", release=7, config=config, weights=merged(parameters), tokenizer=text)
+The agent writes it: `sordino_platform.release.write_serving_bundle`.
+
     >>> bundle = load(current(folder))
 """
 
@@ -23,7 +24,7 @@ import mmap
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from sordino_platform import durable
 from sordino_platform.architecture import ModelConfig, shapes
@@ -40,7 +40,6 @@ from sordino_privacy.errors import ConfigurationError, StorageError
 Array = npt.NDArray[np.float32]
 
 MAX_JSON_BYTES = 64 << 10
-MAX_TOKENIZER_BYTES = 8 << 20
 MAX_RELEASE = 1 << 53
 
 
@@ -183,36 +182,6 @@ def _spool(folder: Path, size: int) -> mmap.mmap:
     with tempfile.TemporaryFile(dir=folder if os.access(folder, os.W_OK) else None) as file:
         file.truncate(size)
         return mmap.mmap(file.fileno(), size)
-
-
-def write(
-    folder: Path,
-    *,
-    name: str,
-    release: int,
-    config: ModelConfig,
-    weights: Mapping[str, npt.NDArray[Any]],
-    tokenizer: str,
-) -> Path:
-    """Adds the bundle `name` to `folder` and makes it the current one; returns its path.
-
-    `weights` are merged (see `architecture.merged`), `tokenizer` the text of tokenizer.json. The pointer moves
-    last and by rename, so a reader sees the old model or the whole new one. Raises StorageError.
-    """
-    target = folder / name
-    durable.make_folder(target)
-    tensors = save({key: np.ascontiguousarray(value) for key, value in weights.items()})
-    manifest = {"release": release, "sha256": hashlib.sha256(tensors).hexdigest()}
-    contents = {
-        "model.safetensors": tensors,
-        "config.json": json.dumps(asdict(config), sort_keys=True).encode(),
-        "tokenizer.json": tokenizer.encode(),
-        "manifest.json": json.dumps(manifest).encode(),
-    }
-    for file, data in contents.items():
-        durable.write_file(target / file, data, secret=True)
-    durable.write_file(folder / "CURRENT", f"{name}\n".encode(), secret=True)
-    return target
 
 
 def _json(path: Path) -> Any:
