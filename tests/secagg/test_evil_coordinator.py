@@ -678,15 +678,11 @@ def test_10_one_survivor_signature_counted_twice_is_refused() -> None:
 
 
 def test_10_a_signature_over_another_survivor_set_is_refused() -> None:
-    """Equivocation: the accomplice signs a U3 without the victim, too."""
+    """Equivocation: another member signed a U3 without the victim, too."""
 
     def lie(self: EvilCoordinator, opening: Opening) -> Opening:
-        other = Assent.signed(
-            signing_key(ACCOMPLICE), opening.roster_hash, ACCOMPLICE, u2_digest(self._u2), bytes(32)
-        )
-        return replace(
-            opening, assents=tuple(other if a.sender == ACCOMPLICE else a for a in opening.assents)
-        )
+        other = Assent.signed(signing_key(OTHER), opening.roster_hash, OTHER, u2_digest(self._u2), bytes(32))
+        return replace(opening, assents=tuple(other if a.sender == OTHER else a for a in opening.assents))
 
     victim_refuses(QuorumError, "unmask", opening=lie)
 

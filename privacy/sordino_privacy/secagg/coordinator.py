@@ -214,9 +214,8 @@ class CoordinatorSession:
         def delivery(recipient: str) -> bytes:
             parcels = []
             for sender in self._u2:
-                holders = roster.holders(sender)
-                if sender != recipient and recipient in holders:
-                    index = holders.index(recipient)
+                if sender != recipient and roster.holds(recipient, sender):
+                    index = roster.place(sender, recipient)
                     leaf = self._shares[sender].leaves[index]
                     parcels.append(Parcel(sender=sender, leaf=leaf, path=paths[sender][index]))
             return Delivery(roster_hash=roster.hash, statements=statements, parcels=tuple(parcels)).encode()
@@ -278,7 +277,8 @@ class CoordinatorSession:
             quorum = self._known_roster().numbers.quorum
             if len(self._assents) < quorum:
                 raise QuorumError(f"{len(self._assents)} signatures are below the quorum of {quorum}")
-        assents = tuple(assent for _, assent in sorted(self._assents.items()))
+        # A quorum is enough to convince each reader; more would only cost it time.
+        assents = tuple(assent for _, assent in sorted(self._assents.items()))[:quorum]
 
         def opening(member: str) -> bytes:
             alive, dropped = self._owed(member)
@@ -374,9 +374,9 @@ class CoordinatorSession:
             touched = [peer for peer in roster.neighbours(owner) if peer in survivors]
             if not touched:
                 continue
-            private = keys.mask_private_key(self._recover(owner, pair_shares[owner]), self._ctx, owner)
-            mine = (owner, roster.entry(owner).masking)
-            if keys.public_key(private) != mine[1]:
+            raw = keys.mask_private_key(self._recover(owner, pair_shares[owner]), self._ctx, owner)
+            mine, private = (owner, roster.entry(owner).masking), keys.exchange_key(raw)
+            if keys.public_key(raw) != mine[1]:
                 raise CheatError(
                     f"{owner!r} shared another pairwise seed than its public key's", culprit=owner
                 )
@@ -402,7 +402,7 @@ class CoordinatorSession:
         return alive, tuple(name for name in claim.dropped if name in owners)
 
     def _commitment(self, owner: str, holder: str, which: str) -> bytes:
-        leaf = self._shares[owner].leaves[self._known_roster().holders(owner).index(holder)]
+        leaf = self._shares[owner].leaves[self._known_roster().place(owner, holder)]
         return leaf.self_commitment if which == "b" else leaf.pair_commitment
 
     def _require(self, stage: Stage) -> None:

@@ -125,7 +125,8 @@ def _lower(members: int, marked: int, draws: int, ways: int, bits: int) -> int:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graph:
     """The graph of one roster. Members are their positions 0 to n-1 in the sorted roster; a holder's Shamir index is
-    its position plus one. `neighbours` are sorted and never contain the member itself."""
+    its position plus one. `neighbours` are sorted and never contain the member itself. Those who hold a member's shares
+    are its neighbours, and in a complete graph also itself: the quorum argument counts it among the n who reveal."""
 
     neighbours: tuple[tuple[int, ...], ...]
     complete: bool
@@ -145,13 +146,6 @@ class Graph:
             near = [order[(place + step) % n] for step in range(-half, half + 1) if step]
             neighbours[member] = tuple(sorted(near))
         return cls(neighbours=tuple(neighbours), complete=False)
-
-    def holders(self, member: int) -> tuple[int, ...]:
-        """Who holds shares of the member's secrets: its neighbours, and in a complete graph also itself (the quorum
-        argument counts the member among the n who reveal)."""
-        if self.complete:
-            return tuple(range(len(self.neighbours)))
-        return self.neighbours[member]
 
 
 def permutation(n: int, key: bytes) -> Sequence[int]:

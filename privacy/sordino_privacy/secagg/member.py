@@ -24,6 +24,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Self
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
 from sordino_privacy.secagg import keys, merkle, shamir
 from sordino_privacy.secagg.context import Context
 from sordino_privacy.secagg.encoding import HASH_BYTES, KEY_BYTES, digest
@@ -114,7 +116,7 @@ class MemberSession:
                 ctx=ctx,
                 name=self._me,
                 exchange=keys.public_key(state.exchange_key),
-                masking=keys.public_key(self._mask_key()),
+                masking=keys.public_key(keys.mask_private_key(state.pair_seed, ctx, self._me)),
                 commitment=seed_commitment(ctx, self._me, state.self_seed),
                 nonce=self._entropy(HASH_BYTES),
             )
@@ -149,7 +151,7 @@ class MemberSession:
             shamir.split(int.from_bytes(seed, "big"), roster.numbers.threshold, indices, self._entropy)
             for seed in seeds
         ]
-        mine = (self._me, roster.entry(self._me).exchange)
+        mine, private = (self._me, roster.entry(self._me).exchange), keys.exchange_key(state.exchange_key)
         leaves = []
         for holder, self_share, pair_share in zip(holders, *split, strict=True):
             if holder == self._me:
@@ -157,7 +159,7 @@ class MemberSession:
                 sealed = bytes(keys.SEALED_BYTES)
             else:
                 peer = roster.entry(holder).exchange
-                key = keys.seal_key(state.exchange_key, roster.hash, mine, (holder, peer), peer)
+                key = keys.seal_key(private, roster.hash, mine, (holder, peer), peer)
                 pair = self_share.to_bytes(KEY_BYTES, "big") + pair_share.to_bytes(KEY_BYTES, "big")
                 sealed = keys.seal(key, pair, roster.hash, self._me, holder)
             leaves.append(
@@ -203,14 +205,15 @@ class MemberSession:
         for statement in delivery.statements:
             statement.verify(self._membership, roster.hash)
         statements = {statement.sender: statement for statement in delivery.statements}
-        owed = tuple(name for name in u2 if name != self._me and self._me in roster.holders(name))
+        owed = tuple(name for name in u2 if name != self._me and roster.holds(self._me, name))
         if tuple(parcel.sender for parcel in delivery.parcels) != owed:
             raise ShareError("the delivered shares are not those of U2 that this member holds")
         if len(set(roster.neighbours(self._me)) & set(u2)) + roster.graph.complete < roster.numbers.threshold:
             raise SurvivorError("too few of this member's neighbours are in U2")
+        private = keys.exchange_key(state.exchange_key)
         for parcel in delivery.parcels:
             statement = statements[parcel.sender]
-            state.held[parcel.sender] = open_parcel(parcel, statement, roster, self._me, state.exchange_key)
+            state.held[parcel.sender] = open_parcel(parcel, statement, roster, self._me, private)
         state.u2 = u2
 
     def _admit_update(self, quantised: Quantised) -> None:
@@ -383,8 +386,9 @@ class MemberSession:
             session._roster = Roster.decode(session._state.roster, membership, context)
         return session
 
-    def _mask_key(self) -> bytes:
-        return keys.mask_private_key(self._state.pair_seed, self._context.digest(), self._me)
+    def _mask_key(self) -> X25519PrivateKey:
+        raw = keys.mask_private_key(self._state.pair_seed, self._context.digest(), self._me)
+        return keys.exchange_key(raw)
 
     def _known_roster(self) -> Roster:
         if self._roster is None:

@@ -105,6 +105,7 @@ class Roster:
 
     ctx: bytes
     entries: tuple[Advertisement, ...]
+    names: tuple[str, ...]
     numbers: Thresholds
     hash: bytes
     graph: Graph
@@ -126,15 +127,12 @@ class Roster:
         return cls(
             ctx=ctx,
             entries=ordered,
+            names=tuple(entry.name for entry in ordered),
             numbers=numbers,
             hash=roster_hash,
             graph=Graph.of(numbers, roster_hash),
             positions={entry.name: position for position, entry in enumerate(ordered)},
         )
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(entry.name for entry in self.entries)
 
     def entry(self, name: str) -> Advertisement:
         return self.entries[self.positions[name]]
@@ -145,7 +143,18 @@ class Roster:
 
     def holders(self, name: str) -> tuple[str, ...]:
         """Who holds shares of the member's secrets, sorted; in a complete graph also the member itself."""
-        return tuple(self.entries[other].name for other in self.graph.holders(self.positions[name]))
+        return self.names if self.graph.complete else self.neighbours(name)
+
+    def holds(self, holder: str, owner: str) -> bool:
+        """Whether `holder` is among the owner's holders."""
+        return self.graph.complete or self.positions[holder] in self.graph.neighbours[self.positions[owner]]
+
+    def place(self, owner: str, holder: str) -> int:
+        """The index of `holder` among the owner's holders, who are sorted."""
+        position = self.positions[holder]
+        return (
+            position if self.graph.complete else self.graph.neighbours[self.positions[owner]].index(position)
+        )
 
     def encode(self) -> bytes:
         """The claimed q, t and k go first: a receiver compares them with its own and never uses them."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
 from sordino_privacy.secagg import keys, merkle
 from sordino_privacy.secagg.encoding import (
     HASH_BYTES,
@@ -174,7 +176,7 @@ class Delivery:
 
 
 def open_parcel(
-    parcel: Parcel, statement: Statement, roster: Roster, recipient: str, private: bytes
+    parcel: Parcel, statement: Statement, roster: Roster, recipient: str, private: X25519PrivateKey
 ) -> tuple[int, int]:
     """The two shares (of b_seed, of s_seed) that `parcel` carries for `recipient`. Raises ShareError.
 
@@ -182,11 +184,10 @@ def open_parcel(
     must be a field element and match its commitment.
     """
     sender = parcel.sender
-    holders = roster.holders(sender)
-    index = holders.index(recipient)
-    if len(parcel.path) != merkle.path_length(index, len(holders)):
+    index, count = roster.place(sender, recipient), len(roster.holders(sender))
+    if len(parcel.path) != merkle.path_length(index, count):
         raise ShareError(f"the path of the share from {sender!r} has a wrong length", culprit=sender)
-    if merkle.climb(parcel.leaf.digest(), index, len(holders), parcel.path) != statement.root:
+    if merkle.climb(parcel.leaf.digest(), index, count, parcel.path) != statement.root:
         raise ShareError(f"the share from {sender!r} is not under its signed root", culprit=sender)
     theirs, mine = roster.entry(sender).exchange, roster.entry(recipient).exchange
     key = keys.seal_key(private, roster.hash, (sender, theirs), (recipient, mine), theirs)
