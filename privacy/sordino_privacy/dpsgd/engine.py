@@ -118,6 +118,12 @@ class PrivateTraining:
         self._optimizer.step()
         return outcome
 
+    def clipped_sum(self, units: Sequence[Tensor]) -> Tensor:
+        """The sum of these units' clipped gradients, without noise: for the audit. Never to be released."""
+        total = torch.zeros_like(self._optimizer.total)
+        self._gradients.add(units, self._plan.clip_norm, total)
+        return total
+
     def _sample(self, units: Sequence[Tensor]) -> list[Tensor]:
         plan = self._plan
         sample = []
