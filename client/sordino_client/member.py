@@ -210,6 +210,8 @@ class Member:
         """
         context, plan = proposal.context, proposal.plan
         place = self._round_folder(context)
+        make_folder(place)
+        write_file(place / "agreement.bin", context.encode(), secret=True)
         if (place / "quantised.bin").exists():
             return
         self.ledger.reserve(context.run, context.round, plan)
@@ -218,8 +220,6 @@ class Member:
         for other in (self.folder / "round").glob("*"):
             if other != place:
                 shutil.rmtree(other)
-        make_folder(place)
-        write_file(place / "agreement.bin", context.encode(), secret=True)
         prepared = self.prepared(window=plan.window)
         weights = unflatten(self.config, self.parameters, proposal.weights)
         write_file(place / "weights.safetensors", save(weights), secret=True)

@@ -38,6 +38,8 @@ PLAN: dict[str, object] = {
     "delta": DELTA,
     "expected_units": 32,
 }
+SHARE_BYTES = 4_000_000
+SHARE_BYTES = 4_000_000
 MARKER = "sordino-demo.json"
 
 
@@ -79,19 +81,11 @@ def choose_repositories(chosen: list[Path]) -> tuple[dict[str, list[Path]], list
     return dict(zip([name for name, _ in PARTIES], folders[1:], strict=True)), folders[0]
 
 
-def installed(shares: int) -> list[list[Path]]:
+def installed(shares: int, *, share_bytes: int = SHARE_BYTES) -> list[list[Path]]:
     """Disjoint lists of installed packages' folders of about equal size, by the member's own command."""
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "sordino_platform.cli",
-        "client",
-        "installed",
-        "--shares",
-        str(shares),
-    ]
-    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
+    sizes = ["--shares", str(shares), "--share-bytes", str(share_bytes), "--json"]
+    command = [sys.executable, "-P", "-m", "sordino_platform.cli", "client", "installed", *sizes]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise DataError(f"cannot find installed packages: {done.stderr.strip().removeprefix('error: ')}")
     return [[Path(path) for path in share] for share in json.loads(done.stdout)]

@@ -1,0 +1,141 @@
+"""A Flower grid without processes: real members, real folders, real ClientApp; only the wire and the training are absent.
+
+Training is replaced by an update that the test wrote to where a finished one lies, so that a round takes milliseconds
+and the sum is known in advance.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from flwr.app import Context, Message, RecordDict
+from flwr.serverapp import Grid
+from sordino_client.app import app
+from sordino_client.member import MEMBER, Member
+from sordino_coordinator.federation import Federation
+from sordino_platform.charter import Floors, shipped_model
+from sordino_platform.durable import make_folder, write_file
+from sordino_platform.flower import shim
+from sordino_platform.flower.codec import decode, encode
+from sordino_platform.flower.phases import node_id
+from sordino_platform.identity.ceremony import found
+from sordino_platform.proposal import quantiser_for
+from sordino_platform.settings import toml_text
+from sordino_privacy.secagg import Quantised, Statistics
+
+NAMES = ("alder", "birch", "cedar", "dogwood", "elm")
+PLAN = {
+    "sampling_rate": 0.1,
+    "noise_multiplier": 1.0,
+    "clip_norm": 0.5,
+    "steps": 1,
+    "windows_per_unit": 2,
+    "window": 64,
+    "learning_rate": 0.01,
+    "optimiser": "sgd",
+    "delta": 1e-6,
+    "expected_units": 8,
+}
+
+
+def found_in(folder: Path, *, cohort: int = 4) -> None:
+    """Five members of five organisations, their settings and the coordinator's."""
+    foundation = found(
+        folder,
+        federation="test",
+        members=[(name, f"{name} ltd") for name in NAMES],
+        model=shipped_model(adapter_rank=1),
+        floors=Floors(cohort=cohort),
+    )
+    coordinator = {"version": 1, "rounds": 1, "gather_seconds": 0.0, "exchange_seconds": 2.0, "plan": PLAN}
+    write_file(foundation.coordinator / "coordinator.toml", toml_text(coordinator, comments={}).encode(), secret=True)
+    for name, place in foundation.members.items():
+        member: dict[str, object] = {
+            "version": 1,
+            "name": name,
+            "coordinator": "127.0.0.1:1",
+            "repositories": [str(folder)],
+        }
+        write_file(place / "member.toml", toml_text(member, comments={}).encode(), secret=True)
+
+
+@contextlib.contextmanager
+def opened(folder: Path) -> Iterator[dict[str, Member]]:
+    """All members, open."""
+    with contextlib.ExitStack() as stack:
+        yield {name: stack.enter_context(Member.open(folder / "members" / name)) for name in NAMES}
+
+
+def store_update(member: Member, federation: Federation, round: int, value: float) -> Quantised:
+    """Puts a quantised update of constant `value` where training would leave it, and the agreement beside it."""
+    quantiser = quantiser_for(federation.config, federation.plan, members=len(NAMES))
+    vector = np.full(quantiser.dimension, value, dtype=np.float32)
+    quantised = quantiser.quantise(vector, 1.0, Statistics(examples=8), secrets.token_bytes)
+    place = member.folder / "round" / f"{federation.run}-{round}"
+    make_folder(place)
+    write_file(place / "quantised.bin", quantised.encode(), secret=True)
+    return quantised
+
+
+class InProcessGrid(Grid):
+    """Calls each member's app when its reply is pulled. `absent` holds (message type, member) pairs that stay silent."""
+
+    def __init__(self, members: dict[str, Member], *, run: int) -> None:
+        self.members = members
+        self.absent: set[tuple[str, str]] = set()
+        self.seen: list[tuple[str, str]] = []
+        self._names = {node_id(name): name for name in members}
+        self._contexts: dict[str, Context] = {
+            name: shim.new_context(run=run, node=node_id(name), run_config={}) for name in members
+        }
+        self._waiting: dict[str, bytes] = {}
+        self._run = shim.empty_run(run)
+        shim.identify(run=run, node=shim.COORDINATOR_NODE)
+
+    def set_run(self, run: shim.Run) -> None:
+        self._run = run
+
+    @property
+    def run(self) -> shim.Run:
+        return self._run
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        return list(self._names)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        sent = []
+        for message in messages:
+            sent.append(shim.stamp(message))
+            self._waiting[sent[-1]] = b"".join(encode(message))
+        return sent
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        for message_id in message_ids:
+            payload = self._waiting.pop(message_id, None)
+            if payload is None:
+                continue
+            message = decode(payload)
+            name = self._names[message.metadata.dst_node_id]
+            self.seen.append((message.metadata.message_type, name))
+            if (message.metadata.message_type, name) in self.absent:
+                continue
+            token = MEMBER.set(self.members[name])
+            try:
+                reply = app(message, self._contexts[name])
+            finally:
+                MEMBER.reset(token)
+            return [decode(b"".join(encode(reply)))]
+        return []
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        waiting = list(self.push_messages(messages))
+        return [reply for _ in waiting for reply in self.pull_messages(waiting)]

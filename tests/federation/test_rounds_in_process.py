@@ -1,0 +1,127 @@
+"""Whole rounds through Flower's app objects: sums, releases, dropouts at every phase, and what members refuse."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from flwr.app import ArrayRecord
+from sordino_coordinator.federation import Federation
+from sordino_coordinator.rounds import Outcome
+from sordino_coordinator.strategy import SecureFedAvg
+from sordino_platform.flower.phases import Phase
+from sordino_platform.identity import Identity
+from sordino_platform.release import ReleaseStore
+from sordino_privacy.errors import UsageError
+from sordino_privacy.secagg import verify_transcript
+
+
+def load_helper() -> ModuleType:
+    name = "sordino_tests_inprocess"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("inprocess.py"))
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    return sys.modules[name]
+
+
+inprocess = load_helper()
+
+
+@pytest.fixture(scope="module")
+def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("founded") / "federation"
+    inprocess.found_in(folder)
+    return folder
+
+
+@pytest.fixture
+def place(founded: Path, tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "federation"
+    shutil.copytree(founded, folder)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def run_round(place: Path, absent: set[tuple[Phase, str]], *, attempts: int = 1) -> Federation:
+    """One round with constant updates 0.001 * (1 + index); members in `absent` fall silent at that phase."""
+    federation = Federation.open(place / "coordinator")
+    object.__setattr__(federation.settings, "attempts", attempts)
+    with inprocess.opened(place) as members:
+        grid = inprocess.InProcessGrid(members, run=7)
+        grid.absent = {(phase.message_type, name) for phase, name in absent}
+        for index, member in enumerate(members.values()):
+            inprocess.store_update(member, federation, 1, 0.001 * (1 + index))
+        SecureFedAvg(federation).one_round(grid)
+    return federation
+
+
+def change(federation: Federation) -> np.ndarray:
+    """What the round's release changed, per coordinate."""
+    releases = federation.releases
+    return releases.vector(1) - releases.vector(0)
+
+
+def test_a_round_releases_the_mean_of_all_updates(place: Path) -> None:
+    federation = run_round(place, set())
+    assert federation.rounds.rounds()[0].outcome is Outcome.COMPLETED
+    np.testing.assert_allclose(change(federation), 0.003, atol=2e-4)
+
+
+@pytest.mark.parametrize("phase", [Phase.SHARE, Phase.UPLOAD, Phase.SURVIVORS, Phase.UNMASK])
+def test_a_member_that_falls_silent_is_left_out_or_counted_as_the_protocol_says(place: Path, phase: Phase) -> None:
+    federation = run_round(place, {(phase, "elm")})
+    row = federation.rounds.rounds()[0]
+    assert row.outcome is Outcome.COMPLETED
+    assert row.dropped == {"elm": "timeout"}
+    # Whoever has uploaded is in the sum, even if it dies afterwards; whoever has not is not.
+    counted = phase in (Phase.SURVIVORS, Phase.UNMASK)
+    assert ("elm" in row.members) is counted
+    np.testing.assert_allclose(change(federation), 0.003 if counted else 0.0025, atol=2e-4)
+
+
+def test_too_many_silent_members_void_the_round_and_keep_the_model(place: Path) -> None:
+    federation = run_round(place, {(Phase.UPLOAD, "elm"), (Phase.UPLOAD, "cedar")})
+    row = federation.rounds.rounds()[0]
+    assert row.outcome is Outcome.ABORTED_DROPOUTS
+    assert "UPLOADS" in row.reason
+    assert federation.releases.head().number == 0
+
+
+def test_every_member_takes_the_release_and_the_next_round_starts_from_it(place: Path) -> None:
+    federation = run_round(place, set())
+    head = federation.releases.head()
+    for name in inprocess.NAMES:
+        folder = place / "members" / name
+        store = ReleaseStore(folder / "releases", Identity.load(folder).charters)
+        assert store.head() == head
+        assert (folder / "completion" / "serving" / "CURRENT").read_text().startswith("release-000001")
+
+
+def test_the_transcript_of_a_round_verifies_with_the_charter_alone(place: Path) -> None:
+    federation = run_round(place, {(Phase.SHARE, "birch")})
+    records = [path.read_bytes() for path in sorted((place / "coordinator" / "transcript").glob("*.bin"))]
+    charter = Identity.load(place / "root" / ".." / "members" / "alder").charter
+    history = verify_transcript(records, {charter.hash(): charter.membership()})
+    assert history.records == 1
+    assert history.head == federation.releases.head().transcript_head
+    assert history.model_hash == federation.releases.head().vector_hash
+
+
+def test_plain_flower_aggregation_is_refused(place: Path) -> None:
+    strategy = SecureFedAvg(Federation.open(place / "coordinator"))
+    with pytest.raises(UsageError):
+        strategy.aggregate_train(1, [])
+    with pytest.raises(UsageError):
+        strategy.aggregate_evaluate(1, [])
+    with pytest.raises(UsageError):
+        strategy.start(None, ArrayRecord(), evaluate_fn=print)  # type: ignore[arg-type]  # refused before it is used
