@@ -81,3 +81,11 @@ def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     with (tmp_path / ".lock").open() as other:
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_secret_of_another_user_is_refused(tmp_path: Path) -> None:
+    write_file(tmp_path / "key", b"k", secret=True)
+    os.chown(tmp_path / "key", 12345, -1)
+    with pytest.raises(ConfigurationError, match="belongs to another user"):
+        read_secret(tmp_path / "key")
