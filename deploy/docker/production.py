@@ -1,7 +1,7 @@
 """Writes requirements.txt beside it: what the product needs at run time, as the project's lock has it.
 
 The lock also holds the tools of development. This takes what pyproject.toml depends on and follows the declared
-dependencies of what is installed. torch is left to its own line: its build without GPU support comes from its own index.
+dependencies of what is installed. torch has a line of its own: its build without GPU support comes from its own index.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,9 @@ def make_registries() -> dict[str, Registry]:
         "sordino-completion": CompletionMetrics().registry,
     }
     return {job: Registry(job, metrics) for job, metrics in made.items()}
+
+
+known_registries = cache(make_registries)  # for whoever only reads their names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from tests.ops.observed import DEPLOY, ROOT, Rule, load, make_registries, read_rules, unknown_parts
+from tests.ops.observed import DEPLOY, ROOT, Rule, known_registries, load, read_rules, unknown_parts
 
 RULES = read_rules()
 ALERTS = [rule for rule in RULES if rule.alert]
@@ -34,7 +34,9 @@ def cases(rule: Rule) -> list[dict[str, Any]]:
 def test_a_rule_asks_only_for_what_the_code_measures(rule: Rule) -> None:
     side = rule.file.split(".")[0]
     registries = [
-        r for job, r in make_registries().items() if (job == "sordino-coordinator") == (side == "coordinator")
+        r
+        for job, r in known_registries().items()
+        if (job == "sordino-coordinator") == (side == "coordinator")
     ]
     assert not list(unknown_parts(rule.expr, registries, RECORDED))
 
@@ -81,4 +83,4 @@ def test_a_runbook_has_every_section_in_order_and_an_alert_that_leads_to_it(path
     ],
 )
 def test_a_name_that_the_code_does_not_have_is_found(expr: str, problem: str) -> None:
-    assert list(unknown_parts(expr, make_registries().values(), RECORDED)) == [problem]
+    assert list(unknown_parts(expr, known_registries().values(), RECORDED)) == [problem]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.ops.observed import DEPLOY, load, make_registries, panel_queries, read_rules, unknown_parts
+from tests.ops.observed import DEPLOY, known_registries, load, panel_queries, read_rules, unknown_parts
 
 GRAFANA = DEPLOY / "grafana"
 DASHBOARDS = sorted((GRAFANA / "dashboards").glob("*.json"))
@@ -30,7 +30,7 @@ def test_the_committed_dashboards_are_what_the_code_writes(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
 def test_a_panel_asks_only_for_what_its_side_measures(path: Path) -> None:
-    registries = make_registries()
+    registries = known_registries()
     jobs = ["sordino-coordinator"] if path.stem == "federation" else ["sordino-member", "sordino-completion"]
     for title, expr in panel_queries(read(path)):
         assert not list(unknown_parts(expr, [registries[job] for job in jobs], RECORDED)), title

@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import click
 import pytest
-from tests.ops.observed import DEPLOY, ROOT, load, make_registries, read_rules, unknown_parts
+from tests.ops.observed import DEPLOY, ROOT, known_registries, load, read_rules, unknown_parts
 
 from sordino_platform import cli
 
 GUIDES = sorted(
     [*(ROOT / "docs/runbooks").glob("*.md"), *(ROOT / "docs/guides").glob("*.md"), ROOT / "docs/metrics.md"]
 )
+ROOT_COMMAND = cli.LazyCommands()
 RECORDED = {rule.name for rule in read_rules() if not rule.alert}
 
 
@@ -35,17 +37,21 @@ def typed(text: str) -> Iterator[list[str]]:
             yield shlex.split(found.group(1).split(" && ")[0], comments=True)
 
 
+@cache
+def sub_command(group: click.Group, name: str) -> click.Command | None:
+    """One sub-command, imported once."""
+    return group.get_command(click.Context(group), name)
+
+
 def problem(words: list[str]) -> str | None:
     """What of a command line the product does not have."""
-    root = cli.LazyCommands()
-    context = click.Context(root)
-    command: click.Command | None = root
+    command: click.Command = ROOT_COMMAND
     rest = words[1:]
     while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
-        command = command.get_command(context, rest.pop(0))
-        if command is None:
+        below = sub_command(command, rest.pop(0))
+        if below is None:
             return f"no command {' '.join(words)}"
-    assert command is not None
+        command = below
     known = {
         option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
     }
@@ -86,7 +92,7 @@ def test_every_link_leads_somewhere(path: Path) -> None:
 def test_every_query_asks_for_something_that_is_measured(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     for expr in re.findall(r"promtool query instant \S+ '([^']+)'", text):
-        assert not list(unknown_parts(expr, make_registries().values(), RECORDED)), expr
+        assert not list(unknown_parts(expr, known_registries().values(), RECORDED)), expr
 
 
 @pytest.mark.parametrize("path", GUIDES, ids=label)
