@@ -120,7 +120,7 @@ def installed(
     ),
     as_json: bool = JSON,
 ) -> None:
-    """Splits the source trees of installed Python packages into shares that have no file in common: for the demo.
+    """Splits installed Python packages into shares that have no file in common: for the demo.
 
     Example: sordino client installed --shares 5 --json
     """
@@ -128,7 +128,8 @@ def installed(
 
     chosen, total = [], 0
     for package in installed_packages(share_bytes // 20):
-        if package.bytes <= share_bytes and package.python_files >= 40 and total < shares * share_bytes:
+        enough = package.python_files >= share_bytes // 100_000
+        if enough and package.bytes <= share_bytes and total < shares * share_bytes:
             chosen.append(package)
             total += package.bytes
     split = assign_disjoint(chosen, [str(number) for number in range(shares)])

@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -89,6 +90,7 @@ class Member:
         """Opens the folder for one process. Raises ConfigurationError, StorageError (also: another process has it)."""
         settings, identity = load_settings(folder), Identity.load(folder)
         charter = identity.charter
+        charter.require_current(datetime.now(UTC))
         if identity.card.role != "member" or identity.card.name != settings.name:
             raise ConfigurationError(
                 f"{folder} holds the identity of {identity.card.role} {identity.card.name!r}, "
@@ -144,6 +146,7 @@ class Member:
         Raises ModelError (the releases do not chain, or the weights are others), PolicyError, ConfigurationError.
         """
         plan, said = proposal.plan, proposal.context
+        self.charter.require_current(datetime.now(UTC))
         if not self._is_round(said.run, said.round):
             raise ContextError("the run's name is not one that a coordinator of this software gives")
         self.charter.privacy.require(

@@ -1,7 +1,8 @@
 """Turns a member's repositories into the file of units that training reads: read, split, cluster, cut, store.
 
-Prepared at each start of the agent: reading thousands of files in every round would cost more than the round. The split into training and held-out folders is made before anything is trained, by folder, so that a
-file's neighbours do not tell on it.
+Prepared at each start of the agent: reading thousands of files in every round would cost more than the round. The split
+into training and held-out folders is made before anything is trained, by folder, so that a file's neighbours do not
+tell on it.
 """
 
 from __future__ import annotations
@@ -86,7 +87,9 @@ def last_prepared(folder: Path, settings: MemberSettings, *, window: int) -> Pre
         raw = json.loads(read_file(folder / SUMMARY, limit=MAX_SUMMARY_BYTES))
         prepared = Prepared(**{**raw, "repositories": tuple(raw["repositories"])})
     except (ValueError, TypeError, KeyError) as error:
-        raise StorageError(f"{folder / SUMMARY} is damaged", hint="delete that file; it is made anew") from error
+        raise StorageError(
+            f"{folder / SUMMARY} is damaged", hint="delete that file; it is made anew"
+        ) from error
     wanted = (window, settings.windows_per_unit, names(settings), settings.heldout_share)
     found = (prepared.window, prepared.windows_per_unit, prepared.repositories, prepared.heldout_share)
     return prepared if found == wanted and prepared.units >= settings.minimum_units else None

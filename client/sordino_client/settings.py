@@ -18,7 +18,7 @@ COMMENTS = {
     "budget_epsilon": "Never spend more than this, whatever the charter allows (local epsilon, per dataset).",
     "size_bucket": "The declared size class, 1 to 8: the weight of this member's update is size_bucket / 8. Public.",
     "minimum_units": "Refuse to train on fewer units (file clusters) than this: too few cannot be private.",
-    "windows_per_unit": "Token windows kept of each unit, for each step to draw from; a plan that asks for more is refused.",
+    "windows_per_unit": "Token windows kept of each unit, to draw from; a plan that asks for more is refused.",
     "window": "Tokens per window, prepared ahead; a plan with another length is prepared when it arrives.",
     "heldout_share": "The share of the repositories' folders that is never trained on and measures the model locally.",
     "completion_port": "The loopback port of the completion endpoint; 0 takes any free one.",

@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
@@ -95,6 +96,7 @@ class SecureFedAvg(Strategy):
     def one_round(self, grid: Grid) -> bool:
         """One round to its end; True when it made a release."""
         federation = self.federation
+        federation.charter.require_current(datetime.now(UTC))
         nodes, heads = self.gather(grid)
         if federation.stopping.is_set():
             return False

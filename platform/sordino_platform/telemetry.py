@@ -36,14 +36,14 @@ from sordino_privacy.errors import PortInUseError
 Metric = TypeVar("Metric", Counter, Gauge, Histogram)
 
 # The only fields that a log line may carry. Values are names, numbers and closed enums, never data.
-LOGGABLE: Final = frozenset(
-    {
-        "event", "level", "timestamp", "logger", "federation", "member", "members", "run", "round", "attempt", "phase",
-        "outcome", "reason", "seconds", "count", "cohort", "survivors", "dropouts", "release", "parent", "loss",
-        "loss_before", "epsilon", "budget", "bytes", "port", "address", "version", "pid", "signal", "path", "expires",
-        "error", "hint", "units", "norm", "state", "rounds", "received", "sent", "next", "required", "connected", "slot", "steps", "step",
-    }
-)  # fmt: skip
+# fmt: off
+LOGGABLE: Final = frozenset({
+    "event", "level", "timestamp", "logger", "federation", "member", "members", "run", "round", "attempt", "phase",
+    "outcome", "reason", "seconds", "count", "cohort", "survivors", "dropouts", "release", "loss", "loss_before",
+    "epsilon", "budget", "bytes", "received", "sent", "port", "address", "version", "pid", "signal", "path", "expires",
+    "error", "hint", "units", "norm", "state", "connected", "required", "exception",
+})
+# fmt: on
 
 
 def redact(_: Any, __: str, fields: structlog.typing.EventDict) -> structlog.typing.EventDict:

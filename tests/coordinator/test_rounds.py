@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from sordino_coordinator.rounds import Outcome, RoundStore
 from sordino_privacy.errors import StorageError
 
@@ -36,7 +37,9 @@ def test_a_round_cut_short_by_sigkill_is_interrupted_and_its_number_never_comes_
         "import sys, time; from pathlib import Path; from sordino_coordinator.rounds import RoundStore\n"
         "store = RoundStore(Path(sys.argv[1])); print(store.open_round('run'), flush=True); time.sleep(60)"
     )
-    with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True
+    ) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "1\n"
         os.kill(child.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""A Flower grid without processes: real members, real folders, real ClientApp; only the wire and the training are absent.
+"""A Flower grid without processes: real members, folders and ClientApp; only the wire and the training are absent.
 
 Training is replaced by an update that the test wrote to where a finished one lies, so that a round takes milliseconds
 and the sum is known in advance.
@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from flwr.app import Context, Message, RecordDict
 from flwr.serverapp import Grid
+
 from sordino_client.app import app
 from sordino_client.member import MEMBER, Member
 from sordino_coordinator.federation import Federation
@@ -52,7 +53,9 @@ def found_in(folder: Path, *, cohort: int = 4) -> None:
         floors=Floors(cohort=cohort),
     )
     coordinator = {"version": 1, "rounds": 1, "gather_seconds": 0.0, "exchange_seconds": 2.0, "plan": PLAN}
-    write_file(foundation.coordinator / "coordinator.toml", toml_text(coordinator, comments={}).encode(), secret=True)
+    write_file(
+        foundation.coordinator / "coordinator.toml", toml_text(coordinator, comments={}).encode(), secret=True
+    )
     for name, place in foundation.members.items():
         member: dict[str, object] = {
             "version": 1,
@@ -82,7 +85,7 @@ def store_update(member: Member, federation: Federation, round: int, value: floa
 
 
 class InProcessGrid(Grid):
-    """Calls each member's app when its reply is pulled. `absent` holds (message type, member) pairs that stay silent."""
+    """Calls each member's app when its reply is pulled; `absent` holds (message type, member) that stay silent."""
 
     def __init__(self, members: dict[str, Member], *, run: int) -> None:
         self.members = members
@@ -104,7 +107,12 @@ class InProcessGrid(Grid):
         return self._run
 
     def create_message(
-        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
     ) -> Message:
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
@@ -136,6 +144,8 @@ class InProcessGrid(Grid):
             return [decode(b"".join(encode(reply)))]
         return []
 
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
         waiting = list(self.push_messages(messages))
         return [reply for _ in waiting for reply in self.pull_messages(waiting)]

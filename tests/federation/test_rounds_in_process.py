@@ -12,6 +12,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 from flwr.app import ArrayRecord
+
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.rounds import Outcome
 from sordino_coordinator.strategy import SecureFedAvg
@@ -78,7 +79,9 @@ def test_a_round_releases_the_mean_of_all_updates(place: Path) -> None:
 
 
 @pytest.mark.parametrize("phase", [Phase.SHARE, Phase.UPLOAD, Phase.SURVIVORS, Phase.UNMASK])
-def test_a_member_that_falls_silent_is_left_out_or_counted_as_the_protocol_says(place: Path, phase: Phase) -> None:
+def test_a_member_that_falls_silent_is_left_out_or_counted_as_the_protocol_says(
+    place: Path, phase: Phase
+) -> None:
     federation = run_round(place, {(phase, "elm")})
     row = federation.rounds.rounds()[0]
     assert row.outcome is Outcome.COMPLETED

@@ -42,7 +42,9 @@ def found_virtual(folder: Path, *, members: int, rounds: int = 1) -> None:
         "exchange_seconds": 120.0,
         "plan": plan,
     }
-    write_file(foundation.coordinator / "coordinator.toml", toml_text(coordinator, comments={}).encode(), secret=True)
+    write_file(
+        foundation.coordinator / "coordinator.toml", toml_text(coordinator, comments={}).encode(), secret=True
+    )
     for (name, place), share in zip(foundation.members.items(), shares, strict=True):
         member: dict[str, object] = {
             "version": 1,

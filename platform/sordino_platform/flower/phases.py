@@ -48,7 +48,6 @@ HELLO = "query.hello"
 """Asks a member who it is and which release it holds."""
 
 
-
 def node_id(name: str) -> int:
     """The Flower node id of a charter name on our own link: 63 bits of its hash, never Flower's reserved small ids."""
     return (
@@ -136,7 +135,7 @@ class Fields:
 
     def raw(self, name: str) -> memoryview:
         """A vector of bytes, as the message's own bytes."""
-        return memoryview(self.vector(name, np.uint8)).cast("B")
+        return self.vector(name, np.uint8).data.cast("B")
 
     def drop(self) -> None:
         """Leaves the rest unread, where the receiver has no use for it."""
