@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import threading
 from collections import Counter
@@ -285,6 +286,27 @@ def test_stopping_wakes_the_receiver_and_the_members_wait(
     with pytest.raises(LinkError, match="stopped"):
         coordinator.link.send("alice", b"", deadline_seconds=1)
     coordinator.stop()  # twice does no harm
+
+
+def test_sending_while_another_thread_stops_the_link_ends_with_a_clear_error(authority: Authority) -> None:
+    coordinator = Coordinator(authority)
+    coordinator.start()
+    ended: list[str] = []
+
+    def send() -> None:
+        try:
+            for number in itertools.count():
+                coordinator.link.send(f"member-{number}", b"", deadline_seconds=20)
+        except LinkError as problem:
+            ended.append(problem.message)
+
+    senders = [threading.Thread(target=send) for _ in range(4)]
+    for sender in senders:
+        sender.start()
+    coordinator.stop()
+    for sender in senders:
+        sender.join(20)
+    assert ended == ["the link is stopped"] * 4
 
 
 def test_a_member_that_leaves_in_the_middle_is_lost_at_once(

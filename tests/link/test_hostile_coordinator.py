@@ -246,7 +246,8 @@ def test_a_broken_rule_ends_the_stream_and_no_work_is_done(
     def never(_: Request) -> bytes:
         raise AssertionError("nothing was asked")
 
-    play(authority, launch, nonsense, patient, handler=never)
+    member = play(authority, launch, nonsense, patient, handler=never)
+    assert "the coordinator broke the link's protocol" in member.until(State.WAITING).message
 
 
 def test_a_frame_before_welcome_ends_the_stream(authority: Authority, launch: Start) -> None:

@@ -190,6 +190,18 @@ def test_an_address_that_leads_nowhere_is_explained(
     assert found.hint
 
 
+def test_a_proxy_in_the_environment_is_named_without_its_password(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://user:secret@proxy.example.org:3128")
+    tls = ClientTls(**authority.issue("alice"))
+    hint = diagnose("127.0.0.1:1", tls=tls).hint
+    assert "the proxy in $https_proxy, which must allow CONNECT" in hint
+    assert "secret" not in hint
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert "proxy" not in diagnose("127.0.0.1:1", tls=tls).hint
+
+
 def test_a_black_hole_is_explained_and_does_not_hang(authority: Authority, silence: str) -> None:
     found = diagnose(silence, tls=ClientTls(**authority.issue("alice")), seconds=0.3)
     assert found.cause is Cause.UNREACHABLE

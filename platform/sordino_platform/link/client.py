@@ -155,7 +155,8 @@ class _Connection:
         self.welcomed = False
         self.started = 0  # the reply that is being sent or was sent on this stream
         self.closing = False
-        self.goodbye: Goodbye | None = None
+        self.goodbye: Goodbye | None = None  # from the coordinator
+        self.offence = ""  # how the coordinator broke the protocol
         self.assembly: Assembly | None = None
         self.deadline = 0.0
         self.useful = False
@@ -310,8 +311,8 @@ class LinkClient:
                 if connection.goodbye is not None:
                     return
         except ProtocolError as problem:
-            connection.goodbye = Goodbye(Reason.PROTOCOL, problem.message)
-            self._leave(connection, connection.goodbye, call)
+            connection.offence = problem.message
+            self._leave(connection, Goodbye(Reason.PROTOCOL, problem.message), call)
         except grpc.RpcError:
             return  # `_problem` finds out why
 
@@ -407,6 +408,8 @@ class LinkClient:
 
     def _problem(self, connection: _Connection) -> Diagnosis:
         """Why the stream ended. Raises LinkError when trying again cannot help."""
+        if connection.offence:
+            return Diagnosis.offended(connection.offence)
         goodbye = connection.goodbye
         if goodbye is not None and goodbye.reason in FATAL:
             text = f": {goodbye.detail}" if goodbye.detail else ""

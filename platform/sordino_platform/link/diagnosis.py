@@ -8,11 +8,13 @@ from __future__ import annotations
 import contextlib
 import datetime
 import enum
+import os
 import secrets
 import socket
 import ssl
 import tempfile
-from dataclasses import dataclass
+import urllib.request
+from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from cryptography import x509
@@ -35,6 +37,7 @@ class Cause(enum.StrEnum):
     REACHABLE = "reachable"  # TLS works both ways: the coordinator was busy, or is starting
     BROKEN = "broken"  # a connection that worked has broken
     ENDED = "ended"  # the coordinator said Goodbye
+    OFFENDED = "offended"  # the coordinator broke the link's protocol
     FILES = "files"  # own key, certificate or CA cannot be used
     OWN_EXPIRED = "own_expired"
     OWN_NOT_YET_VALID = "own_not_yet_valid"
@@ -55,6 +58,7 @@ TEMPORARY: Final = frozenset(
         Cause.REACHABLE,
         Cause.BROKEN,
         Cause.ENDED,
+        Cause.OFFENDED,
         Cause.NAME_RESOLUTION,
         Cause.CONNECTION_REFUSED,
         Cause.UNREACHABLE,
@@ -93,6 +97,15 @@ class Diagnosis:
         text = f" ({detail})" if detail else ""
         return cls(cause=Cause.ENDED, message=f"the coordinator ended the connection: {reason}{text}")
 
+    @classmethod
+    def offended(cls, how: str) -> Self:
+        """The coordinator sent what the protocol does not allow."""
+        return cls(
+            cause=Cause.OFFENDED,
+            message=f"the coordinator broke the link's protocol: {how}",
+            hint="compare the releases of sordino on both sides; if they agree, report it",
+        )
+
 
 class _Found(Exception):  # noqa: N818 - it carries the answer out of the probe
     def __init__(self, cause: Cause, message: str, hint: str = "") -> None:
@@ -115,7 +128,7 @@ def diagnose(
         with _connected(host, port, seconds) as plain:
             _handshake(plain, target, server_name or host, material)
     except _Found as found:
-        return found.diagnosis
+        return _with_proxy(found.diagnosis, host)
     except (TimeoutError, OSError) as problem:
         return Diagnosis(
             cause=Cause.UNREACHABLE,
@@ -126,6 +139,20 @@ def diagnose(
         cause=Cause.REACHABLE,
         message=f"{target} answers, and both sides accept each other's certificate",
         hint="if no stream opens all the same, the coordinator is starting or full: look at its log",
+    )
+
+
+def _with_proxy(diagnosis: Diagnosis, host: str) -> Diagnosis:
+    """gRPC goes through the proxy that the environment names; the probe goes straight. Say so where it matters. The
+    proxy's address stays out of it: it may hold a password."""
+    proxies = {name for name in ("grpc_proxy", "https_proxy", "http_proxy") if os.environ.get(name)}
+    probed = diagnosis.cause in (Cause.NAME_RESOLUTION, Cause.CONNECTION_REFUSED, Cause.UNREACHABLE)
+    if not (proxies and probed) or urllib.request.proxy_bypass(host):
+        return diagnosis
+    variable = min(proxies)
+    return replace(
+        diagnosis,
+        hint=f"{diagnosis.hint}; the link itself goes through the proxy in ${variable}, which must allow CONNECT to it",
     )
 
 

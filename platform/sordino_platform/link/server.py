@@ -19,6 +19,7 @@ gRPC runs on one thread of its own, with asyncio: a stream costs two small tasks
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import datetime
 import errno
 import itertools
@@ -59,6 +60,7 @@ __all__ = ["LinkServer", "Lost", "Reply", "Result"]
 T = TypeVar("T")
 STREAMS_PER_CONNECTION: Final = 1
 IDLE_SECONDS: Final = 30
+CALL_SECONDS: Final = 30.0
 
 
 def utc_now() -> datetime.datetime:
@@ -205,7 +207,14 @@ class LinkServer:
 
         if self._loop is None or self._thread is None:
             raise LinkError("the link is stopped")
-        return asyncio.run_coroutine_threadsafe(called(), self._loop).result()
+        call = called()
+        try:
+            return asyncio.run_coroutine_threadsafe(call, self._loop).result(CALL_SECONDS)
+        except (RuntimeError, TimeoutError, concurrent.futures.CancelledError):
+            call.close()
+            raise LinkError(
+                "the link is stopped"
+            ) from None  # by another thread, between two lines of this one
 
     def _run(self, started: queue.SimpleQueue[BaseException | None]) -> None:
         asyncio.run(self._serve(started))
