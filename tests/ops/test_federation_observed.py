@@ -1,0 +1,112 @@
+"""A real federation of three members, watched by a real Prometheus: every panel has data, the right alert fires."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.ops.server import PANELS, Prometheus, free_port, prometheus_on, until
+
+from sordino_platform.demo.processes import Processes
+from sordino_platform.demo.story import ENVIRONMENT, SORDINO
+from sordino_platform.demo.virtual import found_virtual
+
+pytestmark = [pytest.mark.deploy, pytest.mark.slow, pytest.mark.timeout(1800)]
+
+MEMBERS = 3
+ROUND_SECONDS = 900.0
+
+
+def set_in(path: Path, **values: object) -> None:
+    """Sets keys of a settings file, in its head, above any table."""
+    text = path.read_text()
+    for name, value in values.items():
+        text = re.sub(rf"(?m)^{name} = .*\n", "", text)
+        text = f"{name} = {json.dumps(value)}\n{text}"
+    path.write_text(text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """The federation from outside: one member's endpoint, and the Prometheus that scrapes it and the coordinator."""
+
+    prometheus: Prometheus
+    endpoint: int
+    token: str
+
+    def ask(self, host: str = "127.0.0.1") -> int:
+        """One completion; returns the status."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.endpoint, timeout=30)
+        headers = {"Host": host, "Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        body = json.dumps({"prompt": "def add(a, b):\n    return ", "max_tokens": 8})
+        connection.request("POST", "/v1/completions", body=body, headers=headers)
+        status = connection.getresponse().status
+        connection.close()
+        return status
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    """Starts coordinator, members and Prometheus, and waits for the first completed round; others follow."""
+    folder = tmp_path_factory.mktemp("watched")
+    place, logs = folder / "federation", folder / "logs"
+    logs.mkdir()
+    found_virtual(place, members=MEMBERS, rounds=0)
+    ports = {job: free_port() for job in ("sordino-coordinator", "sordino-member", "sordino-completion")}
+    set_in(place / "coordinator/coordinator.toml", metrics_port=ports["sordino-coordinator"])
+    members = sorted((place / "members").iterdir())
+    first = members[0]
+    with Processes(logs) as processes:
+        processes.start(
+            "coordinator",
+            [*SORDINO, "coordinator", "up", "--folder", str(place / "coordinator")],
+            ENVIRONMENT,
+        )
+        address = place / "coordinator/address"
+        assert until(address.exists, seconds=120), (logs / "coordinator.log").read_text()
+        for member in members:
+            set_in(member / "member.toml", coordinator=address.read_text().strip())
+        set_in(
+            first / "member.toml",
+            metrics_port=ports["sordino-member"],
+            completion_port=ports["sordino-completion"],
+        )
+        for member in members:
+            processes.start(member.name, [*SORDINO, "client", "up", "--folder", str(member)], ENVIRONMENT)
+        token = first / "completion/token"
+        assert until(token.exists, seconds=300), (logs / f"{first.name}.log").read_text()
+        with prometheus_on(folder / "prometheus", ports, token=token) as prometheus:
+            watched = Watched(
+                prometheus=prometheus, endpoint=ports["sordino-completion"], token=token.read_text().strip()
+            )
+            completed = 'sordino_rounds_total{outcome="completed"} > 0'
+            done = until(lambda: prometheus.values(completed), seconds=ROUND_SECONDS)
+            assert done, (logs / "coordinator.log").read_text()[-4000:]
+            yield watched
+
+
+@pytest.mark.parametrize(("dashboard", "title", "expr"), PANELS)
+def test_every_panel_has_data_of_a_real_federation(
+    watched: Watched, dashboard: str, title: str, expr: str
+) -> None:
+    found = until(lambda: watched.prometheus.values(expr), seconds=120, meanwhile=watched.ask)
+    assert found, f"{dashboard}: {title}: {expr}"
+
+
+def test_all_members_are_counted_and_nobody_is_taken_for_a_forger(watched: Watched) -> None:
+    assert watched.prometheus.values("sordino_clients_connected")[-1] == MEMBERS
+    assert watched.prometheus.values('up{job="sordino-completion"}')[-1] == 1
+    assert watched.prometheus.firing("ForgedMessages") == []
+    assert watched.prometheus.firing("CoordinatorRefused") == []
+
+
+def test_a_foreign_host_at_the_endpoint_is_refused_and_alerts(watched: Watched) -> None:
+    assert watched.ask() == 200
+    assert watched.ask(host="evil.example") == 421
+    labels = until(lambda: watched.prometheus.firing("LocalEndpointProbed"), seconds=60)
+    assert {label["reason"] for label in labels} == {"host"}
