@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sordino_platform.link.budget import ByteBudget
-from sordino_platform.link.client import BACKOFF_CAP_SECONDS, backoff_seconds
 from sordino_platform.link.frames import Frame, Kind, MessageChunk, MessageEnd, MessageStart, ProtocolError
 from sordino_platform.link.limits import CHUNK_BYTES, Limits
 from sordino_platform.link.messages import Assembly, chunks, outgoing, parts_of, total_of
+from sordino_platform.link.status import BACKOFF_CAP_SECONDS, backoff_seconds
 from sordino_platform.link.stream import Allowance
 
 PARTS = st.lists(st.binary(max_size=60), max_size=12)

@@ -10,12 +10,14 @@ import os
 # comes from `diagnosis` and the events. Read once, when gRPC is first used; an operator's own setting wins.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
-from sordino_platform.link.client import Handler, LinkClient, Request, State, Status
+from sordino_platform.link.client import LinkClient
 from sordino_platform.link.diagnosis import Cause, Diagnosis, diagnose
 from sordino_platform.link.events import Direction, Disconnection, IgnoreEvents, LinkEvents, Loss, Rejection
 from sordino_platform.link.limits import Limits
 from sordino_platform.link.messages import Payload
+from sordino_platform.link.request import Handler, Request
 from sordino_platform.link.server import LinkServer, Lost, Reply, Result
+from sordino_platform.link.status import State, Status
 from sordino_platform.link.tls import ClientTls, ServerTls
 
 __all__ = [

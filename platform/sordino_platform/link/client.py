@@ -17,7 +17,6 @@ come all at once.
 from __future__ import annotations
 
 import contextlib
-import enum
 import itertools
 import logging
 import secrets
@@ -25,8 +24,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from dataclasses import dataclass
+from typing import Any, Final
 
 import grpc
 
@@ -55,14 +54,14 @@ from sordino_platform.link.frames import (
     encode,
 )
 from sordino_platform.link.limits import FRAME_BYTES, METADATA_BYTES, SESSION_BYTES, WINDOW_BYTES, Limits
-from sordino_platform.link.messages import Assembly, Payload, outgoing, parts_of
+from sordino_platform.link.messages import Assembly, outgoing, parts_of
+from sordino_platform.link.request import Handler, Request
+from sordino_platform.link.status import State, Status, backoff_seconds
 from sordino_platform.link.tls import ClientTls, ClientTlsSource
 from sordino_privacy.errors import LinkError
 
 log = logging.getLogger("sordino.link")
 
-BACKOFF_BASE_SECONDS: Final = 0.5
-BACKOFF_CAP_SECONDS: Final = 60.0
 SETTLED_SECONDS: Final = 30.0
 """A stream that lived this long, or brought a request, was a good one: the next wait starts small again."""
 GOODBYE_SECONDS: Final = 1.0
@@ -74,67 +73,6 @@ FATAL: Final = {
     Reason.DUPLICATE: "stop the other process, on this machine or another; an identity must never be copied",
     Reason.FENCED: "another process runs with this identity: stop one of them; an identity must never be copied",
 }
-
-
-class State(enum.StrEnum):
-    """What a status display shows."""
-
-    CONNECTING = "connecting"
-    CONNECTED = "connected"
-    WAITING = "waiting"
-    STOPPED = "stopped"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
-    """`message` and `hint` say why a connection is being waited for; `retry_seconds` how long until the next try."""
-
-    state: State
-    message: str = ""
-    hint: str = ""
-    retry_seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Request:
-    """What the coordinator asks. `payload` is read-only."""
-
-    id: int
-    payload: memoryview = field(repr=False)
-    deadline: float
-    """On this machine's monotonic clock."""
-    _given_up: threading.Event = field(default_factory=threading.Event, repr=False)
-
-    @property
-    def remaining(self) -> float:
-        """Seconds until nobody wants the reply any more; never negative."""
-        return max(0.0, self.deadline - time.monotonic())
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether the reply is not wanted any more. A handler that takes long must look, and return."""
-        return self._given_up.is_set() or time.monotonic() >= self.deadline
-
-    def wait(self, seconds: float) -> bool:
-        """Sleeps up to `seconds`, less if the request is given up meanwhile; returns `cancelled`."""
-        self._given_up.wait(min(seconds, self.remaining))
-        return self.cancelled
-
-    def give_up(self) -> None:
-        """Nobody wants the reply any more."""
-        self._given_up.set()
-
-
-Handler: TypeAlias = Callable[[Request], Payload | None]
-"""Answers a request; None is an empty reply. An exception tells the coordinator that handling failed, no more."""
-
-
-def backoff_seconds(attempt: int, share: float) -> float:
-    """Wait before try number `attempt` (from 0): `share` in [0, 1) of an exponentially growing, capped span.
-
-    "Full jitter", M. Brooker, Exponential Backoff And Jitter, AWS Architecture Blog, 2015.
-    """
-    return share * min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2.0 ** min(attempt, 16))
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

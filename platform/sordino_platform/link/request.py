@@ -1,0 +1,45 @@
+"""A request as a member's handler sees it: its payload, its deadline, and whether anybody still wants the reply."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from sordino_platform.link.messages import Payload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Request:
+    """What the coordinator asks. `payload` is read-only."""
+
+    id: int
+    payload: memoryview = field(repr=False)
+    deadline: float
+    """On this machine's monotonic clock."""
+    _given_up: threading.Event = field(default_factory=threading.Event, repr=False)
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until nobody wants the reply any more; never negative."""
+        return max(0.0, self.deadline - time.monotonic())
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the reply is not wanted any more. A handler that takes long must look, and return."""
+        return self._given_up.is_set() or time.monotonic() >= self.deadline
+
+    def wait(self, seconds: float) -> bool:
+        """Sleeps up to `seconds`, less if the request is given up meanwhile; returns `cancelled`."""
+        self._given_up.wait(min(seconds, self.remaining))
+        return self.cancelled
+
+    def give_up(self) -> None:
+        """Nobody wants the reply any more."""
+        self._given_up.set()
+
+
+Handler: TypeAlias = Callable[[Request], Payload | None]
+"""Answers a request; None is an empty reply. An exception tells the coordinator that handling failed, no more."""

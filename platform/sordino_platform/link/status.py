@@ -1,0 +1,37 @@
+"""How a member's connection stands, for a status display, and how long it waits before it tries again."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Final
+
+BACKOFF_BASE_SECONDS: Final = 0.5
+BACKOFF_CAP_SECONDS: Final = 60.0
+
+
+class State(enum.StrEnum):
+    """What a status display shows."""
+
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    WAITING = "waiting"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """`message` and `hint` say why a connection is being waited for; `retry_seconds` how long until the next try."""
+
+    state: State
+    message: str = ""
+    hint: str = ""
+    retry_seconds: float = 0.0
+
+
+def backoff_seconds(attempt: int, share: float) -> float:
+    """Wait before try number `attempt` (from 0): `share` in [0, 1) of an exponentially growing, capped span.
+
+    "Full jitter", M. Brooker, Exponential Backoff And Jitter, AWS Architecture Blog, 2015.
+    """
+    return share * min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2.0 ** min(attempt, 16))
