@@ -88,7 +88,7 @@ def test_typing_on_gives_what_a_fresh_engine_gives(
 def test_a_keystroke_reads_only_its_own_tokens(make: Callable[[], Generator]) -> None:
     generator = make()
     before, line, behind = (
-        "import os\n" * 20,
+        "import os\nimport sys\n",
         "    value = compute(first_argument, second",
         "\n" + "done()\n" * 10,
     )

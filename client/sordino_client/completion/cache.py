@@ -22,18 +22,26 @@ Mask = npt.NDArray[np.bool_]
 
 
 class KeyValueCache:
-    """Append-only rows for one sequence (and its branches). Memory is touched only as far as rows are written."""
+    """Append-only rows for one sequence (and its branches)."""
 
     def __init__(self, config: ModelConfig, rows: int) -> None:
-        shape = (config.layers, rows, config.heads, config.width // config.heads)
-        self.keys: Array = np.empty(shape, np.float32)
-        self.values: Array = np.empty(shape, np.float32)
+        self._shape = (config.layers, rows, config.heads, config.width // config.heads)
+        self.keys: Array = np.empty(self._shape, np.float32)
+        self.values: Array = np.empty(self._shape, np.float32)
         self.length = 0
 
-    @property
-    def room(self) -> int:
-        """How many rows can still be appended."""
-        return int(self.keys.shape[1]) - self.length
+    def resize(self, rows: int) -> None:
+        """Makes room for `rows` rows, at least those that are held. Spare rows are not free: huge pages make
+        memory of what was never written."""
+        layers, now, heads, size = self._shape
+        if rows == now:
+            return
+        assert rows >= self.length
+        self._shape = (layers, rows, heads, size)
+        for name in ("keys", "values"):
+            larger = np.empty(self._shape, np.float32)
+            larger[:, : self.length] = getattr(self, name)[:, : self.length]
+            setattr(self, name, larger)
 
     def truncate(self, length: int) -> None:
         """Forgets every row from `length` on."""

@@ -82,7 +82,7 @@ def load_generator(bundle: Bundle) -> Generator:
     self_test(network, reference)
     if network is not reference:
         bundle.give_back()
-    _return_memory()
+    return_memory()
     return Generator(network, Vocabulary(tokenizer), name=bundle.name)
 
 
@@ -277,7 +277,7 @@ def _nothing(model: str, tokens: int, seconds: float) -> Answer:
     )
 
 
-def _return_memory() -> None:
-    """Loading leaves freed memory in the C library's heap; glibc returns it when asked."""
+def return_memory() -> None:
+    """Loading and long prompts leave freed memory in the C library's heap; glibc returns it when asked."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)

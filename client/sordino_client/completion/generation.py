@@ -29,7 +29,9 @@ DRAFT = 8
 MAX_ALTERNATIVES = 8
 MAX_TOKENS = 256
 RESERVE = 64
+# Prompts of several files stay read, within so much memory.
 SLOTS = 3
+SLOT_BYTES = 32 << 20
 # An alternative whose first token is less likely than this, next to the best, is not worth showing.
 BRANCH_RATIO = 0.02
 
@@ -141,7 +143,9 @@ class Generator:
         self.network = network
         self.vocabulary = vocabulary
         self.name = name
-        self.context = network.config.context
+        config = network.config
+        self.context = config.context
+        self.slots = max(1, min(SLOTS, SLOT_BYTES // (8 * config.layers * config.width * config.context)))
         self._slots: list[_Slot] = []
         self._clock = 0
 
@@ -176,6 +180,8 @@ class Generator:
         try:
             completions = run.write(logits)
         finally:
+            slot.cache.truncate(self.context)
+            slot.cache.resize(self.context)
             slot.tokens = slot.tokens[: slot.cache.length]
         return Answer(
             completions=completions,
@@ -206,9 +212,8 @@ class Generator:
         self._clock += 1
         best = max(self._slots, key=lambda slot: _common(slot.tokens, prompt.tokens), default=None)
         shared = _common(best.tokens, prompt.tokens) if best else 0
-        if best is None or (shared < min(16, len(prompt.tokens) // 2) and len(self._slots) < SLOTS):
-            rows = self.context + MAX_ALTERNATIVES * RESERVE
-            best, shared = _Slot(KeyValueCache(self.network.config, rows)), 0
+        if best is None or (shared < min(16, len(prompt.tokens) // 2) and len(self._slots) < self.slots):
+            best, shared = _Slot(KeyValueCache(self.network.config, self.context)), 0
             self._slots.append(best)
         elif shared < min(16, len(prompt.tokens) // 2):
             best, shared = min(self._slots, key=lambda slot: slot.used), 0
@@ -257,9 +262,10 @@ class _Run:
         self.typed = prompt.typed
         self.shared = slot.cache.length
         count = max(1, min(query.alternatives, MAX_ALTERNATIVES))
-        # What healing took back is written again on top; positions end with the context, rows with the cache.
-        room = generator.context - len(prompt.tokens)
-        self.limit = max(1, min(limit + prompt.healed, room, slot.cache.room // count))
+        # What healing took back is written again on top; positions end with the context.
+        self.limit = max(1, min(limit + prompt.healed, generator.context - len(prompt.tokens)))
+        if count > 1:
+            slot.cache.resize(self.shared + count * self.limit)
         self.count = count
         self.stops = Stops(
             prefix=query.prefix, suffix=query.suffix, strings=query.stop, multiline=query.multiline
@@ -389,7 +395,8 @@ class _Run:
         branch.text = _decode(visible)
         top = {}
         if self.query.top_logprobs:
-            likeliest = np.argsort(-probabilities, kind="stable")[: self.query.top_logprobs].tolist()
+            # Rarest first: of bytes that print alike, the likelier one stays.
+            likeliest = np.argsort(-probabilities, kind="stable")[: self.query.top_logprobs][::-1].tolist()
             top = {
                 self.pieces[t].decode("utf-8", "replace"): float(np.log(probabilities[t]))
                 for t in likeliest

@@ -29,6 +29,7 @@ class RuntimeNetwork:
         options.log_severity_level = ERRORS_ONLY
         # The arena keeps the largest prompt's scratch memory for ever; plain allocation costs 1-2 % here.
         options.enable_cpu_mem_arena = False
+        options.enable_mem_pattern = False  # made for shapes that repeat; here every length differs
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
         # The session reads these where they lie and packs the matrices into a layout of its own; the caller may

@@ -22,7 +22,7 @@ from pathlib import Path
 import uvicorn
 
 from sordino_client.completion.api import app
-from sordino_client.completion.engine import Engine
+from sordino_client.completion.engine import Engine, return_memory
 from sordino_client.completion.memory.recall import Memory
 from sordino_client.completion.memory.upkeep import Upkeep
 from sordino_client.completion.statistics import Statistics
@@ -171,8 +171,12 @@ async def _run(
     }
 
     async def watch() -> None:
+        answered = 0
         while True:
             engine.refresh()
+            if engine.answered != answered and not engine.in_flight:
+                answered = engine.answered
+                return_memory()
             await upkeep.look(engine.answered)
             await asyncio.to_thread(statistics.save)
             await asyncio.sleep(POLL_SECONDS)

@@ -26,6 +26,7 @@ def explain(answer: Answer) -> dict[str, Any]:
     return {
         "reason": EXPLANATION[why(answer)],
         "seconds": round(answer.seconds, 6),
+        "first_token_seconds": round(answer.first_token_seconds, 6),
         "confidence": round(confidence, 6),
     }
 

@@ -1,8 +1,7 @@
 """One query's view of the memory: the mixture with the model, and drafts.
 
 The weight of the memory depends on what its match is like: how many tokens agree, how often that context was seen,
-and how sure its followers are. `WEIGHTS` holds one weight for each such class, fitted by expectation maximisation
-(fit.py) on repositories that the model had not seen.
+and how sure its followers are: one weight for each such class (weights.py).
 """
 
 from __future__ import annotations
