@@ -18,21 +18,21 @@ An honest coordinator runs these checks to name cheaters early. The members do n
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from hashlib import sha256
 
-from sordino_privacy.secagg import keys, merkle, shamir
+from sordino_privacy.secagg import merkle
 from sordino_privacy.secagg.admission import euclidean_norm
 from sordino_privacy.secagg.context import Context
-from sordino_privacy.secagg.encoding import KEY_BYTES, digest
+from sordino_privacy.secagg.encoding import digest
 from sordino_privacy.secagg.intake import Data, Intake, UploadReceiver
-from sordino_privacy.secagg.masks import Mask, RingVector, apply
+from sordino_privacy.secagg.masks import RingVector, apply
 from sordino_privacy.secagg.membership import Membership
 from sordino_privacy.secagg.quantise import Totals
+from sordino_privacy.secagg.reconstruction import outstanding_masks
 from sordino_privacy.secagg.refusals import (
     AbortedError,
     CheatError,
@@ -47,7 +47,7 @@ from sordino_privacy.secagg.refusals import (
     ShareError,
     SurvivorError,
 )
-from sordino_privacy.secagg.roster import Advertisement, Roster, require_roster, seed_commitment
+from sordino_privacy.secagg.roster import Advertisement, Roster, require_roster
 from sordino_privacy.secagg.shares import Delivery, Parcel, Shares, share_commitment
 from sordino_privacy.secagg.survivors import Assent, Claim, Opening, Reveal, require_survivors
 from sordino_privacy.secagg.transcript import Record
@@ -321,8 +321,8 @@ class CoordinatorSession:
         """
         with self._closing(Stage.REVEALS, Stage.OPENED):
             claim, intake = self._known_claim(), self._known_intake()
-            masks = self._outstanding_masks()
-            vector = intake.accumulator
+            roster, vector = self._known_roster(), intake.accumulator
+            masks = outstanding_masks(roster, claim, self._reveals, self._context.ring_bits)
             apply(vector, masks, threads=threads)
             totals = self._context.quantiser.decode(vector)
             if not 0 < totals.weight <= len(claim.survivors):
@@ -348,51 +348,6 @@ class CoordinatorSession:
             sum_hash=self._sum_hash,
             new_model_hash=new_model_hash,
         ).encode()
-
-    def _outstanding_masks(self) -> list[Mask]:
-        """What is left in the accumulator: each survivor's self mask, and its pairwise masks with dropped members,
-        each with the sign that removes it."""
-        roster, claim = self._known_roster(), self._known_claim()
-        self_shares: dict[str, dict[int, int]] = defaultdict(dict)
-        pair_shares: dict[str, dict[int, int]] = defaultdict(dict)
-        for sender, reveal in self._reveals.items():
-            index = roster.positions[sender] + 1
-            for owner, share in reveal.self_shares:
-                self_shares[owner][index] = share
-            for owner, share in reveal.pair_shares:
-                pair_shares[owner][index] = share
-        masks = []
-        for owner in claim.survivors:
-            seed = self._recover(owner, self_shares[owner])
-            if seed_commitment(self._ctx, owner, seed) != roster.entry(owner).commitment:
-                raise CheatError(
-                    f"{owner!r} shared another self-mask seed than it committed to", culprit=owner
-                )
-            masks.append(Mask(key=keys.self_key(seed, roster.hash, owner), add=False))
-        survivors = set(claim.survivors)
-        for owner in claim.dropped:
-            touched = [peer for peer in roster.neighbours(owner) if peer in survivors]
-            if not touched:
-                continue
-            raw = keys.mask_private_key(self._recover(owner, pair_shares[owner]), self._ctx, owner)
-            mine, private = (owner, roster.entry(owner).masking), keys.exchange_key(raw)
-            if keys.public_key(raw) != mine[1]:
-                raise CheatError(
-                    f"{owner!r} shared another pairwise seed than its public key's", culprit=owner
-                )
-            for peer in touched:
-                theirs = (peer, roster.entry(peer).masking)
-                low, high = sorted((mine, theirs))
-                key = keys.pair_key(private, roster.hash, self._context.ring_bits, low, high, theirs[1])
-                # The surviving peer added the mask when its name is the lower; so it is removed by subtracting.
-                masks.append(Mask(key=key, add=peer > owner))
-        return masks
-
-    def _recover(self, owner: str, shares: Mapping[int, int]) -> bytes:
-        threshold = self._known_roster().numbers.threshold
-        if len(shares) < threshold:
-            raise ShareError(f"{len(shares)} shares of {owner!r} are below the threshold of {threshold}")
-        return shamir.recover(shares, threshold).to_bytes(KEY_BYTES, "big")
 
     def _owed(self, member: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Of whom `member` holds shares that must be revealed: survivors (b), dropped members (s)."""
