@@ -113,7 +113,7 @@ class CoordinatorSession:
         self._intake: Intake | None = None
         self._claim: Claim | None = None
         self._u2: tuple[str, ...] = ()
-        self._sum_hash = b""
+        self._sum: RingVector | None = None
 
     @property
     def stage(self) -> Stage:
@@ -327,10 +327,9 @@ class CoordinatorSession:
             totals = self._context.quantiser.decode(vector)
             if not 0 < totals.weight <= len(claim.survivors):
                 raise NormError("the sum of weights is impossible for the number of survivors")
-            norm = euclidean_norm(totals.mean())
-            if not norm <= norm_limit:
+            if math.isfinite(norm_limit) and not (norm := euclidean_norm(totals.mean())) <= norm_limit:
                 raise NormError(f"the mean update has norm {norm:.4g}, above the limit of {norm_limit:.4g}")
-            self._sum_hash = digest("sum", sha256(vector.data).digest())
+            self._sum = vector
         self._intake = None
         self._reveals.clear()
         return AggregateSum(vector=vector, totals=totals, survivors=claim.survivors, dropped=claim.dropped)
@@ -338,6 +337,7 @@ class CoordinatorSession:
     def record(self, previous: bytes, new_model_hash: bytes) -> bytes:
         """The opened sum's record for the transcript, chained to the head `previous` (GENESIS for the first)."""
         self._require(Stage.OPENED)
+        assert self._sum is not None
         return Record(
             previous=previous,
             context=self._context.encode(),
@@ -345,7 +345,7 @@ class CoordinatorSession:
             statements=tuple(self._shares[name].statement for name in self._u2),
             claim=self._known_claim().encode(),
             assents=tuple(assent for _, assent in sorted(self._assents.items())),
-            sum_hash=self._sum_hash,
+            sum_hash=digest("sum", sha256(self._sum.data).digest()),
             new_model_hash=new_model_hash,
         ).encode()
 
