@@ -338,8 +338,8 @@ def test_an_idle_endpoint_uses_no_processor_time(running: Any) -> None:
         fields = Path(f"/proc/{running.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return int(fields[11]) + int(fields[12])
 
-    running.endpoint.ask("GET", "/v1/health")
-    time.sleep(0.3)
+    # The traffic of the tests before is written down and cleared away at the next look around, within 5 seconds.
+    time.sleep(6)
     before = ticks()
-    time.sleep(3)
-    assert ticks() - before <= 1, f"of {3 * os.sysconf('SC_CLK_TCK')}"
+    time.sleep(4)
+    assert ticks() - before <= 1, f"of {4 * os.sysconf('SC_CLK_TCK')}"
