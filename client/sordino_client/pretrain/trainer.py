@@ -35,7 +35,8 @@ class Settings:
     """What fixes a run. Stored with it; a resume with other settings is refused."""
 
     size: str = "3.4m"
-    windows: int = 8
+    # (tokens seen, windows a step from then on): while the loss falls fast, many small steps beat few large ones.
+    windows: tuple[tuple[int, int], ...] = ((0, 4), (3_000_000, 8), (20_000_000, 16))
     warmup_steps: int = 50
     seed: int = 20261122
     rates: Rates = field(default_factory=Rates)
@@ -111,7 +112,8 @@ class Run:
         curve.draw(self.folder)
 
     def _step(self, factor: float) -> float:
-        windows = torch.from_numpy(self.stream.batch(self.settings.windows))
+        count = max(n for since, n in self.settings.windows if since <= self.progress.tokens)
+        windows = torch.from_numpy(self.stream.batch(count))
         value = loss(self.model(windows[:, :-1]), windows[:, 1:])
         value.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step(factor)
