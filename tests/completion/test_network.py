@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from sordino_client.completion import bundle, graph
 from sordino_client.completion.cache import KeyValueCache, Network, causal
+from sordino_client.completion.engine import self_test
 from sordino_client.completion.reference import ReferenceNetwork
 from sordino_client.completion.runtime import RuntimeNetwork
 from sordino_platform.architecture import ModelConfig
@@ -95,6 +96,25 @@ def test_a_truncated_cache_continues_as_if_the_rest_was_never_read(network: Netw
     cache.truncate(20)
     rest = network.read(cache, tokens[20:], np.arange(20, 40), causal(20, 20), np.arange(20))
     np.testing.assert_allclose(rest, oracle(tokens)[20:], atol=2e-5, rtol=0)
+
+
+class Differing:
+    """A network that is a little, or not finitely, wrong."""
+
+    def __init__(self, error: float) -> None:
+        self.config, self.error = CONFIG, error
+
+    def read(self, *arguments: Any) -> Numbers:
+        return NETWORKS[0].read(*arguments) + np.float32(self.error)
+
+
+def test_a_network_that_reads_otherwise_fails_the_self_test() -> None:
+    self_test(NETWORKS[1], NETWORKS[0])
+    for error in (0.5, -0.5, float("nan"), float("inf")):
+        with pytest.raises(StorageError, match="self-test"):
+            self_test(Differing(error), NETWORKS[0])
+        with pytest.raises(StorageError, match="self-test"):
+            self_test(NETWORKS[1], Differing(error))
 
 
 def test_the_graph_is_the_same_bytes_in_another_process() -> None:

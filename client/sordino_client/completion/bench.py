@@ -36,6 +36,7 @@ LINE_TOKENS = 10
 REPEATS = 40
 INDEXED_TOKENS = 1_000_000
 STRESS_REQUESTS, STRESS_AT_ONCE = 1000, 20
+SETTLE_SECONDS = 6.0
 IDLE_SECONDS = 5.0
 START_SECONDS = 60.0
 
@@ -89,7 +90,8 @@ def endpoint(size: str, *, stress: bool) -> dict[str, Any]:
         }
         if stress:
             figures |= _stress(server, pid, text)
-        # After the traffic: what it holds when it rests.
+        # What it holds when it rests: it tidies up within five seconds after the traffic.
+        time.sleep(SETTLE_SECONDS)
         figures["serving_rss_mb"] = round(_resident(pid), 1)
         before = _processor_seconds(pid)
         time.sleep(IDLE_SECONDS)

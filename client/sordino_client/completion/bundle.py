@@ -180,7 +180,8 @@ def _spool(folder: Path, size: int) -> mmap.mmap:
     """A mapped, nameless file of `size` bytes, beside the model (a disk) or where temporary files go."""
     # The model that came with the installation may lie in a read-only place.
     with tempfile.TemporaryFile(dir=folder if os.access(folder, os.W_OK) else None) as file:
-        file.truncate(size)
+        # Reserved, not sparse: writing to a page that a full disk cannot back would kill the process.
+        os.posix_fallocate(file.fileno(), 0, size)
         return mmap.mmap(file.fileno(), size)
 
 

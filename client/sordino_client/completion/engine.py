@@ -179,6 +179,8 @@ class Engine:
             generator = load_generator(bundles.load(folder))
         except SordinoError as error:
             self._refuse(error)
+        except Exception as error:  # noqa: BLE001 - whatever a model does, the one before it stays
+            self._refuse(StorageError(f"the model could not be loaded ({type(error).__name__})"))
         else:
             # The worker takes the generator at the start of each job: this is the swap.
             self._generator = generator
