@@ -14,6 +14,7 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from sordino_client.pretrain.muon import Muon
@@ -76,7 +77,7 @@ def load(folder: Path, model: Decoder, optimiser: Muon | None = None) -> tuple[P
         model.load_state_dict(load_file(current / "model.safetensors"), strict=True)
         if optimiser is not None:
             optimiser.load_state(load_file(current / "optimiser.safetensors"), progress.steps)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         hint = "point CURRENT at the previous checkpoint, or choose another folder"
         raise StorageError(f"the checkpoint {current} cannot be resumed", hint=hint) from error
     return position, progress
@@ -91,12 +92,22 @@ def _sync(path: Path) -> None:
 
 
 def copy_current(source: Path, target: Path) -> None:
-    """Starts the run in `target` as a copy of the newest checkpoint, settings and curve of `source`."""
-    pointer = source / "CURRENT"
-    if not pointer.is_file():
-        raise StorageError(f"there is no checkpoint in {source}", hint="run: sordino pretrain")
-    name = pointer.read_text().strip()
+    """Starts the run in `target` as a copy of the newest checkpoint, settings and curve of `source`.
+
+    Raises StorageError when `source` has no checkpoint.
+    """
+    current_progress(source)
+    name = (source / "CURRENT").read_text().strip()
     shutil.copytree(source / name, target / name)
     for file in ("settings.json", "log.jsonl", "CURRENT"):
         if (source / file).is_file():
             shutil.copyfile(source / file, target / file)
+
+
+def current_progress(folder: Path) -> Progress:
+    """The counters of the current checkpoint. Raises StorageError when there is none."""
+    try:
+        name = (folder / "CURRENT").read_text().strip()
+        return Progress(**json.loads((folder / name / "state.json").read_text())["progress"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StorageError(f"there is no checkpoint in {folder}", hint="run: sordino pretrain") from error

@@ -32,12 +32,11 @@ def export(
     what `sordino eval --json` printed for these weights. Raises StorageError without a checkpoint, DataError without
     the corpus manifest.
     """
+    progress = checkpoint.current_progress(run)
     settings = json.loads((run / "settings.json").read_text())
     config = SIZES[settings["size"]]
     model = Decoder(config)
-    restored = checkpoint.load(run, model)
-    if restored is None:
-        raise StorageError(f"there is no checkpoint in {run}", hint="run: sordino pretrain")
+    checkpoint.load(run, model)
     manifest_path = cache / "public.json"
     if not manifest_path.is_file():
         raise DataError("the public corpus has no manifest", hint="run: sordino corpus fetch public")
@@ -48,7 +47,6 @@ def export(
     if len(weights) > MAX_BASE_BYTES:
         raise StorageError(f"the weights take {len(weights) >> 20} MiB, over the bound of what ships")
     tokenizer = Tokenizer.shipped()
-    progress = restored[1]
     card: dict[str, Any] = {
         "format": "sordino-base/1",
         "size": settings["size"],

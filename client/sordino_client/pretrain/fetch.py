@@ -71,7 +71,7 @@ def _fetch_one(
     source: Source, archives: Path, packages: SourcePackages | None, lock: dict[str, dict[str, str]]
 ) -> Project | None:
     if source.kind == "standard-library":
-        return _standard_library(source.name)
+        return standard_library(source.name)
     if source.kind == "installed":
         return _installed(source.name)
     locked = lock.get(source.name)
@@ -131,7 +131,8 @@ def _wheel(archives: Path, name: str) -> dict[str, str] | None:
     return {"file": path.name, "version": path.name.split("-")[1], "sha256": sha256(path), "licence": licence}
 
 
-def _standard_library(name: str) -> Project:
+def standard_library(name: str) -> Project:
+    """The running interpreter's own library, without its tests."""
     root = Path(sysconfig.get_paths()["stdlib"])
     skip = re.compile(
         r"^(?:test|idlelib|lib2to3|site-packages|dist-packages|ensurepip|encodings|config-[^/]*)/|/tests?/"

@@ -138,8 +138,8 @@ class Stream:
         other = int(lengths.sum()) - python
         keep = min(1.0, PYTHON_SHARE / (1 - PYTHON_SHARE) * other / python) if python and other else 1.0
         chosen = np.flatnonzero(~self.shard.python | (draw.random(len(lengths)) < keep))
-        self._documents = draw.permutation(chosen)
-        self._packed = np.concatenate(([0], np.cumsum(lengths[self._documents])))
+        self.documents = draw.permutation(chosen)
+        self._packed = np.concatenate(([0], np.cumsum(lengths[self.documents])))
         count = (int(self._packed[-1]) - 1) // self.context
         if count < 1:
             raise DataError("the corpus is smaller than one window", hint="fetch more of it")
@@ -162,7 +162,7 @@ class Stream:
         parts = []
         while count:
             begin = start - int(self._packed[rank])
-            part = self.shard.document(int(self._documents[rank]))[begin : begin + count]
+            part = self.shard.document(int(self.documents[rank]))[begin : begin + count]
             parts.append(part)
             start, count, rank = start + len(part), count - len(part), rank + 1
         return np.concatenate(parts)

@@ -180,29 +180,42 @@ def main(arguments: list[str] | None = None) -> None:
         run = Run(options.run, training, validation, settings, pace)
         schedule = warm_up_and_stay(settings.warmup_steps)
     else:
-        run, schedule = _branch(options, training, validation, settings)
+        run, schedule = branch(
+            options.run,
+            options.branch,
+            options.branch_tokens,
+            training,
+            validation,
+            settings,
+            options.threads,
+        )
     signal.signal(signal.SIGTERM, run.stop)
     signal.signal(signal.SIGINT, run.stop)
     run.train(schedule)
 
 
-def _branch(
-    options: argparse.Namespace, training: Shard, validation: Shard, settings: Settings
+def branch(
+    stable: Path,
+    folder: Path,
+    tokens: int,
+    training: Shard,
+    validation: Shard,
+    settings: Settings,
+    threads: int,
 ) -> tuple[Run, Callable[[int, int], float]]:
-    """A run in the branch's folder that starts as a copy of the stable run, or goes on where the branch stood."""
-    origin_path = options.branch / "origin.json"
+    """A run in `folder` that starts as a copy of the stable run and decays over `tokens`, and its schedule.
+
+    A branch that was interrupted goes on where it stood, over the tokens that it was started with.
+    """
+    origin_path = folder / "origin.json"
     if not origin_path.is_file():
-        checkpoint.copy_current(options.run, options.branch)
-        model = Decoder(SIZES[settings.size])
-        restored = checkpoint.load(options.branch, model)
-        assert restored is not None
-        origin_path.write_text(
-            json.dumps({"tokens": restored[1].tokens, "decay": options.branch_tokens}) + "\n"
-        )
+        checkpoint.copy_current(stable, folder)
+        start = checkpoint.current_progress(folder).tokens
+        origin_path.write_text(json.dumps({"tokens": start, "decay": tokens}) + "\n")
     origin = json.loads(origin_path.read_text())
     start, length = int(origin["tokens"]), int(origin["decay"])
-    pace = Pace(threads=options.threads, stop_tokens=start + length)
-    return Run(options.branch, training, validation, settings, pace), decay_from(start, length)
+    pace = Pace(threads=threads, stop_tokens=start + length)
+    return Run(folder, training, validation, settings, pace), decay_from(start, length)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sordino_platform.evaluation.loss import Scores
+from sordino_platform.tokenizer import END
 
 Ids = npt.NDArray[np.int64]
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
@@ -49,7 +50,8 @@ class NGram:
 
     def __init__(self, tokens: npt.NDArray[np.uint16], *, vocabulary: int, order: int = 8) -> None:
         self.order, self.vocabulary = order, vocabulary
-        ids = tokens.astype(np.int64)
+        # A document end before the text: even an empty one then has a context of every length to count.
+        ids = np.concatenate((np.full(order, END), tokens.astype(np.int64)))
         self._tables = [_count(ids, length) for length in range(order)]
 
     def score(self, ids: Sequence[int]) -> Scores:

@@ -101,7 +101,7 @@ def evaluate(
         lambda at: _model_lines(model, pieces, at, plan),
     )
     on_progress("n-gram")
-    ngram = NGram(np.zeros(1, dtype=np.uint16) if prime is None else prime, vocabulary=tokenizer.size)
+    ngram = NGram(np.zeros(0, dtype=np.uint16) if prime is None else prime, vocabulary=tokenizer.size)
     baseline = _measure(
         sample,
         marks,

@@ -1,0 +1,186 @@
+"""A run that was stopped and resumed is the run that was not stopped; what ships is a branch of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sordino_client.pretrain import checkpoint, curve, trainer
+from sordino_client.pretrain.corpus import Document
+from sordino_client.pretrain.export import export
+from sordino_client.pretrain.stream import Shard, encode, open_shard
+from sordino_client.pretrain.trainer import Pace, Run, Settings, decay_from, warm_up_and_stay
+from sordino_platform import base
+from sordino_platform.architecture import SIZES, ModelConfig
+from sordino_platform.tokenizer import Tokenizer
+from sordino_privacy.errors import ConfigurationError, DataError, StorageError
+
+TOKENS_A_STEP = 2 * 32
+SETTINGS = Settings(size="tiny", windows=((0, 2),), warmup_steps=2)
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ModelConfig(context=32, layers=1, heads=2, width=16, hidden=32)
+    monkeypatch.setitem(SIZES, "tiny", config)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    texts = ["class Account {\n" + f"    int field{n} = {n};\n" * 40 + "}\n" for n in range(12)]
+    documents = [
+        Document(project="p", path=f"{n}.java", language="java", text=t) for n, t in enumerate(texts)
+    ]
+    for name in ("training", "validation"):
+        encode(documents, Tokenizer.shipped(), folder / name)
+    return folder
+
+
+def opened(data: Path) -> Shard:
+    shard = open_shard(data / "training", Tokenizer.shipped())
+    assert shard is not None
+    return shard
+
+
+def run(folder: Path, data: Path, steps: int, settings: Settings = SETTINGS) -> Run:
+    pace = Pace(threads=1, stop_tokens=steps * TOKENS_A_STEP, log_steps=2)
+    made = Run(folder, opened(data), opened(data), settings, pace)
+    made.train(warm_up_and_stay(settings.warmup_steps))
+    return made
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    name = (folder / "CURRENT").read_text().strip()
+    return load_file(folder / name / "model.safetensors")
+
+
+def test_stopping_and_resuming_changes_nothing(tmp_path: Path, data: Path) -> None:
+    run(tmp_path / "whole", data, 8)
+    run(tmp_path / "parts", data, 3)
+    resumed = run(tmp_path / "parts", data, 8)
+    assert resumed.progress.steps == 8
+    expected = weights(tmp_path / "whole")
+    for name, tensor in weights(tmp_path / "parts").items():
+        assert torch.equal(tensor, expected[name])
+
+
+def test_steps_after_the_last_checkpoint_are_logged_once(tmp_path: Path, data: Path) -> None:
+    run(tmp_path, data, 4)
+    curve.append(tmp_path / "log.jsonl", {"steps": 6, "tokens": 1, "loss": 1.0})
+    with (tmp_path / "log.jsonl").open("a") as log:
+        log.write('{"steps": 8, "tok')
+    run(tmp_path, data, 8)
+    assert [entry["steps"] for entry in curve.read(tmp_path / "log.jsonl")] == [2, 4, 6, 8]
+    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_stop_request_ends_after_the_step_with_a_checkpoint(tmp_path: Path, data: Path) -> None:
+    made = Run(tmp_path, opened(data), opened(data), SETTINGS, Pace(threads=1))
+
+    def stop_at_third(step: int, tokens: int) -> float:
+        if step == 2:
+            made.stop()
+        return 1.0
+
+    made.train(stop_at_third)
+    assert (tmp_path / "CURRENT").read_text().strip() == "checkpoint-00000003"
+    assert made.progress.cpu_seconds > 0
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path: Path, data: Path) -> None:
+    for steps in (1, 2, 3, 4):
+        run(tmp_path, data, steps)
+    assert len(list(tmp_path.glob("checkpoint-*"))) == checkpoint.KEEP
+
+
+def test_other_settings_on_resume_are_refused(tmp_path: Path, data: Path) -> None:
+    run(tmp_path, data, 1)
+    with pytest.raises(StorageError, match="other settings"):
+        run(tmp_path, data, 2, Settings(size="tiny", windows=((0, 2),), seed=7))
+
+
+@pytest.mark.parametrize("damage", ["model.safetensors", "optimiser.safetensors", "state.json"])
+def test_a_damaged_checkpoint_is_one_clear_error(tmp_path: Path, data: Path, damage: str) -> None:
+    run(tmp_path, data, 1)
+    name = (tmp_path / "CURRENT").read_text().strip()
+    (tmp_path / name / damage).write_bytes(b"{")
+    with pytest.raises(StorageError, match="cannot be resumed"):
+        run(tmp_path, data, 2)
+
+
+def test_a_branch_decays_a_copy_and_leaves_the_stable_run_alone(tmp_path: Path, data: Path) -> None:
+    stable, branch = tmp_path / "run", tmp_path / "branch"
+    run(stable, data, 3)
+    before = weights(stable)
+    settings = Settings(size="tiny", windows=((0, 2),), warmup_steps=2)
+    for _ in range(2):  # the second call finds the branch finished
+        made, schedule = trainer.branch(
+            stable, branch, 5 * TOKENS_A_STEP, opened(data), opened(data), settings, 1
+        )
+        made.train(schedule)
+        assert made.progress.steps == 8
+    assert all(torch.equal(tensor, before[name]) for name, tensor in weights(stable).items())
+    assert any(not torch.equal(tensor, before[name]) for name, tensor in weights(branch).items())
+
+
+def test_the_schedule_rises_stays_and_a_branch_falls_to_zero() -> None:
+    stay, fall = warm_up_and_stay(4), decay_from(100, 50)
+    assert [stay(step, 0) for step in (0, 3, 4, 10**9)] == [0.25, 1, 1, 1]
+    assert [fall(0, tokens) for tokens in (100, 125, 150, 200)] == [1, 0.5, 0, 0]
+
+
+def test_an_exported_base_loads_and_holds_the_checkpoint(tmp_path: Path, data: Path) -> None:
+    run(tmp_path / "run", data, 2)
+    project = {"name": "p", "version": "1", "licence": "MIT", "files": 12, "characters": 99}
+    manifest = {"sha256": "00", "overlap_left": 0.0, "projects": [project]}
+    (tmp_path / "public.json").write_text(json.dumps(manifest))
+    card = export(tmp_path / "run", tmp_path, tmp_path / "base")
+    config, tokenizer, parameters = base.load(tmp_path / "base")
+    assert config == SIZES["tiny"]
+    assert tokenizer.digest == Tokenizer.shipped().digest
+    assert card["tokens_seen"] == 2 * TOKENS_A_STEP
+    assert card["corpus"]["projects"] == [project]
+    for name, tensor in weights(tmp_path / "run").items():
+        np.testing.assert_allclose(parameters[name], tensor.numpy(), atol=1e-3)
+        assert parameters[name].dtype == np.float32
+
+
+def test_exporting_needs_a_checkpoint_and_a_manifest(tmp_path: Path, data: Path) -> None:
+    with pytest.raises(StorageError, match="no checkpoint"):
+        export(tmp_path, tmp_path, tmp_path / "base")
+    run(tmp_path / "run", data, 1)
+    with pytest.raises(DataError, match="no manifest"):
+        export(tmp_path / "run", tmp_path, tmp_path / "base")
+
+
+def test_a_base_that_is_not_the_one_of_its_card_is_refused(tmp_path: Path, data: Path) -> None:
+    run(tmp_path / "run", data, 1)
+    (tmp_path / "public.json").write_text(json.dumps({"sha256": "00", "overlap_left": 0.0, "projects": []}))
+    export(tmp_path / "run", tmp_path, tmp_path / "base")
+    path = tmp_path / "base" / "base.safetensors"
+    raw = bytearray(path.read_bytes())
+    raw[-1] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(ConfigurationError, match="not those of its card"):
+        base.load(tmp_path / "base")
+    path.unlink()
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        base.load(tmp_path / "base")
+
+
+def test_the_base_that_ships_fits_its_card_and_names_its_sources() -> None:
+    config, tokenizer, parameters = base.load()
+    card = base.card()
+    assert config == SIZES[card["size"]]
+    assert tokenizer.size == config.vocabulary
+    assert sum(p.size for p in parameters.values()) == 3_447_424
+    projects = card["corpus"]["projects"]
+    assert len(projects) > 100
+    assert all(project["licence"] for project in projects)
+    assert card["tokens_seen"] > 0
