@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 
-.PHONY: help demo test test-all check format lock proto wheel clean
+.PHONY: help demo test test-all test-deploy check format lock proto wheel clean
 
 help:  ## Lists the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,16 @@ check: $(VENV)/.ready  ## ruff, mypy --strict, the floors
 format: $(VENV)/.ready  ## Formats the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+test-deploy: $(VENV)/.ready  ## Checks deploy/ with the tools of Prometheus, systemd, Helm and Docker's linters
+	@for tool in prometheus promtool amtool systemd-analyze; do command -v $$tool >/dev/null || { \
+	  echo "error: $$tool is missing; on Debian: apt-get install prometheus prometheus-alertmanager systemd"; exit 2; }; done
+	$(PIP) install --quiet --no-deps -r deploy/requirements.txt
+	$(BIN)/python -m pytest -q -m deploy tests/ops
+
+proto: $(VENV)/.ready  ## Generates the link's message classes from its .proto file
+	$(BIN)/python -m grpc_tools.protoc -I platform --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy \
+	  --python_out=platform --mypy_out=platform platform/sordino_platform/wire/link_v1.proto
 
 lock: $(VENV)/.ready  ## Resolves the dependencies anew into requirements/lock.txt
 	$(BIN)/python requirements/lock.py

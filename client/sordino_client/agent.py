@@ -131,6 +131,8 @@ class Agent:
     def _start_completion(self) -> None:
         settings, folder = self._member.settings, self._member.folder / "completion"
         command = [sys.executable, "-P", "-m", "sordino_client.completion", "--state", str(folder)]
+        for repository in settings.repositories:
+            command += ["--repo", str(repository)]
         self._completion = subprocess.Popen(
             [*command, "--port", str(settings.completion_port)],
             stdin=subprocess.DEVNULL,

@@ -42,9 +42,13 @@ def join(
     from sordino_client.settings import FILE, MemberSettings, settings_text
     from sordino_platform.durable import write_file
     from sordino_platform.identity import Identity
+    from sordino_privacy.errors import DataError
 
     place = folder or default_folder()
     identity = Identity.load(place)
+    for path in repo:
+        if not path.expanduser().is_dir():
+            raise DataError(f"{path} is not a folder", hint="give the top folder of a repository")
     settings = MemberSettings(
         name=identity.card.name,
         coordinator=coordinator,

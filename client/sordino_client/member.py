@@ -22,7 +22,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -45,9 +44,9 @@ from sordino_platform.proposal import Proposal, quantiser_for
 from sordino_platform.release import ReleaseStore, vector_hash, write_serving_bundle
 from sordino_platform.telemetry import log
 from sordino_platform.tokenizer import Tokenizer
-from sordino_privacy.errors import BudgetError, ConfigurationError, SordinoError
-from sordino_privacy.secagg import Context as Agreement
+from sordino_privacy.errors import BudgetError, ConfigurationError, SordinoError, StorageError
 from sordino_privacy.secagg import (
+    BudgetExhaustedError,
     ContextError,
     Journal,
     Membership,
@@ -58,6 +57,7 @@ from sordino_privacy.secagg import (
     SecaggError,
     Statistics,
 )
+from sordino_privacy.secagg import Context as Agreement
 
 SIZE_BUCKETS = 8
 MAX_QUANTISED_BYTES = 5 << 30
@@ -90,7 +90,7 @@ class Member:
         """Opens the folder for one process. Raises ConfigurationError, StorageError (also: another process has it)."""
         settings, identity = load_settings(folder), Identity.load(folder)
         charter = identity.charter
-        charter.require_current(datetime.now(UTC))
+        charter.require_current()
         if identity.card.role != "member" or identity.card.name != settings.name:
             raise ConfigurationError(
                 f"{folder} holds the identity of {identity.card.role} {identity.card.name!r}, "
@@ -146,7 +146,7 @@ class Member:
         Raises ModelError (the releases do not chain, or the weights are others), PolicyError, ConfigurationError.
         """
         plan, said = proposal.plan, proposal.context
-        self.charter.require_current(datetime.now(UTC))
+        self.charter.require_current()
         if not self._is_round(said.run, said.round):
             raise ContextError("the run's name is not one that a coordinator of this software gives")
         self.charter.privacy.require(
@@ -312,8 +312,11 @@ class Member:
     def refused(self, error: SordinoError) -> None:
         """Counts and logs a refusal; the text of an error never holds data."""
         outcome = Participation.FAILED
+        if isinstance(error, StorageError):
+            self.metrics.write_errors.inc()
         if isinstance(error, BudgetError):
             outcome = Participation.REFUSED_BUDGET
+            self.metrics.refusals.labels(BudgetExhaustedError.label).inc()
         elif isinstance(error, SecaggError):
             outcome = (
                 Participation.REFUSED_POLICY if isinstance(error, PolicyError) else Participation.DROPPED

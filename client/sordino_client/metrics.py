@@ -79,6 +79,7 @@ class MemberMetrics:
             reason=tuple(r.value for r in Reason),
         )
         self.model_version = metrics.gauge("sordino_model_version", "The number of the newest release held")
+        self.write_errors = metrics.counter("sordino_ledger_write_errors_total", "Durable writes that failed")
         self.connected = metrics.gauge(
             "sordino_link_connected", "1 while the link to the coordinator is open"
         )

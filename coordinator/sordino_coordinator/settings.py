@@ -21,6 +21,7 @@ COMMENTS = {
     "cohort": "Begin at once when this many members are connected; 0 means all members of the charter.",
     "train_seconds": "The deadline of training.",
     "exchange_seconds": "The deadline of each other phase.",
+    "give_up_after": "Stop after this many rounds in a row without a release; 0 never stops.",
     "attempts": "How often the exchange of one round is tried before the round is given up.",
     "heldout": "Folders of public code that measure each release; a release that is clearly worse is not kept.",
     "heldout_tokens": "At most this many tokens of them are read.",
@@ -61,6 +62,7 @@ class CoordinatorSettings(Settings):
     cohort: int = Field(0, ge=0)
     train_seconds: float = Field(3600.0, gt=0)
     exchange_seconds: float = Field(120.0, gt=0)
+    give_up_after: int = Field(0, ge=0)
     attempts: int = Field(3, ge=1, le=10)
     heldout: list[Path] = Field(default_factory=list)
     heldout_tokens: int = Field(20_000, ge=1000)

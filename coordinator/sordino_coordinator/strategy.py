@@ -13,7 +13,6 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TypeVar
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
@@ -27,8 +26,20 @@ from sordino_coordinator.metrics import Dropped, Rejected
 from sordino_coordinator.rounds import Outcome
 from sordino_platform.flower.phases import HELLO, Phase, node_id, pack
 from sordino_platform.proposal import Proposal, quantiser_for
-from sordino_privacy.errors import LinkError, UsageError
-from sordino_privacy.secagg import AggregateSum, Context, CoordinatorSession, SecaggError
+from sordino_privacy.errors import LinkError, SordinoError, StorageError, UsageError
+from sordino_privacy.secagg import (
+    AggregateSum,
+    CheatError,
+    Context,
+    CoordinatorSession,
+    IdentityError,
+    MalformedError,
+    QuorumError,
+    ReplayError,
+    SecaggError,
+    ShareError,
+    UploadSignatureError,
+)
 
 T = TypeVar("T")
 HELLO_SECONDS = 10.0
@@ -40,6 +51,12 @@ class RoundAbortedError(Exception):
     def __init__(self, outcome: Outcome, reason: str) -> None:
         super().__init__(reason)
         self.outcome, self.reason = outcome, reason
+
+
+class RoundsFailedError(SordinoError):
+    """Round after round ended without a release."""
+
+    exit_code = 11
 
 
 @dataclass(slots=True)
@@ -78,17 +95,25 @@ class SecureFedAvg(Strategy):
         """Runs rounds until `num_rounds` have completed (0: until asked to stop); returns Flower's result.
 
         Models, plans and deadlines come from the federation's own settings and charter, so Flower's generic arguments
-        beside `num_rounds` must be absent. Raises StorageError when a round cannot be recorded.
+        beside `num_rounds` must be absent. Raises StorageError when a round cannot be recorded, RoundsFailedError when
+        `give_up_after` is reached.
         """
         if train_config or evaluate_config or evaluate_fn:
             raise UsageError("this strategy takes its configuration from the charter, not from Flower's run")
         self.summary()
         federation, result = self.federation, Result(arrays=initial_arrays)
-        completed = 0
+        completed = failed = 0
         while not federation.stopping.is_set() and (num_rounds == 0 or completed < num_rounds):
             if self.one_round(grid):
-                completed += 1
+                completed, failed = completed + 1, 0
                 result.evaluate_metrics_serverapp[completed] = MetricRecord({"loss": federation.loss or 0.0})
+            elif not federation.stopping.is_set():
+                failed += 1
+            if 0 < federation.settings.give_up_after <= failed:
+                raise RoundsFailedError(
+                    f"{failed} rounds in a row ended without a release",
+                    hint="`sordino coordinator rounds` says why each ended; give_up_after is a setting",
+                )
             federation.stopping.wait(federation.settings.pause_seconds)
         result.arrays = ArrayRecord([federation.weights()])
         return result
@@ -96,7 +121,8 @@ class SecureFedAvg(Strategy):
     def one_round(self, grid: Grid) -> bool:
         """One round to its end; True when it made a release."""
         federation = self.federation
-        federation.charter.require_current(datetime.now(UTC))
+        federation.charter.require_current()
+        federation.show()
         nodes, heads = self.gather(grid)
         if federation.stopping.is_set():
             return False
@@ -105,6 +131,9 @@ class SecureFedAvg(Strategy):
         try:
             session, opened = self.attempts(grid, round)
             release = federation.commit(round.number, session, opened)
+        except StorageError:
+            self.metrics.write_errors.inc()
+            raise
         except RoundAbortedError as aborted:
             self.close(round, aborted.outcome, aborted.reason)
             return False
@@ -269,6 +298,7 @@ class SecureFedAvg(Strategy):
                 accept(item)
                 item.fields.done()
             except (SecaggError, LinkError) as error:
+                self.metrics.rejected.labels(rejection_of(error).value).inc()
                 self.drop(round, phase, item.member, Dropped.INVALID, error.message)
                 continue
             answered += 1
@@ -284,8 +314,6 @@ class SecureFedAvg(Strategy):
         """Notes that a member left the round, and when."""
         round.dropped[member] = reason.value
         self.metrics.dropouts.labels(phase.value, reason.value).inc()
-        if reason is Dropped.INVALID:
-            self.metrics.rejected.labels(Rejected.SIGNATURE.value).inc()
         self.log.warning(
             "member_dropped",
             round=round.number,
@@ -373,6 +401,19 @@ class SecureFedAvg(Strategy):
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """There are no plain metrics to aggregate. Raises UsageError."""
         raise UsageError("SecureFedAvg opens sums only")
+
+
+def rejection_of(error: SordinoError) -> Rejected:
+    """The metric's label for a message that was refused: only a broken signature or a lie counts as forged."""
+    if isinstance(error, UploadSignatureError | CheatError | QuorumError | ShareError):
+        return Rejected.SIGNATURE
+    if isinstance(error, IdentityError):
+        return Rejected.UNKNOWN_CLIENT
+    if isinstance(error, ReplayError):
+        return Rejected.REPLAY
+    if isinstance(error, LinkError | MalformedError):
+        return Rejected.SCHEMA
+    return Rejected.ROUND
 
 
 def closing(close: Callable[[], T], outcome: Outcome) -> T:

@@ -4,13 +4,14 @@ Sub-commands are entry points of the group `sordino.commands`: a function become
 Only the sub-command that is asked for is imported, so `sordino --help` stays fast.
 
 Exit codes: 0 success, 1 a bug, 2 usage, 3 configuration, 4 data, 5 privacy budget, 6 link, 7 port in use, 8 storage,
-9 protocol refusal, 130 interrupted (Ctrl-C), 143 terminated.
+9 protocol refusal, 10 training, 11 rounds, 130 interrupted (Ctrl-C), 143 terminated.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points, version
 from typing import Any
 
@@ -20,7 +21,7 @@ from typer.core import TyperGroup
 
 from sordino_privacy.errors import SordinoError
 
-GROUP = "sordino.commands"
+GROUP, BENCHMARKS = "sordino.commands", "sordino.benchmarks"
 INTERRUPTED, BUG = 130, 1
 
 # What a listing shows, so that listing the commands imports none of them. A test holds it against the entry points.
@@ -32,21 +33,26 @@ SUMMARIES = {
     "demo": "Runs a whole federation on this machine: real processes, real TLS, real repositories",
     "eval": "Measures a model on held-out code: bits per byte, accuracy, exact match",
     "corpus": "Fetches and cleans the public corpora",
+    "lsp": "The language server, for editors that speak LSP",
     "pretrain": "Trains the public base model",
     "identity": "Keys and certificates: new, request, approve, renew, retire",
     "train": "Stand-alone training on your own repositories, with a live loss graph",
     "bench": "Measures speed and quality, side by side with peers",
+    "completion": "The completion engine and endpoint, beside torch and llama.cpp",
 }
 
 
 class LazyCommands(TyperGroup):
-    """A group whose commands are entry points, imported when they are used."""
+    """A group whose commands are entry points of `entry_group`, imported when they are used."""
+
+    entry_group = GROUP
 
     @property
     def found(self) -> dict[str, EntryPoint]:
         """Entry points by command name."""
         return {
-            entry.name: entry for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name)
+            entry.name: entry
+            for entry in sorted(entry_points(group=self.entry_group), key=lambda entry: entry.name)
         }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -58,7 +64,24 @@ class LazyCommands(TyperGroup):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, SUMMARIES.get(name, "")) for name in self.list_commands(ctx)])
+            formatter.write_dl([(name, SUMMARIES[name]) for name in self.list_commands(ctx)])
+
+
+class LazyBenchmarks(LazyCommands):
+    """The benchmarks that the installed packages offer."""
+
+    entry_group = BENCHMARKS
+
+
+class PlainHelp(click.HelpFormatter):
+    """Typer escapes `[` for rich even where rich does not print: this takes the escapes out again."""
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        plain = [(first, second.replace("\\[", "[")) for first, second in rows]
+        super().write_dl(plain, col_max, col_spacing)
+
+
+click.Context.formatter_class = PlainHelp
 
 
 def as_command(name: str, target: Any) -> click.Command:
@@ -83,6 +106,19 @@ app = typer.Typer(
     help="Train one code-completion model together, without showing anyone your code.\n\n"
     "Begin with `sordino demo`, which runs a whole federation on this machine in a few minutes.",
 )
+
+
+bench = typer.Typer(
+    cls=LazyBenchmarks,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Measures speed and quality, side by side with peers, in one run. Quote the ratios: machines are noisy.",
+)
+
+
+@bench.callback()
+def measure() -> None:
+    """A group even while no benchmark is installed."""
 
 
 @app.callback(invoke_without_command=True)
@@ -142,6 +178,7 @@ def complain(message: str, hint: str = "") -> None:
     typer.secho(f"error: {message}", fg=typer.colors.RED, err=True)
     if hint:
         typer.secho(f"what to do: {hint}", err=True)
+
 
 if __name__ == "__main__":
     main()

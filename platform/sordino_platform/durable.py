@@ -32,7 +32,11 @@ FOLDER_MODE = 0o700
 def make_folder(folder: Path) -> None:
     """Creates `folder` (and its parents) with mode 0700; one that is there already is left as it is."""
     try:
-        folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        # Not parents=True: that would give the parents the umask's mode.
+        for path in [*reversed(folder.parents), folder]:
+            if not path.exists():
+                path.mkdir(mode=FOLDER_MODE, exist_ok=True)
+        folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
     except OSError as error:
         raise _storage("create the folder", folder, error) from error
 

@@ -44,12 +44,13 @@ LOGGABLE: Final = frozenset({
     "error", "hint", "units", "norm", "state", "connected", "required", "exception",
 })
 # fmt: on
+STRUCTLOGS_OWN: Final = frozenset({"_record", "_from_structlog"})  # taken out by its last processor
 
 
 def redact(_: Any, __: str, fields: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Drops every field that is not in `LOGGABLE`; a dropped name is said, its value never."""
-    unknown = sorted(set(fields) - LOGGABLE)
-    kept = {name: value for name, value in fields.items() if name in LOGGABLE}
+    unknown = set(fields) - LOGGABLE - STRUCTLOGS_OWN
+    kept = {name: value for name, value in fields.items() if name not in unknown}
     if unknown:
         kept["reason"] = f"dropped {len(unknown)} unlisted field(s)"
     return kept

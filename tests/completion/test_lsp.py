@@ -19,7 +19,7 @@ URI = "file:///a.py"
 async def converse(state: Path) -> tuple[types.InitializeResult, list[str], list[str]]:
     """Opens a document and asks for both kinds of completion at the end of its second line."""
     client = LanguageClient("test", "1")
-    await client.start_io(sys.executable, "-m", "sordino_client.completion.api.lsp", "--state", str(state))
+    await client.start_io(sys.executable, "-m", "sordino_platform.cli", "lsp", "--state", str(state))
     try:
         initialized = await client.initialize_async(
             types.InitializeParams(capabilities=types.ClientCapabilities(), root_uri=None)

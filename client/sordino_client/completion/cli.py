@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from sordino_privacy.errors import DataError, LinkError, UsageError
+from sordino_privacy.errors import ConfigurationError, DataError, LinkError, UsageError
 
 MAX_FILE_BYTES = 1 << 20
 MAX_SIDE = 400_000
@@ -17,7 +17,7 @@ MAX_SIDE = 400_000
 
 def default_state() -> Path:
     """Where the endpoint keeps its files when nobody says otherwise."""
-    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     return Path(base) / "sordino" / "completion"
 
 
@@ -142,3 +142,21 @@ def _loaded(
         "completion_tokens": answer.generated_tokens,
         "seconds": answer.seconds,
     }
+
+
+def lsp(
+    state: Path | None = typer.Option(
+        None, "--state", envvar="SORDINO_COMPLETION_STATE", help="State folder of the endpoint to ask."
+    ),
+) -> None:
+    """A language server on stdin and stdout, for editors that speak LSP.
+
+    Example (Helix, languages.toml): [language-server.sordino] command = "sordino", args = ["lsp"]
+    """
+    try:
+        from sordino_client.completion.api.lsp import run
+    except ImportError as error:
+        raise ConfigurationError(
+            "the language server's library is not installed", hint="pip install 'pygls>=2.1,<3'"
+        ) from error
+    run((state or default_state()).expanduser().absolute())

@@ -37,6 +37,7 @@ def found_virtual(folder: Path, *, members: int, rounds: int = 1) -> None:
     coordinator = {
         "version": 1,
         "rounds": rounds,
+        "give_up_after": 2,
         "gather_seconds": 60.0,
         "train_seconds": 900.0,
         "exchange_seconds": 120.0,
@@ -52,6 +53,7 @@ def found_virtual(folder: Path, *, members: int, rounds: int = 1) -> None:
             "coordinator": "flower:0",
             "repositories": [str(path) for path in share],
             "minimum_units": 8,
+            "heldout_share": 0.0,  # small packages lie in one folder
             "window": PLAN["window"],
             "windows_per_unit": 4,
             "training_slots": str(folder / "slots"),

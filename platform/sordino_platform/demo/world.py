@@ -120,6 +120,7 @@ def build(folder: Path, *, rounds: int, prove: bool, chosen: list[Path]) -> Worl
         "version": 1,
         "listen": "127.0.0.1:0",
         "rounds": rounds,
+        "give_up_after": 3,
         "gather_seconds": 5.0,
         "train_seconds": 240.0,
         "exchange_seconds": 15.0,

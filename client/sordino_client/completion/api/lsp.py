@@ -12,13 +12,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-import typer
 from lsprotocol import types
 from pygls.lsp.server import LanguageServer
 from pygls.workspace import TextDocument
 
 from sordino_client.completion import asking
-from sordino_client.completion.cli import default_state
 from sordino_platform import telemetry
 from sordino_privacy.errors import LinkError, SordinoError
 
@@ -75,21 +73,10 @@ def server(state: Path) -> LanguageServer:
     return lsp
 
 
-def main(
-    state: Path | None = typer.Option(
-        None, "--state", envvar="SORDINO_COMPLETION_STATE", help="State folder of the endpoint to ask."
-    ),
-) -> None:
-    """A language server on stdin and stdout, for editors that speak LSP.
-
-    Example (Helix, languages.toml): [language-server.sordino] command = "sordino", args = ["lsp"]
-    """
+def run(state: Path) -> None:
+    """Serves one editor until it closes its pipe. Raises SordinoError when the pipe breaks."""
     telemetry.configure_logging(console=False)
     try:
-        server((state or default_state()).expanduser().absolute()).start_io()
+        server(state).start_io()
     except OSError as error:
         raise SordinoError("the language server lost its editor") from error
-
-
-if __name__ == "__main__":
-    typer.run(main)
