@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from sordino_platform.evaluation.lines import Cursor
     from sordino_platform.tokenizer import Tokenizer
 
 CacheOption = Annotated[
@@ -165,6 +166,9 @@ def evaluate(
     cache: CacheOption = None,
     tokens: Annotated[int, typer.Option("--tokens", min=500, help="Tokens measured per project.")] = 16_000,
     lines: Annotated[int, typer.Option("--lines", min=0, help="Cursors per project.")] = 80,
+    show: Annotated[
+        int, typer.Option("--show", min=0, help="Print the first N completions beside the truth.")
+    ] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a model on held-out code: bits per byte, next-token accuracy, rest-of-line exact match.
@@ -181,6 +185,7 @@ def evaluate(
     folder = cache or user_cache()
     config, tokenizer, parameters = base.load(model)
     projects = _folders(repo) if repo else _heldout(folder)
+    answered: list[tuple[Cursor, str]] = []
     report = measure(
         build(config, parameters),
         tokenizer,
@@ -188,6 +193,7 @@ def evaluate(
         plan=Plan(tokens=tokens, lines=lines),
         prime=_prime(folder, tokenizer),
         on_progress=lambda stage: typer.echo(f"measuring: {stage}", err=True),
+        on_line=lambda cursor, guess: answered.append((cursor, guess)),
     )
     about = base.card(model)
     report["model"] = {key: about[key] for key in ("sha256", "size", "tokens_seen")}
@@ -195,6 +201,8 @@ def evaluate(
         typer.echo(json.dumps(report, indent=2))
     else:
         _show(report)
+    for cursor, guess in answered[:: max(1, len(answered) // show)][:show] if show else ():
+        _show_line(cursor, guess, tokenizer)
 
 
 def _report(name: str, outcome: str) -> None:
@@ -248,6 +256,13 @@ def _prime(folder: Path, tokenizer: Tokenizer) -> npt.NDArray[np.uint16] | None:
         return None
     starts = np.linspace(0, max(0, len(shard.tokens) - 5_000), _PRIME_TOKENS // 5_000).astype(np.int64)
     return np.concatenate([shard.tokens[s : s + 5_000] for s in starts])
+
+
+def _show_line(cursor: Cursor, guess: str, tokenizer: Tokenizer) -> None:
+    """One completion beside the truth, on stderr: stdout may be JSON."""
+    before = (tokenizer.decode(cursor.prompt) + cursor.heal.decode(errors="replace")).split("\n")[-1].lstrip()
+    mark = "=" if guess == cursor.truth else "!"
+    typer.echo(f"\n  {before}|\n  {mark} model  {guess}\n    truth  {cursor.truth}", err=True)
 
 
 def _show(report: dict[str, Any]) -> None:

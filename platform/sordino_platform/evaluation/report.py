@@ -71,10 +71,12 @@ def evaluate(
     plan: Plan | None = None,
     prime: npt.NDArray[np.uint16] | None = None,
     on_progress: Callable[[str], None] = lambda stage: None,
+    on_line: Callable[[Cursor, str], None] = lambda cursor, guess: None,
 ) -> dict[str, Any]:
     """Bits per byte, next-token accuracy, rest-of-line exact match and edit similarity; see `docs/model-card.md`.
 
     `projects` maps names to whole files. `prime` is training text for the n-gram baseline (none: the file alone).
+    `on_line` sees each cursor with the model's guess; it is the only way out for the text itself.
     Deterministic for the same inputs on one machine. Raises DataError when there is nothing to measure.
     """
     plan = plan or Plan()
@@ -98,7 +100,7 @@ def evaluate(
         sample,
         marks,
         lambda files: score(model, [f.ids for f in files]),
-        lambda at: _model_lines(model, pieces, at, plan),
+        lambda at: _model_lines(model, pieces, at, plan, on_line),
     )
     on_progress("n-gram")
     ngram = NGram(np.zeros(0, dtype=np.uint16) if prime is None else prime, vocabulary=tokenizer.size)
@@ -210,7 +212,11 @@ def _judge(answers: Sequence[tuple[bytes, float]], marks: Sequence[Cursor]) -> l
 
 
 def _model_lines(
-    model: Decoder, pieces: Sequence[bytes], marks: Sequence[Cursor], plan: Plan
+    model: Decoder,
+    pieces: Sequence[bytes],
+    marks: Sequence[Cursor],
+    plan: Plan,
+    on_line: Callable[[Cursor, str], None],
 ) -> list[tuple[bytes, float]]:
     from sordino_platform.evaluation.greedy import complete
 
@@ -225,4 +231,6 @@ def _model_lines(
             max_tokens=plan.line_tokens,
             finished=lambda written: b"\n" in written,
         )
+    for (written, _), cursor in zip(answers, marks, strict=True):
+        on_line(cursor, rest_of_line(written, cursor.heal))
     return answers
