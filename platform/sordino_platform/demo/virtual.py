@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 
 from sordino_platform.charter import Floors, PrivacyPolicy, shipped_model
-from sordino_platform.demo.world import EPSILON_BUDGET, PLAN, fresh_folder, installed
+from sordino_platform.demo.world import ADAPTER_RANK, EPSILON_BUDGET, PLAN, fresh_folder, installed, plan_for
 from sordino_platform.durable import write_file
 from sordino_platform.identity.ceremony import found
 from sordino_platform.settings import toml_text
@@ -29,11 +29,11 @@ def found_virtual(folder: Path, *, members: int, rounds: int = 1) -> None:
         folder,
         federation="simulation",
         members=parties,
-        model=shipped_model(adapter_rank=4),
+        model=shipped_model(adapter_rank=ADAPTER_RANK),
         floors=Floors(cohort=members),
         privacy=PrivacyPolicy(largest_epsilon=EPSILON_BUDGET),
     )
-    plan = PLAN | {"steps": 1}
+    plan = plan_for(rounds)
     coordinator = {
         "version": 1,
         "rounds": rounds,
