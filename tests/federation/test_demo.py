@@ -1,4 +1,4 @@
-"""The demo, whole: real processes, real TLS, real repositories, a member killed with SIGKILL, a proof by a third process."""
+"""The demo, whole: real processes, TLS and repositories, a member killed with SIGKILL, a proof by a third process."""
 
 from __future__ import annotations
 

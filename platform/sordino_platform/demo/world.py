@@ -130,7 +130,7 @@ def build(folder: Path, *, rounds: int, prove: bool, chosen: list[Path]) -> Worl
         "heldout": [str(path) for path in heldout],
         "heldout_tokens": 12_000,
         "keep_opened_sums_for_a_proof": prove,
-        "plan": PLAN,
+        "plan": plan_for(rounds),
     }
     write_file(
         foundation.coordinator / "coordinator.toml", toml_text(settings, comments={}).encode(), secret=True
