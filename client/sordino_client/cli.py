@@ -132,7 +132,7 @@ def installed(
 
     chosen, total = [], 0
     for package in installed_packages(share_bytes // 20):
-        enough = package.python_files >= share_bytes // 100_000
+        enough = package.python_files >= max(12, share_bytes // 100_000)
         if enough and package.bytes <= share_bytes and total < shares * share_bytes:
             chosen.append(package)
             total += package.bytes

@@ -30,7 +30,7 @@ def found_virtual(folder: Path, *, members: int, rounds: int = 1) -> None:
         federation="simulation",
         members=parties,
         model=shipped_model(adapter_rank=ADAPTER_RANK),
-        floors=Floors(cohort=members),
+        floors=Floors(cohort=max(3, members * 4 // 5)),
         privacy=PrivacyPolicy(largest_epsilon=EPSILON_BUDGET),
     )
     plan = plan_for(rounds)
@@ -52,7 +52,7 @@ def found_virtual(folder: Path, *, members: int, rounds: int = 1) -> None:
             "name": name,
             "coordinator": "flower:0",
             "repositories": [str(path) for path in share],
-            "minimum_units": 8,
+            "minimum_units": 4,
             "heldout_share": 0.0,  # small packages lie in one folder
             "window": PLAN["window"],
             "windows_per_unit": 4,
