@@ -152,6 +152,7 @@ class Agent:
 
 def up(folder: Path) -> None:
     """Runs the member in `folder`. Raises what opening it and running it raise."""
+    os.umask(0o077)
     configure_logging(folder / "events.jsonl")
     with Member.open(folder) as member:
         member.prepared(window=member.settings.window, refresh=True)  # what is wrong is said at once

@@ -18,7 +18,6 @@ from flwr.clientapp import ClientApp
 from sordino_client.member import Member, resident
 from sordino_platform.flower.phases import Fields, Phase, Scalar, Vector, pack
 from sordino_platform.proposal import Proposal
-from sordino_privacy.errors import SordinoError
 from sordino_privacy.secagg import Context as Agreement
 from sordino_privacy.secagg import MemberSession, OrderError
 
@@ -41,7 +40,7 @@ def phase(handle: Handler) -> Callable[[Message, Context], Message]:
                 fields = Fields(message)
                 scalars, vectors = handle(member, fields, context)
                 fields.done()
-            except SordinoError as error:
+            except Exception as error:  # noqa: BLE001 - Flower would send the text of whatever passes here
                 forget(context)
                 member.refused(error)
                 return Message(Error(REFUSED, type(error).__name__), reply_to=message)

@@ -293,6 +293,8 @@ class Member:
             ) from error
         self.metrics.participations.labels(Participation.CONTRIBUTED.value).inc()
         log().info("release", member=self.name, round=round, release=release)
+        # The round is over: its update is of no more use, and a secret that is not kept cannot be lost.
+        shutil.rmtree(path.parent)
         self.serve()
         return release
 
@@ -309,8 +311,14 @@ class Member:
             )
         self.metrics.model_version.set(number)
 
-    def refused(self, error: SordinoError) -> None:
-        """Counts and logs a refusal; the text of an error never holds data."""
+    def refused(self, error: Exception) -> None:
+        """Counts and logs a refusal. The text of our own errors holds no data; of others only the class is logged."""
+        if not isinstance(error, SordinoError):
+            self.metrics.participations.labels(Participation.FAILED.value).inc()
+            log().error(
+                "failed", member=self.name, error=type(error).__name__, hint="this is a bug: report it"
+            )
+            return
         outcome = Participation.FAILED
         if isinstance(error, StorageError):
             self.metrics.write_errors.inc()

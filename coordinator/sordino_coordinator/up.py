@@ -49,6 +49,7 @@ def up(folder: Path) -> None:
 
     Raises ConfigurationError, PortInUseError, LinkError, StorageError.
     """
+    os.umask(0o077)
     configure_logging(folder / "events.jsonl")
     lock = take_lock(folder)
     federation = Federation.open(folder)

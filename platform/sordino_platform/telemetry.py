@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import logging.handlers
 import sys
 import threading
 import time
@@ -36,6 +37,7 @@ from sordino_privacy.errors import PortInUseError
 Metric = TypeVar("Metric", Counter, Gauge, Histogram)
 
 # The only fields that a log line may carry. Values are names, numbers and closed enums, never data.
+LOG_BYTES, LOG_FILES = 64 << 20, 3
 # fmt: off
 LOGGABLE: Final = frozenset({
     "event", "level", "timestamp", "logger", "federation", "member", "members", "run", "round", "attempt", "phase",
@@ -74,7 +76,12 @@ def configure_logging(events: Path | None = None, *, console: bool = True) -> No
     if events is not None:
         events.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         events.touch(mode=0o600)
-        handlers.append(formatted(logging.FileHandler(events), structlog.processors.JSONRenderer()))
+        handlers.append(
+            formatted(
+                logging.handlers.RotatingFileHandler(events, maxBytes=LOG_BYTES, backupCount=LOG_FILES),
+                structlog.processors.JSONRenderer(),
+            )
+        )
     if console:
         renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
         handlers.append(formatted(logging.StreamHandler(sys.stderr), renderer))

@@ -30,7 +30,7 @@ def members_table(state: State, budget: float) -> Table:
     table = Table(expand=True, box=None, pad_edge=False)
     for heading in ("member", "organisation", "link"):
         table.add_column(heading)
-    table.add_column("this round", ratio=1)
+    table.add_column("train · share keys · masked input · survivors · unmask · result", ratio=1)
     table.add_column("epsilon", justify="right")
     now = state.current
     for name, organisation in PARTIES:
@@ -42,7 +42,9 @@ def members_table(state: State, budget: float) -> Table:
             done = now is not None and name in now.answered.get(phase, ())
             steps.append("■ " if done else "· ", "green" if done else "dim")
         if now is not None and name in now.dropped:
-            steps.append(now.dropped[name], "red")
+            steps.append(
+                "killed; back for the next round" if name == state.killed else now.dropped[name], "red"
+            )
         spent = f"{state.epsilon[name]:.2f} of {budget:g}" if name in state.epsilon else "-"
         table.add_row(name, organisation, link, steps, spent)
     return table
