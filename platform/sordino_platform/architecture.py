@@ -58,10 +58,8 @@ class ModelConfig:
             raise ConfigurationError("the model configuration is larger than 2^30 parameters")
         if not 0 <= self.adapter_rank <= self.width:
             raise ConfigurationError("adapter_rank must lie between 0 and the width")
-        if self.trainable not in ("full", "adapter") or (
-            self.trainable == "adapter" and not self.adapter_rank
-        ):
-            raise ConfigurationError("trainable must be 'full', or 'adapter' with an adapter_rank above 0")
+        if self.trainable not in ("full", "adapter"):
+            raise ConfigurationError("trainable must be 'full' or 'adapter'")
 
     def digest(self) -> bytes:
         """SHA-256 of the canonical form; two configurations with one digest have one parameter layout."""

@@ -86,7 +86,7 @@ def test_a_vector_that_does_not_fit_is_refused(damage: str) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"width": 193}, {"layers": 0}, {"heads": 1 << 30}, {"adapter_rank": -1}, {"trainable": "adapter"}],
+    [{"width": 193}, {"layers": 0}, {"heads": 1 << 30}, {"adapter_rank": -1}, {"trainable": "half"}],
 )
 def test_impossible_configurations_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigurationError):

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -27,7 +26,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sordino_client.completion import bundle
 from sordino_client.corpus import Corpus, read_repositories, split_heldout
 from sordino_client.pretrain import checkpoint, curve
 from sordino_client.pretrain.corpus import Document
@@ -37,6 +35,7 @@ from sordino_platform import base
 from sordino_platform.architecture import SIZES, merged
 from sordino_platform.durable import make_folder, write_file
 from sordino_platform.model import Decoder, build, loss, parameters_of
+from sordino_platform.release import write_serving_bundle
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import ConfigurationError, DataError, UsageError
 
@@ -167,18 +166,12 @@ class Standalone:
         curve.draw(self.folder)
 
     def _export(self) -> None:
-        serving = self.folder / "serving"
-        written = bundle.write(
-            serving,
-            name=str(self.progress.steps),
-            release=self.progress.steps,
-            config=self.model.config,
-            weights=merged(parameters_of(self.model)),
-            tokenizer=self._tokenizer.to_json(),
+        tokenizer = self.folder / "tokenizer.json"
+        write_file(tokenizer, self._tokenizer.to_json().encode(), secret=True)
+        weights = merged(parameters_of(self.model))
+        write_serving_bundle(
+            self.folder / "serving", self.model.config, weights, tokenizer, release=self.progress.steps
         )
-        for old in serving.iterdir():
-            if old.is_dir() and old != written:
-                shutil.rmtree(old)
 
     def _step(self) -> float:
         windows = torch.from_numpy(self._stream.batch(self.settings.windows))

@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.hashes import SHA256
 from pydantic import AfterValidator, Field, model_validator
 
@@ -188,8 +189,11 @@ class TlsAuthority(Document):
         return self
 
     def x509(self) -> x509.Certificate:
-        """The parsed certificate."""
-        return x509.load_pem_x509_certificate(self.certificate.encode("ascii", "replace"))
+        """The parsed certificate. Raises ValueError when it is none, or of a version that does not exist."""
+        try:
+            return x509.load_pem_x509_certificate(self.certificate.encode("ascii", "replace"))
+        except (x509.InvalidVersion, UnsupportedAlgorithm) as error:
+            raise ValueError("the certificate cannot be read") from error
 
     @property
     def pem(self) -> bytes:

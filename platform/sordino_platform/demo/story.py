@@ -54,7 +54,9 @@ class Demo:
     def run(self) -> dict[str, Any]:
         """Founds, starts, watches, kills, proves, asks for completions, reports. Leaves no process behind."""
         world.require_rounds(self._rounds)
-        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+        # A shell starts background jobs with Ctrl-C ignored; this one must clean up whoever ends it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         world.fresh_folder(self._folder)
         logs = self._folder / "logs"
         make_folder(logs)

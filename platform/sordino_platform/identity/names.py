@@ -81,7 +81,7 @@ def _parse(certificate: bytes | str, federation: str) -> tuple[Role, str, x509.C
     try:
         parsed = x509.load_pem_x509_certificate(data)
         found = [match.groups() for uri in _uris(parsed) if (match := _PEER.fullmatch(uri))]
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise LinkError("the peer's certificate cannot be read") from None
     if len(found) != 1:
         raise LinkError("the peer's certificate does not name one party of a federation")

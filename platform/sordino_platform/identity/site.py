@@ -248,7 +248,7 @@ def _spki(key: ec.EllipticCurvePublicKey) -> bytes:
 def _certificate(pem: bytes, *, what: str) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(pem)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise ConfigurationError(
             f"{what} cannot be read", hint="`sordino identity renew` asks for another"
         ) from None

@@ -101,7 +101,7 @@ def certificate_of(pem: bytes, what: str) -> x509.Certificate:
     """The first certificate of a PEM text. Raises LinkError when there is none."""
     try:
         return x509.load_pem_x509_certificate(pem)
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
         raise LinkError(
             f"{what} is not a PEM certificate", hint="ask the federation's operator for the right file"
         ) from None
