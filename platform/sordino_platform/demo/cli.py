@@ -9,7 +9,7 @@ import typer
 
 
 def demo(
-    rounds: int = typer.Option(4, "--rounds", "-r", help="How many rounds, 2 to 100."),
+    rounds: int = typer.Option(3, "--rounds", "-r", help="How many rounds, 2 to 100."),
     repo: list[Path] = typer.Option(
         [], "--repo", help="A repository of yours; repeat, at least once per member (5)."
     ),

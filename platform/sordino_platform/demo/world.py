@@ -33,10 +33,10 @@ DELTA = 1e-6
 PLAN: dict[str, object] = {
     "sampling_rate": 0.2,
     "clip_norm": 0.2,
-    "steps": 4,
+    "steps": 2,
     "windows_per_unit": 1,
-    "window": 64,
-    "learning_rate": 10.0,
+    "window": 192,
+    "learning_rate": 4.0,
     "optimiser": "sgd",
     "delta": DELTA,
     "expected_units": 64,
