@@ -164,7 +164,10 @@ def run(arguments: list[str]) -> int:
             "free some space or choose another folder, then run the command again: nothing was lost",
         )
         return 8
-    return result if isinstance(result, int) else 0
+    code = result if isinstance(result, int) else 0
+    if code == INTERRUPTED:  # Typer turns Ctrl-C into this code, and says nothing
+        complain("interrupted")
+    return code
 
 
 def describe(error: OSError) -> str:

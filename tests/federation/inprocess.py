@@ -52,7 +52,7 @@ def found_in(folder: Path, *, cohort: int = 4) -> None:
         model=shipped_model(adapter_rank=1),
         floors=Floors(cohort=cohort),
     )
-    coordinator = {"version": 1, "rounds": 1, "gather_seconds": 0.0, "exchange_seconds": 2.0, "plan": PLAN}
+    coordinator = {"version": 1, "rounds": 1, "gather_seconds": 0.0, "exchange_seconds": 6.0, "plan": PLAN}
     write_file(
         foundation.coordinator / "coordinator.toml", toml_text(coordinator, comments={}).encode(), secret=True
     )

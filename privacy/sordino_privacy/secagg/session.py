@@ -91,4 +91,6 @@ class SessionState:
             owner = reader.name()
             state.held[owner] = (reader.integer(KEY_BYTES), reader.integer(KEY_BYTES))
         reader.end()
+        if state.encode() != message:
+            raise MalformedError("the snapshot is not in its canonical order")
         return state
