@@ -11,9 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from sordino_client.corpus.cli import corpus
+from sordino_client.training.audit import audit
 
 app = typer.Typer(help="A member's machine.", no_args_is_help=True, rich_markup_mode=None)
 app.command("corpus")(corpus)
+app.command("audit")(audit)
 
 
 def default_folder() -> Path:

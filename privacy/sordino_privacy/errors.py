@@ -10,7 +10,8 @@
     ├── StorageError          (8)     disk full, file unreadable, state damaged
     ├── RefusalError          (9)     the secure-aggregation protocol refused a message (see secagg.refusals)
     ├── TrainingError         (10)    the trainer stopped without an update (sordino_client.training)
-    └── RoundsFailedError     (11)    round after round ended without a release (sordino_coordinator.strategy)
+    ├── RoundsFailedError     (11)    round after round ended without a release (sordino_coordinator.strategy)
+    └── AuditError            (12)    the training engine does not do what it claims (sordino_client.training.audit)
 
 The number is the exit code of the `sordino` command; 0 is success, 1 an unexpected error (a bug), 130 an
 interrupt (Ctrl-C). The lowest floor holds the tree because every floor raises from it.

@@ -79,5 +79,5 @@ def test_an_engine_that_fails_is_an_error_with_its_own_exit_code(monkeypatch: py
     monkeypatch.setattr(command, "run_audit", lambda plan, canaries: (failed, None))
     result = CliRunner().invoke(as_command("audit", command.audit), [])
     assert isinstance(result.exception, command.AuditError)
-    assert result.exception.exit_code == 11
+    assert result.exception.exit_code == 12
     assert "FAILED noise_scale" in result.stdout

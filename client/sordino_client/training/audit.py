@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sordino_privacy.dpsgd.gradients import WindowLosses
 
 CANARY_TOKENS = 64
-FAILED = 11
+FAILED = 12
 
 
 class AuditError(SordinoError):
@@ -40,7 +40,7 @@ def audit(
 ) -> None:
     """Audits the private training engine of this installation: noise, clip, sampler, and an attack with canaries.
 
-    Exit code 11 when a claim does not hold. Reads no repository and trains nothing that is kept.
+    Exit code 12 when a claim does not hold. Reads no repository and trains nothing that is kept.
 
     Example: sordino client audit --picture audit.png
     """
