@@ -19,6 +19,7 @@ trained parameters and their vector form live in architecture.py, which needs no
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -75,6 +76,15 @@ class Embedding(nn.Module):
         return F.linear(hidden, self.weight, self.bias)
 
 
+# Queries, keys and values `(batch, heads, time, head_size)` to the mixed values, each position seeing those up to it.
+Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """torch's own fused attention."""
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
 def rotary_table(config: ModelConfig) -> tuple[Tensor, Tensor]:
     """Cosines and sines, each `(context, head_size / 2)`, for `rotate`."""
     half = config.width // config.heads // 2
@@ -92,11 +102,11 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class Block(nn.Module):
     """Attention, then a squared-ReLU network, each behind its own norm and added to the stream."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, attention: Attention) -> None:
         super().__init__()
         width, rank = config.width, config.adapter_rank
         depth_scale = 1 / math.sqrt(2 * config.layers)
-        self.heads = config.heads
+        self.heads, self.attention = config.heads, attention
         self.norm_attention = RMSNorm(width)
         self.query_key_value = Linear(width, 3 * width, rank)
         self.attention_out = Linear(width, width, rank, scale=depth_scale)
@@ -113,7 +123,7 @@ class Block(nn.Module):
         size = (q.shape[-1],)
         q = rotate(F.rms_norm(q, size, eps=1e-6), cos, sin)
         k = rotate(F.rms_norm(k, size, eps=1e-6), cos, sin)
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        mixed = self.attention(q, k, v)
         x = x + self.attention_out(mixed.transpose(1, 2).reshape(batch, time, width))
         network: Tensor = self.contract(F.relu(self.expand(self.norm_network(x))).square())
         return x + network
@@ -125,12 +135,12 @@ class Decoder(nn.Module):
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, attention: Attention = causal_attention) -> None:
         super().__init__()
         self.config = config
         self.embed = Embedding(config.vocabulary, config.width)
         self.norm_in = RMSNorm(config.width)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(Block(config, attention) for _ in range(config.layers))
         self.norm_out = RMSNorm(config.width)
         cos, sin = rotary_table(config)
         self.register_buffer("cos", cos, persistent=False)

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from sordino_client.pretrain import checkpoint, curve, trainer
+from sordino_client.pretrain.compute import Compute
 from sordino_client.pretrain.corpus import Document
 from sordino_client.pretrain.export import export
 from sordino_client.pretrain.stream import Shard, encode, open_shard
@@ -20,8 +21,9 @@ from sordino_platform.architecture import SIZES, ModelConfig
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import ConfigurationError, DataError, StorageError
 
+PLAIN = Compute(compiled=False)
 TOKENS_A_STEP = 2 * 32
-SETTINGS = Settings(size="tiny", windows=((0, 2),), warmup_steps=2)
+SETTINGS = Settings(size="tiny", stages=((0, 32, 2),), warmup_steps=2)
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +51,7 @@ def opened(data: Path) -> Shard:
 
 
 def run(folder: Path, data: Path, steps: int, settings: Settings = SETTINGS) -> Run:
-    pace = Pace(threads=1, stop_tokens=steps * TOKENS_A_STEP, log_steps=2)
+    pace = Pace(threads=1, stop_tokens=steps * TOKENS_A_STEP, log_steps=2, compute=PLAIN)
     made = Run(folder, opened(data), opened(data), settings, pace)
     made.train(warm_up_and_stay(settings.warmup_steps))
     return made
@@ -81,7 +83,7 @@ def test_steps_after_the_last_checkpoint_are_logged_once(tmp_path: Path, data: P
 
 
 def test_a_stop_request_ends_after_the_step_with_a_checkpoint(tmp_path: Path, data: Path) -> None:
-    made = Run(tmp_path, opened(data), opened(data), SETTINGS, Pace(threads=1))
+    made = Run(tmp_path, opened(data), opened(data), SETTINGS, Pace(threads=1, compute=PLAIN))
 
     def stop_at_third(step: int, tokens: int) -> float:
         if step == 2:
@@ -93,6 +95,30 @@ def test_a_stop_request_ends_after_the_step_with_a_checkpoint(tmp_path: Path, da
     assert made.progress.cpu_seconds > 0
 
 
+def test_stopping_and_resuming_across_a_change_of_context_changes_nothing(tmp_path: Path, data: Path) -> None:
+    """The third step ends the stage of short windows, just where the run is stopped."""
+    staged = Settings(size="tiny", stages=((0, 16, 4), (3 * TOKENS_A_STEP, 32, 2)), warmup_steps=2)
+    whole = run(tmp_path / "whole", data, 6, staged)
+    for steps in (2, 3, 6):
+        parts = run(tmp_path / "parts", data, steps, staged)
+    assert parts.stream.context == 32
+    assert parts.stream.position == whole.stream.position
+    expected = weights(tmp_path / "whole")
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(tmp_path / "parts").items())
+
+
+def test_a_run_goes_on_from_an_exported_base(tmp_path: Path, data: Path) -> None:
+    first = run(tmp_path / "run", data, 2)
+    (tmp_path / "public.json").write_text(json.dumps({"sha256": "00", "overlap_left": 0.0, "projects": []}))
+    export(tmp_path / "run", tmp_path, tmp_path / "base")
+    checkpoint.start_from_base(tmp_path / "next", tmp_path / "base")
+    for name, tensor in weights(tmp_path / "next").items():
+        torch.testing.assert_close(tensor, dict(first.model.named_parameters())[name], atol=1e-3, rtol=0)
+    resumed = run(tmp_path / "next", data, 4)
+    assert resumed.progress.tokens == 4 * TOKENS_A_STEP
+    assert [e["tokens"] for e in curve.read(tmp_path / "next" / "log.jsonl")] == [128, 256]
+
+
 def test_only_the_newest_checkpoints_are_kept(tmp_path: Path, data: Path) -> None:
     for steps in (1, 2, 3, 4):
         run(tmp_path, data, steps)
@@ -102,7 +128,7 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path: Path, data: Path) -> Non
 def test_other_settings_on_resume_are_refused(tmp_path: Path, data: Path) -> None:
     run(tmp_path, data, 1)
     with pytest.raises(StorageError, match="other settings"):
-        run(tmp_path, data, 2, Settings(size="tiny", windows=((0, 2),), seed=7))
+        run(tmp_path, data, 2, Settings(size="tiny", stages=((0, 32, 2),), seed=7))
 
 
 @pytest.mark.parametrize("damage", ["model.safetensors", "optimiser.safetensors", "state.json"])
@@ -118,10 +144,10 @@ def test_a_branch_decays_a_copy_and_leaves_the_stable_run_alone(tmp_path: Path, 
     stable, branch = tmp_path / "run", tmp_path / "branch"
     run(stable, data, 3)
     before = weights(stable)
-    settings = Settings(size="tiny", windows=((0, 2),), warmup_steps=2)
+    settings = SETTINGS
     for _ in range(2):  # the second call finds the branch finished
         made, schedule = trainer.branch(
-            stable, branch, 5 * TOKENS_A_STEP, opened(data), opened(data), settings, 1
+            stable, branch, 5 * TOKENS_A_STEP, opened(data), opened(data), settings, Pace(compute=PLAIN)
         )
         made.train(schedule)
         assert made.progress.steps == 8

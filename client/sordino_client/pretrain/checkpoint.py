@@ -17,12 +17,15 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from sordino_client.pretrain.muon import Muon
+from sordino_client.pretrain import curve
+from sordino_client.pretrain.muon import Muon, Rates
 from sordino_client.pretrain.stream import Position
-from sordino_platform.model import Decoder
+from sordino_platform import base
+from sordino_platform.model import Decoder, build
 from sordino_privacy.errors import StorageError
 
 KEEP = 2
+_FRESH_EPOCH = 1000
 
 
 @dataclass(slots=True, kw_only=True)
@@ -81,6 +84,23 @@ def load(folder: Path, model: Decoder, optimiser: Muon | None = None) -> tuple[P
         hint = "point CURRENT at the previous checkpoint, or choose another folder"
         raise StorageError(f"the checkpoint {current} cannot be resumed", hint=hint) from error
     return position, progress
+
+
+def start_from_base(folder: Path, base_folder: Path | None) -> None:
+    """A new run in `folder` that goes on from an exported base (None: the one that ships).
+
+    The weights, the counts of tokens and CPU time and the curve carry over. The optimiser starts afresh, and the
+    windows come from an epoch that the earlier run did not reach. Raises ConfigurationError for a base that does not
+    fit its card.
+    """
+    config, _, parameters = base.load(base_folder)
+    about = base.card(base_folder)
+    model = build(config, parameters)
+    progress = Progress(tokens=int(about["tokens_seen"]), cpu_seconds=float(about["cpu_hours"]) * 3600)
+    folder.mkdir(parents=True, exist_ok=True)
+    for entry in about["curve"]:
+        curve.append(folder / "log.jsonl", {"steps": 0, "cpu_seconds": 0.0, **entry})
+    save(folder, model, Muon(model.named_parameters(), Rates()), Position(epoch=_FRESH_EPOCH), progress)
 
 
 def _sync(path: Path) -> None:

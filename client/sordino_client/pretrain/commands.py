@@ -110,6 +110,10 @@ def pretrain(
     stop_tokens: Annotated[
         int | None, typer.Option("--stop-tokens", help="Stop after this many tokens.")
     ] = None,
+    from_base: Annotated[
+        Path | None,
+        typer.Option("--from-base", metavar="DIR", help="Start a new run from an exported base's weights."),
+    ] = None,
     branch: Annotated[
         Path | None,
         typer.Option("--branch", metavar="DIR", help="Decay a copy of the newest checkpoint into DIR."),
@@ -149,6 +153,7 @@ def pretrain(
         str(run),
     ]
     command += ["--size", size, "--threads", str(threads)]
+    command += ["--from-base", str(from_base)] if from_base else []
     command += ["--stop-tokens", str(stop_tokens)] if stop_tokens else []
     command += ["--branch", str(branch), "--branch-tokens", str(branch_tokens)] if branch else []
     os.nice(19)

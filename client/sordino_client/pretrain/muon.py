@@ -54,10 +54,18 @@ def orthogonalise(matrix: Tensor, *, iterations: int = 5) -> Tensor:
 
 
 class Muon:
-    """One optimiser over a model's named parameters; call `step(factor)` after `backward`."""
+    """One optimiser over a model's named parameters; call `step(factor)` after `backward`.
 
-    def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]], rates: Rates) -> None:
-        self.rates = rates
+    `precision` is what the Newton-Schulz iterations are computed in; they are known to bear bfloat16 (Jordan et al.).
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[tuple[str, nn.Parameter]],
+        rates: Rates,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
+        self.rates, self.precision = rates, precision
         self.steps = 0
         self._matrices: dict[str, nn.Parameter] = {}
         self._others: dict[str, nn.Parameter] = {}
@@ -88,7 +96,7 @@ class Muon:
         rows, columns = nesterov.shape
         # Query, key and value share one tensor for speed but are three maps: each is orthogonalised on its own.
         parts = torch.split(nesterov, columns) if name.endswith("query_key_value.weight") else (nesterov,)
-        update = torch.cat([orthogonalise(part) for part in parts])
+        update = torch.cat([orthogonalise(part.to(self.precision)) for part in parts]).float()
         rate = self.rates.matrix * factor
         scale = math.sqrt(max(1.0, parts[0].shape[0] / columns))
         parameter.mul_(1 - rate * self.rates.matrix_decay).add_(

@@ -14,7 +14,7 @@ import json
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 
@@ -22,10 +22,11 @@ import numpy as np
 import torch
 
 from sordino_client.pretrain import checkpoint, curve
+from sordino_client.pretrain.compute import Compute
 from sordino_client.pretrain.muon import Muon, Rates
 from sordino_client.pretrain.stream import Position, Shard, Stream, open_shard
 from sordino_platform.architecture import SIZES
-from sordino_platform.model import Decoder, loss
+from sordino_platform.model import loss
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import DataError, StorageError
 
@@ -35,8 +36,14 @@ class Settings:
     """What fixes a run. Stored with it; a resume with other settings is refused."""
 
     size: str = "3.4m"
-    # (tokens seen, windows a step from then on): while the loss falls fast, many small steps beat few large ones.
-    windows: tuple[tuple[int, int], ...] = ((0, 4), (3_000_000, 8), (20_000_000, 16))
+    # (tokens seen, context, windows a step) from then on. While the loss falls fast, many small steps beat few large
+    # ones; short windows cost a fifth less and teach what is near, so the full context comes last.
+    stages: tuple[tuple[int, int, int], ...] = (
+        (0, 256, 8),
+        (3_000_000, 256, 16),
+        (18_000_000, 256, 32),
+        (24_000_000, 512, 16),
+    )
     warmup_steps: int = 50
     seed: int = 20261122
     rates: Rates = field(default_factory=Rates)
@@ -50,6 +57,7 @@ class Pace:
     checkpoint_seconds: float = 300.0
     log_steps: int = 10
     stop_tokens: int | None = None
+    compute: Compute | None = None  # None: what is fastest on this machine
 
 
 class Run:
@@ -60,16 +68,17 @@ class Run:
     ) -> None:
         torch.set_num_threads(pace.threads)
         torch.manual_seed(settings.seed)
-        config = SIZES[settings.size]
+        compute = Compute.of_this_machine() if pace.compute is None else pace.compute
         self.folder, self.settings, self.pace = folder, settings, pace
-        self.model = Decoder(config)
-        self.optimiser = Muon(self.model.named_parameters(), settings.rates)
+        self.model = compute.decoder(SIZES[settings.size])
+        self._loss = compute.window_loss(self.model)
+        self.optimiser = Muon(self.model.named_parameters(), settings.rates, compute.matrix_precision)
         position, self.progress = checkpoint.load(folder, self.model, self.optimiser) or (
             Position(),
             checkpoint.Progress(),
         )
-        self.stream = Stream(training, config.context, settings.seed, position)
-        self._validation = _validation_windows(validation, config.context)
+        self._shards = training, validation
+        self._open_stage(position)
         self._stop = False
         folder.mkdir(parents=True, exist_ok=True)
         _agree_on_settings(folder / "settings.json", settings)
@@ -111,14 +120,25 @@ class Run:
         checkpoint.save(self.folder, self.model, self.optimiser, self.stream.position, self.progress)
         curve.draw(self.folder)
 
+    def _open_stage(self, position: Position) -> None:
+        """The stream and the validation windows at the context of the stage that the run is in."""
+        training, validation = self._shards
+        _, context, _ = self._stage()
+        self.stream = Stream(training, context, self.settings.seed, position)
+        self._validation = _validation_windows(validation, context)
+
+    def _stage(self) -> tuple[int, int, int]:
+        return max(stage for stage in self.settings.stages if stage[0] <= self.progress.tokens)
+
     def _step(self, factor: float) -> float:
-        count = max(n for since, n in self.settings.windows if since <= self.progress.tokens)
-        windows = torch.from_numpy(self.stream.batch(count))
-        value = loss(self.model(windows[:, :-1]), windows[:, 1:])
+        windows = torch.from_numpy(self.stream.batch(self._stage()[2]))
+        value = self._loss(windows)
         value.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step(factor)
         self.progress.steps += 1
         self.progress.tokens += windows[:, 1:].numel()
+        if self._stage()[1] != self.stream.context:  # a position counts windows of one length: a fresh epoch
+            self._open_stage(Position(epoch=self.stream.position.epoch + 1))
         return float(value.detach())
 
     @torch.no_grad()
@@ -163,6 +183,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--size", choices=sorted(SIZES), default="3.4m")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--stop-tokens", type=int)
+    parser.add_argument("--from-base", type=Path, help="start from the weights of an exported base")
     parser.add_argument("--branch", type=Path, help="decay a copy of the newest checkpoint into this folder")
     parser.add_argument("--branch-tokens", type=int, default=0)
     options = parser.parse_args(arguments)
@@ -175,6 +196,8 @@ def main(arguments: list[str] | None = None) -> None:
             f"there are no encoded documents in {options.data}", hint="run: sordino pretrain --help"
         )
     settings = Settings(size=options.size)
+    if options.from_base is not None and not (options.run / "CURRENT").is_file():
+        checkpoint.start_from_base(options.run, options.from_base)
     if options.branch is None:
         pace = Pace(threads=options.threads, stop_tokens=options.stop_tokens)
         run = Run(options.run, training, validation, settings, pace)
@@ -187,7 +210,7 @@ def main(arguments: list[str] | None = None) -> None:
             training,
             validation,
             settings,
-            options.threads,
+            Pace(threads=options.threads),
         )
     signal.signal(signal.SIGTERM, run.stop)
     signal.signal(signal.SIGINT, run.stop)
@@ -201,7 +224,7 @@ def branch(
     training: Shard,
     validation: Shard,
     settings: Settings,
-    threads: int,
+    pace: Pace,
 ) -> tuple[Run, Callable[[int, int], float]]:
     """A run in `folder` that starts as a copy of the stable run and decays over `tokens`, and its schedule.
 
@@ -214,7 +237,7 @@ def branch(
         origin_path.write_text(json.dumps({"tokens": start, "decay": tokens}) + "\n")
     origin = json.loads(origin_path.read_text())
     start, length = int(origin["tokens"]), int(origin["decay"])
-    pace = Pace(threads=threads, stop_tokens=start + length)
+    pace = replace(pace, stop_tokens=start + length)
     return Run(folder, training, validation, settings, pace), decay_from(start, length)
 
 
