@@ -14,6 +14,7 @@ from sordino_client.pretrain import checkpoint, curve, trainer
 from sordino_client.pretrain.compute import Compute
 from sordino_client.pretrain.corpus import Document
 from sordino_client.pretrain.export import export
+from sordino_client.pretrain.model_card import render
 from sordino_client.pretrain.stream import Shard, encode, open_shard
 from sordino_client.pretrain.trainer import Pace, Run, Settings, decay_from, warm_up_and_stay
 from sordino_platform import base
@@ -210,3 +211,8 @@ def test_the_base_that_ships_fits_its_card_and_names_its_sources() -> None:
     assert len(projects) > 100
     assert all(project["licence"] for project in projects)
     assert card["tokens_seen"] > 0
+
+
+def test_the_page_of_the_base_is_rendered_from_the_card_that_ships() -> None:
+    page = Path(__file__).parents[2] / "docs" / "model-card.md"
+    assert page.read_text() == render(base.card())

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save
 
 from sordino_client.pretrain import checkpoint, curve
+from sordino_client.pretrain.model_card import render
 from sordino_platform.architecture import SIZES
 from sordino_platform.base import MAX_BASE_BYTES
 from sordino_platform.durable import write_file
@@ -26,7 +27,7 @@ _CURVE_POINTS = 120
 def export(
     run: Path, cache: Path, target: Path, *, evaluation: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Writes `base.safetensors`, `card.json` and `tokenizer.json` into `target`; returns the card.
+    """Writes `base.safetensors`, `card.json`, `model-card.md` and `tokenizer.json` into `target`; returns the card.
 
     `run` is the folder of a stable run or of its decay branch, `cache` the corpus it was trained on. `evaluation` is
     what `sordino eval --json` printed for these weights. Raises StorageError without a checkpoint, DataError without
@@ -74,6 +75,7 @@ def export(
     write_file(target / "tokenizer.json", tokenizer.to_json().encode())
     write_file(target / "base.safetensors", weights)
     write_file(target / "card.json", json.dumps(card, indent=1).encode() + b"\n")
+    write_file(target / "model-card.md", render(card).encode())
     return card
 
 
