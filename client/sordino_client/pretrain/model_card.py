@@ -57,9 +57,9 @@ def render(card: dict[str, Any]) -> str:
             "",
             f"{len(projects)} public projects, {characters / 1e6:.0f} million characters after cleaning: licence "
             "headers stripped,",
-            "generated code dropped, every file's own header checked for a permissive licence, files that overlap a held-out or",
-            f"member project dropped. Overlap left: {corpus['overlap_left']:.2%} of 13-token runs. Corpus SHA-256 "
-            f"`{corpus['sha256']}`.",
+            "generated code dropped, every file's own header checked for a permissive licence, files that overlap",
+            f"a held-out or member project dropped. Overlap left: {corpus['overlap_left']:.2%} of 13-token runs.",
+            f"Corpus SHA-256 `{corpus['sha256']}`.",
             "",
             "| licence named by the package | projects |",
             "| --- | --- |",
