@@ -30,6 +30,14 @@ def make(tmp_path_factory: pytest.TempPathFactory, release: Callable[..., Path])
 
 
 @pytest.fixture(scope="module")
+def exact(tmp_path_factory: pytest.TempPathFactory, release: Callable[..., Path]) -> Callable[[], Generator]:
+    """Eight-bit kernels round a long piece otherwise than a short one (within the self-test's limit), so that what was
+    read piecemeal is compared in float32."""
+    loaded = bundle.load(release(tmp_path_factory.mktemp("serving")))
+    return lambda: load_generator(loaded, "float32")
+
+
+@pytest.fixture(scope="module")
 def generator(make: Callable[[], Generator]) -> Generator:
     return make()
 
@@ -58,6 +66,7 @@ class Counting:
 
     def __init__(self, network: Network, before: Callable[[int], None] = lambda _: None) -> None:
         self.network, self.config, self.before = network, network.config, before
+        self.precision = network.precision
         self.reads: list[int] = []
 
     def read(
@@ -71,14 +80,14 @@ class Counting:
 @settings(max_examples=15, deadline=None)
 @given(data=st.data())
 def test_typing_on_gives_what_a_fresh_engine_gives(
-    make: Callable[[], Generator], sources: str, data: st.DataObject
+    exact: Callable[[], Generator], sources: str, data: st.DataObject
 ) -> None:
-    typing, start = make(), data.draw(st.integers(0, len(sources) - 3000))
+    typing, start = exact(), data.draw(st.integers(0, len(sources) - 3000))
     length = data.draw(st.integers(1, 2500))
     suffix = sources[start + length : start + length + data.draw(st.sampled_from([0, 300]))]
     for _ in range(4):
         query = Query(prefix=sources[start : start + length], suffix=suffix, max_tokens=8)
-        fresh = make()
+        fresh = exact()
         # The same window, and nothing read: what differs is only what the other has in its cache.
         fresh._slots = [_Slot(KeyValueCache(CONFIG, 800), opening=slot.opening) for slot in typing._slots]
         assert _texts(typing, query) == _texts(fresh, query)

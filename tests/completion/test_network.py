@@ -6,6 +6,7 @@ import itertools
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sordino_client.completion import bundle, graph
+from sordino_client.completion import bundle, graph, quantise
 from sordino_client.completion.cache import KeyValueCache, Network, causal
-from sordino_client.completion.engine import self_test
+from sordino_client.completion.engine import load_generator
 from sordino_client.completion.reference import ReferenceNetwork
 from sordino_client.completion.runtime import RuntimeNetwork
+from sordino_client.completion.selftest import MAX_DIVERGENCE, divergence, self_test
 from sordino_platform.architecture import ModelConfig
 from sordino_platform.model import Decoder
 from sordino_platform.release import write_serving_bundle
+from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import ConfigurationError, StorageError
 
 CONFIG = ModelConfig(vocabulary=300, context=64, layers=2, heads=3, width=48, hidden=80)
@@ -102,26 +105,78 @@ class Differing:
     """A network that is a little, or not finitely, wrong."""
 
     def __init__(self, error: float) -> None:
-        self.config, self.error = CONFIG, error
+        self.config, self.precision, self.error = CONFIG, NETWORKS[0].precision, error
 
     def read(self, *arguments: Any) -> Numbers:
         return NETWORKS[0].read(*arguments) + np.float32(self.error)
 
 
+SAMPLE = np.arange(60) * 7919 % CONFIG.vocabulary
+
+
 def test_a_network_that_reads_otherwise_fails_the_self_test() -> None:
-    self_test(NETWORKS[1], NETWORKS[0])
+    self_test(NETWORKS[1], NETWORKS[0], SAMPLE)
     for error in (0.5, -0.5, float("nan"), float("inf")):
         with pytest.raises(StorageError, match="self-test"):
-            self_test(Differing(error), NETWORKS[0])
+            self_test(Differing(error), NETWORKS[0], SAMPLE)
         with pytest.raises(StorageError, match="self-test"):
-            self_test(NETWORKS[1], Differing(error))
+            self_test(NETWORKS[1], Differing(error), SAMPLE)
+
+
+class TestEightBits:
+    @settings(max_examples=50, deadline=None)
+    @given(seed=st.integers(0, 2**32), rows=st.integers(1, 5), columns=st.integers(1, 100))
+    def test_no_value_moves_by_more_than_half_a_step(self, seed: int, rows: int, columns: int) -> None:
+        matrix = np.random.default_rng(seed).standard_normal((rows, columns)).astype(np.float32)
+        matrix[0] = 0
+        bytes_, scales = quantise.by_blocks(matrix)
+        steps = scales.reshape(rows, -1)
+        back = (bytes_.astype(np.float32) - quantise.ZERO_POINT) * steps[..., None]
+        moved = np.abs(back.reshape(rows, -1)[:, :columns] - matrix)
+        assert (moved <= np.repeat(steps, quantise.BLOCK, axis=1)[:, :columns] * 0.5001).all()
+
+    def test_the_predictions_stay_within_the_limit(self) -> None:
+        network = RuntimeNetwork(CONFIG, WEIGHTS, "int8")
+        found = divergence(network, NETWORKS[0], SAMPLE)
+        assert 0 < found <= MAX_DIVERGENCE
+
+    def test_an_exact_network_diverges_by_nothing_and_a_broken_one_without_bound(self) -> None:
+        assert divergence(NETWORKS[1], NETWORKS[0], SAMPLE) < 1e-9
+        assert divergence(Differing(float("nan")), NETWORKS[0], SAMPLE) == float("inf")
+
+    @pytest.mark.parametrize(("outlier", "expected"), [(0.0, "int8"), (3000.0, "float32")])
+    def test_a_model_that_does_not_bear_them_is_served_exactly(
+        self, tmp_path: Path, outlier: float, expected: str
+    ) -> None:
+        """One huge weight in every block leaves no levels for the others, though its input is always zero."""
+        weights = {name: value.copy() for name, value in WEIGHTS.items()}
+        for name, value in weights.items():
+            if name.endswith(("query_key_value.weight", "expand.weight")):
+                value[:, :: quantise.BLOCK] += outlier
+            if name.endswith(("norm_attention.weight", "norm_network.weight")):
+                value[:: quantise.BLOCK] = 0
+        tokenizer = tmp_path / "tokenizer.json"
+        tokenizer.write_text(Tokenizer.train(["def add(a, b):\n    return a\n"], vocabulary=300).to_json())
+        config = replace(CONFIG, vocabulary=Tokenizer.load(tokenizer).size)
+        weights["embed.weight"] = weights["embed.weight"][: config.vocabulary]
+        weights["embed.bias"] = weights["embed.bias"][: config.vocabulary]
+        write_serving_bundle(tmp_path / "serving", config, weights, tokenizer, release=1)
+        current = bundle.current(tmp_path / "serving")
+        assert current is not None
+        network = load_generator(bundle.load(current)).network
+        assert isinstance(network, RuntimeNetwork)
+        assert network.precision == expected
 
 
 def test_the_graph_is_the_same_bytes_in_another_process() -> None:
-    program = (
-        "import hashlib; from sordino_client.completion import graph; from sordino_platform.architecture import SIZES;"
-        "print(hashlib.sha256(graph.build(SIZES['2.3m'])).hexdigest())"
-    )
+    program = """
+import hashlib, numpy
+from sordino_client.completion import graph
+from sordino_platform.architecture import SIZES, shapes
+config = SIZES["2.3m"]
+zeros = {name: numpy.zeros(shape, numpy.float32) for name, shape in shapes(config).items()}
+print(hashlib.sha256(graph.build(config, "int8", graph.initializers(config, zeros, "int8"))).hexdigest())
+"""
     runs = {
         subprocess.run(
             [sys.executable, "-c", program], capture_output=True, check=True, env={"PYTHONHASHSEED": seed}
@@ -129,7 +184,8 @@ def test_the_graph_is_the_same_bytes_in_another_process() -> None:
         for seed in ("1", "2")
     }
     assert len(runs) == 1
-    assert len(graph.build(CONFIG)) < 100_000
+    constants = graph.initializers(CONFIG, WEIGHTS, "float32")
+    assert len(graph.build(CONFIG, "float32", constants)) < 100_000
 
 
 class TestBundle:

@@ -25,6 +25,12 @@ def main() -> int:
         default=[],
         help="a repository to remember locally; may be repeated",
     )
+    parser.add_argument(
+        "--precision",
+        choices=("int8", "float32"),
+        default="int8",
+        help="int8: eight-bit weights where the self-test allows them; float32: never",
+    )
     arguments = parser.parse_args()
     telemetry.configure_logging()
     try:
@@ -32,6 +38,7 @@ def main() -> int:
             arguments.state.absolute(),
             port=arguments.port,
             repositories=[path.absolute() for path in arguments.repo],
+            precision=arguments.precision,
         )
     except SordinoError as error:
         print(f"error: {error.message}\nwhat to do: {error.hint}", file=sys.stderr)  # noqa: T201

@@ -1,7 +1,7 @@
 """Keys and values of the tokens that were already read, and the interface of everything that reads them.
 
-A cache is append-only rows, `(layers, rows, heads, head_size)`: time comes before heads, so the first `length`
-rows of a layer are one contiguous block that ONNX Runtime takes without a copy, and a shared prefix is a length.
+A cache is append-only rows in buffers `(layers, heads, rows, head_size)`, one contiguous block a layer: ONNX Runtime
+appends to it in place, and a shared prefix is a length.
 Which rows a new token may look at is a mask, not a position in the buffer: one mechanism serves reading a prompt,
 the next token, a draft verified in a block, and alternatives that branch off one prompt (tree attention,
 Miao et al. 2023).
@@ -9,7 +9,7 @@ Miao et al. 2023).
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +19,18 @@ from sordino_platform.architecture import ModelConfig
 
 Indices = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+# In which the matrices are held and multiplied.
+Precision = Literal["float32", "int8"]
+
+# So many continuations of one prompt share a cache at most.
+MAX_BRANCHES = 8
 
 
 class KeyValueCache:
     """Append-only rows for one sequence (and its branches)."""
 
     def __init__(self, config: ModelConfig, rows: int) -> None:
-        self._shape = (config.layers, rows, config.heads, config.width // config.heads)
+        self._shape = (config.layers, config.heads, rows, config.width // config.heads)
         self.keys: Array = np.empty(self._shape, np.float32)
         self.values: Array = np.empty(self._shape, np.float32)
         self.length = 0
@@ -33,14 +38,14 @@ class KeyValueCache:
     def resize(self, rows: int) -> None:
         """Makes room for `rows` rows, at least those that are held. Spare rows are not free: huge pages make
         memory of what was never written."""
-        layers, now, heads, size = self._shape
+        layers, heads, now, size = self._shape
         if rows == now:
             return
         assert rows >= self.length
-        self._shape = (layers, rows, heads, size)
+        self._shape = (layers, heads, rows, size)
         for name in ("keys", "values"):
             larger = np.empty(self._shape, np.float32)
-            larger[:, : self.length] = getattr(self, name)[:, : self.length]
+            larger[:, :, : self.length] = getattr(self, name)[:, :, : self.length]
             setattr(self, name, larger)
 
     def truncate(self, length: int) -> None:
@@ -52,6 +57,7 @@ class Network(Protocol):
     """A decoder that reads tokens into a cache. Implementations: NumPy (reference.py), ONNX Runtime (runtime.py)."""
 
     config: ModelConfig
+    precision: Precision
 
     def read(
         self, cache: KeyValueCache, tokens: Indices, positions: Indices, mask: Mask, wanted: Indices
@@ -64,11 +70,11 @@ class Network(Protocol):
         ...
 
 
-def rotary(config: ModelConfig) -> tuple[Array, Array]:
-    """Cosines and sines, each `(context, head_size / 2)`, computed in float64 as `model.rotary_table` does."""
+def rotary(config: ModelConfig, *, rows: int | None = None) -> tuple[Array, Array]:
+    """Cosines and sines, each `(rows or context, head_size / 2)`, in float64 first as `model.rotary_table` does."""
     half = config.width // config.heads // 2
     frequency = config.rope_base ** (-np.arange(half, dtype=np.float64) / half)
-    angle = np.outer(np.arange(config.context, dtype=np.float64), frequency)
+    angle = np.outer(np.arange(rows or config.context, dtype=np.float64), frequency)
     return np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
 
 

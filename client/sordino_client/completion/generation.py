@@ -18,15 +18,15 @@ import numpy as np
 import numpy.typing as npt
 
 from sordino_client.completion import prompt as prompts
-from sordino_client.completion.cache import KeyValueCache, Network, causal
+from sordino_client.completion.cache import MAX_BRANCHES, KeyValueCache, Network, causal
 from sordino_client.completion.stopping import Finish, Stops, judge, without_repeated_suffix
 from sordino_client.completion.vocabulary import Vocabulary
 from sordino_platform.tokenizer import END, SPECIALS
 
 # A prompt is read in pieces: the scratch memory stays small, and a cancelled request ends within one of them.
-CHUNK = 64
+CHUNK = 128
 DRAFT = 8
-MAX_ALTERNATIVES = 8
+MAX_ALTERNATIVES = MAX_BRANCHES
 MAX_TOKENS = 256
 RESERVE = 64
 # Prompts of several files stay read, within so much memory.

@@ -1,13 +1,14 @@
 """The decoder as an ONNX graph, built from the architecture with onnx.helper: no exporter, same bytes every time.
 
-Inputs: `tokens`, `positions` `(new)`, `bias` `(new, past + new)` (0 where a token may look, -inf elsewhere),
-`wanted` `(m)`, and per layer `past_key.i`, `past_value.i` `(past, heads, head_size)`. Outputs: `logits`
-`(m, vocabulary)` and per layer `key.i`, `value.i` `(new, heads, head_size)`.
+Inputs: `tokens` `(new)`, `positions` `(1, new)`, `bias` `(1, 1, new, total)` (0 where a token may look, -inf
+elsewhere), `last` `(1)` (total - 1), `total` (scalar), `wanted` `(m)`, and per layer `past_key.i`, `past_value.i`
+`(1, heads, rows, head_size)`. Outputs: `logits` `(m, vocabulary)` and per layer `key.i`, `value.i`: bound to the very
+buffers of the past, so that a read writes its own rows and moves no others.
 
-The past goes in and only the new rows come out: the usual concatenated cache is copied whole for every token.
-Scores against the past and the new rows are computed apart and joined before the softmax. `FusedMatMul` with
-`transBatch` reads the `(time, heads, head_size)` layout in place, so the cache is never transposed either.
-Weights are not in the graph: they are given to the session as external initializers, without a second copy.
+Nine nodes a layer do the work. `GroupQueryAttention` turns the queries and keys, appends to the cache and attends;
+`SkipSimplifiedLayerNormalization` adds to the stream and norms it. The matrices are float32, or bytes in blocks for
+`MatMulNBits` (quantise.py). Weights are not in the graph: they are given to the session as external initializers,
+without a second copy.
 """
 
 from __future__ import annotations
@@ -16,140 +17,150 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
+from sordino_client.completion import quantise
 from sordino_client.completion.bundle import Array
-from sordino_client.completion.cache import rotary
+from sordino_client.completion.cache import MAX_BRANCHES, Precision, rotary
 from sordino_platform.architecture import ModelConfig, shapes
 
 EPSILON = 1e-6
 CONTRIB = "com.microsoft"
+INT8_ACTIVATIONS = 4  # MatMulNBits' name for "round the activations too"
+KINDS = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.uint8): TensorProto.UINT8}
 
 
-def initializers(config: ModelConfig, weights: Mapping[str, Array]) -> dict[str, Array]:
-    """Every float constant of the graph by name: the weights as they are, the rotary tables, ones."""
-    cos, sin = rotary(config)
+def initializers(
+    config: ModelConfig, weights: Mapping[str, Array], precision: Precision
+) -> dict[str, npt.NDArray[Any]]:
+    """Every constant of the graph by name that is not a shape: weights, rotary tables, ones."""
+    # The attention kernel wants a row for every row of the cache, which branches fill beyond the context.
+    cos, sin = rotary(config, rows=config.context * MAX_BRANCHES)
     ones = np.ones(config.width // config.heads, np.float32)
-    return {**weights, "rotary.cos": cos, "rotary.sin": sin, "ones": ones}
+    found: dict[str, npt.NDArray[Any]] = {"rotary.cos": cos, "rotary.sin": sin, "ones": ones}
+    for name, value in weights.items():
+        if precision == "int8" and value.ndim == 2:
+            found[name + ".bytes"], found[name + ".scales"] = quantise.by_blocks(value)
+        if precision == "float32" or value.ndim == 1 or name == "embed.weight":
+            found[name] = value
+    return found
 
 
 class _Builder:
     """Collects nodes; each call names its outputs after itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: ModelConfig, precision: Precision) -> None:
         self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+        self.shapes = shapes(config)
+        self.precision = precision
 
     def __call__(
         self, kind: str, inputs: Sequence[str], *outputs: str, domain: str = "", **attributes: Any
-    ) -> tuple[str, ...]:
+    ) -> str:
         names = outputs or (f"{kind}.{len(self.nodes)}",)
         self.nodes.append(helper.make_node(kind, inputs, names, domain=domain, **attributes))
-        return names
+        return names[0]
 
-    def norm(self, x: str, weight: str) -> str:
-        (out,) = self("SimplifiedLayerNormalization", [x, weight], axis=-1, epsilon=EPSILON, stash_type=1)
-        return out
-
-    def linear(self, x: str, weight: str) -> str:
-        (out,) = self("Gemm", [x, weight], transB=1)
-        return out
-
-
-def build(config: ModelConfig) -> bytes:
-    """The serialised graph; its float initializers are declared and must be supplied to the session."""
-    heads, width = config.heads, config.width
-    size = width // heads
-    add = _Builder()
-    constants: list[Any] = []
-
-    def constant(name: str, values: Sequence[int]) -> str:
-        constants.append(helper.make_tensor(name, TensorProto.INT64, [len(values)], values))
+    def constant(self, name: str, values: Sequence[int]) -> str:
+        self.constants.append(helper.make_tensor(name, TensorProto.INT64, [len(values)], values))
         return name
 
-    by_head = constant("shape.heads", [-1, heads, size])
-    both = constant("shape.query_key", [-1, 2 * heads, size])
-    sequence = constant("shape.sequence", [1, -1, 2 * width])
-    flat = constant("shape.flat", [-1, width])
-    zero = constant("axis.batch", [0])
-    past = constant("shape.zero", [0])
-    one = constant("shape.one", [1])
-    last = constant("axis.last", [2])
+    def norm(self, x: str, weight: str) -> str:
+        return self("SimplifiedLayerNormalization", [x, weight], axis=-1, epsilon=EPSILON, stash_type=1)
 
-    add("Gather", ["embed.weight", "tokens"], "embedded")
-    add("Unsqueeze", ["positions", zero], "positions.batch")
-    add("Shape", ["past_key.0"], "past.length", start=0, end=1)
-    x = add.norm("embedded", "norm_in.weight")
-    total = constant("shape.end", [np.iinfo(np.int64).max])
+    def add_and_norm(self, x: str, change: str, weight: str) -> tuple[str, str]:
+        """The stream with a change added, normed and as it is."""
+        normed, total = f"normed.{len(self.nodes)}", f"stream.{len(self.nodes)}"
+        outputs = (normed, "", "", total)
+        self(
+            "SkipSimplifiedLayerNormalization", [x, change, weight], *outputs, domain=CONTRIB, epsilon=EPSILON
+        )
+        return normed, total
+
+    def linear(self, x: str, weight: str, *output: str, bias: str | None = None) -> str:
+        rows, columns = self.shapes[weight]
+        if self.precision == "float32":
+            return self("Gemm", [x, weight, *([bias] if bias else [])], *output, transB=1)
+        inputs = [x, weight + ".bytes", weight + ".scales", *(["", "", bias] if bias else [])]
+        return self(
+            "MatMulNBits",
+            inputs,
+            *output,
+            domain=CONTRIB,
+            N=rows,
+            K=columns,
+            bits=8,
+            block_size=quantise.BLOCK,
+            accuracy_level=INT8_ACTIVATIONS,
+        )
+
+
+def build(config: ModelConfig, precision: Precision, constants: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """The serialised graph. `constants` (`initializers`) are declared in it and must be supplied to the session."""
+    heads, width = config.heads, config.width
+    size = width // heads
+    add = _Builder(config, precision)
+    by_head = add.constant("shape.by_head", [-1, 2 * heads, size])
+    sequence = add.constant("shape.sequence", [1, -1, 2 * width])
+    batch = add.constant("axis.batch", [0])
+    add.constant("split.value", [2 * width, width])
+    add.constant("split.key", [width, width])
+
+    x = add.norm(add("Gather", ["embed.weight", "tokens"]), "norm_in.weight")
+    change: str | None = None
     for layer in range(config.layers):
         name = f"blocks.{layer}."
-        fused = add.linear(add.norm(x, name + "norm_attention.weight"), name + "query_key_value.weight")
-        query_key, value = add("Split", [fused, "split.value"], f"qk.{layer}", f"v.{layer}", axis=1)
-        (stacked,) = add("Reshape", [query_key, both])
-        (line,) = add("Reshape", [add.norm(stacked, "ones"), sequence])
-        (turned,) = add(
-            "RotaryEmbedding",
-            [line, "positions.batch", "rotary.cos", "rotary.sin"],
+        weight = name + "norm_attention.weight"
+        if change is None:
+            normed = add.norm(x, weight)
+        else:
+            normed, x = add.add_and_norm(x, change, weight)
+        fused = add.linear(normed, name + "query_key_value.weight")
+        add("Split", [fused, "split.value"], f"query_key.{layer}", f"new_value.{layer}", axis=1)
+        line = add("Reshape", [add.norm(add("Reshape", [f"query_key.{layer}", by_head]), "ones"), sequence])
+        add("Split", [line, "split.key"], f"query.{layer}", f"new_key.{layer}", axis=2)
+        value = add("Unsqueeze", [f"new_value.{layer}", batch])
+        inputs = [f"query.{layer}", f"new_key.{layer}", value, f"past_key.{layer}", f"past_value.{layer}"]
+        inputs += ["last", "total", "rotary.cos", "rotary.sin", "positions", "bias"]
+        mixed = add(
+            "GroupQueryAttention",
+            inputs,
+            *(f"mixed.{layer}", f"key.{layer}", f"value.{layer}"),
             domain=CONTRIB,
-            num_heads=2 * heads,
+            num_heads=heads,
+            kv_num_heads=heads,
+            do_rotary=1,
         )
-        (stacked,) = add("Reshape", [turned, both])
-        query, _ = add("Split", [stacked, "split.heads"], f"q.{layer}", f"key.{layer}", axis=1)
-        add("Reshape", [value, by_head], f"value.{layer}")
-        scores: list[str] = []
-        for key in (f"past_key.{layer}", f"key.{layer}"):
-            scores += add(
-                "FusedMatMul",
-                [query, key],
-                domain=CONTRIB,
-                transBatchA=1,
-                transBatchB=1,
-                transB=1,
-                alpha=size**-0.5,
-            )
-        (joined,) = add("Concat", scores, axis=2)
-        (biased,) = add("Add", [joined, "bias"])
-        (attention,) = add("Softmax", [biased], axis=-1)
-        (old,) = add("Slice", [attention, past, "past.length", last, one])
-        (new,) = add("Slice", [attention, "past.length", total, last, one])
-        mixed: list[str] = []
-        for weights, source in ((old, f"past_value.{layer}"), (new, f"value.{layer}")):
-            mixed += add("FusedMatMul", [weights, source], domain=CONTRIB, transBatchB=1)
-        (summed,) = add("Add", mixed)
-        (turned,) = add("Transpose", [summed], perm=[1, 0, 2])
-        (joined,) = add("Reshape", [turned, flat])
-        (x,) = add("Add", [x, add.linear(joined, name + "attention_out.weight")])
-        inner = add.linear(add.norm(x, name + "norm_network.weight"), name + "expand.weight")
-        (positive,) = add("Relu", [inner])
-        (squared,) = add("Mul", [positive, positive])
-        (x,) = add("Add", [x, add.linear(squared, name + "contract.weight")])
-    (chosen,) = add("Gather", [x, "wanted"])
-    add("Gemm", [add.norm(chosen, "norm_out.weight"), "embed.weight", "embed.bias"], "logits", transB=1)
+        change = add.linear(add("Squeeze", [mixed, batch]), name + "attention_out.weight")
+        normed, x = add.add_and_norm(x, change, name + "norm_network.weight")
+        positive = add("Relu", [add.linear(normed, name + "expand.weight")])
+        change = add.linear(add("Mul", [positive, positive]), name + "contract.weight")
+    assert change is not None, "a model has at least one layer"
+    chosen = add("Gather", [add("Add", [x, change]), "wanted"])
+    add.linear(add.norm(chosen, "norm_out.weight"), "embed.weight", "logits", bias="embed.bias")
 
-    constant("split.value", [2 * width, width])
-    constant("split.heads", [heads, heads])
-    floats = {name: list(dims) for name, dims in shapes(config).items()}
-    floats |= {
-        "rotary.cos": [config.context, size // 2],
-        "rotary.sin": [config.context, size // 2],
-        "ones": [size],
-    }
     info = helper.make_tensor_value_info
-    rows: list[str | int | None] = ["new", heads, size]
-    inputs = [
+    inputs_of_graph = [
         info("tokens", TensorProto.INT64, ["new"]),
-        info("positions", TensorProto.INT64, ["new"]),
-        info("bias", TensorProto.FLOAT, ["new", "total"]),
+        info("positions", TensorProto.INT64, [1, "new"]),
+        info("bias", TensorProto.FLOAT, [1, 1, "new", "total"]),
+        info("last", TensorProto.INT32, [1]),
+        info("total", TensorProto.INT32, []),
         info("wanted", TensorProto.INT64, ["chosen"]),
     ]
     outputs = [info("logits", TensorProto.FLOAT, ["chosen", config.vocabulary])]
+    rows: list[str | int | None] = [1, heads, "rows", size]
     for layer in range(config.layers):
-        inputs += [
-            info(f"past_{n}.{layer}", TensorProto.FLOAT, ["past", heads, size]) for n in ("key", "value")
-        ]
-        outputs += [info(f"{n}.{layer}", TensorProto.FLOAT, rows) for n in ("key", "value")]
-    tensors = constants + [_external(name, dims) for name, dims in floats.items()]
-    graph = helper.make_graph(add.nodes, "sordino-decoder/1", inputs, outputs, initializer=tensors)
+        for name in ("key", "value"):
+            inputs_of_graph.append(info(f"past_{name}.{layer}", TensorProto.FLOAT, rows))
+            outputs.append(info(f"{name}.{layer}", TensorProto.FLOAT, rows))
+    declared = [_external(name, value) for name, value in constants.items()]
+    graph = helper.make_graph(
+        add.nodes, "sordino-decoder/2", inputs_of_graph, outputs, initializer=add.constants + declared
+    )
     model = helper.make_model(
         graph,
         opset_imports=[helper.make_opsetid("", 20), helper.make_opsetid(CONTRIB, 1)],
@@ -160,9 +171,9 @@ def build(config: ModelConfig) -> bytes:
     return serialised
 
 
-def _external(name: str, dims: list[int]) -> Any:
+def _external(name: str, value: npt.NDArray[Any]) -> Any:
     """A tensor whose data the session is given separately."""
-    tensor = onnx.TensorProto(name=name, data_type=TensorProto.FLOAT, dims=dims)
+    tensor = onnx.TensorProto(name=name, data_type=KINDS[value.dtype], dims=value.shape)
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="supplied-by-the-session")
     return tensor

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sordino_client.completion.bundle import Array
-from sordino_client.completion.cache import Indices, KeyValueCache, Mask, rotary
+from sordino_client.completion.cache import Indices, KeyValueCache, Mask, Precision, rotary
 from sordino_platform.architecture import ModelConfig
 
 EPSILON = np.float32(1e-6)
@@ -22,6 +22,7 @@ class ReferenceNetwork:
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, Array]) -> None:
         self.config = config
+        self.precision: Precision = "float32"
         self.weights = weights
         self.cos, self.sin = rotary(config)
 
@@ -38,14 +39,12 @@ class ReferenceNetwork:
             name = f"blocks.{layer}."
             normed = _norm(x) * weights[name + "norm_attention.weight"]
             split = (normed @ weights[name + "query_key_value.weight"].T).reshape(new, 3, config.heads, -1)
-            cache.keys[layer, start : start + new] = _rotate(_norm(split[:, 1]), cos, sin)
-            cache.values[layer, start : start + new] = split[:, 2]
-            query = _rotate(_norm(split[:, 0]), cos, sin)
-            keys, values = cache.keys[layer, : start + new], cache.values[layer, : start + new]
-            scores = np.einsum("nhd,thd->hnt", query, keys, optimize=True) / np.float32(
-                query.shape[-1] ** 0.5
-            )
-            mixed = np.einsum("hnt,thd->nhd", _softmax(scores + blocked), values, optimize=True)
+            query, key = (_rotate(_norm(split[:, part]), cos, sin).transpose(1, 0, 2) for part in (0, 1))
+            cache.keys[layer, :, start : start + new] = key
+            cache.values[layer, :, start : start + new] = split[:, 2].transpose(1, 0, 2)
+            keys, values = cache.keys[layer, :, : start + new], cache.values[layer, :, : start + new]
+            scores = query @ keys.transpose(0, 2, 1) / np.float32(query.shape[-1] ** 0.5)
+            mixed = (_softmax(scores + blocked) @ values).transpose(1, 0, 2)
             x = x + _float(mixed.reshape(new, -1) @ weights[name + "attention_out.weight"].T)
             inner = (_norm(x) * weights[name + "norm_network.weight"]) @ weights[name + "expand.weight"].T
             x = x + _float(np.square(np.maximum(inner, 0)) @ weights[name + "contract.weight"].T)

@@ -1,4 +1,4 @@
-"""The ONNX Runtime session: one thread, no spinning, one copy of the weights.
+"""The ONNX Runtime session: one thread, no spinning, one copy of the weights, nothing copied between two tokens.
 
 One thread because a developer's cores are busy: with two, every operator waits for the slower one. Spinning off
 because an idle process must use no processor time.
@@ -13,7 +13,7 @@ import onnxruntime
 
 from sordino_client.completion import graph
 from sordino_client.completion.bundle import Array
-from sordino_client.completion.cache import Indices, KeyValueCache, Mask
+from sordino_client.completion.cache import Indices, KeyValueCache, Mask, Precision
 from sordino_platform.architecture import ModelConfig
 
 ERRORS_ONLY = 3
@@ -22,7 +22,9 @@ ERRORS_ONLY = 3
 class RuntimeNetwork:
     """`Network` on ONNX Runtime. `weights` by the names of `architecture.shapes`, float32; kept alive by it."""
 
-    def __init__(self, config: ModelConfig, weights: Mapping[str, Array]) -> None:
+    def __init__(
+        self, config: ModelConfig, weights: Mapping[str, Array], precision: Precision = "float32"
+    ) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
@@ -34,36 +36,46 @@ class RuntimeNetwork:
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
         # The session reads these where they lie and packs the matrices into a layout of its own; the caller may
         # then drop the pages (`Bundle.give_back`), which halves what the process carries.
-        constants = graph.initializers(config, weights)
+        constants = graph.initializers(config, weights, precision)
         supplied = {
             name: onnxruntime.OrtValue.ortvalue_from_numpy(value) for name, value in constants.items()
         }
         options.add_external_initializers(list(supplied), list(supplied.values()))
         self.config = config
+        self.precision = precision
         self.session = onnxruntime.InferenceSession(
-            graph.build(config), options, providers=["CPUExecutionProvider"]
+            graph.build(config, precision, constants), options, providers=["CPUExecutionProvider"]
         )
         self._alive = supplied
-        self.outputs = [output.name for output in self.session.get_outputs()]
+        self._binding = self.session.io_binding()
+        self._bound: tuple[Array, Array] | None = None
 
     def read(
         self, cache: KeyValueCache, tokens: Indices, positions: Indices, mask: Mask, wanted: Indices
     ) -> Array:
         """See `Network.read`."""
-        start, stop = cache.length, cache.length + len(tokens)
-        feed: dict[str, np.ndarray] = {
-            "tokens": tokens,
-            "positions": positions,
-            "bias": np.where(mask, np.float32(0), np.float32(-np.inf)),
-            "wanted": wanted,
-        }
+        self._bind(cache)
+        binding, total = self._binding, cache.length + len(tokens)
+        binding.bind_cpu_input("tokens", tokens)
+        binding.bind_cpu_input("positions", positions[None])
+        binding.bind_cpu_input("bias", np.where(mask, np.float32(0), np.float32(-np.inf))[None, None])
+        binding.bind_cpu_input("last", np.array([total - 1], np.int32))
+        binding.bind_cpu_input("total", np.array(total, np.int32))
+        binding.bind_cpu_input("wanted", wanted)
+        logits = np.empty((len(wanted), self.config.vocabulary), np.float32)
+        value = onnxruntime.OrtValue.ortvalue_from_numpy(logits)
+        binding.bind_ortvalue_output("logits", value)
+        self.session.run_with_iobinding(binding)
+        cache.length = total
+        return logits
+
+    def _bind(self, cache: KeyValueCache) -> None:
+        """Names the cache's buffers as the past and as what is written: the rows are appended in place."""
+        if self._bound is not None and self._bound[0] is cache.keys and self._bound[1] is cache.values:
+            return
         for layer in range(self.config.layers):
-            feed[f"past_key.{layer}"] = cache.keys[layer, :start]
-            feed[f"past_value.{layer}"] = cache.values[layer, :start]
-        logits, *rows = self.session.run(self.outputs, feed)
-        for layer in range(self.config.layers):
-            cache.keys[layer, start:stop] = rows[2 * layer]
-            cache.values[layer, start:stop] = rows[2 * layer + 1]
-        cache.length = stop
-        result: Array = logits
-        return result
+            for name, rows in (("key", cache.keys), ("value", cache.values)):
+                value = onnxruntime.OrtValue.ortvalue_from_numpy(rows[layer : layer + 1])
+                self._binding.bind_ortvalue_input(f"past_{name}.{layer}", value)
+                self._binding.bind_ortvalue_output(f"{name}.{layer}", value)
+        self._bound = (cache.keys, cache.values)

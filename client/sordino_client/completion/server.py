@@ -22,6 +22,7 @@ from pathlib import Path
 import uvicorn
 
 from sordino_client.completion.api import app
+from sordino_client.completion.cache import Precision
 from sordino_client.completion.engine import Engine, return_memory
 from sordino_client.completion.memory.recall import Memory
 from sordino_client.completion.memory.upkeep import Upkeep
@@ -99,13 +100,15 @@ class _Server(uvicorn.Server):
         self._ended.set()
 
 
-def serve(state: Path, *, port: int = 0, repositories: Sequence[Path] = ()) -> None:
+def serve(
+    state: Path, *, port: int = 0, repositories: Sequence[Path] = (), precision: Precision = "int8"
+) -> None:
     """Serves until SIGTERM or SIGINT; remembers `repositories`. Raises SordinoError where it cannot begin."""
     durable.make_folder(state)
     with _only_one(state):
         token = read_token(state)
         upkeep = Upkeep(state, repositories)
-        engine = Engine(state / "serving", recall=Memory(upkeep.store))
+        engine = Engine(state / "serving", recall=Memory(upkeep.store), precision=precision)
         statistics = Statistics(state / "statistics.json")
         sockets = listen(state, port)
         try:
