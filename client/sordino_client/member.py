@@ -138,6 +138,24 @@ class Member:
         """The local epsilon of everything ever reserved; it depends on no data."""
         return self.ledger.spent().value
 
+    def adopt(self) -> None:
+        """Takes over the members, keys, floors and privacy policy of a new epoch that was accepted in this folder.
+
+        Called where a round begins, so that a round never changes its rules half-way. Raises ConfigurationError.
+        """
+        charter = self.identity.charter
+        if charter.hash() == self.charter.hash():
+            return
+        if charter.model != self.charter.model:
+            raise ConfigurationError(
+                f"epoch {charter.epoch} is for another model", hint="a new model is a new federation"
+            )
+        self.charter, self.membership = charter, charter.membership()
+        largest = min(self.settings.budget_epsilon, charter.privacy.largest_epsilon)
+        self.ledger.limit(largest)
+        self.metrics.budget.set(largest)
+        log().info("epoch_adopted", member=self.name, count=len(charter.members))
+
     # ------------------------------------------------------------------------------------------------- a proposal
 
     def agree(self, proposal: Proposal) -> Agreement:
@@ -146,6 +164,7 @@ class Member:
         Raises ModelError (the releases do not chain, or the weights are others), PolicyError, ConfigurationError.
         """
         plan, said = proposal.plan, proposal.context
+        self.adopt()
         self.charter.require_current()
         if not self._is_round(said.run, said.round):
             raise ContextError("the run's name is not one that a coordinator of this software gives")

@@ -1,4 +1,4 @@
-"""`sordino coordinator`: new, up, status, rounds, releases, transcript."""
+"""`sordino coordinator`: new, up, status, rounds, releases, transcript; and the orders of control/commands.py."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from sordino_coordinator.control.commands import register
+
 app = typer.Typer(help="The federation's server.", no_args_is_help=True, rich_markup_mode=None)
 transcript = typer.Typer(help="The public history of opened sums.", no_args_is_help=True)
 app.add_typer(transcript, name="transcript")
+register(app)
 
 FOLDER = typer.Option(..., "--folder", "-f", help="The coordinator's folder.", exists=False)
 JSON = typer.Option(False, "--json", help="Print JSON for programs.")
@@ -53,6 +56,10 @@ def new(
 def up(folder: Path = FOLDER) -> None:
     """Runs the coordinator until its rounds have completed or SIGTERM arrives.
 
+    SIGTERM and Ctrl-C drain: the round that runs has `drain_seconds` to end, then it is given up; a second one
+    gives it up at once. Ends with 0 then, with 11 after `give_up_after` rounds without a release, with 8 when it
+    cannot record.
+
     Example: sordino coordinator up --folder /var/lib/sordino/coordinator
     """
     from sordino_coordinator.up import up as run
@@ -62,33 +69,40 @@ def up(folder: Path = FOLDER) -> None:
 
 @app.command()
 def status(folder: Path = FOLDER, as_json: bool = JSON) -> None:
-    """Shows the newest release, the last round and the state of the certificate.
+    """Shows what the coordinator does now, what was ordered, the newest release, the last round, the certificate.
 
     Example: sordino coordinator status --folder /var/lib/sordino/coordinator --json
     """
-    from sordino_coordinator.rounds import Outcome, RoundStore
-    from sordino_platform.identity import Identity
-    from sordino_platform.release import ReleaseStore
+    from sordino_coordinator.control.view import status_facts
 
-    identity = Identity.load(folder)
-    store = RoundStore(folder / "state.sqlite")
-    head, past = ReleaseStore(folder / "releases", identity.charters).head(), store.rounds()
-    store.close()
-    completed = [row for row in past if row.outcome is Outcome.COMPLETED]
-    facts = {
-        "federation": head.federation,
-        "release": head.number,
-        "heldout_loss_nats_per_token": head.heldout_loss,
-        "rounds": len(past),
-        "rounds_completed": len(completed),
-        "last_outcome": past[-1].outcome.value if past else None,
-        "certificate_days_left": round(identity.tls().remaining().total_seconds() / 86400, 1),
-    }
+    facts = status_facts(folder)
     if as_json:
         typer.echo(json.dumps(facts))
         return
+    live, members = facts.pop("live"), facts.pop("members")
     for name, value in facts.items():
-        typer.echo(f"{name.replace('_', ' '):30} {'-' if value is None else value}")
+        text = ", ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else value
+        typer.echo(f"{name.replace('_', ' '):30} {'-' if text in (None, '', []) else text}")
+    if live is not None:
+        typer.echo(f"{'now':30} {doing(live)}")
+    for member in members:
+        spent = "-" if member["epsilon"] is None else f"{member['epsilon']:.3f}"
+        until = datetime.fromtimestamp(member["certificate_expires"], UTC)
+        typer.echo(
+            f"{'member ' + member['name']:30} epsilon {spent}, certificate until {until:%Y-%m-%d %H:%M} UTC"
+        )
+
+
+def doing(live: dict[str, object]) -> str:
+    """One line for the live status."""
+    text = str(live["doing"]).replace("_", " ")
+    if live["phase"]:
+        text += f" {live['round']}: {live['phase']}, {live['answered']} of {live['asked']} answered"
+    elif live["doing"] == "waiting_for_members":
+        text += f": {live['connected']} connected, {live['required']} needed"
+    elif isinstance(live["until"], float | int):
+        text += f" until {datetime.fromtimestamp(live['until'], UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return text
 
 
 @app.command()

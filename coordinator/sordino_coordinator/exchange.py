@@ -36,6 +36,15 @@ class Lost:
     reason: Dropped
 
 
+class GivenUpError(Exception):
+    """The exchange was given up before its deadline, because the coordinator stops."""
+
+
+def never() -> bool:
+    """An exchange that ends only by itself."""
+    return False
+
+
 def exchange(
     grid: Grid,
     nodes: Mapping[str, int],
@@ -44,10 +53,12 @@ def exchange(
     message_type: str,
     round: int,
     seconds: float,
+    given_up: Callable[[], bool] = never,
 ) -> Iterator[Answer | Lost]:
     """Sends `content(member)` to each member of `nodes`; yields every one exactly once, answers in order of arrival.
 
     `nodes` gives a member's Flower node id. One reply is in memory at a time: the caller consumes it before the next.
+    Raises GivenUpError once `given_up()` is true.
     """
     started = time.monotonic()
     waiting: dict[str, str] = {}
@@ -58,6 +69,8 @@ def exchange(
     for member in set(nodes) - set(waiting.values()):
         yield Lost(member=member, reason=Dropped.DISCONNECT)
     while waiting and time.monotonic() - started < seconds:
+        if given_up():
+            raise GivenUpError
         arrived = False
         for reply in grid.pull_messages(list(waiting)):
             member = waiting.pop(reply.metadata.reply_to_message_id, "")

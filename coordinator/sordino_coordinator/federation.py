@@ -3,7 +3,8 @@
 <folder>/
   identity.key tls.pem charters/ …   the identity (sordino_platform.identity)
   coordinator.toml                   settings
-  state.sqlite                       rounds
+  state.sqlite                       rounds, and what was seen of each member
+  orders.json status.json audit/     what the operator asked for, what happens now, what was done (see control)
   releases/                          signed, hash-chained releases; 0 is the public base
   sums/                              opened sums, when `keep_opened_sums_for_a_proof` is set
   events.jsonl                       what happened, a line each
@@ -11,15 +12,23 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import threading
+import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 from flwr.app import RecordDict
 from structlog.stdlib import BoundLogger
 
+from sordino_coordinator.control.audit import Action, AuditLog
+from sordino_coordinator.control.desk import Desk
+from sordino_coordinator.control.live import Doing, Live
+from sordino_coordinator.control.orders import read_orders
 from sordino_coordinator.heldout import Heldout
 from sordino_coordinator.metrics import CoordinatorMetrics
 from sordino_coordinator.rounds import RoundStore
@@ -59,10 +68,14 @@ class Federation:
     rounds: RoundStore
     metrics: CoordinatorMetrics
     heldout: Heldout | None
+    live: Live
+    audit: AuditLog
+    desk: Desk = field(init=False)
     run: str = field(default_factory=lambda: secrets.token_hex(16))
     loss: float | None = None
     log: BoundLogger = field(default_factory=log)
     stopping: threading.Event = field(default_factory=threading.Event)
+    stop_at: float = math.inf
 
     @classmethod
     def open(cls, folder: Path) -> Federation:
@@ -76,14 +89,9 @@ class Federation:
         if identity.card.role != "coordinator":
             raise ConfigurationError(f"{folder} holds the identity of a member, not of a coordinator")
         plan, config = settings.plan.plan(), charter.model.config()
-        charter.privacy.require(
-            noise_multiplier=plan.noise_multiplier,
-            clip_norm=plan.clip_norm,
-            sampling_rate=plan.sampling_rate,
-            steps=plan.steps,
-            delta=plan.delta,
-        )
+        require_plan(charter, plan)
         rounds = RoundStore(folder / "state.sqlite")
+        live = Live(folder, version=version("sordino"))
         releases = ReleaseStore(folder / "releases", identity.charters)
         membership = charter.membership()
         metrics = CoordinatorMetrics(members=tuple(member.name for member in membership.members))
@@ -102,7 +110,17 @@ class Federation:
             heldout=Heldout.read(settings.heldout, tokens=settings.heldout_tokens)
             if settings.heldout
             else None,
+            live=live,
+            audit=AuditLog(
+                folder,
+                key=identity.signing_key,
+                on_append=lambda action: metrics.audit_events.labels(action.value).inc(),
+            ),
         )
+        federation.desk = Desk(
+            folder=folder, defaults=settings, live=live, audit=federation.audit, restore=federation.roll_back
+        )
+        metrics.paused.set_function(lambda: live.status.doing in (Doing.PAUSED, Doing.CLOSED))
         make_folder(folder / "transcript")
         federation.recover()
         federation.show()
@@ -120,11 +138,81 @@ class Federation:
                 heldout_loss=self.evaluate(vector),
             )
         removed = self.releases.discard_after(self.rounds.committed_release() or 0)
+        for record in (self.folder / "transcript").glob("*.bin"):
+            if int(record.stem) > self.releases.head().number:
+                record.unlink()  # of a release that was never committed
         if cut or removed:
+            self.audit.append(Action.RECOVERED, f"{cut} round(s) cut short, {removed} release(s) removed")
             self.log.warning(
                 "recovered", count=cut, release=self.releases.head().number, reason="stopped in a round"
             )
         self.loss = self.releases.head().heldout_loss
+
+    def stop(self) -> None:
+        """No further round begins. The one that runs has `drain_seconds` to end by itself; a second call gives it
+        up."""
+        self.stop_at = time.monotonic() + (0.0 if self.stopping.is_set() else self.settings.drain_seconds)
+        self.stopping.set()
+        self.live.update(doing=Doing.STOPPING)
+
+    def gives_up(self) -> bool:
+        """Whether the round that runs must end now."""
+        return time.monotonic() >= self.stop_at
+
+    def begin(self) -> None:
+        """Before each round: heeds the operator's orders, and takes a new epoch of the charter over.
+
+        Returns when a round may begin, or when the process is to stop. Raises ConfigurationError, StorageError.
+        """
+        self.desk.wait(self.stopping)
+        self.settings = self.desk.settings()
+        self.adopt()
+        self.charter.require_current()
+        self.show()
+
+    def adopt(self) -> None:
+        """Takes over the members, keys and floors of a new epoch; one that this process cannot serve is refused.
+
+        Raises ConfigurationError for another model: its releases could not follow the present ones.
+        """
+        charter = self.identity.charter
+        if charter.hash() == self.charter.hash():
+            return
+        try:
+            require_plan(charter, self.plan)
+            if charter.model != self.charter.model:
+                raise ConfigurationError(
+                    f"epoch {charter.epoch} is for another model", hint="a new model is a new federation"
+                )
+        except SordinoError as error:
+            self.audit.append(Action.EPOCH_REFUSED, f"epoch {charter.epoch}: {error.message}")
+            raise
+        self.charter, self.membership = charter, charter.membership()
+        self.audit.append(Action.EPOCH_ADOPTED, f"epoch {charter.epoch} with {len(charter.members)} members")
+        self.log.info("epoch_adopted", count=len(charter.members))
+
+    def roll_back(self, number: int) -> None:
+        """Makes a release with the model of an older one. Raises ConfigurationError, StorageError."""
+        # A new run: within one run, each sum starts from the model that the sum before it made.
+        run = secrets.token_hex(16)
+        manifest = self.releases.rollback(number, key=self.identity.signing_key, run=run)
+        self.run, self.loss = run, manifest.heldout_loss
+        self.audit.append(Action.ROLLED_BACK, f"release {manifest.number} restores release {number}")
+        self.log.info("rolled_back", release=manifest.number, loss=self.loss)
+        self.show()
+
+    def must_yield(self) -> bool:
+        """Whether an order, a new epoch or a rollback must be heeded before a round may begin."""
+        return (
+            self.identity.charter.hash() != self.charter.hash()
+            or read_orders(self.folder).restore is not None
+            or self.desk.must_wait()
+        )
+
+    def quorum(self) -> int:
+        """The fewest members that a round begins with: the charter's smallest cohort, or more if the operator says
+        so."""
+        return max(self.settings.quorum, self.membership.floors.cohort)
 
     def show(self) -> None:
         """Sets the gauges that describe the state."""
@@ -132,12 +220,21 @@ class Federation:
         metrics.cohort_minimum.set(self.membership.floors.cohort)
         metrics.epsilon_budget.set(privacy.largest_epsilon)
         metrics.delta.set(self.plan.delta)
-        metrics.enrolled.labels("active").set(len(self.membership.members))
+        self.show_members()
         metrics.enrolled.labels("revoked").set(len(self.charter.retired))
         metrics.model_version.set(self.releases.head().number)
         metrics.loss.set(self.loss or 0.0)
         metrics.expiry.labels("coordinator").set(self.identity.tls().expires_at.timestamp())
         metrics.expiry.labels("ca").set(self.charter.tls_authority.x509().not_valid_after_utc.timestamp())
+
+    def show_members(self) -> None:
+        """Counts the charter's members by whether the certificate that was last seen of them still holds."""
+        now, names = datetime.now(UTC).timestamp(), {member.name for member in self.membership.members}
+        expired = sum(
+            member.name in names and member.certificate_expires <= now for member in self.rounds.members()
+        )
+        self.metrics.enrolled.labels("active").set(len(names) - expired)
+        self.metrics.enrolled.labels("expired").set(expired)
 
     def weights(self) -> Vector:
         """The newest release's vector."""
@@ -165,6 +262,8 @@ class Federation:
 
         Raises UnusableSumError (the old model stays), StorageError.
         """
+        if self.identity.charter.hash() != self.charter.hash():
+            raise UnusableSumError("a new epoch of the charter began during the round; the old model stays")
         mean = opened.totals.mean()
         vector = self.weights() + mean
         norm = float(np.linalg.norm(mean.astype(np.float64)))
@@ -211,6 +310,18 @@ class Federation:
         """Shows the local epsilon that a member reported. Raises nothing: it is for the operator's eyes only."""
         if 0 <= epsilon < 1e6:
             self.metrics.epsilon.labels(member).set(epsilon)
+            self.rounds.note_epsilon(member, epsilon)
             self.log.info(
                 "epsilon", member=member, epsilon=epsilon, budget=self.charter.privacy.largest_epsilon
             )
+
+
+def require_plan(charter: Charter, plan: TrainingPlan) -> None:
+    """Raises PolicyError unless the plan lies inside the charter's privacy policy."""
+    charter.privacy.require(
+        noise_multiplier=plan.noise_multiplier,
+        clip_norm=plan.clip_norm,
+        sampling_rate=plan.sampling_rate,
+        steps=plan.steps,
+        delta=plan.delta,
+    )

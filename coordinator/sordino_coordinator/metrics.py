@@ -5,8 +5,10 @@ from __future__ import annotations
 from enum import StrEnum
 from importlib.metadata import version
 
+from sordino_coordinator.control.audit import Action
 from sordino_coordinator.rounds import Outcome
 from sordino_platform.flower.phases import Phase
+from sordino_platform.link import PROTOCOL_VERSION
 from sordino_platform.telemetry import Metrics
 
 ROUND_BUCKETS = (1, 5, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600)
@@ -47,8 +49,9 @@ class CoordinatorMetrics:
             "Always 1; the labels say what runs",
             version=[version("sordino")],
             flwr=[version("flwr")],
+            protocol=[str(PROTOCOL_VERSION)],
         )
-        info.labels(version("sordino"), version("flwr")).set(1)
+        info.labels(version("sordino"), version("flwr"), str(PROTOCOL_VERSION)).set(1)
         self.rounds = metrics.counter("sordino_rounds_total", "Rounds by how they ended", outcome=OUTCOMES)
         self.round_seconds = metrics.histogram(
             "sordino_round_duration_seconds", "A whole round, training included", ROUND_BUCKETS
@@ -106,3 +109,16 @@ class CoordinatorMetrics:
             role=("coordinator", "ca"),
         )
         self.write_errors = metrics.counter("sordino_ledger_write_errors_total", "Durable writes that failed")
+        self.paused = metrics.gauge(
+            "sordino_rounds_paused", "1 while the operator's pause or schedule holds rounds back"
+        )
+        self.audit_events = metrics.counter(
+            "sordino_audit_events_total",
+            "Entries of the audit log, by action",
+            action=tuple(action.value for action in Action),
+        )
+        self.operator_requests = metrics.counter(
+            "sordino_operator_requests_total",
+            "Requests to the operator's API, by outcome",
+            outcome=("ok", "refused", "invalid"),
+        )

@@ -1,4 +1,4 @@
-"""The rounds that were run, in SQLite: what survives `kill -9`, and what `sordino coordinator rounds` lists.
+"""The rounds that were run, and what was seen of each member, in SQLite: what survives `kill -9`.
 
 A round is opened before its first message and closed with its outcome. A round found open at start-up was cut short:
 it is closed as `interrupted` and its number is never used again, so its keys and masks cannot be either. The release
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sordino_privacy.errors import StorageError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SCHEMA = """
 CREATE TABLE rounds (
     round INTEGER PRIMARY KEY,
@@ -36,6 +36,15 @@ CREATE TABLE rounds (
     bytes_out INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+"""
+# What each schema has beyond the one before: an older file is taken over in place.
+MEMBERS = """
+CREATE TABLE members (
+    name TEXT PRIMARY KEY,
+    seen REAL NOT NULL,
+    certificate_expires REAL NOT NULL,
+    epsilon REAL
+) STRICT;
 """
 
 
@@ -71,6 +80,16 @@ class RoundRecord:
     bytes_out: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberRecord:
+    """What the coordinator last saw of a member. Times are Unix time in seconds; `epsilon` is what it reported."""
+
+    name: str
+    seen: float
+    certificate_expires: float
+    epsilon: float | None
+
+
 class RoundStore:
     """The table of rounds. One writer: a second process that opens it is refused by the folder's lock (see up)."""
 
@@ -82,8 +101,11 @@ class RoundStore:
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=FULL")
             (version,) = self._database.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                self._database.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+            if version < SCHEMA_VERSION:
+                missing = f"{SCHEMA if version == 0 else ''} {MEMBERS}"
+                self._database.executescript(
+                    f"BEGIN IMMEDIATE; {missing} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
+                )
             elif version != SCHEMA_VERSION:
                 raise StorageError(
                     f"{path} was written by another version of sordino (schema {version})",
@@ -168,6 +190,33 @@ class RoundStore:
             (last,),
         ).fetchall()
         return [record(row) for row in reversed(rows)]
+
+    def counts(self) -> dict[Outcome, int]:
+        """How many rounds ended in each way."""
+        rows = self._database.execute("SELECT outcome, count(*) FROM rounds GROUP BY outcome").fetchall()
+        return {Outcome(outcome): int(count) for outcome, count in rows}
+
+    def note_member(self, name: str, *, certificate_expires: float) -> None:
+        """Notes that a member connected, with a certificate that ends then."""
+        self._write(
+            "INSERT INTO members (name, seen, certificate_expires) VALUES (?, ?, ?) ON CONFLICT (name)"
+            " DO UPDATE SET seen=excluded.seen, certificate_expires=excluded.certificate_expires",
+            (name, time.time(), certificate_expires),
+        )
+
+    def note_epsilon(self, name: str, epsilon: float) -> None:
+        """Notes the local epsilon that a member reported."""
+        self._write("UPDATE members SET epsilon=?, seen=? WHERE name=?", (epsilon, time.time(), name))
+
+    def members(self) -> list[MemberRecord]:
+        """Every member that was ever seen, by name."""
+        rows = self._database.execute(
+            "SELECT name, seen, certificate_expires, epsilon FROM members ORDER BY name"
+        ).fetchall()
+        return [
+            MemberRecord(name=name, seen=seen, certificate_expires=expires, epsilon=epsilon)
+            for name, seen, expires, epsilon in rows
+        ]
 
     def committed_release(self) -> int | None:
         """The newest release that a completed round committed."""

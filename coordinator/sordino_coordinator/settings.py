@@ -19,9 +19,13 @@ COMMENTS = {
     "pause_seconds": "How long to wait between two rounds.",
     "gather_seconds": "How long to wait for members beyond the charter's smallest cohort before a round begins.",
     "cohort": "Begin at once when this many members are connected; 0 means all members of the charter.",
+    "quorum": "Never begin with fewer members than this; the charter's smallest cohort always holds too.",
+    "schedule": "When rounds may begin, in UTC: windows like 'mon-fri 20:00-06:00'. Empty: at any time.",
+    "api_listen": "Where the operator's API listens (HTTPS, token in operator.token), as HOST:PORT; empty: nowhere.",
     "train_seconds": "The deadline of training.",
     "exchange_seconds": "The deadline of each other phase.",
     "give_up_after": "Stop after this many rounds in a row without a release; 0 never stops.",
+    "drain_seconds": "After SIGTERM the round that runs has this long to end by itself; then it is given up.",
     "attempts": "How often the exchange of one round is tried before the round is given up.",
     "heldout": "Folders of public code that measure each release; a release that is clearly worse is not kept.",
     "heldout_tokens": "At most this many tokens of them are read.",
@@ -60,9 +64,13 @@ class CoordinatorSettings(Settings):
     pause_seconds: float = Field(0.0, ge=0)
     gather_seconds: float = Field(60.0, ge=0)
     cohort: int = Field(0, ge=0)
+    quorum: int = Field(0, ge=0)
+    schedule: list[str] = Field(default_factory=list, max_length=32)
+    api_listen: str = Field("", pattern=r"^$|^[^\s/]+:\d{1,5}$")
     train_seconds: float = Field(3600.0, gt=0)
     exchange_seconds: float = Field(120.0, gt=0)
     give_up_after: int = Field(0, ge=0)
+    drain_seconds: float = Field(30.0, ge=0)
     attempts: int = Field(3, ge=1, le=10)
     heldout: list[Path] = Field(default_factory=list)
     heldout_tokens: int = Field(20_000, ge=1000)

@@ -9,6 +9,7 @@ A round that loses too many members, or whose sum is not usable, keeps the old m
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -19,7 +20,9 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDic
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
-from sordino_coordinator.exchange import Answer, Lost, exchange
+from sordino_coordinator.control.audit import Action
+from sordino_coordinator.control.live import Doing
+from sordino_coordinator.exchange import Answer, GivenUpError, Lost, exchange
 from sordino_coordinator.federation import Federation, UnusableSumError
 from sordino_coordinator.grid import LinkGrid
 from sordino_coordinator.metrics import Dropped, Rejected
@@ -104,8 +107,12 @@ class SecureFedAvg(Strategy):
         federation, result = self.federation, Result(arrays=initial_arrays)
         completed = failed = 0
         while not federation.stopping.is_set() and (num_rounds == 0 or completed < num_rounds):
-            if self.one_round(grid):
+            released = self.one_round(grid)
+            if released is None:
+                continue
+            if released:
                 completed, failed = completed + 1, 0
+                federation.live.update(completed=completed)
                 result.evaluate_metrics_serverapp[completed] = MetricRecord({"loss": federation.loss or 0.0})
             elif not federation.stopping.is_set():
                 failed += 1
@@ -114,18 +121,18 @@ class SecureFedAvg(Strategy):
                     f"{failed} rounds in a row ended without a release",
                     hint="`sordino coordinator rounds` says why each ended; give_up_after is a setting",
                 )
-            federation.stopping.wait(federation.settings.pause_seconds)
+            federation.desk.rest()
+            num_rounds = federation.desk.settings().rounds or num_rounds
         result.arrays = ArrayRecord([federation.weights()])
         return result
 
-    def one_round(self, grid: Grid) -> bool:
-        """One round to its end; True when it made a release."""
+    def one_round(self, grid: Grid) -> bool | None:
+        """One round to its end; True when it made a release, None when none may begin now."""
         federation = self.federation
-        federation.charter.require_current()
-        federation.show()
-        nodes, heads = self.gather(grid)
-        if federation.stopping.is_set():
-            return False
+        federation.begin()
+        nodes, heads = self.gather(grid, heed=True)
+        if federation.stopping.is_set() or not nodes:
+            return None
         round = Round(federation.rounds.open_round(federation.run), nodes, heads)
         self.log.info("round_started", round=round.number, members=sorted(nodes), cohort=len(nodes))
         try:
@@ -141,7 +148,10 @@ class SecureFedAvg(Strategy):
             self.close(round, Outcome.ABORTED_ERROR, error.message)
             return False
         self.close(round, Outcome.COMPLETED, "", release=release, included=opened.survivors)
-        self.announce(grid, round, opened)
+        with contextlib.suppress(
+            RoundAbortedError
+        ):  # told to stop: members learn the release with their next round
+            self.announce(grid, round, opened)
         return True
 
     def attempts(self, grid: Grid, round: Round) -> tuple[CoordinatorSession, AggregateSum]:
@@ -208,19 +218,23 @@ class SecureFedAvg(Strategy):
 
     # -------------------------------------------------------------------------------------------------- its steps
 
-    def gather(self, grid: Grid) -> tuple[dict[str, int], dict[str, int]]:
-        """Waits for members: the wished cohort, or the charter's smallest after `gather_seconds`.
+    def gather(self, grid: Grid, *, heed: bool = False) -> tuple[dict[str, int], dict[str, int]]:
+        """Waits for members: the wished cohort, or the smallest after `gather_seconds`. With `heed`, an order that
+        holds rounds back ends the wait, with nobody.
 
         Returns their node ids and their newest releases, by name. Every member is asked who it is and what it holds;
         on our link an answer that is not the certificate's name does not count.
         """
         federation, settings = self.federation, self.federation.settings
-        wished = settings.cohort or len(federation.membership.members)
-        smallest = federation.membership.floors.cohort
+        smallest = federation.quorum()
+        wished = max(settings.cohort, smallest) if settings.cohort else len(federation.membership.members)
         started, told = time.monotonic(), -1
         while not federation.stopping.is_set():
             connected = list(grid.get_node_ids())
             self.metrics.connected.set(len(connected))
+            if heed and federation.must_yield():
+                break
+            federation.live.update(doing=Doing.WAITING, connected=len(connected), required=smallest)
             waited = time.monotonic() - started
             if len(connected) >= wished or (len(connected) >= smallest and waited >= settings.gather_seconds):
                 nodes, heads = self.hello(grid, connected)
@@ -281,29 +295,49 @@ class SecureFedAvg(Strategy):
         accept: Callable[[Answer], None],
     ) -> None:
         """Runs one exchange. An answer that `accept` refuses costs its member the round."""
-        settings = self.federation.settings
+        federation, settings = self.federation, self.federation.settings
         seconds = settings.train_seconds if phase is Phase.TRAIN else settings.exchange_seconds
         nodes = {name: round.nodes[name] for name in sorted(members)}
         started, answered = time.monotonic(), 0
+        federation.live.update(
+            doing=Doing.ROUND,
+            round=round.number,
+            attempt=round.attempt,
+            phase=phase.value,
+            phase_since=time.time(),
+            asked=len(nodes),
+            answered=0,
+        )
         self.log.info(
             "phase_started", round=round.number, attempt=round.attempt, phase=phase.value, count=len(nodes)
         )
-        for item in exchange(
-            grid, nodes, content, message_type=phase.message_type, round=round.number, seconds=seconds
-        ):
-            if isinstance(item, Lost):
-                self.drop(round, phase, item.member, item.reason)
-                continue
-            try:
-                accept(item)
-                item.fields.done()
-            except (SecaggError, LinkError) as error:
-                self.metrics.rejected.labels(rejection_of(error).value).inc()
-                self.drop(round, phase, item.member, Dropped.INVALID, error.message)
-                continue
-            answered += 1
-            self.metrics.response_seconds.labels(phase.value).observe(item.seconds)
-            self.log.info("member_answered", round=round.number, phase=phase.value, member=item.member)
+        answers = exchange(
+            grid,
+            nodes,
+            content,
+            message_type=phase.message_type,
+            round=round.number,
+            seconds=seconds,
+            given_up=federation.gives_up,
+        )
+        try:
+            for item in answers:
+                if isinstance(item, Lost):
+                    self.drop(round, phase, item.member, item.reason)
+                    continue
+                try:
+                    accept(item)
+                    item.fields.done()
+                except (SecaggError, LinkError) as error:
+                    self.metrics.rejected.labels(rejection_of(error).value).inc()
+                    self.drop(round, phase, item.member, Dropped.INVALID, error.message)
+                    continue
+                answered += 1
+                federation.live.update(answered=answered)
+                self.metrics.response_seconds.labels(phase.value).observe(item.seconds)
+                self.log.info("member_answered", round=round.number, phase=phase.value, member=item.member)
+        except GivenUpError:
+            raise RoundAbortedError(Outcome.INTERRUPTED, "the coordinator was told to stop") from None
         took = time.monotonic() - started
         self.metrics.cohort.labels(phase.value).set(answered)
         self.metrics.phase_seconds.labels(phase.value).observe(took)
@@ -358,9 +392,15 @@ class SecureFedAvg(Strategy):
             dropped=round.dropped,
             phases=round.phases,
         )
+        done = outcome is Outcome.COMPLETED
+        federation.audit.append(
+            Action.ROUND_COMPLETED if done else Action.ROUND_ABORTED,
+            f"round {round.number}: {f'release {release}' if done else reason}",
+        )
+        federation.live.update(phase=None, phase_since=None)
         self.metrics.rounds.labels(outcome.value).inc()
         self.metrics.round_seconds.observe(took)
-        if outcome is Outcome.COMPLETED:
+        if done:
             self.metrics.last_success.set_to_current_time()
         self.log.info(
             "round_finished",

@@ -10,6 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from sordino_coordinator.app import FEDERATION, app
+from sordino_coordinator.control.api import ApiServer, Orders
+from sordino_coordinator.control.audit import Action
+from sordino_coordinator.control.live import Doing
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.grid import LinkGrid
 from sordino_coordinator.metrics import CoordinatorMetrics
@@ -17,6 +20,7 @@ from sordino_platform.durable import write_file
 from sordino_platform.flower import shim
 from sordino_platform.identity import admit
 from sordino_platform.link import Direction, Disconnection, IgnoreEvents, LinkServer, Rejection, ServerTls
+from sordino_platform.link.tls import expiry_of
 from sordino_platform.telemetry import MetricsServer, configure_logging, log
 from sordino_privacy.errors import LinkError, StorageError
 
@@ -45,7 +49,7 @@ class CountedEvents(IgnoreEvents):
 
 
 def up(folder: Path) -> None:
-    """Runs until the wished rounds have completed or SIGTERM or SIGINT arrives; a round in flight is given up.
+    """Runs until the wished rounds have completed or SIGTERM or SIGINT arrives; then a round in flight is drained.
 
     Raises ConfigurationError, PortInUseError, LinkError, StorageError.
     """
@@ -57,22 +61,33 @@ def up(folder: Path) -> None:
 
     def stop(number: int, _: object) -> None:
         log().info("stopping", signal=signal.Signals(number).name)
-        federation.stopping.set()
+        federation.stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     certificates: dict[str, bytes] = {}
+    refused: set[str] = set()  # noted once each: who comes back every second must not fill the disk
+
+    def admitted(certificate: bytes) -> tuple[str, str]:
+        try:
+            return admit(certificate, charters.head().charter)
+        except LinkError as error:
+            if error.message not in refused:
+                refused.add(error.message)
+                federation.audit.append(Action.MEMBER_REFUSED, error.message)
+            raise
 
     def identify(certificate: bytes) -> str:
-        role, name = admit(certificate, charters.head().charter)
+        role, name = admitted(certificate)
         if role != "member":
             raise LinkError("only members connect to a coordinator")
         certificates[name] = certificate
+        federation.rounds.note_member(name, certificate_expires=expiry_of(certificate).timestamp())
         return name
 
     def still(member: str) -> None:
         if member in certificates:
-            admit(certificates[member], charters.head().charter)
+            admitted(certificates[member])
 
     def tls() -> ServerTls:
         credentials = identity.tls()
@@ -93,6 +108,9 @@ def up(folder: Path) -> None:
     )
     server.start()
     host = federation.settings.listen.rpartition(":")[0]
+    api = operator_api(federation)
+    federation.live.update(api_port=api.port if api else None)
+    federation.audit.append(Action.STARTED, f"sordino {version('sordino')}, epoch {federation.charter.epoch}")
     write_file(folder / ADDRESS_FILE, f"{host}:{server.port}\n".encode())
     log().info("listening", address=host, port=server.port, pid=os.getpid(), version=version("sordino"))
     log().info("metrics", port=metrics.port)
@@ -105,10 +123,33 @@ def up(folder: Path) -> None:
     finally:
         server.stop()
         metrics.stop()
+        if api is not None:
+            api.stop()
+        federation.audit.append(Action.STOPPED, f"release {federation.releases.head().number}")
+        federation.live.update(doing=Doing.STOPPED)
         federation.rounds.close()
         os.close(lock)
         traffic = {direction.value: total for direction, total in events.totals.items()}
         log().info("stopped", release=federation.releases.head().number, **traffic)
+
+
+def operator_api(federation: Federation) -> ApiServer | None:
+    """The operator's API where the settings ask for one. Raises PortInUseError, ConfigurationError."""
+    address = federation.settings.api_listen
+    if not address:
+        return None
+    orders = Orders(
+        folder=federation.folder,
+        defaults=federation.desk.defaults,
+        audit=federation.audit,
+    )
+    api = ApiServer(
+        address,
+        orders,
+        on_request=lambda outcome: federation.metrics.operator_requests.labels(outcome).inc(),
+    )
+    log().info("api", port=api.port)
+    return api
 
 
 def take_lock(folder: Path) -> int:

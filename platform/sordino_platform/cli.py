@@ -29,7 +29,7 @@ SUMMARIES = {
     "charter": "The federation's constitution: new, add, sign, show, diff, verify",
     "client": "A member's machine: join, up, status, ledger, corpus, audit",
     "complete": "Completes code at FILE:LINE:COL",
-    "coordinator": "The federation's server: up, status, rounds, releases",
+    "coordinator": "The federation's server: up, status, rounds, pause, pace, releases, rollback, audit",
     "demo": "Runs a whole federation on this machine: real processes, real TLS, real repositories",
     "eval": "Measures a model on held-out code: bits per byte, accuracy, exact match",
     "corpus": "Fetches and cleans the public corpora",

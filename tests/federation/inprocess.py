@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +75,7 @@ def opened(folder: Path) -> Iterator[dict[str, Member]]:
 
 def store_update(member: Member, federation: Federation, round: int, value: float) -> Quantised:
     """Puts a quantised update of constant `value` where training would leave it, and the agreement beside it."""
-    quantiser = quantiser_for(federation.config, federation.plan, members=len(NAMES))
+    quantiser = quantiser_for(federation.config, federation.plan, members=len(federation.membership.members))
     vector = np.full(quantiser.dimension, value, dtype=np.float32)
     quantised = quantiser.quantise(vector, 1.0, Statistics(examples=8), secrets.token_bytes)
     place = member.folder / "round" / f"{federation.run}-{round}"
@@ -91,6 +91,7 @@ class InProcessGrid(Grid):
         self.members = members
         self.absent: set[tuple[str, str]] = set()
         self.seen: list[tuple[str, str]] = []
+        self.on_message: Callable[[str], object] = len  # told each message's type before its member answers
         self._names = {node_id(name): name for name in members}
         self._contexts: dict[str, Context] = {
             name: shim.new_context(run=run, node=node_id(name), run_config={}) for name in members
@@ -98,6 +99,11 @@ class InProcessGrid(Grid):
         self._waiting: dict[str, bytes] = {}
         self._run = shim.empty_run(run)
         shim.identify(run=run, node=shim.COORDINATOR_NODE)
+
+    def leave(self, name: str) -> None:
+        """The member `name` is gone."""
+        del self.members[name]
+        self._names = {node: other for node, other in self._names.items() if other != name}
 
     def set_run(self, run: shim.Run) -> None:
         self._run = run
@@ -134,6 +140,7 @@ class InProcessGrid(Grid):
             message = decode(payload)
             name = self._names[message.metadata.dst_node_id]
             self.seen.append((message.metadata.message_type, name))
+            self.on_message(message.metadata.message_type)
             if (message.metadata.message_type, name) in self.absent:
                 continue
             token = MEMBER.set(self.members[name])

@@ -56,7 +56,7 @@ def place(founded: Path, tmp_path: Path) -> Iterator[Path]:
 def run_round(place: Path, absent: set[tuple[Phase, str]], *, attempts: int = 1) -> Federation:
     """One round with constant updates 0.001 * (1 + index); members in `absent` fall silent at that phase."""
     federation = Federation.open(place / "coordinator")
-    object.__setattr__(federation.settings, "attempts", attempts)
+    federation.desk.defaults = federation.settings.model_copy(update={"attempts": attempts})
     with inprocess.opened(place) as members:
         grid = inprocess.InProcessGrid(members, run=7)
         grid.absent = {(phase.message_type, name) for phase, name in absent}

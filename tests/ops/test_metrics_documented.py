@@ -14,7 +14,7 @@ SECTIONS = {
     "sordino-completion": "Member: completion endpoint",
 }
 # Their values are versions, or the charter's names.
-OPEN_LABELS = {"version", "flwr", "client"}
+OPEN_LABELS = {"version", "flwr", "protocol", "client"}
 BASE_UNITS = {
     "_seconds": "s",
     "_bytes_total": "bytes",

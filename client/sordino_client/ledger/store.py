@@ -20,6 +20,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sordino_client.ledger.account import Account, Reservation, entry_body
@@ -83,6 +84,11 @@ class Ledger:
     @property
     def budget(self) -> Budget:
         return self._budget
+
+    def limit(self, epsilon: float) -> None:
+        """Takes another cap on the total: the smaller of the member's own and a new epoch's. Spending stays."""
+        with self._lock:
+            self._budget = replace(self._budget, epsilon=epsilon)
 
     def head(self) -> Head:
         """What to tell a witness: it depends on no data, and lets a later rollback be noticed."""

@@ -13,6 +13,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 from sordino_platform.link.client import LinkClient
 from sordino_platform.link.diagnosis import Cause, Diagnosis, diagnose
 from sordino_platform.link.events import Direction, Disconnection, IgnoreEvents, LinkEvents, Loss, Rejection
+from sordino_platform.link.frames import VERSION_MAX as PROTOCOL_VERSION
 from sordino_platform.link.limits import Limits
 from sordino_platform.link.messages import Payload
 from sordino_platform.link.request import Handler, Request
@@ -21,6 +22,7 @@ from sordino_platform.link.status import State, Status
 from sordino_platform.link.tls import ClientTls, ServerTls
 
 __all__ = [
+    "PROTOCOL_VERSION",
     "Cause",
     "ClientTls",
     "Diagnosis",

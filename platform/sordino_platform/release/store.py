@@ -194,10 +194,23 @@ class ReleaseStore:
     def rollback(
         self, number: int, *, key: Ed25519PrivateKey, run: str, now: datetime | None = None
     ) -> Manifest:
-        """A new release with the vector of an older one. Raises as `vector` and `add` do."""
-        if number == self.head().number:
+        """A new release with the vector of an older one. Raises as `vector` and `add` do.
+
+        Its held-out loss is the older one's; the transcript goes on from the newest, because nothing is taken out
+        of it.
+        """
+        head, old = self.head(), self.manifest(number)
+        if number == head.number:
             raise ConfigurationError(f"release {number} is the newest already")
-        return self.add(self.vector(number), key=key, run=run, restores=number, now=now)
+        return self.add(
+            self.vector(number),
+            key=key,
+            run=run,
+            heldout_loss=old.heldout_loss,
+            transcript_head=head.transcript_head,
+            restores=number,
+            now=now,
+        )
 
     def discard_after(self, number: int) -> int:
         """Removes the newest releases that rounds made, down to `number`; returns how many.

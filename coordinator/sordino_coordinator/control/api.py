@@ -1,0 +1,268 @@
+"""The operator's API: orders and status over HTTPS, for whoever holds the token.
+
+    GET  /v1/status  /v1/rounds?last=20  /v1/releases  /v1/audit?last=50
+    POST /v1/pause  /v1/resume  /v1/rollback {"release": 7}  /v1/pace {"pause_seconds": 600.0, ...}
+
+TLS with the coordinator's own certificate, read anew at each handshake, so that a renewal needs no restart; a
+client trusts the charter's TLS authority. Every request carries `Authorization: Bearer` with the content of
+`operator.token`, compared in constant time. Bodies are JSON of at most 16 KiB, unknown fields are refused, and
+there is no browser's way in: no cookie, no CORS, and the content type must be JSON. Orders are durable before the
+answer leaves; they take effect between two rounds.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import re
+import secrets
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from pydantic import Field, ValidationError
+
+from sordino_coordinator.control import desk, view
+from sordino_coordinator.control.audit import Action, AuditLog
+from sordino_coordinator.control.orders import Pace
+from sordino_coordinator.settings import CoordinatorSettings
+from sordino_platform.canonical import Document, first_problem
+from sordino_platform.durable import read_secret, write_file
+from sordino_platform.identity.site import TLS
+from sordino_platform.link.address import parse_address
+from sordino_platform.release.manifest import MAX_NUMBER
+from sordino_platform.telemetry import log
+from sordino_privacy.errors import PortInUseError, SordinoError
+
+TOKEN_FILE = "operator.token"  # noqa: S105 - the name of the file that holds it
+MAX_BODY_BYTES = 16 << 10
+MAX_LAST = 1000
+REQUEST_SECONDS = 10.0
+CONNECTIONS = 16
+NOTE_REFUSALS_EVERY_SECONDS = 60.0
+
+
+class ApiError(Exception):
+    """An answer that is no success."""
+
+    def __init__(self, status: HTTPStatus, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.status, self.message, self.hint = status, message, hint
+
+
+class Nothing(Document):
+    """The body of an order that has no terms."""
+
+
+class Rollback(Document):
+    """The body of `/v1/rollback`."""
+
+    release: int = Field(ge=0, le=MAX_NUMBER)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orders:
+    """What the API may do, over one coordinator's folder. Answers are JSON values."""
+
+    folder: Path
+    defaults: CoordinatorSettings
+    audit: AuditLog
+
+    def get(self, path: str, last: int | None) -> Any:
+        """The answer to a GET. Raises ApiError, SordinoError."""
+        reads: dict[str, Callable[[], Any]] = {
+            "/v1/status": lambda: view.status_facts(self.folder),
+            "/v1/rounds": lambda: view.round_facts(self.folder, last=last or 20),
+            "/v1/releases": lambda: view.release_facts(self.folder),
+            "/v1/audit": lambda: view.audit_facts(self.folder, last=last or 50),
+        }
+        if path not in reads:
+            raise ApiError(HTTPStatus.NOT_FOUND, f"there is nothing to read at {path}")
+        return reads[path]()
+
+    def post(self, path: str, body: bytes) -> Any:
+        """Gives an order and answers with the orders that hold now. Raises ApiError, SordinoError."""
+        if path == "/v1/pause":
+            parse(Nothing, body)
+            orders, action, detail = desk.pause(self.folder), Action.PAUSED, ""
+        elif path == "/v1/resume":
+            parse(Nothing, body)
+            orders, action, detail = desk.resume(self.folder), Action.RESUMED, ""
+        elif path == "/v1/rollback":
+            number = parse(Rollback, body).release
+            orders = desk.order_rollback(self.folder, number)
+            action, detail = Action.ROLLBACK_ORDERED, f"release {number}"
+        elif path == "/v1/pace":
+            changes = parse(Pace, body).model_dump(exclude_unset=True)
+            orders = desk.set_pace(self.folder, self.defaults, changes)
+            action, detail = Action.PACE_CHANGED, json.dumps(changes)
+        else:
+            raise ApiError(HTTPStatus.NOT_FOUND, f"there is no order {path}")
+        self.audit.append(action, detail, by="api")
+        return orders.model_dump(mode="json")
+
+
+def parse(kind: type[Any], body: bytes) -> Any:
+    """A body as `kind`; an empty one counts as `{}`. Raises ApiError."""
+    try:
+        return kind.model_validate_json(body or b"{}")
+    except ValidationError as error:
+        raise ApiError(HTTPStatus.BAD_REQUEST, first_problem(error)) from None
+
+
+def token_of(folder: Path) -> str:
+    """The API's token; made at the first call, mode 0600. Raises ConfigurationError, StorageError."""
+    path = folder / TOKEN_FILE
+    if not path.exists():
+        write_file(path, f"{secrets.token_urlsafe(32)}\n".encode(), secret=True, replace=False)
+    return read_secret(path, limit=256).decode("ascii", "replace").strip()
+
+
+class ApiServer:
+    """Serves `orders` on one address. Raises PortInUseError, ConfigurationError."""
+
+    def __init__(self, address: str, orders: Orders, *, on_request: Callable[[str], None]) -> None:
+        host, port = parse_address(address)
+        token = token_of(orders.folder)
+        places, note = threading.BoundedSemaphore(CONNECTIONS), Refusals(orders.audit)
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.0"  # one request a connection: no body can pass for the next request
+            server_version, sys_version = "sordino", ""
+            timeout = REQUEST_SECONDS
+
+            def do_GET(self) -> None:
+                self._answer(lambda path, last: orders.get(path, last))
+
+            def do_POST(self) -> None:
+                self._answer(lambda path, _: orders.post(path, self._body()))
+
+            def _answer(self, act: Callable[[str, int | None], Any]) -> None:
+                outcome, status, answer = "ok", HTTPStatus.OK, None
+                try:
+                    self._require_token()
+                    url = urlsplit(self.path)
+                    answer = act(url.path, last_of(url.query))
+                except ApiError as error:
+                    status, answer = error.status, {"error": error.message, "hint": error.hint}
+                    outcome = "refused" if status is HTTPStatus.UNAUTHORIZED else "invalid"
+                except SordinoError as error:
+                    status, outcome = HTTPStatus.CONFLICT, "invalid"
+                    answer = {"error": error.message, "hint": error.hint}
+                on_request(outcome)
+                self._send(status, answer)
+
+            def _require_token(self) -> None:
+                scheme, _, given = self.headers.get("Authorization", "").partition(" ")
+                good = hmac.compare_digest(given.strip().encode(), token.encode())
+                if scheme.lower() != "bearer" or not good:
+                    note.refused()
+                    raise ApiError(HTTPStatus.UNAUTHORIZED, "the token is missing or wrong", TOKEN_FILE)
+
+            def _body(self) -> bytes:
+                length = self.headers.get("Content-Length", "")
+                if self.headers.get("Content-Type", "").partition(";")[0].strip() != "application/json":
+                    raise ApiError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body must be application/json")
+                if re.fullmatch(r"\d{1,9}", length, re.ASCII) is None or int(length) > MAX_BODY_BYTES:
+                    raise ApiError(
+                        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body has at most {MAX_BODY_BYTES} bytes"
+                    )
+                return self.rfile.read(int(length))
+
+            def _send(self, status: HTTPStatus, answer: Any) -> None:
+                body = json.dumps(answer).encode() + b"\n"
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.send_header("Cache-Control", "no-store")
+                if status is HTTPStatus.UNAUTHORIZED:
+                    self.send_header("WWW-Authenticate", "Bearer")
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """The audit log holds what was ordered; reads are not logged."""
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def process_request_thread(self, request: Any, client_address: Any) -> None:
+                # The handshake is made here, on the connection's own thread: one that stalls holds up nobody.
+                if not places.acquire(blocking=False):
+                    self.shutdown_request(request)
+                    return
+                try:
+                    secure = secured(request, orders.folder)
+                    if secure is not None:
+                        super().process_request_thread(secure, client_address)
+                finally:
+                    places.release()
+
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                """A client that went away is no event."""
+
+        try:
+            self._server = Server((host, port), Handler)
+        except OSError as error:
+            raise PortInUseError(
+                f"{address} cannot be used for the operator's API: {error.strerror}",
+                hint="set another api_listen in coordinator.toml",
+            ) from error
+        self.port: int = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, name="operator-api", daemon=True).start()
+
+    def stop(self) -> None:
+        """Closes the port."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class Refusals:
+    """Notes wrong tokens in the audit log, at most one entry a minute: whoever guesses must not fill the disk."""
+
+    def __init__(self, audit: AuditLog) -> None:
+        self._audit, self._lock, self._next, self._count = audit, threading.Lock(), 0.0, 0
+
+    def refused(self) -> None:
+        """One more."""
+        with self._lock:
+            self._count += 1
+            if time.monotonic() < self._next:
+                return
+            self._next, count, self._count = time.monotonic() + NOTE_REFUSALS_EVERY_SECONDS, self._count, 0
+        log().warning("operator_refused", count=count)
+        self._audit.append(Action.OPERATOR_REFUSED, f"{count} request(s) without the token", by="api")
+
+
+def last_of(query: str) -> int | None:
+    """The one parameter that a read takes, `last`. Raises ApiError for any other, or one out of bounds."""
+    given = parse_qs(query, keep_blank_values=True)
+    if not given:
+        return None
+    values = given.get("last", [])
+    text = values[0] if len(given) == len(values) == 1 else ""
+    if not re.fullmatch(r"\d{1,4}", text, re.ASCII) or not 1 <= int(text) <= MAX_LAST:
+        raise ApiError(HTTPStatus.BAD_REQUEST, f"the only parameter is last, from 1 to {MAX_LAST}")
+    return int(text)
+
+
+def secured(plain: socket.socket, folder: Path) -> ssl.SSLSocket | None:
+    """The connection after its handshake, or None when the other end does not finish one."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    try:
+        read_secret(folder / TLS)  # refuses a key that others can read
+        context.load_cert_chain(folder / TLS)
+        plain.settimeout(REQUEST_SECONDS)
+        return context.wrap_socket(plain, server_side=True)
+    except (OSError, SordinoError):
+        plain.close()
+        return None

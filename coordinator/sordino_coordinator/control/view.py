@@ -1,0 +1,96 @@
+"""One look at a coordinator's folder: for `sordino coordinator status`, the API and the console. Reads, never writes.
+
+Everything here is what the protocol lets a coordinator know anyway. Works beside a running coordinator and without one.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from sordino_coordinator.control.audit import read_lines
+from sordino_coordinator.control.live import Doing, read_status
+from sordino_coordinator.control.orders import read_orders
+from sordino_coordinator.rounds import Outcome, RoundStore
+from sordino_coordinator.settings import load_settings
+from sordino_platform.identity import Identity
+from sordino_platform.release import ReleaseStore
+
+Facts = dict[str, Any]
+
+
+def status_facts(folder: Path) -> Facts:
+    """What the coordinator does, what was ordered, the newest release, the last round, members and certificates."""
+    identity, orders = Identity.load(folder), read_orders(folder)
+    store = RoundStore(folder / "state.sqlite")
+    try:
+        past, members = store.rounds(last=1), store.members()
+        counts = store.counts()
+    finally:
+        store.close()
+    chain = ReleaseStore(folder / "releases", identity.charters).chain()
+    head = chain[-1].manifest if chain else None
+    settings = orders.pace.over(load_settings(folder))
+    charter, last = identity.charter, past[-1] if past else None
+    tls = identity.tls()
+    live = read_status(folder)
+    running = live is not None and live.doing is not Doing.STOPPED and alive(live.pid)
+    return {
+        "federation": charter.federation,
+        "epoch": charter.epoch,
+        "running": running,
+        "live": {**asdict(live), "doing": live.doing.value} if live is not None and running else None,
+        "paused": orders.paused,
+        "rollback_ordered": orders.restore,
+        "pace": orders.pace.model_dump(exclude_none=True, mode="json"),
+        "cohort": settings.cohort or len(charter.members),
+        "quorum": max(settings.quorum, charter.floors.cohort),
+        "schedule": list(settings.schedule),
+        "release": head.number if head else None,
+        "heldout_loss_nats_per_token": head.heldout_loss if head else None,
+        "rounds": sum(counts.values()),
+        "rounds_completed": counts.get(Outcome.COMPLETED, 0),
+        "last_round": last.round if last else None,
+        "last_outcome": last.outcome.value if last else None,
+        "last_reason": last.reason if last else None,
+        "certificate_days_left": round(tls.remaining().total_seconds() / 86400, 1),
+        "charter_days_left": round((charter.expires_at - datetime.now(UTC)).total_seconds() / 86400, 1),
+        "members": [asdict(member) for member in members],
+    }
+
+
+def round_facts(folder: Path, *, last: int) -> list[Facts]:
+    """The newest rounds, oldest first."""
+    store = RoundStore(folder / "state.sqlite")
+    try:
+        return [asdict(row) for row in store.rounds(last=last)]
+    finally:
+        store.close()
+
+
+def release_facts(folder: Path) -> list[Facts]:
+    """Every release, oldest first; the chain is verified."""
+    chain = ReleaseStore(folder / "releases", Identity.load(folder).charters).verify()
+    return [signed.manifest.model_dump(mode="json") for signed in chain]
+
+
+def audit_facts(folder: Path, *, last: int) -> list[Facts]:
+    """The newest entries of the audit log, oldest first; not verified here (`sordino coordinator audit verify`
+    does)."""
+    entries = [line.entry for line in read_lines(folder)]
+    return [entry.model_dump(mode="json") for entry in islice(entries, max(0, len(entries) - last), None)]
+
+
+def alive(pid: int) -> bool:
+    """Whether a process of that number exists."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,43 @@
+"""Makes `tests.federation` importable, and founds one federation that each test gets its own copy of."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = str(Path(__file__).parents[2])
+if ROOT not in sys.path:
+    # At the end, so that no folder of the project can shadow an installed or standard package.
+    sys.path.append(ROOT)
+
+from tests.federation import inprocess  # noqa: E402 - needs the path above
+
+from sordino_coordinator.federation import Federation  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A federation of five members in which nothing has happened but release 0."""
+    folder = tmp_path_factory.mktemp("founded") / "federation"
+    inprocess.found_in(folder)
+    Federation.open(folder / "coordinator").rounds.close()
+    return folder
+
+
+@pytest.fixture
+def place(founded: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of the founded federation: `coordinator/`, `members/`, `root/`."""
+    folder = tmp_path / "federation"
+    shutil.copytree(founded, folder)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def hub(place: Path) -> Path:
+    """The coordinator's folder of that copy."""
+    return place / "coordinator"
