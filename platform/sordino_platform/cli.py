@@ -39,6 +39,7 @@ SUMMARIES = {
     "train": "Stand-alone training on your own repositories, with a live loss graph",
     "bench": "Measures speed and quality, side by side with peers",
     "completion": "The completion engine and endpoint, beside torch and llama.cpp",
+    "secagg": "Secure aggregation, beside Flower's SecAgg+ and the speed of the cipher",
 }
 
 

@@ -1,0 +1,250 @@
+"""A round of many simulated members, with the coordinator in a process of its own, whose peak memory is the figure.
+
+`python -m sordino_platform.bench.crowd` is that coordinator. It speaks on standard input and output: each message is
+`u8 what | u8 length and name | u32 length and bytes`; it answers what a phase ends with, one `u32 length | bytes` each.
+
+Both rounds of the comparison are of one federation of a hundred: five of it present, or all. So the ring and the
+model are the same, and what differs is the number of members.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from enum import IntEnum
+from typing import IO, cast
+
+import numpy as np
+
+from sordino_platform.bench.memory import forget_peak, resident
+from sordino_platform.bench.timing import Row
+from sordino_platform.bench.world import World, update
+from sordino_privacy.secagg import (
+    Context,
+    CoordinatorSession,
+    Floors,
+    Member,
+    Membership,
+    Stage,
+    UploadReceiver,
+)
+from sordino_privacy.secagg.encoding import digest
+from sordino_privacy.secagg.masks import RingVector
+from sordino_privacy.secagg.member import Frame
+
+FEDERATION = 100
+WORKERS = 2
+HEAD, SIZE = struct.Struct(">BB"), struct.Struct(">I")
+
+
+class What(IntEnum):
+    """Messages to the coordinator's process. FRAME is a piece of an upload, an empty one its end; MESSAGE asks for
+    what goes to one member in the present phase."""
+
+    MEMBERSHIP = 0
+    ADVERTISEMENT = 1
+    SHARES = 2
+    FRAME = 3
+    ASSENT = 4
+    REVEAL = 5
+    CLOSE = 6
+    MESSAGE = 7
+
+
+class Coordinator:
+    """The parent's end: one message at a time on the pipe, from any thread."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-m", "sordino_platform.bench.crowd"]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._lock = threading.Lock()
+
+    def tell(self, what: What, name: str, data: Frame) -> None:
+        with self._lock:
+            self._send(what, name, data)
+
+    def ask(self, what: What, name: str = "") -> bytes:
+        with self._lock:
+            self._send(what, name, b"")
+            stream = cast(IO[bytes], self._process.stdout)
+            return exactly(stream, SIZE.unpack(exactly(stream, SIZE.size))[0])
+
+    def _send(self, what: What, name: str, data: Frame) -> None:
+        stream = cast(IO[bytes], self._process.stdin)
+        stream.write(HEAD.pack(what, len(name)) + name.encode() + SIZE.pack(len(data)))
+        stream.write(data)
+        stream.flush()
+
+    def end(self) -> None:
+        """Waits for the process, whose work is done; ends it when it is not."""
+        cast(IO[bytes], self._process.stdin).close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def simulated(present: int, parameters: int, size: str) -> Row:
+    """One round; the sum is compared with the plaintext sum of what the members sent, bit by bit."""
+    world, values = World(FEDERATION, parameters, present=present), update(parameters)
+    members = {name: world.member(name) for name in world.names}
+    coordinator, total, adding = Coordinator(), np.zeros(world.quantiser.length, world.quantiser.dtype), threading.Lock()
+    phases: dict[str, float] = {}
+
+    def upload(name: str) -> None:
+        delivery, quantised = coordinator.ask(What.MESSAGE, name), world.quantise(values)
+        with adding:
+            np.add(total, quantised.vector, out=total)
+        for frame in members[name].upload(delivery, quantised):
+            coordinator.tell(What.FRAME, name, frame)
+        coordinator.tell(What.FRAME, name, b"")
+
+    def unmask(name: str) -> None:
+        coordinator.tell(What.REVEAL, name, members[name].unmask(coordinator.ask(What.MESSAGE, name)))
+
+    def telling(what: What, step: Callable[[str], bytes]) -> Callable[[str], None]:
+        return lambda name: coordinator.tell(what, name, step(name))
+
+    with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+
+        def phase(label: str, step: Callable[[str], None]) -> bytes:
+            started = time.perf_counter()
+            for _ in pool.map(step, world.names):
+                pass
+            answer = coordinator.ask(What.CLOSE)
+            phases[label] = round(time.perf_counter() - started, 3)
+            return answer
+
+        try:
+            coordinator.tell(What.MEMBERSHIP, "", charter(world))
+            started = time.perf_counter()
+            roster = phase("advertise", telling(What.ADVERTISEMENT, lambda name: members[name].advertise()))
+            phase("share", telling(What.SHARES, lambda name: members[name].share(roster)))
+            claim = phase("quantise and upload", upload)
+            phase("survivors", telling(What.ASSENT, lambda name: members[name].survivors(claim)))
+            opened = json.loads(phase("unmask and open", unmask))
+            took = time.perf_counter() - started
+        finally:
+            coordinator.end()
+    return {
+        "by": "sordino",
+        "what": "round of simulated members",
+        "size": size,
+        "members": present,
+        "ring_bits": world.quantiser.ring_bits,
+        "threads": WORKERS,
+        "seconds": round(took, 2),
+        "phase_seconds": phases,
+        "exact": opened["sum"] == fingerprint(total),
+        "coordinator_peak_mb": round(opened["peak"] / 1e6, 1),
+        "coordinator_growth_mb": round((opened["peak"] - opened["before"]) / 1e6, 1),
+    }
+
+
+def fingerprint(vector: RingVector) -> str:
+    return digest("sum", vector.tobytes()).hex()
+
+
+def charter(world: World) -> bytes:
+    """What the other process needs to know of the world, as JSON."""
+    keys = {member.name: member.public_key.hex() for member in world.membership.members}
+    return json.dumps({"members": keys, "context": world.context.encode().hex()}).encode()
+
+
+class Desk:
+    """The coordinator's process: a real session behind the pipe."""
+
+    def __init__(self, charter: bytes) -> None:
+        said = json.loads(charter)
+        context = Context.decode(bytes.fromhex(said["context"]))
+        membership = Membership(
+            federation=context.federation,
+            epoch=context.epoch,
+            charter_hash=context.charter_hash,
+            members=tuple(
+                Member(name=name, organisation=f"{name} ltd", public_key=bytes.fromhex(key))
+                for name, key in said["members"].items()
+            ),
+            floors=Floors(),
+        )
+        self.session = CoordinatorSession(membership, context, staging=WORKERS)
+        self.receivers: dict[str, UploadReceiver] = {}
+        self.messages: Mapping[str, bytes] = {}
+        forget_peak()
+        self.before = resident()
+
+    def take(self, what: What, name: str, data: bytes) -> bytes | None:
+        """One message; what it is answered with, if it is."""
+        session = self.session
+        match what:
+            case What.ADVERTISEMENT:
+                session.accept_advertisement(name, data)
+            case What.SHARES:
+                session.accept_shares(name, data)
+            case What.FRAME if data:
+                if name not in self.receivers:
+                    self.receivers[name] = session.begin_upload(name)
+                self.receivers[name].feed(data)
+            case What.FRAME:
+                self.receivers.pop(name).finish()
+            case What.ASSENT:
+                session.accept_survivors(name, data)
+            case What.REVEAL:
+                session.accept_reveal(name, data)
+            case What.MESSAGE:
+                return self.messages[name]
+            case What.CLOSE:
+                return self.close()
+        return None
+
+    def close(self) -> bytes:
+        """Ends the phase; returns what goes to every member, and keeps what goes to each."""
+        session = self.session
+        match session.stage:
+            case Stage.ADVERTISEMENTS:
+                return session.close_advertisements()
+            case Stage.SHARES:
+                self.messages = session.close_shares()
+            case Stage.UPLOADS:
+                return session.close_uploads()
+            case Stage.SURVIVORS:
+                self.messages = session.close_survivors()
+            case _:
+                vector = session.open(threads=WORKERS).vector
+                figures = {"sum": fingerprint(vector), "before": self.before, "peak": resident(peak=True)}
+                return json.dumps(figures).encode()
+        return b""
+
+
+def coordinate(requests: IO[bytes], answers: IO[bytes]) -> None:
+    """The coordinator's process, from the charter to the opened sum."""
+    desk: Desk | None = None
+    while head := requests.read(HEAD.size):
+        what, length = HEAD.unpack(head)
+        name = exactly(requests, length).decode()
+        data = exactly(requests, SIZE.unpack(exactly(requests, SIZE.size))[0])
+        if desk is None:
+            desk = Desk(data)
+            continue
+        answer = desk.take(What(what), name, data)
+        if answer is not None:
+            answers.write(SIZE.pack(len(answer)) + answer)
+            answers.flush()
+
+
+def exactly(stream: IO[bytes], size: int) -> bytes:
+    data = stream.read(size)
+    if len(data) != size:
+        raise EOFError("the other process ended early")
+    return data
+
+
+if __name__ == "__main__":
+    coordinate(sys.stdin.buffer, sys.stdout.buffer)

@@ -1,0 +1,114 @@
+"""Members, contexts and updates to measure with: real sessions, keys of the moment, no network and no disk."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from sordino_privacy.secagg import (
+    Context,
+    CoordinatorSession,
+    Entry,
+    Floors,
+    Group,
+    Member,
+    MemberSession,
+    Membership,
+    Quantised,
+    Quantiser,
+    Statistics,
+    admit,
+)
+from sordino_privacy.secagg.quantise import FloatVector
+
+RANGE = 0.5
+DEVIATION = 0.05
+
+
+class VolatileJournal:
+    """The rules of a journal, kept in memory: disk time belongs to the ledger, not to the protocol."""
+
+    def __init__(self) -> None:
+        self._entries: list[Entry] = []
+
+    def highest_epoch(self, federation: str) -> int:
+        return max((entry.epoch for entry in self._entries), default=0)
+
+    def entries(self, federation: str, run: str, round: int) -> Sequence[Entry]:
+        return self._entries
+
+    def record(self, entry: Entry) -> None:
+        admit(self._entries, entry)
+        self._entries.append(entry)
+
+
+class World:
+    """A federation of `members`, of whom the first `present` take part, and models of `parameters` coordinates."""
+
+    def __init__(self, members: int, parameters: int, *, present: int | None = None) -> None:
+        self.names = [f"member-{number:03d}" for number in range(present or members)]
+        self.signing_keys = {
+            f"member-{number:03d}": Ed25519PrivateKey.generate().private_bytes_raw()
+            for number in range(members)
+        }
+        self.membership = Membership(
+            federation="benchmark",
+            epoch=1,
+            charter_hash=bytes(32),
+            members=tuple(
+                Member(
+                    name=name,
+                    organisation=f"{name} ltd",
+                    public_key=Ed25519PrivateKey.from_private_bytes(key).public_key().public_bytes_raw(),
+                )
+                for name, key in self.signing_keys.items()
+            ),
+            floors=Floors(),
+        )
+        self.quantiser = quantiser(parameters, members)
+        self.context = Context.under(
+            self.membership,
+            run="benchmark",
+            round=0,
+            attempt=0,
+            server_nonce=secrets.token_bytes(32),
+            model_hash=bytes(32),
+            train_config_hash=bytes(32),
+            quantiser=self.quantiser,
+        )
+
+    def coordinator(self) -> CoordinatorSession:
+        return CoordinatorSession(self.membership, self.context)
+
+    def member(self, name: str) -> MemberSession:
+        return MemberSession(
+            name,
+            self.signing_keys[name],
+            self.membership,
+            self.context,
+            VolatileJournal(),
+            secrets.token_bytes,
+        )
+
+    def quantise(self, update: FloatVector) -> Quantised:
+        return self.quantiser.quantise(update, 1.0, Statistics(examples=8), secrets.token_bytes)
+
+
+def quantiser(parameters: int, members: int) -> Quantiser:
+    """One tensor group; the ring follows from the number of members."""
+    groups = (Group(name="all", length=parameters, range=RANGE),)
+    return Quantiser(groups=groups, cohort_limit=members)
+
+
+def update(parameters: int) -> FloatVector:
+    """An update such as noise makes it: normal, well within the range."""
+    return np.random.default_rng(0).normal(0, DEVIATION, parameters).astype(np.float32)
+
+
+def key() -> bytes:
+    return secrets.token_bytes(32)
+
+
