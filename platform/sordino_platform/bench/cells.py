@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
-from sordino_platform.bench.timing import Row, interleaved, row
+from sordino_platform.bench.timing import Labels, Row, interleaved, row
 from sordino_platform.bench.world import key, quantiser, update
 from sordino_platform.flower.secaggplus import Settings, add_mask
 from sordino_privacy.secagg import Statistics, shamir
@@ -74,7 +75,7 @@ def masking(size: str, repeats: int) -> list[Row]:
         count = affordable(members, vectors[bits].nbytes)
         for threads in THREADS:
             chosen = masks(count)
-            cells[f"mask {members} {threads}"] = lambda v=vectors[bits], m=chosen, t=threads: apply(v, m, threads=t)
+            cells[f"mask {members} {threads}"] = partial(apply, vectors[bits], chosen, threads=threads)
             plan.append((members, threads, bits, count))
     settings, plain = Settings(members=5, threshold=4), [np.zeros(parameters, np.int64)]
     cells["flower"] = lambda: add_mask(plain, secrets.token_bytes(32), settings.mod_range)
@@ -83,15 +84,13 @@ def masking(size: str, repeats: int) -> list[Row]:
         row("flower", "mask per neighbour", seconds["flower"], size=size, ring_bits=64, threads=1),
     ]
     for bits, vector in vectors.items():
-        limit = dict(size=size, ring_bits=bits, threads=1, bytes=vector.nbytes)
-        rows.append(
-            row("limit", "AES-256-CTR stream", seconds[f"stream {bits}"], per=FEWEST_MASKS, **limit)
-        )
+        limit: Labels = {"size": size, "ring_bits": bits, "threads": 1, "bytes": vector.nbytes}
+        rows.append(row("limit", "AES-256-CTR stream", seconds[f"stream {bits}"], per=FEWEST_MASKS, **limit))
         rows.append(row("limit", "memory add", seconds[f"add {bits}"], **limit))
     for members, threads, bits, count in plan:
         took = seconds[f"mask {members} {threads}"]
-        labels = dict(size=size, members=members, ring_bits=bits, threads=threads)
-        measured = dict(masks=members, masks_measured=count)
+        labels: Labels = {"size": size, "members": members, "ring_bits": bits, "threads": threads}
+        measured = {"masks": members, "masks_measured": count}
         rows.append(row("sordino", "mask per neighbour", took, per=count, **labels, **measured))
         rows.append(row("sordino", "mask per round", took, per=count / members, **labels, **measured))
     return rows
@@ -133,7 +132,7 @@ def unmasking(size: str, repeats: int) -> list[Row]:
             measured = affordable(count, vector.nbytes)
             for threads in THREADS:
                 name, chosen = f"{members} {dropped} {threads}", masks(measured)
-                cells[name] = lambda v=vector, m=chosen, t=threads: apply(v, m, threads=t)
+                cells[name] = partial(apply, vector, chosen, threads=threads)
                 plan.append((name, members, dropped, threads, ring.ring_bits, count, measured))
     seconds = interleaved(cells, repeats=repeats)
     return [
@@ -165,8 +164,8 @@ def sharing(repeats: int) -> list[Row]:
         shares = shamir.split(secret, threshold, indices, secrets.token_bytes)
         known = dict(zip(indices[:threshold], shares[:threshold], strict=True))
         cells: dict[str, Callable[[], object]] = {
-            "split": lambda t=threshold, i=indices, s=secret: shamir.split(s, t, i, secrets.token_bytes),
-            "recover": lambda t=threshold, k=known: shamir.recover(k, t),
+            "split": partial(shamir.split, secret, threshold, indices, secrets.token_bytes),
+            "recover": partial(shamir.recover, known, threshold),
         }
         seconds = interleaved(cells, repeats=repeats)
         rows += [

@@ -95,7 +95,11 @@ def simulated(present: int, parameters: int, size: str) -> Row:
     """One round; the sum is compared with the plaintext sum of what the members sent, bit by bit."""
     world, values = World(FEDERATION, parameters, present=present), update(parameters)
     members = {name: world.member(name) for name in world.names}
-    coordinator, total, adding = Coordinator(), np.zeros(world.quantiser.length, world.quantiser.dtype), threading.Lock()
+    coordinator, total, adding = (
+        Coordinator(),
+        np.zeros(world.quantiser.length, world.quantiser.dtype),
+        threading.Lock(),
+    )
     phases: dict[str, float] = {}
 
     def upload(name: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 Row = dict[str, Any]
+Labels = dict[str, Any]
 
 
 Cells = Mapping[str, Callable[[], object]]
@@ -29,7 +30,7 @@ def interleaved(cells: Cells, *, repeats: int, before: Cells | None = None) -> d
     return seconds
 
 
-def row(by: str, what: str, seconds: list[float], *, per: float = 1.0, **labels: object) -> Row:
+def row(by: str, what: str, seconds: list[float], *, per: float = 1.0, **labels: Any) -> Row:
     """`per` divides every repeat: the number of masks in it, say."""
     each = [value / per for value in seconds]
     return {

@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from sordino_platform.bench.memory import forget_peak, resident
-from sordino_platform.bench.timing import Row, interleaved, row
+from sordino_platform.bench.timing import Labels, Row, interleaved, row
 from sordino_platform.bench.world import World, update
 from sordino_platform.flower.secaggplus import Peer, Settings, added, unmasked
 from sordino_privacy.secagg import MemberSession
@@ -159,7 +159,7 @@ def compared(size: str, parameters: int, repeats: int) -> list[Row]:
     rows = []
     for name, (_, threads) in PEERS.items():
         for count in threads:
-            labels = dict(size=size, members=MEMBERS, threads=count)
+            labels: Labels = {"size": size, "members": MEMBERS, "threads": count}
             rows.append(
                 row(
                     name,

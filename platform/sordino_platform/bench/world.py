@@ -110,5 +110,3 @@ def update(parameters: int) -> FloatVector:
 
 def key() -> bytes:
     return secrets.token_bytes(32)
-
-

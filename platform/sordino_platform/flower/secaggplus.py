@@ -88,7 +88,9 @@ class Peer:
         recipients = cast(list[int], said[Key.DESTINATION_LIST])
         return dict(zip(recipients, cast(list[bytes], said[Key.CIPHERTEXT_LIST]), strict=True))
 
-    def upload(self, sealed: Mapping[int, bytes], examples: int, update: npt.NDArray[np.float32]) -> list[bytes]:
+    def upload(
+        self, sealed: Mapping[int, bytes], examples: int, update: npt.NDArray[np.float32]
+    ) -> list[bytes]:
         """Stage 2: the masked arrays as bytes."""
         said = {Key.CIPHERTEXT_LIST: list(sealed.values()), Key.SOURCE_LIST: list(sealed)}
         parameters = ndarrays_to_parameters([update])

@@ -81,7 +81,11 @@ class Streams:
         low, high = 0, _bytes_to_line(vector) // vector.itemsize or len(buffer)
         while low < len(vector):
             chunk = vector[low:high]
-            piece, drawn, zeros = buffer[: len(chunk)], self._buffer[: chunk.nbytes].data, ZEROS[: chunk.nbytes]
+            piece, drawn, zeros = (
+                buffer[: len(chunk)],
+                self._buffer[: chunk.nbytes].data,
+                ZEROS[: chunk.nbytes],
+            )
             for stream, operation in zip(self._streams, self._operations, strict=True):
                 stream.fill_bytes(zeros, drawn)
                 operation(chunk, piece, chunk)
