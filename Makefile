@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 
-.PHONY: help demo test test-all test-deploy check format lock proto wheel clean
+.PHONY: help demo test test-all test-deploy check format lock proto wheel vsix clean
 
 help:  ## Lists the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,5 +55,12 @@ lock: $(VENV)/.ready  ## Resolves the dependencies anew into requirements/lock.t
 wheel: $(VENV)/.ready  ## Builds the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation
 
+client/vscode/node_modules/.package-lock.json: client/vscode/package-lock.json
+	@command -v npm >/dev/null || { echo "error: npm is missing; on Debian: apt-get install npm (Node 20 or newer)"; exit 2; }
+	cd client/vscode && npm ci --ignore-scripts
+
+vsix: client/vscode/node_modules/.package-lock.json  ## Builds the VS Code extension into client/vscode/dist/sordino.vsix
+	cd client/vscode && npm run --silent package
+
 clean:  ## Removes the environment and what was built
-	rm -rf $(VENV) dist build
+	rm -rf $(VENV) dist build client/vscode/dist client/vscode/node_modules

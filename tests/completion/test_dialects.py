@@ -148,6 +148,19 @@ class TestTabby:
         assert [after[n] - before[n] for n in ("shown", "accepted", "dismissed")] == [1, 1, 1]
         assert after["accepted_characters"] - before["accepted_characters"] == len(text)
 
+    def test_a_part_that_was_accepted_before_is_counted_once(self, running: Any, expected: str) -> None:
+        answer = json.loads(
+            send(running, "POST", "/v1/completions", {"prompt": PREFIX, "suffix": SUFFIX})[1]
+        )
+        whole = len(answer["choices"][0]["text"])
+        before = running.endpoint.ask("GET", "/v1/statistics")
+        for kind, characters in (("partial", 3), ("select", whole - 3)):
+            event = {"type": kind, "completion_id": answer["id"], "characters": characters}
+            assert send(running, "POST", "/v1/events", event)[0] == 200
+        after = running.endpoint.ask("GET", "/v1/statistics")
+        assert after["accepted"] - before["accepted"] == 1
+        assert after["accepted_characters"] - before["accepted_characters"] == whole
+
     def test_health_and_settings(self, running: Any) -> None:
         health = running.endpoint.ask("GET", "/v1/health")
         assert (health["model"], health["device"]) == ("sordino-1", "cpu")
@@ -269,6 +282,20 @@ class TestStatistics:
         found = json.loads(send(running, "GET", "/v1/why", **editor)[1])
         assert found[0]["reason"] == headers["x-sordino-reason"]
         assert found[0]["explanation"]
+
+
+@pytest.mark.parametrize(
+    ("path", "secret"),
+    [
+        ("/home/ada/work/.env", True),
+        ("C:\\work\\keys\\server.pem", True),
+        ("/home/ada/.ssh/config", True),
+        ("/home/ada/work/Account.java", False),
+        ("/home/ada/work/secrets.py", False),
+    ],
+)
+def test_editors_learn_which_files_never_get_completions(running: Any, path: str, secret: bool) -> None:
+    assert running.endpoint.ask("POST", "/v1/secret-name", {"path": path}) == {"secret": secret}
 
 
 def test_the_openapi_document_holds_what_is_answered(running: Any) -> None:

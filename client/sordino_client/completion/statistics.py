@@ -49,6 +49,10 @@ class Statistics:
         """Characters that were typed by hand: the other part of the ratio of completed code."""
         self._add("typed_characters", characters)
 
+    def completed(self, characters: int) -> None:
+        """Characters of a completion that were taken over before, or without, accepting the whole of it."""
+        self._add("accepted_characters", characters)
+
     def outcome(self, reason: Reason) -> None:
         """How a request ended."""
         with self._lock:

@@ -7,7 +7,16 @@ from dataclasses import asdict
 from fastapi import FastAPI
 from fastapi.responses import Response
 
-from sordino_client.completion.api import llamacpp, mistral, ollama, openai, page, problems, tabby
+from sordino_client.completion.api import (
+    llamacpp,
+    mistral,
+    names,
+    ollama,
+    openai,
+    page,
+    problems,
+    tabby,
+)
 from sordino_client.completion.api.guard import Guard
 from sordino_client.completion.api.metrics import CompletionMetrics
 from sordino_client.completion.api.replies import reply
@@ -27,6 +36,7 @@ def build(engine: Engine, upkeep: Upkeep, statistics: Statistics, *, token: str)
     problems.install(app)
     for dialect in (openai, tabby, llamacpp, mistral, ollama, page):
         app.include_router(dialect.router(service))
+    app.include_router(names.router())
 
     @app.get("/v1/memory", tags=["sordino"])
     async def memory() -> Response:

@@ -76,11 +76,13 @@ class Service:
             self._issued.popitem(last=False)
         return name
 
-    def report(self, event: Event, name: str, choice: int = 0) -> None:
-        """What a developer did with an answer: counted here, told nobody."""
+    def report(self, event: Event, name: str, choice: int = 0, *, rest: int = 0) -> None:
+        """What a developer did with an answer: counted here, told nobody. `rest`: how many characters an acceptance
+        still added, where words of the text had been accepted or typed before; never more than the text has."""
         lengths = self._issued.get(name, ())
+        whole = lengths[choice] if 0 <= choice < len(lengths) else 0
         self.metrics.events.labels(event).inc()
-        self.statistics.event(event, lengths[choice] if 0 <= choice < len(lengths) else 0)
+        self.statistics.event(event, min(rest, whole) or whole)
 
     async def _submit(self, query: Query, editor: str, on_text: Any, warm: bool) -> Job:
         try:

@@ -31,7 +31,8 @@ class Segments(BaseModel):
 
 
 class EventReport(BaseModel):
-    """What became of a completion. `characters` belongs to `typed`, our addition: keys pressed since the last one."""
+    """What became of a completion. `characters` is our addition: with `typed` the keys pressed since the last report,
+    with `partial` the part that was taken over, with `select` what was still missing of the text (0: all of it)."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -88,8 +89,12 @@ def router(service: Service) -> APIRouter:
     async def events(report: EventReport) -> Response:
         if report.type == "typed":
             service.statistics.typed(report.characters)
+        elif report.type == "partial":
+            service.statistics.completed(report.characters)
         elif report.type in EVENTS:
-            service.report(EVENTS[report.type], report.completion_id, report.choice_index)
+            service.report(
+                EVENTS[report.type], report.completion_id, report.choice_index, rest=report.characters
+            )
         # Other kinds exist and more will: an editor must not fail over its statistics.
         return Response()
 

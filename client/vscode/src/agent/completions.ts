@@ -1,0 +1,90 @@
+/** The completion door of the agent, in its OpenAI dialect: prefix and suffix in, alternatives out. */
+import { ask } from "./request.ts";
+import type { Address } from "./folder.ts";
+
+export interface Query {
+  readonly prefix: string;
+  readonly suffix: string;
+  readonly alternatives: number;
+  readonly editor: string;
+  readonly signal: AbortSignal;
+}
+
+export interface Suggested {
+  readonly id: string;
+  readonly model: string;
+  readonly texts: readonly string[];
+  /** The agent's own sentence for why there is nothing, where there is nothing. */
+  readonly reason: string;
+}
+
+export type Happening = "view" | "select" | "dismiss" | "partial" | "typed";
+
+export interface Health {
+  readonly status: string;
+  readonly reason: string;
+  readonly model: string | undefined;
+}
+
+const MAX_TOKENS = 48;
+
+export async function complete(address: Address, query: Query): Promise<Suggested> {
+  const body = {
+    prompt: query.prefix,
+    suffix: query.suffix,
+    n: query.alternatives,
+    max_tokens: MAX_TOKENS,
+    temperature: 0,
+  };
+  const answer = (await ask(address, "POST", "/v1/completions", {
+    body,
+    editor: query.editor,
+    signal: query.signal,
+  })) as { id?: unknown; model?: unknown; choices?: unknown; sordino?: { reason?: unknown } };
+  const choices = Array.isArray(answer.choices) ? (answer.choices as { text?: unknown }[]) : [];
+  const texts = choices.map((choice) => choice.text).filter((text): text is string => typeof text === "string");
+  return {
+    id: String(answer.id),
+    model: String(answer.model),
+    texts: texts.filter((text) => text.trim() !== ""),
+    reason: typeof answer.sordino?.reason === "string" ? answer.sordino.reason : "",
+  };
+}
+
+export async function health(address: Address): Promise<Health> {
+  const answer = (await ask(address, "POST", "/v1/health")) as Record<string, unknown>;
+  return {
+    status: String(answer["status"]),
+    reason: typeof answer["reason"] === "string" ? answer["reason"] : "",
+    model: typeof answer["model"] === "string" ? answer["model"] : undefined,
+  };
+}
+
+/** Whether a file of this name is one that no suggestion may be made in. The agent's rules decide, for all editors. */
+export async function isSecretName(address: Address, path: string): Promise<boolean> {
+  const answer = (await ask(address, "POST", "/v1/secret-name", { body: { path } })) as { secret?: unknown };
+  return answer.secret !== false;
+}
+
+/** Tells the local statistics what became of a suggestion. */
+export async function report(
+  address: Address,
+  type: Happening,
+  facts: { id?: string; choice?: number; characters?: number },
+): Promise<void> {
+  const body = {
+    type,
+    completion_id: facts.id ?? "",
+    choice_index: facts.choice ?? 0,
+    characters: facts.characters ?? 0,
+  };
+  await ask(address, "POST", "/v1/events", { body });
+}
+
+export async function statistics(address: Address): Promise<Record<string, unknown>> {
+  return (await ask(address, "GET", "/v1/statistics")) as Record<string, unknown>;
+}
+
+export async function lastOutcomes(address: Address, editor: string): Promise<readonly { explanation: string }[]> {
+  return (await ask(address, "GET", "/v1/why", { editor })) as readonly { explanation: string }[];
+}

@@ -1,0 +1,85 @@
+/** Starting the agent, pausing, and the menu behind the status bar. */
+import * as vscode from "vscode";
+import type { Connection } from "../agent/connection.ts";
+import { setPaused } from "../agent/member.ts";
+import { agentSettings } from "../settings.ts";
+import { statusOf } from "../status/state.ts";
+
+/** Offers to start the agent; does it in a terminal that the person can see and end. */
+export async function startAgent(connection: Connection): Promise<void> {
+  await connection.refresh();
+  const { situation } = connection;
+  if (situation.member !== undefined) {
+    void vscode.window.showInformationMessage("The Sordino agent already runs.");
+    return;
+  }
+  if (!situation.joined) {
+    const open = "Open the Walkthrough";
+    const chosen = await vscode.window.showWarningMessage(
+      `This machine has not joined a federation: ${situation.folder} holds no member. ` +
+        "Ask your operator for an invitation, then run `sordino client join`.",
+      open,
+    );
+    if (chosen === open) {
+      await vscode.commands.executeCommand("workbench.action.openWalkthrough", "sordino.sordino#start");
+    }
+    return;
+  }
+  const terminal = vscode.window.createTerminal({
+    name: "Sordino agent",
+    shellPath: agentSettings().command,
+    shellArgs: ["client", "up", "--folder", situation.folder],
+    iconPath: new vscode.ThemeIcon("sparkle"),
+  });
+  terminal.show(true);
+}
+
+export async function pause(connection: Connection, paused: boolean): Promise<void> {
+  const { control } = connection.situation;
+  if (control === undefined) {
+    await offerToStart(connection);
+    return;
+  }
+  connection.learn(await setPaused(control, paused));
+  void vscode.window.showInformationMessage(
+    paused
+      ? "Federated learning is paused. This machine takes part in no round until you resume; suggestions go on."
+      : "Federated learning goes on.",
+  );
+}
+
+/** Says that the agent is absent, with the one button that helps. */
+export async function offerToStart(connection: Connection): Promise<void> {
+  const start = "Start the Agent";
+  const { joined, member } = connection.situation;
+  if (joined || member === undefined) {
+    const chosen = await vscode.window.showWarningMessage("The Sordino agent does not run on this machine.", start);
+    if (chosen === start) {
+      await startAgent(connection);
+    }
+  }
+}
+
+/** Every command, the one that fits best first. */
+export async function menu(connection: Connection): Promise<void> {
+  const { member } = connection.situation;
+  const shown = statusOf(connection.situation, undefined);
+  const paused = member?.participation.paused === true;
+  const entries: readonly (readonly [string, string])[] = [
+    ["$(play) Run Federated Learning", "sordino.runFederatedLearning"],
+    paused ? ["$(debug-continue) Resume Federated Learning", "sordino.resume"] : ["$(debug-pause) Pause Federated Learning", "sordino.pause"],
+    ["$(law) Show Privacy Ledger", "sordino.showLedger"],
+    ["$(graph-line) Show Loss Graph", "sordino.showLosses"],
+    ["$(dashboard) Show Statistics", "sordino.showStatistics"],
+    ["$(question) Why No Suggestion", "sordino.why"],
+    ["$(list-selection) Choose Languages", "sordino.chooseLanguages"],
+    ["$(gear) Settings", "workbench.action.openSettings"],
+  ];
+  const chosen = await vscode.window.showQuickPick(
+    entries.map(([label, command]) => ({ label, command })),
+    { title: "Sordino", placeHolder: shown.explanation },
+  );
+  if (chosen !== undefined) {
+    await vscode.commands.executeCommand(chosen.command, ...(chosen.command.startsWith("workbench") ? ["@ext:sordino.sordino"] : []));
+  }
+}

@@ -1,0 +1,251 @@
+/** Ghost text: what the editor asks for as one types, answered from what is known, or by the agent. */
+import * as vscode from "vscode";
+import type { Connection } from "../agent/connection.ts";
+import { complete, isSecretName, type Suggested } from "../agent/completions.ts";
+import type { Address } from "../agent/folder.ts";
+import { AbsentError, AbortedError } from "../agent/request.ts";
+import { switches } from "../settings.ts";
+import { type Place, type Rest, SuggestionCache } from "./cache.ts";
+import { regionAtEnd } from "./lexical.ts";
+import type { Outcomes } from "./outcome.ts";
+import { Pace } from "./pace.ts";
+import { type Silence, silenceHere } from "./silence.ts";
+
+/** More text than this is not read by the agent either. */
+const MAX_SIDE = 64 << 10;
+const WINDOW_STEP = 4 << 10;
+const AHEAD_MS = 350;
+const REMEMBERED_NAMES = 500;
+
+interface Ahead {
+  readonly place: Place;
+  readonly control: AbortController;
+  readonly answer: Promise<Suggested | undefined>;
+}
+
+export class GhostText implements vscode.InlineCompletionItemProvider, vscode.Disposable {
+  private readonly pace = new Pace();
+  private readonly cache = new SuggestionCache();
+  private readonly names = new Map<string, boolean>();
+  private ahead: Ahead | undefined;
+  private aheadTimer: NodeJS.Timeout | undefined;
+  private model = "";
+
+  constructor(
+    private readonly connection: Connection,
+    private readonly outcomes: Outcomes,
+    private readonly editor: string,
+  ) {}
+
+  dispose(): void {
+    clearTimeout(this.aheadTimer);
+    this.ahead?.control.abort();
+  }
+
+  pressed(): void {
+    this.pace.pressed(Date.now());
+    clearTimeout(this.aheadTimer);
+  }
+
+  async provideInlineCompletionItems(
+    document: vscode.TextDocument,
+    position: vscode.Position,
+    context: vscode.InlineCompletionContext,
+    token: vscode.CancellationToken,
+  ): Promise<vscode.InlineCompletionItem[] | undefined> {
+    const asked = context.triggerKind === vscode.InlineCompletionTriggerKind.Invoke;
+    if ((await this.silence(document, position, asked, context.selectedCompletionInfo !== undefined)) !== undefined) {
+      return undefined;
+    }
+    const address = this.connection.situation.completion;
+    if (address === undefined || token.isCancellationRequested) {
+      return undefined;
+    }
+    const { place, range, chosen } = placeAt(document, position, context.selectedCompletionInfo);
+    const wanted = asked ? switches().alternatives : 1;
+    let rest = this.known(place, wanted);
+    if (rest === undefined) {
+      const wait = asked ? 0 : this.pace.delay(lineBefore(place.prefix), switches().longestDelay);
+      if (wait > 0 && !(await uncancelled(wait, token))) {
+        return undefined;
+      }
+      await this.ask(address, place, wanted, token);
+      rest = this.known(place, wanted);
+    }
+    if (rest === undefined || token.isCancellationRequested || rest.texts.length === 0) {
+      return undefined;
+    }
+    return this.items(document, place, range, chosen, rest);
+  }
+
+  /** Why nothing is asked for at a place, or undefined. The same rules answer *Why No Suggestion*. */
+  async silence(
+    document: vscode.TextDocument,
+    position: vscode.Position,
+    asked: boolean,
+    listOpen: boolean,
+  ): Promise<Silence | undefined> {
+    const set = switches();
+    const forbidden = silenceHere(set, {
+      scheme: document.uri.scheme,
+      language: document.languageId,
+      characters: document.offsetAt(document.lineAt(document.lineCount - 1).range.end),
+      excluded: set.exclude.some((pattern) => vscode.languages.match({ pattern }, document) > 0),
+      cursors: vscode.window.activeTextEditor?.document === document ? vscode.window.activeTextEditor.selections.length : 1,
+      asked,
+      listOpen,
+      region: () => regionAtEnd(document.getText(new vscode.Range(new vscode.Position(0, 0), position)), document.languageId),
+    });
+    if (forbidden !== undefined) {
+      return forbidden;
+    }
+    const { completion, unsafe } = this.connection.situation;
+    if (completion === undefined) {
+      return unsafe === undefined ? "absent" : "unsafe";
+    }
+    return (await this.isSecret(completion, document.uri)) ? "secret" : undefined;
+  }
+
+  private async isSecret(address: Address, uri: vscode.Uri): Promise<boolean> {
+    const known = this.names.get(uri.path);
+    if (known !== undefined) {
+      return known;
+    }
+    let secret = true; // where the agent cannot say, nothing is asked
+    try {
+      secret = await isSecretName(address, uri.path);
+      if (this.names.size >= REMEMBERED_NAMES) {
+        this.names.clear();
+      }
+      this.names.set(uri.path, secret);
+    } catch (error) {
+      this.missed(error);
+    }
+    return secret;
+  }
+
+  private known(place: Place, wanted: number): Rest | undefined {
+    const rest = this.cache.find(place);
+    return rest !== undefined && (wanted === 1 || rest.complete) ? rest : undefined;
+  }
+
+  private async ask(address: Address, place: Place, wanted: number, token: vscode.CancellationToken): Promise<void> {
+    if (wanted === 1 && this.ahead !== undefined && samePlace(this.ahead.place, place)) {
+      await this.ahead.answer; // it is being computed already
+      return;
+    }
+    this.ahead?.control.abort();
+    const control = new AbortController();
+    const listening = token.onCancellationRequested(() => control.abort());
+    const began = Date.now();
+    try {
+      const found = await complete(address, { ...place, alternatives: wanted, editor: this.editor, signal: control.signal });
+      this.pace.answered(Date.now() - began);
+      this.keep(place, found, wanted > 1);
+    } catch (error) {
+      this.missed(error);
+    } finally {
+      listening.dispose();
+    }
+  }
+
+  private keep(place: Place, found: Suggested, complete: boolean): void {
+    if (found.model !== this.model) {
+      this.cache.clear();
+      this.model = found.model;
+    }
+    this.cache.put(place, { ...found, complete });
+  }
+
+  private missed(error: unknown): void {
+    // A refusal (busy, withdrawn, no model yet) is the agent's own affair and counted there.
+    if (error instanceof AbsentError && !(error instanceof AbortedError)) {
+      void this.connection.refresh();
+    }
+  }
+
+  private items(
+    document: vscode.TextDocument,
+    place: Place,
+    range: vscode.Range,
+    chosen: string,
+    rest: Rest,
+  ): vscode.InlineCompletionItem[] {
+    const offset = document.offsetAt(range.end);
+    const first = rest.texts[0] as string;
+    this.outcomes.offered({ document: place.document, offset, id: rest.id, choice: rest.choices[0] as number, text: first });
+    this.planAhead(place, first);
+    return rest.texts.map(
+      (text, number) =>
+        new vscode.InlineCompletionItem(chosen + text, range, {
+          command: "sordino.accepted",
+          title: "Accepted",
+          arguments: [rest.id, rest.choices[number], text.length],
+        }),
+    );
+  }
+
+  /** Once a suggestion has stood for a moment, computes what would follow it: the processor is idle then. */
+  private planAhead(place: Place, text: string): void {
+    clearTimeout(this.aheadTimer);
+    if (!switches().lookAhead) {
+      return;
+    }
+    this.aheadTimer = setTimeout(() => {
+      const address = this.connection.situation.completion;
+      const next = { ...place, prefix: place.prefix + text };
+      if (address === undefined || this.cache.find(next) !== undefined) {
+        return;
+      }
+      const control = new AbortController();
+      const asked = complete(address, { ...next, alternatives: 1, editor: `${this.editor}/ahead`, signal: control.signal });
+      const answer = asked.then(
+        (found) => {
+          this.keep(next, found, false);
+          return found;
+        },
+        () => undefined,
+      );
+      this.ahead = { place: next, control, answer };
+      void answer.finally(() => {
+        if (this.ahead?.control === control) {
+          this.ahead = undefined;
+        }
+      });
+    }, AHEAD_MS);
+  }
+}
+
+function placeAt(
+  document: vscode.TextDocument,
+  position: vscode.Position,
+  selected: vscode.SelectedCompletionInfo | undefined,
+): { place: Place; range: vscode.Range; chosen: string } {
+  const range = selected?.range ?? new vscode.Range(position, position);
+  const chosen = selected?.text ?? "";
+  const at = document.offsetAt(range.start);
+  const end = document.offsetAt(position);
+  // The window moves in steps, not with each key: what is known of a place must stay findable.
+  const from = document.positionAt(Math.max(0, Math.ceil((at - MAX_SIDE) / WINDOW_STEP) * WINDOW_STEP));
+  const until = document.positionAt(end + (MAX_SIDE >> 2));
+  const prefix = document.getText(new vscode.Range(from, range.start)) + chosen;
+  const suffix = document.getText(new vscode.Range(position, until));
+  return { place: { document: document.uri.toString(), prefix, suffix }, range, chosen };
+}
+
+const samePlace = (a: Place, b: Place): boolean => a.document === b.document && a.prefix === b.prefix && a.suffix === b.suffix;
+
+const lineBefore = (prefix: string): string => prefix.slice(prefix.lastIndexOf("\n") + 1);
+
+/** Waits; false where the editor has no use for the answer any more. */
+function uncancelled(milliseconds: number, token: vscode.CancellationToken): Promise<boolean> {
+  return new Promise((resolve) => {
+    const listening = token.onCancellationRequested(() => done(false));
+    const timer = setTimeout(() => done(true), milliseconds);
+    function done(result: boolean): void {
+      clearTimeout(timer);
+      listening.dispose();
+      resolve(result);
+    }
+  });
+}
