@@ -149,9 +149,7 @@ class TestTabby:
         assert after["accepted_characters"] - before["accepted_characters"] == len(text)
 
     def test_a_part_that_was_accepted_before_is_counted_once(self, running: Any, expected: str) -> None:
-        answer = json.loads(
-            send(running, "POST", "/v1/completions", {"prompt": PREFIX, "suffix": SUFFIX})[1]
-        )
+        answer = json.loads(send(running, "POST", "/v1/completions", {"prompt": PREFIX, "suffix": SUFFIX})[1])
         whole = len(answer["choices"][0]["text"])
         before = running.endpoint.ask("GET", "/v1/statistics")
         for kind, characters in (("partial", 3), ("select", whole - 3)):
