@@ -89,6 +89,7 @@ class Coordinator:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        cast(IO[bytes], self._process.stdout).close()
 
 
 def simulated(present: int, parameters: int, size: str) -> Row:
