@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import typer
@@ -12,16 +11,11 @@ from rich.table import Table
 
 from sordino_client.corpus.cli import corpus
 from sordino_client.training.audit import audit
+from sordino_platform.settings import default_folder
 
 app = typer.Typer(help="A member's machine.", no_args_is_help=True, rich_markup_mode=None)
 app.command("corpus")(corpus)
 app.command("audit")(audit)
-
-
-def default_folder() -> Path:
-    """Where a member's state lives when nobody says otherwise (XDG base directories)."""
-    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
-    return Path(base) / "sordino"
 
 
 FOLDER = typer.Option(None, "--folder", "-f", help="The member's folder [~/.local/share/sordino].")

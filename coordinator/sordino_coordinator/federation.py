@@ -149,11 +149,12 @@ class Federation:
         self.loss = self.releases.head().heldout_loss
 
     def stop(self) -> None:
-        """No further round begins. The one that runs has `drain_seconds` to end by itself; a second call gives it
-        up."""
+        """No further round begins. The one that runs has `drain_seconds` to end; a second call gives it up.
+
+        Called by a signal's handler, in the middle of whatever the process does: takes no lock.
+        """
         self.stop_at = time.monotonic() + (0.0 if self.stopping.is_set() else self.settings.drain_seconds)
         self.stopping.set()
-        self.live.update(doing=Doing.STOPPING)
 
     def gives_up(self) -> bool:
         """Whether the round that runs must end now."""

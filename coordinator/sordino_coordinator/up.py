@@ -121,6 +121,7 @@ def up(folder: Path) -> None:
         FEDERATION.set(federation)
         app(LinkGrid(server, run=run), shim.new_context(run=run, node=shim.COORDINATOR_NODE, run_config={}))
     finally:
+        federation.live.update(doing=Doing.STOPPING)
         server.stop()
         metrics.stop()
         if api is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import tomllib
 from pathlib import Path
 from typing import TypeVar
@@ -81,3 +82,9 @@ def toml_text(values: dict[str, object], *, comments: dict[str, str]) -> str:
         lines += ["", *([f"# {comments[name]}"] if name in comments else []), f"[{name}]"]
         lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items()]
     return "\n".join(lines) + "\n"
+
+
+def default_folder() -> Path:
+    """Where a member's state lives when nobody says otherwise (XDG base directories)."""
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "sordino"

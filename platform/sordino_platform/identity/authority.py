@@ -67,6 +67,7 @@ INVITATIONS = "invitations"
 ISSUED = "issued"
 INVITATION_VALIDITY = timedelta(days=14)
 REQUEST_AGE = timedelta(days=14)
+MAX_REUSED_BYTES = 64 << 10
 
 
 class Invitation(Document):
@@ -279,6 +280,7 @@ def _require_invited(folder: Path, request: EnrolmentRequest, now: datetime) -> 
         raise ConfigurationError(f"the request of {card.name!r} carries no enrolment token", hint=again)
     path = _invitation(folder, number)  # `number` is eight letters by its pattern: no path can hide in it
     if path.with_suffix(".used").exists():
+        _note_reuse(folder, number, card.name, now)
         raise ConfigurationError(
             f"the enrolment token of this request for {card.name!r} was used before",
             hint="if that was not you, somebody holds a copy: ask who enrolled, then " + again,
@@ -302,3 +304,22 @@ def _require_invited(folder: Path, request: EnrolmentRequest, now: datetime) -> 
             f"the token of {card.name!r} expired on {invitation.expires_at:%Y-%m-%d}", hint=again
         )
     return path
+
+
+def _note_reuse(folder: Path, invitation: str, name: str, now: datetime) -> None:
+    """Keeps that a used token was offered again: `sordino doctor` of the root's folder fails until somebody looked."""
+    path = folder / INVITATIONS / f"{invitation}.reused"
+    before = read_file(path, limit=MAX_REUSED_BYTES) if path.exists() else b""
+    line = f"{moment(now):%Y-%m-%dT%H:%M:%SZ} {name}\n".encode()
+    if len(before) + len(line) <= MAX_REUSED_BYTES:
+        write_file(path, before, line, secret=True)
+
+
+def reused_tokens(folder: Path) -> list[tuple[str, int, datetime]]:
+    """Used tokens that were offered again: for whom, how often, and when last. Removing the file ends the alarm."""
+    found = []
+    for path in sorted((folder / INVITATIONS).glob("*.reused")):
+        lines = read_file(path, limit=MAX_REUSED_BYTES).decode("ascii", "replace").splitlines()
+        when, _, name = lines[-1].partition(" ")
+        found.append((name, len(lines), datetime.strptime(when, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)))
+    return found

@@ -1,0 +1,90 @@
+"""What `sordino doctor` looks at on a member's machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from sordino_client.settings import MemberSettings, load_settings
+from sordino_client.status import alive, read_ledger, read_status
+from sordino_platform.doctor import checks
+from sordino_platform.doctor.finding import Finding, checked, failed, ok, warning
+from sordino_platform.identity import Identity
+from sordino_platform.link import Cause, ClientTls, diagnose
+from sordino_platform.release import ReleaseStore
+from sordino_privacy.errors import DataError, SordinoError
+
+NEARLY_SPENT = 0.9
+
+
+def member_checks(folder: Path, identity: Identity) -> Iterator[Finding]:
+    """Everything that a member needs to take part in a round."""
+    yield from checks.common(folder, identity, [])
+    try:
+        settings = load_settings(folder)
+    except SordinoError as error:
+        yield failed("settings", error.message, error.hint, exit_code=error.exit_code)
+        return
+    yield ok("settings", f"{folder / 'member.toml'} is understood")
+    yield checked("repositories", lambda: repositories(settings))
+    yield checked("budget", lambda: budget(folder))
+    yield checked("releases", lambda: releases(folder, identity))
+    own = running(folder)
+    for name in ("completion_port", "metrics_port"):
+        address = f"127.0.0.1:{getattr(settings, name)}"
+        yield checks.port(name.replace("_", " "), address, own=own, setting=name)
+    yield checked("name resolution", lambda: checks.name_resolution(settings.coordinator))
+    yield checked("coordinator", lambda: link(settings.coordinator, identity))
+
+
+def running(folder: Path) -> bool:
+    """Whether an agent runs in this folder."""
+    return (folder / "status.json").exists() and alive(int(read_status(folder)["pid"]))
+
+
+def repositories(settings: MemberSettings) -> str:
+    """Every repository is a folder that can be read. Raises DataError."""
+    for path in settings.repositories:
+        try:
+            next(path.iterdir(), None)
+        except OSError as error:
+            raise DataError(
+                f"{path} cannot be read: {(error.strerror or '').lower()}",
+                hint="correct `repositories` in member.toml, or the folder's permissions",
+            ) from None
+    return f"{len(settings.repositories)} folder(s), all readable"
+
+
+def budget(folder: Path) -> Finding:
+    """What is left of the privacy budget. Verifies the ledger's chain."""
+    if not (folder / "ledger").exists():
+        return ok("budget", "nothing was spent yet")
+    facts = read_ledger(folder)
+    spent, whole = facts["epsilon_spent"], facts["epsilon_budget"]
+    said = f"epsilon {spent:.2f} of {whole:.2f} is spent in {len(facts['rounds'])} rounds, delta {facts['delta']:g}"
+    if spent >= whole:
+        return failed(
+            "budget",
+            said,
+            "this member takes no part any more; completions go on. See the member's guide",
+            exit_code=5,
+        )
+    if spent > NEARLY_SPENT * whole:
+        return warning("budget", said, "few rounds are left: see docs/runbooks/PrivacyBudgetNearlySpent.md")
+    return ok("budget", said)
+
+
+def releases(folder: Path, identity: Identity) -> str:
+    """The chain of releases that this member holds, verified."""
+    chain = ReleaseStore(folder / "releases", identity.charters).verify()
+    return f"newest is {len(chain) - 1}, and every one follows from the one before" if chain else "none yet"
+
+
+def link(address: str, identity: Identity) -> Finding:
+    """One connection, as the agent would make it: TCP, TLS both ways, names, authorities."""
+    own = identity.tls()
+    tls = ClientTls(key=own.private_key, certificate=own.certificate, ca=own.authority)
+    found = diagnose(address, tls=tls)
+    if found.cause is Cause.REACHABLE:
+        return ok("coordinator", found.message)
+    return failed("coordinator", found.message, found.hint, exit_code=6)

@@ -1,0 +1,112 @@
+"""What `sordino doctor` looks at on the coordinator's machine."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+
+from sordino_coordinator.control.api import TOKEN_FILE
+from sordino_coordinator.control.audit import verify_audit
+from sordino_coordinator.control.live import Doing, read_status
+from sordino_coordinator.control.orders import read_orders
+from sordino_coordinator.control.view import alive
+from sordino_coordinator.heldout import usable
+from sordino_coordinator.settings import CoordinatorSettings, load_settings
+from sordino_platform.doctor import checks
+from sordino_platform.doctor.finding import Finding, checked, failed, ok, warning
+from sordino_platform.durable import read_secret
+from sordino_platform.identity import Identity
+from sordino_platform.release import ReleaseStore
+from sordino_privacy.errors import DataError, SordinoError, StorageError
+
+
+def coordinator_checks(folder: Path, identity: Identity) -> Iterator[Finding]:
+    """Everything that a coordinator needs to run rounds."""
+    yield from checks.common(folder, identity, signed_moments(folder, identity))
+    try:
+        settings = read_orders(folder).pace.over(load_settings(folder))
+    except SordinoError as error:
+        yield failed("settings", error.message, error.hint, exit_code=error.exit_code)
+        return
+    yield ok("settings", f"{folder / 'coordinator.toml'} is understood")
+    yield checked("plan", lambda: plan(settings, identity))
+    yield checked("held-out code", lambda: heldout(settings))
+    yield checked("state", lambda: state(folder))
+    yield checked("releases", lambda: releases(folder, identity))
+    yield checked("audit log", lambda: audit(folder, identity))
+    live = read_status(folder)
+    own = live is not None and live.doing is not Doing.STOPPED and alive(live.pid)
+    yield checked("listen", lambda: checks.port("listen", settings.listen, own=own, setting="listen"))
+    metrics = f"127.0.0.1:{settings.metrics_port}"
+    yield checked(
+        "metrics port", lambda: checks.port("metrics port", metrics, own=own, setting="metrics_port")
+    )
+    if settings.api_listen:
+        yield checked("api", lambda: checks.port("api", settings.api_listen, own=own, setting="api_listen"))
+    if (folder / TOKEN_FILE).exists():
+        yield checked("api token", lambda: f"{len(read_secret(folder / TOKEN_FILE))} bytes, private")
+
+
+def signed_moments(folder: Path, identity: Identity) -> list[datetime]:
+    """When the newest release was made: by this machine, but perhaps before its clock was set back."""
+    try:
+        chain = ReleaseStore(folder / "releases", identity.charters).chain()
+    except SordinoError:
+        return []  # the check of the releases says why
+    return [chain[-1].manifest.made_at] if chain else []
+
+
+def plan(settings: CoordinatorSettings, identity: Identity) -> str:
+    """The training plan lies inside the charter's privacy policy. Raises PolicyError, ConfigurationError."""
+    from sordino_coordinator.federation import require_plan
+
+    require_plan(identity.charter, settings.plan.plan())
+    return "inside the charter's privacy policy"
+
+
+def heldout(settings: CoordinatorSettings) -> Finding:
+    """The public code that measures each release."""
+    if not settings.heldout:
+        return warning(
+            "held-out code",
+            "none: a release that got worse is noticed by its norm only",
+            "set `heldout` in coordinator.toml to folders of public code",
+        )
+    count = sum(usable(path) for folder in settings.heldout for path in folder.rglob("*"))
+    if not count:
+        raise DataError(
+            "no source files in the folders of `heldout`", hint="correct `heldout` in coordinator.toml"
+        )
+    return ok("held-out code", f"{count} files")
+
+
+def state(folder: Path) -> str:
+    """The database of rounds, read only. Raises StorageError."""
+    path = folder / "state.sqlite"
+    if not path.exists():
+        return "no round has run yet"
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+            (verdict,) = database.execute("PRAGMA quick_check").fetchone()
+            (count,) = database.execute("SELECT count(*) FROM rounds").fetchone()
+    except sqlite3.Error as error:
+        raise StorageError(f"{path}: {error}", hint="restore it from a backup") from error
+    if verdict != "ok":
+        raise StorageError(f"{path} is damaged: {verdict}", hint="restore it from a backup")
+    return f"{count} rounds, intact"
+
+
+def releases(folder: Path, identity: Identity) -> str:
+    """Every release and every vector that is kept, verified. Raises StorageError, ConfigurationError."""
+    chain = ReleaseStore(folder / "releases", identity.charters).verify(weights=True)
+    return f"{len(chain)}, and every one follows from the one before"
+
+
+def audit(folder: Path, identity: Identity) -> str:
+    """The audit log, verified. Raises StorageError."""
+    keys = frozenset(signed.charter.coordinator.identity_key for signed in identity.charters.chain())
+    count, head = verify_audit(folder, keys=keys)
+    return f"{count} entries, chained and signed; head {head.hex()[:16]}"

@@ -1,0 +1,59 @@
+"""What a check found: a state, one line, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sordino_privacy.errors import SordinoError
+
+
+class State(StrEnum):
+    """How a check ended. A warning is something that will fail later, or that a person should know."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One line of the report. `exit_code` is what a program would have ended with; 0 unless it failed."""
+
+    check: str
+    state: State
+    said: str
+    hint: str = ""
+    exit_code: int = 0
+
+
+def ok(check: str, said: str) -> Finding:
+    """All is well."""
+    return Finding(check=check, state=State.OK, said=said)
+
+
+def warning(check: str, said: str, hint: str) -> Finding:
+    """It works, and somebody should act."""
+    return Finding(check=check, state=State.WARNING, said=said, hint=hint)
+
+
+def failed(check: str, said: str, hint: str, *, exit_code: int) -> Finding:
+    """It does not work."""
+    return Finding(check=check, state=State.FAILED, said=said, hint=hint, exit_code=exit_code)
+
+
+def checked(check: str, look: Callable[[], Finding | str]) -> Finding:
+    """What `look` found; an error that it raises is the finding. A text alone means that all is well."""
+    try:
+        found = look()
+    except SordinoError as error:
+        return failed(check, error.message, error.hint, exit_code=error.exit_code)
+    except OSError as error:
+        return failed(
+            check,
+            f"{error.filename or 'a file'}: {error.strerror}",
+            "check the path and its owner",
+            exit_code=8,
+        )
+    return ok(check, found) if isinstance(found, str) else found
