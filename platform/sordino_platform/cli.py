@@ -41,6 +41,7 @@ SUMMARIES = {
     "bench": "Measures speed and quality, side by side with peers",
     "completion": "The completion engine and endpoint, beside torch and llama.cpp",
     "secagg": "Secure aggregation, beside Flower's SecAgg+ and the speed of the cipher",
+    "federation": "Eight real projects as members: is a federation worth its privacy?",
 }
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from tests.ops.server import PANELS, Prometheus, free_port, prometheus_on, until
 
+from sordino_platform.demo.local import ENVIRONMENT, SORDINO
 from sordino_platform.demo.processes import Processes
-from sordino_platform.demo.story import ENVIRONMENT, SORDINO
 from sordino_platform.demo.virtual import found_virtual
 
 pytestmark = [pytest.mark.deploy, pytest.mark.slow, pytest.mark.timeout(1800)]

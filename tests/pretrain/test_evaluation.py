@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from sordino_client.completion.memory.measured import MeasuredMemory
 from sordino_platform.architecture import ModelConfig
-from sordino_platform.evaluation import Plan, evaluate, heldout_loss, score
-from sordino_platform.evaluation.baselines import NGram, xz_bits_per_byte
+from sordino_platform.evaluation import Measurement, Plan, evaluate, heldout_loss, measured_texts, score
+from sordino_platform.evaluation.baselines import NGram, ppmd_bits_per_byte, xz_bits_per_byte
 from sordino_platform.evaluation.greedy import complete
 from sordino_platform.evaluation.lines import cursors, rest_of_line
+from sordino_platform.evaluation.memory import complete_alone, mixing, score_alone
 from sordino_platform.evaluation.statistics import edit_similarity, ratio_interval
 from sordino_platform.model import Decoder
 from sordino_platform.tokenizer import END, Tokenizer
@@ -163,6 +166,15 @@ def test_compression_of_a_repeated_text_is_nearly_free_and_of_noise_is_not() -> 
     assert xz_bits_per_byte([noise]) > 6
 
 
+def test_ppmd_beats_xz_on_code_and_a_prime_makes_the_same_text_nearly_free() -> None:
+    alone = ppmd_bits_per_byte([SOURCE])
+    primed = ppmd_bits_per_byte([SOURCE], prime=[SOURCE])
+    assert alone is not None
+    assert primed is not None
+    assert primed < 0.5 * alone
+    assert alone < xz_bits_per_byte([SOURCE])
+
+
 def test_the_ngram_probabilities_of_all_tokens_sum_to_one() -> None:
     prime = np.random.default_rng(2).integers(0, 12, 500).astype(np.uint16)
     baseline = NGram(prime, vocabulary=12, order=4)
@@ -218,6 +230,68 @@ def test_the_overall_figure_is_the_sum_over_projects_not_the_mean_of_ratios(repo
     hits = [share * n for share, n in zip(shares, tokens, strict=True)]
     assert report["tokens"] == sum(tokens)
     assert report["next_token_accuracy"] == pytest.approx(sum(hits) / sum(tokens), abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def memory(tmp_path_factory: pytest.TempPathFactory) -> MeasuredMemory:
+    return MeasuredMemory(tmp_path_factory.mktemp("memory"), {"Balance.java": SOURCE}, TOKENIZER)
+
+
+def test_a_memory_that_holds_the_text_knows_it_without_a_model(memory: MeasuredMemory) -> None:
+    ids = TOKENIZER.encode(SOURCE)[:200]
+    (known,) = score_alone(memory, [ids], vocabulary=4096)
+    (unknown,) = score_alone(memory, [ids[::-1]], vocabulary=4096)
+    assert known.correct[20:].mean() > 0.8
+    assert known.nats.mean() < 0.4 * unknown.nats.mean()
+
+
+def test_the_memory_helps_a_model_that_knows_nothing_and_costs_nothing_where_it_remembers_nothing(
+    memory: MeasuredMemory,
+) -> None:
+    ids = TOKENIZER.encode(SOURCE)[:150]
+    foreign = [int(t) for t in np.random.default_rng(5).integers(300, 4096, 100)]
+    with_memory = score(model(), [ids, foreign], mix=mixing(memory))
+    alone = score(model(), [ids, foreign])
+    assert with_memory[0].nats.mean() < 0.5 * alone[0].nats.mean()
+    np.testing.assert_allclose(with_memory[1].nats[:2], alone[1].nats[:2], atol=1e-3)
+
+
+def test_a_line_is_completed_from_memory_and_from_a_model_with_memory(memory: MeasuredMemory) -> None:
+    found = cursors([SOURCE], TOKENIZER, count=10, prompt_tokens=30, pieces=PIECES)
+    alone = [complete_alone(memory, c.before, c.heal, PIECES, max_tokens=30) for c in found]
+    both = complete(
+        model(),
+        [c.prompt for c in found],
+        PIECES,
+        [c.heal for c in found],
+        max_tokens=30,
+        finished=lambda text: b"\n" in text,
+        recalls=[memory(c.before) for c in found],
+    )
+    for answers in (alone, both):
+        exact = [rest_of_line(text, c.heal) == c.truth for (text, _), c in zip(answers, found, strict=True)]
+        assert sum(exact) >= 8
+    assert all(0 < certainty <= 1 for _, certainty in alone)
+
+
+def test_a_memory_without_a_match_completes_nothing(tmp_path: Path) -> None:
+    empty = MeasuredMemory(tmp_path, {}, TOKENIZER)
+    assert complete_alone(empty, [], b"", PIECES, max_tokens=5) == (b"", 1.0)
+
+
+def test_the_layers_are_measured_on_the_same_tokens_and_the_memory_never_holds_them(tmp_path: Path) -> None:
+    texts = [SOURCE.replace("balance", name) for name in ("rate", "limit", "total", "share")]
+    plan = Plan(tokens=500, tokens_per_file=250, lines=4, prompt_tokens=16)
+    measured = measured_texts(texts, TOKENIZER, plan)
+    assert len(measured) == 2
+    shown = Measurement(TOKENIZER, {"one": texts}, plan).texts
+    assert all(any(whole.startswith(text) for whole in measured) for text in shown)
+    others = {str(at): text for at, text in enumerate(texts) if text not in measured}
+    memories = {"one": MeasuredMemory(tmp_path, others, TOKENIZER)}
+    layers = evaluate(model(), TOKENIZER, {"one": texts}, plan=plan, memories=memories)["layers"]
+    assert layers["model"]["tokens"] == layers["memory"]["tokens"] == layers["both"]["tokens"]
+    assert layers["both"]["bits_per_byte"] < layers["model"]["bits_per_byte"]
+    assert set(layers) == {"model", "memory", "both"}
 
 
 def test_a_folder_without_source_code_is_refused() -> None:

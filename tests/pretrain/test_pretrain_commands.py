@@ -40,6 +40,8 @@ def test_eval_of_a_folder_prints_its_figures_as_json(
         report
     )
     assert list(report["per_project"]) == [str(repository)]
+    assert set(report["layers"]) == {"model", "memory", "both"}
+    assert report["layers"]["model"]["bits_per_byte"] == report["bits_per_byte"]
     assert shown.err.count("truth  ") == 1
 
 

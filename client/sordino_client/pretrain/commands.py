@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -174,32 +175,47 @@ def evaluate(
     show: Annotated[
         int, typer.Option("--show", min=0, help="Print the first N completions beside the truth.")
     ] = 0,
+    memory: Annotated[
+        bool, typer.Option("--memory/--no-memory", help="Also the local memory, alone and with the model.")
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a model on held-out code: bits per byte, next-token accuracy, rest-of-line exact match.
 
-    Without --repo, on the held-out projects (`sordino corpus fetch heldout`).
+    Without --repo, on the held-out projects (`sordino corpus fetch heldout`). The figures at the top are the model's
+    own; `layers` has the model, the memory of the project's other files, and both together.
 
     Example: sordino eval --repo ~/work/billing --json
     """
+    from sordino_client.completion.memory.measured import MeasuredMemory
     from sordino_platform import base
-    from sordino_platform.evaluation import Plan
+    from sordino_platform.evaluation import Plan, measured_texts
     from sordino_platform.evaluation import evaluate as measure
     from sordino_platform.model import build
 
     folder = cache or user_cache()
     config, tokenizer, parameters = base.load(model)
     projects = _folders(repo) if repo else _heldout(folder)
+    plan = Plan(tokens=tokens, lines=lines)
     answered: list[tuple[Cursor, str]] = []
-    report = measure(
-        build(config, parameters),
-        tokenizer,
-        projects,
-        plan=Plan(tokens=tokens, lines=lines),
-        prime=_prime(folder, tokenizer),
-        on_progress=lambda stage: typer.echo(f"measuring: {stage}", err=True),
-        on_line=lambda cursor, guess: answered.append((cursor, guess)),
-    )
+    with tempfile.TemporaryDirectory() as temporary:
+        memories = {}
+        for number, (name, texts) in enumerate(projects.items()) if memory else ():
+            typer.echo(f"indexing {name}", err=True)
+            # A project is remembered without the files that are measured.
+            measured = measured_texts(texts, tokenizer, plan)
+            documents = {str(at): text for at, text in enumerate(texts) if text not in measured}
+            memories[name] = MeasuredMemory(Path(temporary) / str(number), documents, tokenizer)
+        report = measure(
+            build(config, parameters),
+            tokenizer,
+            projects,
+            plan=plan,
+            prime=_prime(folder, tokenizer),
+            memories=memories if memory else None,
+            on_progress=lambda stage: typer.echo(f"measuring: {stage}", err=True),
+            on_line=lambda cursor, guess: answered.append((cursor, guess)),
+        )
     about = base.card(model)
     report["model"] = {key: about[key] for key in ("sha256", "size", "tokens_seen")}
     if as_json:
@@ -275,14 +291,19 @@ def _show(report: dict[str, Any]) -> None:
     from rich.table import Table
 
     table = Table(title=f"{report['model']['size']} after {report['model']['tokens_seen'] / 1e6:.1f}M tokens")
-    for heading in ("", "bits/byte", "next token", "line exact", "line similarity"):
+    for heading in ("", "bits/byte", "next token", "line exact", "line similarity", "exact, surest 30 %"):
         table.add_column(heading, justify="left" if not heading else "right")
     rows = [("all projects", report), *report["per_project"].items()]
+    named = {"memory": "memory alone, all projects", "both": "model and memory, all projects"}
+    rows += [(named[layer], report["layers"][layer]) for layer in named if layer in report["layers"]]
     rows.append(("baseline: n-gram + file cache", report["baselines"]["ngram_cache"]))
+    keys = ("next_token_accuracy", "line_exact_match", "line_edit_similarity", "precision_at_30")
     for name, figures in rows:
-        shares = (figures[key] for key in ("next_token_accuracy", "line_exact_match", "line_edit_similarity"))
+        shares = [None if name.startswith("baseline") and k == keys[-1] else figures[k] for k in keys]
         table.add_row(
             name, f"{figures['bits_per_byte']:.3f}", *("-" if s is None else f"{s:.1%}" for s in shares)
         )
-    table.add_row("baseline: xz -9e", f"{report['baselines']['xz']['bits_per_byte']:.3f}", "-", "-", "-")
+    for name, label in (("xz", "xz -9e"), ("ppmd", "PPMd, order 12")):
+        bits = report["baselines"][name]["bits_per_byte"]
+        table.add_row(f"baseline: {label}", "-" if bits is None else f"{bits:.3f}", *"----")
     Console().print(table)

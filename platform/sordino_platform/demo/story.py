@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +17,16 @@ from rich.console import Console
 from rich.live import Live
 
 from sordino_platform.demo import report, view, world
+from sordino_platform.demo.local import TICK_SECONDS, LocalFederation, ask
 from sordino_platform.demo.processes import Processes
 from sordino_platform.demo.state import State
 from sordino_platform.demo.transport import probe
 from sordino_platform.durable import make_folder, read_file
 from sordino_platform.identity import Identity
-from sordino_platform.telemetry import follow
 from sordino_privacy.errors import SordinoError
 
-SORDINO = (sys.executable, "-P", "-m", "sordino_platform.cli")
-# Numeric libraries with one thread each: five members and a coordinator share this machine.
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-START_SECONDS, ROUND_SECONDS, SWAP_SECONDS = 180.0, 600.0, 30.0
+SWAP_SECONDS = 30.0
 KILL_IN_ROUND = 2
-TICK_SECONDS = 0.1
 # Two places in a file that the demo writes nowhere: what a developer would have typed so far.
 PROMPTS = (
     "import json\nfrom pathlib import Path\n\n\ndef load_settings(path: Path) -> dict:\n    with path.open() as ",
@@ -46,8 +42,8 @@ class Demo:
     ) -> None:
         self._folder, self._rounds, self._prove = folder, rounds, prove
         self._chosen, self._console = repositories, console
-        self._state, self._started = State(), time.monotonic()
-        self._doing, self._read = "founding", 0
+        self._doing, self._started = "founding", time.monotonic()
+        self._federation: LocalFederation | None = None
         self._killed_round = 0
         self._live: Live | None = None
 
@@ -62,9 +58,12 @@ class Demo:
         make_folder(logs)
         with self._screen(), Processes(logs) as processes:
             place = world.build(self._folder, rounds=self._rounds, prove=self._prove, chosen=self._chosen)
-            self._start(place, processes)
+            federation = LocalFederation(place, processes, on_event=self._narrate, on_tick=self._draw)
+            self._federation = federation
+            self._doing = ""
+            federation.start()
             transport = self._probe(place)
-            self._watch(place, processes)
+            federation.finish(self._kill_one)
             self._doing = "asking for completions"
             completions = self._completions(place)
             self._doing = "stopping"
@@ -72,25 +71,6 @@ class Demo:
         return self._facts(place, transport, completions)
 
     # ---------------------------------------------------------------------------------------------------- its scenes
-
-    def _start(self, place: world.World, processes: Processes) -> None:
-        self._doing = "starting the coordinator"
-        processes.start(
-            "coordinator",
-            [*SORDINO, "coordinator", "up", "--folder", str(place.foundation.coordinator)],
-            ENVIRONMENT,
-        )
-        self._until(place, processes, START_SECONDS, lambda: bool(world.read_address(place)))
-        world.write_member_settings(place, address=world.read_address(place), prove=self._prove)
-        self._doing = "members read their repositories"
-        for name in place.foundation.members:
-            self._start_member(place, processes, name)
-        everyone = set(place.foundation.members)
-        self._until(place, processes, START_SECONDS, lambda: self._state.connected >= everyone)
-
-    def _start_member(self, place: world.World, processes: Processes, name: str) -> None:
-        folder = place.foundation.members[name]
-        processes.start(name, [*SORDINO, "client", "up", "--folder", str(folder)], ENVIRONMENT)
 
     def _probe(self, place: world.World) -> str:
         host, _, port = world.read_address(place).rpartition(":")
@@ -100,33 +80,19 @@ class Demo:
             host, int(port), authority=Identity.load(member).tls().authority, certificate=tls, key=tls
         )
 
-    def _watch(self, place: world.World, processes: Processes) -> None:
-        self._doing = "training"
-
-        def step() -> bool:
-            self._kill_one(place, processes)
-            return self._state.stopped
-
-        self._until(place, processes, ROUND_SECONDS + 120.0 * self._rounds, step, ending=("coordinator",))
-        if self._state.completed < self._rounds:
-            last = self._state.current
-            raise SordinoError(
-                f"only {self._state.completed} of {self._rounds} rounds completed: {last.reason if last else ''}",
-                hint=f"the processes' logs are in {self._folder / 'logs'}",
-            )
-
-    def _kill_one(self, place: world.World, processes: Processes) -> None:
+    def _kill_one(self) -> None:
         """SIGKILL to the first member that has trained and joined the round's roster, while others still train."""
-        now = self._state.current
+        assert self._federation is not None
+        federation, now = self._federation, self._state.current
         if self._state.killed or now is None or now.number != KILL_IN_ROUND or now.phase != "train":
             return
         trained = sorted(now.answered.get("train", ()))
         if trained:
             self._state.killed, self._killed_round = trained[0], now.number
-            processes.kill(trained[0])
-            self._doing = f"{trained[0]} was killed; the round goes on"
+            federation.processes.kill(trained[0])
+            federation.doing = f"{trained[0]} was killed; the round goes on"
             self._draw()
-            self._start_member(place, processes, trained[0])
+            federation.start_member(trained[0])
 
     def _completions(self, place: world.World) -> list[dict[str, Any]]:
         found = []
@@ -171,6 +137,14 @@ class Demo:
 
     # ----------------------------------------------------------------------------------------------------- its means
 
+    @property
+    def _state(self) -> State:
+        return State() if self._federation is None else self._federation.state
+
+    def _narrate(self, event: dict[str, Any]) -> None:
+        if self._live is None:
+            view.narrate(self._console, event)
+
     @contextlib.contextmanager
     def _screen(self) -> Iterator[None]:
         if not self._console.is_terminal:
@@ -184,41 +158,12 @@ class Demo:
         if self._live is not None:
             drawn = view.screen(
                 self._state,
-                doing=self._doing,
+                doing=self._doing or (self._federation.doing if self._federation else ""),
                 started=self._started,
                 wished=self._rounds,
                 budget=world.EPSILON_BUDGET,
             )
             self._live.update(drawn, refresh=True)
-
-    def _until(
-        self,
-        place: world.World,
-        processes: Processes,
-        seconds: float,
-        done: Callable[[], bool],
-        ending: tuple[str, ...] = (),
-    ) -> None:
-        """Reads events and redraws until `done`; raises SordinoError when a process ends or time runs out."""
-        deadline = time.monotonic() + seconds
-        everyone = ["coordinator", *place.foundation.members]
-        while not done():
-            events, self._read = follow(place.events, start=self._read)
-            for event in events:
-                self._state.apply(event)
-                if self._live is None:
-                    view.narrate(self._console, event)
-            self._draw()
-            if not events:
-                processes.require([name for name in everyone if name not in ending])
-                if ending and not self._state.stopped and not processes.running(ending[0]):
-                    processes.require(ending)
-                if time.monotonic() > deadline:
-                    raise SordinoError(
-                        f"the demo waited {seconds:.0f} s in vain ({self._doing})",
-                        hint=f"the processes' logs are in {self._folder / 'logs'}",
-                    )
-                time.sleep(TICK_SECONDS)
 
     def _facts(self, place: world.World, transport: str, completions: list[dict[str, Any]]) -> dict[str, Any]:
         state, graph = self._state, self._folder / "loss.png"
@@ -264,7 +209,7 @@ class Demo:
 
     def _member(self, place: world.World, name: str, organisation: str) -> dict[str, Any]:
         folder = place.foundation.members[name]
-        ledger = self._command("client", "ledger", "--folder", str(folder))
+        ledger = ask("client", "ledger", "--folder", str(folder))
         prepared = json.loads(read_file(folder / "corpus" / "prepared.json", limit=1 << 16))
         return {
             "name": name,
@@ -276,14 +221,6 @@ class Demo:
             "budget": ledger["epsilon_budget"],
             "delta": ledger["delta"],
         }
-
-    @staticmethod
-    def _command(*words: str) -> dict[str, Any]:
-        done = subprocess.run([*SORDINO, *words, "--json"], capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise SordinoError(f"`sordino {' '.join(words[:2])}` failed: {done.stderr.strip()}")
-        facts: dict[str, Any] = json.loads(done.stdout)
-        return facts
 
     def _proof(self) -> dict[str, Any]:
         command = [sys.executable, "-P", "-m", "sordino_platform.demo.prove", str(self._folder)]

@@ -1,11 +1,12 @@
-"""The demo's federation on disk: organisations, repositories, charter, settings."""
+"""A whole federation on one machine's disk: organisations, repositories, charter, settings. And the demo's own."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sordino_platform.charter import Floors, PrivacyPolicy, shipped_model
@@ -42,18 +43,21 @@ PLAN: dict[str, object] = {
     "expected_units": 64,
 }
 SHARE_BYTES = 4_000_000
-SHARE_BYTES = 4_000_000
 MARKER = "sordino-demo.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """Where everything of one demo is."""
+    """Where everything of one federation on this machine is. `member_settings` are the same for every member."""
 
     folder: Path
     foundation: Foundation
-    repositories: dict[str, list[Path]]
-    heldout: list[Path]
+    parties: tuple[tuple[str, str], ...]
+    repositories: Mapping[str, Sequence[Path]]
+    plan: Mapping[str, object]
+    rounds: int
+    budget: float
+    member_settings: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def proofs(self) -> Path:
@@ -95,7 +99,7 @@ def installed(shares: int, *, share_bytes: int = SHARE_BYTES) -> list[list[Path]
 
 
 def fresh_folder(folder: Path) -> None:
-    """Makes an empty demo folder; replaces an older demo's, and nothing else's. Raises ConfigurationError."""
+    """Makes an empty folder for a federation; replaces an older one's, and nothing else. Raises ConfigurationError."""
     if folder.exists() and any(folder.iterdir()):
         if not (folder / MARKER).exists():
             raise ConfigurationError(
@@ -108,51 +112,96 @@ def fresh_folder(folder: Path) -> None:
 
 
 def build(folder: Path, *, rounds: int, prove: bool, chosen: list[Path]) -> World:
-    """Runs the founding ceremony and writes every party's settings. Raises SordinoError of all kinds."""
+    """The demo's federation. Raises SordinoError of all kinds."""
     repositories, heldout = choose_repositories(chosen)
-    foundation = found(
+    return found_locally(
         folder,
         federation="demo",
-        members=PARTIES,
-        model=shipped_model(adapter_rank=ADAPTER_RANK),
-        floors=Floors(cohort=len(PARTIES), organisations=3),
+        parties=PARTIES,
+        repositories=repositories,
+        adapter_rank=ADAPTER_RANK,
         privacy=PrivacyPolicy(largest_epsilon=EPSILON_BUDGET, smallest_noise_multiplier=0.6),
+        plan=plan_for(rounds),
+        rounds=rounds,
+        coordinator_settings={
+            "train_seconds": 240.0,
+            "exchange_seconds": 15.0,
+            "heldout": [str(path) for path in heldout],
+            "heldout_tokens": 12_000,
+            "keep_opened_sums_for_a_proof": prove,
+        },
+        member_settings={"windows_per_unit": 16}
+        | ({"keep_quantised_updates_for_a_proof_on_this_machine": str(folder / "proofs")} if prove else {}),
     )
-    world = World(folder=folder, foundation=foundation, repositories=repositories, heldout=heldout)
+
+
+def found_locally(
+    folder: Path,
+    *,
+    federation: str,
+    parties: Sequence[tuple[str, str]],
+    repositories: Mapping[str, Sequence[Path]],
+    adapter_rank: int,
+    privacy: PrivacyPolicy,
+    plan: Mapping[str, object],
+    rounds: int,
+    coordinator_settings: Mapping[str, object],
+    member_settings: Mapping[str, object],
+) -> World:
+    """Runs the founding ceremony for these members on the shipped base, and writes the coordinator's settings.
+
+    `parties` is (name, organisation). Raises SordinoError of all kinds.
+    """
+    foundation = found(
+        folder,
+        federation=federation,
+        members=parties,
+        model=shipped_model(adapter_rank=adapter_rank),
+        floors=Floors(cohort=len(parties), organisations=3),
+        privacy=privacy,
+    )
     settings: dict[str, object] = {
         "version": 1,
         "listen": "127.0.0.1:0",
         "rounds": rounds,
         "give_up_after": 3,
         "gather_seconds": 5.0,
-        "train_seconds": 240.0,
-        "exchange_seconds": 15.0,
-        "heldout": [str(path) for path in heldout],
-        "heldout_tokens": 12_000,
-        "keep_opened_sums_for_a_proof": prove,
-        "plan": plan_for(rounds),
+        **coordinator_settings,
+        "plan": dict(plan),
     }
     write_file(
         foundation.coordinator / "coordinator.toml", toml_text(settings, comments={}).encode(), secret=True
     )
-    return world
+    return World(
+        folder=folder,
+        foundation=foundation,
+        parties=tuple(parties),
+        repositories=repositories,
+        plan=plan,
+        rounds=rounds,
+        budget=privacy.largest_epsilon,
+        member_settings=member_settings,
+    )
 
 
 def plan_for(rounds: int) -> dict[str, object]:
-    """The plan with the smallest noise multiplier (in steps of 0.05) that `rounds` rounds and a spare can afford."""
-    noise = 0.6
+    """The demo's plan with the noise that `rounds` rounds and a spare can afford."""
+    steps = int(str(PLAN["steps"])) * (rounds + 1)
+    noise = affordable_noise(float(str(PLAN["sampling_rate"])), steps, within=EPSILON_PLANNED, least=0.6)
+    return PLAN | {"noise_multiplier": noise}
+
+
+def affordable_noise(sampling_rate: float, steps: int, *, within: float, least: float) -> float:
+    """The smallest noise multiplier (from `least` in steps of 0.05) at which `steps` steps cost `within` at most."""
+    noise = least
     while True:
-        event = SampledGaussian(
-            sampling_rate=float(str(PLAN["sampling_rate"])),
-            noise_multiplier=noise,
-            steps=int(str(PLAN["steps"])) * (rounds + 1),
-        )
-        if epsilon([event], DELTA).value <= EPSILON_PLANNED:
-            return PLAN | {"noise_multiplier": noise}
+        event = SampledGaussian(sampling_rate=sampling_rate, noise_multiplier=noise, steps=steps)
+        if epsilon([event], DELTA).value <= within:
+            return noise
         noise = round(noise + 0.05, 2)
 
 
-def write_member_settings(world: World, *, address: str, prove: bool) -> None:
+def write_member_settings(world: World, *, address: str) -> None:
     """Every member's settings, once the coordinator's address is known."""
     for name, place in world.foundation.members.items():
         settings: dict[str, object] = {
@@ -160,13 +209,11 @@ def write_member_settings(world: World, *, address: str, prove: bool) -> None:
             "name": name,
             "coordinator": address,
             "repositories": [str(path) for path in world.repositories[name]],
-            "budget_epsilon": EPSILON_BUDGET,
-            "windows_per_unit": 16,
-            "window": PLAN["window"],
+            "budget_epsilon": world.budget,
+            "window": world.plan["window"],
             "training_slots": str(world.folder / "slots"),
+            **world.member_settings,
         }
-        if prove:
-            settings["keep_quantised_updates_for_a_proof_on_this_machine"] = str(world.proofs)
         write_file(place / "member.toml", toml_text(settings, comments={}).encode(), secret=True)
 
 

@@ -5,6 +5,17 @@ evaluate(model, tokenizer, projects)                         the full report: `s
 """
 
 from sordino_platform.evaluation.loss import Scores, heldout_loss, score
-from sordino_platform.evaluation.report import Plan, evaluate
+from sordino_platform.evaluation.memory import Memory, Recall
+from sordino_platform.evaluation.report import Measurement, Plan, evaluate, measured_texts
 
-__all__ = ["Plan", "Scores", "evaluate", "heldout_loss", "score"]
+__all__ = [
+    "Measurement",
+    "Memory",
+    "Plan",
+    "Recall",
+    "Scores",
+    "evaluate",
+    "heldout_loss",
+    "measured_texts",
+    "score",
+]

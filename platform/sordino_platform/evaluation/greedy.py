@@ -18,6 +18,7 @@ from sordino_platform.model import rotate
 from sordino_platform.tokenizer import END, SPECIALS
 
 if TYPE_CHECKING:
+    from sordino_platform.evaluation.memory import Recall
     from sordino_platform.model import Block, Decoder
 
 Caches = list[tuple[Tensor, Tensor]]  # keys and values of each layer, (batch, heads, time, head size)
@@ -32,20 +33,26 @@ def complete(
     *,
     max_tokens: int,
     finished: Callable[[bytes], bool],
+    recalls: Sequence[Recall] | None = None,
 ) -> list[tuple[bytes, float]]:
     """The most likely continuation of each prompt, as bytes that start with its `heal` bytes, and its probability.
 
     All prompts have one length, at most the context less `max_tokens`. `heal[i]` are the bytes taken back from the
     end of prompt i, so that a word begun before the cursor is completed as the tokenizer would have written it: the
-    first token must agree with them. A continuation ends at END, when `finished(bytes)` says so, or at `max_tokens`.
+    first token must agree with them. `recalls` holds one view of a local memory for each prompt. A continuation ends
+    at END, when `finished(bytes)` says so, or at `max_tokens`.
     """
     caches: Caches = []
     tokens = torch.tensor(np.asarray(prompts, dtype=np.int64))
     logits = _forward(model, tokens, caches)
     written = [b""] * len(prompts)
+    chosen_so_far: list[list[int]] = [[] for _ in prompts]
     certainty = np.zeros(len(prompts))
     done = [False] * len(prompts)
     for step in range(max_tokens):
+        for row, recall in enumerate(recalls or ()):
+            odds = logits[row].double().softmax(dim=-1).numpy()
+            logits[row] = torch.from_numpy(recall.mix(odds, chosen_so_far[row])).log().float()
         logits[:, 1 : len(SPECIALS)] = -torch.inf
         if step == 0:
             for row, begun in enumerate(heal):
@@ -59,6 +66,7 @@ def complete(
                 done[row] = True
                 continue
             written[row] += pieces[token]
+            chosen_so_far[row].append(token)
             done[row] = finished(written[row])
         if all(done) or step + 1 == max_tokens:
             break

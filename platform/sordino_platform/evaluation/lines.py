@@ -16,10 +16,14 @@ MIN_REST = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cursor:
-    """One position: the tokens before it, the bytes taken back from their end (see greedy.py), and the truth."""
+    """One position: what stands before it, the bytes taken back from its end (see greedy.py), and the truth.
+
+    `prompt` is what a model reads of `before`, all tokens of the file up to here.
+    """
 
     file: int
     prompt: tuple[int, ...]
+    before: tuple[int, ...]
     heal: bytes
     truth: str
 
@@ -57,7 +61,11 @@ def _cursors_of(
         if len(before) <= prompt_tokens or not MIN_REST <= len(truth) <= MAX_REST:
             continue
         yield Cursor(
-            file=number, prompt=tuple(before[-prompt_tokens - 1 : -1]), heal=pieces[before[-1]], truth=truth
+            file=number,
+            prompt=tuple(before[-prompt_tokens - 1 : -1]),
+            before=tuple(before[:-1]),
+            heal=pieces[before[-1]],
+            truth=truth,
         )
 
 

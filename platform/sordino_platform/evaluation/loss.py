@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 _BATCH = 8
 
+# (all tokens of the document before the place, the model's next-token odds) -> the odds that count.
+Mix = Callable[[Sequence[int], npt.NDArray[np.float64]], npt.NDArray[np.float64]]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
@@ -26,12 +29,15 @@ class Scores:
     confidence: npt.NDArray[np.float32]
 
 
-def score(model: Decoder, documents: Sequence[Sequence[int]], *, overlap: float = 0.5) -> list[Scores]:
+def score(
+    model: Decoder, documents: Sequence[Sequence[int]], *, overlap: float = 0.5, mix: Mix | None = None
+) -> list[Scores]:
     """Scores every token of each document given what stands before it in the document.
 
     A document longer than the context is read in windows that share `overlap` of the context, and a token is scored
     in the first window that holds it, so it sees at least that share of the context (a document's first tokens see
-    what there is; the very first sees END). Deterministic on one machine.
+    what there is; the very first sees END). `mix` changes the odds of every token before they count (a local memory).
+    Deterministic on one machine.
     """
     import torch
     import torch.nn.functional as F
@@ -68,6 +74,14 @@ def score(model: Decoder, documents: Sequence[Sequence[int]], *, overlap: float 
                 nats[number][scored:stop] = loss[row, kept].numpy()
                 correct[number][scored:stop] = hits[row, kept]
                 confidence[number][scored:stop] = sure[row, kept]
+                if mix is None:
+                    continue
+                for at in range(scored, stop):
+                    odds = logits[row, at - start].double().softmax(dim=-1).numpy()
+                    odds = mix(documents[number][:at], odds)
+                    nats[number][at] = -np.log(odds[documents[number][at]])
+                    correct[number][at] = odds.argmax() == documents[number][at]
+                    confidence[number][at] = odds.max()
     return [
         Scores(nats=n, correct=c, confidence=p) for n, c, p in zip(nats, correct, confidence, strict=True)
     ]

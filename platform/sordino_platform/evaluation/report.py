@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sordino_platform.evaluation.baselines import NGram, xz_bits_per_byte
+from sordino_platform.evaluation.baselines import PPMD_ORDER, NGram, ppmd_bits_per_byte, xz_bits_per_byte
 from sordino_platform.evaluation.lines import Cursor, cursors, rest_of_line
 from sordino_platform.evaluation.loss import Scores, score
+from sordino_platform.evaluation.memory import Memory, complete_alone, mixing, score_alone
 from sordino_platform.evaluation.statistics import Interval, edit_similarity, ratio_interval
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import DataError
@@ -33,6 +34,7 @@ class Plan:
     lines: int = 80
     prompt_tokens: int = 384
     line_tokens: int = 48
+    overlap: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,108 @@ class _Column(NamedTuple):
     tokens: list[float]
 
 
-Answers = Callable[[Sequence[Cursor]], list[tuple[bytes, float]]]
+class Measurement:
+    """Projects, sampled once: every figure that is taken of them is of the same tokens and the same cursors.
+
+    `projects` maps names to whole files. Raises DataError when there is nothing to measure.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, projects: Mapping[str, Sequence[str]], plan: Plan) -> None:
+        sample = {name: _sample(texts, tokenizer, plan) for name, texts in sorted(projects.items())}
+        self._sample = {name: files for name, files in sample.items() if files}
+        if not self._sample:
+            raise DataError("there is no source code to measure on", hint="name a folder that holds some")
+        self._plan, self._vocabulary, self._pieces = plan, tokenizer.size, tokenizer.token_bytes()
+        self._marks = {
+            name: cursors(
+                [f.text for f in files],
+                tokenizer,
+                count=plan.lines,
+                prompt_tokens=plan.prompt_tokens,
+                pieces=self._pieces,
+            )
+            for name, files in self._sample.items()
+        }
+
+    @property
+    def texts(self) -> list[str]:
+        """What is measured, file by file."""
+        return [f.text for files in self._sample.values() for f in files]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The plan, and how much came of it."""
+        size = sum(len(text.encode()) for text in self.texts)
+        marks = sum(map(len, self._marks.values()))
+        return {**asdict(self._plan), "files": len(self.texts), "bytes": size, "cursors": marks}
+
+    def of_model(
+        self,
+        model: Decoder,
+        *,
+        memories: Mapping[str, Memory] | None = None,
+        on_line: Callable[[Cursor, str], None] = lambda cursor, guess: None,
+    ) -> dict[str, Any]:
+        """The figures of a model, or of a model and each project's memory together."""
+
+        def scores(name: str, files: Sequence[_File]) -> list[Scores]:
+            mix = None if memories is None else mixing(memories[name])
+            return score(model, [f.ids for f in files], overlap=self._plan.overlap, mix=mix)
+
+        def lines(name: str, at: Sequence[Cursor]) -> list[tuple[bytes, float]]:
+            memory = None if memories is None else memories[name]
+            return _model_lines(model, self._pieces, at, self._plan, on_line, memory)
+
+        return self._measure(scores, lines)
+
+    def of_memory(self, memories: Mapping[str, Memory]) -> dict[str, Any]:
+        """The figures of each project's memory alone."""
+        size, most = self._vocabulary, self._plan.line_tokens
+        return self._measure(
+            lambda name, files: score_alone(memories[name], [f.ids for f in files], vocabulary=size),
+            lambda name, at: [
+                complete_alone(memories[name], c.before, c.heal, self._pieces, max_tokens=most) for c in at
+            ],
+        )
+
+    def of_ngram(self, ngram: NGram) -> dict[str, Any]:
+        """The figures of the n-gram baseline. It has no confidence to choose the lines by that it would show."""
+        most = self._plan.line_tokens
+        return self._measure(
+            lambda name, files: [ngram.score(f.ids) for f in files],
+            lambda name, at: [
+                (ngram.complete(c.prompt, c.heal, self._pieces, max_tokens=most), 0.0) for c in at
+            ],
+        )
+
+    def _measure(
+        self,
+        scores_of: Callable[[str, Sequence[_File]], list[Scores]],
+        answers_of: Callable[[str, Sequence[Cursor]], list[tuple[bytes, float]]],
+    ) -> dict[str, Any]:
+        per_project: dict[str, dict[str, Any]] = {}
+        columns: list[_Column] = []
+        lines: list[list[_Line]] = []
+        for name, files in self._sample.items():
+            scores = scores_of(name, files)
+            column = _Column(
+                [float(s.nats.astype(np.float64).sum()) / math.log(2) for s in scores],
+                [float(len(f.text.encode())) for f in files],
+                [float(s.correct.sum()) for s in scores],
+                [float(len(f.ids)) for f in files],
+            )
+            answered = _judge(answers_of(name, self._marks[name]), self._marks[name])
+            columns.append(column)
+            lines.append(answered)
+            per_project[name] = _figures(column, answered)
+        joined = _Column(
+            *([v for column in columns for v in getattr(column, name)] for name in _Column._fields)
+        )
+        offset, together = 0, []
+        for column, answered in zip(columns, lines, strict=True):
+            together += [_Line(a.file + offset, a.exact, a.similarity, a.confidence) for a in answered]
+            offset += len(column.bits)
+        return {**_figures(joined, together), "per_project": per_project}
 
 
 def evaluate(
@@ -70,65 +173,54 @@ def evaluate(
     *,
     plan: Plan | None = None,
     prime: npt.NDArray[np.uint16] | None = None,
+    memories: Mapping[str, Memory] | None = None,
     on_progress: Callable[[str], None] = lambda stage: None,
     on_line: Callable[[Cursor, str], None] = lambda cursor, guess: None,
 ) -> dict[str, Any]:
     """Bits per byte, next-token accuracy, rest-of-line exact match and edit similarity; see `docs/model-card.md`.
 
-    `projects` maps names to whole files. `prime` is training text for the n-gram baseline (none: the file alone).
-    `on_line` sees each cursor with the model's guess; it is the only way out for the text itself.
-    Deterministic for the same inputs on one machine. Raises DataError when there is nothing to measure.
+    `projects` maps names to whole files. `prime` is public training text for the baselines (none: the file alone).
+    With `memories`, one of each project, the same figures follow for the memory alone and for both together; none of
+    them may hold a measured file (`measured_texts` names those). `on_line` sees each cursor with the model's guess; it
+    is the only way out for the text itself. Deterministic for the same inputs on one machine. Raises DataError.
     """
-    plan = plan or Plan()
-    sample = {name: _sample(texts, tokenizer, plan) for name, texts in sorted(projects.items())}
-    sample = {name: files for name, files in sample.items() if files}
-    if not sample:
-        raise DataError("there is no source code to measure on", hint="name a folder that holds some")
-    pieces = tokenizer.token_bytes()
-    marks = {
-        name: cursors(
-            [f.text for f in files],
-            tokenizer,
-            count=plan.lines,
-            prompt_tokens=plan.prompt_tokens,
-            pieces=pieces,
-        )
-        for name, files in sample.items()
-    }
+    measurement = Measurement(tokenizer, projects, plan or Plan())
     on_progress("model")
-    own = _measure(
-        sample,
-        marks,
-        lambda files: score(model, [f.ids for f in files]),
-        lambda at: _model_lines(model, pieces, at, plan, on_line),
-    )
+    layers = {"model": measurement.of_model(model, on_line=on_line)}
+    if memories is not None:
+        on_progress("memory")
+        layers["memory"] = measurement.of_memory(memories)
+        on_progress("model and memory")
+        layers["both"] = measurement.of_model(model, memories=memories)
     on_progress("n-gram")
     ngram = NGram(np.zeros(0, dtype=np.uint16) if prime is None else prime, vocabulary=tokenizer.size)
-    baseline = _measure(
-        sample,
-        marks,
-        lambda files: [ngram.score(f.ids) for f in files],
-        lambda at: [(ngram.complete(c.prompt, c.heal, pieces, max_tokens=plan.line_tokens), 0.0) for c in at],
-    )
-    on_progress("xz")
-    everything = [f.text for files in sample.values() for f in files]
+    baseline = measurement.of_ngram(ngram)
+    on_progress("compression")
+    primed = () if prime is None else (tokenizer.decode(prime.tolist()),)
     return {
-        **own,
+        **layers["model"],
+        "layers": layers,
         "baselines": {
-            "xz": {"bits_per_byte": xz_bits_per_byte(everything)},
+            "xz": {"bits_per_byte": xz_bits_per_byte(measurement.texts)},
+            "ppmd": {
+                "bits_per_byte": ppmd_bits_per_byte(measurement.texts, prime=primed),
+                "order": PPMD_ORDER,
+                "prime_bytes": sum(len(text.encode()) for text in primed),
+            },
             "ngram_cache": {
                 **baseline,
                 "order": ngram.order,
                 "prime_tokens": 0 if prime is None else len(prime),
             },
         },
-        "sample": {
-            **asdict(plan),
-            "files": len(everything),
-            "bytes": sum(len(text.encode()) for text in everything),
-            "cursors": sum(map(len, marks.values())),
-        },
+        "sample": measurement.facts,
     }
+
+
+def measured_texts(texts: Sequence[str], tokenizer: Tokenizer, plan: Plan) -> set[str]:
+    """Which of a project's files `evaluate` measures, wholly or in part: no memory may hold them."""
+    beginnings = tuple(file.text for file in _sample(texts, tokenizer, plan))
+    return {text for text in texts if text.startswith(beginnings)}
 
 
 def _sample(texts: Sequence[str], tokenizer: Tokenizer, plan: Plan) -> list[_File]:
@@ -145,35 +237,6 @@ def _sample(texts: Sequence[str], tokenizer: Tokenizer, plan: Plan) -> list[_Fil
             chosen.append(_File(shown, tuple(ids)))
             left -= len(ids)
     return chosen
-
-
-def _measure(
-    sample: Mapping[str, Sequence[_File]],
-    marks: Mapping[str, Sequence[Cursor]],
-    scores_of: Callable[[Sequence[_File]], list[Scores]],
-    answers_of: Answers,
-) -> dict[str, Any]:
-    per_project: dict[str, dict[str, Any]] = {}
-    columns: list[_Column] = []
-    lines: list[list[_Line]] = []
-    for name, files in sample.items():
-        scores = scores_of(files)
-        column = _Column(
-            [float(s.nats.astype(np.float64).sum()) / math.log(2) for s in scores],
-            [float(len(f.text.encode())) for f in files],
-            [float(s.correct.sum()) for s in scores],
-            [float(len(f.ids)) for f in files],
-        )
-        answered = _judge(answers_of(marks[name]), marks[name])
-        columns.append(column)
-        lines.append(answered)
-        per_project[name] = _figures(column, answered)
-    joined = _Column(*([v for column in columns for v in getattr(column, name)] for name in _Column._fields))
-    offset, together = 0, []
-    for column, answered in zip(columns, lines, strict=True):
-        together += [_Line(a.file + offset, a.exact, a.similarity, a.confidence) for a in answered]
-        offset += len(column.bits)
-    return {**_figures(joined, together), "per_project": per_project}
 
 
 def _figures(column: _Column, lines: Sequence[_Line]) -> dict[str, Any]:
@@ -217,6 +280,7 @@ def _model_lines(
     marks: Sequence[Cursor],
     plan: Plan,
     on_line: Callable[[Cursor, str], None],
+    memory: Memory | None,
 ) -> list[tuple[bytes, float]]:
     from sordino_platform.evaluation.greedy import complete
 
@@ -230,6 +294,7 @@ def _model_lines(
             [c.heal for c in group],
             max_tokens=plan.line_tokens,
             finished=lambda written: b"\n" in written,
+            recalls=None if memory is None else [memory(c.before) for c in group],
         )
     for (written, _), cursor in zip(answers, marks, strict=True):
         on_line(cursor, rest_of_line(written, cursor.heal))

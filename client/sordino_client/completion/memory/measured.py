@@ -1,0 +1,28 @@
+"""The memory as an evaluation sees it: `sordino_platform.evaluation.Memory` over an index on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sordino_client.completion.memory.recall import LocalRecall
+from sordino_client.completion.memory.store import Store
+from sordino_client.completion.prompt import Prompt
+from sordino_platform.tokenizer import Tokenizer
+
+
+class MeasuredMemory:
+    """Remembers `documents` (name to text), which must hold no measured file, and whatever file is open.
+
+    The index lies in `folder` and is built again only when the documents change. Raises StorageError.
+    """
+
+    def __init__(self, folder: Path, documents: Mapping[str, str], tokenizer: Tokenizer) -> None:
+        store = Store(folder)
+        store.refresh(documents, tokenizer)
+        self._segments = store.read(tokenizer)
+
+    def __call__(self, before: Sequence[int]) -> LocalRecall:
+        """The view from behind these tokens of the open file."""
+        open_file = Prompt(tokens=[], typed=b"", healed=0, opening=(), before=list(before), after=[])
+        return LocalRecall(self._segments, open_file)

@@ -1,0 +1,11 @@
+"""`sordino bench federation`: is a federation worth its privacy, measured on eight real projects as eight members.
+
+profile.py           how much of everything: the full benchmark, and a quick one for tests
+repositories.py      the members' projects as repositories on disk, whole packages held out
+contenders.py        training without privacy, in this process: central, alone, a member's own adapter
+private.py           private training alone, with the engine that a member of a federation uses
+federation.py        the real federation: processes, mutual TLS, secure aggregation, ledgers
+measuring.py         bits per byte, next tokens and lines, layer by layer: model, own adapter, memory
+stages.py            what is finished is kept in the run's folder and never done again
+report.py, curves.py the figures and the pictures
+"""

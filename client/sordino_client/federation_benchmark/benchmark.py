@@ -1,0 +1,198 @@
+"""The benchmark from the first stage to the last, in order."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sordino_client.federation_benchmark import contenders
+from sordino_client.federation_benchmark.contenders import Windows
+from sordino_client.federation_benchmark.federation import federate, plan_within
+from sordino_client.federation_benchmark.measuring import Worth
+from sordino_client.federation_benchmark.private import train_alone
+from sordino_client.federation_benchmark.profile import EPSILONS, Profile
+from sordino_client.federation_benchmark.repositories import Repository, places, write_repositories
+from sordino_client.federation_benchmark.stages import Facts, Stages
+from sordino_client.pretrain.corpus import read_corpus
+from sordino_client.training.job import Tokens
+from sordino_platform import base
+from sordino_platform.architecture import Parameters, Vector, add_adapters, merged, unflatten, with_adapters
+
+SEED = 20261125
+PRIVATE_RATE = 3e-3  # of the members' Adam where nothing is private
+Units = list[list[Tokens]]
+
+
+class Benchmark:
+    """One run in a folder. `run` returns every stage's facts by its name."""
+
+    def __init__(
+        self, folder: Path, cache: Path, profile: Profile, *, on_progress: Callable[[str], None]
+    ) -> None:
+        torch.set_num_threads(1)
+        self._folder, self._cache, self._profile, self._say = folder, cache, profile, on_progress
+        self._config, self._tokenizer, self._base = base.load()
+        self._adapted = with_adapters(self._config, profile.adapter_rank)
+        self._founding = add_adapters(self._adapted, self._base)
+        self._stages = Stages(folder, profile, base_sha256=base.card()["sha256"], on_progress=on_progress)
+        self._members: dict[str, Repository] = places(folder / "repositories", profile)
+        self._units: dict[tuple[str, int], Units] = {}
+        self._worth: Worth | None = None
+
+    def run(self) -> dict[str, Facts]:
+        """Does what is not done yet. Raises SordinoError of all kinds."""
+        profile, stages = self._profile, self._stages
+        facts: dict[str, Facts] = {"repositories": stages.done("repositories", self._write)}
+        facts["memory"] = stages.done("memory", lambda: (self._measurer().of_memory(), {}))
+        facts["base"] = stages.done(
+            "base", lambda: (self._measurer().of(self._config, self._base, lines=True), {})
+        )
+        facts["central"] = stages.done("central", self._central)
+        for epsilon in EPSILONS:
+            for repeat in range(profile.repeats if epsilon == EPSILONS[0] else 1):
+                name = federation_name(epsilon, repeat)
+                facts[name] = stages.done(name, partial(self._federation, name, epsilon))
+        facts["federation_without_privacy"] = stages.done(
+            "federation_without_privacy", self._unprivate_federation
+        )
+        for epsilon in EPSILONS:
+            facts |= self._by_member(alone_name(epsilon), partial(self._private_alone, epsilon))
+        facts |= self._by_member("alone_without_privacy", self._alone)
+        facts |= self._by_member("base_own", partial(self._own, self._base))
+        for epsilon in EPSILONS:
+            name = federation_name(epsilon, 0)
+            model = stages.model(name, "released")
+            facts |= self._by_member(f"{name}_own", partial(self._own, model))
+        return facts
+
+    # --------------------------------------------------------------------------------------------------- the stages
+
+    def _write(self) -> tuple[Facts, Mapping[str, Parameters]]:
+        documents = read_corpus(self._cache, "members")
+        return {"members": write_repositories(self._folder / "repositories", documents, self._profile)}, {}
+
+    def _central(self) -> tuple[Facts, Mapping[str, Parameters]]:
+        profile = self._profile
+        units = [unit for name in self._members for unit in self._units_of(name, profile.central_window)]
+        data = Windows.of(units, window=profile.central_window, config=self._config)
+        trained = contenders.train_on(data, self._base, tokens=profile.central_tokens, seed=SEED)
+        return self._measurer().of(self._config, trained, lines=True), {"released": trained}
+
+    def _federation(self, name: str, epsilon: float) -> tuple[Facts, Mapping[str, Parameters]]:
+        # Units and tensors of earlier stages would lie in memory beside seventeen processes.
+        self._units.clear()
+        gc.collect()
+        run = federate(
+            self._folder / name,
+            self._members,
+            self._profile,
+            epsilon=epsilon,
+            on_progress=lambda line: self._say(f"{name}: {line}"),
+        )
+        released = self._plain(run.releases[-1])
+        facts = self._measurer().of(self._config, released, lines=name == federation_name(EPSILONS[0], 0))
+        return facts | {"curve": self._curve(run.releases), "run": dict(run.facts)}, {"released": released}
+
+    def _unprivate_federation(self) -> tuple[Facts, Mapping[str, Parameters]]:
+        profile = self._profile
+        members = {
+            name: Windows.of(
+                self._units_of(name, profile.window), window=profile.window, config=self._adapted
+            )
+            for name in self._members
+        }
+        releases = contenders.average_members_without_any_privacy_for_comparison(
+            members,
+            self._adapted,
+            self._founding,
+            rounds=profile.rounds,
+            tokens_per_round=profile.central_tokens // len(members) // profile.rounds,
+            rate=PRIVATE_RATE,
+            seed=SEED,
+        )
+        released = self._plain(releases[-1])
+        facts = self._measurer().of(self._config, released)
+        return facts | {"curve": self._curve(releases)}, {"released": released}
+
+    def _private_alone(self, epsilon: float, name: str) -> Parameters:
+        profile = self._profile
+        units = self._units_of(name, profile.window)
+        plan = plan_within(profile, epsilon)
+        return merged(train_alone(units, self._adapted, self._founding, plan, rounds=profile.rounds))
+
+    def _alone(self, name: str) -> Parameters:
+        profile = self._profile
+        data = Windows.of(
+            self._units_of(name, profile.central_window), window=profile.central_window, config=self._config
+        )
+        tokens = profile.central_tokens // len(self._members)
+        return contenders.train_on(data, self._base, tokens=tokens, seed=SEED)
+
+    def _own(self, start: Parameters, name: str) -> Parameters:
+        profile = self._profile
+        data = Windows.of(
+            self._units_of(name, profile.central_window), window=profile.central_window, config=self._config
+        )
+        return contenders.own_adapter(data, start, tokens=profile.own_tokens, seed=SEED)
+
+    # --------------------------------------------------------------------------------------------------- their means
+
+    def _by_member(self, contender: str, train: Callable[[str], Parameters]) -> dict[str, Facts]:
+        """A stage for each member: trains, measures on that member alone, keeps the figures and not the model."""
+        return {
+            f"{contender}.{name}": self._stages.done(
+                f"{contender}.{name}", partial(self._train_and_measure, train, name)
+            )
+            for name in self._members
+        }
+
+    def _train_and_measure(
+        self, train: Callable[[str], Parameters], name: str
+    ) -> tuple[Facts, Mapping[str, Parameters]]:
+        return self._measurer().of(self._config, train(name), members=[name]), {}
+
+    def _curve(self, releases: Sequence[Vector]) -> list[float]:
+        """Bits per byte of the model alone after each round, mean over the members."""
+        points = []
+        for vector in releases:
+            figures = self._measurer().of(self._config, self._plain(vector), layers=("model",))["model"]
+            points.append(sum(one["bits_per_byte"] for one in figures.values()) / len(figures))
+        return points
+
+    def _plain(self, vector: Vector) -> dict[str, Vector]:
+        """A federation's release with its adapters folded in."""
+        return merged(unflatten(self._adapted, self._founding, vector))
+
+    def _units_of(self, name: str, window: int) -> Units:
+        if (name, window) not in self._units:
+            kept = self._profile.windows_kept * self._profile.window // window
+            self._units[name, window] = self._members[name].units(
+                self._tokenizer, window=window, windows_per_unit=max(1, kept)
+            )
+        return self._units[name, window]
+
+    def _measurer(self) -> Worth:
+        if self._worth is None:
+            self._worth = Worth(self._folder / "memory", self._members, self._tokenizer, self._profile)
+        return self._worth
+
+
+def federation_name(epsilon: float, repeat: int) -> str:
+    """The stage of a federation."""
+    return f"federation_eps{epsilon:g}" + (f"_again{repeat}" if repeat else "")
+
+
+def alone_name(epsilon: float) -> str:
+    """The contender that trains privately by itself."""
+    return f"alone_private_eps{epsilon:g}"
+
+
+def by_member(facts: Mapping[str, Facts], contender: str, layer: str, figure: str) -> dict[str, Any]:
+    """One figure of a contender by member, whether it was measured in one stage or in one for each member."""
+    stages = [value for name, value in facts.items() if name == contender or name.startswith(f"{contender}.")]
+    return {name: one[figure] for stage in stages for name, one in stage[layer].items()}

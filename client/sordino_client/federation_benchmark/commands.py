@@ -1,0 +1,84 @@
+"""`sordino bench federation`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sordino_privacy.errors import UsageError
+
+
+def federation(
+    run: Annotated[
+        Path,
+        typer.Option(
+            "--run", metavar="DIR", help="The run's folder; what is finished there is not done again."
+        ),
+    ] = Path("sordino-bench-federation"),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A few minutes: whether it works, not what it says.")
+    ] = False,
+    cache: Annotated[
+        Path | None,
+        typer.Option("--cache", metavar="DIR", help="Where corpora are kept.", show_default="user cache"),
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", metavar="FILE", help="Also draw the curves, as .svg or .png.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON on stdout.")] = False,
+) -> None:
+    """Measures whether a federation is worth its privacy: eight real projects as members, against everything else.
+
+    Real processes, differential privacy, secure aggregation. Needs `sordino corpus fetch members`. About an hour on
+    one core; it may be interrupted, and goes on where it stood.
+
+    Example: sordino bench federation --json
+    """
+    from sordino_client.federation_benchmark.benchmark import Benchmark
+    from sordino_client.federation_benchmark.curves import draw
+    from sordino_client.federation_benchmark.profile import PROFILES
+    from sordino_client.federation_benchmark.report import summarise
+    from sordino_client.pretrain.commands import user_cache
+    from sordino_platform import base
+
+    if picture is not None and picture.suffix not in {".svg", ".png"}:
+        raise UsageError("--picture writes .svg or .png")
+    profile = PROFILES["quick" if quick else "full"]
+    benchmark = Benchmark(
+        run.resolve(), cache or user_cache(), profile, on_progress=lambda line: typer.echo(line, err=True)
+    )
+    facts = benchmark.run()
+    card = base.card()
+    report = summarise(facts, profile, {key: card[key] for key in ("sha256", "size", "tokens_seen")})
+    if picture is not None:
+        draw(report, picture)
+    if as_json:
+        typer.echo(json.dumps(report, indent=1))
+    else:
+        _show(report)
+
+
+def _show(report: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="Bits per byte on members' held-out packages, mean of members")
+    for heading in ("contender", "model", "with memory", "next token, with memory"):
+        table.add_column(heading, justify="left" if heading == "contender" else "right")
+    for name, layers in report["contenders"].items():
+        model, both = layers.get("model") or layers.get("memory"), layers.get("with_memory")
+        bits = "-" if both is None else f"{both['bits_per_byte']['mean']:.4f}"
+        share = "-" if both is None else f"{both['next_token_accuracy']['mean']:.1%}"
+        table.add_row(name.replace("_", " "), f"{model['bits_per_byte']['mean']:.4f}", bits, share)
+    Console().print(table)
+    runs = ", ".join(f"{value:.1%}" for value in report["gap_closed_eps8_runs"])
+    typer.echo(f"gap closed at epsilon 8: {report['gap_closed_eps8']:.1%} (runs: {runs})")
+    typer.echo(f"gap closed at epsilon 2: {report['gap_closed_eps2']:.1%}")
+    typer.echo(f"better than alone in private: {report['members_better_than_alone']} members")
+    worth = report["worth"]["eps8"]
+    typer.echo(
+        f"worth it at epsilon 8, with own adapter and memory: {', '.join(worth['worth_it_for']) or 'nobody'}"
+    )

@@ -1,0 +1,139 @@
+"""Training without privacy, for comparison, in this process. Nothing here is reachable from a federation's settings.
+
+train_on            ordinary training: central on the union of all members' code, or one member alone
+own_adapter         a member's own adapter on top of a model: low rank, of its own code, never released
+average_members_without_any_privacy_for_comparison
+                    the federation's plan and arithmetic without clip and noise: what the privacy costs
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from sordino_client.pretrain.muon import Muon, Rates
+from sordino_client.training.job import Tokens
+from sordino_client.training.loop import window_losses, window_matrix
+from sordino_platform.architecture import (
+    ModelConfig,
+    Parameters,
+    Vector,
+    add_adapters,
+    flatten,
+    merged,
+    unflatten,
+    with_adapters,
+)
+from sordino_platform.model import Decoder, build, parameters_of
+
+BATCH_TOKENS = 2048
+WARMUP_STEPS = 20
+OWN_RANK, OWN_RATE = 8, 4e-3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Windows:
+    """All windows of some units, drawn from without replacement, epoch after epoch, by a seed."""
+
+    windows: tuple[Tokens, ...]
+    window: int
+    config: ModelConfig
+
+    @classmethod
+    def of(cls, units: Sequence[Sequence[Tokens]], *, window: int, config: ModelConfig) -> Windows:
+        return cls(windows=tuple(w for unit in units for w in unit), window=window, config=config)
+
+    def batches(self, tokens: int, seed: int) -> list[torch.Tensor]:
+        """Batches of about BATCH_TOKENS that come to `tokens` in all."""
+        draw, rows = np.random.default_rng(seed), max(1, BATCH_TOKENS // self.window)
+        count = max(1, tokens // (rows * self.window))
+        order: list[int] = []
+        while len(order) < count * rows:
+            order += draw.permutation(len(self.windows)).tolist()
+        return [
+            window_matrix(
+                [self.windows[i] for i in order[at * rows : (at + 1) * rows]], self.config, self.window
+            )
+            for at in range(count)
+        ]
+
+
+def train_on(
+    data: Windows, parameters: Parameters, *, tokens: int, seed: int, forgetful: float = 0.25
+) -> dict[str, Vector]:
+    """Trains every parameter with Muon, rates rising and falling as in `sordino train`, and returns them.
+
+    `forgetful` is the share of pretraining's rates: at full rate a trained model forgets what it knew.
+    """
+    model, full = build(data.config, parameters).train(), Rates()
+    rates = Rates(matrix=full.matrix * forgetful, other=full.other * forgetful)
+    optimiser = Muon(model.named_parameters(), rates)
+    batches = data.batches(tokens, seed)
+    for step, windows in enumerate(batches):
+        _backward(model, windows)
+        optimiser.step(_schedule(step, len(batches)))
+    return parameters_of(model)
+
+
+def own_adapter(data: Windows, parameters: Parameters, *, tokens: int, seed: int) -> dict[str, Vector]:
+    """Trains an adapter, the norms and the output bias with Adam; returns plain parameters, the adapter folded in."""
+    config = with_adapters(data.config, OWN_RANK)
+    model = build(config, add_adapters(config, parameters, seed=seed)).train()
+    optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], betas=(0.9, 0.98))
+    batches = data.batches(tokens, seed)
+    for step, windows in enumerate(batches):
+        _backward(model, windows)
+        for group in optimiser.param_groups:
+            group["lr"] = OWN_RATE * _schedule(step, len(batches))
+        optimiser.step()
+        optimiser.zero_grad()
+    return merged(parameters_of(model))
+
+
+def average_members_without_any_privacy_for_comparison(
+    members: Mapping[str, Windows],
+    config: ModelConfig,
+    parameters: Parameters,
+    *,
+    rounds: int,
+    tokens_per_round: int,
+    rate: float,
+    seed: int,
+) -> list[Vector]:
+    """Federated averaging (McMahan et al. 2017) of the federation's own parameters; the vector after each round.
+
+    No clip, no noise, no secure sum: each member's Adam runs over its own windows, and the plain mean is taken.
+    """
+    vector = flatten(config, parameters)
+    releases = []
+    for number in range(rounds):
+        updates = []
+        for place, data in enumerate(members.values()):
+            model = build(config, unflatten(config, parameters, vector)).train()
+            optimiser = torch.optim.Adam(
+                [p for p in model.parameters() if p.requires_grad], lr=rate, betas=(0.9, 0.98)
+            )
+            for windows in data.batches(tokens_per_round, seed + 1000 * number + place):
+                _backward(model, windows)
+                optimiser.step()
+                optimiser.zero_grad()
+            updates.append(flatten(config, parameters_of(model)) - vector)
+        vector = (vector + np.mean(updates, axis=0)).astype(np.float32)
+        releases.append(vector)
+    return releases
+
+
+def _backward(model: Decoder, windows: torch.Tensor) -> None:
+    loss = window_losses(model, windows).mean()
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+
+
+def _schedule(step: int, steps: int) -> float:
+    rise = min(1.0, (step + 1) / min(WARMUP_STEPS, max(1, steps // 4)))
+    return rise * (0.55 + 0.45 * math.cos(math.pi * step / steps))

@@ -1,0 +1,120 @@
+"""The real federation of the benchmark: every party a process of its own, over mutual TLS, sums opened once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sordino_client.federation_benchmark.profile import PLANNED_SHARE, Profile
+from sordino_client.federation_benchmark.repositories import Repository
+from sordino_platform.architecture import Vector
+from sordino_platform.charter import PrivacyPolicy
+from sordino_platform.demo import world
+from sordino_platform.demo.local import LocalFederation, ask
+from sordino_platform.demo.processes import Processes
+from sordino_platform.durable import make_folder, read_file
+from sordino_platform.identity import Identity
+from sordino_platform.release import ReleaseStore
+from sordino_privacy.dpsgd import TrainingPlan
+
+LEAST_NOISE = 0.5
+TRAIN_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FederationRun:
+    """What a federation left: the vector of each release, and the facts of the run (JSON)."""
+
+    releases: tuple[Vector, ...]
+    facts: Mapping[str, Any]
+
+
+def plan_within(profile: Profile, epsilon: float) -> TrainingPlan:
+    """The profile's plan with the smallest noise that all of its rounds can afford within `epsilon`."""
+    noise = world.affordable_noise(
+        profile.sampling_rate,
+        profile.steps * profile.rounds,
+        within=epsilon * PLANNED_SHARE,
+        least=LEAST_NOISE,
+    )
+    return TrainingPlan(
+        sampling_rate=profile.sampling_rate,
+        noise_multiplier=noise,
+        clip_norm=profile.clip_norm,
+        steps=profile.steps,
+        windows_per_unit=profile.windows_per_unit,
+        window=profile.window,
+        learning_rate=profile.learning_rate,
+        optimiser="adam" if profile.optimiser == "adam" else "sgd",
+        delta=world.DELTA,
+        expected_units=profile.expected_units,
+    )
+
+
+def federate(
+    folder: Path,
+    members: Mapping[str, Repository],
+    profile: Profile,
+    *,
+    epsilon: float,
+    on_progress: Callable[[str], None],
+) -> FederationRun:
+    """Founds a federation in `folder`, runs its rounds, and ends every process. Raises SordinoError."""
+    world.fresh_folder(folder)
+    logs = folder / "logs"
+    make_folder(logs)
+    plan = plan_within(profile, epsilon)
+    place = world.found_locally(
+        folder,
+        federation="benchmark",
+        parties=profile.parties,
+        repositories={name: [member.training] for name, member in members.items()},
+        adapter_rank=profile.adapter_rank,
+        privacy=PrivacyPolicy(largest_epsilon=epsilon, smallest_noise_multiplier=LEAST_NOISE),
+        plan=json.loads(plan.canonical()),
+        rounds=profile.rounds,
+        coordinator_settings={"train_seconds": TRAIN_SECONDS},
+        # What is held out lies in another folder already.
+        member_settings={"windows_per_unit": profile.windows_kept, "heldout_share": 0.0, "minimum_units": 16},
+    )
+
+    def say(event: dict[str, Any]) -> None:
+        if event.get("event") == "round_finished":
+            on_progress(f"round {event['round']} of {profile.rounds}: {event['outcome']}")
+
+    with Processes(logs) as processes:
+        federation = LocalFederation(
+            place, processes, on_event=say, start_seconds=TRAIN_SECONDS, round_seconds=TRAIN_SECONDS
+        )
+        federation.start()
+        on_progress(f"{len(members)} members connected")
+        federation.finish()
+        processes.stop()
+    state = federation.state
+    return FederationRun(
+        releases=_releases(place.foundation.coordinator, profile.rounds),
+        facts={
+            "epsilon_budget": epsilon,
+            "rounds": state.completed,
+            "plan": json.loads(plan.canonical()),
+            "members_in_each_sum": [one.members for one in state.rounds.values()],
+            "epsilon_by_member": {
+                name: float(ask("client", "ledger", "--folder", str(home))["epsilon_spent"])
+                for name, home in place.foundation.members.items()
+            },
+            "units_by_member": {
+                name: int(json.loads(read_file(home / "corpus" / "prepared.json", limit=1 << 16))["units"])
+                for name, home in place.foundation.members.items()
+            },
+            "bytes": state.traffic,
+            "seconds": sum(one.seconds for one in state.rounds.values()),
+        },
+    )
+
+
+def _releases(coordinator: Path, rounds: int) -> tuple[Vector, ...]:
+    store = ReleaseStore(coordinator / "releases", Identity.load(coordinator).charters)
+    return tuple(store.vector(number) for number in range(1, rounds + 1) if store.holds(number))

@@ -1,0 +1,33 @@
+"""Private training alone: one member, the federation's plan and engine, nobody to share the noise with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from sordino_client.training.job import Tokens
+from sordino_client.training.loop import window_losses, window_matrix
+from sordino_platform.architecture import ModelConfig, Parameters, Vector, flatten, unflatten
+from sordino_platform.model import build, parameters_of
+from sordino_privacy.dpsgd import TrainingPlan
+from sordino_privacy.dpsgd.engine import PrivateTraining
+from sordino_privacy.dpsgd.keystream import Keystream
+
+
+def train_alone(
+    units: Sequence[Sequence[Tokens]],
+    config: ModelConfig,
+    parameters: Parameters,
+    plan: TrainingPlan,
+    *,
+    rounds: int,
+) -> dict[str, Vector]:
+    """`rounds` rounds of `plan` on one member's units; every parameter afterwards. Raises what the engine raises."""
+    matrices: list[torch.Tensor] = [window_matrix(unit, config, plan.window) for unit in units]
+    vector, keystream = flatten(config, parameters), Keystream.from_system()
+    for _ in range(rounds):
+        model = build(config, unflatten(config, parameters, vector))
+        PrivateTraining(model, plan, window_losses=window_losses, keystream=keystream).run(matrices)
+        vector = flatten(config, parameters_of(model))
+    return unflatten(config, parameters, vector)

@@ -1,0 +1,110 @@
+"""The members' projects as repositories on disk, in two parts: what is trained on, and whole packages held out.
+
+The parts are folders, so that the real federation's agents and everything here read exactly the same files, and
+neither can read the other's. A split inside a package would flatter every model and every memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sordino_client.corpus import Corpus, read_repositories, split_heldout, units
+from sordino_client.federation_benchmark.profile import Profile
+from sordino_client.pretrain.corpus import Document
+from sordino_client.training.job import Tokens
+from sordino_platform.durable import make_folder
+from sordino_platform.tokenizer import Tokenizer
+from sordino_privacy.errors import DataError
+
+LANGUAGE = "java"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repository:
+    """One member's code: two folders."""
+
+    training: Path
+    heldout: Path
+
+    def texts(self) -> list[str]:
+        """The held-out files, in the order of their hashes."""
+        files = read_repositories([self.heldout]).files
+        return sorted((file.text for file in files), key=lambda text: hashlib.sha256(text.encode()).digest())
+
+    def documents(self) -> dict[str, str]:
+        """The training files by name: what the member's memory holds."""
+        return {file.name: file.text for file in read_repositories([self.training]).files}
+
+    def units(self, tokenizer: Tokenizer, *, window: int, windows_per_unit: int) -> list[list[Tokens]]:
+        """The units of the training files, as a member's agent forms them, each as its windows."""
+        corpus = read_repositories([self.training])
+        found = units(corpus, tokenizer, window=window, windows_per_unit=windows_per_unit)
+        return [list(unit.windows) for unit in found]
+
+
+def places(folder: Path, profile: Profile) -> dict[str, Repository]:
+    """Where each member's repository lies under `folder`."""
+    return {
+        name: Repository(training=folder / "training" / name, heldout=folder / "heldout" / name)
+        for name, _ in profile.parties
+    }
+
+
+def write_repositories(
+    folder: Path, documents: Iterable[Document], profile: Profile
+) -> dict[str, dict[str, int]]:
+    """Writes every member's two folders; returns files and bytes of each. Raises DataError for a missing member."""
+    found: dict[str, list[Document]] = {name: [] for name, _ in profile.parties}
+    for document in documents:
+        if document.project in found and document.language == LANGUAGE:
+            found[document.project].append(document)
+    missing = [name for name, own in found.items() if not own]
+    if missing:
+        raise DataError(
+            f"the members corpus does not hold {', '.join(missing)}",
+            hint="run: sordino corpus fetch members",
+        )
+    facts = {}
+    for name, place in places(folder, profile).items():
+        whole = folder / "whole" / name
+        _write(whole, {d.path: d.text for d in _whole_directories(found[name], profile.files)})
+        training, heldout = split_heldout(read_repositories([whole]), profile.heldout_share)
+        _write(place.training, _files(training))
+        _write(place.heldout, _files(heldout))
+        facts[name] = _counts(training=training, heldout=heldout)
+    return facts
+
+
+def _whole_directories(documents: list[Document], most: int) -> list[Document]:
+    """Whole directories in the order of their names' hashes, until there are `most` files."""
+    directories: dict[str, list[Document]] = {}
+    for document in documents:
+        directories.setdefault(document.path.rpartition("/")[0], []).append(document)
+    chosen: list[Document] = []
+    for name in sorted(directories, key=lambda name: hashlib.sha256(name.encode()).digest()):
+        if len(chosen) < most:
+            chosen += directories[name]
+    return chosen
+
+
+def _write(folder: Path, texts: Mapping[str, str]) -> None:
+    for path, text in texts.items():
+        target = folder / path
+        make_folder(target.parent)
+        target.write_text(text, encoding="utf-8")
+
+
+def _files(corpus: Corpus) -> dict[str, str]:
+    return {file.path: file.text for file in corpus.files}
+
+
+def _counts(*, training: Corpus, heldout: Corpus) -> dict[str, int]:
+    return {
+        "training_files": len(training.files),
+        "training_bytes": training.bytes,
+        "heldout_files": len(heldout.files),
+        "heldout_bytes": heldout.bytes,
+    }
