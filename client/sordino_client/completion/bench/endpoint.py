@@ -1,0 +1,176 @@
+"""An endpoint process on random weights, measured through HTTP as an editor sees it."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sordino_client.completion import asking
+from sordino_client.completion.asking import Endpoint
+from sordino_client.completion.cache import Precision
+from sordino_platform.architecture import SIZES, shapes
+from sordino_platform.release import write_serving_bundle
+from sordino_privacy.errors import LinkError, StorageError
+
+LINE_TOKENS = 10
+LINES, COLD, BUSY_LINES = 40, 6, 15
+KEYSTROKE_CHARACTERS = 3
+STRESS_REQUESTS, STRESS_AT_ONCE, STRESS_WARM_UP = 1000, 20, 100
+SETTLE_SECONDS = 6.0
+IDLE_SECONDS = 5.0
+START_SECONDS = 60.0
+SPIN = "while True: pass"
+
+
+def measure(size: str, precision: Precision, *, stress: bool) -> dict[str, Any]:
+    """Latencies through HTTP, resident memory, and processor time at rest, at one size in one precision."""
+    with running(size, precision) as (server, pid):
+        text = "\n".join(sources().values())
+        whole = [_line(server, text[: 2000 + KEYSTROKE_CHARACTERS * n]) for n in range(LINES + 5)][5:]
+        keys = [
+            _asked(server, text[: 3000 + KEYSTROKE_CHARACTERS * n], tokens=1)[0] for n in range(LINES + 2)
+        ][2:]
+        cold = [_cold(server, text[6000 + 1500 * n :][:1480]) for n in range(COLD)]
+        figures: dict[str, Any] = {
+            "line10_p50_ms": percentile([line["ms"] for line in whole], 50),
+            "line10_p95_ms": percentile([line["ms"] for line in whole], 95),
+            "token_ms": percentile([line["token_ms"] for line in whole], 50),
+            "keystroke_ms": percentile(keys, 50),
+            "cold512_ms": percentile(cold, 50),
+        }
+        with _cores_busy():
+            busy = [_line(server, text[: 4000 + KEYSTROKE_CHARACTERS * n]) for n in range(BUSY_LINES + 2)]
+        figures["line10_cores_busy_p50_ms"] = percentile([line["ms"] for line in busy[2:]], 50)
+        if stress:
+            figures |= load(server, pid, text)
+        if precision == "int8":
+            # What it holds when it rests: it tidies up within five seconds after the traffic.
+            time.sleep(SETTLE_SECONDS)
+            figures["serving_rss_mb"] = round(resident(pid), 1)
+            before = _processor_seconds(pid)
+            time.sleep(IDLE_SECONDS)
+            spent = _processor_seconds(pid) - before
+            figures["idle_cpu_percent"] = round(100 * spent / IDLE_SECONDS, 2)
+        return figures
+
+
+def load(server: Endpoint, pid: int, text: str) -> dict[str, Any]:
+    """Many requests at once: how they ended, and by how much the process grew."""
+
+    def one(number: int) -> str:
+        try:
+            server.ask("POST", "/v1/completions", {"prompt": text[number : number + 400], "max_tokens": 2})
+        except LinkError as error:
+            return "busy" if "too many requests" in error.message else "error"
+        return "ok"
+
+    with concurrent.futures.ThreadPoolExecutor(STRESS_AT_ONCE) as pool:
+        list(pool.map(one, range(STRESS_WARM_UP)))
+        before = resident(pid)
+        outcomes = list(pool.map(one, range(STRESS_REQUESTS)))
+    return {
+        **{f"stress_{name}": outcomes.count(name) for name in ("ok", "busy", "error")},
+        "stress_growth_mb": round(resident(pid) - before, 1),
+    }
+
+
+@contextlib.contextmanager
+def running(size: str, precision: Precision) -> Iterator[tuple[Endpoint, int]]:
+    """An endpoint on random weights of one size, in its own process."""
+    with tempfile.TemporaryDirectory(prefix="sordino-bench-") as folder:
+        state = Path(folder)
+        write_random(state, size)
+        command = [sys.executable, "-m", "sordino_client.completion"]
+        command += ["--state", folder, "--precision", precision]
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        try:
+            deadline = time.monotonic() + START_SECONDS
+            while (server := asking.find(state)) is None or not server.ask("GET", "/v1/models")["data"]:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise StorageError("the endpoint did not start", hint="run it by hand to see why")
+                time.sleep(0.1)
+            yield server, process.pid
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)
+
+
+def write_random(state: Path, size: str) -> None:
+    """A release with random weights in a state folder, norms at one as they begin."""
+    config, random = SIZES[size], np.random.default_rng(0)
+    weights = {
+        name: np.ones(shape, np.float32)
+        if "norm" in name
+        else random.standard_normal(shape, np.float32) * np.float32(0.05)
+        for name, shape in shapes(config).items()
+    }
+    with as_file(files("sordino_platform") / "base" / "tokenizer.json") as tokenizer:
+        write_serving_bundle(state / "serving", config, weights, tokenizer, release=1)
+
+
+def sources() -> dict[str, str]:
+    """Some real code to read, by file name: this package's own."""
+    folder = Path(str(files("sordino_client.completion")))
+    return {path.name: path.read_text("utf-8") for path in sorted(folder.glob("*.py"))}
+
+
+def percentile(values: list[float], share: float) -> float:
+    """Rounded to a hundredth."""
+    return round(float(np.percentile(values, share)), 2)
+
+
+def resident(pid: int) -> float:
+    """Resident memory in MB."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def _asked(server: Endpoint, prompt: str, *, tokens: int) -> tuple[float, Any]:
+    request = {"prompt": prompt, "max_tokens": tokens, "multiline": True}
+    started = time.perf_counter()
+    answer = server.ask("POST", "/v1/completions", request)
+    return 1000 * (time.perf_counter() - started), answer
+
+
+def _line(server: Endpoint, prompt: str) -> dict[str, float]:
+    """One ten-token completion after three more characters were typed."""
+    ms, answer = _asked(server, prompt, tokens=LINE_TOKENS)
+    said, count = answer["sordino"], answer["usage"]["completion_tokens"]
+    writing = said["seconds"] - said["first_token_seconds"]
+    return {"ms": ms, "token_ms": 1000 * writing / max(count - 1, 1)}
+
+
+def _cold(server: Endpoint, prompt: str) -> float:
+    """Reading a prompt that fills the window and shares nothing with the ones before, in ms for 512 tokens."""
+    ms, answer = _asked(server, prompt, tokens=1)
+    usage = answer["usage"]
+    read = usage["prompt_tokens"] - usage["prompt_tokens_details"]["cached_tokens"]
+    return float(ms * 512 / max(read, 1))
+
+
+@contextlib.contextmanager
+def _cores_busy() -> Iterator[None]:
+    """Every core has other work, as while a developer's build runs."""
+    spinners = [subprocess.Popen([sys.executable, "-c", SPIN]) for _ in range(os.cpu_count() or 1)]
+    try:
+        yield
+    finally:
+        for spinner in spinners:
+            spinner.kill()
+            spinner.wait()
+
+
+def _processor_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return float(int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
