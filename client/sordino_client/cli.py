@@ -1,4 +1,4 @@
-"""`sordino client`: join, up, status, ledger, corpus."""
+"""`sordino client`: join, up, status, ledger, corpus, audit, stats, memory."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from sordino_client.completion.commands import memory, stats
 from sordino_client.corpus.cli import corpus
 from sordino_client.training.audit import audit
 from sordino_platform.settings import default_folder
@@ -16,6 +17,8 @@ from sordino_platform.settings import default_folder
 app = typer.Typer(help="A member's machine.", no_args_is_help=True, rich_markup_mode=None)
 app.command("corpus")(corpus)
 app.command("audit")(audit)
+app.command("stats")(stats)
+app.command("memory")(memory)
 
 
 FOLDER = typer.Option(None, "--folder", "-f", help="The member's folder [~/.local/share/sordino].")

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from sordino_client.completion.asking import find
 from sordino_client.ledger import read_account
 from sordino_client.settings import BUDGET_DELTA, load_settings
 from sordino_platform.durable import read_file
@@ -29,6 +30,13 @@ def read_status(folder: Path) -> dict[str, Any]:
     endpoint = folder / "completion" / "completion.json"
     if endpoint.exists():
         facts["completion_port"] = json.loads(read_file(endpoint, limit=STATUS_LIMIT))["port"]
+    memory = folder / "completion" / "memory"
+    # Sizes only: nothing outside the endpoint's process opens the memory.
+    facts["memory_bytes"] = sum(path.stat().st_size for path in memory.glob("*") if path.is_file())
+    running = find(folder / "completion") if facts["running"] else None
+    if running is not None:
+        held = running.ask("GET", "/v1/memory")
+        facts |= {"memory_files": held["files"], "memory_tokens": held["tokens"]}
     return facts
 
 

@@ -55,9 +55,9 @@ def router(service: Service) -> APIRouter:
 
     @routes.get("/v1/statistics")
     async def statistics() -> Response:
-        return reply(
-            service.statistics.summary() | {"model": service.engine.model, "explanations": EXPLANATION}
-        )
+        engine = service.engine
+        found = service.statistics.summary() | {"model": engine.model, "state": engine.state[1]}
+        return reply(found | {"explanations": EXPLANATION})
 
     @routes.get("/v1/why")
     async def why(request: Request) -> Response:
