@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -294,6 +296,20 @@ class TestStatistics:
 )
 def test_editors_learn_which_files_never_get_completions(running: Any, path: str, secret: bool) -> None:
     assert running.endpoint.ask("POST", "/v1/secret-name", {"path": path}) == {"secret": secret}
+
+
+@pytest.mark.slow
+def test_schemathesis_finds_nothing(running: Any, tmp_path: Path) -> None:
+    """Its own command with all its checks but one: we take what clients send, `"temperature": "0"` included, where
+    the document promises numbers."""
+    document = tmp_path / "openapi.json"
+    document.write_text(json.dumps(running.endpoint.ask("GET", "/openapi.json")))
+    command = [sys.executable, "-m", "schemathesis.cli", "run", str(document), "--no-color"]
+    command += ["--url", f"http://127.0.0.1:{running.endpoint.port}", "--rate-limit", "40/s"]
+    command += ["-H", f"Authorization: Bearer {running.endpoint.token}", "--max-examples", "8"]
+    command += ["--exclude-checks", "negative_data_rejection"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stdout
 
 
 def test_the_openapi_document_holds_what_is_answered(running: Any) -> None:

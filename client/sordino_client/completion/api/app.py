@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from fastapi import FastAPI
-from fastapi.responses import Response
+from fastapi.responses import PlainTextResponse, Response
+from pydantic import BaseModel, ConfigDict
 
 from sordino_client.completion.api import (
     llamacpp,
@@ -28,11 +29,19 @@ from sordino_client.completion.statistics import Statistics
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
+class Refresh(BaseModel):
+    """Nothing to say: what is remembered is set where the endpoint is started."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
 def build(engine: Engine, upkeep: Upkeep, statistics: Statistics, *, token: str) -> Guard:
     """The guarded ASGI application of one endpoint."""
     metrics = CompletionMetrics()
     service = Service(engine, metrics, statistics)
-    app = FastAPI(title="sordino completion", version="1", docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="sordino completion", version="1", docs_url=None, redoc_url=None, responses=problems.REFUSALS
+    )
     problems.install(app)
     for dialect in (openai, tabby, llamacpp, mistral, ollama, page):
         app.include_router(dialect.router(service))
@@ -43,7 +52,7 @@ def build(engine: Engine, upkeep: Upkeep, statistics: Statistics, *, token: str)
         return reply(asdict(upkeep.store.status()))
 
     @app.post("/v1/memory/refresh", tags=["sordino"])
-    async def refresh() -> Response:
+    async def refresh(_: Refresh) -> Response:
         upkeep.wanted = True
         await upkeep.look(engine.answered)
         return reply({"refreshing": upkeep.building})
@@ -53,7 +62,7 @@ def build(engine: Engine, upkeep: Upkeep, statistics: Statistics, *, token: str)
         await upkeep.purge()
         return reply(asdict(upkeep.store.status()))
 
-    @app.get("/metrics", tags=["sordino"])
+    @app.get("/metrics", tags=["sordino"], response_class=PlainTextResponse)
     async def exposition() -> Response:
         metrics.in_flight.set(engine.in_flight)
         return Response(metrics.registry.text(), media_type=METRICS_TYPE)

@@ -106,11 +106,13 @@ class Guard:
             one(b"authorization"), one(b"api-key") or one(b"x-api-key")
         ):
             return "token"
-        if scope["method"] not in {"GET", "HEAD"}:
-            kind = (one(b"content-type") or b"").split(b";", 1)[0].strip().lower()
+        length, given = one(b"content-length"), one(b"content-type")
+        # POST is the only method with a body here, and what a form can send.
+        empty = given is None and length in {None, b"0"} and b"transfer-encoding" not in headers
+        if scope["method"] == "POST" and not empty:
+            kind = (given or b"").split(b";", 1)[0].strip().lower()
             if kind != b"application/json":
                 return "content_type"
-        length = one(b"content-length")
         if length is not None and (not length.isdigit() or int(length[:12]) > MAX_BODY_BYTES):
             return "size"
         return None if self._within_rate() else "rate"

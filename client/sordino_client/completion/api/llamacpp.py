@@ -15,7 +15,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from sordino_client.completion.api.replies import compact, editor_of, reply
+from sordino_client.completion.api.replies import SeedOrNone, also, compact, editor_of, reply
 from sordino_client.completion.api.service import Service
 from sordino_client.completion.generation import MAX_ALTERNATIVES, Answer, Completion, Query
 
@@ -36,7 +36,7 @@ class InfillRequest(BaseModel):
     n_cmpl: Annotated[int, Field(ge=1, le=1 << 10)] = 1
     temperature: Annotated[float, Field(ge=0, le=10)] = 0.0
     top_p: Annotated[float, Field(ge=0, le=1)] = 1.0
-    seed: Annotated[int, Field(ge=-1, lt=1 << 63)] = -1
+    seed: SeedOrNone = -1
     stop: Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=64)] = []
     stream: bool = False
     t_max_predict_ms: Milliseconds = 0
@@ -61,7 +61,7 @@ def router(service: Service) -> APIRouter:
     """The routes of this dialect."""
     routes = APIRouter(tags=["llama.cpp"])
 
-    @routes.post("/infill")
+    @routes.post("/infill", responses=also("text/event-stream"))
     async def infill(body: InfillRequest, request: Request) -> Response:
         if body.stream and body.n_predict != 0:
             return StreamingResponse(

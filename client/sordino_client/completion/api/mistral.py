@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from sordino_client.completion.api.replies import compact, editor_of, reply
+from sordino_client.completion.api.replies import Seed, also, compact, editor_of, reply
 from sordino_client.completion.api.service import Service
 from sordino_client.completion.generation import Query
 
@@ -29,7 +29,7 @@ class FillRequest(BaseModel):
     max_tokens: Annotated[int, Field(ge=0, le=1 << 20)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    random_seed: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None
+    random_seed: Seed | None = None
     stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
     stream: bool | None = None
 
@@ -50,7 +50,7 @@ def router(service: Service) -> APIRouter:
     """The routes of this dialect."""
     routes = APIRouter(tags=["Mistral"])
 
-    @routes.post("/v1/fim/completions")
+    @routes.post("/v1/fim/completions", responses=also("text/event-stream"))
     async def fill(body: FillRequest, request: Request) -> Response:
         if body.stream:
             return StreamingResponse(

@@ -14,7 +14,7 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from sordino_client.completion.api import sentinels
-from sordino_client.completion.api.replies import compact, editor_of, reply
+from sordino_client.completion.api.replies import SeedOrNone, also, compact, editor_of, reply
 from sordino_client.completion.api.service import Service
 from sordino_client.completion.generation import Answer, Query
 
@@ -30,7 +30,7 @@ class Options(BaseModel):
     num_predict: Annotated[int, Field(ge=-2, le=1 << 20)] = 64
     temperature: Annotated[float, Field(ge=0, le=10)] = 0.0
     top_p: Annotated[float, Field(ge=0, le=1)] = 1.0
-    seed: Annotated[int, Field(ge=-1, lt=1 << 63)] = -1
+    seed: SeedOrNone = -1
     stop: Stop | Annotated[list[Stop], Field(max_length=32)] = []
 
 
@@ -70,7 +70,7 @@ def router(service: Service) -> APIRouter:
     routes = APIRouter(prefix="/api", tags=["Ollama"])
     details = {"family": "sordino", "families": ["sordino"], "format": "onnx", "parameter_size": ""}
 
-    @routes.post("/generate")
+    @routes.post("/generate", responses=also("application/x-ndjson"))
     async def generate(body: GenerateRequest, request: Request) -> Response:
         editor = editor_of(request)
         if not body.prompt:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sordino_client.completion.api import sentinels, tabby
 from sordino_client.completion.api.problems import Problem
-from sordino_client.completion.api.replies import compact, editor_of, explain
+from sordino_client.completion.api.replies import Seed, also, compact, editor_of, explain
 from sordino_client.completion.api.service import Service
 from sordino_client.completion.generation import MAX_ALTERNATIVES, Completion, Query, Token
 from sordino_client.completion.reasons import why
@@ -42,9 +42,9 @@ class CompletionRequest(BaseModel):
     best_of: Annotated[int, Field(ge=1, le=MAX_ALTERNATIVES)] | None = None
     stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
-    seed: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None
+    seed: Seed | None = None
     stream: bool | None = None
-    echo: bool | None = None
+    echo: Annotated[bool | None, Field(json_schema_extra={"enum": [False, None]})] = None
     multiline: bool | None = None
     segments: tabby.Segments | None = None
 
@@ -73,7 +73,7 @@ def router(service: Service) -> APIRouter:
     routes = APIRouter(tags=["OpenAI"])
     started = int(time.time())
 
-    @routes.post("/v1/completions")
+    @routes.post("/v1/completions", responses=also("text/event-stream"))
     async def complete(body: CompletionRequest, request: Request) -> Response:
         if body.echo:
             raise Problem(400, "echo is not offered: a prompt is never sent back", code="echo")

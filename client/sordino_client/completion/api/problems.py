@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from sordino_client.completion.engine import Busy, NoModel
 from sordino_client.completion.generation import Cancelled
 
-TOO_MANY = 429
+TOO_MANY, METHOD_NOT_ALLOWED = 429, 405
+
+
+class Reason(BaseModel):
+    """Why a request was not answered; `code` is for programs."""
+
+    message: str
+    type: str
+    code: str
+
+
+class Refusal(BaseModel):
+    """The body of every refusal."""
+
+    error: Reason
+
+
+# For the OpenAPI document. `4XX` also keeps FastAPI from promising a 422, which is answered as 400 here.
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": Refusal, "description": "Refused: by the guard, or not understood, or too many at once"},
+    503: {"model": Refusal, "description": "There is no model on this machine yet"},
+}
 
 
 class Problem(Exception):  # noqa: N818 - an answer, not a fault
@@ -54,9 +78,14 @@ def install(app: FastAPI) -> None:
     async def withdrawn(_: Request, error: Exception) -> JSONResponse:
         return answer(TOO_MANY, "withdrawn: a newer request of the same editor came", "withdrawn")
 
-    async def http(_: Request, error: Exception) -> JSONResponse:
+    async def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        return answer(error.status_code, str(error.detail), "http")
+        headers = dict(error.headers or {})
+        if error.status_code == METHOD_NOT_ALLOWED:
+            # The router names the methods of the first route with this path; there may be several.
+            methods = app.openapi()["paths"].get(request.url.path, {})
+            headers["Allow"] = ", ".join(sorted(method.upper() for method in methods)) or "GET"
+        return answer(error.status_code, str(error.detail), "http", **headers)
 
     async def fault(_: Request, error: Exception) -> JSONResponse:
         # Raised again behind this answer, and logged by the guard, by class.

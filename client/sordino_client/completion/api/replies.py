@@ -1,16 +1,27 @@
-"""What the dialects' answers share."""
+"""What the dialects' requests and answers share."""
 
 from __future__ import annotations
 
 import json
 import secrets
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import Request
 from fastapi.responses import Response
+from pydantic import Field
 
 from sordino_client.completion.generation import Answer
 from sordino_client.completion.reasons import EXPLANATION, why
+
+# Seeds are 64-bit where they come from; the document promises what JSON's numbers hold exactly.
+_PROMISED = {"exclusiveMaximum": 1 << 53}
+Seed = Annotated[int, Field(ge=0, lt=1 << 63, json_schema_extra=_PROMISED)]
+SeedOrNone = Annotated[int, Field(ge=-1, lt=1 << 63, json_schema_extra=_PROMISED)]
+
+
+def also(media_type: str) -> dict[int | str, dict[str, Any]]:
+    """For the OpenAPI document: the same answer may come as a stream of this type."""
+    return {200: {"content": {media_type: {"schema": {}}}}}
 
 
 def editor_of(request: Request) -> str:

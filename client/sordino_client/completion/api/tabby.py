@@ -62,7 +62,7 @@ def router(service: Service) -> APIRouter:
     routes = APIRouter(tags=["Tabby"])
 
     @routes.get("/v1/health")
-    @routes.post("/v1/health", include_in_schema=False)
+    @routes.post("/v1/health", operation_id="health_by_post")
     async def health() -> Response:
         engine = service.engine
         engine.refresh()
@@ -85,7 +85,7 @@ def router(service: Service) -> APIRouter:
     async def setting() -> ServerSetting:
         return ServerSetting()
 
-    @routes.post("/v1/events")
+    @routes.post("/v1/events", response_class=Response)
     async def events(report: EventReport) -> Response:
         if report.type == "typed":
             service.statistics.typed(report.characters)
