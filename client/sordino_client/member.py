@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import secrets
 import shutil
@@ -40,10 +41,11 @@ from sordino_platform.durable import make_folder, read_file, write_file
 from sordino_platform.flower.phases import Fields
 from sordino_platform.founding_model import founding_parameters
 from sordino_platform.identity import Identity
-from sordino_platform.proposal import Proposal, quantiser_for
+from sordino_platform.proposal import MAX_PLAN_BYTES, SIZE_BUCKETS, Proposal, norm_limit, quantiser_for
 from sordino_platform.release import ReleaseStore, vector_hash, write_serving_bundle
 from sordino_platform.telemetry import log
 from sordino_platform.tokenizer import Tokenizer
+from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import BudgetError, ConfigurationError, SordinoError, StorageError
 from sordino_privacy.secagg import (
     BudgetExhaustedError,
@@ -56,12 +58,13 @@ from sordino_privacy.secagg import (
     ReplayError,
     SecaggError,
     Statistics,
+    euclidean_norm,
 )
 from sordino_privacy.secagg import Context as Agreement
 
-SIZE_BUCKETS = 8
 MAX_QUANTISED_BYTES = 5 << 30
 MAX_AGREEMENT_BYTES = 1 << 20
+PLAN = "plan.json"
 SLOT_SECONDS = 0.1
 
 MEMBER: ContextVar[Member] = ContextVar("sordino_member")
@@ -180,6 +183,8 @@ class Member:
             or plan.windows_per_unit > self.settings.windows_per_unit
         ):
             raise PolicyError("the plan's delta or windows per unit exceed this member's own settings")
+        quantiser = quantiser_for(self.config, plan, members=len(self.membership.members))
+        self._require_reachable(proposal, norm_limit(plan, quantiser))
         try:
             for manifest in proposal.manifests[:-1]:
                 self.releases.accept(manifest, None)
@@ -198,8 +203,23 @@ class Member:
             server_nonce=said.server_nonce,
             model_hash=head.vector_hash,
             train_config_hash=plan.digest(),
-            quantiser=quantiser_for(self.config, plan, members=len(self.membership.members)),
+            quantiser=quantiser,
         )
+
+    def _require_reachable(self, proposal: Proposal, limit: float) -> None:
+        """Refusal 7 for a member that missed results: no release lies further from the base than `limit` a release,
+        and so no two lie further apart than their numbers allow. Raises ModelError."""
+        held = self.newest_release()
+        if held < 0 or not proposal.manifests or not self.releases.holds(held):
+            return
+        old = self.releases.vector()
+        if old.shape != proposal.weights.shape:
+            raise ModelError("the proposed weights have another shape than this member's model")
+        releases = 2 * held + len(proposal.manifests)
+        if not (norm := euclidean_norm(proposal.weights - old)) <= releases * limit:
+            raise ModelError(
+                f"the proposed weights lie {norm:.4g} from this member's model, more than its rounds can have moved it"
+            )
 
     def session_arguments(
         self, agreement: Agreement
@@ -234,6 +254,7 @@ class Member:
         place = self._round_folder(context)
         make_folder(place)
         write_file(place / "agreement.bin", context.encode(), secret=True)
+        write_file(place / PLAN, plan.canonical(), secret=True)
         if (place / "quantised.bin").exists():
             return
         self.ledger.reserve(context.run, context.round, plan)
@@ -303,8 +324,12 @@ class Member:
             return self.newest_release()
         agreement = Agreement.decode(read_file(path, limit=MAX_AGREEMENT_BYTES))
         ring = fields.vector("sum", agreement.quantiser.dtype.type)
+        plan = TrainingPlan.parse(json.loads(read_file(path.with_name(PLAN), limit=MAX_PLAN_BYTES)))
+        step = agreement.quantiser.decode(ring).mean()
+        if not (norm := euclidean_norm(step)) <= (limit := norm_limit(plan, agreement.quantiser)):
+            raise ModelError(f"the opened mean has norm {norm:.4g}, above the limit of {limit:.4g}")
         try:
-            vector = self.releases.vector() + agreement.quantiser.decode(ring).mean()
+            vector = self.releases.vector() + step
             release = self.releases.accept(manifest, vector).number
         except ConfigurationError as error:
             raise ModelError(

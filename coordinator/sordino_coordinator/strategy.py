@@ -28,7 +28,7 @@ from sordino_coordinator.grid import LinkGrid
 from sordino_coordinator.metrics import Dropped, Rejected
 from sordino_coordinator.rounds import Outcome
 from sordino_platform.flower.phases import HELLO, Phase, node_id, pack
-from sordino_platform.proposal import Proposal, quantiser_for
+from sordino_platform.proposal import Proposal, norm_limit, quantiser_for
 from sordino_privacy.errors import LinkError, SordinoError, StorageError, UsageError
 from sordino_privacy.secagg import (
     AggregateSum,
@@ -37,6 +37,7 @@ from sordino_privacy.secagg import (
     CoordinatorSession,
     IdentityError,
     MalformedError,
+    NormError,
     QuorumError,
     ReplayError,
     SecaggError,
@@ -46,6 +47,7 @@ from sordino_privacy.secagg import (
 
 T = TypeVar("T")
 HELLO_SECONDS = 10.0
+THREADS = 2
 
 
 class RoundAbortedError(Exception):
@@ -212,7 +214,8 @@ class SecureFedAvg(Strategy):
             grid, round, Phase.UNMASK, openings, lambda name: pack({"opening": openings[name]}), revealed
         )
         started = time.monotonic()
-        opened = closing(session.open, Outcome.ABORTED_DROPOUTS)
+        limit = norm_limit(federation.plan, context.quantiser)
+        opened = closing(lambda: session.open(threads=THREADS, norm_limit=limit), Outcome.ABORTED_DROPOUTS)
         self.metrics.reconstruction_seconds.observe(time.monotonic() - started)
         return session, opened
 
@@ -457,8 +460,12 @@ def rejection_of(error: SordinoError) -> Rejected:
 
 
 def closing(close: Callable[[], T], outcome: Outcome) -> T:
-    """Ends a phase of the session; what it refuses for lack of members ends the attempt."""
+    """Ends a phase of the session; what it refuses for lack of members ends the attempt, a lie or a sum too long the
+    round."""
     try:
         return close()
+    except (CheatError, NormError) as error:
+        # The members have signed this sum: no other attempt of the round can follow.
+        raise UnusableSumError(error.message) from error
     except SecaggError as error:
         raise RoundAbortedError(outcome, error.message) from error

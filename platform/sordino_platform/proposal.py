@@ -7,6 +7,7 @@ the release it verified and the plan it parsed, and goes on only if the two agre
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,8 @@ from sordino_privacy.errors import LinkError
 from sordino_privacy.secagg import Context, Group, Quantiser
 
 MAX_PLAN_BYTES = 1 << 16
+SIZE_BUCKETS = 8
+"""A member's weight is its declared size bucket, 1 to 8, as a share of this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,3 +70,14 @@ def quantiser_for(config: ModelConfig, plan: TrainingPlan, *, members: int) -> Q
     ranges = plan.update_range(sizes)
     groups = tuple(Group(name=name, length=size, range=ranges[name]) for name, size in sizes.items())
     return Quantiser(groups=groups, cohort_limit=members)
+
+
+def norm_limit(plan: TrainingPlan, quantiser: Quantiser) -> float:
+    """The largest L2 norm that the weighted mean of honest updates can have: refusal 7 of a member, and the
+    coordinator's check before a sum is used.
+
+    No longer than the longest update, plus rounding: less than a level per member and coordinate, whatever the weights.
+    """
+    sizes = {group.name: group.length for group in quantiser.groups}
+    squares = sum(group.length * (group.range / quantiser.levels) ** 2 for group in quantiser.groups)
+    return plan.update_norm(sizes) + SIZE_BUCKETS * math.sqrt(squares)

@@ -122,3 +122,26 @@ def test_no_gradients_can_push_adam_beyond_its_range(seed: int, steps: int, shap
         optimizer.step()
     bound = plan.update_range({"any": 8})["any"]
     assert float(parameter.detach().abs().max()) <= bound * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("dimension", [1, 40, 10_000])
+def test_no_rounds_noise_and_clipped_signal_are_longer_than_the_norm_bound(dimension: int) -> None:
+    random, bound = np.random.default_rng(3), PLAN.update_norm({"all": dimension})
+    signal = np.zeros(dimension)
+    signal[0] = 4 * PLAN.clip_norm  # every step's mean of clipped gradients, all in one direction
+    for _ in range(300):
+        noise = random.normal(0, PLAN.noise_deviation(), (PLAN.steps, dimension))
+        assert np.linalg.norm(PLAN.learning_rate * (signal + noise).sum(0)) <= bound
+
+
+def test_where_noise_dominates_twice_an_honest_updates_length_is_beyond_the_norm_bound() -> None:
+    honest = PLAN.learning_rate * math.sqrt(PLAN.steps * 10**7) * PLAN.noise_deviation()
+    assert honest < PLAN.update_norm({"all": 10**7}) < 2 * honest
+
+
+def test_adams_norm_bound_is_its_range_in_every_coordinate() -> None:
+    plan = replace(PLAN, optimiser="adam")
+    reach = plan.update_range({"a": 5, "b": 7})
+    assert plan.update_norm({"a": 5, "b": 7}) == pytest.approx(
+        math.sqrt(5 * reach["a"] ** 2 + 7 * reach["b"] ** 2)
+    )

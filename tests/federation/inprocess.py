@@ -36,7 +36,7 @@ PLAN = {
     "steps": 1,
     "windows_per_unit": 2,
     "window": 64,
-    "learning_rate": 0.01,
+    "learning_rate": 0.1,
     "optimiser": "sgd",
     "delta": 1e-6,
     "expected_units": 8,

@@ -110,6 +110,53 @@ def test_every_member_takes_the_release_and_the_next_round_starts_from_it(place:
         assert (folder / "completion" / "serving" / "CURRENT").read_text().startswith("release-000001")
 
 
+def evil_upload(place: Path, value: float, evil: float) -> Federation:
+    """One round in which elm, whose software clips nothing, uploads a constant `evil` within the ring."""
+    federation = Federation.open(place / "coordinator")
+    with inprocess.opened(place) as members:
+        grid = inprocess.InProcessGrid(members, run=7)
+        for name, member in members.items():
+            inprocess.store_update(member, federation, 1, evil if name == "elm" else value)
+        SecureFedAvg(federation).one_round(grid)
+    return federation
+
+
+def test_a_sum_longer_than_honest_members_can_make_keeps_the_old_model_and_ends_the_round(
+    place: Path,
+) -> None:
+    federation = evil_upload(place, 0.001, 1e3)  # saturates every coordinate of the ring's range
+    row = federation.rounds.rounds()[0]
+    assert row.outcome is Outcome.ABORTED_ERROR
+    assert "norm" in row.reason
+    assert row.attempts == 1
+    assert federation.releases.head().number == 0
+
+
+def test_a_poisoned_update_within_the_bound_passes_and_moves_the_model_by_its_share_only(place: Path) -> None:
+    federation = evil_upload(place, 0.001, 0.006)
+    assert federation.rounds.rounds()[0].outcome is Outcome.COMPLETED
+    np.testing.assert_allclose(change(federation), 0.002, atol=2e-4)
+
+
+def test_a_member_refuses_a_result_beyond_the_norm_bound_even_with_a_signed_release(place: Path) -> None:
+    """A coordinator that uses such a sum all the same: its members compute the bound themselves."""
+    federation = Federation.open(place / "coordinator")
+    with pytest.MonkeyPatch.context() as patched, inprocess.opened(place) as members:
+        patched.setattr("sordino_coordinator.strategy.norm_limit", lambda plan, quantiser: float("inf"))
+        grid = inprocess.InProcessGrid(members, run=7)
+        for name, member in members.items():
+            inprocess.store_update(member, federation, 1, 1e3 if name == "elm" else 0.001)
+        SecureFedAvg(federation).one_round(grid)
+        assert federation.releases.head().number == 1
+        assert {member.newest_release() for member in members.values()} == {0}
+        for index, member in enumerate(members.values()):
+            inprocess.store_update(member, federation, 2, 0.001 * index)
+        # The next proposal carries the same weights: too far from what the members hold, and refused as well.
+        SecureFedAvg(federation).one_round(grid)
+    assert federation.rounds.rounds()[1].outcome is Outcome.ABORTED_COHORT
+    assert {member.newest_release() for member in members.values()} == {0}
+
+
 def test_the_transcript_of_a_round_verifies_with_the_charter_alone(place: Path) -> None:
     federation = run_round(place, {(Phase.SHARE, "birch")})
     records = [path.read_bytes() for path in sorted((place / "coordinator" / "transcript").glob("*.bin"))]

@@ -135,6 +135,22 @@ class TrainingPlan:
             for name, size in groups.items()
         }
 
+    def update_norm(self, groups: Mapping[str, int]) -> float:
+        """Bounds the L2 norm of one member's whole update. Depends on no data; an honest update can be longer only
+        when a step samples more than 4 times the expected units.
+
+        sgd   the steps' clipped means, up to 4 times `clip_norm` each, and the round's accumulated noise, whose norm
+              in d coordinates is at most `sqrt(d) + 8` standard deviations of one, but for one case in 10^13.
+        adam  the hard bound of every coordinate.
+        """
+        dimension = sum(groups.values())
+        if self.optimiser == "adam":
+            reach = self.update_range(groups)
+            return math.sqrt(sum(size * reach[name] ** 2 for name, size in groups.items()))
+        signal = SIGNAL_PEAK * self.steps * self.clip_norm
+        noise = math.sqrt(self.steps) * self.noise_deviation() * (math.sqrt(dimension) + NOISE_DEVIATIONS)
+        return self.learning_rate * (signal + noise)
+
 
 def _adam_step_bound(step: int) -> float:
     """The largest `|m / sqrt(v)|` (both bias-corrected) that any gradients can cause at this step, counted from 1.
