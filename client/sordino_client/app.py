@@ -77,8 +77,9 @@ def forget(context: Context) -> None:
 @app.query("hello")
 @phase
 def hello(member: Member, fields: Fields, context: Context) -> Reply:
-    """Who this is, and the newest release it holds. On our own link the name must be the certificate's."""
-    return {"member": member.name, "release": member.newest_release()}, {}
+    """Who this is, and the newest release and epoch it holds. On our own link the name must be the certificate's."""
+    held = {"release": member.newest_release(), "epoch": member.identity.charter.epoch}
+    return {"member": member.name, **held}, {}
 
 
 @app.train(Phase.TRAIN)

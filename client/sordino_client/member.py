@@ -20,12 +20,13 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from importlib.resources import as_file, files
 from pathlib import Path
 
+import numpy as np
 from flwr.app import Context
 from safetensors.numpy import save
 
@@ -36,13 +37,20 @@ from sordino_client.preparation import Prepared, last_prepared, prepare
 from sordino_client.settings import BUDGET_DELTA, MemberSettings, load_settings
 from sordino_client.training import Progress, TrainingJob, TrainingWorker
 from sordino_platform.architecture import ModelConfig, Parameters, merged, unflatten
-from sordino_platform.charter import Charter
+from sordino_platform.charter import Charter, SignedCharter
+from sordino_platform.charter.changes import changes
 from sordino_platform.durable import make_folder, read_file, write_file
 from sordino_platform.flower.phases import Fields
 from sordino_platform.founding_model import founding_parameters
 from sordino_platform.identity import Identity
 from sordino_platform.proposal import MAX_PLAN_BYTES, SIZE_BUCKETS, Proposal, norm_limit, quantiser_for
-from sordino_platform.release import ReleaseStore, vector_hash, write_serving_bundle
+from sordino_platform.release import (
+    ReleaseStore,
+    SignedManifest,
+    next_model,
+    vector_hash,
+    write_serving_bundle,
+)
 from sordino_platform.telemetry import log
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.dpsgd import TrainingPlan
@@ -141,6 +149,24 @@ class Member:
         """The local epsilon of everything ever reserved; it depends on no data."""
         return self.ledger.spent().value
 
+    def receive(self, charters: Sequence[bytes]) -> None:
+        """Keeps new epochs that the coordinator passed on, if the pinned root signed them and they protect no less.
+
+        One that protects less waits for a person: the coordinator's message cannot loosen anything. Raises PolicyError,
+        and what `CharterStore.accept` raises.
+        """
+        store = self.identity.charters
+        for data in charters:
+            offered = SignedCharter.parse(data, root=store.root).charter
+            weaker = [change for change in changes(store.head().charter, offered) if change.weaker]
+            if weaker and offered.epoch > store.head().charter.epoch:
+                raise PolicyError(
+                    f"epoch {offered.epoch} protects less than the one held here: {weaker[0].field} would go from "
+                    f"{weaker[0].before} to {weaker[0].after}",
+                    hint="look it over (sordino charter diff); if you agree: sordino charter accept",
+                )
+            store.accept(data)
+
     def adopt(self) -> None:
         """Takes over the members, keys, floors and privacy policy of a new epoch that was accepted in this folder.
 
@@ -167,6 +193,7 @@ class Member:
         Raises ModelError (the releases do not chain, or the weights are others), PolicyError, ConfigurationError.
         """
         plan, said = proposal.plan, proposal.context
+        self.receive(proposal.charters)
         self.adopt()
         self.charter.require_current()
         if not self._is_round(said.run, said.round):
@@ -329,7 +356,10 @@ class Member:
         if not (norm := euclidean_norm(step)) <= (limit := norm_limit(plan, agreement.quantiser)):
             raise ModelError(f"the opened mean has norm {norm:.4g}, above the limit of {limit:.4g}")
         try:
-            vector = self.releases.vector() + step
+            before, optimiser = self.releases.head(), SignedManifest.parse(manifest).manifest.optimiser
+            kept = len(before.moments) if before.optimiser == optimiser else 0
+            moments = [fields.vector(f"moment{index}", np.float32) for index in range(kept)]
+            vector, _ = next_model(before, optimiser, self.releases.vector(), step, moments)
             release = self.releases.accept(manifest, vector).number
         except ConfigurationError as error:
             raise ModelError(

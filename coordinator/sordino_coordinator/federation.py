@@ -39,7 +39,8 @@ from sordino_platform.durable import make_folder, write_file
 from sordino_platform.flower.phases import pack
 from sordino_platform.founding_model import founding_parameters
 from sordino_platform.identity import Identity
-from sordino_platform.release import ReleaseStore, vector_hash
+from sordino_platform.release import ReleaseStore, next_model, vector_hash
+from sordino_platform.release.optimiser import Moments
 from sordino_platform.telemetry import log
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import ConfigurationError, SordinoError
@@ -252,6 +253,13 @@ class Federation:
             for number in range(after + 1, self.releases.head().number + 1)
         ]
 
+    def epochs(self, *, after: int) -> tuple[bytes, ...]:
+        """The signed charters up to this round's that a member whose newest epoch is `after` lacks."""
+        chain = self.identity.charters.chain()
+        return tuple(
+            signed.to_bytes() for signed in chain if after < signed.charter.epoch <= self.charter.epoch
+        )
+
     def evaluate(self, vector: Vector) -> float | None:
         """Held-out loss of the model with this vector, nats per token; None where no held-out code is configured."""
         if self.heldout is None:
@@ -265,10 +273,10 @@ class Federation:
         """
         if self.identity.charter.hash() != self.charter.hash():
             raise UnusableSumError("a new epoch of the charter began during the round; the old model stays")
-        mean = opened.totals.mean()
-        vector = self.weights() + mean
+        mean, optimiser = opened.totals.mean(), self.settings.server_optimiser
         norm = float(np.linalg.norm(mean.astype(np.float64)))
-        if not np.isfinite(norm) or not np.isfinite(vector).all():
+        vector, moments = next_model(self.releases.head(), optimiser, self.weights(), mean, self.moments())
+        if not all(np.isfinite(values).all() for values in (mean, vector, *moments)):
             raise UnusableSumError("the opened sum is not finite")
         loss = self.evaluate(vector)
         if (
@@ -292,6 +300,8 @@ class Federation:
             members=opened.survivors,
             heldout_loss=loss,
             transcript_head=transcript_head(record),
+            optimiser=optimiser,
+            moments=moments,
         )
         self.log.info(
             "release", round=round, release=manifest.number, loss=loss, loss_before=self.loss, norm=norm
@@ -302,10 +312,20 @@ class Federation:
         self.metrics.loss.set(loss or 0.0)
         return manifest.number
 
-    def announcement(self, round: int, opened: AggregateSum) -> RecordDict:
-        """The RESULT message: the opened ring sum and the signed manifest that must follow from it."""
+    def moments(self) -> Moments:
+        """The optimiser's state that the next step begins with; none where another optimiser made the newest
+        release."""
+        same = self.releases.head().optimiser == self.settings.server_optimiser
+        return self.releases.moments() if same else ()
+
+    def announcement(self, round: int, opened: AggregateSum, before: Moments) -> RecordDict:
+        """The RESULT message: the opened ring sum and the signed manifest that must follow from it, with `before`, the
+        optimiser's state that the step began with."""
         manifest = self.releases.manifest_bytes(self.releases.head().number)
-        return pack({"run": self.run, "round": round, "manifest": manifest}, {"sum": opened.vector})
+        moments = {f"moment{index}": moment for index, moment in enumerate(before)}
+        return pack(
+            {"run": self.run, "round": round, "manifest": manifest}, {"sum": opened.vector, **moments}
+        )
 
     def note_epsilon(self, member: str, epsilon: float) -> None:
         """Shows the local epsilon that a member reported. Raises nothing: it is for the operator's eyes only."""

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from sordino_platform.release.optimiser import ServerOptimiser
 from sordino_platform.settings import Settings, load, toml_text
 from sordino_privacy.dpsgd import TrainingPlan
 
@@ -31,6 +32,7 @@ COMMENTS = {
     "heldout_tokens": "At most this many tokens of them are read.",
     "worst_loss_ratio": "Keep the old model when the held-out loss grows by more than this factor.",
     "keep_opened_sums_for_a_proof": "Writes every opened sum beside its release, so that a sum can be proven.",
+    "server_optimiser": "How a round's mean becomes the next model: fedavg, fedavgm or fedadam, and its terms.",
     "plan": "The training plan of every round; members check it against the charter's privacy policy.",
 }
 
@@ -76,6 +78,7 @@ class CoordinatorSettings(Settings):
     heldout_tokens: int = Field(20_000, ge=1000)
     worst_loss_ratio: float = Field(1.2, gt=1)
     keep_opened_sums_for_a_proof: bool = False
+    server_optimiser: ServerOptimiser = ServerOptimiser()
     plan: PlanSettings
 
 

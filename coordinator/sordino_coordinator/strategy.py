@@ -29,6 +29,7 @@ from sordino_coordinator.metrics import Dropped, Rejected
 from sordino_coordinator.rounds import Outcome
 from sordino_platform.flower.phases import HELLO, Phase, node_id, pack
 from sordino_platform.proposal import Proposal, norm_limit, quantiser_for
+from sordino_platform.release.optimiser import Moments
 from sordino_privacy.errors import LinkError, SordinoError, StorageError, UsageError
 from sordino_privacy.secagg import (
     AggregateSum,
@@ -64,13 +65,21 @@ class RoundsFailedError(SordinoError):
     exit_code = 11
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What a member said it holds: the numbers of its newest release (-1: none) and of its charter's epoch."""
+
+    release: int
+    epoch: int
+
+
 @dataclass(slots=True)
 class Round:
-    """What is known of a round while it runs. `heads` are the newest releases that its members said they hold."""
+    """What is known of a round while it runs."""
 
     number: int
     nodes: dict[str, int]
-    heads: dict[str, int]
+    held: dict[str, Held]
     started: float = field(default_factory=time.monotonic)
     attempt: int = 0
     dropped: dict[str, str] = field(default_factory=dict)
@@ -132,13 +141,14 @@ class SecureFedAvg(Strategy):
         """One round to its end; True when it made a release, None when none may begin now."""
         federation = self.federation
         federation.begin()
-        nodes, heads = self.gather(grid, heed=True)
+        nodes, held = self.gather(grid, heed=True)
         if federation.stopping.is_set() or not nodes:
             return None
-        round = Round(federation.rounds.open_round(federation.run), nodes, heads)
+        round = Round(federation.rounds.open_round(federation.run), nodes, held)
         self.log.info("round_started", round=round.number, members=sorted(nodes), cohort=len(nodes))
         try:
             session, opened = self.attempts(grid, round)
+            moments = federation.moments()
             release = federation.commit(round.number, session, opened)
         except StorageError:
             self.metrics.write_errors.inc()
@@ -153,7 +163,7 @@ class SecureFedAvg(Strategy):
         with contextlib.suppress(
             RoundAbortedError
         ):  # told to stop: members learn the release with their next round
-            self.announce(grid, round, opened)
+            self.announce(grid, round, opened, moments)
         return True
 
     def attempts(self, grid: Grid, round: Round) -> tuple[CoordinatorSession, AggregateSum]:
@@ -169,7 +179,7 @@ class SecureFedAvg(Strategy):
                 if round.attempt + 1 >= federation.settings.attempts or federation.stopping.is_set():
                     raise
             round.attempt += 1
-            round.nodes, round.heads = self.gather(grid)
+            round.nodes, round.held = self.gather(grid)
             round.dropped = {}
 
     def exchange_keys_and_sum(self, grid: Grid, round: Round) -> tuple[CoordinatorSession, AggregateSum]:
@@ -179,9 +189,14 @@ class SecureFedAvg(Strategy):
         weights = federation.weights()
 
         def proposal(member: str) -> RecordDict:
-            manifests = tuple(federation.history(after=round.heads[member]))
+            held = round.held[member]
+            manifests = tuple(federation.history(after=held.release))
             return Proposal(
-                context=context, plan=federation.plan, manifests=manifests, weights=weights
+                context=context,
+                plan=federation.plan,
+                manifests=manifests,
+                weights=weights,
+                charters=federation.epochs(after=held.epoch),
             ).pack()
 
         def advertised(answer: Answer) -> None:
@@ -221,11 +236,11 @@ class SecureFedAvg(Strategy):
 
     # -------------------------------------------------------------------------------------------------- its steps
 
-    def gather(self, grid: Grid, *, heed: bool = False) -> tuple[dict[str, int], dict[str, int]]:
+    def gather(self, grid: Grid, *, heed: bool = False) -> tuple[dict[str, int], dict[str, Held]]:
         """Waits for members: the wished cohort, or the smallest after `gather_seconds`. With `heed`, an order that
         holds rounds back ends the wait, with nobody.
 
-        Returns their node ids and their newest releases, by name. Every member is asked who it is and what it holds;
+        Returns their node ids and what they hold, by name. Every member is asked who it is and what it holds;
         on our link an answer that is not the certificate's name does not count.
         """
         federation, settings = self.federation, self.federation.settings
@@ -240,19 +255,19 @@ class SecureFedAvg(Strategy):
             federation.live.update(doing=Doing.WAITING, connected=len(connected), required=smallest)
             waited = time.monotonic() - started
             if len(connected) >= wished or (len(connected) >= smallest and waited >= settings.gather_seconds):
-                nodes, heads = self.hello(grid, connected)
+                nodes, held = self.hello(grid, connected)
                 if len(nodes) >= smallest:
-                    return nodes, heads
+                    return nodes, held
             if len(connected) != told:
                 told = len(connected)
                 self.log.info("waiting_for_members", connected=told, required=smallest, cohort=wished)
             federation.stopping.wait(0.2)
         return {}, {}
 
-    def hello(self, grid: Grid, connected: Sequence[int]) -> tuple[dict[str, int], dict[str, int]]:
-        """Node id and newest release of each member that answers."""
+    def hello(self, grid: Grid, connected: Sequence[int]) -> tuple[dict[str, int], dict[str, Held]]:
+        """Node id and what it holds, of each member that answers."""
         nodes: dict[str, int] = {}
-        heads: dict[str, int] = {}
+        held: dict[str, Held] = {}
         asked = {str(node): node for node in connected}
         for item in exchange(
             grid, asked, lambda _: pack({}), message_type=HELLO, round=0, seconds=HELLO_SECONDS
@@ -260,7 +275,8 @@ class SecureFedAvg(Strategy):
             if isinstance(item, Lost):
                 continue
             try:
-                name, head = item.fields.text("member"), item.fields.integer("release")
+                name = item.fields.text("member")
+                newest = Held(release=item.fields.integer("release"), epoch=item.fields.integer("epoch"))
                 item.fields.done()
                 self.federation.membership.member(name)
             except (LinkError, SecaggError) as error:
@@ -270,8 +286,8 @@ class SecureFedAvg(Strategy):
             if (isinstance(grid, LinkGrid) and node_id(name) != node) or name in nodes:
                 self.metrics.rejected.labels(Rejected.UNKNOWN_CLIENT.value).inc()
                 continue
-            nodes[name], heads[name] = node, head
-        return nodes, heads
+            nodes[name], held[name] = node, newest
+        return nodes, held
 
     def context(self, round: Round) -> Context:
         """The context of this attempt, with the charter's floors."""
@@ -360,10 +376,10 @@ class SecureFedAvg(Strategy):
             error=error,
         )
 
-    def announce(self, grid: Grid, round: Round, opened: AggregateSum) -> None:
+    def announce(self, grid: Grid, round: Round, opened: AggregateSum, moments: Moments) -> None:
         """Tells the round's members the opened sum and the release. Who misses it learns it with its next round."""
         federation = self.federation
-        content = federation.announcement(round.number, opened)
+        content = federation.announcement(round.number, opened, moments)
         here = set(grid.get_node_ids())
         present = [name for name, node in round.nodes.items() if node in here]
 

@@ -28,19 +28,23 @@ SIZE_BUCKETS = 8
 class Proposal:
     """The content of a TRAIN message.
 
-    `manifests` are the signed releases that the member lacks, oldest first; `weights` is the newest one's vector.
+    `manifests` are the signed releases that the member lacks, oldest first; `weights` is the newest one's vector;
+    `charters` are the signed epochs that it lacks.
     """
 
     context: Context
     plan: TrainingPlan
     manifests: tuple[bytes, ...]
     weights: Vector
+    charters: tuple[bytes, ...] = ()
 
     def pack(self) -> RecordDict:
         """As Flower records."""
         fields: dict[str, Scalar] = {"context": self.context.encode(), "plan": self.plan.canonical()}
         if self.manifests:
             fields["manifests"] = list(self.manifests)
+        if self.charters:
+            fields["charters"] = list(self.charters)
         return pack(fields, {"weights": self.weights})
 
     @classmethod
@@ -48,6 +52,7 @@ class Proposal:
         """Takes the message apart. Raises LinkError, or what the parsers of its parts raise."""
         context = Context.decode(fields.blob("context"))
         plan, manifests = fields.blob("plan"), fields.blobs("manifests") if "manifests" in fields else []
+        charters = fields.blobs("charters") if "charters" in fields else []
         weights = fields.vector("weights", np.float32)
         fields.done()
         if len(plan) > MAX_PLAN_BYTES:
@@ -58,7 +63,13 @@ class Proposal:
             raise LinkError("the coordinator's training plan is not JSON") from error
         if not isinstance(raw, dict):
             raise LinkError("the coordinator's training plan is not an object")
-        return cls(context=context, plan=TrainingPlan.parse(raw), manifests=tuple(manifests), weights=weights)
+        return cls(
+            context=context,
+            plan=TrainingPlan.parse(raw),
+            manifests=tuple(manifests),
+            weights=weights,
+            charters=tuple(charters),
+        )
 
 
 def quantiser_for(config: ModelConfig, plan: TrainingPlan, *, members: int) -> Quantiser:

@@ -153,8 +153,10 @@ class Crew:
                 token = MEMBER.set(member)
                 try:
                     if kind == Phase.TRAIN.message_type:
+                        proposal = Proposal.parse(Fields(decode(request.payload)))
+                        member.receive(proposal.charters)
                         member.adopt()
-                        store_update(member, Proposal.parse(Fields(decode(request.payload))))
+                        store_update(member, proposal)
                     context = contexts.setdefault(run, shim.new_context(run=run, node=me, run_config={}))
                     return encode(app(message, context))
                 finally:

@@ -164,19 +164,18 @@ def test_a_rollback_that_became_impossible_is_noted_once_and_stops_nothing(place
     assert actions(hub).count(Action.ROLLBACK_FAILED) == 1
 
 
-def test_a_new_epoch_is_taken_over_between_two_rounds_without_a_restart(place: Path, hub: Path) -> None:
+def test_a_new_epoch_reaches_members_with_the_next_round_and_nobody_restarts(place: Path, hub: Path) -> None:
     with running(place) as (federation, strategy, grid):
         assert one_round(federation, strategy, grid, 0.001)
         root.retire(place / "root", "elm")
         signed = root.sign_epoch(place / "root").to_bytes()
         federation.identity.charters.accept(signed)
         grid.leave("elm")
-        for member in grid.members.values():
-            member.identity.charters.accept(signed)
         assert one_round(federation, strategy, grid, 0.002)
         assert (federation.charter.epoch, len(federation.membership.members)) == (2, 4)
         last = federation.rounds.rounds()[-1]
         assert (last.outcome, "elm" in last.members) == (Outcome.COMPLETED, False)
+        assert {member.charter.epoch for member in grid.members.values()} == {2}
         assert (
             federation.metrics.metrics.registry.get_sample_value(
                 "sordino_clients_enrolled", {"state": "revoked"}
@@ -184,6 +183,23 @@ def test_a_new_epoch_is_taken_over_between_two_rounds_without_a_restart(place: P
             == 1
         )
     assert Action.EPOCH_ADOPTED in actions(hub)
+
+
+def test_an_epoch_that_protects_less_waits_for_a_person_at_each_member(place: Path, hub: Path) -> None:
+    with running(place) as (federation, strategy, grid):
+        looser = federation.charter.privacy.model_copy(update={"largest_epsilon": 9.5})
+        root.begin_epoch(place / "root", privacy=looser)
+        signed = root.sign_epoch(place / "root").to_bytes()
+        federation.identity.charters.accept(signed)
+        federation.desk.defaults = federation.settings.model_copy(update={"attempts": 1})
+        assert not one_round(federation, strategy, grid, 0.001)
+        assert {member.charter.epoch for member in grid.members.values()} == {1}
+        for member in grid.members.values():
+            member.identity.charters.accept(signed)
+        assert one_round(federation, strategy, grid, 0.001)
+        assert {member.ledger.budget.epsilon for member in grid.members.values()} == {
+            8.0
+        }  # their own cap stays
 
 
 def test_an_epoch_that_begins_during_a_round_voids_it(place: Path, hub: Path) -> None:

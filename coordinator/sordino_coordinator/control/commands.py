@@ -71,6 +71,13 @@ def pace(
             help="Hours for rounds in UTC, as 'mon-fri 20:00-06:00'; repeat; 'always' for no limit."
         ),
     ] = None,
+    optimiser: Annotated[
+        str | None,
+        typer.Option(help="The server optimiser: fedavg, fedavgm or fedadam. Its state begins anew."),
+    ] = None,
+    server_learning_rate: Annotated[
+        float | None, typer.Option(help="The server optimiser's step size.")
+    ] = None,
     reset: Annotated[bool, typer.Option("--reset", help="Everything else as coordinator.toml says.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -96,18 +103,26 @@ def pace(
     }
     changes: dict[str, object] = {name: value for name, value in given.items() if value is not None}
     defaults = load_settings(folder)
+    terms = {"name": optimiser, "learning_rate": server_learning_rate}
+    named = {name: value for name, value in terms.items() if value is not None}
+    if named:
+        present = read_orders(folder).pace.over(defaults).server_optimiser
+        changes["server_optimiser"] = present.model_dump() | named
     if changes or reset:
         orders = desk.set_pace(folder, defaults, changes, reset=reset)
         _note(folder, Action.PACE_CHANGED, json.dumps(changes | ({"reset": True} if reset else {})))
     else:
         orders = read_orders(folder)
-    settings = orders.pace.over(defaults).model_dump(include=set(given), mode="json")
+    shown = {*given, "server_optimiser"}
+    settings = orders.pace.over(defaults).model_dump(include=shown, mode="json")
     if as_json:
         typer.echo(json.dumps(settings))
         return
     ordered = orders.pace.model_dump(exclude_none=True)
+    terms_now = settings.pop("server_optimiser")
+    settings["server optimiser"] = f"{terms_now['name']}, learning rate {terms_now['learning_rate']:g}"
     for name, value in settings.items():
-        mark = "  (ordered; else as coordinator.toml says)" if name in ordered else ""
+        mark = "  (ordered; else as coordinator.toml says)" if name.replace(" ", "_") in ordered else ""
         typer.echo(f"{name:18} {', '.join(value) or 'always' if isinstance(value, list) else value}{mark}")
 
 

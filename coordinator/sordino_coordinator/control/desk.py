@@ -11,13 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
 
 from sordino_coordinator.control.audit import Action, AuditLog
 from sordino_coordinator.control.live import Doing, Live
-from sordino_coordinator.control.orders import Orders, change_orders, read_orders
+from sordino_coordinator.control.orders import Orders, Pace, change_orders, read_orders
 from sordino_coordinator.control.schedule import Schedule
 from sordino_coordinator.settings import CoordinatorSettings
-from sordino_privacy.errors import SordinoError
+from sordino_platform.canonical import first_problem
+from sordino_privacy.errors import SordinoError, UsageError
 
 POLL_SECONDS = 0.5
 
@@ -105,13 +109,16 @@ def order_rollback(folder: Path, number: int) -> Orders:
 
 
 def set_pace(
-    folder: Path, defaults: CoordinatorSettings, changes: dict[str, object], *, reset: bool = False
+    folder: Path, defaults: CoordinatorSettings, changes: dict[str, Any], *, reset: bool = False
 ) -> Orders:
     """Changes some terms of the pace; with `reset`, all others go back to coordinator.toml. Raises UsageError."""
 
     def step(orders: Orders) -> Orders:
         kept = {} if reset else orders.pace.model_dump(exclude_none=True)
-        pace = type(orders.pace)(**(kept | changes))
+        try:
+            pace = Pace(**(kept | changes))
+        except ValidationError as error:
+            raise UsageError(f"that pace cannot be: {first_problem(error)}") from None
         pace.over(defaults)  # raises before anything is written
         return orders.model_copy(update={"pace": pace})
 

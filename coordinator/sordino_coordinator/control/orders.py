@@ -16,6 +16,7 @@ from sordino_coordinator.control.schedule import Schedule
 from sordino_coordinator.settings import CoordinatorSettings
 from sordino_platform.canonical import Document, decode, encode, first_problem
 from sordino_platform.durable import locked, read_file, write_file
+from sordino_platform.release import ServerOptimiser
 from sordino_platform.release.manifest import MAX_NUMBER
 from sordino_privacy.errors import UsageError
 
@@ -35,6 +36,7 @@ class Pace(Document):
     exchange_seconds: float | None = None
     attempts: int | None = None
     schedule: tuple[str, ...] | None = None
+    server_optimiser: ServerOptimiser | None = None
 
     def over(self, settings: CoordinatorSettings) -> CoordinatorSettings:
         """`settings` with these in their place. Raises UsageError where one is out of its bounds."""

@@ -34,6 +34,7 @@ from sordino_platform.canonical import (
     sign,
 )
 from sordino_platform.charter import Charter, CharterStore, ModelTerms
+from sordino_platform.release.optimiser import ServerOptimiser
 from sordino_privacy.errors import ConfigurationError
 from sordino_privacy.secagg.encoding import MAX_MEMBERS
 
@@ -45,7 +46,8 @@ NO_PARENT = bytes(32)
 
 class Manifest(Document):
     """One release. `heldout_loss` is in nats per token on public held-out code; `round` is None where no round made
-    it (the base, a rollback)."""
+    it (the base, a rollback). `moments` are the hashes of the files of the optimiser's state after this release;
+    without them it begins anew."""
 
     version: Literal["sordino-release/1"] = "sordino-release/1"
     federation: Name
@@ -61,6 +63,8 @@ class Manifest(Document):
     members: tuple[Name, ...] = Field(default=(), max_length=MAX_MEMBERS)
     heldout_loss: float | None = Field(default=None, ge=0, le=1000)
     transcript_head: Digest | None = None
+    optimiser: ServerOptimiser = ServerOptimiser()
+    moments: tuple[Digest, ...] = Field(default=(), max_length=2)
     restores: int | None = Field(default=None, ge=0, le=MAX_NUMBER)
     made_at: Moment
 
@@ -127,8 +131,8 @@ def _require_origin(manifest: Manifest, charter: Charter, chain: Sequence[Signed
     if list(members) != sorted(set(members)):
         raise ConfigurationError(f"{what} does not list its members sorted and once each")
     if manifest.round is None:
-        if members:
-            raise ConfigurationError(f"{what} names members but no round")
+        if members or manifest.moments:
+            raise ConfigurationError(f"{what} names members or moments but no round")
     else:
         if len(members) < charter.floors.honest:
             raise ConfigurationError(
@@ -140,6 +144,8 @@ def _require_origin(manifest: Manifest, charter: Charter, chain: Sequence[Signed
             raise ConfigurationError(f"{what} names {strangers[0]!r}, who is not a member")
         if not chain:
             raise ConfigurationError(f"{what} is the base, and no round makes it")
+        if len(manifest.moments) != manifest.optimiser.moments:
+            raise ConfigurationError(f"{what} does not name the moments of its optimiser")
     if manifest.restores is None:
         return
     if manifest.round is not None or manifest.restores >= len(chain):

@@ -31,6 +31,7 @@ from sordino_platform.release.manifest import (
     SignedManifest,
     require_next,
 )
+from sordino_platform.release.optimiser import Moments, ServerOptimiser
 from sordino_platform.release.weights import (
     file_sha256,
     file_size,
@@ -43,6 +44,7 @@ from sordino_privacy.errors import ConfigurationError, StorageError
 
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
+MOMENT = "moment-{}.safetensors"
 
 
 class ReleaseStore:
@@ -126,6 +128,23 @@ class ReleaseStore:
             data, dimension=manifest.dimension, sha256=manifest.weights_sha256, what=f"the weights in {path}"
         )
 
+    def moments(self) -> Moments:
+        """The verified state of the server optimiser after the newest release; empty where it begins anew.
+
+        Raises StorageError when a file is missing, truncated or altered.
+        """
+        manifest = self.head()
+        place, size = self._place(manifest.number), file_size(manifest.dimension)
+        return tuple(
+            parse_weights(
+                read_file(place / MOMENT.format(index), limit=size),
+                dimension=manifest.dimension,
+                sha256=sha256,
+                what=f"moment {index} of release {manifest.number}",
+            )
+            for index, sha256 in enumerate(manifest.moments)
+        )
+
     def add(
         self,
         vector: Vector,
@@ -137,6 +156,8 @@ class ReleaseStore:
         heldout_loss: float | None = None,
         transcript_head: bytes | None = None,
         restores: int | None = None,
+        optimiser: ServerOptimiser | None = None,
+        moments: Moments = (),
         now: datetime | None = None,
     ) -> Manifest:
         """Signs and keeps the next release, under the newest charter. When it returns, the release survives a crash.
@@ -162,11 +183,13 @@ class ReleaseStore:
                     heldout_loss=heldout_loss,
                     transcript_head=transcript_head,
                     restores=restores,
+                    optimiser=optimiser or ServerOptimiser(),
+                    moments=tuple(map(file_sha256, moments)),
                     made_at=moment(now or datetime.now(UTC)),
                 )
             except ValidationError as error:
                 raise ConfigurationError(f"the release cannot be: {first_problem(error)}") from None
-            return self._keep(SignedManifest.sign(manifest, key), vector)
+            return self._keep(SignedManifest.sign(manifest, key), vector, moments)
 
     def accept(self, manifest: bytes, vector: Vector | None) -> Manifest:
         """Verifies and keeps a release from the coordinator; `vector` is what the member computed or received.
@@ -230,11 +253,18 @@ class ReleaseStore:
         return removed
 
     def prune(self, *, keep: int = 3) -> None:
-        """Removes the weights, never the manifests, of all but the newest `keep` releases and the base."""
-        for number in range(1, len(self.chain()) - keep):
-            (self._place(number) / WEIGHTS).unlink(missing_ok=True)
+        """Removes the weights, never the manifests, of all but the newest `keep` releases and the base.
 
-    def _keep(self, signed: SignedManifest, vector: Vector | None) -> Manifest:
+        Moments are kept of the newest two only: a round that a crash cut short goes back by one.
+        """
+        newest = len(self.chain())
+        for number in range(1, newest - keep):
+            (self._place(number) / WEIGHTS).unlink(missing_ok=True)
+        for number in range(1, newest - 2):
+            for path in self._place(number).glob(MOMENT.format("*")):
+                path.unlink()
+
+    def _keep(self, signed: SignedManifest, vector: Vector | None, moments: Moments = ()) -> Manifest:
         require_next(self._chain, signed, self.charters)
         place = self._place(signed.manifest.number)
         for left in self.folder.glob(".adding-*"):  # by a process that died while it wrote
@@ -244,6 +274,8 @@ class ReleaseStore:
         try:
             if vector is not None:
                 write_file(temporary / WEIGHTS, header(vector.size), payload(vector))
+            for index, moment in enumerate(moments):
+                write_file(temporary / MOMENT.format(index), header(moment.size), payload(moment))
             write_file(temporary / MANIFEST, signed.to_bytes())
             move_folder(temporary, place)
         except BaseException:
@@ -262,6 +294,20 @@ class ReleaseStore:
 
     def _place(self, number: int) -> Path:
         return self.folder / f"{number:06d}"
+
+
+def next_model(
+    before: Manifest, optimiser: ServerOptimiser, model: Vector, mean: Vector, moments: Sequence[Vector]
+) -> tuple[Vector, Moments]:
+    """One step of the server optimiser after the release `before`, whose model is `model`; the same on both sides.
+
+    `moments` are those of `before`; none where it has none or another optimiser made it. Raises ConfigurationError when
+    they are not the ones that `before` signs.
+    """
+    known = before.moments if before.optimiser == optimiser else ()
+    if tuple(map(file_sha256, moments)) != known:
+        raise ConfigurationError(f"the optimiser's moments are not those of release {before.number}")
+    return optimiser.step(model, mean, tuple(moments) or optimiser.fresh(model.size))
 
 
 def _require_vector(manifest: Manifest, vector: Vector) -> None:
