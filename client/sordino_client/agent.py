@@ -28,8 +28,8 @@ from sordino_platform.children import die_with_parent
 from sordino_platform.durable import write_file
 from sordino_platform.flower import shim
 from sordino_platform.flower.codec import decode, encode
-from sordino_platform.flower.phases import node_id
-from sordino_platform.link import ClientTls, LinkClient, Payload, Request, State, Status
+from sordino_platform.flower.phases import STREAMED, node_id
+from sordino_platform.link import ClientTls, LinkClient, Made, Payload, Request, State, Status
 from sordino_platform.telemetry import MetricsServer, configure_logging, log
 from sordino_privacy.errors import LinkError, SordinoError
 
@@ -96,9 +96,11 @@ class Agent:
             # A run is the life of one coordinator process: what is kept of an older one can never be used again.
             self._contexts = {run: shim.new_context(run=run, node=me, run_config={})}
         self._write_status(message.metadata.message_type)
+        streamed: dict[str, Made] = {}
+        STREAMED.set(streamed)
         reply = app(message, self._contexts[run])
         self._write_status("idle")
-        return encode(reply)
+        return encode(reply, streamed)
 
     def _note(self, status: Status) -> None:
         """Tells the person what the link does, and writes it where `sordino client status` finds it."""

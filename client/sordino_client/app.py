@@ -9,14 +9,15 @@ What goes back on a failure is the name of an error class and nothing else: an e
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 
-import numpy as np
 from flwr.app import ConfigRecord, ConfigRecordValues, Context, Error, Message
 from flwr.clientapp import ClientApp
 
 from sordino_client.member import Member, resident
 from sordino_platform.flower.phases import Fields, Phase, Scalar, Vector, pack
+from sordino_platform.link import Made
 from sordino_platform.proposal import Proposal
 from sordino_privacy.secagg import Context as Agreement
 from sordino_privacy.secagg import MemberSession, OrderError
@@ -24,10 +25,13 @@ from sordino_privacy.secagg import MemberSession, OrderError
 SESSION = "sordino.session/1"
 REFUSED = 1
 
-Reply = tuple[Mapping[str, Scalar], Mapping[str, Vector]]
+THREADS = 2
+
+Reply = tuple[Mapping[str, Scalar], Mapping[str, Vector | Made]]
 Handler = Callable[[Member, Fields, Context], Reply]
 
 app = ClientApp()
+KEEPING = threading.Lock()
 
 
 def phase(handle: Handler) -> Callable[[Message, Context], Message]:
@@ -55,7 +59,16 @@ def keep(context: Context, agreement: Agreement, session: MemberSession) -> None
         "agreement": agreement.encode(),
         "secrets": session.snapshot_with_secrets(),
     }
-    context.state[SESSION] = ConfigRecord(snapshot)
+    with KEEPING:
+        context.state[SESSION] = ConfigRecord(snapshot)
+
+
+def keep_if_current(context: Context, agreement: Agreement, session: MemberSession) -> None:
+    """`keep`, from the thread that sends, unless the handler's thread has begun or forgotten an attempt since."""
+    with KEEPING:
+        record = context.state.config_records.get(SESSION)
+        if record is not None and record["agreement"] == agreement.encode():
+            record["secrets"] = session.snapshot_with_secrets()
 
 
 def kept(member: Member, context: Context) -> tuple[Agreement, MemberSession]:
@@ -70,8 +83,9 @@ def kept(member: Member, context: Context) -> tuple[Agreement, MemberSession]:
 
 def forget(context: Context) -> None:
     """Drops the session and its secrets."""
-    if SESSION in context.state:
-        del context.state[SESSION]
+    with KEEPING:
+        if SESSION in context.state:
+            del context.state[SESSION]
 
 
 @app.query("hello")
@@ -109,13 +123,20 @@ def share(member: Member, fields: Fields, context: Context) -> Reply:
 @app.train(Phase.UPLOAD)
 @phase
 def upload(member: Member, fields: Fields, context: Context) -> Reply:
-    """Opens the shares, masks the stored update, and sends it."""
+    """Opens the shares and sends the stored update, which is masked slice by slice while it is sent: neither the
+    update nor its masked form is ever whole in memory."""
     agreement, session = kept(member, context)
-    frames = session.upload(fields.blob("delivery"), member.quantised(agreement))
-    masked = np.frombuffer(b"".join(frames), dtype=np.uint8)
+    quantised = member.quantised(agreement)
+    session.upload(fields.blob("delivery"), quantised)  # every check, and the journal's entry
     member.uploaded(agreement)
     keep(context, agreement, session)
-    return {}, {"upload": masked}
+
+    def masked() -> Iterator[bytes | memoryview]:
+        yield from session.upload_again(quantised, threads=THREADS)
+        # Now the session knows what it sent. The coordinator's next message comes after the last byte.
+        keep_if_current(context, agreement, session)
+
+    return {}, {"upload": Made(nbytes=session.upload_bytes, pieces=masked)}
 
 
 @app.train(Phase.SURVIVORS)

@@ -39,7 +39,7 @@ from sordino_client.training import Progress, TrainingJob, TrainingWorker
 from sordino_platform.architecture import ModelConfig, Parameters, merged, unflatten
 from sordino_platform.charter import Charter, SignedCharter
 from sordino_platform.charter.changes import changes
-from sordino_platform.durable import make_folder, read_file, write_file
+from sordino_platform.durable import make_folder, map_file, read_file, write_file
 from sordino_platform.flower.phases import Fields
 from sordino_platform.founding_model import founding_parameters
 from sordino_platform.identity import Identity
@@ -327,7 +327,7 @@ class Member:
         path = self._round_folder(agreement) / "quantised.bin"
         if not path.exists():
             raise ReplayError("this member has no stored update for this round")
-        return Quantised.decode(read_file(path, limit=MAX_QUANTISED_BYTES))
+        return Quantised.decode(map_file(path, limit=MAX_QUANTISED_BYTES))
 
     def uploaded(self, agreement: Agreement) -> None:
         """Notes in the ledger that the round's update went out."""

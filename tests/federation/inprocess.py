@@ -22,8 +22,9 @@ from sordino_platform.charter import Floors, shipped_model
 from sordino_platform.durable import make_folder, write_file
 from sordino_platform.flower import shim
 from sordino_platform.flower.codec import decode, encode
-from sordino_platform.flower.phases import node_id
+from sordino_platform.flower.phases import STREAMED, node_id
 from sordino_platform.identity.ceremony import found
+from sordino_platform.link.messages import Made, Payload, parts_of, views
 from sordino_platform.proposal import quantiser_for
 from sordino_platform.settings import toml_text
 from sordino_privacy.secagg import Quantised, Statistics
@@ -84,12 +85,18 @@ def store_update(member: Member, federation: Federation, round: int, value: floa
     return quantised
 
 
+def joined(parts: Payload) -> bytes:
+    return b"".join(views(parts_of(parts)))
+
+
 class InProcessGrid(Grid):
     """Calls each member's app when its reply is pulled; `absent` holds (message type, member) that stay silent."""
 
     def __init__(self, members: dict[str, Member], *, run: int) -> None:
         self.members = members
         self.absent: set[tuple[str, str]] = set()
+        self.streams = True
+        """Whether replies are sent as the agent sends them, made while they go, or whole, as under Flower's runners."""
         self.seen: list[tuple[str, str]] = []
         self.on_message: Callable[[str], object] = len  # told each message's type before its member answers
         self._names = {node_id(name): name for name in members}
@@ -129,7 +136,7 @@ class InProcessGrid(Grid):
         sent = []
         for message in messages:
             sent.append(shim.stamp(message))
-            self._waiting[sent[-1]] = b"".join(encode(message))
+            self._waiting[sent[-1]] = joined(encode(message))
         return sent
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
@@ -143,12 +150,14 @@ class InProcessGrid(Grid):
             self.on_message(message.metadata.message_type)
             if (message.metadata.message_type, name) in self.absent:
                 continue
-            token = MEMBER.set(self.members[name])
+            streamed: dict[str, Made] | None = {} if self.streams else None
+            tokens = MEMBER.set(self.members[name]), STREAMED.set(streamed)
             try:
                 reply = app(message, self._contexts[name])
             finally:
-                MEMBER.reset(token)
-            return [decode(b"".join(encode(reply)))]
+                MEMBER.reset(tokens[0])
+                STREAMED.reset(tokens[1])
+            return [decode(joined(encode(reply, streamed)))]
         return []
 
     def send_and_receive(

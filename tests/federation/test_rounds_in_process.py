@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,13 +67,26 @@ def run_round(place: Path, absent: set[tuple[Phase, str]], *, attempts: int = 1)
     return federation
 
 
+def set_streams(grid: Any, streams: bool) -> Any:
+    grid.streams = streams
+    return grid
+
+
 def change(federation: Federation) -> np.ndarray:
     """What the round's release changed, per coordinate."""
     releases = federation.releases
     return releases.vector(1) - releases.vector(0)
 
 
-def test_a_round_releases_the_mean_of_all_updates(place: Path) -> None:
+@pytest.mark.parametrize("streams", [True, False])
+def test_a_round_releases_the_mean_of_all_updates(
+    place: Path, streams: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether uploads are masked while they are sent, as in the agent, or whole, as under Flower's own runners."""
+    grid = inprocess.InProcessGrid
+    monkeypatch.setattr(
+        inprocess, "InProcessGrid", lambda *args, **kw: set_streams(grid(*args, **kw), streams)
+    )
     federation = run_round(place, set())
     assert federation.rounds.rounds()[0].outcome is Outcome.COMPLETED
     np.testing.assert_allclose(change(federation), 0.003, atol=2e-4)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Error, Message, MetricRecord, RecordDict
@@ -10,8 +12,14 @@ from hypothesis import strategies as st
 
 from sordino_platform.flower import shim
 from sordino_platform.flower.codec import decode, encode
-from sordino_platform.flower.phases import FIELDS, Fields, Phase, node_id, pack
+from sordino_platform.flower.phases import FIELDS, STREAMED, Fields, Phase, node_id, pack
+from sordino_platform.link.messages import Made, Payload, parts_of, views
 from sordino_privacy.errors import LinkError
+
+
+def joined(parts: Payload) -> bytes:
+    return b"".join(views(parts_of(parts)))
+
 
 VECTOR = np.arange(1000, dtype=np.uint16)
 
@@ -29,7 +37,7 @@ def test_a_message_round_trips_and_its_vector_is_not_copied_on_the_way_out() -> 
     sent = message()
     parts = encode(sent)
     assert parts[-1] is next(iter(sent.content.array_records.values()))["y"].data
-    got = decode(b"".join(parts))
+    got = decode(joined(parts))
     assert (got.metadata.message_type, got.metadata.dst_node_id) == ("train.masked_input", node_id("alpha"))
     fields = Fields(got)
     assert (fields.integer("n"), fields.blob("b")) == (3, b"x" * 9)
@@ -39,7 +47,7 @@ def test_a_message_round_trips_and_its_vector_is_not_copied_on_the_way_out() -> 
 
 @given(st.data())
 def test_a_truncated_or_extended_payload_is_refused(data: st.DataObject) -> None:
-    payload = b"".join(encode(message()))
+    payload = joined(encode(message()))
     cut = data.draw(st.integers(0, len(payload) - 1))
     with pytest.raises(LinkError):
         Fields(decode(payload[:cut]))
@@ -75,10 +83,40 @@ def test_a_vector_of_another_type_is_refused() -> None:
 def test_an_error_reply_is_a_link_error() -> None:
     reply = Message(Error(1, "ValueError"), reply_to=message())
     with pytest.raises(LinkError):
-        Fields(decode(b"".join(encode(reply))))
+        Fields(decode(joined(encode(reply))))
 
 
 def test_node_ids_are_distinct_and_never_flowers_own() -> None:
     ids = {node_id(f"member-{number}") for number in range(10_000)}
     assert len(ids) == 10_000
     assert min(ids) > 1 << 19
+
+
+def test_a_vector_that_is_made_while_it_is_sent_arrives_like_any_other_and_is_made_anew_each_time() -> None:
+    made, times = VECTOR.tobytes(), list[int]()
+
+    def pieces() -> Iterator[bytes]:
+        times.append(len(times))
+        yield made[:700]
+        yield made[700:]
+
+    part = Made(nbytes=len(made), pieces=pieces)
+    streamed: dict[str, Made] = {}
+    token = STREAMED.set(streamed)
+    try:
+        sent = message(pack({}, {"y": part}))
+    finally:
+        STREAMED.reset(token)
+    assert not times, "nothing is made before it is sent"
+    parts = encode(sent, streamed)
+    assert joined(parts) == joined(parts)
+    assert len(times) == 2
+    assert bytes(Fields(decode(joined(parts))).raw("y")) == made
+    # A carrier that cannot stream gets the bytes.
+    assert bytes(Fields(decode(joined(encode(message(pack({}, {"y": part})))))).raw("y")) == made
+
+
+@pytest.mark.parametrize("announced", [9, 11])
+def test_a_part_that_makes_more_or_fewer_bytes_than_announced_is_not_sent_whole(announced: int) -> None:
+    with pytest.raises(ValueError, match="another number of bytes"):
+        joined([Made(nbytes=announced, pieces=lambda: iter([b"12345", b"67890"]))])

@@ -125,6 +125,7 @@ def test_a_dropped_message_keeps_nothing_and_is_still_checked() -> None:
 def test_parts_are_views_of_what_was_given() -> None:
     source = bytearray(b"abc")
     (view,) = parts_of(source)
+    assert isinstance(view, memoryview)
     source[0:1] = b"x"
     assert bytes(view) == b"xbc"
     assert total_of(parts_of([b"ab", memoryview(b"cde")])) == 5

@@ -18,7 +18,7 @@ from tests.link.parties import QUICK, Coordinator, Member, Party, RawMember, eve
 from tests.link.pki import Authority
 from tests.link.proxy import Proxy
 
-from sordino_platform.link import Direction, Disconnection, Loss, Lost, Rejection, Reply, Request, State
+from sordino_platform.link import Direction, Disconnection, Loss, Lost, Made, Rejection, Reply, Request, State
 from sordino_platform.link.frames import Goodbye, Ping, Pong, Reason, Welcome
 
 Start = Callable[[Party], Party]
@@ -58,6 +58,25 @@ def test_an_upload_that_breaks_is_sent_again_and_the_work_is_not_done_again(
     assert coordinator.events.counted[Direction.RECEIVED] > 4_000_005
     assert coordinator.events.disconnections == [("alice", Disconnection.LOST)]
     assert not coordinator.events.rejections
+
+
+def test_an_upload_that_is_made_while_it_is_sent_is_made_again_when_the_connection_breaks(
+    coordinator: Coordinator, authority: Authority, proxy: Proxy, launch: Start
+) -> None:
+    started = list[int]()
+
+    def pieces() -> Iterator[bytes]:
+        started.append(len(started))
+        for number in range(40):
+            yield bytes([number]) * 100_003
+
+    launch(
+        Member(proxy.target, authority, handler=lambda _: [b"y", Made(nbytes=40 * 100_003, pieces=pieces)])
+    )
+    eventually(coordinator.link.connected)
+    proxy.cut_after = proxy.passed_upstream + 2_000_000
+    assert coordinator.ask("alice", b"train", 60) == b"y" + b"".join(pieces())
+    assert started == [0, 1, 2]  # cut, whole, and once for this comparison
 
 
 def test_a_download_that_breaks_is_sent_again(

@@ -10,20 +10,23 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Mapping
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message
 
 from sordino_platform.flower.phases import MAX_VECTOR_BYTES, VECTORS
 from sordino_platform.flower.shim import from_proto, to_proto
+from sordino_platform.link.messages import Made
 from sordino_privacy.errors import LinkError
 
 MAX_HEADER_BYTES = 16 << 20  # shares and signatures of a large cohort; vectors are not in it
 _LENGTH = struct.Struct(">I")
 
 
-def encode(message: Message) -> list[bytes]:
-    """The parts of the payload. The message itself is left as it was."""
+def encode(message: Message, streamed: Mapping[str, Made] | None = None) -> list[bytes | Made]:
+    """The parts of the payload. The message itself is left as it was. `streamed` has vectors that are made while they
+    are sent, in place of empty ones in the message."""
     if not message.has_content() or VECTORS not in message.content:
         header = to_proto(message)
         return [_LENGTH.pack(len(header)), header]
@@ -35,7 +38,9 @@ def encode(message: Message) -> list[bytes]:
         header = to_proto(message)
     finally:
         message.content[VECTORS] = record
-    return [_LENGTH.pack(len(header)), header, *(array.data for array in record.values())]
+    made = streamed or {}
+    vectors = (made.get(name, array.data) for name, array in record.items())
+    return [_LENGTH.pack(len(header)), header, *vectors]
 
 
 def decode(payload: bytes | bytearray | memoryview) -> Message:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextvars import ContextVar
 from enum import StrEnum
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
+from sordino_platform.link.messages import Made, views
 from sordino_privacy.errors import LinkError
 
 FIELDS, VECTORS = "sordino.fields/1", "sordino.vectors/1"
@@ -55,15 +57,30 @@ def node_id(name: str) -> int:
     )
 
 
-def pack(fields: Mapping[str, Scalar], vectors: Mapping[str, Vector] | None = None) -> RecordDict:
-    """Records for a message: scalars and byte strings, and any named vectors beside them."""
+STREAMED: ContextVar[dict[str, Made] | None] = ContextVar("sordino_streamed", default=None)
+"""Where the carrier of a reply can take vectors that are made while they are sent. Unset under Flower's own runners,
+which take whole bytes only."""
+
+
+def pack(fields: Mapping[str, Scalar], vectors: Mapping[str, Vector | Made] | None = None) -> RecordDict:
+    """Records for a message: scalars and byte strings, and any named vectors beside them.
+
+    A vector of bytes that is `Made` is left empty here and put into `STREAMED`, if that is set; else it is made now.
+    """
     content = RecordDict({FIELDS: ConfigRecord(dict(fields))})
     if vectors:
-        arrays = {
-            name: Array(v.dtype.name, v.shape, "sordino.raw", v.tobytes()) for name, v in vectors.items()
-        }
-        content[VECTORS] = ArrayRecord(arrays)
+        content[VECTORS] = ArrayRecord({name: _array(name, vector) for name, vector in vectors.items()})
     return content
+
+
+def _array(name: str, vector: Vector | Made) -> Array:
+    if not isinstance(vector, Made):
+        return Array(vector.dtype.name, vector.shape, "sordino.raw", vector.tobytes())
+    streamed = STREAMED.get()
+    if streamed is None:
+        return Array("uint8", (vector.nbytes,), "sordino.raw", b"".join(views([vector])))
+    streamed[name] = vector
+    return Array("uint8", (vector.nbytes,), "sordino.raw", b"")
 
 
 class Fields:

@@ -15,7 +15,7 @@ from sordino_platform.link.diagnosis import Cause, Diagnosis, diagnose
 from sordino_platform.link.events import Direction, Disconnection, IgnoreEvents, LinkEvents, Loss, Rejection
 from sordino_platform.link.frames import VERSION_MAX as PROTOCOL_VERSION
 from sordino_platform.link.limits import Limits
-from sordino_platform.link.messages import Payload
+from sordino_platform.link.messages import Made, Payload
 from sordino_platform.link.request import Handler, Request
 from sordino_platform.link.server import LinkServer, Lost, Reply, Result
 from sordino_platform.link.status import State, Status
@@ -36,6 +36,7 @@ __all__ = [
     "LinkServer",
     "Loss",
     "Lost",
+    "Made",
     "Payload",
     "Rejection",
     "Reply",

@@ -54,7 +54,7 @@ from sordino_platform.link.frames import (
     encode,
 )
 from sordino_platform.link.limits import FRAME_BYTES, METADATA_BYTES, SESSION_BYTES, WINDOW_BYTES, Limits
-from sordino_platform.link.messages import Assembly, outgoing, parts_of
+from sordino_platform.link.messages import Assembly, Part, outgoing, parts_of
 from sordino_platform.link.request import Handler, Request
 from sordino_platform.link.status import State, Status, backoff_seconds
 from sordino_platform.link.tls import ClientTls, ClientTlsSource
@@ -82,7 +82,7 @@ class _Held:
     id: int
     request: Request
     kind: Kind
-    parts: tuple[memoryview, ...]
+    parts: tuple[Part, ...]
 
 
 class _Connection:

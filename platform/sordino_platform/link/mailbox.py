@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from sordino_platform.link.events import Loss
 from sordino_platform.link.frames import Hello
+from sordino_platform.link.messages import Part
 
 if TYPE_CHECKING:
     from sordino_platform.link.stream import Stream
@@ -60,7 +61,7 @@ class Outgoing:
     """A request on its way. `deadline` is in the event loop's clock."""
 
     id: int
-    parts: tuple[memoryview, ...] = field(repr=False)
+    parts: tuple[Part, ...] = field(repr=False)
     deadline: float
     delivered: bool = False
     timer: asyncio.TimerHandle | None = None

@@ -10,33 +10,63 @@ refuses whatever is out of order, short, long or empty.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from sordino_platform.link.frames import Frame, Kind, MessageChunk, MessageEnd, MessageStart, ProtocolError
 from sordino_platform.link.limits import CHUNK_BYTES
 
 BytesLike: TypeAlias = bytes | bytearray | memoryview
-Payload: TypeAlias = BytesLike | Sequence[BytesLike]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Made:
+    """A part that is made while it is sent: `nbytes` bytes, the same ones from each `pieces()`, which is called anew
+    whenever the message is sent from its start."""
+
+    nbytes: int
+    pieces: Callable[[], Iterator[BytesLike]]
+
+
+Part: TypeAlias = memoryview | Made
+Payload: TypeAlias = BytesLike | Sequence[BytesLike | Made]
 """What can be sent: bytes, or parts that are sent as if they were joined. Not an iterator, because a message is sent
 again from its start after a reconnection. Parts may be shared by many messages; they must not change before the Ack."""
 
 
-def parts_of(payload: Payload) -> tuple[memoryview, ...]:
+def parts_of(payload: Payload) -> tuple[Part, ...]:
     """The payload's parts as flat byte views; nothing is copied. Raises TypeError for parts that are not contiguous."""
     parts = [payload] if isinstance(payload, bytes | bytearray | memoryview) else payload
-    return tuple(memoryview(part).cast("B") for part in parts)
+    return tuple(part if isinstance(part, Made) else memoryview(part).cast("B") for part in parts)
 
 
-def total_of(parts: Sequence[memoryview]) -> int:
+def views(parts: Sequence[Part]) -> Iterator[memoryview]:
+    """The bytes of all parts, piece by piece. Raises ValueError when a part makes other than `nbytes` bytes."""
+    for part in parts:
+        if isinstance(part, memoryview):
+            yield part
+            continue
+        left = part.nbytes
+        for piece in part.pieces():
+            view = memoryview(piece).cast("B")
+            left -= view.nbytes
+            if left < 0:
+                break
+            yield view
+        if left:
+            raise ValueError("a part of a message made another number of bytes than it announced")
+
+
+def total_of(parts: Sequence[Part]) -> int:
     """Bytes in all parts."""
     return sum(part.nbytes for part in parts)
 
 
-def chunks(parts: Sequence[memoryview], size: int = CHUNK_BYTES) -> Iterator[bytes]:
+def chunks(parts: Sequence[Part], size: int = CHUNK_BYTES) -> Iterator[bytes]:
     """The joined parts in chunks of `size` bytes, the last with the rest; an empty payload has none."""
     pending = bytearray()
-    for part in parts:
+    for part in views(parts):
         start = 0
         if pending:
             start = min(size - len(pending), part.nbytes)
@@ -54,7 +84,7 @@ def chunks(parts: Sequence[memoryview], size: int = CHUNK_BYTES) -> Iterator[byt
 
 
 def outgoing(
-    parts: Sequence[memoryview], *, id: int, kind: Kind, in_reply_to: int = 0, deadline_millis: int = 0
+    parts: Sequence[Part], *, id: int, kind: Kind, in_reply_to: int = 0, deadline_millis: int = 0
 ) -> Iterator[Frame]:
     """The frames of one message, made as they are asked for: one chunk is in memory at a time."""
     yield MessageStart(

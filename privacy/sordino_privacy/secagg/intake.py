@@ -11,7 +11,6 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from sordino_privacy.secagg.encoding import HASH_BYTES, MAGIC, SIGNATURE_BYTES
 from sordino_privacy.secagg.masks import RingVector
 from sordino_privacy.secagg.membership import Membership
 from sordino_privacy.secagg.refusals import (
@@ -74,8 +73,7 @@ class UploadReceiver:
         self._intake, self._membership, self._expected = intake, membership, expected
         self._header_bytes = expected.encode()
         self._body_bytes = expected.elements * expected.ring_bits // 8
-        trailer = len(MAGIC) + 1 + 1 + len(expected.sender) + 2 * HASH_BYTES + SIGNATURE_BYTES
-        self.size = len(self._header_bytes) + self._body_bytes + trailer
+        self.size = expected.upload_bytes
         self._header, self._trailer = bytearray(), bytearray()
         self._received, self._hashed = 0, 0
         self._hashes: list[bytes] = []

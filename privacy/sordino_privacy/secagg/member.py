@@ -191,6 +191,33 @@ class MemberSession:
                 self._state.answer(delivery, b"")
         return self._frames(quantised, threads)
 
+    def upload_again(self, quantised: Quantised, *, threads: int = 1) -> Iterator[Frame]:
+        """The same frames as `upload` gave, for a link that broke or that sends them later, on any thread.
+
+        Raises OrderError before `upload` and after the next phase, ReplayError for another update.
+        """
+        if self.phase is not Phase.UPLOADED:
+            raise OrderError(f"the session is in phase {self.phase.name}, not UPLOADED")
+        if quantised.identity != self._state.update:
+            raise ReplayError("this is not the update that this session uploads")
+        return self._frames(quantised, threads)
+
+    @property
+    def upload_bytes(self) -> int:
+        """Bytes in all frames of this session's upload. Raises OrderError before `upload`."""
+        if self.phase is not Phase.UPLOADED:
+            raise OrderError(f"the session is in phase {self.phase.name}, not UPLOADED")
+        return self._header().upload_bytes
+
+    def _header(self) -> UploadHeader:
+        return UploadHeader(
+            roster_hash=self._known_roster().hash,
+            sender=self._me,
+            u2_hash=u2_digest(self._state.u2),
+            elements=self._context.dimension,
+            ring_bits=self._context.ring_bits,
+        )
+
     def _admit_delivery(self, message: bytes) -> None:
         roster, state = self._known_roster(), self._state
         delivery = Delivery.decode(message, self._me)
@@ -225,13 +252,7 @@ class MemberSession:
 
     def _frames(self, quantised: Quantised, threads: int) -> Iterator[Frame]:
         roster, u2_hash = self._known_roster(), u2_digest(self._state.u2)
-        yield UploadHeader(
-            roster_hash=roster.hash,
-            sender=self._me,
-            u2_hash=u2_hash,
-            elements=len(quantised.vector),
-            ring_bits=self._context.ring_bits,
-        ).encode()
+        yield self._header().encode()
         hashes = []
         for piece, piece_hash in masked_slices(quantised.vector, self._masks(), threads=threads):
             hashes.append(piece_hash)

@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sordino_privacy.errors import ConfigurationError, UsageError
-from sordino_privacy.secagg.encoding import HASH_BYTES, KEY_BYTES, MAX_MEMBERS, Reader, Writer, digest
+from sordino_privacy.secagg.encoding import HASH_BYTES, KEY_BYTES, MAGIC, MAX_MEMBERS, Reader, Writer, digest
 from sordino_privacy.secagg.masks import RingVector, Stream
 from sordino_privacy.secagg.refusals import MalformedError, NonFiniteError
 
@@ -48,6 +48,7 @@ EXAMPLES_LIMIT = 1 << 40
 STATISTICS = (("weight", 17), ("saturated", 31), ("loss", 24), ("examples", 41))
 CHUNK = 1 << 16  # elements: input, dither and output of a chunk together stay in a core's L2 cache
 QUANTISED_KIND = 32
+HEAD_BYTES = len(MAGIC) + 1 + 2 * HASH_BYTES + 1 + 4  # of a stored update, before its vector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,17 +100,19 @@ class Quantised:
         return head.done() + self.vector.tobytes()
 
     @classmethod
-    def decode(cls, message: bytes) -> Quantised:
-        """Raises MalformedError."""
-        reader = Reader(message, QUANTISED_KIND, limit=64 + 4 * (MAX_DIMENSION + 1024))
+    def decode(cls, message: bytes | memoryview) -> Quantised:
+        """The vector views the message, which may be a mapped file. Raises MalformedError."""
+        view = memoryview(message)
+        reader = Reader(bytes(view[:HEAD_BYTES]), QUANTISED_KIND)
         quantiser_hash, identity, bits = reader.raw(HASH_BYTES), reader.raw(HASH_BYTES), reader.u8()
         if bits not in (16, 32):
             raise MalformedError("a ring has 16 or 32 bits")
-        body = reader.raw(reader.u32() * bits // 8)
+        elements = reader.u32()
         reader.end()
-        return cls(
-            quantiser_hash=quantiser_hash, identity=identity, vector=np.frombuffer(body, f"<u{bits // 8}")
-        )
+        if len(view) != HEAD_BYTES + elements * bits // 8:
+            raise MalformedError("the vector has another length than it says")
+        vector = np.frombuffer(view[HEAD_BYTES:], f"<u{bits // 8}")
+        return cls(quantiser_hash=quantiser_hash, identity=identity, vector=vector)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from typing import Self
 import numpy as np
 
 from sordino_privacy.secagg import keys
-from sordino_privacy.secagg.encoding import HASH_BYTES, SIGNATURE_BYTES, Reader, Writer, digest
+from sordino_privacy.secagg.encoding import HASH_BYTES, MAGIC, SIGNATURE_BYTES, Reader, Writer, digest
 from sordino_privacy.secagg.masks import Mask, RingVector, Streams
 from sordino_privacy.secagg.membership import Membership
 from sordino_privacy.secagg.refusals import UploadSignatureError
@@ -51,6 +51,12 @@ class UploadHeader:
     u2_hash: bytes
     elements: int
     ring_bits: int
+
+    @property
+    def upload_bytes(self) -> int:
+        """Of the whole upload: header, vector and trailer."""
+        trailer = len(MAGIC) + 1 + 1 + len(self.sender) + 2 * HASH_BYTES + SIGNATURE_BYTES
+        return len(self.encode()) + self.elements * self.ring_bits // 8 + trailer
 
     def encode(self) -> bytes:
         writer = Writer(HEADER_KIND).raw(self.roster_hash).name(self.sender).raw(self.u2_hash)
