@@ -116,7 +116,7 @@ class Member:
         make_folder(folder / "ledger")
         with (
             Ledger.open(folder / "ledger", datasets=datasets, budget=budget) as ledger,
-            TrainingWorker() as worker,
+            TrainingWorker(processors=settings.training_processors) as worker,
         ):
             member = cls(
                 folder=folder,

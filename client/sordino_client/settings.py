@@ -23,6 +23,7 @@ COMMENTS = {
     "heldout_share": "The share of the repositories' folders that is never trained on and measures the model locally.",
     "completion_port": "The loopback port of the completion endpoint; 0 takes any free one.",
     "metrics_port": "The loopback port of this member's own metrics; 0 takes any free one.",
+    "training_processors": "How many processors training may use; 1 leaves the others to people.",
     "training_slots": "A folder shared by the members of one machine, so that they train one after the other.",
     "keep_quantised_updates_for_a_proof_on_this_machine": (
         "Keeps every quantised update in clear in this folder, so that a sum can be proven. Never in production."
@@ -45,6 +46,7 @@ class MemberSettings(Settings):
     heldout_share: float = Field(0.05, ge=0, lt=1)
     completion_port: int = Field(0, ge=0, le=65535)
     metrics_port: int = Field(0, ge=0, le=65535)
+    training_processors: int = Field(1, ge=1, le=64)
     training_slots: Path | None = None
     keep_quantised_updates_for_a_proof_on_this_machine: Path | None = None
 

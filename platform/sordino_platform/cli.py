@@ -39,6 +39,7 @@ SUMMARIES = {
     "identity": "Keys and certificates: new, request, approve, renew, retire",
     "train": "Stand-alone training on your own repositories, with a live loss graph",
     "bench": "Measures speed and quality, side by side with peers",
+    "dp": "Private training, beside plain PyTorch and stock Opacus: time, memory, accounting",
     "completion": "The completion engine and endpoint, beside torch and llama.cpp",
     "secagg": "Secure aggregation, beside Flower's SecAgg+ and the speed of the cipher",
     "federation": "Eight real projects as members: is a federation worth its privacy?",

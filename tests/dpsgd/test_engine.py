@@ -147,6 +147,82 @@ def test_clipped_sums_equal_brute_force(build: Callable[[], nn.Module], mode: Mo
         assert torch.dist(found, expected) < 1e-5 * (1 + float(expected.norm()))
 
 
+@pytest.mark.parametrize("build", MODELS.values(), ids=MODELS.keys())
+def test_workers_that_share_a_step_add_up_to_brute_force_and_agree_on_what_happened(
+    build: Callable[[], nn.Module],
+) -> None:
+    model = build()
+    units = [tokens(1), tokens(3), tokens(2), tokens(1, seed=5), tokens(2, length=5)]
+    alone, shared = (gradients_for("one-pass", model, window_losses, workers=n) for n in (1, 2))
+    for count in (0, 1, 5):
+        expected = clipped_sum(model, units[:count], 0.3)
+        total = torch.zeros_like(expected)
+        outcome = shared.add(units[:count], 0.3, total)
+        assert torch.dist(total, expected) < 1e-5 * (1 + float(expected.norm()))
+        single = alone.add(units[:count], 0.3, torch.zeros_like(expected))
+        assert sorted(outcome.norms) == pytest.approx(sorted(single.norms), rel=1e-4)
+        assert (outcome.clipped, outcome.nonfinite) == (single.clipped, single.nonfinite)
+
+
+def test_what_one_of_several_workers_finds_wrong_is_raised_after_all_of_them_stopped() -> None:
+    def losses(model: nn.Module, windows: Tensor) -> Tensor:
+        if int(windows[0, 0]) == 0:
+            raise ValueError("this worker's unit")
+        return window_losses(model, windows)
+
+    good, bad = tokens(1), tokens(1, length=5)
+    good[:, 0], bad[:, 0] = 1, 0
+    mode = gradients_for("one-pass", decoder(), losses, workers=2)
+    with pytest.raises(ValueError, match="this worker's unit"):
+        mode.add([good, bad], 0.1, torch.zeros(sum(p.numel() for p in decoder().parameters())))
+
+
+def test_a_mode_that_keeps_gradients_in_the_shared_parameters_has_one_worker() -> None:
+    with pytest.raises(ValueError, match="has one worker"):
+        gradients_for("per-unit", decoder(), window_losses, workers=2)
+
+
+class LookedUpTwice(Untied):
+    """One embedding for two inputs: its rows of the first use must not be lost to the second."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        both = self.embed(x) + self.embed((x + 1) % CONFIG.vocabulary)
+        result: Tensor = self.head(F.relu(self.hidden(self.norm(both))))
+        return result
+
+
+class UsedBeforeItIsLookedUp(Untied):
+    """The backward pass meets the lookup first, and the product with the whole matrix after it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        looked_up = self.embed(x)
+        scores = F.linear(looked_up.detach(), self.embed.weight).softmax(dim=-1)
+        mixed = looked_up * scores.sum(dim=-1, keepdim=True) + scores[..., :12]
+        result: Tensor = self.head(F.relu(self.hidden(self.norm(mixed))))
+        return result
+
+
+@pytest.mark.parametrize("build", [LookedUpTwice, UsedBeforeItIsLookedUp, Tied])
+def test_rows_of_an_embedding_and_products_with_all_of_it_add_up(build: Callable[[], nn.Module]) -> None:
+    model = build()
+    units = [tokens(1), tokens(2), tokens(1, seed=5)]
+    expected = clipped_sum(model, units, 0.3)
+    found = added(OnePassGradients(model, window_losses), model, units, 0.3)
+    assert torch.dist(found, expected) < 1e-5 * (1 + float(expected.norm()))
+
+
+def test_a_unit_that_is_not_finite_adds_no_row_of_an_embedding() -> None:
+    def losses(model: nn.Module, windows: Tensor) -> Tensor:
+        return window_losses(model, windows) * torch.where(windows[:, 0] == 0, math.nan, 1.0)
+
+    model = Untied()
+    good, bad = tokens(1), tokens(1, seed=3)
+    good[:, 0], bad[:, 0] = 1, 0
+    total = torch.zeros(sum(p.numel() for p in model.parameters()))
+    assert OnePassGradients(model, losses).add([good, bad], 0.1, total).nonfinite == 1
+    assert torch.dist(total, clipped_sum(model, [good], 0.1)) < 1e-6
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     shapes=st.lists(st.tuples(st.integers(1, 3), st.integers(2, 10)), min_size=1, max_size=6),

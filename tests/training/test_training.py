@@ -245,6 +245,19 @@ def test_a_child_out_of_memory_is_an_error_not_a_crash_of_the_agent(job: Trainin
         worker.train(replace(job, config=config, weights=tmp_path / "huge.safetensors"))
 
 
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processors")
+def test_two_pinned_workers_train_the_same_job(job: TrainingJob) -> None:
+    with TrainingWorker(processors=2) as pair:
+        update = pair.train(job)
+    assert np.isfinite(update.vector()).all()
+    assert update.local.units > 0
+
+
+def test_more_processors_than_the_machine_has_are_refused() -> None:
+    with pytest.raises(UsageError, match="more processors"):
+        TrainingWorker(processors=1 + (os.cpu_count() or 1))
+
+
 def test_a_memory_limit_that_torch_cannot_live_in_is_refused() -> None:
     with pytest.raises(UsageError):
         TrainingWorker(memory=1 << 20)

@@ -34,7 +34,7 @@ def main() -> None:
     from sordino_client.training.loop import Trainer
 
     torch.set_num_threads(1)
-    trainer = Trainer()
+    trainer = Trainer(workers=int(os.environ["SORDINO_TRAINER_PROCESSORS"]))
     while True:
         folder = Path(jobs.get())
         try:

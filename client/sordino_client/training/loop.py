@@ -72,7 +72,8 @@ def load_weights(job: TrainingJob) -> Parameters:
 class Trainer:
     """Runs jobs one after another. The engine is proven once per model configuration and process."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, workers: int = 1) -> None:
+        self._workers = workers
         self._proven: set[bytes] = set()
 
     def run(self, job: TrainingJob, on_step: Callable[[StepRecord], None]) -> None:
@@ -82,7 +83,9 @@ class Trainer:
         parameters = load_weights(job)
         model = build(job.config, parameters)
         keystream = Keystream.from_system()
-        training = PrivateTraining(model, job.plan, window_losses=window_losses, keystream=keystream)
+        training = PrivateTraining(
+            model, job.plan, window_losses=window_losses, keystream=keystream, workers=self._workers
+        )
         if job.config.digest() not in self._proven:
             self._prove(training, job, keystream)
         record = training.run(units, on_step=on_step)

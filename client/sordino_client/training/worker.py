@@ -52,11 +52,17 @@ class Progress:
 class TrainingWorker:
     """One training child. Use from one thread at a time; `pause`, `resume` and `close` may come from another."""
 
-    def __init__(self, *, memory: int = DEFAULT_MEMORY) -> None:
-        """`memory` bounds the child's data segment, in bytes; torch itself takes about 0.5 GB of it."""
+    def __init__(self, *, memory: int = DEFAULT_MEMORY, processors: int = 1) -> None:
+        """`memory` bounds the child's data segment, in bytes; torch itself takes about 0.5 GB of it.
+
+        `processors` is how many processors training may use, with one worker pinned to each.
+        """
         if memory < 1 << 30:
             raise UsageError("the trainer needs at least 1 GiB of memory")
+        if not 1 <= processors <= (os.cpu_count() or 1):
+            raise UsageError("the trainer cannot use more processors than this machine has")
         self._memory = memory
+        self._processors = processors
         self._child: subprocess.Popen[bytes] | None = None
         self._guard = threading.Lock()
 
@@ -135,7 +141,12 @@ class TrainingWorker:
                 [sys.executable, "-P", "-m", "sordino_client.training.child"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env={**os.environ, **ENVIRONMENT, "SORDINO_TRAINER_MEMORY": str(self._memory)},
+                env={
+                    **os.environ,
+                    **ENVIRONMENT,
+                    "SORDINO_TRAINER_MEMORY": str(self._memory),
+                    "SORDINO_TRAINER_PROCESSORS": str(self._processors),
+                },
             )
             return self._child
 

@@ -21,6 +21,7 @@ from sordino_privacy.dpsgd.gradients import Clipped, UnitGradients, WindowLosses
 from sordino_privacy.dpsgd.keystream import Keystream
 from sordino_privacy.dpsgd.one_pass import OnePassGradients
 from sordino_privacy.dpsgd.opacus_layer import HookGradients, PrivateOptimizer
+from sordino_privacy.dpsgd.parallel import ParallelGradients
 from sordino_privacy.dpsgd.per_unit import PerUnitGradients
 from sordino_privacy.dpsgd.plan import TrainingPlan
 from sordino_privacy.dpsgd.sampling import choose, poisson_sample
@@ -54,8 +55,17 @@ class StepRecord:
     clipped: Clipped
 
 
-def gradients_for(mode: Mode, model: nn.Module, window_losses: WindowLosses) -> UnitGradients:
-    """The gradient mode of this name. Which of them is right for a model, the self-check decides."""
+def gradients_for(
+    mode: Mode, model: nn.Module, window_losses: WindowLosses, *, workers: int = 1
+) -> UnitGradients:
+    """The gradient mode of this name. Which of them is right for a model, the self-check decides.
+
+    Only "one-pass" can have several workers: the others keep gradients in the parameters, which the workers share.
+    """
+    if workers > 1:
+        if mode != "one-pass":
+            raise ValueError(f"the gradient mode {mode!r} has one worker")
+        return ParallelGradients([OnePassGradients(model, window_losses) for _ in range(workers)])
     match mode:
         case "one-pass":
             return OnePassGradients(model, window_losses)
@@ -76,12 +86,13 @@ class PrivateTraining:
         window_losses: WindowLosses,
         keystream: Keystream,
         mode: Mode = "one-pass",
+        workers: int = 1,
     ) -> None:
         self._model = model.train()
         self._plan = plan
         self._window_losses = window_losses
         self._keystream = keystream
-        self._gradients = gradients_for(mode, model, window_losses)
+        self._gradients = gradients_for(mode, model, window_losses, workers=workers)
         self._optimizer = PrivateOptimizer(trainable_parameters(model), plan, keystream)
 
     def self_check(self, probes: Sequence[Tensor]) -> None:

@@ -20,15 +20,18 @@ PIECE = 1 << 16
 _UNIT = 2.0**-53
 
 
-def standard_normal(keystream: Keystream, count: int) -> Tensor:
-    """`count` independent standard normal float64 values; the largest that can occur is 8.6."""
+def standard_normal(keystream: Keystream, count: int, *, deviation: float = 1.0) -> Tensor:
+    """`count` independent normal float64 values; the largest that can occur is 8.6 deviations."""
     half = (count + 1) // 2
-    # The top 53 bits of a word, which float64 holds exactly.
-    bits = torch.from_numpy((keystream.words(2 * half) >> np.uint64(11)).astype(np.float64))
+    # The top 53 bits of a word, which float64 holds exactly; as signed integers, which convert faster.
+    bits = torch.from_numpy((keystream.words(2 * half) >> np.uint64(11)).view(np.int64)).double()
     # (0, 1], so that the logarithm is finite.
-    radius = bits[:half].add_(1.0).mul_(_UNIT).log_().mul_(-2.0).sqrt_()
+    radius = bits[:half].add_(1.0).mul_(_UNIT).log_().mul_(-2.0 * deviation**2).sqrt_()
     angle = bits[half:].mul_(2 * math.pi * _UNIT)
-    return torch.cat((radius * angle.cos(), radius * angle.sin_()))[:count]
+    normal = torch.empty(2 * half, dtype=torch.float64)
+    torch.cos(angle, out=normal[:half]).mul_(radius)
+    torch.sin(angle, out=normal[half:]).mul_(radius)
+    return normal[:count]
 
 
 def add_noise(total: Tensor, deviation: float, divisor: float, keystream: Keystream, out: Tensor) -> None:
@@ -37,5 +40,5 @@ def add_noise(total: Tensor, deviation: float, divisor: float, keystream: Keystr
         raise ValueError("noise needs a finite deviation above 0")
     for start in range(0, total.numel(), PIECE):
         piece = total[start : start + PIECE]
-        noise = standard_normal(keystream, piece.numel()).mul_(deviation)
+        noise = standard_normal(keystream, piece.numel(), deviation=deviation)
         out[start : start + PIECE] = noise.add_(piece).div_(divisor)

@@ -37,8 +37,8 @@ from sordino_privacy.dpsgd.gradients import (
 )
 
 # Bounds on one pass, which fix the memory: bytes of per-unit gradients, and tokens (logits are what weighs most).
-BUFFER = 64 << 20
-TOKENS = 1024
+BUFFER = 256 << 20
+TOKENS = 2112
 # What may be asked of a parameter without computing with it.
 _QUESTIONS = frozenset(
     {
@@ -55,9 +55,13 @@ _QUESTIONS = frozenset(
 
 
 class Block:
-    """One parameter's gradients of the units in work, shape `(units, *parameter.shape)`."""
+    """One parameter's gradients of the units in work: dense, shape `(units, *parameter.shape)`, or a few rows of it.
 
-    __slots__ = ("buffer", "name", "units", "value", "written")
+    An embedding that is only looked up touches a few of its rows. They are kept as rows, because writing, measuring
+    and adding the zeros between them would cost more than the rest of the clip.
+    """
+
+    __slots__ = ("buffer", "name", "rows", "units", "value", "written")
 
     def __init__(self, name: str, parameter: nn.Parameter, most: int) -> None:
         self.name = name
@@ -65,9 +69,11 @@ class Block:
         self.value = self.buffer
         self.units = 0
         self.written = False
+        # Numbers of rows of all units' matrices laid one below the other, ascending, and their gradients.
+        self.rows: tuple[Tensor, Tensor] | None = None
 
     def begin(self, units: int) -> None:
-        self.units, self.written = units, False
+        self.units, self.written, self.rows = units, False, None
         self.value = self.buffer[:units]
 
     def per_unit(self, x: Tensor) -> Tensor:
@@ -77,7 +83,7 @@ class Block:
     def add_product(self, left: Tensor, right: Tensor) -> None:
         """Adds `left^T @ right` per unit; both `(units, positions, features)`."""
         if self.written:
-            self.value.baddbmm_(left.transpose(1, 2), right)
+            self.dense().baddbmm_(left.transpose(1, 2), right)
         else:
             torch.bmm(left.transpose(1, 2), right, out=self.value)
             self.written = True
@@ -85,19 +91,55 @@ class Block:
     def add_sum(self, x: Tensor) -> None:
         """Adds the sum over positions of `(units, positions, features)`."""
         if self.written:
-            self.value.add_(x.sum(dim=1))
+            self.dense().add_(x.sum(dim=1))
         else:
             torch.sum(x, dim=1, out=self.value)
             self.written = True
 
     def add_rows(self, indices: Tensor, x: Tensor) -> None:
         """Adds rows of `x`, `(units, positions, features)`, at `indices`, `(units, positions)`."""
-        if not self.written:
+        offsets = torch.arange(self.units).mul_(self.value.shape[1]).view(-1, 1)
+        at, flat = (indices + offsets).view(-1), x.flatten(0, 1)
+        if self.written:
+            self.dense().view(-1, x.shape[-1]).index_add_(0, at, flat)
+            return
+        found, places = torch.unique(at, return_inverse=True)
+        self.rows = found, torch.zeros(len(found), x.shape[-1]).index_add_(0, places, flat)
+        self.written = True
+
+    def dense(self) -> Tensor:
+        """The gradients with all their zeros, `(units, *shape)`."""
+        if self.rows is not None:
+            found, values = self.rows
             self.value.zero_()
-            self.written = True
-        rows = self.value.shape[1]
-        offsets = torch.arange(self.units).mul_(rows).view(-1, 1)
-        self.value.view(-1, x.shape[-1]).index_add_(0, (indices + offsets).view(-1), x.flatten(0, 1))
+            self.value.view(-1, values.shape[-1])[found] = values
+            self.rows = None
+        return self.value
+
+    def squares(self) -> Tensor:
+        """Each unit's squared norm, float64, `(units,)`."""
+        if self.rows is None:
+            norms: Tensor = torch.linalg.vector_norm(self.value.view(self.units, -1), dim=1)
+            return norms.double().square_()
+        each = torch.linalg.vector_norm(self.rows[1], dim=1).double().square_()
+        return torch.zeros(self.units, dtype=torch.float64).index_add_(0, self._owners(), each)
+
+    def add_to(self, total: Tensor, factors: Tensor) -> None:
+        """Adds `factor * gradient` of every unit to `total`, flat; a unit of factor 0 adds nothing, even if NaN."""
+        if self.rows is None:
+            gradient = self.value.view(self.units, -1)
+            for unit in torch.nonzero(factors == 0).view(-1).tolist():
+                gradient[unit] = 0.0  # 0 * NaN is NaN
+            total.addmv_(gradient.T, factors)
+            return
+        found, values = self.rows
+        weights = factors[self._owners()].view(-1, 1)
+        values = torch.where(weights == 0, 0.0, values * weights)
+        total.view(-1, values.shape[-1]).index_add_(0, found % self.value.shape[1], values)
+
+    def _owners(self) -> Tensor:
+        assert self.rows is not None
+        return self.rows[0] // self.value.shape[1]
 
 
 class _Linear(torch.autograd.Function):
@@ -136,19 +178,30 @@ class _Embedding(torch.autograd.Function):
         return None, None, None
 
 
-class _Scale(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, to: Block) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.to = to
-        return x * weight
+class _RMSNorm(torch.autograd.Function):
+    """`x / rms(x) * weight`, by hand: autograd's own passes through a dozen tensors of this size."""
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, to: Block) -> Tensor:
+        scale = (
+            torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        )
+        y = x * scale
+        ctx.save_for_backward(y, scale, weight)
+        ctx.to = to
+        result: Tensor = y * weight
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None, None]:
         (gradient,) = gradients
-        x, weight = ctx.saved_tensors
-        ctx.to.add_sum(ctx.to.per_unit(gradient * x))
-        return gradient * weight, None, None
+        y, scale, weight = ctx.saved_tensors
+        product = gradient * y
+        ctx.to.add_sum(ctx.to.per_unit(product))
+        if not ctx.needs_input_grad[0]:
+            return None, None, None, None
+        mean = (product @ weight).div_(-y.shape[-1]).unsqueeze(-1)
+        return (gradient * weight).addcmul_(y, mean).mul_(scale), None, None, None
 
 
 class _Watch(TorchFunctionMode):
@@ -237,7 +290,7 @@ def _rms_norm(
     if to is None or len(normalized_shape) != 1:
         watch.refuse("RMSNorm over more than one axis has no rule")
     watch.require_rows(input, to)
-    result: Tensor = _Scale.apply(F.rms_norm(input, tuple(normalized_shape), None, eps), weight, to)  # type: ignore[no-untyped-call]
+    result: Tensor = _RMSNorm.apply(input, weight, torch.finfo(input.dtype).eps if eps is None else eps, to)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -293,7 +346,7 @@ class OnePassGradients:
 
     def samples(self) -> list[Tensor]:
         """The gradients of the last `per_sample`, `(units, *shape)` per parameter: Opacus' `grad_sample`."""
-        return [self._blocks[id(p)].value for p in self._parameters]
+        return [self._blocks[id(p)].dense() for p in self._parameters]
 
     def _passes(self, units: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         """Groups of units of one shape that fit the bounds; at least one unit each."""
@@ -306,18 +359,16 @@ class OnePassGradients:
         yield from groups.values()
 
     def _clip(self, units: int, clip_norm: float, total: Tensor) -> list[float]:
-        flat = [sample.view(units, -1) for sample in self.samples()]
+        blocks = [self._blocks[id(p)] for p in self._parameters]
         squares = torch.zeros(units, dtype=torch.float64)
-        for gradient in flat:
-            squares += torch.linalg.vector_norm(gradient, dim=1).double().square_()
-        norms = squares.sqrt_().tolist()
+        for block in blocks:
+            squares += block.squares()
+        norms: list[float] = squares.sqrt_().tolist()
         factors = torch.tensor([clip_factor(norm, clip_norm) for norm in norms])
         start = 0
-        for gradient in flat:
-            for unit in torch.nonzero(factors == 0).view(-1).tolist():
-                gradient[unit] = 0.0  # 0 * NaN is NaN
-            stop = start + gradient.shape[1]
-            total[start:stop].addmv_(gradient.T, factors)
+        for block in blocks:
+            stop = start + block.buffer[0].numel()
+            block.add_to(total[start:stop], factors)
             start = stop
         return norms
 

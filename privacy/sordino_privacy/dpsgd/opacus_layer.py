@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from opacus.accountants import RDPAccountant
-from opacus.grad_sample import GradSampleModule
-from opacus.optimizers import DPOptimizer
+from opacus.grad_sample import GradSampleModule, GradSampleModuleFastGradientClipping
+from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping
+from opacus.utils.fast_gradient_clipping_utils import DPTensorFastGradientClipping
 from torch import Tensor, nn
 
 from sordino_privacy.dpsgd.gradients import (
@@ -136,6 +138,47 @@ class HookGradients:
         total.add_(torch.cat([factors @ sample for sample in samples]))
         losses = torch.zeros(len(units)).index_add_(0, owner, rows.detach() * weights[owner])
         return summary(losses.tolist(), norms.tolist(), clip_norm)
+
+
+StockMode = Literal["hooks", "functorch", "ghost"]
+
+
+def stock_step(
+    mode: StockMode, model: nn.Module, window_losses: WindowLosses, plan: TrainingPlan
+) -> Callable[[Tensor], None]:
+    """A training step of unmodified Opacus on windows `(rows, ...)`, one unit each: what the benchmark compares with.
+
+    Opacus' own clipping, noise and optimiser. Nothing private may be trained with it, for the reasons above.
+    """
+    settings = {
+        "noise_multiplier": plan.noise_multiplier,
+        "max_grad_norm": plan.clip_norm,
+        "expected_batch_size": plan.expected_units,
+    }
+    inner = torch.optim.SGD(trainable_parameters(model), lr=plan.learning_rate)
+    if mode == "ghost":
+        module = GradSampleModuleFastGradientClipping(
+            model, loss_reduction="sum", strict=False, max_grad_norm=plan.clip_norm, use_ghost_clipping=True
+        )
+        optimizer = DPOptimizerFastGradientClipping(inner, **settings)
+    else:
+        module = GradSampleModule(
+            model, loss_reduction="sum", strict=False, force_functorch=mode == "functorch"
+        )
+        optimizer = DPOptimizer(inner, **settings)
+
+    def step(windows: Tensor) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            losses = window_losses(module, windows)
+            if mode == "ghost":
+                DPTensorFastGradientClipping(module, optimizer, losses, loss_reduction="sum").backward()
+            else:
+                losses.sum().backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    return step
 
 
 def rdp_epsilon(events: Sequence[tuple[float, float, int]], delta: float) -> float:
