@@ -1,4 +1,4 @@
-"""Writes lock.txt: one resolution of pyproject.toml, its simulation extra and dev.in, by pip itself.
+"""Writes lock.txt: one resolution of pyproject.toml, its extras and dev.in, by pip itself.
 
 The language server's library (pygls 2) asks for an attrs above the range that dp-accounting declares, so the two
 cannot be resolved together. They run together (the accounting's known answers are tested with this attrs), so the
@@ -37,7 +37,8 @@ def main() -> None:
     """Resolves, merges, writes."""
     project = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]
     dev = [line for line in (HERE / "dev.in").read_text().splitlines() if line and not line.startswith("#")]
-    rows = resolve([*project["dependencies"], *project["optional-dependencies"]["simulation"], *dev])
+    extras = [line for extra in project["optional-dependencies"].values() for line in extra]
+    rows = resolve([*project["dependencies"], *extras, *dev])
     beside = resolve(list(BESIDE))
     rows = {**beside, **rows, **{name: beside[name] for name in ABOVE_DECLARED_RANGE}}
     (HERE / "lock.txt").write_text(HEAD + "".join(f"{name}=={rows[name]}\n" for name in sorted(rows)))

@@ -36,12 +36,14 @@ from sordino_client.metrics import MemberMetrics, Participation
 from sordino_client.preparation import Prepared, last_prepared, prepare
 from sordino_client.settings import BUDGET_DELTA, MemberSettings, load_settings
 from sordino_client.training import Progress, TrainingJob, TrainingWorker
-from sordino_platform.architecture import ModelConfig, Parameters, merged, unflatten
+from sordino_platform import base
+from sordino_platform.architecture import Architecture, HuggingFaceConfig, Parameters, merged, unflatten
 from sordino_platform.charter import Charter, SignedCharter
 from sordino_platform.charter.changes import changes
 from sordino_platform.durable import make_folder, map_file, read_file, write_file
 from sordino_platform.flower.phases import Fields
 from sordino_platform.founding_model import founding_parameters
+from sordino_platform.huggingface import HuggingFaceTokenizer, write_adapter
 from sordino_platform.identity import Identity
 from sordino_platform.proposal import MAX_PLAN_BYTES, SIZE_BUCKETS, Proposal, norm_limit, quantiser_for
 from sordino_platform.release import (
@@ -87,7 +89,7 @@ class Member:
     identity: Identity
     charter: Charter
     membership: Membership
-    config: ModelConfig
+    config: Architecture
     parameters: Parameters = field(repr=False)
     ledger: Ledger
     releases: ReleaseStore
@@ -263,9 +265,10 @@ class Member:
         Raises DataError when a repository cannot be read or has too few units.
         """
         folder = self.folder / "corpus"
-        prepared = None if refresh else last_prepared(folder, self.settings, window=window)
+        tokenizer = self._tokenizer()
+        prepared = None if refresh else last_prepared(folder, self.settings, tokenizer, window=window)
         if prepared is None:
-            prepared = prepare(folder, self.settings, Tokenizer.shipped(), window=window)
+            prepared = prepare(folder, self.settings, tokenizer, window=window, end=self.config.end)
         self.metrics.corpus_files.set(prepared.files)
         self.metrics.corpus_units.set(prepared.units)
         for reason, count in prepared.excluded.items():
@@ -299,6 +302,7 @@ class Member:
             weights=place / "weights.safetensors",
             units=prepared.path(self.folder / "corpus"),
             plan=plan,
+            base=self._base(),
         )
         started = time.monotonic()
         with training_slot(self.settings.training_slots):
@@ -373,13 +377,20 @@ class Member:
         return release
 
     def serve(self) -> None:
-        """Writes the newest release, or the public base where there is none yet, for the completion server."""
+        """Writes the newest release, or the public base where there is none yet, for the completion server.
+
+        The completion engine runs our own architecture. Adapters of a Hugging Face base are written to `adapter/` in
+        PEFT's format, for an engine that runs that base; the public base completes meanwhile.
+        """
         number = max(0, self.newest_release())
-        parameters = self.parameters
+        config, parameters = self.config, self.parameters
         if self.newest_release() >= 0 and self.releases.holds(number):
-            parameters = unflatten(self.config, self.parameters, self.releases.vector(number))
+            parameters = unflatten(config, parameters, self.releases.vector(number))
+        if isinstance(config, HuggingFaceConfig):
+            write_adapter(self.folder / "adapter", config, parameters)
+            config, _, parameters = base.load()
         with as_file(files("sordino_platform") / "base" / "tokenizer.json") as tokenizer:
-            plain = replace(self.config, adapter_rank=0, trainable="full")
+            plain = replace(config, adapter_rank=0, trainable="full")
             write_serving_bundle(
                 self.folder / "completion" / "serving", plain, merged(parameters), tokenizer, release=number
             )
@@ -408,6 +419,21 @@ class Member:
         log().warning(
             "refused", member=self.name, outcome=outcome.value, error=error.message, hint=error.hint
         )
+
+    def _base(self) -> Path | None:
+        """The folder of the Hugging Face base, where the charter has one. Raises ConfigurationError."""
+        if not isinstance(self.config, HuggingFaceConfig):
+            return None
+        if self.settings.base_model is None:
+            raise ConfigurationError(
+                "this federation trains adapters on a base model that every member keeps on its own disk",
+                hint="fetch the base that the charter names, and set base_model in member.toml to its folder",
+            )
+        return self.settings.base_model
+
+    def _tokenizer(self) -> Tokenizer | HuggingFaceTokenizer:
+        folder = self._base()
+        return Tokenizer.shipped() if folder is None else HuggingFaceTokenizer.load(folder)
 
     def _round_folder(self, context: Agreement) -> Path:
         return self.folder / "round" / f"{context.run}-{context.round}"

@@ -22,6 +22,7 @@ from sordino_client.corpus import (
 from sordino_client.settings import MemberSettings
 from sordino_client.training import write_units
 from sordino_platform.durable import make_folder, read_file, write_file
+from sordino_platform.huggingface import HuggingFaceTokenizer
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import StorageError
 
@@ -33,6 +34,7 @@ MAX_SUMMARY_BYTES = 1 << 16
 class Prepared:
     """What was prepared: counts for the member's own screen, and the settings they depend on."""
 
+    tokenizer: str
     window: int
     windows_per_unit: int
     repositories: tuple[str, ...]
@@ -49,7 +51,14 @@ class Prepared:
         return folder / UNITS
 
 
-def prepare(folder: Path, settings: MemberSettings, tokenizer: Tokenizer, *, window: int) -> Prepared:
+def prepare(
+    folder: Path,
+    settings: MemberSettings,
+    tokenizer: Tokenizer | HuggingFaceTokenizer,
+    *,
+    window: int,
+    end: int = 0,
+) -> Prepared:
     """Reads the repositories and writes the units to `folder`.
 
     Raises DataError when a repository cannot be read, is empty, or has too few units to be private.
@@ -59,11 +68,17 @@ def prepare(folder: Path, settings: MemberSettings, tokenizer: Tokenizer, *, win
     training, heldout = split_heldout(corpus, settings.heldout_share)
     with UnitRegistry(folder / "units.sqlite") as registry:
         found = units(
-            training, tokenizer, window=window, windows_per_unit=settings.windows_per_unit, registry=registry
+            training,
+            tokenizer,
+            window=window,
+            windows_per_unit=settings.windows_per_unit,
+            registry=registry,
+            end=end,
         )
     require_units(found, settings.minimum_units)
     write_units(folder / UNITS, [list(unit.windows) for unit in found])
     prepared = Prepared(
+        tokenizer=tokenizer.digest.hex(),
         window=window,
         windows_per_unit=settings.windows_per_unit,
         repositories=names(settings),
@@ -79,7 +94,9 @@ def prepare(folder: Path, settings: MemberSettings, tokenizer: Tokenizer, *, win
     return prepared
 
 
-def last_prepared(folder: Path, settings: MemberSettings, *, window: int) -> Prepared | None:
+def last_prepared(
+    folder: Path, settings: MemberSettings, tokenizer: Tokenizer | HuggingFaceTokenizer, *, window: int
+) -> Prepared | None:
     """What an earlier `prepare` with the same settings left, or None. Edits since then are not looked for."""
     if not (folder / SUMMARY).exists() or not (folder / UNITS).exists():
         return None
@@ -90,9 +107,10 @@ def last_prepared(folder: Path, settings: MemberSettings, *, window: int) -> Pre
         raise StorageError(
             f"{folder / SUMMARY} is damaged", hint="delete that file; it is made anew"
         ) from error
-    wanted = (window, settings.windows_per_unit, names(settings), settings.heldout_share)
-    found = (prepared.window, prepared.windows_per_unit, prepared.repositories, prepared.heldout_share)
-    return prepared if found == wanted and prepared.units >= settings.minimum_units else None
+    found = (prepared.tokenizer, prepared.window, prepared.windows_per_unit, prepared.heldout_share)
+    wanted = (tokenizer.digest.hex(), window, settings.windows_per_unit, settings.heldout_share)
+    fits = found == wanted and prepared.repositories == names(settings)
+    return prepared if fits and prepared.units >= settings.minimum_units else None
 
 
 def names(settings: MemberSettings) -> tuple[str, ...]:

@@ -33,7 +33,14 @@ from sordino_coordinator.heldout import Heldout
 from sordino_coordinator.metrics import CoordinatorMetrics
 from sordino_coordinator.rounds import RoundStore
 from sordino_coordinator.settings import CoordinatorSettings, load_settings
-from sordino_platform.architecture import ModelConfig, Parameters, Vector, flatten, unflatten
+from sordino_platform.architecture import (
+    Architecture,
+    HuggingFaceConfig,
+    Parameters,
+    Vector,
+    flatten,
+    unflatten,
+)
 from sordino_platform.charter import Charter
 from sordino_platform.durable import make_folder, write_file
 from sordino_platform.flower.phases import pack
@@ -63,7 +70,7 @@ class Federation:
     charter: Charter
     membership: Membership
     plan: TrainingPlan
-    config: ModelConfig
+    config: Architecture
     parameters: Parameters
     releases: ReleaseStore
     rounds: RoundStore
@@ -91,6 +98,11 @@ class Federation:
             raise ConfigurationError(f"{folder} holds the identity of a member, not of a coordinator")
         plan, config = settings.plan.plan(), charter.model.config()
         require_plan(charter, plan)
+        if settings.heldout and isinstance(config, HuggingFaceConfig):
+            raise ConfigurationError(
+                "held-out code cannot measure a Hugging Face base: the coordinator has the adapters only",
+                hint="leave out `heldout` in coordinator.toml",
+            )
         rounds = RoundStore(folder / "state.sqlite")
         live = Live(folder, version=version("sordino"))
         releases = ReleaseStore(folder / "releases", identity.charters)
@@ -262,7 +274,7 @@ class Federation:
 
     def evaluate(self, vector: Vector) -> float | None:
         """Held-out loss of the model with this vector, nats per token; None where no held-out code is configured."""
-        if self.heldout is None:
+        if self.heldout is None or isinstance(self.config, HuggingFaceConfig):
             return None
         return self.heldout.loss(self.config, unflatten(self.config, self.parameters, vector))
 

@@ -61,10 +61,58 @@ class ModelConfig:
         if self.trainable not in ("full", "adapter"):
             raise ConfigurationError("trainable must be 'full' or 'adapter'")
 
+    @property
+    def end(self) -> int:
+        """The token that closes a document."""
+        return 0
+
     def digest(self) -> bytes:
         """SHA-256 of the canonical form; two configurations with one digest have one parameter layout."""
-        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(b"sordino-model/1\n" + text.encode()).digest()
+        return _digest(b"sordino-model/1\n", asdict(self))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HuggingFaceConfig:
+    """A base of Hugging Face's format that stays as it is, and the adapters that are trained on it.
+
+    `base_sha256` is of its files (huggingface.py). `targets` are the adapted layers: name, outputs, inputs, sorted.
+    `end` is the token that closes a document.
+    """
+
+    base_sha256: str
+    vocabulary: int
+    context: int
+    end: int
+    adapter_rank: int
+    targets: tuple[tuple[str, int, int], ...]
+
+    def __post_init__(self) -> None:
+        sizes = [
+            self.vocabulary,
+            self.context,
+            self.adapter_rank,
+            *(n for _, *two in self.targets for n in two),
+        ]
+        if any(size < 1 or size > 1 << 24 for size in sizes) or not 0 <= self.end < self.vocabulary:
+            raise ConfigurationError("the adapter configuration has impossible sizes")
+        names = [name for name, _, _ in self.targets]
+        if not names or names != sorted(set(names)) or len(names) > 1 << 14:
+            raise ConfigurationError("the adapted layers must be sorted by name, each once")
+        if self.adapter_rank * sum(a + b for _, a, b in self.targets) > MAX_PARAMETERS:
+            raise ConfigurationError("the adapters are larger than 2^30 parameters")
+
+    def digest(self) -> bytes:
+        """SHA-256 of the canonical form; two configurations with one digest have one base and one layout."""
+        return _digest(b"sordino-huggingface-model/1\n", asdict(self))
+
+
+# What a federation can train.
+Architecture = ModelConfig | HuggingFaceConfig
+
+
+def _digest(label: bytes, raw: dict[str, object]) -> bytes:
+    text = json.dumps(raw, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(label + text.encode()).digest()
 
 
 # The prototype's two sizes, and the base that ships: 2,267,008 / 3,447,424 / 22,032,256 parameters without adapters
@@ -81,8 +129,18 @@ def with_adapters(config: ModelConfig, rank: int) -> ModelConfig:
     return replace(config, adapter_rank=rank, trainable="adapter" if rank else "full")
 
 
-def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Every parameter's name and shape, sorted by name: what a file of parameters must hold, no more and no less."""
+def shapes(config: Architecture) -> dict[str, tuple[int, ...]]:
+    """Every parameter's name and shape, sorted by name: what a file of parameters must hold, no more and no less.
+
+    Of a Hugging Face base these are the adapters only: the base itself never leaves its folder.
+    """
+    if isinstance(config, HuggingFaceConfig):
+        rank = config.adapter_rank
+        both = [
+            ((f"{n}.down", (rank, inputs)), (f"{n}.up", (outputs, rank)))
+            for n, outputs, inputs in config.targets
+        ]
+        return dict(sorted(pair for pairs in both for pair in pairs))
     width, rank = config.width, config.adapter_rank
     found: dict[str, tuple[int, ...]] = {
         "embed.weight": (config.vocabulary, width),
@@ -105,25 +163,25 @@ def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return dict(sorted(found.items()))
 
 
-def trainable_names(config: ModelConfig, names: Iterable[str]) -> list[str]:
+def trainable_names(config: Architecture, names: Iterable[str]) -> list[str]:
     """The names that a federation with this configuration trains, sorted: the order of the vector.
 
     `full`: every parameter. `adapter`: the adapters' factors, the norms and the output bias, which is what kept
     most of the gain under noise when it was measured.
     """
     ordered = sorted(names)
-    if config.trainable == "full":
+    if isinstance(config, HuggingFaceConfig) or config.trainable == "full":
         return ordered
     return [n for n in ordered if n.endswith((".down", ".up", ".bias")) or ".norm_" in f".{n}"]
 
 
-def trainable_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+def trainable_shapes(config: Architecture) -> dict[str, tuple[int, ...]]:
     """Name and shape of each trained parameter, in the order of the vector."""
     every = shapes(config)
     return {name: every[name] for name in trainable_names(config, every)}
 
 
-def check(config: ModelConfig, parameters: Parameters) -> None:
+def check(config: Architecture, parameters: Parameters) -> None:
     """Raises ConfigurationError unless `parameters` are exactly this configuration's, float32 and finite."""
     expected = shapes(config)
     if set(parameters) != set(expected):
@@ -134,12 +192,12 @@ def check(config: ModelConfig, parameters: Parameters) -> None:
             raise ConfigurationError(f"the model file's {name} has another shape or type, or is not finite")
 
 
-def flatten(config: ModelConfig, parameters: Parameters) -> Vector:
+def flatten(config: Architecture, parameters: Parameters) -> Vector:
     """The trained subset as one float32 vector."""
     return np.concatenate([parameters[name].reshape(-1) for name in trainable_names(config, parameters)])
 
 
-def unflatten(config: ModelConfig, parameters: Parameters, vector: Vector) -> dict[str, Vector]:
+def unflatten(config: Architecture, parameters: Parameters, vector: Vector) -> dict[str, Vector]:
     """`parameters` with the trained subset taken from `vector`. Raises ConfigurationError where it does not fit."""
     layout = trainable_shapes(config)
     if vector.dtype != np.float32 or vector.shape != (sum(int(np.prod(shape)) for shape in layout.values()),):
@@ -164,7 +222,7 @@ def merged(parameters: Parameters) -> dict[str, Vector]:
     return plain
 
 
-def add_adapters(config: ModelConfig, parameters: Parameters, *, seed: int = 0) -> dict[str, Vector]:
+def add_adapters(config: Architecture, parameters: Parameters, *, seed: int = 0) -> dict[str, Vector]:
     """The base's parameters plus fresh adapters: `down` Gaussian from a fixed public seed, `up` zero (no change)."""
     result, generator = dict(parameters), np.random.default_rng(seed)
     for name, shape in shapes(config).items():

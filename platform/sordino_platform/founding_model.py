@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from sordino_platform import base
 from sordino_platform.architecture import Vector, add_adapters
-from sordino_platform.charter import ModelTerms
+from sordino_platform.charter import HuggingFaceTerms, ModelTerms
 from sordino_privacy.errors import ConfigurationError
 
 
-def founding_parameters(terms: ModelTerms) -> dict[str, Vector]:
-    """Every parameter by name, float32.
+def founding_parameters(terms: ModelTerms | HuggingFaceTerms) -> dict[str, Vector]:
+    """Every parameter by name, float32; of a Hugging Face base the adapters only, which change nothing yet.
 
     Raises ConfigurationError when the base that is installed here is not the one the charter names.
     """
+    if isinstance(terms, HuggingFaceTerms):
+        return add_adapters(terms.config(), {})
     _, tokenizer, parameters = base.load()
     if (base.card()["sha256"], tokenizer.digest) != (terms.base_sha256.hex(), terms.tokenizer_sha256):
         raise ConfigurationError(

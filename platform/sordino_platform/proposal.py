@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from flwr.app import RecordDict
 
-from sordino_platform.architecture import ModelConfig, Vector, trainable_shapes
+from sordino_platform.architecture import Architecture, Vector, trainable_shapes
 from sordino_platform.flower.phases import Fields, Scalar, pack
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import LinkError
@@ -72,7 +72,7 @@ class Proposal:
         )
 
 
-def quantiser_for(config: ModelConfig, plan: TrainingPlan, *, members: int) -> Quantiser:
+def quantiser_for(config: Architecture, plan: TrainingPlan, *, members: int) -> Quantiser:
     """The quantiser that follows from the architecture, the plan and the charter's number of members, on both sides.
 
     One group per trained tensor, in the order of the vector; ranges come from the plan, never from data.

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sordino_platform.architecture import HuggingFaceConfig
 from sordino_platform.canonical import encode
 from sordino_platform.charter import (
     Charter,
@@ -283,6 +284,7 @@ def test_the_membership_says_what_the_charter_says(signed: SignedCharter) -> Non
 
 def test_the_model_terms_are_the_architecture(signed: SignedCharter, terms: ModelTerms) -> None:
     config = signed.charter.model.config()
+    assert not isinstance(config, HuggingFaceConfig)
     again = ModelTerms.of(config, base_sha256=terms.base_sha256, tokenizer_sha256=terms.tokenizer_sha256)
     assert again == terms
     with pytest.raises(ConfigurationError, match="impossible sizes"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Sized
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,30 +18,32 @@ from sordino_client.corpus.corpus import Corpus, SourceFile
 from sordino_client.corpus.registry import UnitRegistry
 from sordino_privacy.errors import DataError, UsageError
 
-END = 0  # <|end|>: closes a document, and fills up its last window
+END = 0  # <|end|> of our own tokenizer: closes a document, and fills up its last window
 _SHORTEST_TAIL = 16  # tokens: a shorter rest of a file teaches nothing that its other windows do not
 
-Windows = npt.NDArray[np.uint16]
+# uint16, or uint32 where a base's vocabulary is larger than that.
+Windows = npt.NDArray[np.unsignedinteger[Any]]
 
 
 class Encoder(Protocol):
-    """What is asked of a tokenizer: ids below 65536, none of them special."""
+    """What is asked of a tokenizer: ids, none of them special."""
 
     def encode(self, text: str) -> list[int]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
-    """One unit. `windows` has shape (n, window), 1 <= n <= windows_per_unit; behind the end of a file all is END."""
+    """One unit. `windows` has shape (n, window), 1 <= n <= windows_per_unit; behind the end of a file all is `end`."""
 
     identity: str
     names: tuple[str, ...]
     windows: Windows = field(repr=False)
+    end: int = END
 
     @property
     def tokens(self) -> int:
         """Tokens of source text in the windows, the filling left out."""
-        return int(np.count_nonzero(self.windows != END))
+        return int(np.count_nonzero(self.windows != self.end))
 
 
 def units(
@@ -51,6 +53,7 @@ def units(
     window: int,
     windows_per_unit: int,
     registry: UnitRegistry | None = None,
+    end: int = END,
 ) -> tuple[Unit, ...]:
     """The units of a corpus in the order of their identities, each with at most `windows_per_unit` windows.
 
@@ -71,22 +74,26 @@ def units(
         Unit(
             identity=identity,
             names=tuple(file.name for file in files),
-            windows=_spread([cut(tokenizer.encode(file.text), window) for file in files], windows_per_unit),
+            windows=_spread(
+                [cut(tokenizer.encode(file.text), window, end=end) for file in files], windows_per_unit
+            ),
+            end=end,
         )
         for identity, files in sorted(grouped.items())
     )
 
 
-def cut(ids: Sequence[int], window: int) -> Windows:
+def cut(ids: Sequence[int], window: int, *, end: int = END) -> Windows:
     """Cut one document into consecutive windows, shape (n, window), n >= 1.
 
-    The document is closed by END; the last window is filled up with END, or left out when fewer than 16 tokens of the
-    document are in it and it is not the only one.
+    The document is closed by `end`; the last window is filled up with it, or left out when fewer than 16 tokens of
+    the document are in it and it is not the only one.
     """
-    closed = np.asarray([*ids, END], dtype=np.uint16)
+    kind = np.uint16 if max(ids, default=0) < 1 << 16 and end < 1 << 16 else np.uint32
+    closed = np.asarray([*ids, end], dtype=kind)
     whole, rest = divmod(len(closed), window)
     rows = whole + (rest >= _SHORTEST_TAIL or whole == 0)
-    out = np.full((rows, window), END, dtype=np.uint16)
+    out: Windows = np.full((rows, window), end, dtype=kind)
     kept = closed[: rows * window]
     out.ravel()[: len(kept)] = kept
     return out

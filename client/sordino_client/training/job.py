@@ -17,11 +17,12 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sordino_platform.architecture import ModelConfig, Vector
+from sordino_platform.architecture import Architecture, HuggingFaceConfig, ModelConfig, Vector
 from sordino_platform.durable import make_folder, read_file, write_file
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import ConfigurationError, DataError, SordinoError, StorageError
@@ -31,7 +32,8 @@ MAX_WEIGHTS_BYTES = 5 << 30
 _MAX_JSON = 1 << 20
 _LABEL = b"sordino-training-job/1\n"
 
-Tokens = npt.NDArray[np.uint16]
+# uint16, or uint32 where a base's vocabulary is larger than that.
+Tokens = npt.NDArray[np.unsignedinteger[Any]]
 
 
 class TrainingError(SordinoError):
@@ -59,15 +61,21 @@ class LocalMetrics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingJob:
-    """One round's training. `weights`: safetensors of all parameters. `units`: a file made by `write_units`."""
+    """One round's training. `weights`: safetensors of all parameters. `units`: a file made by `write_units`.
+
+    With a HuggingFaceConfig the weights are the adapters, and `base` is the folder of the model that they adapt.
+    """
 
     folder: Path
-    config: ModelConfig
+    config: Architecture
     weights: Path
     units: Path
     plan: TrainingPlan
+    base: Path | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.config, HuggingFaceConfig) != (self.base is not None):
+            raise ConfigurationError("adapters of a Hugging Face model need the folder of their base")
         if self.plan.window > self.config.context:
             raise ConfigurationError(
                 f"the plan's window of {self.plan.window} tokens exceeds the model's context of {self.config.context}"
@@ -92,6 +100,7 @@ class TrainingJob:
             "plan": json.loads(self.plan.canonical()),
             "weights": str(self.weights.resolve()),
             "units": str(self.units.resolve()),
+            "base": None if self.base is None else str(self.base.resolve()),
         }
         write_file(self.folder / "job.json", json.dumps(raw, sort_keys=True).encode(), secret=True)
 
@@ -100,20 +109,24 @@ class TrainingJob:
         """The job whose folder this is. Raises ConfigurationError for anything but what `write` wrote."""
         raw = _object(folder / "job.json")
         model, plan = raw.get("model"), raw.get("plan")
-        if set(raw) != {"format", "model", "plan", "weights", "units"} or raw["format"] != 1:
+        if set(raw) != {"format", "model", "plan", "weights", "units", "base"} or raw["format"] != 1:
             raise ConfigurationError("the training job has unknown or missing fields")
+        kind: type[ModelConfig | HuggingFaceConfig] = (
+            ModelConfig if raw["base"] is None else HuggingFaceConfig
+        )
         if (
             not isinstance(model, dict)
-            or set(model) != {f.name for f in fields(ModelConfig)}
+            or set(model) != {f.name for f in fields(kind)}
             or not isinstance(plan, dict)
         ):
             raise ConfigurationError("the training job has unknown or missing fields")
         return cls(
             folder=folder,
-            config=ModelConfig(**model),
+            config=_config(kind, model),
             plan=TrainingPlan.parse(plan),
             weights=Path(str(raw["weights"])),
             units=Path(str(raw["units"])),
+            base=None if raw["base"] is None else Path(str(raw["base"])),
         )
 
 
@@ -176,7 +189,7 @@ def finished(job: TrainingJob) -> TrainedUpdate | None:
 
 
 def write_units(path: Path, units: Sequence[Sequence[Tokens]]) -> None:
-    """Stores units, each a sequence of token windows (uint16, shape `(tokens,)`), for any number of jobs.
+    """Stores units, each a sequence of token windows (uint16 or uint32, shape `(tokens,)`), for any number of jobs.
 
     Raises DataError when there is nothing to train on.
     """
@@ -186,8 +199,8 @@ def write_units(path: Path, units: Sequence[Sequence[Tokens]]) -> None:
             "there is no code to train on: every file was excluded or is empty",
             hint="see what was excluded with `sordino client corpus`",
         )
-    if any(w.dtype != np.uint16 or w.ndim != 1 or not w.size for w in windows):
-        raise DataError("a token window is not a one-dimensional uint16 array")
+    if any(w.dtype not in (np.uint16, np.uint32) or w.ndim != 1 or not w.size for w in windows):
+        raise DataError("a token window is not a one-dimensional array of uint16 or uint32")
     buffer = io.BytesIO()
     np.savez(
         buffer,
@@ -207,7 +220,7 @@ def read_units(path: Path) -> list[list[Tokens]]:
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise StorageError(f"{path} is not a file of training units") from error
     fits = (
-        tokens.dtype == np.uint16
+        tokens.dtype in (np.uint16, np.uint32)
         and (lengths > 0).all()
         and (windows > 0).all()
         and lengths.sum() == tokens.size
@@ -218,6 +231,15 @@ def read_units(path: Path) -> list[list[Tokens]]:
     pieces = np.split(tokens, np.cumsum(lengths)[:-1])
     ends = np.cumsum(windows)
     return [pieces[end - count : end] for count, end in zip(windows, ends, strict=True)]
+
+
+def _config(kind: type[ModelConfig | HuggingFaceConfig], raw: dict[str, object]) -> Architecture:
+    if kind is HuggingFaceConfig:
+        targets = raw["targets"]
+        if not isinstance(targets, list) or any(not isinstance(t, list) or len(t) != 3 for t in targets):
+            raise ConfigurationError("the training job has unknown or missing fields")
+        raw = {**raw, "targets": tuple(tuple(target) for target in targets)}
+    return kind(**raw)  # type: ignore[arg-type]  # both check their own values
 
 
 def _object(path: Path) -> dict[str, object]:

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from torch import Tensor, nn
 
 from sordino_client.training.job import LocalMetrics, Tokens, TrainingError, TrainingJob, finish, read_units
-from sordino_platform.architecture import ModelConfig, Parameters, flatten
+from sordino_platform.architecture import Architecture, HuggingFaceConfig, Parameters, flatten
 from sordino_platform.model import Decoder, build, parameters_of
 from sordino_privacy.dpsgd.engine import PrivateTraining, StepRecord
 from sordino_privacy.dpsgd.keystream import Keystream
@@ -23,7 +23,6 @@ from sordino_privacy.errors import ConfigurationError, DataError, StorageError
 
 # Token windows as a matrix: rows are windows, this fills the ends of short ones and never counts in a loss.
 PADDING = -1
-END = 0  # <|end|>, the tokenizer's first special token
 # Lengths are rounded up to this, so that units of about one length can share a backward pass.
 _ROUND = 64
 
@@ -37,10 +36,10 @@ def window_losses(model: nn.Module, windows: Tensor) -> Tensor:
     return each.view(targets.shape).sum(dim=1) / counts
 
 
-def window_matrix(windows: Sequence[Tokens], config: ModelConfig, most: int) -> Tensor:
+def window_matrix(windows: Sequence[Tokens], config: Architecture, most: int) -> Tensor:
     """One unit's windows as an int32 matrix `(windows, tokens + 1)`. Raises DataError where it does not fit.
 
-    A window's last run of END closes its document once; the rest of the run is filling and does not count.
+    A window's last run of end tokens closes its document once; the rest is filling and does not count.
     """
     longest = max(w.size for w in windows)
     if longest > most + 1:
@@ -49,7 +48,7 @@ def window_matrix(windows: Sequence[Tokens], config: ModelConfig, most: int) -> 
         raise DataError(
             "a token is outside the model's vocabulary", hint="tokenizer and model do not belong together"
         )
-    read = [w[: max(np.flatnonzero(w != END)[-1:].sum() + 2, 2)] for w in windows]
+    read = [w[: max(np.flatnonzero(w != config.end)[-1:].sum() + 2, 2)] for w in windows]
     longest = max(w.size for w in read)
     width = min(-(-max(longest - 1, 1) // _ROUND) * _ROUND, most) + 1
     matrix = np.full((len(windows), width), PADDING, dtype=np.int32)
@@ -69,6 +68,25 @@ def load_weights(job: TrainingJob) -> Parameters:
     return {name: value.astype(np.float32, copy=False) for name, value in stored.items()}
 
 
+def load_model(job: TrainingJob, parameters: Parameters) -> nn.Module:
+    """The job's model. Raises ConfigurationError where the parameters, or the base in its folder, are others."""
+    if isinstance(job.config, HuggingFaceConfig):
+        from sordino_platform.huggingface_model import load  # an optional extra
+
+        assert job.base is not None
+        return load(job.base, job.config, parameters)
+    return build(job.config, parameters)
+
+
+def trained(model: nn.Module) -> Parameters:
+    """A copy of the model's parameters, or of its adapters where only those are ours."""
+    if isinstance(model, Decoder):
+        return parameters_of(model)
+    from sordino_platform.huggingface_model import adapters_of
+
+    return adapters_of(model)
+
+
 class Trainer:
     """Runs jobs one after another. The engine is proven once per model configuration and process."""
 
@@ -81,10 +99,17 @@ class Trainer:
         started = time.monotonic()
         units = [window_matrix(unit, job.config, job.plan.window) for unit in read_units(job.units)]
         parameters = load_weights(job)
-        model = build(job.config, parameters)
+        model = load_model(job, parameters)
         keystream = Keystream.from_system()
+        # A foreign architecture gets the mode that is right for every one; it has no rule that could be wrong.
+        ours = isinstance(model, Decoder)
         training = PrivateTraining(
-            model, job.plan, window_losses=window_losses, keystream=keystream, workers=self._workers
+            model,
+            job.plan,
+            window_losses=window_losses,
+            keystream=keystream,
+            mode="one-pass" if ours else "per-unit",
+            workers=self._workers if ours else 1,
         )
         if job.config.digest() not in self._proven:
             self._prove(training, job, keystream)
@@ -114,9 +139,9 @@ class Trainer:
 
 
 def _difference(
-    model: Decoder, config: ModelConfig, before: Parameters
+    model: nn.Module, config: Architecture, before: Parameters
 ) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-    after = flatten(config, parameters_of(model))
+    after = flatten(config, trained(model))
     vector = after - flatten(config, before)
     if vector.dtype != np.float32:
         raise ConfigurationError("an update is a float32 vector")

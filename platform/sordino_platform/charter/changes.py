@@ -74,7 +74,9 @@ def _flat(terms: Terms) -> dict[str, object]:
 
 
 def _plain(value: object) -> object:
-    return ", ".join(map(str, value)) if isinstance(value, list) else value
+    if not isinstance(value, list):
+        return value
+    return ", ".join(item["name"] if isinstance(item, dict) else str(item) for item in value)
 
 
 def _text(value: object) -> str:

@@ -15,6 +15,8 @@ from sordino_platform.canonical import first_problem
 from sordino_platform.charter import (
     CharterStore,
     Floors,
+    HuggingFaceTerms,
+    ModelTerms,
     PrivacyPolicy,
     SignedCharter,
     drafting,
@@ -40,6 +42,7 @@ app = typer.Typer(
     "Example: sordino charter new root --federation demo",
 )
 
+DEFAULT_RANK = 8
 RootFolder = Annotated[Path, typer.Argument(metavar="ROOT", help="The root folder, made by `charter new`.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print machine-readable figures.")]
 
@@ -50,6 +53,10 @@ def new(
     federation: Annotated[str | None, typer.Option(help="The federation's name, a-z 0-9 and '-'.")] = None,
     adapter_rank: Annotated[
         int | None, typer.Option(help="Train low-rank adapters of this rank; 0 trains the whole model.")
+    ] = None,
+    base_model: Annotated[
+        Path | None,
+        typer.Option(help="Train adapters on the model in this folder, of Hugging Face's format [rank 8]."),
     ] = None,
     cohort: Annotated[int | None, typer.Option(help="Fewest members of a round [5].")] = None,
     organisations: Annotated[int | None, typer.Option(help="Fewest organisations in a round [3].")] = None,
@@ -102,7 +109,7 @@ def new(
         authority.found_root(
             folder,
             federation=federation,
-            model=shipped_model(adapter_rank=adapter_rank or 0),
+            model=_model(base_model, adapter_rank),
             passphrase=_new_passphrase() if passphrase else "",
             floors=_revised(Floors(), floors),
             privacy=_revised(PrivacyPolicy(), privacy),
@@ -122,8 +129,8 @@ def new(
                 "floors": _revised(draft.floors, floors),
                 "privacy": _revised(draft.privacy, privacy),
             }
-            if adapter_rank is not None:
-                terms["model"] = shipped_model(adapter_rank=adapter_rank)
+            if adapter_rank is not None or base_model is not None:
+                terms["model"] = _model(base_model, adapter_rank)
             return drafting.revised(draft, **terms)
 
         drafting.change(folder, revise)
@@ -311,6 +318,25 @@ def _show_changes(old: Terms, new: Terms, *, as_json: bool) -> None:
     return None
 
 
+def _model(base_model: Path | None, adapter_rank: int | None) -> ModelTerms | HuggingFaceTerms:
+    if base_model is None:
+        return shipped_model(adapter_rank=adapter_rank or 0)
+    from sordino_platform.huggingface_model import describe  # imports torch
+
+    rank = DEFAULT_RANK if adapter_rank is None else adapter_rank
+    return HuggingFaceTerms.of(describe(base_model.expanduser(), rank=rank))
+
+
+def _in_words(model: ModelTerms | HuggingFaceTerms) -> str:
+    if isinstance(model, HuggingFaceTerms):
+        return (
+            f"a Hugging Face base, context {model.context}, "
+            f"trains adapters of rank {model.adapter_rank} on {len(model.layers)} layers"
+        )
+    shape = f"{model.layers} layers, width {model.width}, context {model.context}, trains {model.trainable}"
+    return shape + (f" of rank {model.adapter_rank}" if model.adapter_rank else "")
+
+
 def _show(terms: Terms, *, root: str, as_json: bool) -> None:
     digest = terms.hash().hex() if isinstance(terms, Charter) else None
     if as_json:
@@ -329,11 +355,10 @@ def _show(terms: Terms, *, root: str, as_json: bool) -> None:
         typer.echo(
             line(section, ", ".join(f"{name} {number}" for name, number in value.model_dump().items()))
         )
-    model = terms.model
-    shape = f"{model.layers} layers, width {model.width}, context {model.context}, trains {model.trainable}"
-    typer.echo(line("model", shape + (f" of rank {model.adapter_rank}" if model.adapter_rank else "")))
-    typer.echo(line("base", model.base_sha256.hex()))
-    typer.echo(line("tokenizer", model.tokenizer_sha256.hex()))
+    typer.echo(line("model", _in_words(terms.model)))
+    typer.echo(line("base", terms.model.base_sha256.hex()))
+    if isinstance(terms.model, ModelTerms):
+        typer.echo(line("tokenizer", terms.model.tokenizer_sha256.hex()))
     typer.echo(line("TLS authority", terms.tls_authority.fingerprint.hex()))
     coordinator = terms.coordinator if isinstance(terms, Charter | Draft) else None
     if coordinator is not None:

@@ -25,7 +25,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.hashes import SHA256
 from pydantic import AfterValidator, Field, model_validator
 
-from sordino_platform.architecture import ModelConfig, Trainable
+from sordino_platform.architecture import HuggingFaceConfig, ModelConfig, Trainable
 from sordino_platform.canonical import Digest, Document, Key, Moment, Name, digest, encode
 from sordino_privacy.errors import ConfigurationError
 from sordino_privacy.secagg import membership as secagg
@@ -176,6 +176,56 @@ class ModelTerms(Document):
         return ModelConfig(**self.model_dump(exclude={"base_sha256", "tokenizer_sha256"}))
 
 
+class AdaptedLayer(Document):
+    """A linear layer of a Hugging Face base that gets an adapter."""
+
+    name: str = Field(min_length=1, max_length=240, pattern=r"^[A-Za-z0-9_.]+$")
+    outputs: int
+    inputs: int
+
+
+class HuggingFaceTerms(Document):
+    """A base of Hugging Face's format, by the digest of its files, and the adapters that are trained on it."""
+
+    base_sha256: Digest
+    vocabulary: int
+    context: int
+    end: int
+    adapter_rank: int
+    layers: tuple[AdaptedLayer, ...] = Field(min_length=1, max_length=1 << 14)
+
+    @model_validator(mode="after")
+    def _possible(self) -> HuggingFaceTerms:
+        self.config()
+        return self
+
+    @classmethod
+    def of(cls, config: HuggingFaceConfig) -> HuggingFaceTerms:
+        """The terms of a configuration."""
+        return cls(
+            base_sha256=bytes.fromhex(config.base_sha256),
+            vocabulary=config.vocabulary,
+            context=config.context,
+            end=config.end,
+            adapter_rank=config.adapter_rank,
+            layers=tuple(
+                AdaptedLayer(name=name, outputs=outputs, inputs=inputs)
+                for name, outputs, inputs in config.targets
+            ),
+        )
+
+    def config(self) -> HuggingFaceConfig:
+        """The base and its adapters. Raises ConfigurationError when the sizes are impossible."""
+        return HuggingFaceConfig(
+            base_sha256=self.base_sha256.hex(),
+            vocabulary=self.vocabulary,
+            context=self.context,
+            end=self.end,
+            adapter_rank=self.adapter_rank,
+            targets=tuple((layer.name, layer.outputs, layer.inputs) for layer in self.layers),
+        )
+
+
 class TlsAuthority(Document):
     """The federation's TLS authority; its fingerprint is SHA-256 of the DER certificate, as TLS tools print it."""
 
@@ -214,7 +264,7 @@ class Terms(Document):
     retired: tuple[RetiredKey, ...] = Field(default=(), max_length=4 * MAX_MEMBERS)
     floors: Floors = Floors()
     privacy: PrivacyPolicy = PrivacyPolicy()
-    model: ModelTerms
+    model: ModelTerms | HuggingFaceTerms
     # One suite and one quantiser, no menu: software that speaks another refuses the charter. What the quantiser needs
     # (ranges, ring, levels) follows from the model, the training plan and the number of members.
     suite: Literal["sordino-secagg/1"] = "sordino-secagg/1"

@@ -27,6 +27,7 @@ from sordino_platform.charter.document import (
     Charter,
     Coordinator,
     Draft,
+    HuggingFaceTerms,
     Member,
     ModelTerms,
     RetiredKey,
@@ -46,7 +47,7 @@ VALIDITY = timedelta(days=366)
 def first_draft(
     *,
     federation: str,
-    model: ModelTerms,
+    model: ModelTerms | HuggingFaceTerms,
     tls_authority: TlsAuthority,
     now: datetime | None = None,
     validity: timedelta = VALIDITY,

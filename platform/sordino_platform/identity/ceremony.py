@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sordino_platform.charter import Charter, ModelTerms, Role
+from sordino_platform.charter import Charter, HuggingFaceTerms, ModelTerms, Role
 from sordino_platform.identity import authority, site
 
 
@@ -35,7 +35,7 @@ def found(
     *,
     federation: str,
     members: Sequence[tuple[str, str]],
-    model: ModelTerms,
+    model: ModelTerms | HuggingFaceTerms,
     coordinator: str = "coordinator",
     dns_names: Sequence[str] = ("localhost",),
     addresses: Sequence[str] = ("127.0.0.1",),

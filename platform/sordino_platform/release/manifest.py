@@ -33,7 +33,7 @@ from sordino_platform.canonical import (
     require_signature,
     sign,
 )
-from sordino_platform.charter import Charter, CharterStore, ModelTerms
+from sordino_platform.charter import Charter, CharterStore, HuggingFaceTerms, ModelTerms
 from sordino_platform.release.optimiser import ServerOptimiser
 from sordino_privacy.errors import ConfigurationError
 from sordino_privacy.secagg.encoding import MAX_MEMBERS
@@ -55,7 +55,7 @@ class Manifest(Document):
     number: int = Field(ge=0, le=MAX_NUMBER)
     parent: Digest
     charter_hash: Digest
-    model: ModelTerms
+    model: ModelTerms | HuggingFaceTerms
     dimension: int = Field(ge=1, le=MAX_PARAMETERS)
     weights_sha256: Digest
     vector_hash: Digest
