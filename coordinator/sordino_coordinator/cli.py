@@ -47,24 +47,29 @@ def new(
         delta=1e-6,
         expected_units=128,
     )
-    settings = CoordinatorSettings(listen=listen, rounds=rounds, plan=plan)
+    settings = CoordinatorSettings(listen=listen, rounds=rounds, console="127.0.0.1:9467", plan=plan)
     write_file(folder / FILE, settings_text(settings).encode(), secret=True, replace=False)
     typer.echo(f"wrote {folder / FILE}; look it over, then: sordino coordinator up --folder {folder}")
 
 
 @app.command()
-def up(folder: Path = FOLDER) -> None:
+def up(
+    folder: Path = FOLDER,
+    console: str | None = typer.Option(
+        None, help="Serve the operator's console here, as HOST:PORT; the setting `console` otherwise."
+    ),
+) -> None:
     """Runs the coordinator until its rounds have completed or SIGTERM arrives.
 
     SIGTERM and Ctrl-C drain: the round that runs has `drain_seconds` to end, then it is given up; a second one
     gives it up at once. Ends with 0 then, with 11 after `give_up_after` rounds without a release, with 8 when it
     cannot record.
 
-    Example: sordino coordinator up --folder /var/lib/sordino/coordinator
+    Example: sordino coordinator up --folder /var/lib/sordino/coordinator --console 127.0.0.1:9467
     """
     from sordino_coordinator.up import up as run
 
-    run(folder)
+    run(folder, console_at=console)
 
 
 @app.command()

@@ -38,6 +38,18 @@ class Rejected(StrEnum):
     EXPIRED = "expired"
 
 
+class Refused(StrEnum):
+    """Why the console refused a request."""
+
+    HOST = "host"
+    ORIGIN = "origin"
+    METHOD = "method"
+    SIZE = "size"
+    SESSION = "session"  # a cookie that is no session, or no longer one
+    TOKEN = "token"  # noqa: S105 - a label, not a token
+    RATE = "rate"
+
+
 class CoordinatorMetrics:
     """One registry with every label set created at the start."""
 
@@ -121,4 +133,9 @@ class CoordinatorMetrics:
             "sordino_operator_requests_total",
             "Requests to the operator's API, by outcome",
             outcome=("ok", "refused", "invalid"),
+        )
+        self.console_refused = metrics.counter(
+            "sordino_console_refused_total",
+            "Requests that the console refused, by why",
+            reason=tuple(r.value for r in Refused),
         )

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from sordino_platform.release.optimiser import ServerOptimiser
-from sordino_platform.settings import Settings, load, toml_text
+from sordino_platform.settings import Settings, load, parse, toml_text
 from sordino_privacy.dpsgd import TrainingPlan
 
 FILE = "coordinator.toml"
@@ -16,6 +16,10 @@ FILE = "coordinator.toml"
 COMMENTS = {
     "listen": "Where members connect, as HOST:PORT.",
     "metrics_port": "The loopback port of the metrics; 0 takes any free one.",
+    "console": "Where the operator's console is served, as HOST:PORT, for example 127.0.0.1:9467; empty: nowhere.",
+    "console_hosts": "Names by which browsers may call the console, beside its own address and localhost.",
+    "console_tls": "A file (mode 0600) with a private key and its certificates in PEM; needed off loopback.",
+    "console_client_authority": "Only browsers with a certificate of this authority (PEM) may connect at all.",
     "rounds": "Stop after this many completed rounds; 0 goes on until it is told to stop.",
     "pause_seconds": "How long to wait between two rounds.",
     "gather_seconds": "How long to wait for members beyond the charter's smallest cohort before a round begins.",
@@ -62,6 +66,10 @@ class CoordinatorSettings(Settings):
     version: int = Field(1, ge=1, le=1)
     listen: str = Field("127.0.0.1:0", pattern=r"^[^\s/]+:\d{1,5}$")
     metrics_port: int = Field(0, ge=0, le=65535)
+    console: str = Field("", pattern=r"^([^\s/]+:\d{1,5})?$")
+    console_hosts: list[str] = Field(default_factory=list)
+    console_tls: Path | None = None
+    console_client_authority: Path | None = None
     rounds: int = Field(0, ge=0)
     pause_seconds: float = Field(0.0, ge=0)
     gather_seconds: float = Field(60.0, ge=0)
@@ -81,6 +89,11 @@ class CoordinatorSettings(Settings):
     server_optimiser: ServerOptimiser = ServerOptimiser()
     plan: PlanSettings
 
+    def with_console(self, address: str) -> CoordinatorSettings:
+        """The same settings with the console at another address. Raises ConfigurationError."""
+        fields = {**self.model_dump(exclude_none=True), "console": address}
+        return parse(fields, CoordinatorSettings, where="--console")
+
 
 def load_settings(folder: Path) -> CoordinatorSettings:
     """Reads `coordinator.toml`. Raises ConfigurationError."""
@@ -89,4 +102,4 @@ def load_settings(folder: Path) -> CoordinatorSettings:
 
 def settings_text(settings: CoordinatorSettings) -> str:
     """The file, each setting under its comment."""
-    return toml_text(settings.model_dump(mode="json"), comments=COMMENTS)
+    return toml_text(settings.model_dump(mode="json", exclude_none=True), comments=COMMENTS)

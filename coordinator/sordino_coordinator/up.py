@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from sordino_coordinator.app import FEDERATION, app
+from sordino_coordinator.console import Console
 from sordino_coordinator.control.api import ApiServer, Orders
 from sordino_coordinator.control.audit import Action
 from sordino_coordinator.control.live import Doing
@@ -48,7 +49,7 @@ class CountedEvents(IgnoreEvents):
         self.totals[direction] += count
 
 
-def up(folder: Path) -> None:
+def up(folder: Path, *, console_at: str | None = None) -> None:
     """Runs until the wished rounds have completed or SIGTERM or SIGINT arrives; then a round in flight is drained.
 
     Raises ConfigurationError, PortInUseError, LinkError, StorageError.
@@ -57,6 +58,8 @@ def up(folder: Path) -> None:
     configure_logging(folder / "events.jsonl")
     lock = take_lock(folder)
     federation = Federation.open(folder)
+    if console_at is not None:
+        federation.settings = federation.settings.with_console(console_at)
     identity, charters = federation.identity, federation.identity.charters
 
     def stop(number: int, _: object) -> None:
@@ -114,6 +117,7 @@ def up(folder: Path) -> None:
     write_file(folder / ADDRESS_FILE, f"{host}:{server.port}\n".encode())
     log().info("listening", address=host, port=server.port, pid=os.getpid(), version=version("sordino"))
     log().info("metrics", port=metrics.port)
+    console = Console(federation) if federation.settings.console else None
     log().info("model", release=federation.releases.head().number, loss=federation.loss)
     run = int(federation.run[:15], 16)
     try:
@@ -122,6 +126,8 @@ def up(folder: Path) -> None:
         app(LinkGrid(server, run=run), shim.new_context(run=run, node=shim.COORDINATOR_NODE, run_config={}))
     finally:
         federation.live.update(doing=Doing.STOPPING)
+        if console is not None:
+            console.stop()
         server.stop()
         metrics.stop()
         if api is not None:

@@ -102,15 +102,19 @@ def log() -> structlog.stdlib.BoundLogger:
     return logger
 
 
-def follow(events: Path, *, start: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """The events appended to a log since byte `start`, and where to go on. A line still being written waits."""
+def follow(events: Path, *, start: int = 0, whole: bool = True) -> tuple[list[dict[str, Any]], int]:
+    """The events appended to a log since byte `start`, and where to go on. A line still being written waits.
+
+    Where `start` may lie within a line, `whole=False` leaves that line out.
+    """
     if not events.exists():
         return [], start
     with events.open("rb") as file:
         file.seek(start)
         data = file.read()
-    whole = data[: data.rfind(b"\n") + 1]
-    return [json.loads(line) for line in whole.splitlines()], start + len(whole)
+    lines = data[: data.rfind(b"\n") + 1].splitlines(keepends=True)
+    told = [json.loads(line) for line in lines[0 if whole or start == 0 else 1 :]]
+    return told, start + sum(map(len, lines))
 
 
 class Metrics:

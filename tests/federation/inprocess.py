@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -44,16 +44,26 @@ PLAN = {
 }
 
 
-def found_in(folder: Path, *, cohort: int = 4) -> None:
-    """Five members of five organisations, their settings and the coordinator's."""
+def found_in(
+    folder: Path, *, cohort: int = 4, organisations: Mapping[str, str] | None = None, **settings: object
+) -> None:
+    """Five members of five organisations, their settings and the coordinator's (`settings` come on top)."""
+    known = organisations or {}
     foundation = found(
         folder,
         federation="test",
-        members=[(name, f"{name} ltd") for name in NAMES],
+        members=[(name, known.get(name, f"{name} ltd")) for name in NAMES],
         model=shipped_model(adapter_rank=1),
         floors=Floors(cohort=cohort),
     )
-    coordinator = {"version": 1, "rounds": 1, "gather_seconds": 0.0, "exchange_seconds": 6.0, "plan": PLAN}
+    coordinator = {
+        "version": 1,
+        "rounds": 1,
+        "gather_seconds": 0.0,
+        "exchange_seconds": 6.0,
+        **settings,
+        "plan": PLAN,
+    }
     write_file(
         foundation.coordinator / "coordinator.toml", toml_text(coordinator, comments={}).encode(), secret=True
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 from sordino_platform.demo import world
 from sordino_platform.demo.processes import Processes
-from sordino_platform.demo.state import State
+from sordino_platform.progress import Progress
 from sordino_platform.telemetry import follow
 from sordino_privacy.errors import SordinoError
 
@@ -39,7 +39,7 @@ class LocalFederation:
         start_seconds: float = START_SECONDS,
         round_seconds: float = ROUND_SECONDS,
     ) -> None:
-        self.place, self.processes, self.state = place, processes, State()
+        self.place, self.processes, self.state = place, processes, Progress()
         self.doing = "starting the coordinator"
         self._on_event, self._on_tick = on_event, on_tick
         self._start_seconds, self._round_seconds = start_seconds, round_seconds

@@ -10,10 +10,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from sordino_platform.demo.state import State
+from sordino_platform.progress import Progress
 
 
-def draw_losses(state: State, target: Path) -> None:
+def draw_losses(state: Progress, target: Path) -> None:
     """The loss graph as the prototype had one: held-out loss in nats per token over the releases."""
     import matplotlib as mpl
 

@@ -19,10 +19,10 @@ from rich.live import Live
 from sordino_platform.demo import report, view, world
 from sordino_platform.demo.local import TICK_SECONDS, LocalFederation, ask
 from sordino_platform.demo.processes import Processes
-from sordino_platform.demo.state import State
 from sordino_platform.demo.transport import probe
 from sordino_platform.durable import make_folder, read_file
 from sordino_platform.identity import Identity
+from sordino_platform.progress import Progress
 from sordino_privacy.errors import SordinoError
 
 SWAP_SECONDS = 30.0
@@ -138,8 +138,8 @@ class Demo:
     # ----------------------------------------------------------------------------------------------------- its means
 
     @property
-    def _state(self) -> State:
-        return State() if self._federation is None else self._federation.state
+    def _state(self) -> Progress:
+        return Progress() if self._federation is None else self._federation.state
 
     def _narrate(self, event: dict[str, Any]) -> None:
         if self._live is None:

@@ -9,13 +9,24 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from sordino_platform.demo.state import State
 from sordino_platform.demo.world import PARTIES
+from sordino_platform.progress import Progress, sentence
 
+NARRATED = frozenset(
+    {
+        "listening",
+        "member_connected",
+        "member_disconnected",
+        "round_started",
+        "phase_started",
+        "member_dropped",
+    }
+    | {"round_finished"}
+)
 PHASES = ("train", "share_keys", "masked_input", "survivors", "unmask", "result")
 
 
-def screen(state: State, *, doing: str, started: float, wished: int, budget: float) -> Panel:
+def screen(state: Progress, *, doing: str, started: float, wished: int, budget: float) -> Panel:
     """The whole screen as a renderable."""
     return Panel(
         Group(members_table(state, budget), rounds_table(state)),
@@ -25,7 +36,7 @@ def screen(state: State, *, doing: str, started: float, wished: int, budget: flo
     )
 
 
-def members_table(state: State, budget: float) -> Table:
+def members_table(state: Progress, budget: float) -> Table:
     """Who takes part, where each stands in the present round, and what privacy each has spent."""
     table = Table(expand=True, box=None, pad_edge=False)
     for heading in ("member", "organisation", "link"):
@@ -50,7 +61,7 @@ def members_table(state: State, budget: float) -> Table:
     return table
 
 
-def rounds_table(state: State) -> Table:
+def rounds_table(state: Progress) -> Table:
     """The rounds so far."""
     table = Table(expand=True, box=None, pad_edge=False, title="rounds", title_justify="left")
     for heading in ("round", "phase", "members in the sum", "held-out loss", "seconds"):
@@ -71,15 +82,5 @@ def rounds_table(state: State) -> Table:
 
 def narrate(console: Console, event: dict[str, object]) -> None:
     """One plain line for an event that a person wants to see, for logs and pipes."""
-    kind = event.get("event")
-    said = {
-        "listening": "the coordinator listens",
-        "member_connected": f"{event.get('member')} connected",
-        "member_disconnected": f"{event.get('member')} went away: {event.get('reason')}",
-        "round_started": f"round {event.get('round')} begins with {event.get('cohort')} members",
-        "phase_started": f"round {event.get('round')}: {event.get('phase')}",
-        "member_dropped": f"round {event.get('round')} goes on without {event.get('member')}: {event.get('reason')}",
-        "round_finished": f"round {event.get('round')} {event.get('outcome')}: held-out loss {event.get('loss')}",
-    }.get(str(kind))
-    if said:
+    if event.get("event") in NARRATED and (said := sentence(event)):
         console.print(said, highlight=False)

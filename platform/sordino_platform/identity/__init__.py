@@ -7,7 +7,14 @@
 
 from sordino_platform.identity.enrolment import Card, EnrolmentRequest, Reply, Token
 from sordino_platform.identity.names import admit, identity_uri, peer_name, peer_uri
-from sordino_platform.identity.site import Identity, TlsCredentials, create, install, make_request
+from sordino_platform.identity.site import (
+    Identity,
+    TlsCredentials,
+    create,
+    install,
+    make_request,
+    open_charters,
+)
 
 __all__ = [
     "Card",
@@ -21,6 +28,7 @@ __all__ = [
     "identity_uri",
     "install",
     "make_request",
+    "open_charters",
     "peer_name",
     "peer_uri",
 ]

@@ -1,0 +1,108 @@
+"""Who may see the console: whoever can read the operator's token file, for as long as a session lasts.
+
+The token (256 bits) is made at the first start, in a file with mode 0600. A browser trades it for a session; the
+cookie holds another random value, of which only the hash is kept, in memory: a restart ends every session.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sordino_platform.durable import read_secret, write_file
+from sordino_privacy.errors import ConfigurationError
+
+TOKEN_FILE: Final = "console.token"  # noqa: S105 - a file name
+TOKEN_BYTES: Final = 32
+MIN_TOKEN_CHARACTERS: Final = 32
+SESSION_SECONDS: Final = 12 * 3600.0
+IDLE_SECONDS: Final = 30 * 60.0
+MAX_SESSIONS: Final = 32
+WRONG_TOKENS: Final = 5.0
+WRONG_TOKENS_PER_SECOND: Final = 0.1
+
+
+def operator_token(folder: Path) -> bytes:
+    """The token of the coordinator in `folder`, made where there is none.
+
+    Raises ConfigurationError when others can read the file or it holds too little, StorageError.
+    """
+    path = folder / TOKEN_FILE
+    if not path.exists():
+        write_file(path, f"{secrets.token_urlsafe(TOKEN_BYTES)}\n".encode(), secret=True, replace=False)
+    token = read_secret(path, limit=1024).strip()
+    if len(token) < MIN_TOKEN_CHARACTERS:
+        raise ConfigurationError(
+            f"{path} holds fewer than {MIN_TOKEN_CHARACTERS} characters",
+            hint="remove it; the next start makes a new one",
+        )
+    return token
+
+
+@dataclass(slots=True)
+class Session:
+    """When it began and when it was last used, in monotonic seconds."""
+
+    began: float
+    used: float
+
+
+class Access:
+    """Trades the token for sessions. `clock` is monotonic seconds. Used by one thread only."""
+
+    def __init__(self, token: bytes, *, clock: Callable[[], float]) -> None:
+        self._token = hashlib.sha256(token).digest()
+        self._clock = clock
+        self._sessions: dict[bytes, Session] = {}
+        self._tries, self._counted = WRONG_TOKENS, clock()
+
+    def wait_seconds(self) -> float:
+        """How long until a token may be tried again: 0 unless too many wrong ones were.
+
+        The bucket is one for all clients: over loopback or a proxy they cannot be told apart.
+        """
+        now = self._clock()
+        self._tries = min(WRONG_TOKENS, self._tries + (now - self._counted) * WRONG_TOKENS_PER_SECOND)
+        self._counted = now
+        return max(0.0, (1 - self._tries) / WRONG_TOKENS_PER_SECOND)
+
+    def open(self, offered: bytes) -> str | None:
+        """A new session's cookie value, or None for a wrong token. Ask `wait_seconds` first."""
+        # Hashes of equal length are compared: not even the token's length can be learnt from the time it takes.
+        if not hmac.compare_digest(hashlib.sha256(offered).digest(), self._token):
+            self._tries -= 1
+            return None
+        now, value = self._clock(), secrets.token_urlsafe(TOKEN_BYTES)
+        self._expire(now)
+        while len(self._sessions) >= MAX_SESSIONS:
+            del self._sessions[min(self._sessions, key=lambda key: self._sessions[key].used)]
+        self._sessions[_key(value)] = Session(now, now)
+        return value
+
+    def knows(self, value: str) -> bool:
+        """Whether this cookie value is a session that has not ended; using it keeps it from falling idle."""
+        now = self._clock()
+        self._expire(now)
+        session = self._sessions.get(_key(value))
+        if session is None:
+            return False
+        session.used = now
+        return True
+
+    def close(self, value: str) -> None:
+        """Ends a session."""
+        self._sessions.pop(_key(value), None)
+
+    def _expire(self, now: float) -> None:
+        for key, one in list(self._sessions.items()):
+            if now - one.began >= SESSION_SECONDS or now - one.used >= IDLE_SECONDS:
+                del self._sessions[key]
+
+
+def _key(value: str) -> bytes:
+    return hashlib.sha256(value.encode("utf-8", "surrogateescape")).digest()

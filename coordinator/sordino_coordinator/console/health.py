@@ -1,0 +1,194 @@
+"""What the state means for the person on call: one verdict, and for each finding what to read.
+
+The rules and their limits are those of the alerts in deploy/prometheus/rules; each names the same runbook. They are
+decided here from the state alone, so they hold with no Prometheus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import IntEnum
+from typing import Final
+
+from sordino_coordinator.console.state import State
+from sordino_coordinator.rounds import Outcome
+
+ROUND_OVERDUE: Final = timedelta(hours=2)
+CERTIFICATE_SOON: Final = timedelta(days=14)
+TOO_FEW: Final = timedelta(minutes=10)
+BUDGET_SHARE: Final = 0.9
+ABORTED_SHARE: Final = 0.2
+ABORTED: Final = frozenset(outcome for outcome in Outcome if outcome.value.startswith("aborted"))
+
+
+class Level(IntEnum):
+    """How urgent, in order."""
+
+    HEALTHY = 0
+    WATCH = 1
+    ACT = 2
+
+
+TITLE: Final = {
+    Level.HEALTHY: "Healthy: nothing to do",
+    Level.WATCH: "Running: look at this by day",
+    Level.ACT: "Act now",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that somebody should know, and the runbook that says what to do."""
+
+    level: Level
+    text: str
+    runbook: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The worst level, a sentence on the present, and the findings, the worst first."""
+
+    level: Level
+    title: str
+    now: str
+    findings: tuple[Finding, ...]
+
+
+def verdict(state: State) -> Verdict:
+    """Judges a state."""
+    found = sorted((one for rule in RULES for one in rule(state)), key=lambda one: -one.level)
+    level = found[0].level if found else Level.HEALTHY
+    return Verdict(level=level, title=TITLE[level], now=present(state), findings=tuple(found))
+
+
+def unreadable(problem: str) -> Verdict:
+    """The verdict when the records on disk cannot be read."""
+    finding = Finding(
+        level=Level.ACT, text=f"The coordinator's records cannot be read: {problem}.", runbook="LedgerFailing"
+    )
+    return Verdict(level=Level.ACT, title=TITLE[Level.ACT], now="", findings=(finding,))
+
+
+def present(state: State) -> str:
+    """What happens at the moment, in one or two sentences."""
+    done, running = state.completed, state.running
+    last = (
+        f"Round {done.round} completed {ago(state.at, done.finished or done.started)} with {len(done.members)} members."
+        if done
+        else "No round has completed yet."
+    )
+    if running is not None:
+        return f"{last} Round {running.number} is running with {len(running.members)} members."
+    newest = state.rounds[-1] if state.rounds else None
+    if newest is not None and newest.outcome not in (Outcome.COMPLETED, Outcome.OPEN):
+        last += (
+            f" Round {newest.round}, the newest, made no release: {newest.outcome.value.replace('_', ' ')}."
+        )
+    return f"{last} {state.connected} of {len(state.members)} members are connected; no round is running."
+
+
+# ------------------------------------------------------------------------------------------------------------ rules
+
+
+def ledger(state: State) -> Iterator[Finding]:
+    """Durable writes must not fail."""
+    if state.write_errors:
+        text = f"{state.write_errors} durable write(s) failed in the last 15 minutes: what happens may not be recorded."
+        yield Finding(level=Level.ACT, text=text, runbook="LedgerFailing")
+
+
+def forged(state: State) -> Iterator[Finding]:
+    """Nobody may send what only a forger sends."""
+    if state.forged:
+        counts = ", ".join(f"{reason.replace('_', ' ')} {count}" for reason, count in state.forged.items())
+        text = f"Messages that look forged were refused in the last 15 minutes ({counts})."
+        yield Finding(level=Level.ACT, text=text, runbook="ForgedMessages")
+
+
+def endings(state: State) -> Iterator[Finding]:
+    """Certificates and the charter end one day."""
+    for one in state.endings:
+        left = one.ends - state.at
+        if left <= timedelta(0):
+            text = (
+                f"{one.what}: ended on {one.ends:%Y-%m-%d}. Members cannot connect, or refuse to take part."
+            )
+            yield Finding(level=Level.ACT, text=text, runbook="CertificateExpiring")
+        elif left < CERTIFICATE_SOON:
+            text = f"{one.what}: ends in {span(left.total_seconds())}, on {one.ends:%Y-%m-%d}."
+            yield Finding(level=Level.WATCH, text=text, runbook="CertificateExpiring")
+
+
+def cohort(state: State) -> Iterator[Finding]:
+    """With fewer members than the charter's smallest cohort no round can begin."""
+    connected, needed = state.connected, state.smallest_cohort
+    if state.too_few_since is not None:
+        long = state.at - state.too_few_since >= TOO_FEW
+        text = f"{connected} member(s) are connected and a round needs {needed}: no round can begin."
+        if not long:
+            text += f" They come back by themselves; act when this lasts longer than {span(TOO_FEW.total_seconds())}."
+        yield Finding(level=Level.ACT if long else Level.WATCH, text=text, runbook="CohortNearMinimum")
+    elif connected == needed < len(state.members):
+        text = f"{connected} members are connected, no more than a round needs: one fewer and no round can begin."
+        yield Finding(level=Level.WATCH, text=text, runbook="CohortNearMinimum")
+
+
+def overdue(state: State) -> Iterator[Finding]:
+    """Rounds must go on completing."""
+    limit = max(ROUND_OVERDUE, timedelta(seconds=3 * state.pause_seconds))
+    done = state.completed
+    since = state.at.timestamp() - max(
+        state.began.timestamp(), (done.finished or done.started) if done is not None else 0.0
+    )
+    if since > limit.total_seconds():
+        text = (
+            f"No round has completed for {span(since)}; one was expected every {span(limit.total_seconds())}."
+        )
+        yield Finding(level=Level.ACT, text=text, runbook="NoRoundCompleted")
+
+
+def aborting(state: State) -> Iterator[Finding]:
+    """One aborted round is a laptop that was closed; several are a pattern."""
+    hour = [row for row in state.rounds if row.finished and state.at.timestamp() - row.finished < 3600]
+    aborted = [row for row in hour if row.outcome in ABORTED]
+    if len(aborted) >= 2 and len(aborted) > ABORTED_SHARE * len(hour):
+        text = f"{len(aborted)} of the {len(hour)} rounds of the last hour were aborted; the last: {aborted[-1].reason}"
+        yield Finding(level=Level.WATCH, text=text, runbook="RoundsAborting")
+
+
+def budgets(state: State) -> Iterator[Finding]:
+    """Members whose budget is spent refuse, and the cohort shrinks."""
+    limit = BUDGET_SHARE * state.epsilon_budget
+    spent = [one.name for one in state.members if one.epsilon is not None and one.epsilon > limit]
+    if spent:
+        text = f"{', '.join(spent)}: more than {BUDGET_SHARE:.0%} of the epsilon budget is spent."
+        yield Finding(level=Level.WATCH, text=text, runbook="PrivacyBudgetNearlySpent")
+
+
+RULES: Final[tuple[Callable[[State], Iterator[Finding]], ...]] = (
+    ledger,
+    forged,
+    endings,
+    cohort,
+    overdue,
+    aborting,
+    budgets,
+)
+
+
+def ago(now: datetime, moment: float) -> str:
+    """How long ago a Unix time was."""
+    return f"{span(now.timestamp() - moment)} ago"
+
+
+def span(seconds: float) -> str:
+    """A duration in its largest fitting unit, whole."""
+    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"{count} {unit}{'s' if count != 1 else ''}"
+    count = max(0, int(seconds))
+    return f"{count} second{'s' if count != 1 else ''}"

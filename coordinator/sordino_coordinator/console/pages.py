@@ -1,0 +1,239 @@
+"""The console's pages and routes. Everything is rendered here, escaped by Jinja; the script only asks for it again.
+
+GET  /                  the page, or the login form (401)
+POST /login, /logout    the token for a session, and its end
+GET  /runbooks/NAME     a runbook
+GET  /console.css, /console.js, /icon.svg    without a session: they hold nothing about the federation
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from importlib.resources import files
+from typing import Final
+from urllib.parse import parse_qs
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from sordino_coordinator.console.access import SESSION_SECONDS, Access
+from sordino_coordinator.console.curve import curve
+from sordino_coordinator.console.health import Level, span, unreadable, verdict
+from sordino_coordinator.console.runbooks import read_runbooks
+from sordino_coordinator.console.state import State, StateReader
+from sordino_coordinator.metrics import Refused
+from sordino_platform.flower.phases import Phase
+from sordino_platform.telemetry import log
+from sordino_privacy.errors import SordinoError
+
+FRESH_SECONDS: Final = 1.0
+BODY_SECONDS: Final = 5.0
+SHOWN_ROUNDS: Final = 20
+SHOWN_RELEASES: Final = 10
+SHOWN_LOSSES: Final = 60
+STATIC: Final = {
+    "console.css": "text/css; charset=utf-8",
+    "console.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
+PHASES: Final = {
+    Phase.TRAIN: "train",
+    Phase.SHARE: "share keys",
+    Phase.UPLOAD: "masked input",
+    Phase.SURVIVORS: "survivors",
+    Phase.UNMASK: "unmask",
+    Phase.RESULT: "result",
+}
+EXPLAINED: Final = {
+    Phase.TRAIN: "members train on their own machines",
+    Phase.SHARE: "members share keys that can recover a mask",
+    Phase.UPLOAD: "members send their masked updates",
+    Phase.SURVIVORS: "members sign who is in the sum",
+    Phase.UNMASK: "members open the masks of the sum, and no other",
+    Phase.RESULT: "members take the new release",
+}
+
+
+def environment() -> Environment:
+    """The templates: everything is escaped, and a name that is not there is an error."""
+    made = Environment(
+        loader=PackageLoader("sordino_coordinator.console"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"utc": utc, "span": span, "phase": lambda name: PHASES[Phase(name)]}
+    made.globals |= {"Level": Level, "phases": PHASES, "explained": EXPLAINED}
+    return made
+
+
+def utc(moment: datetime | float) -> str:
+    """A time as the page writes it, in UTC."""
+    at = moment if isinstance(moment, datetime) else datetime.fromtimestamp(moment, UTC)
+    return f"{at:%Y-%m-%d %H:%M:%S}"
+
+
+@dataclass(slots=True)
+class Rendered:
+    """The page as it was last rendered, shared by all who look."""
+
+    at: float
+    body: bytes
+    tag: str
+
+
+class Pages:
+    """The routes over one reader. Used on the server's event loop only."""
+
+    def __init__(
+        self,
+        reader: StateReader,
+        access: Access,
+        *,
+        cookie: str,
+        secure: bool,
+        refused: Callable[[Refused], None],
+    ) -> None:
+        self._reader, self._access, self._refused = reader, access, refused
+        self._cookie, self._secure = cookie, secure
+        self._templates = environment()
+        self._runbooks = read_runbooks()
+        self._reading = asyncio.Lock()
+        self._rendered: Rendered | None = None
+        folder = files("sordino_coordinator.console") / "static"
+        self._static = {name: (folder / name).read_bytes() for name in STATIC}
+
+    def app(self) -> Starlette:
+        """The application, to be put behind the guard."""
+        routes = [
+            Route("/", self._page),
+            Route("/login", self._login, methods=["POST"]),
+            Route("/logout", self._logout, methods=["POST"]),
+            Route("/runbooks/{name}", self._runbook),
+            *(Route(f"/{name}", self._file) for name in STATIC),
+        ]
+        return Starlette(routes=routes)
+
+    async def look(self) -> Rendered:
+        """The page, at most FRESH_SECONDS old; reading and rendering do not hold up the event loop."""
+        async with self._reading:
+            if self._rendered is None or time.monotonic() - self._rendered.at >= FRESH_SECONDS:
+                body = await asyncio.to_thread(self.render)
+                tag = f'"{sha256(body).hexdigest()[:32]}"'
+                self._rendered = Rendered(time.monotonic(), body, tag)
+            return self._rendered
+
+    def render(self) -> bytes:
+        """The page as it is now."""
+        try:
+            state = self._reader.read()
+        except SordinoError as error:
+            page = self._templates.get_template("unreadable.html").render(verdict=unreadable(error.message))
+        else:
+            page = self._templates.get_template("page.html").render(**view(state))
+        return page.encode()
+
+    async def _page(self, request: Request) -> Response:
+        if not self._known(request):
+            return self._form(401)
+        page = await self.look()
+        if request.headers.get("if-none-match") == page.tag:
+            return Response(status_code=304, headers={"ETag": page.tag})
+        return Response(page.body, headers={"ETag": page.tag}, media_type="text/html")
+
+    async def _runbook(self, request: Request) -> Response:
+        if not self._known(request):
+            return self._form(401)
+        name = request.path_params["name"]
+        if name not in self._runbooks:
+            return Response("there is no such runbook\n", 404, media_type="text/plain")
+        page = self._templates.get_template("runbook.html").render(name=name, text=self._runbooks[name])
+        return Response(page, media_type="text/html")
+
+    async def _file(self, request: Request) -> Response:
+        name = request.url.path[1:]
+        return Response(self._static[name], headers={"Content-Type": STATIC[name]})
+
+    async def _login(self, request: Request) -> Response:
+        wait = self._access.wait_seconds()
+        if wait > 0:
+            self._refused(Refused.RATE)
+            return self._form(
+                429, "Too many wrong tokens. Wait a moment.", {"Retry-After": str(int(wait) + 1)}
+            )
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await request.body()
+        except TimeoutError:
+            self._refused(Refused.SIZE)
+            return self._form(408, "The form was not sent in time.")
+        session = self._access.open(token_of(body))
+        if session is None:
+            self._refused(Refused.TOKEN)
+            log().warning("console_token_wrong")
+            return self._form(403, "That is not the token.")
+        log().info("console_opened")
+        reply = RedirectResponse("/", 303)
+        reply.set_cookie(
+            self._cookie,
+            session,
+            max_age=int(SESSION_SECONDS),
+            httponly=True,
+            samesite="strict",
+            secure=self._secure,
+        )
+        return reply
+
+    async def _logout(self, request: Request) -> Response:
+        self._access.close(request.cookies.get(self._cookie, ""))
+        reply = RedirectResponse("/", 303)
+        reply.delete_cookie(self._cookie, httponly=True, samesite="strict", secure=self._secure)
+        return reply
+
+    def _known(self, request: Request) -> bool:
+        session = request.cookies.get(self._cookie)
+        if session is None:
+            return False
+        known = self._access.knows(session)
+        if not known:
+            self._refused(Refused.SESSION)
+        return known
+
+    def _form(self, status: int, problem: str = "", headers: dict[str, str] | None = None) -> Response:
+        page = self._templates.get_template("login.html").render(problem=problem)
+        return Response(page, status, headers, "text/html")
+
+
+def token_of(form: bytes) -> bytes:
+    """The token in a form; empty where there is none, or where the form is something else."""
+    try:
+        fields = parse_qs(form.decode("ascii", "replace"), max_num_fields=4)
+    except ValueError:  # more fields than the form has
+        return b""
+    return fields.get("token", [""])[0].strip().encode("utf-8", "replace")
+
+
+def view(state: State) -> dict[str, object]:
+    """What the template needs beside the state itself."""
+    losses = [(one.number, one.heldout_loss) for one in state.releases if one.heldout_loss is not None]
+    shown = losses[-SHOWN_LOSSES:]
+    return {
+        "state": state,
+        "verdict": verdict(state),
+        "losses": shown,
+        "broad": curve(shown, width=720, height=240),
+        "slim": curve(shown, width=340, height=220),
+        "rounds": list(reversed(state.rounds[-SHOWN_ROUNDS:])),
+        "releases": list(reversed(state.releases[-SHOWN_RELEASES:])),
+        "counts": [(outcome.value.replace("_", " "), count) for outcome, count in state.outcomes.items()],
+        "round": state.latest,
+    }

@@ -1,0 +1,201 @@
+"""One frozen picture of the federation, as the console shows it.
+
+Read from what is on disk (rounds, releases, charters, events) with connections of its own, and from three counters of
+this process. Nothing here comes from a member's private side: the coordinator does not have it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any, Final
+
+from sordino_coordinator.federation import Federation
+from sordino_coordinator.metrics import Rejected
+from sordino_coordinator.rounds import Outcome, RoundRecord, RoundStore
+from sordino_platform.identity import open_charters
+from sordino_platform.progress import Progress, RoundView, sentence
+from sordino_platform.release import Manifest, ReleaseStore
+from sordino_platform.telemetry import follow
+
+KEPT_ROUNDS: Final = 200
+KEPT_EVENTS: Final = 40
+TAIL_BYTES: Final = 1 << 20
+FORGED: Final = (Rejected.SIGNATURE, Rejected.REPLAY, Rejected.UNKNOWN_CLIENT)
+RECENT_SECONDS: Final = 15 * 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberState:
+    """A member of the charter. `epsilon` is what it chose to report to this process, None before its first report."""
+
+    name: str
+    organisation: str
+    connected: bool
+    epsilon: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """Something that ends one day and that the federation depends on."""
+
+    what: str
+    ends: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A line of the event log that a person wants to see."""
+
+    at: str
+    level: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """See the module. Times in UTC; `pause_seconds` as set; counts of failures over the last 15 minutes."""
+
+    at: datetime
+    began: datetime
+    federation: str
+    coordinator: str
+    software: str
+    epoch: int
+    charter_hash: str
+    smallest_cohort: int
+    epsilon_budget: float
+    delta: float
+    pause_seconds: float
+    members: tuple[MemberState, ...]
+    endings: tuple[Ending, ...]
+    rounds: tuple[RoundRecord, ...]
+    releases: tuple[Manifest, ...]
+    running: RoundView | None
+    latest: RoundView | None
+    too_few_since: datetime | None
+    events: tuple[Event, ...]
+    write_errors: int
+    forged: Mapping[str, int]
+
+    @property
+    def outcomes(self) -> Counter[Outcome]:
+        """The rounds at hand by how they ended."""
+        return Counter(row.outcome for row in self.rounds)
+
+    @property
+    def completed(self) -> RoundRecord | None:
+        """The newest completed round."""
+        return next((row for row in reversed(self.rounds) if row.outcome is Outcome.COMPLETED), None)
+
+    @property
+    def connected(self) -> int:
+        """Members with an open link."""
+        return sum(1 for member in self.members if member.connected)
+
+
+class StateReader:
+    """Reads the state anew at each call; events only as far as they were appended. Used by one thread at a time."""
+
+    def __init__(self, federation: Federation) -> None:
+        """Raises ConfigurationError, StorageError."""
+        self._federation = federation
+        self._began = datetime.now(UTC)
+        self._log = federation.folder / "events.jsonl"
+        # What this process says begins here: connections of an earlier one say nothing about now.
+        self._read = self._log.stat().st_size if self._log.exists() else 0
+        self._rounds = RoundStore(federation.folder / "state.sqlite")
+        self._charters = open_charters(federation.folder)
+        self._releases = ReleaseStore(federation.folder / "releases", self._charters)
+        self._progress = Progress()
+        self._events: deque[Event] = deque(maxlen=KEPT_EVENTS)
+        self._failures: deque[tuple[float, Mapping[str, int]]] = deque()
+        self._too_few_since: datetime | None = None
+        # Of earlier processes: what happened, and what members have spent, which only grows.
+        for event in follow(self._log, start=max(0, self._read - TAIL_BYTES), whole=False)[0]:
+            self._tell(event)
+            if event.get("event") == "epsilon":
+                self._progress.apply(event)
+
+    def close(self) -> None:
+        """Closes the reader's own connection."""
+        self._rounds.close()
+
+    def read(self) -> State:
+        """The state now. Raises StorageError, ConfigurationError when records on disk cannot be read."""
+        self._follow()
+        federation, charter = self._federation, self._charters.head().charter
+        progress, failures = self._progress, self._recent_failures()
+        latest, now = progress.current, datetime.now(UTC)
+        enough = len(progress.connected) >= charter.floors.cohort
+        self._too_few_since = None if enough else self._too_few_since or now
+        return State(
+            at=now,
+            began=self._began,
+            federation=charter.federation,
+            coordinator=charter.coordinator.name,
+            software=version("sordino"),
+            epoch=charter.epoch,
+            charter_hash=charter.hash().hex(),
+            smallest_cohort=charter.floors.cohort,
+            epsilon_budget=charter.privacy.largest_epsilon,
+            delta=federation.plan.delta,
+            pause_seconds=federation.settings.pause_seconds,
+            members=tuple(
+                MemberState(
+                    name=member.name,
+                    organisation=member.organisation,
+                    connected=member.name in progress.connected,
+                    epsilon=progress.epsilon.get(member.name),
+                )
+                for member in charter.members
+            ),
+            endings=(
+                Ending(what="Coordinator's certificate", ends=federation.identity.tls().expires_at),
+                Ending(what="TLS authority", ends=charter.tls_authority.x509().not_valid_after_utc),
+                Ending(what="Charter", ends=charter.expires_at),
+            ),
+            rounds=tuple(self._rounds.rounds(last=KEPT_ROUNDS)),
+            releases=tuple(signed.manifest for signed in self._releases.chain()),
+            running=latest if latest is not None and latest.outcome == "running" else None,
+            latest=latest,
+            too_few_since=self._too_few_since,
+            events=tuple(reversed(self._events)),
+            write_errors=failures.pop("write"),
+            forged={reason: count for reason, count in failures.items() if count},
+        )
+
+    def _follow(self) -> None:
+        if self._log.exists() and self._log.stat().st_size < self._read:
+            self._read = 0  # the log was rotated
+        told, self._read = follow(self._log, start=self._read)
+        for event in told:
+            self._progress.apply(event)
+            self._tell(event)
+        self._progress.forget(keep=KEPT_ROUNDS)
+
+    def _tell(self, event: Mapping[str, Any]) -> None:
+        if text := sentence(event):
+            at, level = str(event.get("timestamp", "")), str(event.get("level", "info"))
+            self._events.append(Event(at=at[:19].replace("T", " "), level=level, text=text))
+
+    def _recent_failures(self) -> dict[str, int]:
+        """How much each counter of failures grew in the last 15 minutes, as far as this reader saw it."""
+        sample = self._federation.metrics.metrics.registry.get_sample_value
+        counts = {
+            reason.value: int(sample("sordino_messages_rejected_total", {"reason": reason.value}) or 0)
+            for reason in FORGED
+        }
+        counts["write"] = int(sample("sordino_ledger_write_errors_total") or 0)
+        now = time.monotonic()
+        if not self._failures:
+            self._failures.append((now, dict.fromkeys(counts, 0)))
+        self._failures.append((now, counts))
+        while now - self._failures[1][0] > RECENT_SECONDS:
+            self._failures.popleft()
+        before = self._failures[0][1]
+        return {name: count - before[name] for name, count in counts.items()}

@@ -1,0 +1,186 @@
+"""The verdict at the top of the page: every rule fires and stays silent, and leads to a runbook that exists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from tests.ops.observed import read_rules
+
+from sordino_coordinator.console.health import RULES, Finding, Level, span, unreadable, verdict
+from sordino_coordinator.console.runbooks import read_runbooks
+from sordino_coordinator.console.state import Ending, MemberState, State
+from sordino_coordinator.rounds import Outcome, RoundRecord
+
+NOW = datetime(2026, 11, 25, 3, 0, tzinfo=UTC)
+MEMBERS = tuple(
+    MemberState(name=name, organisation=name, connected=True, epsilon=1.0)
+    for name in ("alder", "birch", "cedar", "dogwood")
+)
+
+
+def row(number: int, outcome: Outcome, *, minutes_ago: float = 5) -> RoundRecord:
+    finished = NOW.timestamp() - 60 * minutes_ago
+    return RoundRecord(
+        round=number,
+        run="r",
+        outcome=outcome,
+        reason="" if outcome is Outcome.COMPLETED else "too few",
+        started=finished - 30,
+        finished=finished,
+        attempts=1,
+        release=number if outcome is Outcome.COMPLETED else None,
+        loss=None,
+        members=tuple(one.name for one in MEMBERS) if outcome is Outcome.COMPLETED else (),
+        dropped={},
+        phases={},
+        bytes_in=0,
+        bytes_out=0,
+    )
+
+
+GOOD = State(
+    at=NOW,
+    began=NOW - timedelta(days=1),
+    federation="orchard",
+    coordinator="hub",
+    software="0",
+    epoch=1,
+    charter_hash="00",
+    smallest_cohort=3,
+    epsilon_budget=8.0,
+    delta=1e-6,
+    pause_seconds=0.0,
+    members=MEMBERS,
+    endings=(Ending(what="Coordinator's certificate", ends=NOW + timedelta(days=20)),),
+    rounds=(row(1, Outcome.COMPLETED),),
+    releases=(),
+    running=None,
+    latest=None,
+    too_few_since=None,
+    events=(),
+    write_errors=0,
+    forged={},
+)
+
+
+def connected(count: int) -> tuple[MemberState, ...]:
+    return tuple(replace(one, connected=index < count) for index, one in enumerate(MEMBERS))
+
+
+def aborted(count: int, *, of: int) -> tuple[RoundRecord, ...]:
+    outcomes = [Outcome.ABORTED_DROPOUTS] * count + [Outcome.COMPLETED] * (of - count)
+    return tuple(row(number, outcome) for number, outcome in enumerate(outcomes, 1))
+
+
+def ends(days: float) -> tuple[Ending, ...]:
+    return (Ending(what="Charter", ends=NOW + timedelta(days=days)),)
+
+
+CASES: list[tuple[str, State, Level, str]] = [
+    ("a write failed", replace(GOOD, write_errors=1), Level.ACT, "LedgerFailing"),
+    ("forged", replace(GOOD, forged={"signature": 2}), Level.ACT, "ForgedMessages"),
+    ("ended", replace(GOOD, endings=ends(-1)), Level.ACT, "CertificateExpiring"),
+    ("ends soon", replace(GOOD, endings=ends(13.9)), Level.WATCH, "CertificateExpiring"),
+    (
+        "too few for long",
+        replace(GOOD, members=connected(2), too_few_since=NOW - timedelta(minutes=10)),
+        Level.ACT,
+        "CohortNearMinimum",
+    ),
+    (
+        "too few for a moment",
+        replace(GOOD, members=connected(2), too_few_since=NOW - timedelta(minutes=1)),
+        Level.WATCH,
+        "CohortNearMinimum",
+    ),
+    ("none to spare", replace(GOOD, members=connected(3)), Level.WATCH, "CohortNearMinimum"),
+    (
+        "overdue",
+        replace(GOOD, rounds=(row(1, Outcome.COMPLETED, minutes_ago=121),)),
+        Level.ACT,
+        "NoRoundCompleted",
+    ),
+    ("never", replace(GOOD, rounds=()), Level.ACT, "NoRoundCompleted"),
+    ("aborting", replace(GOOD, rounds=aborted(2, of=5)), Level.WATCH, "RoundsAborting"),
+    (
+        "spent",
+        replace(GOOD, members=(replace(MEMBERS[0], epsilon=7.3), *MEMBERS[1:])),
+        Level.WATCH,
+        "PrivacyBudgetNearlySpent",
+    ),
+]
+SILENT: list[tuple[str, State]] = [
+    ("as it should be", GOOD),
+    ("15 days left", replace(GOOD, endings=ends(15))),
+    ("all members and no spare", replace(GOOD, smallest_cohort=4)),
+    ("a federation that has just begun", replace(GOOD, rounds=(), began=NOW - timedelta(minutes=119))),
+    (
+        "rounds once a day",
+        replace(GOOD, pause_seconds=86400, rounds=(row(1, Outcome.COMPLETED, minutes_ago=1500),)),
+    ),
+    ("one aborted round", replace(GOOD, rounds=aborted(1, of=2))),
+    ("few of many aborted", replace(GOOD, rounds=aborted(2, of=10))),
+    (
+        "aborts of yesterday",
+        replace(
+            GOOD,
+            rounds=(*(replace(one, finished=0.0) for one in aborted(3, of=3)), row(4, Outcome.COMPLETED)),
+        ),
+    ),
+    ("no report yet", replace(GOOD, members=tuple(replace(one, epsilon=None) for one in MEMBERS))),
+]
+
+
+@pytest.mark.parametrize(("name", "state", "level", "runbook"), CASES, ids=lambda value: str(value)[:20])
+def test_a_rule_fires_and_names_its_runbook(name: str, state: State, level: Level, runbook: str) -> None:
+    found = verdict(state)
+    assert (found.level, [one.runbook for one in found.findings]) == (level, [runbook]), name
+    assert (
+        found.findings[0].text[0].isupper()
+        or found.findings[0].text[0].isdigit()
+        or "alder" in found.findings[0].text
+    )
+
+
+@pytest.mark.parametrize(("name", "state"), SILENT, ids=lambda value: str(value)[:20])
+def test_a_rule_stays_silent(name: str, state: State) -> None:
+    found = verdict(state)
+    assert (found.level, found.findings) == (Level.HEALTHY, ()), name
+    assert found.title == "Healthy: nothing to do"
+
+
+def test_the_worst_comes_first() -> None:
+    found = verdict(replace(GOOD, endings=ends(1), write_errors=1))
+    assert [one.level for one in found.findings] == [Level.ACT, Level.WATCH]
+    assert found.title == "Act now"
+
+
+def test_every_runbook_that_is_named_exists_and_is_an_alert_s() -> None:
+    named = {one.runbook for one in findings()}
+    assert named <= set(read_runbooks())
+    assert named <= {rule.name for rule in read_rules() if rule.alert}
+    assert len(RULES) <= len(CASES)
+
+
+def findings() -> Iterator[Finding]:
+    for _, state, _, _ in CASES:
+        yield from verdict(state).findings
+    yield from unreadable("it is gone").findings
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-3, "0 seconds"),
+        (1, "1 second"),
+        (59.9, "59 seconds"),
+        (60, "1 minute"),
+        (7199, "1 hour"),
+        (90000, "1 day"),
+    ],
+)
+def test_durations_are_said_in_their_largest_unit(seconds: float, text: str) -> None:
+    assert span(seconds) == text
