@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import socket
 import ssl
@@ -64,9 +65,9 @@ def fresh(federation: Federation, console: Console) -> Iterator[httpx.Client]:
 
 def with_settings(federation: Federation, **changed: object) -> Federation:
     """The same federation with other settings."""
-    settings = type(federation.settings)(**{**federation.settings.model_dump(), **changed})
-    fields = {name: getattr(federation, name) for name in Federation.__slots__}
-    return Federation(**{**fields, "settings": settings})
+    same = copy.copy(federation)
+    same.settings = type(federation.settings)(**{**federation.settings.model_dump(), **changed})
+    return same
 
 
 # -------------------------------------------------------------------------------------------------------- getting in
