@@ -213,8 +213,8 @@ class Member:
         ):
             raise PolicyError("the plan's delta or windows per unit exceed this member's own settings")
         quantiser = quantiser_for(self.config, plan, members=len(self.membership.members))
-        self._require_reachable(proposal, norm_limit(plan, quantiser))
         try:
+            self._require_reachable(proposal)
             for manifest in proposal.manifests[:-1]:
                 self.releases.accept(manifest, None)
             for manifest in proposal.manifests[-1:]:
@@ -235,20 +235,31 @@ class Member:
             quantiser=quantiser,
         )
 
-    def _require_reachable(self, proposal: Proposal, limit: float) -> None:
-        """Refusal 7 for a member that missed results: no release lies further from the base than `limit` a release,
-        and so no two lie further apart than their numbers allow. Raises ModelError."""
+    def _require_reachable(self, proposal: Proposal) -> None:
+        """Refusal 7 where this member took part in the round behind the one release that it lacks, and did not take
+        its result: what it would not have taken there must not come in by the next proposal. Raises ModelError."""
         held = self.newest_release()
-        if held < 0 or not proposal.manifests or not self.releases.holds(held):
+        if held < 0 or len(proposal.manifests) != 1 or not self.releases.holds(held):
             return
-        old = self.releases.vector()
+        manifest = SignedManifest.parse(proposal.manifests[0]).manifest
+        if manifest.number != held + 1 or manifest.round is None:
+            return
+        place = self.folder / "round" / f"{manifest.run}-{manifest.round}"
+        if not self._is_round(manifest.run, manifest.round) or not (place / PLAN).exists():
+            return
+        old, limit = self.releases.vector(), manifest.optimiser.reach(self._norm_limit(place))
         if old.shape != proposal.weights.shape:
             raise ModelError("the proposed weights have another shape than this member's model")
-        releases = 2 * held + len(proposal.manifests)
-        if not (norm := euclidean_norm(proposal.weights - old)) <= releases * limit:
+        if not (norm := euclidean_norm(proposal.weights - old)) <= limit:
             raise ModelError(
-                f"the proposed weights lie {norm:.4g} from this member's model, more than its rounds can have moved it"
+                f"the proposed weights lie {norm:.4g} from this member's model, above the round's limit of {limit:.4g}"
             )
+
+    def _norm_limit(self, place: Path) -> float:
+        """The largest norm of the mean of a round that this member agreed to."""
+        agreement = Agreement.decode(read_file(place / "agreement.bin", limit=MAX_AGREEMENT_BYTES))
+        plan = TrainingPlan.parse(json.loads(read_file(place / PLAN, limit=MAX_PLAN_BYTES)))
+        return norm_limit(plan, agreement.quantiser)
 
     def session_arguments(
         self, agreement: Agreement
@@ -355,9 +366,8 @@ class Member:
             return self.newest_release()
         agreement = Agreement.decode(read_file(path, limit=MAX_AGREEMENT_BYTES))
         ring = fields.vector("sum", agreement.quantiser.dtype.type)
-        plan = TrainingPlan.parse(json.loads(read_file(path.with_name(PLAN), limit=MAX_PLAN_BYTES)))
         step = agreement.quantiser.decode(ring).mean()
-        if not (norm := euclidean_norm(step)) <= (limit := norm_limit(plan, agreement.quantiser)):
+        if not (norm := euclidean_norm(step)) <= (limit := self._norm_limit(path.parent)):
             raise ModelError(f"the opened mean has norm {norm:.4g}, above the limit of {limit:.4g}")
         try:
             before, optimiser = self.releases.head(), SignedManifest.parse(manifest).manifest.optimiser

@@ -149,3 +149,13 @@ def test_a_damaged_state_is_found_and_an_impossible_optimiser_refused(place: Pat
         path.write_bytes(data)
         with pytest.raises(StorageError, match="moment 0 of release 1"):
             federation.releases.moments()
+
+
+@pytest.mark.parametrize("optimiser", [AVERAGE, MOMENTUM, ADAM], ids=["fedavg", "fedavgm", "fedadam"])
+def test_no_step_is_longer_than_the_reach_of_its_optimiser(optimiser: ServerOptimiser) -> None:
+    model, moments = np.zeros(50, dtype=np.float32), optimiser.fresh(50)
+    direction = np.ones(50, dtype=np.float32) / np.float32(math.sqrt(50))
+    for _ in range(60):  # the same mean, as long as a mean may be, again and again
+        moved, moments = optimiser.step(model, direction, moments)
+        assert np.linalg.norm((moved - model).astype(np.float64)) <= optimiser.reach(1.0) * (1 + 1e-5)
+        model = moved

@@ -40,6 +40,16 @@ class ServerOptimiser(Document):
         """How many vectors of the model's length the step keeps between rounds."""
         return {"fedavg": 0, "fedavgm": 1, "fedadam": 2}[self.name]
 
+    def reach(self, longest: float) -> float:
+        """The largest L2 norm of one step, when no mean so far was longer than `longest`."""
+        match self.name:
+            case "fedavg":
+                return self.learning_rate * longest
+            case "fedavgm":
+                return self.learning_rate * longest / (1 - self.beta1)
+            case _:
+                return self.learning_rate * longest / self.tau
+
     def fresh(self, dimension: int) -> Moments:
         """The moments before the first step."""
         return tuple(np.zeros(dimension, dtype=np.float32) for _ in range(self.moments))
