@@ -62,5 +62,10 @@ client/vscode/node_modules/.package-lock.json: client/vscode/package-lock.json
 vsix: client/vscode/node_modules/.package-lock.json  ## Builds the VS Code extension into client/vscode/dist/sordino.vsix
 	cd client/vscode && npm run --silent package
 
+sbom: $(VENV)/.ready  ## Writes the bill of materials (CycloneDX) into dist/
+	$(PIP) install --quiet --no-deps -r deploy/requirements.txt
+	@mkdir -p dist
+	$(BIN)/cyclonedx-py environment --output-reproducible --short-PURLs --of JSON --pyproject pyproject.toml -o dist/sbom.json $(VENV)
+
 clean:  ## Removes the environment and what was built
 	rm -rf $(VENV) dist build client/vscode/dist client/vscode/node_modules

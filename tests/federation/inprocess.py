@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,14 +45,22 @@ PLAN = {
 
 
 def found_in(
-    folder: Path, *, cohort: int = 4, organisations: Mapping[str, str] | None = None, **settings: object
+    folder: Path,
+    *,
+    cohort: int = 4,
+    names: Sequence[str] = NAMES,
+    organisations: Mapping[str, str] | None = None,
+    **settings: object,
 ) -> None:
-    """Five members of five organisations, their settings and the coordinator's (`settings` come on top)."""
+    """Members (five of five organisations, if nobody says otherwise), their settings and the coordinator's.
+
+    `settings` come on top of the coordinator's.
+    """
     known = organisations or {}
     foundation = found(
         folder,
         federation="test",
-        members=[(name, known.get(name, f"{name} ltd")) for name in NAMES],
+        members=[(name, known.get(name, f"{name} ltd")) for name in names],
         model=shipped_model(adapter_rank=1),
         floors=Floors(cohort=cohort),
     )

@@ -62,7 +62,8 @@ def test_the_compose_file_is_one() -> None:
 
 
 def test_the_ceremony_script_is_clean() -> None:
-    passes(program("shellcheck", TOOLS), DEPLOY / "compose/found.sh")
+    for script in sorted(DEPLOY.rglob("*.sh")):
+        passes(program("shellcheck", TOOLS), script)
 
 
 def test_the_ceremony_script_founds_a_federation(tmp_path: Path) -> None:
