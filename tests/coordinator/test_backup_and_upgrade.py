@@ -1,4 +1,5 @@
-"""What the guides on backup and upgrade promise, tried: a folder restored, a database of the release before, a clock."""
+"""What the guides on backup and upgrade promise, tried: a restored folder, the database of an older release, a
+clock."""
 
 from __future__ import annotations
 
@@ -87,7 +88,7 @@ def test_a_clock_that_is_set_during_a_round_ends_no_round_early_or_late(
     """Deadlines count on the monotonic clock; only what is signed and shown carries the wall clock."""
     with running(place) as (federation, strategy, grid):
         traveller = time_machine.travel(datetime.now(UTC) + timedelta(hours=hours), tick=True)
-        moved = []
+        moved: list[object] = []
 
         def move(kind: str) -> None:
             if kind == Phase.UPLOAD.message_type and not moved:
