@@ -54,23 +54,35 @@ def exchange(
     round: int,
     seconds: float,
     given_up: Callable[[], bool] = never,
+    rejoin: bool = False,
 ) -> Iterator[Answer | Lost]:
     """Sends `content(member)` to each member of `nodes`; yields every one exactly once, answers in order of arrival.
 
     `nodes` gives a member's Flower node id. One reply is in memory at a time: the caller consumes it before the next.
-    Raises GivenUpError once `given_up()` is true.
+    With `rejoin` a member that was cut off or restarted is asked again when it is back, for as long as the exchange
+    waits for anybody else. Raises GivenUpError once `given_up()` is true.
     """
     started = time.monotonic()
     waiting: dict[str, str] = {}
-    for member, node in nodes.items():
-        message = Message(content(member), node, message_type, group_id=str(round), ttl=seconds)
+    away: set[str] = set()
+
+    def send(member: str) -> None:
+        left = max(seconds - (time.monotonic() - started), POLL_SECONDS)
+        message = Message(content(member), nodes[member], message_type, group_id=str(round), ttl=left)
         for message_id in grid.push_messages([message]):
             waiting[message_id] = member
-    for member in set(nodes) - set(waiting.values()):
-        yield Lost(member=member, reason=Dropped.DISCONNECT)
+
+    for member in nodes:
+        send(member)
+    away |= set(nodes) - set(waiting.values())
     while waiting and time.monotonic() - started < seconds:
         if given_up():
             raise GivenUpError
+        if rejoin and away:
+            here = set(grid.get_node_ids())
+            for member in sorted(name for name in away if nodes[name] in here):
+                send(member)
+            away -= set(waiting.values())
         arrived = False
         for reply in grid.pull_messages(list(waiting)):
             member = waiting.pop(reply.metadata.reply_to_message_id, "")
@@ -80,11 +92,17 @@ def exchange(
             try:
                 yield Answer(member=member, fields=Fields(reply), seconds=time.monotonic() - started)
             except LinkError:
-                yield Lost(member=member, reason=lost_because(reply))
+                reason = lost_because(reply)
+                if rejoin and reason is Dropped.DISCONNECT:
+                    away.add(member)
+                else:
+                    yield Lost(member=member, reason=reason)
         if not arrived:
             time.sleep(POLL_SECONDS)
     for member in waiting.values():
         yield Lost(member=member, reason=Dropped.TIMEOUT)
+    for member in sorted(away):
+        yield Lost(member=member, reason=Dropped.DISCONNECT)
 
 
 def lost_because(reply: Message) -> Dropped:

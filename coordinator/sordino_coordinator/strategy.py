@@ -338,6 +338,9 @@ class SecureFedAvg(Strategy):
             round=round.number,
             seconds=seconds,
             given_up=federation.gives_up,
+            # Later, a restarted member's keys are gone with its process; before, it has nothing that it could not do
+            # again: a finished update is stored, and the charge was made.
+            rejoin=phase is Phase.TRAIN,
         )
         try:
             for item in answers:

@@ -5,23 +5,25 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord
+from flwr.app import ArrayRecord, Error, Message
 
 from sordino_coordinator.federation import Federation
+from sordino_coordinator.metrics import Dropped
 from sordino_coordinator.rounds import Outcome
 from sordino_coordinator.strategy import SecureFedAvg
+from sordino_platform.flower.codec import decode
 from sordino_platform.flower.phases import Phase
 from sordino_platform.identity import Identity
 from sordino_platform.release import ReleaseStore
 from sordino_privacy.errors import UsageError
-from sordino_privacy.secagg import verify_transcript
+from sordino_privacy.secagg import Step, verify_transcript
 
 
 def load_helper() -> ModuleType:
@@ -122,6 +124,68 @@ def test_every_member_takes_the_release_and_the_next_round_starts_from_it(place:
         store = ReleaseStore(folder / "releases", Identity.load(folder).charters)
         assert store.head() == head
         assert (folder / "completion" / "serving" / "CURRENT").read_text().startswith("release-000001")
+
+
+def test_a_member_that_is_cut_off_in_training_and_comes_back_before_the_others_are_done_rejoins(
+    place: Path,
+) -> None:
+    federation = Federation.open(place / "coordinator")
+    lost = {"elm": 1, "alder": 1}
+
+    class Flaky(inprocess.InProcessGrid):  # type: ignore[name-defined,misc]  # loaded by path
+        def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+            for message_id in message_ids:
+                message = decode(self._waiting[message_id]) if message_id in self._waiting else None
+                name = self._names[message.metadata.dst_node_id] if message else ""
+                if message and message.metadata.message_type == "train.train" and lost.get(name):
+                    lost[name] -= 1
+                    del self._waiting[message_id]
+                    return [Message(Error(1, Dropped.DISCONNECT.value), reply_to=message)]
+            return list(super().pull_messages(message_ids))
+
+    with inprocess.opened(place) as members:
+        for index, member in enumerate(members.values()):
+            inprocess.store_update(member, federation, 1, 0.001 * (1 + index))
+        SecureFedAvg(federation).one_round(Flaky(members, run=7))
+    row = federation.rounds.rounds()[0]
+    assert (row.outcome, row.attempts, row.dropped) == (Outcome.COMPLETED, 1, {})
+    assert lost == {"elm": 0, "alder": 0}
+    np.testing.assert_allclose(change(federation), 0.003, atol=2e-4)
+
+
+def test_a_retry_is_the_next_attempt_with_the_same_stored_updates(place: Path) -> None:
+    """Two members fall silent at the upload: no sum. In the second attempt all are there again."""
+    federation = Federation.open(place / "coordinator")
+    federation.desk.defaults = federation.settings.model_copy(update={"attempts": 2})
+    with inprocess.opened(place) as members:
+        grid = inprocess.InProcessGrid(members, run=7)
+        silent = {(Phase.UPLOAD.message_type, name) for name in ("elm", "cedar")}
+        grid.absent = set(silent)
+        stored = {
+            name: inprocess.store_update(member, federation, 1, 0.001 * (1 + index))
+            for index, (name, member) in enumerate(members.items())
+        }
+        told: list[tuple[str, str]] = []
+
+        class Recovering:
+            """Both come back as soon as a second proposal goes out."""
+
+            def append(self, item: tuple[str, str]) -> None:
+                told.append(item)
+                if told.count(item) > 1 and item[0] == Phase.TRAIN.message_type:
+                    grid.absent = set()
+
+        grid.seen = Recovering()
+        SecureFedAvg(federation).one_round(grid)
+        steps = {name: member.ledger.entries("test", federation.run, 1) for name, member in members.items()}
+    row = federation.rounds.rounds()[0]
+    assert (row.outcome, row.attempts, row.dropped) == (Outcome.COMPLETED, 2, {})
+    np.testing.assert_allclose(change(federation), 0.003, atol=2e-4)
+    for name, entries in steps.items():
+        assert {entry.attempt for entry in entries} == {0, 1}
+        assert {entry.update for entry in entries if entry.update} == {stored[name].identity}
+        bound = [entry.digest for entry in entries if entry.step is Step.ADVERTISED]
+        assert len(set(bound)) == 2, "each attempt has a context, and so keys, of its own"
 
 
 def evil_upload(place: Path, value: float, evil: float) -> Federation:
