@@ -1,8 +1,10 @@
-"""`sordino client`: join, up, status, ledger, corpus, audit, stats, memory."""
+"""`sordino client`: join, up, status, ledger, adapt, corpus, audit, stats, memory."""
 
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import typer
@@ -87,18 +89,27 @@ def status(folder: Path | None = FOLDER, as_json: bool = JSON) -> None:
 
 
 @app.command()
-def ledger(folder: Path | None = FOLDER, as_json: bool = JSON) -> None:
-    """Shows what privacy was spent, on which rounds, and what is left.
+def ledger(
+    folder: Path | None = FOLDER,
+    picture: Path | None = typer.Option(None, help="Draw what was spent, round by round, as a PNG."),
+    author: list[int] = typer.Option(
+        [], help="Also the epsilon of a person who wrote this many file clusters; repeat. Takes seconds."
+    ),
+    as_json: bool = JSON,
+) -> None:
+    """Shows what privacy was spent, on which rounds, what one more round would cost, and what is left.
 
-    Example: sordino client ledger --folder ~/.local/share/sordino --json
+    Example: sordino client ledger --picture ledger.png --author 8
     """
-    from sordino_client.status import read_ledger
+    from sordino_client.status import draw_ledger, read_ledger
 
-    facts = read_ledger(folder or default_folder())
+    facts = read_ledger(folder or default_folder(), authors=author)
+    if picture is not None:
+        draw_ledger(picture, facts)
     if as_json:
         typer.echo(json.dumps(facts))
         return
-    table = Table("run", "round", "sampling rate", "noise multiplier", "steps", "uploaded")
+    table = Table("run", "round", "sampling rate", "noise multiplier", "steps", "epsilon after", "uploaded")
     for row in facts["rounds"]:
         table.add_row(
             row["run"][:8],
@@ -106,6 +117,7 @@ def ledger(folder: Path | None = FOLDER, as_json: bool = JSON) -> None:
             f"{row['sampling_rate']:g}",
             f"{row['noise_multiplier']:g}",
             str(row["steps"]),
+            f"{row['epsilon_after']:.2f}",
             "yes" if row["committed"] else "no, and charged all the same",
         )
     Console().print(table)
@@ -113,6 +125,58 @@ def ledger(folder: Path | None = FOLDER, as_json: bool = JSON) -> None:
         f"local epsilon spent {facts['epsilon_spent']:.2f} of {facts['epsilon_budget']:.2f} "
         f"at delta {facts['delta']:g}; left {facts['epsilon_left']:.2f}"
     )
+    if facts["planned"] is not None:
+        typer.echo(
+            f"one more round like the last: epsilon {facts['planned']['epsilon_of_the_round']:.2f}; "
+            f"{facts['planned']['rounds_left']} such rounds left"
+        )
+    typer.echo("of one file cluster (near-duplicate files together); a window of tokens has the same bound")
+    for clusters, value in facts["epsilon_of_an_author"].items():
+        typer.echo(f"of a person who wrote {clusters} file clusters: epsilon {value:.2f}")
+
+
+@app.command()
+def adapt(
+    folder: Path | None = FOLDER,
+    rank: int = typer.Option(8, help="Rank of the adapter, 1 to 64."),
+    steps: int = typer.Option(300, help="Steps of training, of 8 windows each."),
+    remove: bool = typer.Option(
+        False, "--remove", help="Delete the adapter; completions use the release again."
+    ),
+    as_json: bool = JSON,
+) -> None:
+    """Trains a personal adapter on your own code, without noise. It never leaves this machine: only the completion
+    engine of this member reads it. Kept only if it predicts held-out files of yours better than the release does.
+
+    Example: sordino client adapt --steps 500
+    """
+    from sordino_client.adapting import adapt_member, remove_adapter
+
+    place = folder or default_folder()
+    if remove:
+        typer.echo("removed" if remove_adapter(place) else "there is no personal adapter")
+        return
+    facts = adapt_member(place, rank=rank, steps=steps, on_step=_progress(steps))
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    kept = "kept, for completions on this machine only" if facts["kept"] else "not kept: it does not help"
+    typer.echo(
+        f"held-out loss {facts['before']:.3f} -> {facts['after']:.3f} nats per token on {facts['release']}; {kept}"
+    )
+
+
+def _progress(steps: int) -> Callable[[int], None]:
+    """Says on stderr how far a training of so many steps is, with its rate and the time left."""
+    started = time.monotonic()
+
+    def say(step: int) -> None:
+        if step % 20 == 0 or step == steps:
+            rate = step / max(time.monotonic() - started, 1e-9)
+            left = (steps - step) / rate
+            typer.echo(f"step {step} of {steps}, {rate:.1f} steps/s, {left:.0f} s left", err=True)
+
+    return say
 
 
 @app.command()

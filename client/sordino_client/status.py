@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from sordino_client.ledger import read_account
 from sordino_client.settings import BUDGET_DELTA, load_settings
 from sordino_platform.durable import read_file
 from sordino_platform.identity import Identity
-from sordino_privacy.accounting import epsilon
+from sordino_privacy.accounting import SampledGaussian, epsilon, group_epsilon, runs_left
 from sordino_privacy.errors import ConfigurationError
 
 STATUS_LIMIT = 1 << 16
@@ -51,12 +52,16 @@ def alive(pid: int) -> bool:
     return True
 
 
-def read_ledger(folder: Path) -> dict[str, Any]:
-    """Spent, budget, left, and every round that was charged. Verifies the ledger's chain. Raises StorageError."""
+def read_ledger(folder: Path, *, authors: Sequence[int] = ()) -> dict[str, Any]:
+    """Spent, planned and left, and every round that was charged. Verifies the ledger's chain. Raises StorageError.
+
+    `authors`: numbers of file clusters; the epsilon of a person who wrote that many is computed for each (seconds).
+    """
     settings, charter = load_settings(folder), Identity.load(folder).charter
     account = read_account(folder / "ledger")
     budget = min(settings.budget_epsilon, charter.privacy.largest_epsilon)
-    spent = epsilon(account.events(), BUDGET_DELTA).value
+    events = account.events()
+    spent = epsilon(events, BUDGET_DELTA).value
     rounds = [
         {
             "run": reservation.run,
@@ -65,8 +70,9 @@ def read_ledger(folder: Path) -> dict[str, Any]:
             "noise_multiplier": reservation.event.noise_multiplier,
             "steps": reservation.event.steps,
             "committed": reservation.committed,
+            "epsilon_after": epsilon(events[: number + 1], BUDGET_DELTA).value,
         }
-        for reservation in account.reservations.values()
+        for number, reservation in enumerate(account.reservations.values())
     ]
     return {
         "member": settings.name,
@@ -74,5 +80,50 @@ def read_ledger(folder: Path) -> dict[str, Any]:
         "epsilon_budget": budget,
         "epsilon_left": max(0.0, budget - spent),
         "delta": BUDGET_DELTA,
+        "scope": "local",
+        "planned": planned(events, budget),
+        # A window of tokens lies in one file cluster, so this bounds it; nothing smaller is claimed for it.
+        "epsilon_of_a_window": spent,
+        "epsilon_of_an_author": {
+            str(clusters): group_epsilon(events, BUDGET_DELTA, clusters).value for clusters in authors
+        },
         "rounds": rounds,
     }
+
+
+def planned(events: Sequence[SampledGaussian], budget: float) -> dict[str, Any] | None:
+    """What one more round like the last one would cost, and how many such rounds the budget still holds."""
+    if not events:
+        return None
+    after = epsilon([*events, events[-1]], BUDGET_DELTA).value
+    return {
+        "epsilon_after": after,
+        "epsilon_of_the_round": after - epsilon(events, BUDGET_DELTA).value,
+        "rounds_left": runs_left(events, [events[-1]], budget, BUDGET_DELTA),
+    }
+
+
+def draw_ledger(path: Path, facts: dict[str, Any]) -> None:
+    """The epsilon spent after each round as a PNG, with the budget and what one more round would bring."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    spent = [0.0, *(row["epsilon_after"] for row in facts["rounds"])]
+    axes.step(range(len(spent)), spent, where="post", marker="o", markersize=3, label="spent")
+    if facts["planned"] is not None:
+        end = len(spent) - 1
+        axes.plot(
+            [end, end + 1],
+            [spent[-1], facts["planned"]["epsilon_after"]],
+            ":o",
+            label="one more round like the last",
+        )
+    axes.axhline(facts["epsilon_budget"], color="tab:red", label="budget")
+    axes.set(xlabel="rounds charged", ylabel=f"local epsilon at delta {facts['delta']:g}", ylim=(0, None))
+    axes.set_title(
+        f"{facts['member']}: {facts['epsilon_spent']:.2f} of {facts['epsilon_budget']:.2f} spent, "
+        f"{facts['epsilon_left']:.2f} left"
+    )
+    axes.legend()
+    figure.savefig(path, format="png", dpi=110)

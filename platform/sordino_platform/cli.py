@@ -27,7 +27,7 @@ INTERRUPTED, BUG = 130, 1
 # What a listing shows, so that listing the commands imports none of them. A test holds it against the entry points.
 SUMMARIES = {
     "charter": "The federation's constitution: new, add, sign, show, diff, verify",
-    "client": "A member's machine: join, up, status, ledger, corpus, audit",
+    "client": "A member's machine: join, up, status, ledger, adapt, corpus, audit",
     "complete": "Completes code at FILE:LINE:COL",
     "coordinator": "The federation's server: up, status, rounds, pause, pace, releases, rollback, audit",
     "demo": "Runs a whole federation on this machine: real processes, real TLS, real repositories",

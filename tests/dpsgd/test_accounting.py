@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sordino_privacy.accounting import Epsilon, SampledGaussian, central_epsilon, epsilon, merged, runs_left
+from sordino_privacy.accounting import (
+    Epsilon,
+    SampledGaussian,
+    central_epsilon,
+    epsilon,
+    group_epsilon,
+    merged,
+    runs_left,
+)
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.dpsgd.opacus_layer import rdp_epsilon
 from sordino_privacy.errors import ConfigurationError
@@ -136,3 +144,23 @@ def test_impossible_events_are_refused(wrong: tuple[float, float, int]) -> None:
 def test_an_impossible_delta_is_refused(delta: float) -> None:
     with pytest.raises(ConfigurationError):
         epsilon([event(0.1, 1.0, 1)], delta)
+
+
+def test_a_group_of_units_costs_more_than_in_proportion() -> None:
+    events = [SampledGaussian(sampling_rate=0.02, noise_multiplier=0.8, steps=400)]
+    one, two, eight = (group_epsilon(events, 1e-6, units).value for units in (1, 2, 8))
+    assert one == epsilon(events, 1e-6).value
+    assert two > 2 * one
+    assert eight > 8 * one
+
+
+def test_a_group_under_a_whole_batch_is_the_gaussian_mechanism_with_its_sensitivity() -> None:
+    event = SampledGaussian(sampling_rate=1.0, noise_multiplier=8.0, steps=4)
+    stronger = SampledGaussian(sampling_rate=1.0, noise_multiplier=2.0, steps=4)
+    assert group_epsilon([event], 1e-6, 4).value == pytest.approx(epsilon([stronger], 1e-6).value, rel=0.01)
+
+
+def test_a_group_of_no_units_or_of_too_many_is_refused() -> None:
+    for units in (0, 65):
+        with pytest.raises(ConfigurationError):
+            group_epsilon([], 1e-6, units)

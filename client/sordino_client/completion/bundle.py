@@ -57,11 +57,13 @@ class Bundle:
     pages: mmap.mmap
     tokenizer: Path
     release: int
+    personal: bool = False
 
     @property
     def name(self) -> str:
         """How the model is called towards editors, e.g. `sordino-7`."""
-        return f"sordino-{self.release}" if self.release else "sordino-base"
+        name = f"sordino-{self.release}" if self.release else "sordino-base"
+        return f"{name}-personal" if self.personal else name
 
     def give_back(self) -> None:
         """Drops the weights' pages from memory; they are read again where they are touched again."""

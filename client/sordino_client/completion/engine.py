@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from sordino_client.completion import bundle as bundles
+from sordino_client.completion import personal
 from sordino_client.completion.bundle import Bundle
 from sordino_client.completion.cache import Indices, Network, Precision
 from sordino_client.completion.generation import Answer, Cancelled, Generator, OnText, Query, Recall
@@ -113,12 +114,13 @@ class Engine:
         precision: Precision = "int8",
     ) -> None:
         self.folder = folder
+        self._personal = personal.place(folder.parent)
         self._precision: Precision = precision
         self._recall = recall
         self._generator: Generator | None = None
         self._state: State = "no model yet"
         self._reason = "no model was released to this machine yet"
-        self._loaded_from: Path | None = None
+        self._loaded_from: tuple[Path, int] | None = None
         self._lock = threading.Lock()
         self._loading: threading.Thread | None = None
         self._waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
@@ -159,8 +161,9 @@ class Engine:
         if folder is not None and folder.is_symlink():
             folder = folder.resolve()
         with self._lock:
-            if folder is not None and folder != self._loaded_from and self._loading is None:
-                self._loaded_from = folder
+            found = None if folder is None else (folder, personal.stamp(self._personal))
+            if folder is not None and found != self._loaded_from and self._loading is None:
+                self._loaded_from = found
                 if self._generator is None:
                     self._state, self._reason = "loading", "the model is being loaded"
                 self._loading = threading.Thread(target=self._load, args=(folder,), name="load", daemon=True)
@@ -171,7 +174,7 @@ class Engine:
 
     def _load(self, folder: Path) -> None:
         try:
-            generator = load_generator(bundles.load(folder), self._precision)
+            generator = load_generator(self._read(folder), self._precision)
         except SordinoError as error:
             self._refuse(error)
         except Exception as error:  # noqa: BLE001 - whatever a model does, the one before it stays
@@ -191,6 +194,17 @@ class Engine:
         self._state = "refused" if self._generator is None else "ready"
         kept = f"; {self._generator.name} stays" if self._generator else ""
         self._reason = f"{error.message}{kept}"
+
+    def _read(self, folder: Path) -> bundles.Bundle:
+        """The release, with the developer's own adapter where there is one that fits."""
+        bundle = bundles.load(folder)
+        if not personal.stamp(self._personal):
+            return bundle
+        try:
+            return personal.folded(bundle, self._personal)
+        except SordinoError as error:
+            telemetry.log().warning("personal_adapter_left_out", error=error.message, hint=error.hint)
+            return bundle
 
     def submit(self, query: Query, *, editor: str, on_text: OnText | None = None, warm: bool = False) -> Job:
         """Queues a query and withdraws the same editor's earlier one. Raises NoModel or Busy."""

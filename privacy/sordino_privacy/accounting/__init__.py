@@ -5,6 +5,13 @@ units may be public. The unit is a file cluster (near-duplicate files together),
 """
 
 from sordino_privacy.accounting.central import central_epsilon
-from sordino_privacy.accounting.epsilon import Epsilon, SampledGaussian, epsilon, merged, runs_left
+from sordino_privacy.accounting.epsilon import (
+    Epsilon,
+    SampledGaussian,
+    epsilon,
+    group_epsilon,
+    merged,
+    runs_left,
+)
 
-__all__ = ["Epsilon", "SampledGaussian", "central_epsilon", "epsilon", "merged", "runs_left"]
+__all__ = ["Epsilon", "SampledGaussian", "central_epsilon", "epsilon", "group_epsilon", "merged", "runs_left"]

@@ -17,12 +17,15 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from sordino_privacy.dpsgd.plan import TrainingPlan
 from sordino_privacy.errors import ConfigurationError
 
 DISCRETISATION = 1e-3
+# Coarser for groups, whose epsilons are large: still an upper bound, and ten times faster.
+GROUP_DISCRETISATION = 1e-2
+MAX_GROUP = 64
 # Rates are rounded up, and noise down, to this many mantissa bits (0.4 %), so that rounds of a growing data set share
 # one event instead of adding a distribution each.
 _MANTISSA_BITS = 8
@@ -94,6 +97,18 @@ def epsilon(events: Iterable[SampledGaussian], delta: float) -> Epsilon:
     return Epsilon(value=_pld_epsilon(merged(events), delta), delta=delta)
 
 
+def group_epsilon(events: Iterable[SampledGaussian], delta: float, units: int) -> Epsilon:
+    """The local epsilon of a group of `units` units together, such as an author who wrote that many file clusters.
+
+    In each step a Binomial number of the group's units is sampled, each within the clip: a mixture of Gaussians, whose
+    composition is tight (Ganesh 2024, "Tight group-level DP guarantees for DP-SGD with sampling"). Grows faster than
+    in proportion: read it before promising anything about persons.
+    """
+    if not 1 <= units <= MAX_GROUP:
+        raise ConfigurationError(f"a group has from 1 to {MAX_GROUP} units")
+    return Epsilon(value=_pld_epsilon(merged(events), delta, units), delta=delta)
+
+
 def runs_left(
     events: Iterable[SampledGaussian], run: Iterable[SampledGaussian], budget: float, delta: float
 ) -> int:
@@ -115,20 +130,40 @@ def runs_left(
 
 
 @lru_cache(maxsize=256)
-def _pld_epsilon(events: tuple[SampledGaussian, ...], delta: float) -> float:
+def _pld_epsilon(events: tuple[SampledGaussian, ...], delta: float, units: int = 1) -> float:
     if not events:
         return 0.0
     # Imported here: dp-accounting takes more than a second to load, and most commands never account.
     from dp_accounting import dp_event, privacy_accountant
     from dp_accounting.pld import PLDAccountant
 
-    accountant = PLDAccountant(privacy_accountant.NeighboringRelation.REPLACE_SPECIAL, DISCRETISATION)
+    interval = DISCRETISATION if units == 1 else GROUP_DISCRETISATION
+    accountant = PLDAccountant(privacy_accountant.NeighboringRelation.REPLACE_SPECIAL, interval)
     for event in events:
         mechanism = dp_event.GaussianDpEvent(event.noise_multiplier)
         if event.sampling_rate < 1:
             mechanism = dp_event.PoissonSampledDpEvent(event.sampling_rate, mechanism)
+        if units > 1:
+            mechanism = _group_event(event, units)
         accountant.compose(mechanism, event.steps)
     return float(accountant.get_epsilon(delta))
+
+
+def _group_event(event: SampledGaussian, units: int) -> Any:
+    from dp_accounting import dp_event
+
+    if event.sampling_rate >= 1:
+        return dp_event.GaussianDpEvent(event.noise_multiplier / units)
+    return dp_event.MixtureOfGaussiansDpEvent(
+        event.noise_multiplier,
+        list(range(units + 1)),
+        [
+            math.comb(units, taken)
+            * event.sampling_rate**taken
+            * (1 - event.sampling_rate) ** (units - taken)
+            for taken in range(units + 1)
+        ],
+    )
 
 
 def _on_grid(value: float, *, up: bool) -> float:
