@@ -35,6 +35,8 @@ class ModelConfig:
     """The architecture: everything that fixes the shapes of the parameters.
 
     `width` must be `heads` times an even head size. `context` is in tokens. `adapter_rank` 0 means no adapters.
+    `adapter_scale` multiplies the `down` of fresh adapters, and so, by its square, what a step of plain SGD changes
+    through an adapter beside what it changes in norms and biases.
     """
 
     vocabulary: int = 4096
@@ -45,6 +47,7 @@ class ModelConfig:
     hidden: int = 768
     rope_base: float = 10_000.0
     adapter_rank: int = 0
+    adapter_scale: float = 1.0
     trainable: Trainable = "full"
 
     def __post_init__(self) -> None:
@@ -58,6 +61,8 @@ class ModelConfig:
             raise ConfigurationError("the model configuration is larger than 2^30 parameters")
         if not 0 <= self.adapter_rank <= self.width:
             raise ConfigurationError("adapter_rank must lie between 0 and the width")
+        if not 0 < self.adapter_scale <= 100:
+            raise ConfigurationError("adapter_scale must be above 0 and at most 100")
         if self.trainable not in ("full", "adapter"):
             raise ConfigurationError("trainable must be 'full' or 'adapter'")
 
@@ -124,9 +129,9 @@ SIZES: dict[str, ModelConfig] = {
 }
 
 
-def with_adapters(config: ModelConfig, rank: int) -> ModelConfig:
+def with_adapters(config: ModelConfig, rank: int, *, scale: float = 1.0) -> ModelConfig:
     """The same architecture with adapters of `rank` as the trained subset (rank 0: the full model)."""
-    return replace(config, adapter_rank=rank, trainable="adapter" if rank else "full")
+    return replace(config, adapter_rank=rank, adapter_scale=scale, trainable="adapter" if rank else "full")
 
 
 def shapes(config: Architecture) -> dict[str, tuple[int, ...]]:
@@ -227,7 +232,8 @@ def add_adapters(config: Architecture, parameters: Parameters, *, seed: int = 0)
     result, generator = dict(parameters), np.random.default_rng(seed)
     for name, shape in shapes(config).items():
         if name.endswith(".down"):
-            result[name] = (generator.standard_normal(shape) / np.sqrt(shape[1])).astype(np.float32)
+            drawn = generator.standard_normal(shape) * (config.adapter_scale / np.sqrt(shape[1]))
+            result[name] = drawn.astype(np.float32)
         elif name.endswith(".up"):
             result[name] = np.zeros(shape, dtype=np.float32)
     return result

@@ -37,7 +37,7 @@ class Benchmark:
         torch.set_num_threads(1)
         self._folder, self._cache, self._profile, self._say = folder, cache, profile, on_progress
         self._config, self._tokenizer, self._base = base.load()
-        self._adapted = with_adapters(self._config, profile.adapter_rank)
+        self._adapted = with_adapters(self._config, profile.adapter_rank, scale=profile.adapter_scale)
         self._founding = add_adapters(self._adapted, self._base)
         self._stages = Stages(folder, profile, base_sha256=base.card()["sha256"], on_progress=on_progress)
         self._members: dict[str, Repository] = places(folder / "repositories", profile)

@@ -18,8 +18,11 @@ def federation(
             "--run", metavar="DIR", help="The run's folder; what is finished there is not done again."
         ),
     ] = Path("sordino-bench-federation"),
+    profile: Annotated[
+        str, typer.Option("--profile", help="full, short (a quarter of an hour of one core) or quick.")
+    ] = "full",
     quick: Annotated[
-        bool, typer.Option("--quick", help="A few minutes: whether it works, not what it says.")
+        bool, typer.Option("--quick", help="The quick profile: whether it works, not what it says.")
     ] = False,
     cache: Annotated[
         Path | None,
@@ -46,13 +49,15 @@ def federation(
 
     if picture is not None and picture.suffix not in {".svg", ".png"}:
         raise UsageError("--picture writes .svg or .png")
-    profile = PROFILES["quick" if quick else "full"]
+    chosen = PROFILES.get("quick" if quick else profile)
+    if chosen is None:
+        raise UsageError(f"there is no profile {profile!r}", hint=f"choose one of: {', '.join(PROFILES)}")
     benchmark = Benchmark(
-        run.resolve(), cache or user_cache(), profile, on_progress=lambda line: typer.echo(line, err=True)
+        run.resolve(), cache or user_cache(), chosen, on_progress=lambda line: typer.echo(line, err=True)
     )
     facts = benchmark.run()
     card = base.card()
-    report = summarise(facts, profile, {key: card[key] for key in ("sha256", "size", "tokens_seen")})
+    report = summarise(facts, chosen, {key: card[key] for key in ("sha256", "size", "tokens_seen")})
     if picture is not None:
         draw(report, picture)
     if as_json:

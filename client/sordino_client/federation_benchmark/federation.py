@@ -11,7 +11,7 @@ from typing import Any
 from sordino_client.federation_benchmark.profile import PLANNED_SHARE, Profile
 from sordino_client.federation_benchmark.repositories import Repository
 from sordino_platform.architecture import Vector
-from sordino_platform.charter import PrivacyPolicy
+from sordino_platform.charter import PrivacyPolicy, shipped_model
 from sordino_platform.demo import world
 from sordino_platform.demo.local import LocalFederation, ask
 from sordino_platform.demo.processes import Processes
@@ -72,7 +72,7 @@ def federate(
         federation="benchmark",
         parties=profile.parties,
         repositories={name: [member.training] for name, member in members.items()},
-        adapter_rank=profile.adapter_rank,
+        model=shipped_model(adapter_rank=profile.adapter_rank, adapter_scale=profile.adapter_scale),
         privacy=PrivacyPolicy(largest_epsilon=epsilon, smallest_noise_multiplier=LEAST_NOISE),
         plan=json.loads(plan.canonical()),
         rounds=profile.rounds,
@@ -81,13 +81,19 @@ def federate(
         member_settings={"windows_per_unit": profile.windows_kept, "heldout_share": 0.0, "minimum_units": 16},
     )
 
-    def say(event: dict[str, Any]) -> None:
+    releases: list[Vector] = []
+
+    def take(event: dict[str, Any]) -> None:
+        """Keeps each release as it is made: the coordinator prunes the weights of old ones."""
         if event.get("event") == "round_finished":
             on_progress(f"round {event['round']} of {profile.rounds}: {event['outcome']}")
+            if event["outcome"] == "completed":
+                hub = place.foundation.coordinator
+                releases.append(ReleaseStore(hub / "releases", Identity.load(hub).charters).vector())
 
     with Processes(logs) as processes:
         federation = LocalFederation(
-            place, processes, on_event=say, start_seconds=TRAIN_SECONDS, round_seconds=TRAIN_SECONDS
+            place, processes, on_event=take, start_seconds=TRAIN_SECONDS, round_seconds=TRAIN_SECONDS
         )
         federation.start()
         on_progress(f"{len(members)} members connected")
@@ -95,7 +101,7 @@ def federate(
         processes.stop()
     state = federation.state
     return FederationRun(
-        releases=_releases(place.foundation.coordinator, profile.rounds),
+        releases=tuple(releases),
         facts={
             "epsilon_budget": epsilon,
             "rounds": state.completed,
@@ -113,8 +119,3 @@ def federate(
             "seconds": sum(one.seconds for one in state.rounds.values()),
         },
     )
-
-
-def _releases(coordinator: Path, rounds: int) -> tuple[Vector, ...]:
-    store = ReleaseStore(coordinator / "releases", Identity.load(coordinator).charters)
-    return tuple(store.vector(number) for number in range(1, rounds + 1) if store.holds(number))

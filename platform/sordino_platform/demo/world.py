@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sordino_platform.charter import Floors, PrivacyPolicy, shipped_model
+from sordino_platform.charter import Floors, ModelTerms, PrivacyPolicy, shipped_model
 from sordino_platform.durable import make_folder, write_file
 from sordino_platform.identity.ceremony import Foundation, found
 from sordino_platform.settings import toml_text
@@ -119,7 +119,7 @@ def build(folder: Path, *, rounds: int, prove: bool, chosen: list[Path]) -> Worl
         federation="demo",
         parties=PARTIES,
         repositories=repositories,
-        adapter_rank=ADAPTER_RANK,
+        model=shipped_model(adapter_rank=ADAPTER_RANK),
         privacy=PrivacyPolicy(largest_epsilon=EPSILON_BUDGET, smallest_noise_multiplier=0.6),
         plan=plan_for(rounds),
         rounds=rounds,
@@ -141,14 +141,14 @@ def found_locally(
     federation: str,
     parties: Sequence[tuple[str, str]],
     repositories: Mapping[str, Sequence[Path]],
-    adapter_rank: int,
+    model: ModelTerms,
     privacy: PrivacyPolicy,
     plan: Mapping[str, object],
     rounds: int,
     coordinator_settings: Mapping[str, object],
     member_settings: Mapping[str, object],
 ) -> World:
-    """Runs the founding ceremony for these members on the shipped base, and writes the coordinator's settings.
+    """Runs the founding ceremony for these members and this model, and writes the coordinator's settings.
 
     `parties` is (name, organisation). Raises SordinoError of all kinds.
     """
@@ -156,7 +156,7 @@ def found_locally(
         folder,
         federation=federation,
         members=parties,
-        model=shipped_model(adapter_rank=adapter_rank),
+        model=model,
         floors=Floors(cohort=len(parties), organisations=3),
         privacy=privacy,
     )
