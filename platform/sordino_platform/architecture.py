@@ -230,9 +230,10 @@ def merged(parameters: Parameters) -> dict[str, Vector]:
 def add_adapters(config: Architecture, parameters: Parameters, *, seed: int = 0) -> dict[str, Vector]:
     """The base's parameters plus fresh adapters: `down` Gaussian from a fixed public seed, `up` zero (no change)."""
     result, generator = dict(parameters), np.random.default_rng(seed)
+    scale = 1.0 if isinstance(config, HuggingFaceConfig) else config.adapter_scale
     for name, shape in shapes(config).items():
         if name.endswith(".down"):
-            drawn = generator.standard_normal(shape) * (config.adapter_scale / np.sqrt(shape[1]))
+            drawn = generator.standard_normal(shape) * (scale / np.sqrt(shape[1]))
             result[name] = drawn.astype(np.float32)
         elif name.endswith(".up"):
             result[name] = np.zeros(shape, dtype=np.float32)

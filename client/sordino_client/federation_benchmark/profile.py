@@ -38,8 +38,8 @@ class Profile:
     heldout_share: float = 0.1
     heldout_tokens: int = 3000
     heldout_lines: int = 20
-    adapter_rank: int = 4
-    adapter_scale: float = 5.0
+    adapter_rank: int = 2
+    adapter_scale: float = 8.0
     window: int = 128
     windows_per_unit: int = 1
     windows_kept: int = 32
@@ -47,7 +47,7 @@ class Profile:
     rounds: int = 5
     steps: int = 2
     clip_norm: float = 0.2
-    learning_rate: float = 1.0
+    learning_rate: float = 0.5
     optimiser: str = "sgd"
     expected_units: int = 50
     central_tokens: int = 400_000
@@ -62,18 +62,21 @@ class Profile:
 
 
 FULL = Profile(name="full")
-# A third of each member and a fifth of the training: about a quarter of an hour of one core.
+# A part of each member and a sixth of the training: about ten minutes of one core.
 SHORT = Profile(
     name="short",
-    files=400,
-    heldout_tokens=1500,
-    heldout_lines=10,
-    sampling_rate=0.1,
+    files=200,
+    heldout_tokens=1000,
+    heldout_lines=5,
+    adapter_rank=2,
+    adapter_scale=8.0,
+    learning_rate=0.5,
+    sampling_rate=0.15,
     rounds=3,
     steps=2,
-    expected_units=32,
-    central_tokens=120_000,
-    own_tokens=12_000,
+    expected_units=27,
+    central_tokens=64_000,
+    own_tokens=8_000,
     repeats=1,
 )
 # A few minutes: that every stage works and the figures hang together, not what they say.
