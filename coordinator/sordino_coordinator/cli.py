@@ -192,11 +192,17 @@ def verify(
     """
     from sordino_platform.charter import SignedCharter
     from sordino_platform.durable import read_file
+    from sordino_privacy.errors import DataError
     from sordino_privacy.secagg import verify_transcript
 
     signed = [SignedCharter.parse(read_file(path, limit=8 << 20), root=root) for path in charters]
     memberships = {one.charter.hash(): one.charter.membership() for one in signed}
     paths = sorted(records.glob("*.bin"))
+    if not paths:
+        raise DataError(
+            f"there is no record in {records}",
+            hint="name the coordinator's transcript/ folder, or a copy; it is empty before the first round",
+        )
     history = verify_transcript((read_file(path, limit=64 << 20) for path in paths), memberships)
     facts = {"records": history.records, "head": history.head.hex(), "model": history.model_hash.hex()}
     if as_json:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,8 +24,8 @@ from sordino_platform.flower.codec import decode
 from sordino_platform.flower.phases import Phase
 from sordino_platform.identity import Identity
 from sordino_platform.release import ReleaseStore
-from sordino_privacy.errors import UsageError
-from sordino_privacy.secagg import Step, verify_transcript
+from sordino_privacy.errors import DataError, UsageError
+from sordino_privacy.secagg import SecaggError, Step, verify_transcript
 
 
 def load_helper() -> ModuleType:
@@ -243,6 +245,37 @@ def test_the_transcript_of_a_round_verifies_with_the_charter_alone(place: Path) 
     assert history.records == 1
     assert history.head == federation.releases.head().transcript_head
     assert history.model_hash == federation.releases.head().vector_hash
+
+
+def test_an_outsider_verifies_the_history_by_command_from_records_and_charter_alone(
+    place: Path, tmp_path: Path
+) -> None:
+    run_round(place, {(Phase.SHARE, "birch")})
+    outside = tmp_path / "outside"
+    shutil.copytree(place / "coordinator" / "transcript", outside / "transcript")
+    (charter,) = (place / "members" / "alder" / "charters").glob("*.json")
+    shutil.copy(charter, outside / "charter.json")
+    root = Identity.load(place / "members" / "alder").charters.root
+    shutil.rmtree(place / "coordinator")
+
+    def verify(folder: str, charter: str = "charter.json") -> tuple[int, str]:
+        words = [str(outside / folder), "--charter", str(outside / charter), "--root", root, "--json"]
+        done = subprocess.run(
+            [sys.executable, "-m", "sordino_platform.cli", "coordinator", "transcript", "verify", *words],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    code, said = verify("transcript")
+    assert (code, json.loads(said)["records"]) == (0, 1)
+    assert verify("empty")[0] == DataError.exit_code  # a wrong folder is not a verified history
+    (record,) = (outside / "transcript").glob("*.bin")
+    data = bytearray(record.read_bytes())
+    data[len(data) // 2] ^= 1
+    record.write_bytes(data)
+    assert verify("transcript")[0] == SecaggError.exit_code
 
 
 def test_plain_flower_aggregation_is_refused(place: Path) -> None:
