@@ -24,6 +24,7 @@ from sordino_coordinator.console import TOKEN_FILE, Console  # noqa: E402
 from sordino_coordinator.federation import Federation  # noqa: E402
 from sordino_coordinator.strategy import SecureFedAvg  # noqa: E402
 from sordino_platform.flower.phases import Phase  # noqa: E402
+from sordino_platform.identity import Identity  # noqa: E402
 from sordino_platform.telemetry import configure_logging, log  # noqa: E402
 
 ORGANISATIONS = {
@@ -62,6 +63,8 @@ def run_rounds(folder: Path, federation: Federation) -> None:
     """Three rounds, see SILENT."""
     for name in inprocess.NAMES:
         log().info("member_connected", member=name)
+        ends = Identity.load(folder / "members" / name).tls().expires_at
+        federation.rounds.note_member(name, certificate_expires=ends.timestamp())
     with inprocess.opened(folder) as members:
         for number, silent in SILENT.items():
             grid = inprocess.InProcessGrid(members, run=7)

@@ -12,11 +12,14 @@ from tests.ops.observed import read_rules
 from sordino_coordinator.console.health import RULES, Finding, Level, span, unreadable, verdict
 from sordino_coordinator.console.runbooks import read_runbooks
 from sordino_coordinator.console.state import Ending, MemberState, State
+from sordino_coordinator.control.live import Doing
 from sordino_coordinator.rounds import Outcome, RoundRecord
 
 NOW = datetime(2026, 11, 25, 3, 0, tzinfo=UTC)
 MEMBERS = tuple(
-    MemberState(name=name, organisation=name, connected=True, epsilon=1.0)
+    MemberState(
+        name=name, organisation=name, connected=True, epsilon=1.0, certificate_ends=NOW + timedelta(days=29)
+    )
     for name in ("alder", "birch", "cedar", "dogwood")
 )
 
@@ -59,7 +62,11 @@ GOOD = State(
     releases=(),
     running=None,
     latest=None,
+    doing=Doing.WAITING,
+    until=None,
+    held_until=None,
     too_few_since=None,
+    audit=(),
     events=(),
     write_errors=0,
     forged={},
@@ -103,6 +110,18 @@ CASES: list[tuple[str, State, Level, str]] = [
         Level.ACT,
         "NoRoundCompleted",
     ),
+    (
+        "a member's certificate",
+        replace(GOOD, members=(replace(MEMBERS[0], certificate_ends=NOW + timedelta(days=3)), *MEMBERS[1:])),
+        Level.WATCH,
+        "CertificateExpiring",
+    ),
+    (
+        "overdue since it was resumed",
+        replace(GOOD, rounds=(), held_until=NOW - timedelta(minutes=121)),
+        Level.ACT,
+        "NoRoundCompleted",
+    ),
     ("never", replace(GOOD, rounds=()), Level.ACT, "NoRoundCompleted"),
     ("aborting", replace(GOOD, rounds=aborted(2, of=5)), Level.WATCH, "RoundsAborting"),
     (
@@ -120,6 +139,12 @@ SILENT: list[tuple[str, State]] = [
     (
         "rounds once a day",
         replace(GOOD, pause_seconds=86400, rounds=(row(1, Outcome.COMPLETED, minutes_ago=1500),)),
+    ),
+    (
+        "paused for days",
+        replace(
+            GOOD, doing=Doing.PAUSED, held_until=NOW, rounds=(row(1, Outcome.COMPLETED, minutes_ago=9000),)
+        ),
     ),
     ("one aborted round", replace(GOOD, rounds=aborted(1, of=2))),
     ("few of many aborted", replace(GOOD, rounds=aborted(2, of=10))),
@@ -150,6 +175,19 @@ def test_a_rule_stays_silent(name: str, state: State) -> None:
     found = verdict(state)
     assert (found.level, found.findings) == (Level.HEALTHY, ()), name
     assert found.title == "Healthy: nothing to do"
+
+
+@pytest.mark.parametrize(
+    ("doing", "words"),
+    [
+        (Doing.PAUSED, "paused by the operator"),
+        (Doing.CLOSED, "until 2026-11-25 05:00 UTC"),
+        (Doing.WAITING, "4 of 4"),
+    ],
+)
+def test_the_head_says_why_no_round_runs(doing: Doing, words: str) -> None:
+    state = replace(GOOD, doing=doing, until=NOW + timedelta(hours=2) if doing is Doing.CLOSED else None)
+    assert words in verdict(state).now
 
 
 def test_the_worst_comes_first() -> None:

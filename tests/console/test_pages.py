@@ -11,6 +11,7 @@ from tests.console.conftest import ORGANISATIONS
 
 from sordino_coordinator.console.curve import curve, nice
 from sordino_coordinator.console.runbooks import read_runbooks, render
+from sordino_coordinator.control.audit import newest
 from sordino_coordinator.federation import Federation
 from sordino_platform.telemetry import log
 
@@ -96,6 +97,16 @@ def test_budgets_certificates_and_releases_are_shown_with_their_units(
     head = federation.releases.head()
     assert head.hash().hex()[:16] in page.section("releases")
     assert "round 2, 4 members" in page.section("releases")
+
+
+def test_the_newest_entries_of_the_audit_log_are_shown_newest_first(
+    page: Page, federation: Federation
+) -> None:
+    entries = newest(federation.folder, last=3)
+    assert [entry.sequence for entry in entries] == [3, 2, 1]
+    text = page.section("audit")
+    assert text.index(entries[0].detail) < text.index(entries[2].detail)
+    assert "round aborted" in text
 
 
 def test_a_hostile_organisation_is_shown_as_text_and_makes_no_element(page: Page) -> None:

@@ -13,6 +13,7 @@ from enum import IntEnum
 from typing import Final
 
 from sordino_coordinator.console.state import State
+from sordino_coordinator.control.live import Doing
 from sordino_coordinator.rounds import Outcome
 
 ROUND_OVERDUE: Final = timedelta(hours=2)
@@ -31,6 +32,12 @@ class Level(IntEnum):
     ACT = 2
 
 
+HELD: Final = {
+    Doing.PAUSED: "Rounds are paused by the operator's order",
+    Doing.CLOSED: "No round may begin: the schedule is closed",
+    Doing.RESTING: "The coordinator rests between two rounds",
+    Doing.STOPPING: "The coordinator is stopping",
+}
 TITLE: Final = {
     Level.HEALTHY: "Healthy: nothing to do",
     Level.WATCH: "Running: look at this by day",
@@ -87,6 +94,9 @@ def present(state: State) -> str:
         last += (
             f" Round {newest.round}, the newest, made no release: {newest.outcome.value.replace('_', ' ')}."
         )
+    if state.doing in HELD:
+        until = f" until {state.until:%Y-%m-%d %H:%M} UTC" if state.until else ""
+        return f"{last} {HELD[state.doing]}{until}."
     return f"{last} {state.connected} of {len(state.members)} members are connected; no round is running."
 
 
@@ -122,6 +132,17 @@ def endings(state: State) -> Iterator[Finding]:
             yield Finding(level=Level.WATCH, text=text, runbook="CertificateExpiring")
 
 
+def members(state: State) -> Iterator[Finding]:
+    """A member whose certificate ends is refused at its next connection. It renews; the operator can only say so."""
+    for one in state.members:
+        if one.certificate_ends is None or one.certificate_ends - state.at >= CERTIFICATE_SOON:
+            continue
+        left = (one.certificate_ends - state.at).total_seconds()
+        what = "ended" if left <= 0 else f"ends in {span(left)}"
+        text = f"The certificate of member {one.name} {what}. Ask it to renew."
+        yield Finding(level=Level.WATCH, text=text, runbook="CertificateExpiring")
+
+
 def cohort(state: State) -> Iterator[Finding]:
     """With fewer members than the charter's smallest cohort no round can begin."""
     connected, needed = state.connected, state.smallest_cohort
@@ -141,7 +162,9 @@ def overdue(state: State) -> Iterator[Finding]:
     limit = max(ROUND_OVERDUE, timedelta(seconds=3 * state.pause_seconds))
     done = state.completed
     since = state.at.timestamp() - max(
-        state.began.timestamp(), (done.finished or done.started) if done is not None else 0.0
+        state.began.timestamp(),
+        (done.finished or done.started) if done is not None else 0.0,
+        state.held_until.timestamp() if state.held_until is not None else 0.0,
     )
     if since > limit.total_seconds():
         text = (
@@ -172,6 +195,7 @@ RULES: Final[tuple[Callable[[State], Iterator[Finding]], ...]] = (
     ledger,
     forged,
     endings,
+    members,
     cohort,
     overdue,
     aborting,

@@ -26,7 +26,7 @@ from starlette.routing import Route
 
 from sordino_coordinator.console.access import SESSION_SECONDS, Access
 from sordino_coordinator.console.curve import curve
-from sordino_coordinator.console.health import Level, span, unreadable, verdict
+from sordino_coordinator.console.health import CERTIFICATE_SOON, Level, span, unreadable, verdict
 from sordino_coordinator.console.runbooks import read_runbooks
 from sordino_coordinator.console.state import State, StateReader
 from sordino_coordinator.metrics import Refused
@@ -72,7 +72,12 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"utc": utc, "span": span, "phase": lambda name: PHASES[Phase(name)]}
-    made.globals |= {"Level": Level, "phases": PHASES, "explained": EXPLAINED}
+    made.globals |= {
+        "Level": Level,
+        "phases": PHASES,
+        "explained": EXPLAINED,
+        "soon": CERTIFICATE_SOON.total_seconds(),
+    }
     return made
 
 

@@ -14,9 +14,12 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Final
 
+from sordino_coordinator.control.audit import Entry, newest
+from sordino_coordinator.control.live import Doing
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.metrics import Rejected
-from sordino_coordinator.rounds import Outcome, RoundRecord, RoundStore
+from sordino_coordinator.rounds import MemberRecord, Outcome, RoundRecord, RoundStore
+from sordino_platform.charter import Member
 from sordino_platform.identity import open_charters
 from sordino_platform.progress import Progress, RoundView, sentence
 from sordino_platform.release import Manifest, ReleaseStore
@@ -24,6 +27,8 @@ from sordino_platform.telemetry import follow
 
 KEPT_ROUNDS: Final = 200
 KEPT_EVENTS: Final = 40
+KEPT_ENTRIES: Final = 20
+HOLDING: Final = frozenset({Doing.PAUSED, Doing.CLOSED})
 TAIL_BYTES: Final = 1 << 20
 FORGED: Final = (Rejected.SIGNATURE, Rejected.REPLAY, Rejected.UNKNOWN_CLIENT)
 RECENT_SECONDS: Final = 15 * 60.0
@@ -31,12 +36,14 @@ RECENT_SECONDS: Final = 15 * 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberState:
-    """A member of the charter. `epsilon` is what it chose to report to this process, None before its first report."""
+    """A member of the charter. `epsilon` is what it chose to report, and `certificate_ends` what it last showed;
+    None before it did."""
 
     name: str
     organisation: str
     connected: bool
     epsilon: float | None
+    certificate_ends: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +65,11 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """See the module. Times in UTC; `pause_seconds` as set; counts of failures over the last 15 minutes."""
+    """See the module. Times in UTC; `pause_seconds` as set; counts of failures over the last 15 minutes.
+
+    `until` is when what the coordinator is doing ends by itself; `held_until` the last time that an order or the
+    schedule was seen to hold rounds back.
+    """
 
     at: datetime
     began: datetime
@@ -77,7 +88,11 @@ class State:
     releases: tuple[Manifest, ...]
     running: RoundView | None
     latest: RoundView | None
+    doing: Doing
+    until: datetime | None
+    held_until: datetime | None
     too_few_since: datetime | None
+    audit: tuple[Entry, ...]
     events: tuple[Event, ...]
     write_errors: int
     forged: Mapping[str, int]
@@ -115,11 +130,9 @@ class StateReader:
         self._events: deque[Event] = deque(maxlen=KEPT_EVENTS)
         self._failures: deque[tuple[float, Mapping[str, int]]] = deque()
         self._too_few_since: datetime | None = None
-        # Of earlier processes: what happened, and what members have spent, which only grows.
+        self._held_until: datetime | None = None
         for event in follow(self._log, start=max(0, self._read - TAIL_BYTES), whole=False)[0]:
-            self._tell(event)
-            if event.get("event") == "epsilon":
-                self._progress.apply(event)
+            self._tell(event)  # what earlier processes did
 
     def close(self) -> None:
         """Closes the reader's own connection."""
@@ -130,7 +143,10 @@ class StateReader:
         self._follow()
         federation, charter = self._federation, self._charters.head().charter
         progress, failures = self._progress, self._recent_failures()
-        latest, now = progress.current, datetime.now(UTC)
+        latest, now, live = progress.current, datetime.now(UTC), federation.live.status
+        seen = {record.name: record for record in self._rounds.members()}
+        if live.doing in HOLDING:
+            self._held_until = now
         enough = len(progress.connected) >= charter.floors.cohort
         self._too_few_since = None if enough else self._too_few_since or now
         return State(
@@ -146,12 +162,7 @@ class StateReader:
             delta=federation.plan.delta,
             pause_seconds=federation.settings.pause_seconds,
             members=tuple(
-                MemberState(
-                    name=member.name,
-                    organisation=member.organisation,
-                    connected=member.name in progress.connected,
-                    epsilon=progress.epsilon.get(member.name),
-                )
+                member_state(member, seen.get(member.name), connected=member.name in progress.connected)
                 for member in charter.members
             ),
             endings=(
@@ -163,7 +174,11 @@ class StateReader:
             releases=tuple(signed.manifest for signed in self._releases.chain()),
             running=latest if latest is not None and latest.outcome == "running" else None,
             latest=latest,
+            doing=live.doing,
+            until=None if live.until is None else datetime.fromtimestamp(live.until, UTC),
+            held_until=self._held_until,
             too_few_since=self._too_few_since,
+            audit=tuple(newest(federation.folder, last=KEPT_ENTRIES)),
             events=tuple(reversed(self._events)),
             write_errors=failures.pop("write"),
             forged={reason: count for reason, count in failures.items() if count},
@@ -199,3 +214,14 @@ class StateReader:
             self._failures.popleft()
         before = self._failures[0][1]
         return {name: count - before[name] for name, count in counts.items()}
+
+
+def member_state(member: Member, seen: MemberRecord | None, *, connected: bool) -> MemberState:
+    """A member of the charter, and what was last seen of it."""
+    return MemberState(
+        name=member.name,
+        organisation=member.organisation,
+        connected=connected,
+        epsilon=None if seen is None else seen.epsilon,
+        certificate_ends=None if seen is None else datetime.fromtimestamp(seen.certificate_expires, UTC),
+    )

@@ -171,6 +171,19 @@ def read_lines(folder: Path) -> Iterator[Line]:
                 yield parse_line(line, what=str(path))
 
 
+def newest(folder: Path, *, last: int) -> list[Entry]:
+    """The newest `last` entries, newest first, unverified; reads the file's end only. Raises StorageError."""
+    path = folder / FOLDER / FILE
+    if not path.exists():
+        return []
+    with path.open("rb") as file:
+        start = max(0, file.seek(0, os.SEEK_END) - last * MAX_LINE_BYTES)
+        file.seek(start)
+        lines = [line for line in file.readlines() if line.endswith(b"\n")]
+    whole = lines[1:] if start else lines
+    return [parse_line(line, what=str(path)).entry for line in reversed(whole[-last:])]
+
+
 def verify_audit(folder: Path, *, keys: frozenset[bytes], head: bytes | None = None) -> tuple[int, bytes]:
     """Checks every line against the chain and the coordinator's key of any epoch; returns `(count, head)`.
 
