@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 
-.PHONY: help demo test test-all test-deploy check format lock proto wheel vsix clean
+.PHONY: help demo test test-all test-browser test-deploy check format lock proto wheel vsix clean
 
 help:  ## Lists the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,6 +44,12 @@ test-deploy: $(VENV)/.ready  ## Checks deploy/ with the tools of Prometheus, sys
 	  echo "error: $$tool is missing; on Debian: apt-get install prometheus prometheus-alertmanager systemd"; exit 2; }; done
 	$(PIP) install --quiet --no-deps -r deploy/requirements.txt
 	$(BIN)/python -m pytest -q -m deploy tests/ops
+
+test-browser: $(VENV)/.ready  ## Looks at the coordinator's console with Chromium: accessibility, widths, keyboard, live
+	@command -v chromium chromium-browser google-chrome >/dev/null || { \
+	  echo "error: no Chromium; on Debian: apt-get install chromium"; exit 2; }
+	$(PIP) install --quiet --no-deps -r requirements/browser.txt
+	$(BIN)/python -m pytest -q -m browser tests/console
 
 proto: $(VENV)/.ready  ## Generates the link's message classes from its .proto file
 	$(BIN)/python -m grpc_tools.protoc -I platform --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy \

@@ -27,6 +27,20 @@ from sordino_platform.flower.phases import Phase  # noqa: E402
 from sordino_platform.identity import Identity  # noqa: E402
 from sordino_platform.telemetry import configure_logging, log  # noqa: E402
 
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "browser: needs Chromium; run by `make test-browser`")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what is marked `browser` unless it was asked for, as `make test-browser` does."""
+    if "browser" in config.option.markexpr:
+        return
+    left_out = [item for item in items if item.get_closest_marker("browser")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
 ORGANISATIONS = {
     "alder": "<script>alert(1)</script>",
     "birch": '"><img src=x onerror=alert(2)>',
