@@ -20,6 +20,7 @@ import pytest
 from openai import OpenAI
 
 from sordino_client.completion import asking
+from sordino_client.completion.bench import endpoint as bench
 from sordino_privacy.errors import LinkError
 
 SECRET = "s3ntinel_in_the_prompt"
@@ -331,6 +332,15 @@ def test_the_process_holds_no_torch_no_flower_and_no_grpc(running: Any) -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     ).stdout
     assert output.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_a_thousand_requests_twenty_at_once_are_answered_or_told_to_wait(running: Any, sources: str) -> None:
+    found = bench.load(running.endpoint, running.process.pid, sources)
+    assert found["stress_error"] == 0
+    assert found["stress_ok"] + found["stress_busy"] == 1000
+    assert found["stress_ok"] >= 100
+    assert found["stress_growth_mb"] < 20, "the statistics and the caches are bounded"
 
 
 def test_an_idle_endpoint_uses_no_processor_time(running: Any) -> None:

@@ -15,6 +15,8 @@ from sordino_client.completion import bundle, prompt
 from sordino_client.completion.cache import Indices, KeyValueCache, Mask, Network
 from sordino_client.completion.engine import load_generator
 from sordino_client.completion.generation import Cancelled, Generator, Probabilities, Query, Token, _Slot
+from sordino_client.completion.memory.recall import LocalRecall
+from sordino_client.completion.memory.store import Store
 from sordino_client.completion.stopping import Stops, judge, without_repeated_suffix
 from sordino_client.completion.vocabulary import Vocabulary, split_lines
 from sordino_platform.architecture import ModelConfig
@@ -59,6 +61,16 @@ class Drafts:
     def draft(self, written: Sequence[int], count: int) -> list[int]:
         self.asked += 1
         return self.tokens[len(written) + self.offset :][:count]
+
+
+class Undrafted:
+    """A memory that is mixed in as it is and drafts nothing."""
+
+    def __init__(self, memory: LocalRecall) -> None:
+        self.mix = memory.mix
+
+    def draft(self, written: Sequence[int], count: int) -> list[int]:
+        return []
 
 
 class Counting:
@@ -133,6 +145,25 @@ def test_drafts_change_nothing_but_the_time(
     assert drafted.completions[0].text == plain.completions[0].text
     if len(tokens) > 3 and wrong > 3:
         assert drafted.drafted_tokens >= 2
+
+
+def test_drafts_of_a_real_memory_change_nothing_in_the_model_that_ships(tmp_path: Path, sources: str) -> None:
+    """In the precision in which it is served, with the memory mixed in: lines that it knows, half of them altered."""
+    shipped = load_generator(bundle.shipped())
+    tokenizer = shipped.vocabulary.tokenizer
+    store = Store(tmp_path / "memory")
+    store.refresh({"known": sources, "altered": sources.replace("self.", "this.")}, tokenizer)
+    drafted = 0
+    for at in np.random.default_rng(5).integers(2000, len(sources) - 500, 25).tolist():
+        query = Query(prefix=sources[at - 1500 : at].replace("self.", "that."), max_tokens=24, multiline=True)
+        recalled = shipped.answer(query, recall=lambda given: LocalRecall(store.read(tokenizer), given))
+        plain = shipped.answer(
+            query, recall=lambda given: Undrafted(LocalRecall(store.read(tokenizer), given))
+        )
+        assert recalled.completions[0].text == plain.completions[0].text
+        assert plain.drafted_tokens == 0
+        drafted += recalled.drafted_tokens
+    assert drafted >= 100
 
 
 def test_a_right_draft_saves_reads(make: Callable[[], Generator], sources: str) -> None:

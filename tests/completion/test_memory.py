@@ -189,6 +189,13 @@ def test_a_running_endpoint_remembers_its_repositories_and_forgets_on_request(
     prompt = "def f(c, amount_in_cents):\n    billing_ledger.append_entry("
     answer = running.endpoint.ask("POST", "/v1/completions", {"prompt": prompt})
     assert answer["choices"][0]["text"].startswith("customer_reference, amount_in_cents)")
+    # A file that changes is known after the next look, by its own small segment.
+    (repository / "b.py").write_text("def open_the_gate(quietly):\n    gatekeeper.lift_the_bar(quietly)\n")
+    running.endpoint.ask("POST", "/v1/memory/refresh", {})
+    while running.endpoint.ask("GET", "/v1/memory")["files"] != 2:
+        time.sleep(0.05)
+    answer = running.endpoint.ask("POST", "/v1/completions", {"prompt": "x = 1\n    gatekeeper.lift_the_"})
+    assert answer["choices"][0]["text"].startswith("bar(quietly)")
     assert running.endpoint.ask("DELETE", "/v1/memory")["files"] == 0
     assert not (state / "memory").exists()
 
@@ -207,7 +214,19 @@ class TestItStays:
                     names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
                     if isinstance(node, ast.ImportFrom) and node.module:
                         names = [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
+                    # `measured` is for evaluations: an index over documents that they bring, in a folder that they name.
+                    names = [name for name in names if not name.startswith(f"{reached}.measured")]
                     assert not any(name.startswith(reached) for name in names), path
+
+    def test_what_uploads_never_loads_it(self) -> None:
+        """The agent, its ClientApp and the trainer, with all that they import, hold no code that opens a memory."""
+        program = (
+            "import sys, sordino_client.agent, sordino_client.app, sordino_client.member,"
+            "sordino_client.training.worker;"
+            "print([n for n in sys.modules if n.startswith('sordino_client.completion.memory')])"
+        )
+        output = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout
+        assert output.strip() == b"[]"
 
     def test_the_endpoint_has_no_way_out(self) -> None:
         """Its modules import no link, no coordinator's address, no HTTP client but the one that asks itself."""

@@ -88,6 +88,21 @@ def test_branches_that_share_a_prompt_read_as_if_each_were_alone(network: Networ
         )
 
 
+@pytest.mark.parametrize("length", range(2, 10))
+def test_eight_bits_read_a_token_within_a_block_as_they_read_it_alone(length: int) -> None:
+    """What drafts stand on: a block of them gives the logits, and leaves the cache, of the same tokens one by one."""
+    network, tokens = RuntimeNetwork(CONFIG, WEIGHTS, "int8"), np.arange(50) * 7 % CONFIG.vocabulary
+    blocks, singly = KeyValueCache(CONFIG, 64), KeyValueCache(CONFIG, 64)
+    for cache in (blocks, singly):
+        network.read(cache, tokens[:20], np.arange(20), causal(0, 20), np.array([19]))
+    for start in range(20, 41, length):
+        at = np.arange(start, start + length)
+        found = network.read(blocks, tokens[at], at, causal(start, length), np.arange(length))
+        for row, one in zip(found, at[:, None], strict=True):
+            (alone,) = network.read(singly, tokens[one], one, causal(int(one[0]), 1), np.array([0]))
+            np.testing.assert_allclose(row, alone, atol=1e-5, rtol=0)
+
+
 @both
 def test_a_truncated_cache_continues_as_if_the_rest_was_never_read(network: Network) -> None:
     tokens = np.arange(40) * 7 % CONFIG.vocabulary

@@ -27,9 +27,10 @@ MAX_BRANCHES = 8
 
 
 class KeyValueCache:
-    """Append-only rows for one sequence (and its branches)."""
+    """Append-only rows for one sequence (and its branches), and one that a network may use as it likes behind them."""
 
     def __init__(self, config: ModelConfig, rows: int) -> None:
+        rows += 1
         self._shape = (config.layers, config.heads, rows, config.width // config.heads)
         self.keys: Array = np.empty(self._shape, np.float32)
         self.values: Array = np.empty(self._shape, np.float32)
@@ -39,9 +40,10 @@ class KeyValueCache:
         """Makes room for `rows` rows, at least those that are held. Spare rows are not free: huge pages make
         memory of what was never written."""
         layers, heads, now, size = self._shape
+        rows += 1
         if rows == now:
             return
-        assert rows >= self.length
+        assert rows > self.length
         self._shape = (layers, heads, rows, size)
         for name in ("keys", "values"):
             larger = np.empty(self._shape, np.float32)

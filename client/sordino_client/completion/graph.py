@@ -1,12 +1,15 @@
 """The decoder as an ONNX graph, built from the architecture with onnx.helper: no exporter, same bytes every time.
 
-Inputs: `tokens` `(new)`, `positions` `(1, new)`, `bias` `(1, 1, new, total)` (0 where a token may look, -inf
-elsewhere), `last` `(1)` (total - 1), `total` (scalar), `wanted` `(m)`, and per layer `past_key.i`, `past_value.i`
-`(1, heads, rows, head_size)`. Outputs: `logits` `(m, vocabulary)` and per layer `key.i`, `value.i`: bound to the very
+Inputs: `tokens` `(new)`, `positions` `(1, new + 1)`, `bias` `(1, 1, new + 1, total)` (0 where a token may look, -inf
+elsewhere), `last` `(1)` (total - 1), `total` (scalar: past, new and one), `wanted` `(m)`, and per layer `past_key.i`,
+`past_value.i` `(1, heads, rows, head_size)`. Outputs: `logits` `(m, vocabulary)` and per layer `key.i`, `value.i`: bound to the very
 buffers of the past, so that a read writes its own rows and moves no others.
 
 Nine nodes a layer do the work. `GroupQueryAttention` turns the queries and keys, appends to the cache and attends;
-`SkipSimplifiedLayerNormalization` adds to the stream and norms it. The matrices are float32, or bytes in blocks for
+`SkipSimplifiedLayerNormalization` adds to the stream and norms it.
+One row of zeros is attended with the new ones and dropped: the kernel multiplies a single row in another order than
+several, and a token must come out the same, to the last bit, alone and within a block of drafts (eight-bit rounding
+would turn a last bit into a hundredth). The matrices are float32, or bytes in blocks for
 `MatMulNBits` (quantise.py). Weights are not in the graph: they are given to the session as external initializers,
 without a second copy.
 """
@@ -106,6 +109,8 @@ def build(config: ModelConfig, precision: Precision, constants: Mapping[str, npt
     by_head = add.constant("shape.by_head", [-1, 2 * heads, size])
     sequence = add.constant("shape.sequence", [1, -1, 2 * width])
     batch = add.constant("axis.batch", [0])
+    spare = add.constant("pad.row", [0, 0, 1, 0])
+    begin, end = add.constant("slice.begin", [0]), add.constant("slice.end", [-1])
     add.constant("split.value", [2 * width, width])
     add.constant("split.key", [width, width])
 
@@ -118,7 +123,7 @@ def build(config: ModelConfig, precision: Precision, constants: Mapping[str, npt
             normed = add.norm(x, weight)
         else:
             normed, x = add.add_and_norm(x, change, weight)
-        fused = add.linear(normed, name + "query_key_value.weight")
+        fused = add("Pad", [add.linear(normed, name + "query_key_value.weight"), spare])
         add("Split", [fused, "split.value"], f"query_key.{layer}", f"new_value.{layer}", axis=1)
         line = add("Reshape", [add.norm(add("Reshape", [f"query_key.{layer}", by_head]), "ones"), sequence])
         add("Split", [line, "split.key"], f"query.{layer}", f"new_key.{layer}", axis=2)
@@ -134,19 +139,23 @@ def build(config: ModelConfig, precision: Precision, constants: Mapping[str, npt
             kv_num_heads=heads,
             do_rotary=1,
         )
-        change = add.linear(add("Squeeze", [mixed, batch]), name + "attention_out.weight")
+        mixed = add("Slice", [add("Squeeze", [mixed, batch]), begin, end, batch])
+        if layer == config.layers - 1:
+            # Behind the last keys and values only the wanted rows matter: one of a prompt's many.
+            mixed, x = add("Gather", [mixed, "wanted"]), add("Gather", [x, "wanted"])
+        change = add.linear(mixed, name + "attention_out.weight")
         normed, x = add.add_and_norm(x, change, name + "norm_network.weight")
         positive = add("Relu", [add.linear(normed, name + "expand.weight")])
         change = add.linear(add("Mul", [positive, positive]), name + "contract.weight")
     assert change is not None, "a model has at least one layer"
-    chosen = add("Gather", [add("Add", [x, change]), "wanted"])
-    add.linear(add.norm(chosen, "norm_out.weight"), "embed.weight", "logits", bias="embed.bias")
+    normed, _ = add.add_and_norm(x, change, "norm_out.weight")
+    add.linear(normed, "embed.weight", "logits", bias="embed.bias")
 
     info = helper.make_tensor_value_info
     inputs_of_graph = [
         info("tokens", TensorProto.INT64, ["new"]),
-        info("positions", TensorProto.INT64, [1, "new"]),
-        info("bias", TensorProto.FLOAT, [1, 1, "new", "total"]),
+        info("positions", TensorProto.INT64, [1, "attending"]),
+        info("bias", TensorProto.FLOAT, [1, 1, "attending", "total"]),
         info("last", TensorProto.INT32, [1]),
         info("total", TensorProto.INT32, []),
         info("wanted", TensorProto.INT64, ["chosen"]),
@@ -159,7 +168,7 @@ def build(config: ModelConfig, precision: Precision, constants: Mapping[str, npt
             outputs.append(info(f"{name}.{layer}", TensorProto.FLOAT, rows))
     declared = [_external(name, value) for name, value in constants.items()]
     graph = helper.make_graph(
-        add.nodes, "sordino-decoder/2", inputs_of_graph, outputs, initializer=add.constants + declared
+        add.nodes, "sordino-decoder/4", inputs_of_graph, outputs, initializer=add.constants + declared
     )
     model = helper.make_model(
         graph,

@@ -56,11 +56,14 @@ class RuntimeNetwork:
         """See `Network.read`."""
         self._bind(cache)
         binding, total = self._binding, cache.length + len(tokens)
+        # The graph attends one row more than there are tokens (graph.py); it may look everywhere, nobody at it.
+        bias = np.zeros((len(tokens) + 1, total + 1), np.float32)
+        bias[:-1, :-1][~mask] = bias[:-1, -1] = -np.inf
         binding.bind_cpu_input("tokens", tokens)
-        binding.bind_cpu_input("positions", positions[None])
-        binding.bind_cpu_input("bias", np.where(mask, np.float32(0), np.float32(-np.inf))[None, None])
-        binding.bind_cpu_input("last", np.array([total - 1], np.int32))
-        binding.bind_cpu_input("total", np.array(total, np.int32))
+        binding.bind_cpu_input("positions", np.append(positions, positions[-1])[None])
+        binding.bind_cpu_input("bias", bias[None, None])
+        binding.bind_cpu_input("last", np.array([total], np.int32))
+        binding.bind_cpu_input("total", np.array(total + 1, np.int32))
         binding.bind_cpu_input("wanted", wanted)
         logits = np.empty((len(wanted), self.config.vocabulary), np.float32)
         value = onnxruntime.OrtValue.ortvalue_from_numpy(logits)

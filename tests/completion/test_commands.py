@@ -1,0 +1,121 @@
+"""`sordino client stats`, `memory` and `status`: what a developer is told, and that every silence has a reason."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from typer.testing import CliRunner
+
+from sordino_client.cli import app
+from sordino_client.completion.generation import Answer, Completion
+from sordino_client.completion.reasons import EXPLANATION, Reason, why
+from sordino_client.completion.statistics import Statistics
+from sordino_client.completion.stopping import Finish
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_stats_say_what_was_counted_with_a_bar_for_each_day(tmp_path: Path) -> None:
+    state = tmp_path / "completion"
+    state.mkdir()
+    day = ["2026-11-24"]
+    statistics = Statistics(state / "statistics.json", today=lambda: day[0])
+    for number in range(20):
+        statistics.event("shown", 0)
+        statistics.event("accepted" if number % 4 == 0 else "dismissed", 12)
+        statistics.latency(0.040)
+        statistics.outcome("shown")
+    statistics.typed(120)
+    statistics.outcome("repeats_suffix")
+    day[0] = "2026-11-25"
+    statistics.event("shown", 0)
+    statistics.save()
+    text = run("stats", "--folder", str(tmp_path))
+    assert "5 (24 % of those shown)" in text
+    assert "33 % of the characters written" in text
+    assert "2026-11-24" in text
+    assert "████████" in text
+    assert EXPLANATION["repeats_suffix"] in text
+    assert EXPLANATION["shown"] not in text
+    found = json.loads(run("stats", "--folder", str(tmp_path), "--json"))
+    assert (found["shown"], found["accepted"], found["dismissed"]) == (21, 5, 15)
+
+
+def test_stats_of_nothing_is_one_line(tmp_path: Path) -> None:
+    assert run("stats", "--folder", str(tmp_path)) == "nothing was completed on this machine yet\n"
+
+
+def test_the_memory_is_sized_by_status_and_purged_by_its_command(
+    tmp_path: Path, start: Callable[..., Any], release: Callable[..., Path]
+) -> None:
+    repository, state = tmp_path / "repository", tmp_path / "completion"
+    repository.mkdir()
+    (repository / "a.py").write_text("def area(width, height):\n    return width * height\n" * 9)
+    release(state / "serving")
+    running = start(state, "--repo", str(repository))
+    while not running.endpoint.ask("GET", "/v1/memory")["files"]:
+        time.sleep(0.05)
+    (tmp_path / "status.json").write_text(json.dumps({"member": "ada", "pid": os.getpid()}))
+    found = json.loads(run("status", "--folder", str(tmp_path), "--json"))
+    assert found["completion_port"] == running.endpoint.port
+    assert found["memory_files"] == 1
+    assert found["memory_tokens"] > 50
+    assert found["memory_bytes"] == sum(path.stat().st_size for path in (state / "memory").iterdir())
+    assert run("memory", "--folder", str(tmp_path)).startswith("1 files, ")
+    assert json.loads(run("memory", "--folder", str(tmp_path), "--purge", "--json"))["bytes"] == 0
+    assert not (state / "memory").exists()
+    assert json.loads(run("status", "--folder", str(tmp_path), "--json"))["memory_bytes"] == 0
+
+
+def test_a_memory_is_purged_without_an_endpoint_too(tmp_path: Path) -> None:
+    folder = tmp_path / "completion" / "memory"
+    folder.mkdir(parents=True)
+    (folder / "memory.json").write_text("{}")
+    assert json.loads(run("memory", "--folder", str(tmp_path), "--purge", "--json"))["files"] == 0
+    assert not folder.exists()
+
+
+def answered(*texts: str, finish: Finish = "line", repeats: bool = False) -> Answer:
+    return Answer(
+        completions=tuple(Completion(text, finish, (), 0.0, repeats) for text in texts),
+        model="m",
+        prompt_tokens=1,
+        reused_tokens=0,
+        generated_tokens=1,
+        drafted_tokens=0,
+        first_token_seconds=0.0,
+        seconds=0.0,
+    )
+
+
+def test_every_silence_has_a_reason_that_a_developer_understands() -> None:
+    assert set(EXPLANATION) == set(get_args(Reason))
+    assert all(len(text.split()) >= 4 for text in EXPLANATION.values())
+    assert why(answered("x")) == why(answered("", "x")) == "shown"
+    assert why(answered()) == "warmed"
+    assert why(answered("  ")) == "blank"
+    assert why(answered("", repeats=True)) == "repeats_suffix"
+
+
+@pytest.mark.parametrize(
+    ("finish", "expected"),
+    [
+        ("line", "line_complete"),
+        ("block", "line_complete"),
+        ("end", "document_complete"),
+        ("stop", "stop_string"),
+        ("length", "blank"),
+    ],
+)
+def test_each_way_to_end_with_nothing_is_told_apart(finish: Finish, expected: Reason) -> None:
+    assert why(answered("", finish=finish)) == expected
