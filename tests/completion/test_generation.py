@@ -33,8 +33,7 @@ def make(tmp_path_factory: pytest.TempPathFactory, release: Callable[..., Path])
 
 @pytest.fixture(scope="module")
 def exact(tmp_path_factory: pytest.TempPathFactory, release: Callable[..., Path]) -> Callable[[], Generator]:
-    """Eight-bit kernels round a long piece otherwise than a short one (within the self-test's limit), so that what was
-    read piecemeal is compared in float32."""
+    """In float32, whose sums depend a little on what is read together."""
     loaded = bundle.load(release(tmp_path_factory.mktemp("serving")))
     return lambda: load_generator(loaded, "float32")
 

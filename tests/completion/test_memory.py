@@ -214,7 +214,7 @@ class TestItStays:
                     names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
                     if isinstance(node, ast.ImportFrom) and node.module:
                         names = [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
-                    # `measured` is for evaluations: an index over documents that they bring, in a folder that they name.
+                    # `measured` is for evaluations: an index over documents that they bring, in their own folder.
                     names = [name for name in names if not name.startswith(f"{reached}.measured")]
                     assert not any(name.startswith(reached) for name in names), path
 

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sordino_client.completion import bundle, graph, quantise
-from sordino_client.completion.cache import KeyValueCache, Network, causal
+from sordino_client.completion.cache import KeyValueCache, Network, Precision, causal
 from sordino_client.completion.engine import load_generator
 from sordino_client.completion.reference import ReferenceNetwork
 from sordino_client.completion.runtime import RuntimeNetwork
@@ -89,7 +89,7 @@ def test_branches_that_share_a_prompt_read_as_if_each_were_alone(network: Networ
 
 
 @pytest.mark.parametrize("length", range(2, 10))
-def test_eight_bits_read_a_token_within_a_block_as_they_read_it_alone(length: int) -> None:
+def test_integers_read_a_token_within_a_block_as_they_read_it_alone(length: int) -> None:
     """What drafts stand on: a block of them gives the logits, and leaves the cache, of the same tokens one by one."""
     network, tokens = RuntimeNetwork(CONFIG, WEIGHTS, "int8"), np.arange(50) * 7 % CONFIG.vocabulary
     blocks, singly = KeyValueCache(CONFIG, 64), KeyValueCache(CONFIG, 64)
@@ -138,20 +138,21 @@ def test_a_network_that_reads_otherwise_fails_the_self_test() -> None:
             self_test(NETWORKS[1], Differing(error), SAMPLE)
 
 
-class TestEightBits:
+class TestIntegers:
     @settings(max_examples=50, deadline=None)
     @given(seed=st.integers(0, 2**32), rows=st.integers(1, 5), columns=st.integers(1, 100))
     def test_no_value_moves_by_more_than_half_a_step(self, seed: int, rows: int, columns: int) -> None:
         matrix = np.random.default_rng(seed).standard_normal((rows, columns)).astype(np.float32)
         matrix[0] = 0
-        bytes_, scales = quantise.by_blocks(matrix)
-        steps = scales.reshape(rows, -1)
-        back = (bytes_.astype(np.float32) - quantise.ZERO_POINT) * steps[..., None]
-        moved = np.abs(back.reshape(rows, -1)[:, :columns] - matrix)
-        assert (moved <= np.repeat(steps, quantise.BLOCK, axis=1)[:, :columns] * 0.5001).all()
+        for levels in quantise.LEVELS.values():
+            integers, scales = quantise.by_rows(matrix, levels)
+            assert np.abs(integers).max() <= levels
+            moved = np.abs(integers.T * scales[:, None] - matrix)
+            assert (moved <= scales[:, None] * 0.5001).all()
 
-    def test_the_predictions_stay_within_the_limit(self) -> None:
-        network = RuntimeNetwork(CONFIG, WEIGHTS, "int8")
+    @pytest.mark.parametrize("precision", ["int8", "int7"])
+    def test_the_predictions_stay_within_the_limit(self, precision: Precision) -> None:
+        network = RuntimeNetwork(CONFIG, WEIGHTS, precision)
         found = divergence(network, NETWORKS[0], SAMPLE)
         assert 0 < found <= MAX_DIVERGENCE
 
@@ -163,13 +164,13 @@ class TestEightBits:
     def test_a_model_that_does_not_bear_them_is_served_exactly(
         self, tmp_path: Path, outlier: float, expected: str
     ) -> None:
-        """One huge weight in every block leaves no levels for the others, though its input is always zero."""
+        """One huge weight in every row leaves no levels for the others, though its input is always zero."""
         weights = {name: value.copy() for name, value in WEIGHTS.items()}
         for name, value in weights.items():
             if name.endswith(("query_key_value.weight", "expand.weight")):
-                value[:, :: quantise.BLOCK] += outlier
+                value[:, 0] += outlier
             if name.endswith(("norm_attention.weight", "norm_network.weight")):
-                value[:: quantise.BLOCK] = 0
+                value[0] = 0
         tokenizer = tmp_path / "tokenizer.json"
         tokenizer.write_text(Tokenizer.train(["def add(a, b):\n    return a\n"], vocabulary=300).to_json())
         config = replace(CONFIG, vocabulary=Tokenizer.load(tokenizer).size)

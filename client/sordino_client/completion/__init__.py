@@ -7,7 +7,7 @@ loopback and on a Unix socket only, and reads nothing on behalf of a prompt: it 
     cache.py        keys and values of the tokens that were already read
     reference.py    the network in NumPy: the oracle of the tests, and the fallback
     graph.py        the network as an ONNX graph
-    quantise.py     its matrices in eight bits
+    quantise.py     its matrices as integers
     selftest.py     whether a network may serve, and in which precision
     runtime.py      the ONNX Runtime session that serves it
     generation.py   prompts, token healing, stops, alternatives: from text to text

@@ -27,9 +27,9 @@ def main() -> int:
     )
     parser.add_argument(
         "--precision",
-        choices=("int8", "float32"),
+        choices=("int8", "int7", "float32"),
         default="int8",
-        help="int8: eight-bit weights where the self-test allows them; float32: never",
+        help="the first to try: a model or processor that does not bear it is served in the next",
     )
     arguments = parser.parse_args()
     telemetry.configure_logging()

@@ -20,7 +20,7 @@ from sordino_platform.architecture import ModelConfig
 Indices = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 # In which the matrices are held and multiplied.
-Precision = Literal["float32", "int8"]
+Precision = Literal["float32", "int8", "int7"]
 
 # So many continuations of one prompt share a cache at most.
 MAX_BRANCHES = 8

@@ -33,6 +33,7 @@ from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import SordinoError, StorageError
 
 MAX_WAITING = 16
+INTEGERS: tuple[Precision, ...] = ("int8", "int7")
 
 State = Literal["no model yet", "loading", "ready", "refused"]
 
@@ -66,8 +67,8 @@ class Job:
 def load_generator(bundle: Bundle, precision: Precision = "int8") -> Generator:
     """A tested generator for a bundle. Raises SordinoError when the model cannot be trusted to answer.
 
-    `precision` is the lowest that is tried: eight bits give way to float32 where the self-test finds that this
-    model does not bear them, and ONNX Runtime to NumPy where it does not run.
+    `precision` is the first that is tried: eight bits give way to seven and to float32 where the self-test finds that
+    this model or this processor does not bear them, and ONNX Runtime to NumPy where it does not run.
     """
     tokenizer = Tokenizer.load(bundle.tokenizer)
     if tokenizer.size != bundle.config.vocabulary:
@@ -85,8 +86,8 @@ def load_generator(bundle: Bundle, precision: Precision = "int8") -> Generator:
 def _network(bundle: Bundle, reference: Network, tokens: Indices, precision: Precision) -> Network:
     """The fastest network that passes the self-test. Raises StorageError when float32 does not."""
     try:
-        if precision == "int8":
-            network = RuntimeNetwork(bundle.config, bundle.weights, "int8")
+        for integers in INTEGERS[INTEGERS.index(precision) :] if precision in INTEGERS else ():
+            network = RuntimeNetwork(bundle.config, bundle.weights, integers)
             if divergence(network, reference, tokens) <= MAX_DIVERGENCE:
                 return network
         network = RuntimeNetwork(bundle.config, bundle.weights, "float32")

@@ -1,8 +1,13 @@
-"""Weights in eight bits: blocks of 32 along a row share one scale, as in llama.cpp's Q8_0.
+"""Weights as small integers: each row of a matrix shares one scale, and so does each token's row of activations.
 
-A token is read at the speed at which the weights come from memory, so a quarter of the bytes is most of the gain.
-The activations are rounded in the same blocks by the kernel (`MatMulNBits`, accuracy level 4). Whether a model bears
-it is not assumed but measured on each model when it is loaded (selftest.py), on this machine.
+A token is read at the speed at which the weights come from memory, so a quarter of the bytes is most of the gain, and
+a long prompt at the speed of the multipliers, of which a processor has several times more for bytes. The products are
+summed as integers, exactly: a token gives the same bits alone and among others. The activations get their scales while
+the graph runs (graph.py). Whether a model bears it is not assumed but measured on each model when it is loaded
+(selftest.py), on this machine.
+
+`int7` keeps a bit free: processors without VNNI add two products of bytes in sixteen bits, where eight-bit weights
+overflow. The self-test finds that out, too.
 """
 
 from __future__ import annotations
@@ -11,24 +16,17 @@ import numpy as np
 import numpy.typing as npt
 
 from sordino_client.completion.bundle import Array
+from sordino_client.completion.cache import Precision
 
-BLOCK = 32
-LEVELS = 127
-ZERO_POINT = 128  # what the kernel takes a byte without a zero point of its own to mean
+LEVELS: dict[Precision, int] = {"int8": 127, "int7": 63}
 
 
-def by_blocks(matrix: Array) -> tuple[npt.NDArray[np.uint8], Array]:
-    """A matrix `(n, k)` as bytes `(n, blocks, BLOCK)` and scales `(n * blocks,)`; the last block is padded with zeros.
+def by_rows(matrix: Array, levels: int) -> tuple[npt.NDArray[np.int8], Array]:
+    """A matrix `(n, k)` as integers `(k, n)`, as the kernel multiplies them, and scales `(n,)`.
 
-    value = (byte - ZERO_POINT) * scale. Rounding moves no value by more than half a scale, that is by more than
-    1/254 of the largest magnitude of its block.
+    value = integer * scale, magnitudes up to `levels`. Rounding moves no value by more than half its row's scale.
     """
-    rows, columns = matrix.shape
-    blocks = -(-columns // BLOCK)
-    padded = np.zeros((rows, blocks * BLOCK), np.float32)
-    padded[:, :columns] = matrix
-    grouped = padded.reshape(rows, blocks, BLOCK)
-    scales: Array = np.abs(grouped).max(axis=-1) / np.float32(LEVELS)
+    scales: Array = np.abs(matrix).max(axis=1) / np.float32(levels)
     divisor = np.where(scales > 0, scales, np.float32(1))
-    rounded = np.rint(grouped / divisor[..., None]) + ZERO_POINT
-    return rounded.astype(np.uint8), scales.reshape(-1)
+    rounded = np.rint(matrix / divisor[:, None]).astype(np.int8)
+    return np.ascontiguousarray(rounded.T), scales

@@ -1,9 +1,9 @@
 """Whether a network may serve: it must read as the NumPy reference reads, on this machine, before it answers anyone.
 
-Two questions. Is it right: float32 logits equal the reference's up to rounding. Is it good enough: eight-bit weights
+Two questions. Is it right: float32 logits equal the reference's up to rounding. Is it good enough: weights in integers
 change every prediction a little, and how much depends on the model; so the change is measured on the model at hand,
 as the Kullback-Leibler divergence of its next-token distributions from the exact ones over a piece of real code.
-On the shipped base that is 0.0002 nats a token, and the loss on code differs by 0.02 % (docs/completion.md).
+On the shipped base eight bits cost 0.0004 nats a token, and the loss on code differs by 0.02 % (docs/completion.md).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sordino_privacy.errors import StorageError
 SAMPLE_TOKENS = 160
 TAIL = 24
 TOLERANCE = 1e-2
-# Nats a token; ten times what eight bits cost the shipped base, and far below what a reader could notice.
+# Nats a token; five times what eight bits cost the shipped base, and far below what a reader could notice.
 MAX_DIVERGENCE = 2e-3
 
 
