@@ -18,7 +18,7 @@ from flwr.serverapp import Grid
 from sordino_client.app import app
 from sordino_client.member import MEMBER, Member
 from sordino_coordinator.federation import Federation
-from sordino_platform.charter import Floors, shipped_model
+from sordino_platform.charter import Floors, HuggingFaceTerms, ModelTerms, shipped_model
 from sordino_platform.durable import make_folder, write_file
 from sordino_platform.flower import shim
 from sordino_platform.flower.codec import decode, encode
@@ -50,18 +50,20 @@ def found_in(
     cohort: int = 4,
     names: Sequence[str] = NAMES,
     organisations: Mapping[str, str] | None = None,
+    model: ModelTerms | HuggingFaceTerms | None = None,
+    of_members: Mapping[str, object] | None = None,
     **settings: object,
 ) -> None:
     """Members (five of five organisations, if nobody says otherwise), their settings and the coordinator's.
 
-    `settings` come on top of the coordinator's.
+    `settings` come on top of the coordinator's, `of_members` on top of each member's.
     """
     known = organisations or {}
     foundation = found(
         folder,
         federation="test",
         members=[(name, known.get(name, f"{name} ltd")) for name in names],
-        model=shipped_model(adapter_rank=1),
+        model=model or shipped_model(adapter_rank=1),
         floors=Floors(cohort=cohort),
     )
     coordinator = {
@@ -81,6 +83,7 @@ def found_in(
             "name": name,
             "coordinator": "127.0.0.1:1",
             "repositories": [str(folder)],
+            **(of_members or {}),
         }
         write_file(place / "member.toml", toml_text(member, comments={}).encode(), secret=True)
 

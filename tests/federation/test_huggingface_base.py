@@ -1,0 +1,140 @@
+"""A federation whose base is a Hugging Face model on every member's disk: a whole round, with one member training."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import tokenizers
+import torch
+import transformers
+from tokenizers import models, pre_tokenizers, trainers
+from typer.testing import CliRunner
+
+from sordino_client.cli import app as client
+from sordino_client.member import Member
+from sordino_coordinator.federation import Federation
+from sordino_coordinator.rounds import Outcome
+from sordino_coordinator.strategy import SecureFedAvg
+from sordino_platform.charter import HuggingFaceTerms
+from sordino_platform.huggingface_model import describe
+from sordino_privacy.errors import ConfigurationError
+
+
+def load_helper() -> ModuleType:
+    name = "sordino_tests_inprocess"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("inprocess.py"))
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    return sys.modules[name]
+
+
+inprocess = load_helper()
+
+
+def write_base(folder: Path) -> Path:
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=300,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+        eos_token_id=1,
+    )
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer = tokenizers.Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["<pad>", "<|end|>"], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(["def add(left, right):\n    return left + right\n"], trainer)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def write_repository(folder: Path) -> Path:
+    for number in range(24):
+        names = [f"value_{number}_{index}" for index in range(12)]
+        lines = [f"def compute_{number}({', '.join(names)}):", *(f"    {name} += {number}" for name in names)]
+        path = folder / f"part_{number}" / f"module_{number}.py"
+        path.parent.mkdir(parents=True)
+        path.write_text("\n".join([*lines, f"    return {' * '.join(names)}", ""]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("huggingface")
+    base = write_base(folder / "base")
+    inprocess.found_in(
+        folder / "federation",
+        model=HuggingFaceTerms.of(describe(base, rank=2)),
+        of_members={
+            "base_model": str(base),
+            "repositories": [str(write_repository(folder / "repository"))],
+            "minimum_units": 4,
+            "heldout_share": 0.0,
+        },
+    )
+    return folder / "federation"
+
+
+def test_adapters_are_trained_summed_and_released_and_the_base_goes_nowhere(place: Path) -> None:
+    federation = Federation.open(place / "coordinator")
+    with inprocess.opened(place) as members:
+        grid = inprocess.InProcessGrid(members, run=7)
+        for name, member in members.items():
+            if name != "alder":  # who trains really, in a child
+                inprocess.store_update(member, federation, 1, 0.001)
+        SecureFedAvg(federation).one_round(grid)
+        row = federation.rounds.rounds()[0]
+        assert row.outcome is Outcome.COMPLETED
+        assert "alder" in row.members
+        assert members["alder"].epsilon_spent() > 0
+        change = federation.releases.vector(1) - federation.releases.vector(0)
+        # What travels are the adapters, nothing of the size of the base.
+        terms = federation.charter.model
+        assert isinstance(terms, HuggingFaceTerms)
+        assert change.size == sum(2 * (layer.outputs + layer.inputs) for layer in terms.layers)
+        # Four members sent 0.001 in every coordinate; the fifth sent noise and what it learned.
+        assert float(np.abs(change - 0.0008).max()) > 1e-3
+        adapter = place / "members" / "alder" / "adapter"
+        assert json.loads((adapter / "adapter_config.json").read_text())["r"] == 2
+        assert (adapter / "adapter_model.safetensors").stat().st_size > change.nbytes
+
+    facts = json.loads(
+        CliRunner().invoke(client, ["ledger", "--json", "--folder", str(place / "members" / "alder")]).stdout
+    )
+    assert facts["planned"]["rounds_left"] > 0
+    assert facts["rounds"][0]["epsilon_after"] == facts["epsilon_spent"] == facts["epsilon_of_a_window"]
+
+
+def test_the_ledger_is_drawn_and_said_in_words(place: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "ledger.png"
+    folder = str(place / "members" / "alder")
+    done = CliRunner().invoke(
+        client, ["ledger", "--folder", folder, "--picture", str(picture), "--author", "2"]
+    )
+    assert done.exit_code == 0, done.output
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "one more round like the last" in done.output
+    assert "of a person who wrote 2 file clusters" in done.output
+
+
+def test_a_member_that_does_not_have_the_base_is_told_what_to_do(place: Path) -> None:
+    with Member.open(place / "members" / "birch") as member:
+        member.settings = member.settings.model_copy(update={"base_model": None})
+        with pytest.raises(ConfigurationError, match="keeps on its own disk"):
+            member.prepared(window=64)
