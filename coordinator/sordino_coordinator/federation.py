@@ -16,6 +16,7 @@ import math
 import secrets
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -30,7 +31,7 @@ from sordino_coordinator.control.desk import Desk
 from sordino_coordinator.control.live import Doing, Live
 from sordino_coordinator.control.orders import read_orders
 from sordino_coordinator.heldout import Heldout
-from sordino_coordinator.metrics import CoordinatorMetrics
+from sordino_coordinator.metrics import MESSAGE_PHASES, CoordinatorMetrics
 from sordino_coordinator.rounds import RoundStore
 from sordino_coordinator.settings import CoordinatorSettings, load_settings
 from sordino_platform.architecture import (
@@ -46,6 +47,7 @@ from sordino_platform.durable import make_folder, write_file
 from sordino_platform.flower.phases import pack
 from sordino_platform.founding_model import founding_parameters
 from sordino_platform.identity import Identity
+from sordino_platform.link import Direction
 from sordino_platform.release import ReleaseStore, next_model, vector_hash
 from sordino_platform.release.optimiser import Moments
 from sordino_platform.telemetry import log
@@ -84,6 +86,7 @@ class Federation:
     log: BoundLogger = field(default_factory=log)
     stopping: threading.Event = field(default_factory=threading.Event)
     stop_at: float = math.inf
+    traffic: Counter[Direction] = field(default_factory=Counter)
 
     @classmethod
     def open(cls, folder: Path) -> Federation:
@@ -160,6 +163,11 @@ class Federation:
                 "recovered", count=cut, release=self.releases.head().number, reason="stopped in a round"
             )
         self.loss = self.releases.head().heldout_loss
+
+    def count_bytes(self, direction: Direction, message_type: str, count: int) -> None:
+        """Counts a message by its phase, and for the round that runs."""
+        self.traffic[direction] += count
+        self.metrics.bytes.labels(direction.value, MESSAGE_PHASES[message_type]).inc(count)
 
     def stop(self) -> None:
         """No further round begins. The one that runs has `drain_seconds` to end; a second call gives it up.

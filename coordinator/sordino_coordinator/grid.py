@@ -6,7 +6,7 @@ certificate whose stream carried it, never a field of the message: what a reply 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
@@ -14,6 +14,8 @@ from flwr.serverapp import Grid
 from sordino_platform.flower import shim
 from sordino_platform.flower.codec import decode, encode
 from sordino_platform.flower.phases import node_id
+from sordino_platform.link.events import Direction
+from sordino_platform.link.messages import parts_of, total_of
 from sordino_platform.link.server import LinkServer, Lost, Result
 from sordino_privacy.errors import LinkError
 
@@ -22,10 +24,15 @@ PULL_SECONDS = 0.5
 LINK_ERROR = 1
 
 
-class LinkGrid(Grid):
-    """Sends through a started `LinkServer`. One thread at a time."""
+Count = Callable[[Direction, str, int], object]
 
-    def __init__(self, server: LinkServer, *, run: int) -> None:
+
+class LinkGrid(Grid):
+    """Sends through a started `LinkServer`. One thread at a time. `count` is told the type and bytes of each
+    message."""
+
+    def __init__(self, server: LinkServer, *, run: int, count: Count) -> None:
+        self._count = count
         self._server = server
         self._run = shim.empty_run(run)
         self._asked: dict[int, Message] = {}
@@ -68,10 +75,12 @@ class LinkGrid(Grid):
                 continue
             message_id = shim.stamp(message)
             seconds = message.metadata.ttl or DEFAULT_SECONDS
+            parts = parts_of(encode(message))
             try:
-                number = self._server.send(name, encode(message), deadline_seconds=seconds)
+                number = self._server.send(name, parts, deadline_seconds=seconds)
             except LinkError:
                 continue  # it went away in this moment: the caller sees that its id is missing
+            self._count(Direction.SENT, message.metadata.message_type, total_of(parts))
             message.content = RecordDict()  # what was sent is the link's now
             self._asked[number] = message
             sent.append(message_id)
@@ -91,6 +100,7 @@ class LinkGrid(Grid):
     def _reply(self, message: Message, result: Result) -> Message:
         if isinstance(result, Lost):
             return Message(Error(LINK_ERROR, result.reason.value), reply_to=message)
+        self._count(Direction.RECEIVED, message.metadata.message_type, result.payload.nbytes)
         try:
             said = decode(result.payload)
         except LinkError:

@@ -7,12 +7,14 @@ from importlib.metadata import version
 
 from sordino_coordinator.control.audit import Action
 from sordino_coordinator.rounds import Outcome
-from sordino_platform.flower.phases import Phase
-from sordino_platform.link import PROTOCOL_VERSION
+from sordino_platform.flower.phases import HELLO, Phase
+from sordino_platform.link import PROTOCOL_VERSION, Direction
 from sordino_platform.telemetry import Metrics
 
 ROUND_BUCKETS = (1, 5, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600)
 PHASE_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+# What a message's Flower type means as the label `phase`; the greeting before a round is none of its phases.
+MESSAGE_PHASES = {HELLO: "hello", **{phase.message_type: phase.value for phase in Phase}}
 OUTCOMES = tuple(o.value for o in Outcome if o is not Outcome.OPEN)
 
 
@@ -93,7 +95,10 @@ class CoordinatorMetrics:
             reason=tuple(r.value for r in Rejected),
         )
         self.bytes = metrics.counter(
-            "sordino_message_bytes_total", "Bytes of messages on the link", direction=("received", "sent")
+            "sordino_message_bytes_total",
+            "Bytes of messages, without what the link adds",
+            direction=tuple(direction.value for direction in Direction),
+            phase=tuple(MESSAGE_PHASES.values()),
         )
         self.reconstruction_seconds = metrics.histogram(
             "sordino_secagg_reconstruction_seconds", "Recovering secrets and removing masks", PHASE_BUCKETS

@@ -28,6 +28,7 @@ from sordino_coordinator.grid import LinkGrid
 from sordino_coordinator.metrics import Dropped, Rejected
 from sordino_coordinator.rounds import Outcome
 from sordino_platform.flower.phases import HELLO, Phase, node_id, pack
+from sordino_platform.link import Direction
 from sordino_platform.proposal import Proposal, norm_limit, quantiser_for
 from sordino_platform.release.optimiser import Moments
 from sordino_privacy.errors import LinkError, SordinoError, StorageError, UsageError
@@ -145,6 +146,7 @@ class SecureFedAvg(Strategy):
         if federation.stopping.is_set() or not nodes:
             return None
         round = Round(federation.rounds.open_round(federation.run), nodes, held)
+        federation.traffic.clear()
         self.log.info("round_started", round=round.number, members=sorted(nodes), cohort=len(nodes))
         try:
             session, opened = self.attempts(grid, round)
@@ -413,6 +415,8 @@ class SecureFedAvg(Strategy):
             members=included,
             dropped=round.dropped,
             phases=round.phases,
+            bytes_in=federation.traffic[Direction.RECEIVED],
+            bytes_out=federation.traffic[Direction.SENT],
         )
         done = outcome is Outcome.COMPLETED
         federation.audit.append(

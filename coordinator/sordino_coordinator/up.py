@@ -45,7 +45,6 @@ class CountedEvents(IgnoreEvents):
         self._metrics.rejected.labels(reason.value).inc()
 
     def bytes(self, direction: Direction, count: int) -> None:
-        self._metrics.bytes.labels(direction.value).inc(count)
         self.totals[direction] += count
 
 
@@ -123,7 +122,10 @@ def up(folder: Path, *, console_at: str | None = None) -> None:
     try:
         shim.identify(run=run, node=shim.COORDINATOR_NODE)
         FEDERATION.set(federation)
-        app(LinkGrid(server, run=run), shim.new_context(run=run, node=shim.COORDINATOR_NODE, run_config={}))
+        app(
+            LinkGrid(server, run=run, count=federation.count_bytes),
+            shim.new_context(run=run, node=shim.COORDINATOR_NODE, run_config={}),
+        )
     finally:
         federation.live.update(doing=Doing.STOPPING)
         if console is not None:
