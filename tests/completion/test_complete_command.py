@@ -103,6 +103,7 @@ def test_the_text_around_a_place_is_all_of_the_file(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_benchmark_has_every_figure() -> None:
     app = typer.Typer()
     app.command()(bench.completion)
