@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,8 @@ from sordino_client.completion.generation import Answer, Completion
 from sordino_client.completion.reasons import EXPLANATION, Reason, why
 from sordino_client.completion.statistics import Statistics
 from sordino_client.completion.stopping import Finish
+
+CHROMIUM = shutil.which("chromium")
 
 
 def run(*arguments: str) -> str:
@@ -83,6 +87,36 @@ def test_a_memory_is_purged_without_an_endpoint_too(tmp_path: Path) -> None:
     (folder / "memory.json").write_text("{}")
     assert json.loads(run("memory", "--folder", str(tmp_path), "--purge", "--json"))["files"] == 0
     assert not folder.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: the page cannot be drawn")
+def test_the_page_draws_what_was_counted(
+    tmp_path: Path, start: Callable[..., Any], release: Callable[..., Path]
+) -> None:
+    state = tmp_path / "completion"
+    release(state / "serving")
+    statistics = Statistics(state / "statistics.json", today=lambda: "2026-11-24")
+    for _ in range(1234):
+        statistics.event("shown", 0)
+    statistics.event("accepted", 10)
+    statistics.latency(0.04)
+    statistics.outcome("repeats_suffix")
+    statistics.save()
+    running = start(state)
+    address = f"http://127.0.0.1:{running.endpoint.port}/"
+    browser = [str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    browser += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=8000", "--dump-dom"]
+
+    def drawn(url: str) -> str:
+        return subprocess.run([*browser, url], capture_output=True, text=True, check=True, timeout=120).stdout
+
+    page = drawn(f"{address}#{running.endpoint.token}")
+    assert "1 234" in page
+    assert page.count("<rect") == 4, "two series of one day, twice"
+    assert EXPLANATION["repeats_suffix"] in page
+    assert 'aria-label="Completions a day over 1 days: 1234 shown, 1 accepted"' in page
+    assert "1 234" not in drawn(address), "without the token there are no figures"
 
 
 def answered(*texts: str, finish: Finish = "line", repeats: bool = False) -> Answer:
