@@ -30,12 +30,14 @@ import numpy as np
 from flwr.app import Context
 from safetensors.numpy import save
 
+from sordino_client.completion import presence
 from sordino_client.corpus import UnitRegistry
 from sordino_client.ledger import Budget, Ledger
 from sordino_client.metrics import MemberMetrics, Participation
 from sordino_client.preparation import Prepared, last_prepared, prepare
 from sordino_client.settings import BUDGET_DELTA, MemberSettings, load_settings
 from sordino_client.training import Progress, TrainingJob, TrainingWorker
+from sordino_client.training.yielding import battery_in_use, giving_way
 from sordino_platform import base
 from sordino_platform.architecture import Architecture, HuggingFaceConfig, Parameters, merged, unflatten
 from sordino_platform.charter import Charter, SignedCharter
@@ -316,7 +318,7 @@ class Member:
             base=self._base(),
         )
         started = time.monotonic()
-        with training_slot(self.settings.training_slots):
+        with training_slot(self.settings.training_slots), self._giving_way():
             update = self.worker.train(job, self.on_progress)
         self.metrics.train_seconds.observe(time.monotonic() - started)
         self.metrics.train_units.inc(update.local.units)
@@ -428,6 +430,15 @@ class Member:
         self.metrics.participations.labels(outcome.value).inc()
         log().warning(
             "refused", member=self.name, outcome=outcome.value, error=error.message, hint=error.hint
+        )
+
+    def _giving_way(self) -> contextlib.AbstractContextManager[None]:
+        """Training stops for this member's own completions, and on battery unless the settings allow it."""
+        lock = presence.place(self.folder / "completion")
+        return giving_way(
+            self.worker,
+            busy=lambda: presence.occupied(lock),
+            on_battery=lambda: not self.settings.train_on_battery and battery_in_use(),
         )
 
     def _base(self) -> Path | None:

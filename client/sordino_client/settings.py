@@ -24,6 +24,7 @@ COMMENTS = {
     "completion_port": "The loopback port of the completion endpoint; 0 takes any free one.",
     "metrics_port": "The loopback port of this member's own metrics; 0 takes any free one.",
     "training_processors": "How many processors training may use; 1 leaves the others to people.",
+    "train_on_battery": "Whether training goes on while the machine runs on its battery.",
     "base_model": "The folder of the Hugging Face base, where the charter names one: its files must be the same.",
     "training_slots": "A folder shared by the members of one machine, so that they train one after the other.",
     "keep_quantised_updates_for_a_proof_on_this_machine": (
@@ -48,6 +49,7 @@ class MemberSettings(Settings):
     completion_port: int = Field(0, ge=0, le=65535)
     metrics_port: int = Field(0, ge=0, le=65535)
     training_processors: int = Field(1, ge=1, le=64)
+    train_on_battery: bool = False
     base_model: Path | None = None
     training_slots: Path | None = None
     keep_quantised_updates_for_a_proof_on_this_machine: Path | None = None

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from sordino_client.completion import presence
 from sordino_client.training import (
     Progress,
     TrainingError,
@@ -23,6 +25,7 @@ from sordino_client.training import (
     write_units,
 )
 from sordino_client.training.job import finish, finished, read_units
+from sordino_client.training.yielding import battery_in_use, giving_way
 from sordino_platform.architecture import ModelConfig, shapes, trainable_shapes
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import ConfigurationError, DataError, StorageError, UsageError
@@ -189,6 +192,90 @@ def test_a_paused_child_waits_and_goes_on(worker: TrainingWorker, job: TrainingJ
     worker.train(slow, pause_after_the_first)
     assert steps == list(range(1, 21))
     assert resumed.is_set()
+
+
+def state_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+
+
+@pytest.mark.parametrize("reason", ["a completion in work", "battery"])
+def test_training_stops_for_completions_and_on_battery_and_goes_on(
+    worker: TrainingWorker, job: TrainingJob, tmp_path: Path, reason: str
+) -> None:
+    lock = presence.place(tmp_path)
+    holder = presence.Presence(lock)
+    battery = threading.Event()
+    if reason == "battery":
+        battery.set()
+    else:
+        holder.enter()
+    stopped = threading.Event()
+
+    def release_when_stopped() -> None:
+        assert worker._child is not None
+        while state_of(worker._child.pid) != "T":
+            time.sleep(0.01)
+        stopped.set()
+        holder.leave()
+        battery.clear()
+
+    worker.warm()
+    watcher = threading.Thread(target=release_when_stopped)
+    with giving_way(
+        worker, busy=lambda: presence.occupied(lock) or battery.is_set(), on_battery=lambda: False
+    ):
+        watcher.start()
+        update = worker.train(job)
+    watcher.join()
+    assert stopped.is_set()
+    assert update.local.units > 0
+
+
+def test_an_engine_that_died_keeps_nobody_waiting(tmp_path: Path) -> None:
+    lock = presence.place(tmp_path)
+    assert not presence.occupied(lock)
+    code = f"""
+from pathlib import Path
+from sordino_client.completion.presence import Presence
+Presence(Path({str(lock)!r})).enter()
+print("held", flush=True)
+input()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as engine:
+        assert engine.stdout is not None
+        assert engine.stdout.readline() == b"held\n"
+        assert presence.occupied(lock)
+        engine.kill()
+    assert not presence.occupied(lock)
+
+
+@pytest.mark.parametrize(
+    ("supplies", "expected"),
+    [
+        ({}, False),
+        ({"BAT0": {"type": "Battery", "status": "Discharging"}}, True),
+        ({"BAT0": {"type": "Battery", "status": "Charging"}}, False),
+        (
+            {"BAT0": {"type": "Battery", "status": "Discharging"}, "AC": {"type": "Mains", "online": "1"}},
+            False,
+        ),
+        (
+            {"BAT0": {"type": "Battery", "status": "Discharging"}, "AC": {"type": "Mains", "online": "0"}},
+            True,
+        ),
+        ({"mouse": {"type": "Battery", "status": "Discharging", "scope": "Device"}}, False),
+    ],
+)
+def test_a_battery_counts_only_when_it_feeds_the_machine(
+    tmp_path: Path, supplies: dict[str, dict[str, str]], expected: bool
+) -> None:
+    for name, facts in supplies.items():
+        (tmp_path / name).mkdir()
+        for fact, value in facts.items():
+            (tmp_path / name / fact).write_text(f"{value}\n")
+    assert battery_in_use(tmp_path) is expected
 
 
 def test_a_killed_child_is_reported_releases_nothing_and_the_next_job_gets_another(

@@ -23,6 +23,8 @@ from sordino_client.completion import personal
 from sordino_client.completion.bundle import Bundle
 from sordino_client.completion.cache import Indices, Network, Precision
 from sordino_client.completion.generation import Answer, Cancelled, Generator, OnText, Query, Recall
+from sordino_client.completion.presence import Presence
+from sordino_client.completion.presence import place as presence_lock
 from sordino_client.completion.prompt import Prompt
 from sordino_client.completion.reference import ReferenceNetwork
 from sordino_client.completion.runtime import RuntimeNetwork
@@ -116,6 +118,7 @@ class Engine:
     ) -> None:
         self.folder = folder
         self._personal = personal.place(folder.parent)
+        self._presence = Presence(presence_lock(folder.parent))
         self._precision: Precision = precision
         self._recall = recall
         self._generator: Generator | None = None
@@ -221,6 +224,8 @@ class Engine:
             job = Job(query=query, editor=editor, on_text=on_text, warm=warm)
             self._open[editor] = job
             self._count += 1
+            if self._count == 1:
+                self._presence.enter()
             if self._worker is None:
                 self._worker = threading.Thread(target=self._work, name="completion", daemon=True)
                 self._worker.start()
@@ -250,6 +255,8 @@ class Engine:
             finally:
                 with self._lock:
                     self._count -= 1
+                    if not self._count:
+                        self._presence.leave()
                     if self._open.get(job.editor) is job:
                         del self._open[job.editor]
 

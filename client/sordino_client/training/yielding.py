@@ -1,0 +1,80 @@
+"""Training gives way: it is stopped while a completion is in work, and while the machine runs on its battery.
+
+    with giving_way(worker, busy=lambda: occupied(lock), on_battery=on_battery):
+        update = worker.train(job)
+
+A stopped trainer holds its memory and uses no processor. It goes on when nothing was in the way for a second, so that
+the pauses between two words of a developer do not each restart it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from sordino_client.training.worker import TrainingWorker
+
+LOOK_SECONDS = 0.05
+QUIET_SECONDS = 1.0
+BATTERY_SECONDS = 10.0
+POWER_SUPPLIES = Path("/sys/class/power_supply")
+
+
+@contextlib.contextmanager
+def giving_way(
+    worker: TrainingWorker, *, busy: Callable[[], bool], on_battery: Callable[[], bool]
+) -> Iterator[None]:
+    """Pauses `worker` whenever `busy` or `on_battery` says so, until the block ends; then lets it go on."""
+    ended = threading.Event()
+    watch = threading.Thread(
+        target=_watch, args=(worker, busy, on_battery, ended), name="give-way", daemon=True
+    )
+    watch.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watch.join()
+        worker.resume()
+
+
+def _watch(
+    worker: TrainingWorker, busy: Callable[[], bool], on_battery: Callable[[], bool], ended: threading.Event
+) -> None:
+    paused, battery = False, False
+    quiet_since = looked = float("-inf")
+    while not ended.wait(LOOK_SECONDS):
+        now = time.monotonic()
+        if now - looked >= BATTERY_SECONDS:
+            battery, looked = on_battery(), now
+        if battery or busy():
+            quiet_since = now
+            # Said again each time: a child that was started meanwhile is not stopped yet.
+            worker.pause()
+            paused = True
+        elif paused and now - quiet_since >= QUIET_SECONDS:
+            worker.resume()
+            paused = False
+
+
+def battery_in_use(supplies: Path = POWER_SUPPLIES) -> bool:
+    """Whether a battery of this machine is discharging and no mains supply is connected. No battery: False."""
+    discharging = False
+    for supply in supplies.glob("*"):
+        kind = _word(supply / "type")
+        if kind in ("Mains", "USB") and _word(supply / "online") == "1":
+            return False
+        # A mouse has a battery too; its scope is "Device".
+        if kind == "Battery" and _word(supply / "scope") != "Device":
+            discharging |= _word(supply / "status") == "Discharging"
+    return discharging
+
+
+def _word(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
