@@ -17,6 +17,7 @@ import secrets
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -52,7 +53,7 @@ from sordino_platform.release import ReleaseStore, next_model, vector_hash
 from sordino_platform.release.optimiser import Moments
 from sordino_platform.telemetry import log
 from sordino_privacy.dpsgd import TrainingPlan
-from sordino_privacy.errors import ConfigurationError, SordinoError
+from sordino_privacy.errors import ConfigurationError, SordinoError, StorageError
 from sordino_privacy.secagg import GENESIS, AggregateSum, CoordinatorSession, Membership, transcript_head
 
 NO_RUN_RELEASES = "founding"
@@ -163,6 +164,17 @@ class Federation:
                 "recovered", count=cut, release=self.releases.head().number, reason="stopped in a round"
             )
         self.loss = self.releases.head().heldout_loss
+
+    def note(self, write: Callable[[], object]) -> None:
+        """A write that only notes something: a full disk must not refuse a member, or keep the process from ending.
+
+        What a round must record is written by the round itself, which stops when it cannot.
+        """
+        try:
+            write()
+        except StorageError as error:
+            self.metrics.write_errors.inc()
+            self.log.error("not_noted", error=error.message)
 
     def count_bytes(self, direction: Direction, message_type: str, count: int) -> None:
         """Counts a message by its phase, and for the round that runs."""

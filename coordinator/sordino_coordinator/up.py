@@ -76,7 +76,8 @@ def up(folder: Path, *, console_at: str | None = None) -> None:
         except LinkError as error:
             if error.message not in refused:
                 refused.add(error.message)
-                federation.audit.append(Action.MEMBER_REFUSED, error.message)
+                said = error.message
+                federation.note(lambda: federation.audit.append(Action.MEMBER_REFUSED, said))
             raise
 
     def identify(certificate: bytes) -> str:
@@ -84,7 +85,8 @@ def up(folder: Path, *, console_at: str | None = None) -> None:
         if role != "member":
             raise LinkError("only members connect to a coordinator")
         certificates[name] = certificate
-        federation.rounds.note_member(name, certificate_expires=expiry_of(certificate).timestamp())
+        ends = expiry_of(certificate).timestamp()
+        federation.note(lambda: federation.rounds.note_member(name, certificate_expires=ends))
         return name
 
     def still(member: str) -> None:
@@ -134,12 +136,13 @@ def up(folder: Path, *, console_at: str | None = None) -> None:
         metrics.stop()
         if api is not None:
             api.stop()
-        federation.audit.append(Action.STOPPED, f"release {federation.releases.head().number}")
+        newest = federation.releases.head().number
+        federation.note(lambda: federation.audit.append(Action.STOPPED, f"release {newest}"))
         federation.live.update(doing=Doing.STOPPED)
         federation.rounds.close()
         os.close(lock)
         traffic = {direction.value: total for direction, total in events.totals.items()}
-        log().info("stopped", release=federation.releases.head().number, **traffic)
+        log().info("stopped", release=newest, **traffic)
 
 
 def operator_api(federation: Federation) -> ApiServer | None:

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 from tests.coordinator.crew import federation
+from tests.coordinator.test_orders import running
 from tests.federation import inprocess
 
-from sordino_coordinator.control.audit import Action, read_lines
+from sordino_coordinator.control.audit import Action, read_lines, verify_audit
 from sordino_coordinator.rounds import Outcome, RoundRecord, RoundStore
 from sordino_platform.flower.phases import Phase
 from sordino_platform.identity import Identity
@@ -123,6 +124,22 @@ def test_a_full_disk_ends_it_with_the_reason_and_what_was_committed_survives(
         hub.start()
         hub.until(lambda: completed(small_disk) >= before + 2)
         assert rounds(small_disk)[before].outcome is Outcome.INTERRUPTED
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+def test_what_is_only_noted_refuses_nobody_on_a_full_disk(place: Path, small_disk: Path) -> None:
+    with running(place) as (federation, _, _grid):
+        ballast = fill(small_disk)
+        for _ in range(200):  # the database's own pages may take a few more rows
+            federation.note(lambda: federation.audit.append(Action.MEMBER_REFUSED, "x" * 900))
+            federation.note(lambda: federation.rounds.note_member("alder", certificate_expires=1.0))
+        assert (
+            federation.metrics.metrics.registry.get_sample_value("sordino_ledger_write_errors_total") or 0
+        ) > 0
+        ballast.unlink()
+        federation.note(lambda: federation.audit.append(Action.MEMBER_REFUSED, "again"))
+    key = Identity.load(small_disk).card.identity_key
+    verify_audit(small_disk, keys=frozenset({key}))
 
 
 @pytest.mark.slow
