@@ -3,7 +3,8 @@
     agent ── trainer child        torch, one thread, nice 19; only while the agent lives
           └─ completion server    the released model and the local memory; a loopback port; no way to the link
 
-The agent imports no torch. Its death takes its children with it.
+A thread serves the member's own controls (sordino_client.control). The agent imports no torch. Its death takes its
+children with it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from types import FrameType
 from flwr.app import Context
 
 from sordino_client.app import app
+from sordino_client.control.server import ControlServer
 from sordino_client.member import MEMBER, Member
+from sordino_client.training import Progress
 from sordino_platform.children import die_with_parent
 from sordino_platform.durable import write_file
 from sordino_platform.flower import shim
@@ -46,6 +49,7 @@ class Agent:
         self._status = Status(state=State.CONNECTING)
         self._completion: subprocess.Popen[bytes] | None = None
         self._metrics = MetricsServer(member.metrics.metrics, port=member.settings.metrics_port)
+        self._control = ControlServer(member, lambda: self._status, self._end_training)
         self._stopping = threading.Event()
         self._link = LinkClient(
             member.settings.coordinator,
@@ -59,6 +63,8 @@ class Agent:
         """Prepares, serves completions, connects. Raises LinkError, DataError, PortInUseError."""
         member = self._member
         member.serve()
+        member.on_progress = self._trained
+        self._control.start()
         self._start_completion()
         member.worker.warm()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -68,6 +74,7 @@ class Agent:
             self._link.run()
         finally:
             self._stopping.set()
+            self._control.stop()
             self._metrics.stop()
             self._end_completion()
 
@@ -98,6 +105,9 @@ class Agent:
         self._write_status(message.metadata.message_type)
         streamed: dict[str, Made] = {}
         STREAMED.set(streamed)
+        kind, _, phase = message.metadata.message_type.partition(".")
+        if kind == "train" and message.metadata.group_id.isdecimal():
+            self._member.participation.entered(phase, int(message.metadata.group_id))
         reply = app(message, self._contexts[run])
         self._write_status("idle")
         return encode(reply, streamed)
@@ -107,6 +117,10 @@ class Agent:
         changed = (status.state, status.message) != (self._status.state, self._status.message)
         self._status = status
         self._member.metrics.connected.set(status.state is State.CONNECTED)
+        if status.state is not State.CONNECTED:
+            self._member.participation.offered(None)
+        if changed:
+            self._member.participation.touch()
         self._write_status("idle")
         if changed and status.state is not State.CONNECTING:
             log().info("link", state=status.state.value, error=status.message, hint=status.hint)
@@ -129,6 +143,14 @@ class Agent:
         # A status is a courtesy: a full disk must not stop the round, whose own writes raise.
         with contextlib.suppress(SordinoError):
             write_file(member.folder / STATUS_FILE, json.dumps(status).encode(), secret=True)
+
+    def _trained(self, progress: Progress) -> None:
+        self._member.participation.trained(progress.step, progress.steps, progress.seconds_left)
+
+    def _end_training(self) -> None:
+        """The member withdrew: the trainer ends at once, and the round goes on without this member."""
+        if self._member.participation.activity.phase == "train":
+            self._member.worker.close()
 
     def _start_completion(self) -> None:
         settings, folder = self._member.settings, self._member.folder / "completion"

@@ -18,6 +18,7 @@ from flwr.clientapp import ClientApp
 from sordino_client.member import Member, resident
 from sordino_platform.flower.phases import Fields, Phase, Scalar, Vector, pack
 from sordino_platform.link import Made
+from sordino_platform.offer import Offer
 from sordino_platform.proposal import Proposal
 from sordino_privacy.secagg import Context as Agreement
 from sordino_privacy.secagg import MemberSession, OrderError
@@ -91,17 +92,22 @@ def forget(context: Context) -> None:
 @app.query("hello")
 @phase
 def hello(member: Member, fields: Fields, context: Context) -> Reply:
-    """Who this is, and the newest release and epoch it holds. On our own link the name must be the certificate's."""
+    """Who this is, the newest release and epoch it holds, and whether it is ready for the round that is offered.
+
+    On our own link the name must be the certificate's.
+    """
+    member.participation.offered(Offer.parse(fields))
     held = {"release": member.newest_release(), "epoch": member.identity.charter.epoch}
-    return {"member": member.name, **held}, {}
+    return {"member": member.name, "ready": int(member.participation.ready), **held}, {}
 
 
 @app.train(Phase.TRAIN)
 @phase
 def train(member: Member, fields: Fields, context: Context) -> Reply:
-    """Checks the proposal against the charter and the budget, trains (once per round), and advertises fresh keys."""
+    """Checks the proposal against charter, person and budget, trains once per round, and advertises fresh keys."""
     proposal = Proposal.parse(fields)
     agreement = member.agree(proposal)
+    member.admit(proposal)
     member.contribute(proposal)
     session = MemberSession(*member.session_arguments(agreement))
     session.propose(proposal.context.encode())

@@ -33,7 +33,8 @@ from safetensors.numpy import save
 from sordino_client.completion import presence
 from sordino_client.corpus import UnitRegistry
 from sordino_client.ledger import Budget, Ledger
-from sordino_client.metrics import MemberMetrics, Participation
+from sordino_client.metrics import MemberMetrics, ParticipationOutcome
+from sordino_client.participation import Participation
 from sordino_client.preparation import Prepared, last_prepared, prepare
 from sordino_client.settings import BUDGET_DELTA, MemberSettings, load_settings
 from sordino_client.training import Progress, TrainingJob, TrainingWorker
@@ -58,7 +59,7 @@ from sordino_platform.release import (
 from sordino_platform.telemetry import log
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.dpsgd import TrainingPlan
-from sordino_privacy.errors import BudgetError, ConfigurationError, SordinoError, StorageError
+from sordino_privacy.errors import BudgetError, ConfigurationError, RefusalError, SordinoError, StorageError
 from sordino_privacy.secagg import (
     BudgetExhaustedError,
     ContextError,
@@ -97,6 +98,7 @@ class Member:
     releases: ReleaseStore
     metrics: MemberMetrics
     worker: TrainingWorker
+    participation: Participation
     on_progress: Callable[[Progress], None] | None = None
 
     @classmethod
@@ -134,6 +136,7 @@ class Member:
                 releases=ReleaseStore(folder / "releases", identity.charters),
                 metrics=MemberMetrics(),
                 worker=worker,
+                participation=Participation(folder, settings.participate),
             )
             member.metrics.budget.set(budget.epsilon)
             member.metrics.epsilon.set(ledger.spent().value)
@@ -288,6 +291,13 @@ class Member:
             self.metrics.corpus_excluded.labels(reason).set(count)
         return prepared
 
+    def admit(self, proposal: Proposal) -> None:
+        """Whether a person's wish allows the proposal. Raises RefusalError; nothing was trained or charged then."""
+        context = proposal.context
+        known = any((r.run, r.round) == (context.run, context.round) for r in self.ledger.reservations())
+        after = self.epsilon_spent() if known else self.ledger.preview(proposal.plan).after
+        self.participation.admit(context.run, context.round, epsilon_after=after)
+
     def contribute(self, proposal: Proposal) -> None:
         """Charges the ledger, trains, quantises and stores; or finds what an earlier attempt stored. Never twice.
 
@@ -302,6 +312,7 @@ class Member:
             return
         self.ledger.reserve(context.run, context.round, plan)
         self.metrics.epsilon.set(self.epsilon_spent())
+        self.participation.charged()
         self.metrics.noise.set(plan.noise_multiplier)
         for other in (self.folder / "round").glob("*"):
             if other != place:
@@ -381,11 +392,12 @@ class Member:
             raise ModelError(
                 f"the opened sum does not lead to the signed release: {error.message}"
             ) from error
-        self.metrics.participations.labels(Participation.CONTRIBUTED.value).inc()
+        self.metrics.participations.labels(ParticipationOutcome.CONTRIBUTED.value).inc()
         log().info("release", member=self.name, round=round, release=release)
         # The round is over: its update is of no more use, and a secret that is not kept cannot be lost.
         shutil.rmtree(path.parent)
         self.serve()
+        self.participation.ended(round, ParticipationOutcome.CONTRIBUTED.value)
         return release
 
     def serve(self) -> None:
@@ -410,24 +422,35 @@ class Member:
 
     def refused(self, error: Exception) -> None:
         """Counts and logs a refusal. The text of our own errors holds no data; of others only the class is logged."""
+        taking_part = self.participation.activity
         if not isinstance(error, SordinoError):
-            self.metrics.participations.labels(Participation.FAILED.value).inc()
+            self.metrics.participations.labels(ParticipationOutcome.FAILED.value).inc()
+            if taking_part.phase != "idle":
+                self.participation.ended(
+                    taking_part.round, ParticipationOutcome.FAILED.value, "the agent failed"
+                )
             log().error(
                 "failed", member=self.name, error=type(error).__name__, hint="this is a bug: report it"
             )
             return
-        outcome = Participation.FAILED
+        outcome = ParticipationOutcome.FAILED
         if isinstance(error, StorageError):
             self.metrics.write_errors.inc()
         if isinstance(error, BudgetError):
-            outcome = Participation.REFUSED_BUDGET
+            outcome = ParticipationOutcome.REFUSED_BUDGET
             self.metrics.refusals.labels(BudgetExhaustedError.label).inc()
         elif isinstance(error, SecaggError):
             outcome = (
-                Participation.REFUSED_POLICY if isinstance(error, PolicyError) else Participation.DROPPED
+                ParticipationOutcome.REFUSED_POLICY
+                if isinstance(error, PolicyError)
+                else ParticipationOutcome.DROPPED
             )
             self.metrics.refusals.labels(error.label).inc()
+        elif isinstance(error, RefusalError):
+            outcome = ParticipationOutcome.REFUSED_POLICY
         self.metrics.participations.labels(outcome.value).inc()
+        if taking_part.phase != "idle":
+            self.participation.ended(taking_part.round, outcome.value, error.message)
         log().warning(
             "refused", member=self.name, outcome=outcome.value, error=error.message, hint=error.hint
         )

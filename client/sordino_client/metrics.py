@@ -23,7 +23,7 @@ def every(kind: type[SecaggError]) -> list[type[SecaggError]]:
 RULES = tuple(sorted({kind.label for kind in every(SecaggError)}))
 
 
-class Participation(StrEnum):
+class ParticipationOutcome(StrEnum):
     """How a round ended for this member."""
 
     CONTRIBUTED = "contributed"
@@ -45,7 +45,7 @@ class MemberMetrics:
         self.participations = metrics.counter(
             "sordino_participations_total",
             "Rounds by how they ended for this member",
-            outcome=tuple(p.value for p in Participation),
+            outcome=tuple(p.value for p in ParticipationOutcome),
         )
         self.refusals = metrics.counter(
             "sordino_secagg_refusals_total",
@@ -79,6 +79,11 @@ class MemberMetrics:
             reason=tuple(r.value for r in Reason),
         )
         self.model_version = metrics.gauge("sordino_model_version", "The number of the newest release held")
+        self.http_rejected = metrics.counter(
+            "sordino_http_rejected_total",
+            "Requests that the guard of the control endpoint refused",
+            reason=("host", "origin", "token", "size", "rate", "content_type"),
+        )
         self.write_errors = metrics.counter("sordino_ledger_write_errors_total", "Durable writes that failed")
         self.connected = metrics.gauge(
             "sordino_link_connected", "1 while the link to the coordinator is open"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -16,12 +17,17 @@ COMMENTS = {
     "coordinator": "Where the coordinator listens, as HOST:PORT.",
     "repositories": "The folders to train on and to complete from. Nothing outside them is read.",
     "budget_epsilon": "Never spend more than this, whatever the charter allows (local epsilon, per dataset).",
+    "participate": (
+        "every_round takes part whenever the coordinator begins a round; when_asked only in rounds that a person "
+        "agreed to, in the editor."
+    ),
     "size_bucket": "The declared size class, 1 to 8: the weight of this member's update is size_bucket / 8. Public.",
     "minimum_units": "Refuse to train on fewer units (file clusters) than this: too few cannot be private.",
     "windows_per_unit": "Token windows kept of each unit, to draw from; a plan that asks for more is refused.",
     "window": "Tokens per window, prepared ahead; a plan with another length is prepared when it arrives.",
     "heldout_share": "The share of the repositories' folders that is never trained on and measures the model locally.",
     "completion_port": "The loopback port of the completion endpoint; 0 takes any free one.",
+    "control_port": "The loopback port by which an editor asks for rounds; 0 takes any free one.",
     "metrics_port": "The loopback port of this member's own metrics; 0 takes any free one.",
     "training_processors": "How many processors training may use; 1 leaves the others to people.",
     "train_on_battery": "Whether training goes on while the machine runs on its battery.",
@@ -41,12 +47,14 @@ class MemberSettings(Settings):
     coordinator: str = Field(pattern=r"^[^\s/]+:\d{1,5}$")
     repositories: list[Path] = Field(min_length=1, max_length=1000)
     budget_epsilon: float = Field(8.0, gt=0, le=1000)
+    participate: Literal["every_round", "when_asked"] = "every_round"
     size_bucket: int = Field(8, ge=1, le=8)
     minimum_units: int = Field(64, ge=1)
     windows_per_unit: int = Field(64, ge=1, le=1024)
     window: int = Field(256, ge=16, le=65536)
     heldout_share: float = Field(0.05, ge=0, lt=1)
     completion_port: int = Field(0, ge=0, le=65535)
+    control_port: int = Field(0, ge=0, le=65535)
     metrics_port: int = Field(0, ge=0, le=65535)
     training_processors: int = Field(1, ge=1, le=64)
     train_on_battery: bool = False

@@ -137,10 +137,14 @@ class RoundStore:
         )
         return cursor.rowcount
 
+    def next_round(self) -> int:
+        """The number that the next round will have."""
+        (last,) = self._database.execute("SELECT coalesce(max(round), 0) FROM rounds").fetchone()
+        return int(last) + 1
+
     def open_round(self, run: str) -> int:
         """Takes the next number, durably, before anything of the round is sent."""
-        (last,) = self._database.execute("SELECT coalesce(max(round), 0) FROM rounds").fetchone()
-        number = int(last) + 1
+        number = self.next_round()
         self._write(
             "INSERT INTO rounds (round, run, outcome, started) VALUES (?, ?, ?, ?)",
             (number, run, Outcome.OPEN, time.time()),

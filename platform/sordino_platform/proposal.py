@@ -55,21 +55,26 @@ class Proposal:
         charters = fields.blobs("charters") if "charters" in fields else []
         weights = fields.vector("weights", np.float32)
         fields.done()
-        if len(plan) > MAX_PLAN_BYTES:
-            raise LinkError("the coordinator's training plan is larger than a plan can be")
-        try:
-            raw = json.loads(plan)
-        except ValueError as error:
-            raise LinkError("the coordinator's training plan is not JSON") from error
-        if not isinstance(raw, dict):
-            raise LinkError("the coordinator's training plan is not an object")
         return cls(
             context=context,
-            plan=TrainingPlan.parse(raw),
+            plan=parse_plan(plan),
             manifests=tuple(manifests),
             weights=weights,
             charters=tuple(charters),
         )
+
+
+def parse_plan(plan: bytes) -> TrainingPlan:
+    """The plan in its canonical bytes. Raises LinkError, or what `TrainingPlan.parse` raises."""
+    if len(plan) > MAX_PLAN_BYTES:
+        raise LinkError("the coordinator's training plan is larger than a plan can be")
+    try:
+        raw = json.loads(plan)
+    except ValueError as error:
+        raise LinkError("the coordinator's training plan is not JSON") from error
+    if not isinstance(raw, dict):
+        raise LinkError("the coordinator's training plan is not an object")
+    return TrainingPlan.parse(raw)
 
 
 def quantiser_for(config: Architecture, plan: TrainingPlan, *, members: int) -> Quantiser:

@@ -1,9 +1,7 @@
 """The endpoint's process: sockets, token, the file by which editors find it, and a loop that sleeps.
 
 STATE/serving/          bundles (see bundle.py); the agent writes them
-STATE/token             the bearer token, 0600, made on the first start
-STATE/completion.json   {"port", "pid", "socket"}: where it listens; gone when it has ended
-STATE/completion.sock   the same endpoint as a Unix socket, 0600
+STATE/token, STATE/completion.json, STATE/completion.sock   how editors reach it (see sordino_client.loopback)
 """
 
 from __future__ import annotations
@@ -11,16 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import json
 import os
-import secrets
 import signal
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import uvicorn
-
+from sordino_client import loopback
 from sordino_client.completion.api import app
 from sordino_client.completion.cache import Precision
 from sordino_client.completion.engine import Engine, return_memory
@@ -28,76 +23,10 @@ from sordino_client.completion.memory.recall import Memory
 from sordino_client.completion.memory.upkeep import Upkeep
 from sordino_client.completion.statistics import Statistics
 from sordino_platform import durable, telemetry
-from sordino_privacy.errors import ConfigurationError, PortInUseError, StorageError
+from sordino_privacy.errors import PortInUseError
 
-LOOPBACK = "127.0.0.1"
+NAME = "completion"
 POLL_SECONDS = 5.0
-BACKLOG = 128
-MAX_UNIX_PATH = 107
-
-
-def read_token(state: Path) -> str:
-    """The endpoint's token, made on first use. Raises ConfigurationError when others can read the file."""
-    path = state / "token"
-    if not path.exists():
-        with contextlib.suppress(ConfigurationError):  # another process was faster: its token counts
-            durable.write_file(path, secrets.token_urlsafe(32).encode() + b"\n", secret=True, replace=False)
-    token = durable.read_secret(path, limit=256).decode("ascii", "replace").strip()
-    if len(token) < 32:
-        raise ConfigurationError("the token file holds no token", hint=f"remove {path} and start again")
-    return token
-
-
-def listen(state: Path, port: int) -> list[socket.socket]:
-    """The bound loopback socket and, where the folder's name is short enough for one, the Unix socket.
-
-    Raises PortInUseError or StorageError.
-    """
-    tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        tcp.bind((LOOPBACK, port))
-    except (OSError, OverflowError) as error:
-        tcp.close()
-        raise PortInUseError(
-            f"port {port} on this machine cannot be used", hint="choose another port, or 0 for any free one"
-        ) from error
-    path = state / "completion.sock"
-    if len(os.fsencode(path)) > MAX_UNIX_PATH:
-        return [tcp]
-    local = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    previous = os.umask(0o177)  # the socket must never exist with a wider mode, not even for a moment
-    try:
-        path.unlink(missing_ok=True)
-        local.bind(str(path))
-    except OSError as error:
-        tcp.close()
-        local.close()
-        raise StorageError("the Unix socket cannot be made", hint=f"look at {state}") from error
-    finally:
-        os.umask(previous)
-    return [tcp, local]
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its ten wake-ups a second: an idle endpoint uses no processor time."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self._ended = asyncio.Event()
-
-    async def main_loop(self) -> None:
-        await self._ended.wait()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Signals are `_run`'s, which cleans up; uvicorn would raise them again and end the process first."""
-        yield
-
-    def end(self) -> None:
-        """Stops serving."""
-        self.should_exit = True
-        self._ended.set()
 
 
 def serve(
@@ -106,20 +35,17 @@ def serve(
     """Serves until SIGTERM or SIGINT; remembers `repositories`. Raises SordinoError where it cannot begin."""
     durable.make_folder(state)
     with _only_one(state):
-        token = read_token(state)
+        token = loopback.read_token(state)
         upkeep = Upkeep(state, repositories)
         engine = Engine(state / "serving", recall=Memory(upkeep.store), precision=precision)
         statistics = Statistics(state / "statistics.json")
-        sockets = listen(state, port)
+        sockets = loopback.listen(state, NAME, port)
         try:
             asyncio.run(_run(engine, upkeep, statistics, state, sockets, token))
         finally:
             engine.close()
             statistics.save()
-            for one in sockets:
-                one.close()
-            for name in ("completion.json", "completion.sock"):
-                (state / name).unlink(missing_ok=True)
+            loopback.close(state, NAME, sockets)
 
 
 @contextlib.contextmanager
@@ -145,33 +71,10 @@ async def _run(
     sockets: list[socket.socket],
     token: str,
 ) -> None:
-    config = uvicorn.Config(
-        app.build(engine, upkeep, statistics, token=token),
-        loop="asyncio",
-        http="h11",
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        log_level="error",
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-        backlog=BACKLOG,
-        timeout_keep_alive=60,
-        timeout_graceful_shutdown=2,
-    )
-    server = _Server(config)
+    server = loopback.Server(app.build(engine, upkeep, statistics, token=token))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.end)
-    tcp, *local = sockets
-    port = tcp.getsockname()[1]
-    document = {
-        "port": port,
-        "pid": os.getpid(),
-        "socket": local[0].getsockname() if local else None,
-    }
 
     async def watch() -> None:
         answered = 0
@@ -186,7 +89,7 @@ async def _run(
 
     serving = asyncio.create_task(server.serve(sockets))
     watching = asyncio.create_task(watch())
-    durable.write_file(state / "completion.json", json.dumps(document).encode(), secret=True)
+    port = loopback.announce(state, NAME, sockets)
     telemetry.log().info("completion_endpoint_up", port=port, pid=os.getpid())
     try:
         await serving

@@ -47,7 +47,7 @@ class Phase(StrEnum):
 
 
 HELLO = "query.hello"
-"""Asks a member who it is and which release it holds."""
+"""Offers a member the next round (sordino_platform.offer); asks who it is, which release it holds, if it is ready."""
 
 
 def node_id(name: str) -> int:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,18 +56,20 @@ class ReleaseStore:
         self.folder = folder
         self.charters = charters
         self._chain: list[SignedManifest] = []
+        self._lock = threading.Lock()  # an agent's link and its control endpoint read at the same time
 
     def chain(self) -> tuple[SignedManifest, ...]:
         """Every release, oldest first, verified. What another process added since the last call is read now.
 
         Raises StorageError for a gap or a damaged file, ConfigurationError for a release that breaks a rule.
         """
-        while (self._place(len(self._chain))).exists():
-            path = self._place(len(self._chain)) / MANIFEST
-            signed = SignedManifest.parse(read_file(path, limit=MAX_MANIFEST_BYTES), what=str(path))
-            require_next(self._chain, signed, self.charters)
-            self._chain.append(signed)
-        return tuple(self._chain)
+        with self._lock:
+            while (self._place(len(self._chain))).exists():
+                path = self._place(len(self._chain)) / MANIFEST
+                signed = SignedManifest.parse(read_file(path, limit=MAX_MANIFEST_BYTES), what=str(path))
+                require_next(self._chain, signed, self.charters)
+                self._chain.append(signed)
+            return tuple(self._chain)
 
     def verify(self, *, weights: bool = False) -> tuple[SignedManifest, ...]:
         """Reads everything anew; with `weights`, every vector that is held too. Raises as `chain` and `vector` do."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse, Response
 from pydantic import BaseModel, ConfigDict
 
@@ -22,10 +22,12 @@ from sordino_client.completion.api.guard import Guard
 from sordino_client.completion.api.metrics import CompletionMetrics
 from sordino_client.completion.api.replies import reply
 from sordino_client.completion.api.service import Service
-from sordino_client.completion.engine import Engine
+from sordino_client.completion.engine import Busy, Engine, NoModel
+from sordino_client.completion.generation import Cancelled
 from sordino_client.completion.memory.upkeep import Upkeep
 from sordino_client.completion.statistics import Statistics
 
+TOO_MANY = 429
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -43,6 +45,7 @@ def build(engine: Engine, upkeep: Upkeep, statistics: Statistics, *, token: str)
         title="sordino completion", version="1", docs_url=None, redoc_url=None, responses=problems.REFUSALS
     )
     problems.install(app)
+    _install_engine_problems(app)
     for dialect in (openai, tabby, llamacpp, mistral, ollama, page):
         app.include_router(dialect.router(service))
     app.include_router(names.router())
@@ -68,3 +71,20 @@ def build(engine: Engine, upkeep: Upkeep, statistics: Statistics, *, token: str)
         return Response(metrics.registry.text(), media_type=METRICS_TYPE)
 
     return Guard(app, token=token, metrics=metrics)
+
+
+def _install_engine_problems(app: FastAPI) -> None:
+    """What the engine may answer instead of a completion."""
+
+    async def no_model(_: Request, error: Exception) -> Response:
+        return problems.answer(503, f"no model yet: {error}", "no_model", **{"Retry-After": "5"})
+
+    async def busy(_: Request, error: Exception) -> Response:
+        return problems.answer(TOO_MANY, "too many requests are waiting", "busy", **{"Retry-After": "1"})
+
+    async def withdrawn(_: Request, error: Exception) -> Response:
+        return problems.answer(TOO_MANY, "withdrawn: a newer request of the same editor came", "withdrawn")
+
+    app.add_exception_handler(NoModel, no_model)
+    app.add_exception_handler(Busy, busy)
+    app.add_exception_handler(Cancelled, withdrawn)

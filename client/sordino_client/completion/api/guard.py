@@ -20,9 +20,10 @@ import hmac
 import json
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from sordino_client.completion.api.metrics import CompletionMetrics
+from prometheus_client import Counter
+
 from sordino_platform import telemetry
 
 Scope = MutableMapping[str, Any]
@@ -52,11 +53,17 @@ EXPLANATION: Final = {
 }
 
 
+class Counting(Protocol):
+    """Where refusals are counted, by reason."""
+
+    http_rejected: Counter
+
+
 class Guard:
     """Wraps an ASGI application. `clock` is monotonic seconds."""
 
     def __init__(
-        self, app: App, *, token: str, metrics: CompletionMetrics, clock: Callable[[], float] = time.monotonic
+        self, app: App, *, token: str, metrics: Counting, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.app = app
         self._token = token.encode()

@@ -10,10 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from sordino_client.completion.engine import Busy, NoModel
-from sordino_client.completion.generation import Cancelled
-
-TOO_MANY, METHOD_NOT_ALLOWED = 429, 405
+METHOD_NOT_ALLOWED = 405
 
 
 class Reason(BaseModel):
@@ -56,7 +53,7 @@ def answer(status: int, message: str, code: str, **headers: str) -> JSONResponse
 
 
 def install(app: FastAPI) -> None:
-    """Maps every exception that a dialect lets through."""
+    """Maps every exception that a route lets through, of any application behind the guard."""
 
     async def problem(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, Problem)
@@ -68,15 +65,6 @@ def install(app: FastAPI) -> None:
         fields = sorted({".".join(str(part) for part in item["loc"][1:2]) for item in error.errors()})
         named = ", ".join(name for name in fields if name.isidentifier()) or "the body"
         return answer(400, f"not understood: {named}", "invalid")
-
-    async def no_model(_: Request, error: Exception) -> JSONResponse:
-        return answer(503, f"no model yet: {error}", "no_model", **{"Retry-After": "5"})
-
-    async def busy(_: Request, error: Exception) -> JSONResponse:
-        return answer(TOO_MANY, "too many requests are waiting", "busy", **{"Retry-After": "1"})
-
-    async def withdrawn(_: Request, error: Exception) -> JSONResponse:
-        return answer(TOO_MANY, "withdrawn: a newer request of the same editor came", "withdrawn")
 
     async def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
@@ -93,8 +81,5 @@ def install(app: FastAPI) -> None:
 
     app.add_exception_handler(Problem, problem)
     app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(NoModel, no_model)
-    app.add_exception_handler(Busy, busy)
-    app.add_exception_handler(Cancelled, withdrawn)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(Exception, fault)

@@ -64,7 +64,7 @@ export interface Ledger {
 
 export interface Release {
   readonly release: number;
-  readonly round: number;
+  readonly round: number | null;
   readonly members: readonly string[];
   readonly heldout_loss: number | null;
 }

@@ -1,11 +1,18 @@
 /** Starting the agent, pausing, and the menu behind the status bar. */
+import { spawn } from "node:child_process";
+import { closeSync, openSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import * as vscode from "vscode";
 import type { Connection } from "../agent/connection.ts";
 import { setPaused } from "../agent/member.ts";
 import { agentSettings } from "../settings.ts";
 import { statusOf } from "../status/state.ts";
 
-/** Offers to start the agent; does it in a terminal that the person can see and end. */
+const LOG = "agent.log";
+const START_MS = 120_000;
+const TAIL_BYTES = 4096;
+
+/** Starts the agent as a process of its own, which outlives this window, and waits until it answers or says why not. */
 export async function startAgent(connection: Connection): Promise<void> {
   await connection.refresh();
   const { situation } = connection;
@@ -25,13 +32,42 @@ export async function startAgent(connection: Connection): Promise<void> {
     }
     return;
   }
-  const terminal = vscode.window.createTerminal({
-    name: "Sordino agent",
-    shellPath: agentSettings().command,
-    shellArgs: ["client", "up", "--folder", situation.folder],
-    iconPath: new vscode.ThemeIcon("sparkle"),
+  const failure = await vscode.window.withProgress(
+    { location: vscode.ProgressLocation.Notification, title: "Starting the Sordino agent", cancellable: false },
+    () => launch(connection, agentSettings().command, situation.folder),
+  );
+  if (failure !== undefined) {
+    await vscode.window.showErrorMessage(`The Sordino agent did not start: ${failure}`);
+  }
+}
+
+/** Undefined once the agent answers, or what it said when it ended. */
+function launch(connection: Connection, command: string, folder: string): Promise<string | undefined> {
+  const log = join(folder, LOG);
+  const output = openSync(log, "a", 0o600);
+  const child = spawn(command, ["client", "up", "--folder", folder], { detached: true, stdio: ["ignore", output, output] });
+  closeSync(output);
+  child.unref();
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => done(`it does not answer after ${START_MS / 1000} s; see ${log}`), START_MS);
+    const end = connection.onChange((now) => now.member !== undefined && done(undefined));
+    child.on("error", (error) => done(`${command}: ${error.message} (setting sordino.command)`));
+    child.on("exit", () => done(lastError(log)));
+    function done(failure: string | undefined): void {
+      clearTimeout(timer);
+      end();
+      child.removeAllListeners();
+      child.on("error", () => undefined);
+      resolve(failure);
+    }
   });
-  terminal.show(true);
+}
+
+/** The last line that begins with `error: `, as every sordino command says it. */
+function lastError(log: string): string {
+  const text = readFileSync(log, "utf8").slice(-TAIL_BYTES);
+  const said = text.split("\n").findLast((line) => line.startsWith("error: "));
+  return said?.slice("error: ".length) ?? `see ${log}`;
 }
 
 export async function pause(connection: Connection, paused: boolean): Promise<void> {

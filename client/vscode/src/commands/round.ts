@@ -9,6 +9,8 @@ import { consentText, outcomeText, progressText } from "../pages/words.ts";
 import { progressOf } from "../status/state.ts";
 import { offerToStart } from "./agent.ts";
 
+const WITHDRAW_MS = 15_000;
+
 export async function runFederatedLearning(connection: Connection): Promise<void> {
   await connection.refresh();
   const { control, member } = connection.situation;
@@ -17,7 +19,7 @@ export async function runFederatedLearning(connection: Connection): Promise<void
     return;
   }
   if (member.activity.phase !== "idle" || member.participation.agreed !== null) {
-    await follow(connection, member.participation.agreed?.round ?? member.activity.round, member.release);
+    await follow(connection, member.participation.agreed?.round ?? member.activity.round);
     return;
   }
   if (member.participation.paused && !(await resumed(connection))) {
@@ -37,9 +39,8 @@ export async function runFederatedLearning(connection: Connection): Promise<void
   if (chosen !== button || door === undefined) {
     return;
   }
-  const before = connection.situation.member?.release ?? member.release;
   connection.learn(await agree(door, offer.round, offer.cost.after));
-  await follow(connection, offer.round, before);
+  await follow(connection, offer.round);
 }
 
 async function resumed(connection: Connection): Promise<boolean> {
@@ -74,8 +75,7 @@ async function waitForOffer(connection: Connection): Promise<Offer | undefined> 
 }
 
 /** Follows a round until it has ended for this member. Cancelling withdraws, and says what that could still change. */
-async function follow(connection: Connection, round: number, before: number): Promise<void> {
-  let withdrawing = false;
+async function follow(connection: Connection, round: number): Promise<void> {
   const ended = await vscode.window.withProgress(
     { location: vscode.ProgressLocation.Notification, title: "Federated learning", cancellable: true },
     (progress, token) => {
@@ -84,20 +84,21 @@ async function follow(connection: Connection, round: number, before: number): Pr
         const done = 100 * progressOf(now.activity.step, now.activity.steps);
         progress.report({ message: progressText(now), increment: Math.max(0, done - percent) });
         percent = Math.max(percent, done);
-        return isOver(now, round, before) ? now : undefined;
+        return isOver(now, round) ? now : undefined;
       });
     },
   );
-  if (ended === undefined) {
-    withdrawing = true;
-    const { control } = connection.situation;
-    if (control === undefined) {
-      await offerToStart(connection);
-      return;
-    }
+  let last = ended;
+  const { control, member } = connection.situation;
+  if (ended === undefined && member !== undefined && control !== undefined) {
     connection.learn(await withdraw(control));
+    const patience = new vscode.CancellationTokenSource();
+    const timer = setTimeout(() => patience.cancel(), WITHDRAW_MS);
+    last = await until(connection, patience.token, (now) => (now.activity.phase === "idle" ? now : undefined));
+    clearTimeout(timer);
+    last ??= connection.situation.member;
   }
-  const { text, good } = outcomeText(ended ?? connection.situation.member, withdrawing, before);
+  const { text, good } = outcomeText(last, round, ended === undefined && last !== undefined);
   const show = "Show Privacy Ledger";
   const chosen = await (good ? vscode.window.showInformationMessage(text, show) : vscode.window.showWarningMessage(text, show));
   if (chosen === show) {
@@ -106,9 +107,9 @@ async function follow(connection: Connection, round: number, before: number): Pr
 }
 
 /** Whether the member has nothing more to do with the round that was agreed to. */
-function isOver(now: Member, round: number, before: number): boolean {
+function isOver(now: Member, round: number): boolean {
   const left = now.participation.agreed === null && now.activity.phase === "idle";
-  return left && (now.release > before || (now.last !== null && now.last.round >= round));
+  return left && now.last !== null && now.last.round >= round;
 }
 
 /** What `ready` finds in the member's state, now or after a change; undefined where it was cancelled or the agent left. */

@@ -48,8 +48,8 @@ export function lossesBody(releases: readonly Release[]): string {
       ["Model", "Round", "Members in the sum", "Held-out loss (nats per token)"],
       releases.map((release) => [
         String(release.release),
-        release.release === 0 ? "base" : String(release.round),
-        release.release === 0 ? "" : String(release.members.length),
+        release.round === null ? "base" : String(release.round),
+        release.round === null ? "" : String(release.members.length),
         release.heldout_loss === null ? "not measured" : release.heldout_loss.toFixed(4),
       ]),
     )

@@ -36,19 +36,20 @@ export function progressText(member: Member): string {
   return `round ${round}: ${phaseName(phase)}${share}${time}`;
 }
 
-/** How it ended, for a person. */
-export function outcomeText(member: Member | undefined, withdrawn: boolean, before: number): { text: string; good: boolean } {
+/** How round `round` ended, for a person. */
+export function outcomeText(member: Member | undefined, round: number, withdrawn: boolean): { text: string; good: boolean } {
   if (member === undefined) {
     return { text: "The agent ended before the round did. Its privacy ledger knows what was charged.", good: false };
   }
   const spent = `Epsilon spent: ${epsilon(member.privacy.spent)} of ${epsilon(member.privacy.budget)}.`;
+  const last = member.last !== null && member.last.round >= round ? member.last : undefined;
+  if (last?.outcome === "contributed") {
+    const late = withdrawn ? "It was too late to withdraw: the update had been sent. " : "";
+    return { text: `${late}Round ${last.round} is complete. This machine now has model ${member.release}. ${spent}`, good: !withdrawn };
+  }
+  const charge = last?.charged === true ? "The round's cost stays charged, because nobody can prove that nothing left." : "Nothing was charged for it.";
   if (withdrawn) {
-    const charged = member.last?.charged === true ? " The round's cost stays charged: nobody can prove that nothing left." : " Nothing was charged for it.";
-    return { text: `You withdrew from the round.${charged} ${spent}`, good: true };
+    return { text: `You withdrew from round ${round}. ${charge} ${spent}`, good: true };
   }
-  if (member.release > before) {
-    return { text: `Round ${member.last?.round ?? member.release} is complete. This machine now has model ${member.release}. ${spent}`, good: true };
-  }
-  const why = member.last?.message ? `: ${member.last.message}` : "";
-  return { text: `The round ended without a new model${why}. ${spent}`, good: false };
+  return { text: `Round ${round} ended without a new model${last?.message ? `: ${last.message}` : ""}. ${charge} ${spent}`, good: false };
 }

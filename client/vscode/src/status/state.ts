@@ -116,7 +116,8 @@ function atWork(member: NonNullable<Situation["member"]>): Shown | undefined {
 }
 
 function outOfDate(member: NonNullable<Situation["member"]>): string | undefined {
-  if (member.offer !== null && member.offer.release > member.release) {
+  // A member that was in no round yet holds none (-1), and serves the base, which is model 0.
+  if (member.offer !== null && member.offer.release > Math.max(0, member.release)) {
     return `The federation has model ${member.offer.release}; this machine has ${member.release}. It gets the newest with the next round it takes part in.`;
   }
   if (minor(member.version) !== minor(version)) {

@@ -1,0 +1,176 @@
+"""`/v1/member` and below: the member's state as JSON, and a person's wishes.
+
+`GET /v1/member/changes?after=REVISION` answers when the state is newer than REVISION, or after CHANGE_SECONDS: an
+editor always knows the state, and neither side does anything while nothing happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from sordino_client.completion.api import problems
+from sordino_client.completion.api.guard import Guard
+from sordino_client.ledger import Cost
+from sordino_client.member import Member
+from sordino_client.participation import Consent
+from sordino_client.status import read_ledger
+from sordino_platform.link import Status
+from sordino_platform.offer import Offer
+from sordino_privacy.errors import SordinoError, UsageError
+
+CHANGE_SECONDS = 300.0
+
+
+class Wish(BaseModel):
+    """A person agreed to this round, as long as no more epsilon than this is spent in all after it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    round: Annotated[int, Field(ge=0, lt=1 << 32)]
+    epsilon_after: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
+
+
+class Nothing(BaseModel):
+    """An empty object."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Desk:
+    """What the routes say and do for one member. `link` gives the connection's present state."""
+
+    def __init__(self, member: Member, link: Callable[[], Status], withdrawn: Callable[[], None]) -> None:
+        self.member, self.link = member, link
+        # Ends the training that is under way, where there is one.
+        self.withdrawn = withdrawn
+        self.moved = asyncio.Event()
+        self._cost: tuple[tuple[bytes, int], Cost] | None = None
+
+    def state(self) -> dict[str, Any]:
+        """The whole state. The accounting of a new plan takes up to seconds: call it off the event loop."""
+        member, wish = self.member, self.member.participation
+        revision, offer, link = wish.revision, wish.offer, self.link()
+        spent, budget = member.epsilon_spent(), member.ledger.budget
+        return {
+            "member": member.name,
+            "federation": member.membership.federation,
+            "version": version("sordino"),
+            "revision": revision,
+            "link": {"state": link.state.value, "message": link.message, "hint": link.hint},
+            "activity": asdict(wish.activity),
+            "release": member.newest_release(),
+            "privacy": {
+                "spent": spent,
+                "budget": budget.epsilon,
+                "left": max(0.0, budget.epsilon - spent),
+                "delta": budget.delta,
+            },
+            "participation": {
+                "mode": wish.mode,
+                "paused": wish.paused,
+                "agreed": asdict(wish.agreed) if wish.agreed else None,
+            },
+            "offer": self._offer(offer) if offer is not None else None,
+            "last": asdict(wish.last) if wish.last else None,
+        }
+
+    def _offer(self, offer: Offer) -> dict[str, Any]:
+        """The offer in counts, and what it would cost by this member's own accounting."""
+        key = offer.plan.digest(), len(self.member.ledger.reservations())
+        if self._cost is None or self._cost[0] != key:
+            self._cost = key, self.member.ledger.preview(offer.plan)
+        cost = self._cost[1]
+        return {
+            "round": offer.round,
+            "release": offer.release,
+            "connected": offer.connected,
+            "ready": offer.ready,
+            "required": offer.required,
+            "members": offer.members,
+            "cost": {"run": cost.run, "after": cost.after, "runs_left": cost.runs_left},
+        }
+
+    def releases(self) -> list[dict[str, Any]]:
+        """Every verified release: its number, round, members and held-out loss (nats per token, public code)."""
+        return [
+            {
+                "release": manifest.number,
+                "round": manifest.round,
+                "members": list(manifest.members),
+                "heldout_loss": manifest.heldout_loss,
+            }
+            for manifest in (signed.manifest for signed in self.member.releases.chain())
+        ]
+
+
+def build(desk: Desk, *, token: str) -> Guard:
+    """The guarded ASGI application."""
+    app = FastAPI(title="sordino member control", version="1", docs_url=None, redoc_url=None)
+    problems.install(app)
+
+    async def refused(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, SordinoError)
+        said = f"{error.message}; {error.hint}" if error.hint else error.message
+        return problems.answer(409 if isinstance(error, UsageError) else 500, said, "refused")
+
+    app.add_exception_handler(SordinoError, refused)
+    wish = desk.member.participation
+
+    async def state() -> dict[str, Any]:
+        return await asyncio.to_thread(desk.state)
+
+    @app.get("/v1/member")
+    async def member() -> dict[str, Any]:
+        return await state()
+
+    @app.get("/v1/member/changes")
+    async def changes(after: Annotated[int, Query(ge=0, lt=1 << 62)]) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(CHANGE_SECONDS):
+                while wish.revision <= after:
+                    moved = desk.moved
+                    if wish.revision <= after:
+                        await moved.wait()
+        except TimeoutError:
+            pass  # the same state again: the editor asks anew
+        return await state()
+
+    @app.get("/v1/member/ledger")
+    async def ledger() -> dict[str, Any]:
+        return await asyncio.to_thread(read_ledger, desk.member.folder)
+
+    @app.get("/v1/member/releases")
+    async def releases() -> list[dict[str, Any]]:
+        return await asyncio.to_thread(desk.releases)
+
+    @app.post("/v1/member/agree")
+    async def agree(body: Wish) -> dict[str, Any]:
+        wish.agree(Consent(round=body.round, epsilon_after=body.epsilon_after))
+        return await state()
+
+    @app.post("/v1/member/withdraw")
+    async def withdraw(_: Nothing) -> dict[str, Any]:
+        wish.withdraw()
+        await asyncio.to_thread(desk.withdrawn)
+        return await state()
+
+    @app.post("/v1/member/pause")
+    async def pause(_: Nothing) -> dict[str, Any]:
+        wish.pause()
+        await asyncio.to_thread(desk.withdrawn)
+        return await state()
+
+    @app.post("/v1/member/resume")
+    async def resume(_: Nothing) -> dict[str, Any]:
+        wish.resume()
+        return await state()
+
+    return Guard(app, token=token, metrics=desk.member.metrics)

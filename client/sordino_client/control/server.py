@@ -1,0 +1,72 @@
+"""The control endpoint's thread in the agent.
+
+FOLDER/control/   token, control.json, control.sock (see sordino_client.loopback)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+from sordino_client import loopback
+from sordino_client.control.api import Desk, build
+from sordino_client.member import Member
+from sordino_platform.durable import make_folder
+from sordino_platform.link import Status
+
+NAME = "control"
+START_SECONDS = 30.0
+STEP_SECONDS = 0.01
+
+
+class ControlServer:
+    """Serves from `start` to `stop`, on a thread with an event loop of its own.
+
+    Raises PortInUseError, ConfigurationError or StorageError when it cannot be made.
+    """
+
+    def __init__(self, member: Member, link: Callable[[], Status], withdrawn: Callable[[], None]) -> None:
+        self._member, self._link, self._withdrawn = member, link, withdrawn
+        self._folder = member.folder / NAME
+        make_folder(self._folder)
+        self._token = loopback.read_token(self._folder)
+        self._sockets = loopback.listen(self._folder, NAME, member.settings.control_port)
+        self._server: loopback.Server | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._begun = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name=NAME, daemon=True)
+
+    def start(self) -> None:
+        """Begins to answer."""
+        self._thread.start()
+        self._begun.wait(START_SECONDS)
+        loopback.announce(self._folder, NAME, self._sockets)
+
+    def stop(self) -> None:
+        """Ends, and takes back the files by which editors find it."""
+        self._member.participation.changed = lambda: None
+        if self._loop is not None and self._server is not None:
+            self._loop.call_soon_threadsafe(self._server.end)
+            self._thread.join(START_SECONDS)
+        loopback.close(self._folder, NAME, self._sockets)
+
+    async def _serve(self) -> None:
+        desk = Desk(self._member, self._link, self._withdrawn)
+        self._server = loopback.Server(build(desk, token=self._token))
+        self._loop = loop = asyncio.get_running_loop()
+
+        def moved() -> None:
+            # Whoever waits, wakes; who comes later waits for the next change.
+            before, desk.moved = desk.moved, asyncio.Event()
+            before.set()
+
+        def changed() -> None:
+            loop.call_soon_threadsafe(moved)
+
+        self._member.participation.changed = changed
+        serving = asyncio.create_task(self._server.serve(self._sockets))
+        while not self._server.started and not serving.done():
+            await asyncio.sleep(STEP_SECONDS)  # nobody may find the door before it opens
+        self._begun.set()
+        await serving

@@ -1,0 +1,128 @@
+"""What the member's two local endpoints share: sockets on this machine only, a token, and a server that sleeps.
+
+Completions (sordino_client.completion) and control (sordino_client.control) are two doors of two processes with a
+folder each:
+
+FOLDER/token        the bearer token, 0600, made on the first start
+FOLDER/NAME.json    {"port", "pid", "socket"}: where it listens; gone when it has ended
+FOLDER/NAME.sock    the same endpoint as a Unix socket, 0600
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from sordino_platform import durable
+from sordino_privacy.errors import ConfigurationError, PortInUseError, StorageError
+
+LOOPBACK = "127.0.0.1"
+BACKLOG = 128
+MAX_UNIX_PATH = 107
+
+
+def read_token(state: Path) -> str:
+    """The endpoint's token, made on first use. Raises ConfigurationError when others can read the file."""
+    path = state / "token"
+    if not path.exists():
+        with contextlib.suppress(ConfigurationError):  # another process was faster: its token counts
+            durable.write_file(path, secrets.token_urlsafe(32).encode() + b"\n", secret=True, replace=False)
+    token = durable.read_secret(path, limit=256).decode("ascii", "replace").strip()
+    if len(token) < 32:
+        raise ConfigurationError("the token file holds no token", hint=f"remove {path} and start again")
+    return token
+
+
+def listen(state: Path, name: str, port: int) -> list[socket.socket]:
+    """The bound loopback socket and, where the folder's name is short enough for one, the Unix socket.
+
+    Raises PortInUseError or StorageError.
+    """
+    tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        tcp.bind((LOOPBACK, port))
+    except (OSError, OverflowError) as error:
+        tcp.close()
+        raise PortInUseError(
+            f"port {port} on this machine cannot be used", hint="choose another port, or 0 for any free one"
+        ) from error
+    path = state / f"{name}.sock"
+    if len(os.fsencode(path)) > MAX_UNIX_PATH:
+        return [tcp]
+    local = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    previous = os.umask(0o177)  # the socket must never exist with a wider mode, not even for a moment
+    try:
+        path.unlink(missing_ok=True)
+        local.bind(str(path))
+    except OSError as error:
+        tcp.close()
+        local.close()
+        raise StorageError("the Unix socket cannot be made", hint=f"look at {state}") from error
+    finally:
+        os.umask(previous)
+    return [tcp, local]
+
+
+class Server(uvicorn.Server):
+    """uvicorn without its ten wake-ups a second: an idle endpoint uses no processor time."""
+
+    def __init__(self, app: Any) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                loop="asyncio",
+                http="h11",
+                ws="none",
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                log_level="error",
+                server_header=False,
+                date_header=False,
+                proxy_headers=False,
+                backlog=BACKLOG,
+                timeout_keep_alive=60,
+                timeout_graceful_shutdown=2,
+            )
+        )
+        self._ended = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        await self._ended.wait()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the process's own, which cleans up; uvicorn would raise them again and end it first."""
+        yield
+
+    def end(self) -> None:
+        """Stops serving."""
+        self.should_exit = True
+        self._ended.set()
+
+
+def announce(state: Path, name: str, sockets: list[socket.socket]) -> int:
+    """Writes the file by which editors find the endpoint; gives its port. Raises StorageError."""
+    tcp, *local = sockets
+    port: int = tcp.getsockname()[1]
+    document = {"port": port, "pid": os.getpid(), "socket": local[0].getsockname() if local else None}
+    durable.write_file(state / f"{name}.json", json.dumps(document).encode(), secret=True)
+    return port
+
+
+def close(state: Path, name: str, sockets: list[socket.socket]) -> None:
+    """Closes the sockets and removes the files."""
+    for one in sockets:
+        one.close()
+    for ending in ("json", "sock"):
+        (state / f"{name}.{ending}").unlink(missing_ok=True)

@@ -1,0 +1,184 @@
+"""Whether this member takes part in rounds: its own wish, and where the round that it is in stands.
+
+The coordinator paces the rounds. A member says at each offer whether it is ready (sordino_platform.offer); nothing
+trains at a member that is not. It is ready for every round, or, with `participate = "when_asked"`, for one round each
+time a person agrees. An agreement names the epsilon that may be spent in all after the round: a proposal that costs
+more is refused, whatever was offered. A pause holds until it is lifted, over restarts too; an agreement does not.
+
+Safe to share between threads: the link's handler, the trainer's progress and the control server meet here.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sordino_platform.durable import write_file
+from sordino_platform.offer import Offer
+from sordino_privacy.errors import RefusalError, UsageError
+
+Mode = Literal["every_round", "when_asked"]
+PAUSED_FILE = "paused"
+TOLERANCE = 1e-6  # an epsilon goes to a person's screen and back as a decimal number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consent:
+    """A person agreed to take part in `round`, as long as no more than `epsilon_after` is spent in all."""
+
+    round: int
+    epsilon_after: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activity:
+    """What the agent does in a round: `idle`, or a phase; `step` of `steps` and seconds left while it trains."""
+
+    phase: str = "idle"
+    round: int = 0
+    step: int = 0
+    steps: int = 0
+    seconds_left: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How the last round ended here. `charged`: whether it cost privacy, which it does from the training on."""
+
+    round: int
+    outcome: str
+    message: str
+    charged: bool
+
+
+class Participation:
+    """One member's. `changed` is called after each change, on whatever thread made it."""
+
+    def __init__(self, folder: Path, mode: Mode) -> None:
+        self._flag = folder / PAUSED_FILE
+        self._lock = threading.RLock()
+        self.mode: Mode = mode
+        self.paused = self._flag.exists()
+        self.offer: Offer | None = None
+        self.agreed: Consent | None = None
+        self.activity = Activity()
+        self.last: Ended | None = None
+        self.revision = 0
+        self.changed: Callable[[], None] = lambda: None
+        self._withdrawn: tuple[str, int] | None = None
+        self._round: tuple[str, int] | None = None
+        self._charged = False
+
+    @property
+    def ready(self) -> bool:
+        """What to answer an offer."""
+        with self._lock:
+            return not self.paused and (self.mode == "every_round" or self.agreed is not None)
+
+    # ------------------------------------------------------------------------------------------- what a person wishes
+
+    def agree(self, agreement: Consent) -> None:
+        """Takes part in the offered round. Raises UsageError when there is no such offer, or a pause."""
+        with self._lock:
+            if self.paused:
+                raise UsageError("this member is paused", hint="resume first")
+            if self.offer is None or self.offer.round != agreement.round:
+                raise UsageError(
+                    f"round {agreement.round} is not offered now",
+                    hint="look at the present offer and its cost",
+                )
+            self.agreed, self._withdrawn = agreement, None
+            self._change()
+
+    def withdraw(self) -> None:
+        """Takes an agreement back. What was charged stays charged; an update that was sent cannot be called back."""
+        with self._lock:
+            self.agreed, self._withdrawn = None, self._round
+            self._change()
+
+    def pause(self) -> None:
+        """Takes part in nothing until `resume`. Raises StorageError when that cannot be kept."""
+        with self._lock:
+            write_file(self._flag, b"paused by the member\n", secret=True)
+            self.paused = True
+            self.withdraw()
+
+    def resume(self) -> None:
+        """Lifts a pause."""
+        with self._lock:
+            self._flag.unlink(missing_ok=True)
+            self.paused = False
+            self._change()
+
+    # --------------------------------------------------------------------------------------- what the coordinator does
+
+    def offered(self, offer: Offer | None) -> None:
+        """Notes the present offer; None when the link is down. An offer of another round ends the one before."""
+        with self._lock:
+            before, self.offer = self.offer, offer
+            if self.activity.phase != "idle":
+                if offer is not None and offer.round != self.activity.round:
+                    self.ended(self.activity.round, "aborted", "the coordinator made no new model of it")
+                elif offer is None or offer.round == self.activity.round:
+                    self.activity = Activity()  # another attempt of the same round will follow
+                    self._change()
+            if offer != before:
+                self._change()
+
+    def admit(self, run: str, round: int, *, epsilon_after: float) -> None:
+        """Whether a proposal may go on to training. Raises RefusalError: paused, withdrawn, not agreed, or dearer."""
+        with self._lock:
+            if self.paused:
+                raise RefusalError("this member is paused")
+            if self._withdrawn == (run, round):
+                raise RefusalError("this member withdrew from the round")
+            if self.mode == "when_asked" and self.agreed is None:
+                raise RefusalError("nobody at this member agreed to a round")
+            if self.agreed is not None and epsilon_after > self.agreed.epsilon_after + TOLERANCE:
+                raise RefusalError(
+                    f"the round would bring the epsilon to {epsilon_after:.3f}; "
+                    f"{self.agreed.epsilon_after:.3f} was agreed to",
+                    hint="look at the cost of the present offer and agree again",
+                )
+            self._round = (run, round)
+
+    def entered(self, phase: str, round: int) -> None:
+        """A phase of a round began."""
+        with self._lock:
+            self.activity = Activity(phase=phase, round=round)
+            self._change()
+
+    def trained(self, step: int, steps: int, seconds_left: float) -> None:
+        """A step of the local training is done. Raises RefusalError, which ends it, when the member has withdrawn."""
+        with self._lock:
+            if self._withdrawn is not None and self._withdrawn == self._round:
+                raise RefusalError("this member withdrew from the round")
+            self.activity = Activity(
+                phase="train", round=self.activity.round, step=step, steps=steps, seconds_left=seconds_left
+            )
+            self._change()
+
+    def charged(self) -> None:
+        """The round's privacy was charged to the ledger."""
+        with self._lock:
+            self._charged = True
+            self._change()
+
+    def ended(self, round: int, outcome: str, message: str = "") -> None:
+        """The round is over for this member; an agreement is used up."""
+        with self._lock:
+            self.last = Ended(round=round, outcome=outcome, message=message, charged=self._charged)
+            self.agreed, self.activity, self._round, self._charged = None, Activity(), None, False
+            self._change()
+
+    def touch(self) -> None:
+        """Something else changed that is shown beside this: the link, the release, the privacy spent."""
+        with self._lock:
+            self._change()
+
+    def _change(self) -> None:
+        self.revision += 1
+        self.changed()
