@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from sordino_privacy.errors import LinkError
 
 SECRET = "s3ntinel_in_the_prompt"
 ENDLESS = 4096
+SYSTEM_PYTHON = Path("/usr/bin/python3")
 
 
 @pytest.fixture(scope="module")
@@ -251,6 +252,65 @@ def test_the_newest_request_of_an_editor_wins(running: Any) -> None:
     assert set(statuses) <= {200, 429}
     assert statuses.count(200) >= 1
     assert running.endpoint.ask("POST", "/v1/completions", {"prompt": "x"})["choices"]
+
+
+def test_who_hangs_up_is_not_written_for(running: Any) -> None:
+    before = counted(running, "sordino_completion_requests_total", "cancelled")
+    body = json.dumps({"prompt": "x = [\n", "max_tokens": 200, "n": 8, "multiline": True}).encode()
+    head = post(running, Content_Length=str(len(body))).replace("\n", "\r\n").encode()
+    with socket.create_connection(("127.0.0.1", running.endpoint.port)) as connection:
+        connection.sendall(head + b"\r\n\r\n" + body)
+        time.sleep(0.02)
+    deadline = time.monotonic() + 20
+    while counted(running, "sordino_completion_requests_total", "cancelled") == before:
+        assert time.monotonic() < deadline
+    assert running.endpoint.ask("POST", "/v1/completions", {"prompt": "x"})["choices"]
+
+
+@pytest.mark.skipif(
+    os.getuid() != 0 or not SYSTEM_PYTHON.exists(),
+    reason="only root can act as another user, with a Python of all",
+)
+def test_another_user_of_the_machine_reaches_nothing(running: Any) -> None:
+    program = """
+import http.client, socket, sys
+state, port = sys.argv[1:]
+for attempt in (lambda: open(state + "/token"), lambda: open(state + "/completion.json"),
+                lambda: socket.socket(socket.AF_UNIX).connect(state + "/completion.sock")):
+    try:
+        attempt()
+        sys.exit("reached")
+    except PermissionError:
+        pass
+connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=10)
+connection.request("GET", "/v1/models")
+print(connection.getresponse().status)
+"""
+    # A folder that the other user may enter, so that it is the files' own modes that refuse.
+    with open_to_others(running.state):
+        done = subprocess.run(
+            [SYSTEM_PYTHON, "-I", "-c", program, str(running.state), str(running.endpoint.port)],
+            capture_output=True,
+            text=True,
+            user=65534,
+            group=65534,
+            extra_groups=[],
+        )
+    assert (done.stdout.strip(), done.stderr) == ("401", "")
+
+
+@contextlib.contextmanager
+def open_to_others(folder: Path) -> Iterator[None]:
+    """Makes a folder and those above it enterable for everybody, for a while."""
+    modes = {path: path.stat().st_mode & 0o7777 for path in (folder, *folder.parents)}
+    before = {path: mode for path, mode in modes.items() if not mode & 0o001}
+    try:
+        for path, mode in before.items():
+            path.chmod(mode | 0o001)
+        yield
+    finally:
+        for path, mode in before.items():
+            path.chmod(mode)
 
 
 def test_no_model_yet_is_said_and_a_release_is_picked_up(
