@@ -395,11 +395,12 @@ def test_the_process_holds_no_torch_no_flower_and_no_grpc(running: Any) -> None:
 
 
 @pytest.mark.slow
-def test_a_thousand_requests_twenty_at_once_are_answered_or_told_to_wait(running: Any, sources: str) -> None:
+def test_a_thousand_requests_twenty_at_once_are_all_answered_or_told_to_wait(
+    running: Any, sources: str
+) -> None:
     found = bench.load(running.endpoint, running.process.pid, sources)
-    assert found["stress_error"] == 0
-    assert found["stress_ok"] + found["stress_busy"] == 1000
-    assert found["stress_ok"] >= 100
+    assert (found["stress_ok"], found["stress_error"]) == (1000, 0)
+    assert found["stress_told_to_wait"] > 0
     assert found["stress_growth_mb"] < 20, "the statistics and the caches are bounded"
 
 

@@ -28,6 +28,7 @@ LINE_TOKENS = 10
 LINES, COLD, BUSY_LINES = 40, 6, 15
 KEYSTROKE_CHARACTERS = 3
 STRESS_REQUESTS, STRESS_AT_ONCE, STRESS_WARM_UP = 1000, 20, 100
+STRESS_RETRY_SECONDS = 0.3
 SETTLE_SECONDS = 6.0
 IDLE_SECONDS = 5.0
 START_SECONDS = 60.0
@@ -67,21 +68,28 @@ def measure(size: str, precision: Precision, *, stress: bool) -> dict[str, Any]:
 
 
 def load(server: Endpoint, pid: int, text: str) -> dict[str, Any]:
-    """Many requests at once: how they ended, and by how much the process grew."""
+    """Many requests at once, each sent again when it is told to wait: how they ended, and how the process grew."""
 
-    def one(number: int) -> str:
-        try:
-            server.ask("POST", "/v1/completions", {"prompt": text[number : number + 400], "max_tokens": 2})
-        except LinkError as error:
-            return "busy" if "too many requests" in error.message else "error"
-        return "ok"
+    def one(number: int) -> tuple[str, int]:
+        request, refused = {"prompt": text[number : number + 400], "max_tokens": 2}, 0
+        while True:
+            try:
+                server.ask("POST", "/v1/completions", request)
+            except LinkError as error:
+                if "too many requests" not in error.message:
+                    return "error", refused
+                refused += 1
+                time.sleep(STRESS_RETRY_SECONDS)
+            else:
+                return "ok", refused
 
     with concurrent.futures.ThreadPoolExecutor(STRESS_AT_ONCE) as pool:
         list(pool.map(one, range(STRESS_WARM_UP)))
         before = resident(pid)
-        outcomes = list(pool.map(one, range(STRESS_REQUESTS)))
+        outcomes, refusals = zip(*pool.map(one, range(STRESS_REQUESTS)), strict=True)
     return {
-        **{f"stress_{name}": outcomes.count(name) for name in ("ok", "busy", "error")},
+        **{f"stress_{name}": outcomes.count(name) for name in ("ok", "error")},
+        "stress_told_to_wait": sum(refusals),
         "stress_growth_mb": round(resident(pid) - before, 1),
     }
 
