@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 from tests.ops.server import PANELS, Prometheus, free_port, prometheus_on, until
 
+from sordino_coordinator.rounds import Outcome, RoundStore
 from sordino_platform.demo.local import ENVIRONMENT, SORDINO
 from sordino_platform.demo.processes import Processes
 from sordino_platform.demo.virtual import found_virtual
@@ -33,9 +35,12 @@ def set_in(path: Path, **values: object) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """The federation from outside: one member's endpoint, and the Prometheus that scrapes it and the coordinator."""
+    """The federation from outside: one member's endpoint, the coordinator's console and folder, and the Prometheus that
+    scrapes them."""
 
     prometheus: Prometheus
+    console: int
+    coordinator: Path
     endpoint: int
     token: str
 
@@ -58,7 +63,12 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     logs.mkdir()
     found_virtual(place, members=MEMBERS, rounds=0)
     ports = {job: free_port() for job in ("sordino-coordinator", "sordino-member", "sordino-completion")}
-    set_in(place / "coordinator/coordinator.toml", metrics_port=ports["sordino-coordinator"])
+    console = free_port()
+    set_in(
+        place / "coordinator/coordinator.toml",
+        metrics_port=ports["sordino-coordinator"],
+        console=f"127.0.0.1:{console}",
+    )
     members = sorted((place / "members").iterdir())
     first = members[0]
     with Processes(logs) as processes:
@@ -87,7 +97,11 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         assert until(token.exists, seconds=300, meanwhile=all_run), (logs / f"{first.name}.log").read_text()
         with prometheus_on(folder / "prometheus", ports, token=token) as prometheus:
             watched = Watched(
-                prometheus=prometheus, endpoint=ports["sordino-completion"], token=token.read_text().strip()
+                prometheus=prometheus,
+                console=console,
+                coordinator=place / "coordinator",
+                endpoint=ports["sordino-completion"],
+                token=token.read_text().strip(),
             )
             completed = 'sordino_rounds_total{outcome="completed"} > 0'
             done = until(lambda: prometheus.values(completed), seconds=ROUND_SECONDS, meanwhile=all_run)
@@ -115,3 +129,25 @@ def test_a_foreign_host_at_the_endpoint_is_refused_and_alerts(watched: Watched) 
     assert watched.ask(host="evil.example") == 421
     labels = until(lambda: watched.prometheus.firing("LocalEndpointProbed"), seconds=60)
     assert {label["reason"] for label in labels} == {"host"}
+
+
+def test_the_console_of_the_running_coordinator_says_that_all_is_well(watched: Watched) -> None:
+    token = (watched.coordinator / "console.token").read_text().strip()
+    with httpx.Client(
+        base_url=f"http://127.0.0.1:{watched.console}", follow_redirects=True, timeout=30
+    ) as browser:
+        page = browser.post("/login", data={"token": token}).text
+    assert "no more than a round needs" not in page  # all three take part: none is missing
+    assert "Healthy: nothing to do" in page
+    assert f"{MEMBERS} <small>of {MEMBERS} members" in page
+    assert "epsilon" in page
+    assert page.count(">completed<") >= 1
+
+
+def test_a_round_s_record_and_its_metrics_tell_the_same_bytes(watched: Watched) -> None:
+    store = RoundStore(watched.coordinator / "state.sqlite")
+    done = [row for row in store.rounds() if row.outcome is Outcome.COMPLETED]
+    store.close()
+    assert all(row.bytes_in > 0 and row.bytes_out > row.bytes_in for row in done)
+    within = 'sum(sordino_message_bytes_total{direction="received", phase=~"train|share_keys|masked_input|survivors|unmask"})'
+    assert watched.prometheus.values(within)[-1] >= sum(row.bytes_in for row in done) * 0.9
