@@ -13,7 +13,7 @@ from sordino_coordinator.console.access import (
     TOKEN_FILE,
     WRONG_TOKENS,
     Access,
-    operator_token,
+    console_token,
 )
 from sordino_privacy.errors import ConfigurationError
 
@@ -47,24 +47,24 @@ def opened(access: Access) -> str:
 
 
 def test_the_token_is_made_once_readable_by_its_owner_only(tmp_path: Path) -> None:
-    token = operator_token(tmp_path)
+    token = console_token(tmp_path)
     assert (tmp_path / TOKEN_FILE).stat().st_mode & 0o777 == 0o600
-    assert operator_token(tmp_path) == token
+    assert console_token(tmp_path) == token
     assert len(token) >= 43  # 256 bits in base64
 
 
 def test_a_token_that_others_can_read_is_refused(tmp_path: Path) -> None:
-    operator_token(tmp_path)
+    console_token(tmp_path)
     (tmp_path / TOKEN_FILE).chmod(0o640)
     with pytest.raises(ConfigurationError, match="other users"):
-        operator_token(tmp_path)
+        console_token(tmp_path)
 
 
 def test_a_token_that_can_be_guessed_is_refused(tmp_path: Path) -> None:
     (tmp_path / TOKEN_FILE).touch(mode=0o600)
     (tmp_path / TOKEN_FILE).write_text("secret\n")
     with pytest.raises(ConfigurationError, match="fewer than 32"):
-        operator_token(tmp_path)
+        console_token(tmp_path)
 
 
 @pytest.mark.parametrize("offered", [b"", TOKEN[:-1], TOKEN + b"x", TOKEN.upper(), b"\xff" * 4000])

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sordino_platform.durable import read_secret, write_file
+from sordino_coordinator.control.api import token_of
 from sordino_privacy.errors import ConfigurationError
 
 TOKEN_FILE: Final = "console.token"  # noqa: S105 - a file name
@@ -27,21 +27,18 @@ WRONG_TOKENS: Final = 5.0
 WRONG_TOKENS_PER_SECOND: Final = 0.1
 
 
-def operator_token(folder: Path) -> bytes:
-    """The token of the coordinator in `folder`, made where there is none.
+def console_token(folder: Path) -> bytes:
+    """The token of the console, made where there is none. It opens the pages only: orders ask for the API's own.
 
     Raises ConfigurationError when others can read the file or it holds too little, StorageError.
     """
-    path = folder / TOKEN_FILE
-    if not path.exists():
-        write_file(path, f"{secrets.token_urlsafe(TOKEN_BYTES)}\n".encode(), secret=True, replace=False)
-    token = read_secret(path, limit=1024).strip()
+    token = token_of(folder, TOKEN_FILE)
     if len(token) < MIN_TOKEN_CHARACTERS:
         raise ConfigurationError(
-            f"{path} holds fewer than {MIN_TOKEN_CHARACTERS} characters",
+            f"{folder / TOKEN_FILE} holds fewer than {MIN_TOKEN_CHARACTERS} characters",
             hint="remove it; the next start makes a new one",
         )
-    return token
+    return token.encode()
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import uvicorn
 
-from sordino_coordinator.console.access import Access, operator_token
+from sordino_coordinator.console.access import Access, console_token
 from sordino_coordinator.console.guard import LOOPBACK, Guard
 from sordino_coordinator.console.pages import Pages
 from sordino_coordinator.console.state import StateReader
@@ -38,7 +38,7 @@ class Console:
         host, port = parse_address(settings.console)
         secure = settings.console_tls is not None
         require_private(host, secure=secure)
-        token = operator_token(federation.folder)
+        token = console_token(federation.folder)
         tls = tls_arguments(settings)
         self._reader = StateReader(federation)
         self._socket = listen(host, port)

@@ -118,9 +118,12 @@ def parse(kind: type[Any], body: bytes) -> Any:
         raise ApiError(HTTPStatus.BAD_REQUEST, first_problem(error)) from None
 
 
-def token_of(folder: Path) -> str:
-    """The API's token; made at the first call, mode 0600. Raises ConfigurationError, StorageError."""
-    path = folder / TOKEN_FILE
+def token_of(folder: Path, name: str = TOKEN_FILE) -> str:
+    """A token of the operator's, by default the API's; made at the first call, mode 0600.
+
+    Raises ConfigurationError when others can read the file, StorageError.
+    """
+    path = folder / name
     if not path.exists():
         write_file(path, f"{secrets.token_urlsafe(32)}\n".encode(), secret=True, replace=False)
     return read_secret(path, limit=256).decode("ascii", "replace").strip()
