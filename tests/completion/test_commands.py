@@ -141,6 +141,13 @@ def test_every_silence_has_a_reason_that_a_developer_understands() -> None:
     assert why(answered("", repeats=True)) == "repeats_suffix"
 
 
+def test_every_reason_stands_in_the_documents_in_the_same_words() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "editors.md").read_text()
+    for reason, text in EXPLANATION.items():
+        if reason != "shown":
+            assert f"| `{reason}` | {text}" in page
+
+
 @pytest.mark.parametrize(
     ("finish", "expected"),
     [
