@@ -103,6 +103,11 @@ class CoordinatorMetrics:
         self.reconstruction_seconds = metrics.histogram(
             "sordino_secagg_reconstruction_seconds", "Recovering secrets and removing masks", PHASE_BUCKETS
         )
+        self.mask_expansion_seconds = metrics.histogram(
+            "sordino_secagg_mask_expansion_seconds",
+            "Of that, expanding the masks and taking them off",
+            PHASE_BUCKETS,
+        )
         self.enrolled = metrics.gauge(
             "sordino_clients_enrolled",
             "Members of the charter, by state",

@@ -32,6 +32,7 @@ from sordino_platform.link import Direction
 from sordino_platform.offer import Offer
 from sordino_platform.proposal import Proposal, norm_limit, quantiser_for
 from sordino_platform.release.optimiser import Moments
+from sordino_platform.telemetry import timed
 from sordino_privacy.errors import LinkError, SordinoError, StorageError, UsageError
 from sordino_privacy.secagg import (
     AggregateSum,
@@ -232,10 +233,13 @@ class SecureFedAvg(Strategy):
         self.phase(
             grid, round, Phase.UNMASK, openings, lambda name: pack({"opening": openings[name]}), revealed
         )
-        started = time.monotonic()
         limit = norm_limit(federation.plan, context.quantiser)
-        opened = closing(lambda: session.open(threads=THREADS, norm_limit=limit), Outcome.ABORTED_DROPOUTS)
-        self.metrics.reconstruction_seconds.observe(time.monotonic() - started)
+        expansion = timed(self.metrics.mask_expansion_seconds)
+        with timed(self.metrics.reconstruction_seconds):
+            opened = closing(
+                lambda: session.open(threads=THREADS, norm_limit=limit, expansion=expansion),
+                Outcome.ABORTED_DROPOUTS,
+            )
         return session, opened
 
     # -------------------------------------------------------------------------------------------------- its steps

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import IntEnum
 from hashlib import sha256
@@ -311,8 +311,14 @@ class CoordinatorSession:
                     )
         self._reveals[sender] = reveal
 
-    def open(self, *, threads: int = 1, norm_limit: float = math.inf) -> AggregateSum:
-        """Removes every mask and decodes the sum.
+    def open(
+        self,
+        *,
+        threads: int = 1,
+        norm_limit: float = math.inf,
+        expansion: AbstractContextManager[None] | None = None,
+    ) -> AggregateSum:
+        """Removes every mask and decodes the sum; `expansion` is entered while masks are expanded, to be measured.
 
         `norm_limit` is the largest L2 norm that one honest member's update can have; the weighted mean of honest
         updates cannot be longer. Raises CheatError when a recovered seed is not the one its owner committed to,
@@ -323,7 +329,8 @@ class CoordinatorSession:
             claim, intake = self._known_claim(), self._known_intake()
             roster, vector = self._known_roster(), intake.accumulator
             masks = outstanding_masks(roster, claim, self._reveals, self._context.ring_bits)
-            apply(vector, masks, threads=threads)
+            with expansion or nullcontext():
+                apply(vector, masks, threads=threads)
             totals = self._context.quantiser.decode(vector)
             if not 0 < totals.weight <= len(claim.survivors):
                 raise NormError("the sum of weights is impossible for the number of survivors")
