@@ -65,17 +65,17 @@ FULL = Profile(name="full")
 # A part of each member and a sixth of the training: about ten minutes of one core.
 SHORT = Profile(
     name="short",
-    files=200,
+    files=150,
     heldout_tokens=1000,
-    heldout_lines=5,
+    heldout_lines=4,
     adapter_rank=2,
     adapter_scale=8.0,
     learning_rate=0.5,
-    sampling_rate=0.15,
+    sampling_rate=0.2,
     rounds=3,
     steps=2,
     expected_units=27,
-    central_tokens=64_000,
+    central_tokens=60_000,
     own_tokens=8_000,
     repeats=1,
 )
