@@ -107,10 +107,10 @@ def train(member: Member, fields: Fields, context: Context) -> Reply:
     """Checks the proposal against charter, person and budget, trains once per round, and advertises fresh keys."""
     proposal = Proposal.parse(fields)
     agreement = member.agree(proposal)
-    member.admit(proposal)
-    member.contribute(proposal)
     session = MemberSession(*member.session_arguments(agreement))
     session.propose(proposal.context.encode())
+    member.admit(proposal)
+    member.contribute(proposal)  # only now: a round that will be refused must not be charged
     advertisement = session.advertise()
     keep(context, agreement, session)
     return {"advertisement": advertisement, "epsilon": member.epsilon_spent()}, {}

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -188,6 +189,35 @@ def test_a_retry_is_the_next_attempt_with_the_same_stored_updates(place: Path) -
         assert {entry.update for entry in entries if entry.update} == {stored[name].identity}
         bound = [entry.digest for entry in entries if entry.step is Step.ADVERTISED]
         assert len(set(bound)) == 2, "each attempt has a context, and so keys, of its own"
+
+
+@pytest.mark.parametrize("lie", ["another quantiser", "a spent round"])
+def test_a_proposal_that_will_be_refused_charges_no_budget_and_trains_nothing(
+    place: Path, lie: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation = Federation.open(place / "coordinator")
+    strategy = SecureFedAvg(federation)
+    with inprocess.opened(place) as members:
+        grid = inprocess.InProcessGrid(members, run=7)
+        if lie == "a spent round":
+            for member in members.values():
+                inprocess.store_update(member, federation, 1, 0.001)
+            assert strategy.one_round(grid)
+            # Charges do not depend on these stored updates: none was reserved, and none may be now.
+            monkeypatch.setattr(federation.rounds, "open_round", lambda run: 1)
+        else:
+            honest = strategy.context
+            monkeypatch.setattr(
+                strategy,
+                "context",
+                lambda round: replace(
+                    honest(round), quantiser=replace(honest(round).quantiser, cohort_limit=4000)
+                ),
+            )
+        before = {name: member.epsilon_spent() for name, member in members.items()}
+        assert not strategy.one_round(grid)
+        assert {name: member.epsilon_spent() for name, member in members.items()} == before
+        assert not any(member.ledger.reservations() for member in members.values())
 
 
 def evil_upload(place: Path, value: float, evil: float) -> Federation:

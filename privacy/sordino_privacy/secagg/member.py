@@ -94,14 +94,18 @@ class MemberSession:
         return self._state.phase
 
     def propose(self, proposal: bytes) -> None:
-        """Phase 0: compares the coordinator's encoded context with the member's own.
+        """Phase 0: compares the coordinator's encoded context with the member's own. Called *before* training: what
+        would be refused afterwards must not cost any privacy budget.
 
-        Raises MalformedError, DowngradeError, ContextError; and what `Context.require_floors` raises.
+        Raises MalformedError, DowngradeError, ContextError, ReplayError (a spent round, an outdated attempt); and what
+        `Context.require_floors` raises. Records nothing.
         """
         with self._step(Phase.READY, Phase.READY):
             proposed = Context.decode(proposal)
             proposed.require_floors(self._membership)
             self._context.require_same(proposed)
+            entry = self._entry(Step.ADVERTISED, b"", self._context.digest())
+            admit(self._journal.entries(entry.federation, entry.run, entry.round), entry)
 
     def advertise(self) -> bytes:
         """Phase 1: fresh keys, seeds and nonce. Raises ReplayError when the round is spent or the attempt outdated."""
@@ -423,9 +427,9 @@ class MemberSession:
     def _bound(self, *hashes: bytes) -> bytes:
         return digest("journal", self._known_roster().hash, *hashes)
 
-    def _record(self, step: Step, update: bytes, bound: bytes) -> None:
+    def _entry(self, step: Step, update: bytes, bound: bytes) -> Entry:
         context = self._context
-        entry = Entry(
+        return Entry(
             federation=context.federation,
             epoch=context.epoch,
             run=context.run,
@@ -435,6 +439,9 @@ class MemberSession:
             update=update,
             digest=bound,
         )
+
+    def _record(self, step: Step, update: bytes, bound: bytes) -> None:
+        entry = self._entry(step, update, bound)
         existing = self._journal.entries(entry.federation, entry.run, entry.round)
         # Asked here too, so that a journal that only stores cannot weaken the rule.
         admit(existing, entry)
