@@ -335,8 +335,16 @@ class Federation:
             optimiser=optimiser,
             moments=moments,
         )
+        # All of it is in the published sum: the share of coordinates that met the end of the quantiser's range.
+        saturated = opened.totals.saturated / (mean.size * len(opened.survivors))
         self.log.info(
-            "release", round=round, release=manifest.number, loss=loss, loss_before=self.loss, norm=norm
+            "release",
+            round=round,
+            release=manifest.number,
+            loss=loss,
+            loss_before=self.loss,
+            norm=norm,
+            saturated=saturated,
         )
         self.loss = loss
         self.releases.prune()

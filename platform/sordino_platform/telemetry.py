@@ -43,7 +43,7 @@ LOGGABLE: Final = frozenset({
     "event", "level", "timestamp", "logger", "federation", "member", "members", "run", "round", "attempt", "phase",
     "outcome", "reason", "seconds", "count", "cohort", "survivors", "dropouts", "release", "loss", "loss_before",
     "epsilon", "budget", "bytes", "received", "sent", "port", "address", "version", "pid", "signal", "path", "expires",
-    "error", "hint", "units", "norm", "precision", "state", "connected", "required", "exception",
+    "error", "hint", "units", "norm", "saturated", "precision", "state", "connected", "required", "exception",
 })
 # fmt: on
 STRUCTLOGS_OWN: Final = frozenset({"_record", "_from_structlog"})  # taken out by its last processor
