@@ -24,7 +24,7 @@ PROMISED = (
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cells, "SIZES", {"2.3m": 40_000, "22m": 80_000, "124m": 90_000})
-    monkeypatch.setattr(cells, "KEYSTREAM_BYTES", 4_000_000)
+    monkeypatch.setattr(cells, "KEYSTREAM_BYTES", {"mask": 4_000_000, "unmask": 4_000_000})
     monkeypatch.setattr(crowd, "FEDERATION", 70)
 
 

@@ -24,7 +24,10 @@ from sordino_privacy.secagg.quantise import FloatVector
 SIZES = {"2.3m": 2_300_000, "22m": 22_000_000, "124m": 124_000_000}
 COHORTS = (5, 20, 100)
 THREADS = (1, 2)
-KEYSTREAM_BYTES = 3_000_000_000  # of one cell and repeat: half a second of AES
+KEYSTREAM_BYTES = {
+    "mask": 9_000_000_000,
+    "unmask": 3_000_000_000,
+}  # of one cell and repeat: about a second of AES
 FEWEST_MASKS = 20
 
 
@@ -32,9 +35,9 @@ def masks(count: int) -> list[Mask]:
     return [Mask(key=key(), add=number % 2 == 0) for number in range(count)]
 
 
-def affordable(count: int, vector_bytes: int) -> int:
+def affordable(what: str, count: int, vector_bytes: int) -> int:
     """How many of `count` masks are measured."""
-    return min(count, max(FEWEST_MASKS, KEYSTREAM_BYTES // vector_bytes))
+    return min(count, max(FEWEST_MASKS, KEYSTREAM_BYTES[what] // vector_bytes))
 
 
 def stream(size: int) -> Callable[[], None]:
@@ -72,7 +75,7 @@ def masking(size: str, repeats: int) -> list[Row]:
     plan: list[tuple[int, int, int, int]] = []
     for members in COHORTS:
         bits = quantiser(parameters, members).ring_bits
-        count = affordable(members, vectors[bits].nbytes)
+        count = affordable("mask", members, vectors[bits].nbytes)
         for threads in THREADS:
             chosen = masks(count)
             cells[f"mask {members} {threads}"] = partial(apply, vectors[bits], chosen, threads=threads)
@@ -129,7 +132,7 @@ def unmasking(size: str, repeats: int) -> list[Row]:
         for dropped in (0, members // 3):
             survivors = members - dropped
             count = survivors + dropped * survivors
-            measured = affordable(count, vector.nbytes)
+            measured = affordable("unmask", count, vector.nbytes)
             for threads in THREADS:
                 name, chosen = f"{members} {dropped} {threads}", masks(measured)
                 cells[name] = partial(apply, vector, chosen, threads=threads)

@@ -5,34 +5,42 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 Row = dict[str, Any]
 Labels = dict[str, Any]
 
 
+class Took(NamedTuple):
+    """Seconds by the clock, and of the processor for this thread: the second does not count what others took of it."""
+
+    wall: float
+    thread: float
+
+
 Cells = Mapping[str, Callable[[], object]]
 
 
-def interleaved(cells: Cells, *, repeats: int, before: Cells | None = None) -> dict[str, list[float]]:
-    """Seconds of each cell, all of them in turn and that `repeats` times, so that a slow minute hits every peer.
+def interleaved(cells: Cells, *, repeats: int, before: Cells | None = None) -> dict[str, list[Took]]:
+    """What each cell took, all of them in turn and that `repeats` times, so that a slow minute hits every peer.
 
     What `before` has for a cell is run first and not timed.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in cells}
+    taken: dict[str, list[Took]] = {name: [] for name in cells}
     for _ in range(repeats):
         for name, cell in cells.items():
             if before is not None and name in before:
                 before[name]()
-            started = time.perf_counter()
+            started = Took(time.perf_counter(), time.thread_time())
             cell()
-            seconds[name].append(time.perf_counter() - started)
-    return seconds
+            ended = Took(time.perf_counter(), time.thread_time())
+            taken[name].append(Took(ended.wall - started.wall, ended.thread - started.thread))
+    return taken
 
 
-def row(by: str, what: str, seconds: list[float], *, per: float = 1.0, **labels: Any) -> Row:
+def row(by: str, what: str, taken: list[Took], *, per: float = 1.0, **labels: Any) -> Row:
     """`per` divides every repeat: the number of masks in it, say."""
-    each = [value / per for value in seconds]
+    each = [took.wall / per for took in taken]
     return {
         "by": by,
         "what": what,
@@ -40,6 +48,7 @@ def row(by: str, what: str, seconds: list[float], *, per: float = 1.0, **labels:
         "median_ms": round(1000 * statistics.median(each), 4),
         "lowest_ms": round(1000 * min(each), 4),
         "highest_ms": round(1000 * max(each), 4),
+        "thread_median_ms": round(1000 * statistics.median(took.thread / per for took in taken), 4),
         "repeats": len(each),
     }
 
