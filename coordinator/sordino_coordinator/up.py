@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sordino_coordinator.app import FEDERATION, app
 from sordino_coordinator.console import Console
-from sordino_coordinator.control.api import ApiServer, Orders
+from sordino_coordinator.control.api import ApiServer, Endpoints
 from sordino_coordinator.control.audit import Action
 from sordino_coordinator.control.live import Doing
 from sordino_coordinator.federation import Federation
@@ -150,14 +150,14 @@ def operator_api(federation: Federation) -> ApiServer | None:
     address = federation.settings.api_listen
     if not address:
         return None
-    orders = Orders(
+    endpoints = Endpoints(
         folder=federation.folder,
         defaults=federation.desk.defaults,
         audit=federation.audit,
     )
     api = ApiServer(
         address,
-        orders,
+        endpoints,
         on_request=lambda outcome: federation.metrics.operator_requests.labels(outcome).inc(),
     )
     log().info("api", port=api.port)

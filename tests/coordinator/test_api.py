@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from sordino_coordinator.control.api import MAX_BODY_BYTES, TOKEN_FILE, ApiServer, Orders, token_of
+from sordino_coordinator.control.api import MAX_BODY_BYTES, TOKEN_FILE, ApiServer, Endpoints, token_of
 from sordino_coordinator.control.audit import Action, AuditLog, read_lines
 from sordino_coordinator.control.orders import read_orders
 from sordino_coordinator.settings import load_settings
@@ -31,11 +31,11 @@ class Operator:
     def __init__(self, hub: Path) -> None:
         self.hub, self.counted = hub, Counter[str]()
         identity = Identity.load(hub)
-        orders = Orders(
+        endpoints = Endpoints(
             folder=hub, defaults=load_settings(hub), audit=AuditLog(hub, key=identity.signing_key)
         )
         self.server = ApiServer(
-            "127.0.0.1:0", orders, on_request=lambda outcome: self.counted.update([outcome])
+            "127.0.0.1:0", endpoints, on_request=lambda outcome: self.counted.update([outcome])
         )
         self.trust = ssl.create_default_context(cadata=identity.charter.tls_authority.pem.decode())
         self.certificate: bytes | None = None

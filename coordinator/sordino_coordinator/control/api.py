@@ -69,7 +69,7 @@ class Rollback(Document):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Orders:
+class Endpoints:
     """What the API may do, over one coordinator's folder. Answers are JSON values."""
 
     folder: Path
@@ -130,12 +130,12 @@ def token_of(folder: Path, name: str = TOKEN_FILE) -> str:
 
 
 class ApiServer:
-    """Serves `orders` on one address. Raises PortInUseError, ConfigurationError."""
+    """Serves `endpoints` on one address. Raises PortInUseError, ConfigurationError."""
 
-    def __init__(self, address: str, orders: Orders, *, on_request: Callable[[str], None]) -> None:
+    def __init__(self, address: str, endpoints: Endpoints, *, on_request: Callable[[str], None]) -> None:
         host, port = parse_address(address)
-        token = token_of(orders.folder)
-        places, note = threading.BoundedSemaphore(CONNECTIONS), Refusals(orders.audit)
+        token = token_of(endpoints.folder)
+        places, note = threading.BoundedSemaphore(CONNECTIONS), Refusals(endpoints.audit)
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.0"  # one request a connection: no body can pass for the next request
@@ -143,10 +143,10 @@ class ApiServer:
             timeout = REQUEST_SECONDS
 
             def do_GET(self) -> None:
-                self._answer(lambda path, last: orders.get(path, last))
+                self._answer(lambda path, last: endpoints.get(path, last))
 
             def do_POST(self) -> None:
-                self._answer(lambda path, _: orders.post(path, self._body()))
+                self._answer(lambda path, _: endpoints.post(path, self._body()))
 
             def _answer(self, act: Callable[[str, int | None], Any]) -> None:
                 outcome, status, answer = "ok", HTTPStatus.OK, None
@@ -203,7 +203,7 @@ class ApiServer:
                     self.shutdown_request(request)
                     return
                 try:
-                    secure = secured(request, orders.folder)
+                    secure = secured(request, endpoints.folder)
                     if secure is not None:
                         super().process_request_thread(secure, client_address)
                 finally:
