@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 
-.PHONY: help demo test test-all test-browser test-deploy check format lock proto wheel vsix clean
+.PHONY: help demo test test-all test-browser test-deploy check format lock proto wheel vsix test-vscode clean
 
 help:  ## Lists the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -72,6 +72,11 @@ sbom: $(VENV)/.ready  ## Writes the bill of materials (CycloneDX) into dist/
 	$(PIP) install --quiet --no-deps -r deploy/requirements.txt
 	@mkdir -p dist
 	$(BIN)/cyclonedx-py environment --output-reproducible --short-PURLs --of JSON --pyproject pyproject.toml -o dist/sbom.json $(VENV)
+
+test-vscode: $(VENV)/.ready vsix  ## Tests the extension in a real VS Code in Chromium, with a real federation
+	cd client/vscode && npm run --silent types && npm test --silent
+	tests/vscode/install.sh build/vscode
+	$(BIN)/python -m pytest -q -m vscode -p no:randomly tests/vscode
 
 clean:  ## Removes the environment and what was built
 	rm -rf $(VENV) dist build client/vscode/dist client/vscode/node_modules

@@ -65,28 +65,29 @@ const actions = {
       }
       return "";
     }),
-  // Milliseconds from the browser's key event to ghost text on the screen, or null after `patience`.
-  timed: ({ key, patience = 5000 }) =>
-    page.evaluate(
-      ([selector, patience]) => {
-        window.timed = new Promise((resolve) => {
-          window.addEventListener(
-            "keydown",
-            (event) => {
-              const began = event.timeStamp;
+  // Milliseconds from the browser's key event to ghost text on the screen, or null after `patience`; and whether some
+  // stood there before the key.
+  timed: ({ key, patience = 3000 }) =>
+    page
+      .evaluate(
+        ([selector, patience]) => {
+          const ghost = () => [...document.querySelectorAll(selector)].map((one) => one.textContent).join("");
+          window.timed = new Promise((resolve) => {
+            const began = (event) => {
+              const [start, before] = [event.timeStamp, ghost()];
               const look = () => {
-                if ([...document.querySelectorAll(selector)].some((one) => one.textContent)) resolve(performance.now() - began);
-                else if (performance.now() - began > patience) resolve(null);
+                const now = ghost();
+                const taken = performance.now() - start;
+                if ((now && now !== before) || taken > patience) resolve({ before, taken: now && now !== before ? taken : null });
                 else requestAnimationFrame(look);
               };
               requestAnimationFrame(look);
-            },
-            { capture: true, once: true },
-          );
-        });
-      },
-      [GHOST, patience],
-    )
+            };
+            window.addEventListener("keydown", began, { capture: true, once: true });
+          });
+        },
+        [GHOST, patience],
+      )
       .then(() => page.keyboard.press(key))
       .then(() => page.evaluate(() => window.timed)),
   close: () => browser.close(),
