@@ -106,6 +106,10 @@ class Editor:
         """Clears all notifications."""
         self.command("Notifications: Clear All Notifications")
 
+    def gone(self, selector: str, text: str, seconds: float = 10.0) -> None:
+        """Waits until no such element contains `text` any more."""
+        self.do("gone", selector=selector, text=text, seconds=seconds)
+
     def webview(self, text: str, seconds: float = 15.0) -> str:
         """The whole text of the page, in a web view, that contains `text`."""
         return str(self.do("webview", text=text, seconds=seconds))

@@ -269,9 +269,10 @@ def test_run_federated_learning_runs_a_real_round_to_its_end(day: Day) -> None:
     editor.do("click", selector=f"{DIALOG} .monaco-button", text="Run")
     assert "training" in editor.status("training", 60)
     editor.picture("round-training")
-    assert "round 1" in editor.status("Sordino: round 1", 400)
+    assert "now has model 1" in editor.see(NOTICE, "is complete", 400)
     day.figures["round_seconds"] = round(time.monotonic() - began, 1)
-    assert "is complete" in editor.see(NOTICE, "is complete", 30)
+    editor.gone(STATUS, "training")
+    assert editor.status("Sordino: round 1", 30).strip() == "Sordino: round 1"
     editor.picture("round-complete")
     finished = [event for event in federations.events(day.federation) if event["event"] == "round_finished"]
     assert [event["outcome"] for event in finished if DEVELOPER in str(event["members"])] == ["completed"]

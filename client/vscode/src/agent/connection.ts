@@ -13,6 +13,7 @@ import { AbsentError, AbortedError } from "./request.ts";
 const SETTLE_MS = 150;
 const LOADING_MS = 1000;
 const RETRY_MS = 2000;
+const MOST_LOOKS = 60;
 
 export interface Situation {
   readonly folder: string;
@@ -34,6 +35,7 @@ export class Connection {
   private timer: NodeJS.Timeout | undefined;
   private refreshing: Promise<void> | undefined;
   private again = false;
+  private looks = 0;
   private ended = false;
 
   constructor(folder: string) {
@@ -118,7 +120,11 @@ export class Connection {
       member,
       unsafe,
     });
-    if (found?.status === "loading" || (member !== undefined && found === undefined)) {
+    // After a round the new model is loaded within seconds; until then the old one answers, and says so.
+    const swapping = member !== undefined && member.release > 0 && found?.model !== `sordino-${member.release}`;
+    const starting = member !== undefined && found === undefined;
+    this.looks = swapping || starting || found?.status === "loading" ? this.looks + 1 : 0;
+    if (this.looks > 0 && this.looks <= MOST_LOOKS) {
       this.timer = setTimeout(() => void this.refresh(), LOADING_MS);
     }
     if (control !== undefined && member !== undefined) {
@@ -140,7 +146,6 @@ export class Connection {
         known = next;
         this.learn(next);
         if (swapped) {
-          // The new model is loaded within seconds; what it is called is asked for once it answers.
           this.timer = setTimeout(() => void this.refresh(), LOADING_MS);
         }
       } catch (error) {

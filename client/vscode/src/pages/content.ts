@@ -10,7 +10,7 @@ export function ledgerBody(ledger: Ledger): string {
     `${round.round} (run ${round.run.slice(0, 8)})`,
     epsilon(round.epsilon_after),
     String(round.noise_multiplier),
-    String(round.sampling_rate),
+    round.sampling_rate.toPrecision(3),
     String(round.steps),
     round.committed ? "yes" : "no, and charged all the same",
   ]);
@@ -39,7 +39,10 @@ export function lossesBody(releases: readonly Release[]): string {
   if (first === undefined || last === undefined) {
     return `<p>The coordinator has published no held-out loss yet. It measures each model on public code that no member holds, where such code is configured.</p>`;
   }
-  const description = `Held-out loss from ${first.y.toFixed(4)} at model ${first.x} to ${last.y.toFixed(4)} at model ${last.x}, in nats per token.`;
+  const description =
+    first === last
+      ? `Held-out loss ${last.y.toFixed(4)} nats per token at model ${last.x}; no other model is measured yet.`
+      : `Held-out loss from ${first.y.toFixed(4)} at model ${first.x} to ${last.y.toFixed(4)} at model ${last.x}, in nats per token.`;
   return (
     `<p>${escaped(description)} Lower is better. It is measured by the coordinator on public code, never on a member's.</p>` +
     chart(points, { x: "model (0 is the public base)", y: "nats per token", description }) +
