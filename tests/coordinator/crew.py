@@ -29,6 +29,7 @@ from sordino_platform.flower.codec import decode, encode
 from sordino_platform.flower.phases import Fields, Phase, node_id
 from sordino_platform.link import ClientTls, LinkClient, Payload, Request
 from sordino_platform.proposal import Proposal, quantiser_for
+from sordino_privacy.errors import LinkError
 from sordino_privacy.secagg import Statistics
 
 START_SECONDS = 120.0
@@ -107,6 +108,7 @@ class Crew:
         self._stack = contextlib.ExitStack()
         self._lock = threading.Lock()  # flwr's identity is one per process
         self.members: dict[str, Member] = {}
+        self.refused: dict[str, LinkError] = {}  # members whose link ended for good, and why
         self._links: list[LinkClient] = []
         self._threads: list[threading.Thread] = []
         for folder in sorted((place / "members").iterdir()):
@@ -115,7 +117,9 @@ class Crew:
             link = LinkClient(
                 address, tls=self._tls(member), handler=self._handler(member), software_version="1.0"
             )
-            thread = threading.Thread(target=link.run, name=f"member-{member.name}")
+            thread = threading.Thread(
+                target=self._live, args=(member.name, link), name=f"member-{member.name}"
+            )
             self._links.append(link)
             self._threads.append(thread)
 
@@ -132,6 +136,12 @@ class Crew:
         for thread in self._threads:
             thread.join(30)
         self._stack.close()
+
+    def _live(self, name: str, link: LinkClient) -> None:
+        try:
+            link.run()
+        except LinkError as error:
+            self.refused[name] = error
 
     @staticmethod
     def _tls(member: Member) -> Callable[[], ClientTls]:

@@ -63,6 +63,7 @@ def test_a_member_that_is_retired_during_a_round_is_out_at_once_and_nobody_resta
         for row in rounds(hub.folder):
             assert row.round < number or "elm" not in row.members
         assert crew.members["alder"].charter.epoch == 2
+        assert set(crew.refused) <= {"elm"}  # told for good, if it came back before the end
         actions = [line.entry.action for line in read_lines(hub.folder)]
         assert Action.EPOCH_ADOPTED in actions
         refused = [
