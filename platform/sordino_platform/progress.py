@@ -46,6 +46,7 @@ class Progress:
     killed: str = ""
     stopped: bool = False
     traffic: dict[str, int] = field(default_factory=dict)
+    console: str = ""
 
     @property
     def completed(self) -> int:
@@ -74,6 +75,8 @@ class Progress:
             self.epsilon[event["member"]] = float(event["epsilon"])
         elif kind == "model" and event["loss"] is not None:
             self.losses.append((int(event["release"]), float(event["loss"])))
+        elif kind == "console":
+            self.console = event["address"]
         elif kind == "stopped":
             self.stopped = True
             self.traffic = {way: int(event[way]) for way in ("received", "sent")}
@@ -111,6 +114,7 @@ class Progress:
 
 SENTENCES = {
     "attempt_failed": "round {round}, attempt {attempt}, failed: {reason}",
+    "console": "the operator's console is at {address}; token: console.token in the coordinator's folder",
     "console_opened": "somebody signed in to the console",
     "console_token_wrong": "somebody tried a wrong token at the console",
     "epsilon": "{member} reported that it has spent epsilon {epsilon:.3g} of {budget:g}",

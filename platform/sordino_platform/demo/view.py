@@ -12,28 +12,29 @@ from rich.text import Text
 from sordino_platform.demo.world import PARTIES
 from sordino_platform.progress import Progress, sentence
 
-NARRATED = frozenset(
-    {
-        "listening",
-        "member_connected",
-        "member_disconnected",
-        "round_started",
-        "phase_started",
-        "member_dropped",
-    }
-    | {"round_finished"}
-)
+# fmt: off
+NARRATED = frozenset({
+    "console", "listening", "member_connected", "member_disconnected", "round_started", "phase_started",
+    "member_dropped", "round_finished",
+})
+# fmt: on
 PHASES = ("train", "share_keys", "masked_input", "survivors", "unmask", "result")
 
 
 def screen(state: Progress, *, doing: str, started: float, wished: int, budget: float) -> Panel:
     """The whole screen as a renderable."""
     return Panel(
-        Group(members_table(state, budget), rounds_table(state)),
+        Group(members_table(state, budget), rounds_table(state), *console_line(state)),
         title=f"sordino demo: {len(PARTIES)} companies, one model, nobody's code leaves",
         subtitle=f"{doing} · {state.completed} of {wished} rounds · {time.monotonic() - started:.0f} s",
         padding=(0, 1),
     )
+
+
+def console_line(state: Progress) -> list[Text]:
+    """Where the operator's console is, once it is served."""
+    said = sentence({"event": "console", "address": state.console}) if state.console else None
+    return [Text(said, "dim")] if said else []
 
 
 def members_table(state: Progress, budget: float) -> Table:

@@ -126,6 +126,7 @@ def build(folder: Path, *, rounds: int, prove: bool, chosen: list[Path]) -> Worl
         coordinator_settings={
             "train_seconds": 240.0,
             "exchange_seconds": 15.0,
+            "console": "127.0.0.1:0",
             "heldout": [str(path) for path in heldout],
             "heldout_tokens": 12_000,
             "keep_opened_sums_for_a_proof": prove,
