@@ -199,7 +199,10 @@ def test_a_large_body_or_one_of_unknown_length_is_not_read(
     before = count(federation, Refused.SIZE)
     assert visitor.post("/login", content=b"x" * 5000).status_code == 413
     assert visitor.post("/login", content=iter([b"token=x"])).status_code == 413
-    assert count(federation, Refused.SIZE) == before + 2
+    with socket.create_connection((visitor.base_url.host, visitor.base_url.port or 80)) as plain:
+        plain.sendall(b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 00000000000005000\r\n\r\n")
+        assert plain.recv(1000).startswith(b"HTTP/1.1 413")
+    assert count(federation, Refused.SIZE) == before + 3
 
 
 @pytest.mark.parametrize(("method", "path", "headers"), REQUESTS)

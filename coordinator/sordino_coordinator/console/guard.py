@@ -10,6 +10,7 @@ There is no CORS: no reply ever names another origin. Refusals are counted by re
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -94,9 +95,9 @@ class Guard:
             return Refused.ORIGIN
         # The server reads no more than Content-Length; what does not say its length is not read at all.
         length = headers.get("content-length", "0" if method != "POST" else "")
-        if "transfer-encoding" in headers or not length.isdecimal() or int(length[:9]) > MAX_BODY_BYTES:
+        if "transfer-encoding" in headers or re.fullmatch(r"\d{1,4}", length, re.ASCII) is None:
             return Refused.SIZE
-        return None
+        return Refused.SIZE if int(length) > MAX_BODY_BYTES else None
 
 
 def name_of(host: str) -> str:
