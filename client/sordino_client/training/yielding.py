@@ -28,11 +28,13 @@ def giving_way(
     worker: TrainingWorker, *, busy: Callable[[], bool], on_battery: Callable[[], bool]
 ) -> Iterator[None]:
     """Pauses `worker` whenever `busy` or `on_battery` says so, until the block ends; then lets it go on."""
-    ended = threading.Event()
+    ended, looked = threading.Event(), threading.Event()
     watch = threading.Thread(
-        target=_watch, args=(worker, busy, on_battery, ended), name="give-way", daemon=True
+        target=_watch, args=(worker, busy, on_battery, ended, looked), name="give-way", daemon=True
     )
     watch.start()
+    while watch.is_alive() and not looked.wait(LOOK_SECONDS):
+        pass  # no step before the first look, however short the job
     try:
         yield
     finally:
@@ -42,14 +44,18 @@ def giving_way(
 
 
 def _watch(
-    worker: TrainingWorker, busy: Callable[[], bool], on_battery: Callable[[], bool], ended: threading.Event
+    worker: TrainingWorker,
+    busy: Callable[[], bool],
+    on_battery: Callable[[], bool],
+    ended: threading.Event,
+    looked: threading.Event,
 ) -> None:
     paused, battery = False, False
-    quiet_since = looked = float("-inf")
-    while not ended.wait(LOOK_SECONDS):
+    quiet_since = battery_seen = float("-inf")
+    while True:
         now = time.monotonic()
-        if now - looked >= BATTERY_SECONDS:
-            battery, looked = on_battery(), now
+        if now - battery_seen >= BATTERY_SECONDS:
+            battery, battery_seen = on_battery(), now
         if battery or busy():
             quiet_since = now
             # Said again each time: a child that was started meanwhile is not stopped yet.
@@ -58,6 +64,9 @@ def _watch(
         elif paused and now - quiet_since >= QUIET_SECONDS:
             worker.resume()
             paused = False
+        looked.set()
+        if ended.wait(LOOK_SECONDS):
+            return
 
 
 def battery_in_use(supplies: Path = POWER_SUPPLIES) -> bool:
