@@ -91,28 +91,36 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "federation"
 
 
-def test_adapters_are_trained_summed_and_released_and_the_base_goes_nowhere(place: Path) -> None:
+@pytest.fixture(scope="module")
+def trained(place: Path) -> Federation:
+    """The coordinator's side after a round in which alder really trained, in a child."""
     federation = Federation.open(place / "coordinator")
     with inprocess.opened(place) as members:
         grid = inprocess.InProcessGrid(members, run=7)
         for name, member in members.items():
-            if name != "alder":  # who trains really, in a child
+            if name != "alder":
                 inprocess.store_update(member, federation, 1, 0.001)
         SecureFedAvg(federation).one_round(grid)
-        row = federation.rounds.rounds()[0]
-        assert row.outcome is Outcome.COMPLETED
-        assert "alder" in row.members
         assert members["alder"].epsilon_spent() > 0
-        change = federation.releases.vector(1) - federation.releases.vector(0)
-        # What travels are the adapters, nothing of the size of the base.
-        terms = federation.charter.model
-        assert isinstance(terms, HuggingFaceTerms)
-        assert change.size == sum(2 * (layer.outputs + layer.inputs) for layer in terms.layers)
-        # Four members sent 0.001 in every coordinate; the fifth sent noise and what it learned.
-        assert float(np.abs(change - 0.0008).max()) > 1e-3
-        adapter = place / "members" / "alder" / "adapter"
-        assert json.loads((adapter / "adapter_config.json").read_text())["r"] == 2
-        assert (adapter / "adapter_model.safetensors").stat().st_size > change.nbytes
+    return federation
+
+
+def test_adapters_are_trained_summed_and_released_and_the_base_goes_nowhere(
+    place: Path, trained: Federation
+) -> None:
+    row = trained.rounds.rounds()[0]
+    assert row.outcome is Outcome.COMPLETED
+    assert "alder" in row.members
+    change = trained.releases.vector(1) - trained.releases.vector(0)
+    # What travels are the adapters, nothing of the size of the base.
+    terms = trained.charter.model
+    assert isinstance(terms, HuggingFaceTerms)
+    assert change.size == sum(2 * (layer.outputs + layer.inputs) for layer in terms.layers)
+    # Four members sent 0.001 in every coordinate; the fifth sent noise and what it learned.
+    assert float(np.abs(change - 0.0008).max()) > 1e-3
+    adapter = place / "members" / "alder" / "adapter"
+    assert json.loads((adapter / "adapter_config.json").read_text())["r"] == 2
+    assert (adapter / "adapter_model.safetensors").stat().st_size > change.nbytes
 
     facts = json.loads(
         CliRunner().invoke(client, ["ledger", "--json", "--folder", str(place / "members" / "alder")]).stdout
@@ -121,6 +129,7 @@ def test_adapters_are_trained_summed_and_released_and_the_base_goes_nowhere(plac
     assert facts["rounds"][0]["epsilon_after"] == facts["epsilon_spent"] == facts["epsilon_of_a_window"]
 
 
+@pytest.mark.usefixtures("trained")
 def test_the_ledger_is_drawn_and_said_in_words(place: Path, tmp_path: Path) -> None:
     picture = tmp_path / "ledger.png"
     folder = str(place / "members" / "alder")
