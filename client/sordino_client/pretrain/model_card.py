@@ -80,13 +80,15 @@ def _evaluation(report: dict[str, Any]) -> list[str]:
     if not report:
         return ["## Quality", "", "Not measured.", ""]
     rows = [("all held-out projects", report), *report["per_project"].items()]
+    names = {"memory": "memory of the project alone", "both": "model with that memory"}
+    rows += [(names[layer], row) for layer, row in report.get("layers", {}).items() if layer in names]
     rows.append(("n-gram of order 8 with file cache", report["baselines"]["ngram_cache"]))
     return [
         "## Quality",
         "",
         f"On held-out projects that neither training nor any member saw: {report['tokens']} tokens and "
         f"{report['lines']} cursors,",
-        "model only, 95 % confidence interval over files in brackets (`sordino eval`).",
+        "model only where nothing else is said, 95 % confidence interval over files in brackets (`sordino eval`).",
         "",
         "| | bits per byte | next token | rest of line, exact |",
         "| --- | --- | --- | --- |",

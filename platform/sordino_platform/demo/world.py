@@ -37,7 +37,7 @@ PLAN: dict[str, object] = {
     "steps": 2,
     "windows_per_unit": 1,
     "window": 192,
-    "learning_rate": 4.0,
+    "learning_rate": 0.4,
     "optimiser": "sgd",
     "delta": DELTA,
     "expected_units": 64,
