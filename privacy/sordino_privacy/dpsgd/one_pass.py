@@ -37,7 +37,7 @@ from sordino_privacy.dpsgd.gradients import (
 )
 
 # Bounds on one pass, which fix the memory: bytes of per-unit gradients, and tokens (logits are what weighs most).
-BUFFER = 256 << 20
+BUFFER = 704 << 20
 TOKENS = 2112
 # What may be asked of a parameter without computing with it.
 _QUESTIONS = frozenset(
@@ -315,7 +315,7 @@ class OnePassGradients:
         self._parameters = trainable_parameters(model)
         names = {id(p): name for name, p in model.named_parameters()}
         self._tokens = tokens
-        self._most = max(1, buffer // (4 * sum(p.numel() for p in self._parameters)))
+        self._most = max(1, min(tokens, buffer // (4 * sum(p.numel() for p in self._parameters))))
         self._blocks = {id(p): Block(names[id(p)], p, self._most) for p in self._parameters}
 
     def add(self, units: Sequence[Tensor], clip_norm: float, total: Tensor) -> Clipped:
