@@ -125,7 +125,7 @@ def draw(
     """The findings as bars inside their ranges and, where there were canaries, what an attacker sees of them."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    figure = Figure(figsize=(12, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     names = [finding["name"] for finding in result["findings"]]
     for row, finding in enumerate(result["findings"]):
@@ -136,15 +136,17 @@ def draw(
     left.axvspan(0, 1, alpha=0.15, color="tab:green")
     left.set(yticks=range(len(names)), yticklabels=names, xlim=(-0.6, 1.6), xticks=[0, 1])
     left.set_xticklabels(["lower end", "upper end"])
-    left.set_title("mechanism: measured within its claimed range")
+    left.set_title("mechanism: each measure\nwithin its claimed range")
     if scores is not None:
         values, inserted = scores
         right.hist([values[inserted], values[~inserted]], bins=24, label=["canaries that were in", "out"])
         one = result["one_run"]
         right.set_title(
-            f"one run: AUC {one['area']:.2f}, epsilon >= {one['lower']:.2f} proven, {one['claimed']:.2f} claimed"
+            f"one run: area under the curve {one['area']:.2f},\n"
+            f"epsilon {one['lower']:.2f} proven of {one['claimed']:.2f} claimed"
         )
-        right.set_xlabel("fall of the canary's loss, nats per token")
+        right.set(xlabel="fall of the canary's loss, nats per token", ylabel="canaries")
+        right.locator_params(axis="x", nbins=6)
         right.legend()
     figure.savefig(path, format="png", dpi=110)
 
