@@ -14,6 +14,7 @@ import random
 import signal
 import sys
 import time
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,7 @@ class Sum:
     survivors: tuple[str, ...]
     dimension: int
     number: int
+    saturated: int = 0
 
     @property
     def totals(self) -> Sum:
@@ -80,6 +82,8 @@ def main(folder: Path, kills: int) -> None:
             os.close(heard)
             try:
                 life(folder, said)
+            except BaseException:  # noqa: BLE001 - a forked child says why it dies and never returns
+                traceback.print_exc()
             finally:
                 os._exit(1)
         os.close(said)
@@ -87,7 +91,8 @@ def main(folder: Path, kills: int) -> None:
         assert ready == b"ready\n", f"life {number} found a broken state (seed {seed})"
         time.sleep(chance.uniform(0.0, 0.12))
         os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        _, status = os.waitpid(child, 0)
+        assert os.WIFSIGNALED(status), f"life {number} ended by itself (seed {seed})"
         os.close(heard)
         between += uncommitted(folder)
     federation = Federation.open(folder)
