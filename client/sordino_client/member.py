@@ -22,7 +22,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -40,7 +40,14 @@ from sordino_client.settings import BUDGET_DELTA, MemberSettings, load_settings
 from sordino_client.training import Progress, TrainingJob, TrainingWorker
 from sordino_client.training.yielding import battery_in_use, giving_way
 from sordino_platform import base
-from sordino_platform.architecture import Architecture, HuggingFaceConfig, Parameters, merged, unflatten
+from sordino_platform.architecture import (
+    Architecture,
+    HuggingFaceConfig,
+    Parameters,
+    merged,
+    unflatten,
+    without_adapters,
+)
 from sordino_platform.charter import Charter, SignedCharter
 from sordino_platform.charter.changes import changes
 from sordino_platform.durable import make_folder, map_file, read_file, write_file
@@ -414,7 +421,7 @@ class Member:
             write_adapter(self.folder / "adapter", config, parameters)
             config, _, parameters = base.load()
         with as_file(files("sordino_platform") / "base" / "tokenizer.json") as tokenizer:
-            plain = replace(config, adapter_rank=0, trainable="full")
+            plain = without_adapters(config)
             write_serving_bundle(
                 self.folder / "completion" / "serving", plain, merged(parameters), tokenizer, release=number
             )

@@ -34,7 +34,8 @@ MAX_PARAMETERS = 1 << 30
 class ModelConfig:
     """The architecture: everything that fixes the shapes of the parameters.
 
-    `width` must be `heads` times an even head size. `context` is in tokens. `adapter_rank` 0 means no adapters.
+    `width` must be `heads` times an even head size. `context` is in tokens. `adapter_rank` 0 means no adapters,
+    `embedding_rank` 0 none on the tied embedding.
     `adapter_scale` multiplies the `down` of fresh adapters, and so, by its square, what a step of plain SGD changes
     through an adapter beside what it changes in norms and biases.
     """
@@ -47,6 +48,7 @@ class ModelConfig:
     hidden: int = 768
     rope_base: float = 10_000.0
     adapter_rank: int = 0
+    embedding_rank: int = 0
     adapter_scale: float = 1.0
     trainable: Trainable = "full"
 
@@ -59,8 +61,10 @@ class ModelConfig:
             > MAX_PARAMETERS
         ):
             raise ConfigurationError("the model configuration is larger than 2^30 parameters")
-        if not 0 <= self.adapter_rank <= self.width:
-            raise ConfigurationError("adapter_rank must lie between 0 and the width")
+        if not 0 <= self.embedding_rank <= self.width or not 0 <= self.adapter_rank <= self.width:
+            raise ConfigurationError("adapter_rank and embedding_rank must lie between 0 and the width")
+        if self.embedding_rank and not self.adapter_rank:
+            raise ConfigurationError("an adapter of the embedding needs adapters of the layers")
         if not 0 < self.adapter_scale <= 100:
             raise ConfigurationError("adapter_scale must be above 0 and at most 100")
         if self.trainable not in ("full", "adapter"):
@@ -129,9 +133,22 @@ SIZES: dict[str, ModelConfig] = {
 }
 
 
-def with_adapters(config: ModelConfig, rank: int, *, scale: float = 1.0) -> ModelConfig:
+def with_adapters(
+    config: ModelConfig, rank: int, *, embedding_rank: int = 0, scale: float = 1.0
+) -> ModelConfig:
     """The same architecture with adapters of `rank` as the trained subset (rank 0: the full model)."""
-    return replace(config, adapter_rank=rank, adapter_scale=scale, trainable="adapter" if rank else "full")
+    return replace(
+        config,
+        adapter_rank=rank,
+        embedding_rank=embedding_rank,
+        adapter_scale=scale,
+        trainable="adapter" if rank else "full",
+    )
+
+
+def without_adapters(config: ModelConfig) -> ModelConfig:
+    """The configuration of parameters whose adapters are folded in (`merged`)."""
+    return with_adapters(config, 0)
 
 
 def shapes(config: Architecture) -> dict[str, tuple[int, ...]]:
@@ -153,6 +170,9 @@ def shapes(config: Architecture) -> dict[str, tuple[int, ...]]:
         "norm_in.weight": (width,),
         "norm_out.weight": (width,),
     }
+    if config.embedding_rank:
+        found["embed.down"] = (config.embedding_rank, width)
+        found["embed.up"] = (config.vocabulary, config.embedding_rank)
     for block in range(config.layers):
         at = f"blocks.{block}"
         found |= {f"{at}.norm_attention.weight": (width,), f"{at}.norm_network.weight": (width,)}
@@ -227,14 +247,22 @@ def merged(parameters: Parameters) -> dict[str, Vector]:
     return plain
 
 
-def add_adapters(config: Architecture, parameters: Parameters, *, seed: int = 0) -> dict[str, Vector]:
-    """The base's parameters plus fresh adapters: `down` Gaussian from a fixed public seed, `up` zero (no change)."""
+def add_adapters(
+    config: Architecture, parameters: Parameters, *, directions: Parameters | None = None, seed: int = 0
+) -> dict[str, Vector]:
+    """The base's parameters plus fresh adapters: `up` zero (no change), `down` from `directions` or a fixed seed.
+
+    `directions` holds, for any `down`, a matrix `(rows, inputs)` in descending order of use: its first rows, times the
+    adapter scale, are taken. What it does not hold is Gaussian of unit length times the scale.
+    """
     result, generator = dict(parameters), np.random.default_rng(seed)
     scale = 1.0 if isinstance(config, HuggingFaceConfig) else config.adapter_scale
     for name, shape in shapes(config).items():
         if name.endswith(".down"):
-            drawn = generator.standard_normal(shape) * (scale / np.sqrt(shape[1]))
-            result[name] = drawn.astype(np.float32)
+            drawn = generator.standard_normal(shape) / np.sqrt(shape[1])
+            known = (directions or {}).get(name, drawn)[: shape[0]]
+            drawn[: len(known)] = known
+            result[name] = (scale * drawn).astype(np.float32)
         elif name.endswith(".up"):
             result[name] = np.zeros(shape, dtype=np.float32)
     return result

@@ -24,4 +24,4 @@ def founding_parameters(terms: ModelTerms | HuggingFaceTerms) -> dict[str, Vecto
             "the base model that is installed here is not the one that the charter names",
             hint="install the version of sordino that the federation was founded with",
         )
-    return add_adapters(terms.config(), parameters)
+    return add_adapters(terms.config(), parameters, directions=base.directions())

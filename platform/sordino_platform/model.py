@@ -62,18 +62,27 @@ class Linear(nn.Module):
 
 
 class Embedding(nn.Module):
-    """The tied embedding: token lookup on the way in, logits on the way out, and a trainable output bias."""
+    """The tied embedding: token lookup on the way in, logits on the way out, and a trainable output bias.
 
-    def __init__(self, vocabulary: int, width: int) -> None:
+    With an adapter it is `weight + up @ down` on both ways, like the adapter of `Linear`.
+    """
+
+    def __init__(self, vocabulary: int, width: int, rank: int = 0) -> None:
         super().__init__()
+        self.rank = rank
+        if rank:
+            self.down = nn.Parameter(torch.randn(rank, width) / math.sqrt(width))
+            self.up = nn.Parameter(torch.zeros(vocabulary, rank))
         self.weight = nn.Parameter(torch.randn(vocabulary, width) * 0.02)
         self.bias = nn.Parameter(torch.zeros(vocabulary))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return F.embedding(tokens, self.weight)
+        x = F.embedding(tokens, self.weight)
+        return x + torch.matmul(F.embedding(tokens, self.up), self.down) if self.rank else x
 
     def logits(self, hidden: Tensor) -> Tensor:
-        return F.linear(hidden, self.weight, self.bias)
+        y = F.linear(hidden, self.weight, self.bias)
+        return y + F.linear(F.linear(hidden, self.down), self.up) if self.rank else y
 
 
 # Queries, keys and values `(batch, heads, time, head_size)` to the mixed values, each position seeing those up to it.
@@ -138,7 +147,7 @@ class Decoder(nn.Module):
     def __init__(self, config: ModelConfig, attention: Attention = causal_attention) -> None:
         super().__init__()
         self.config = config
-        self.embed = Embedding(config.vocabulary, config.width)
+        self.embed = Embedding(config.vocabulary, config.width, config.embedding_rank)
         self.norm_in = RMSNorm(config.width)
         self.blocks = nn.ModuleList(Block(config, attention) for _ in range(config.layers))
         self.norm_out = RMSNorm(config.width)

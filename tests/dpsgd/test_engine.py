@@ -130,6 +130,7 @@ def added(mode: UnitGradients, model: nn.Module, units: list[Tensor], clip_norm:
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "tied decoder": decoder,
     "adapters": lambda: decoder(with_adapters(CONFIG, 3)),
+    "adapters of the embedding too": lambda: decoder(with_adapters(CONFIG, 3, embedding_rank=2)),
     "all parameters of an adapted decoder": lambda: decoder(replace(CONFIG, adapter_rank=3)),
     "untied": Untied,
     "functionally tied": Tied,

@@ -23,7 +23,10 @@ from sordino_privacy.errors import ConfigurationError
 TINY = ModelConfig(vocabulary=64, context=32, layers=2, heads=2, width=16, hidden=32)
 
 
-@pytest.mark.parametrize("config", [*SIZES.values(), with_adapters(SIZES["3.4m"], 8), TINY])
+@pytest.mark.parametrize(
+    "config",
+    [*SIZES.values(), with_adapters(SIZES["3.4m"], 8), with_adapters(TINY, 2, embedding_rank=3), TINY],
+)
 def test_the_network_has_exactly_the_declared_parameters(config: ModelConfig) -> None:
     network = model.Decoder(config)
     assert {name: tuple(p.shape) for name, p in network.named_parameters()} == shapes(config)
@@ -45,9 +48,10 @@ def test_the_vector_round_trips_and_leaves_the_rest_alone() -> None:
     np.testing.assert_array_equal(moved["embed.weight"], parameters["embed.weight"])
 
 
-def test_fresh_adapters_change_nothing_and_merging_them_keeps_the_function() -> None:
+@pytest.mark.parametrize("embedding_rank", [0, 3])
+def test_fresh_adapters_change_nothing_and_merging_them_keeps_the_function(embedding_rank: int) -> None:
     base = model.parameters_of(model.Decoder(TINY))
-    config = with_adapters(TINY, 4)
+    config = with_adapters(TINY, 4, embedding_rank=embedding_rank)
     adapted = add_adapters(config, base)
     tokens = torch.arange(20).reshape(2, 10)
     before = model.build(TINY, base)(tokens)
@@ -60,6 +64,23 @@ def test_fresh_adapters_change_nothing_and_merging_them_keeps_the_function() -> 
     changed = model.build(config, adapted)(tokens)
     assert not torch.allclose(changed, before)
     torch.testing.assert_close(model.build(TINY, merged(adapted))(tokens), changed, rtol=1e-4, atol=1e-4)
+
+
+def test_adapters_begin_at_given_directions_and_at_a_seed_beyond_them() -> None:
+    base = model.parameters_of(model.Decoder(TINY))
+    known = {"blocks.0.expand.down": np.full((2, 16), 0.5, dtype=np.float32)}
+    config = with_adapters(TINY, 3, scale=4.0)
+    drawn, given = add_adapters(config, base), add_adapters(config, base, directions=known)
+    np.testing.assert_array_equal(given["blocks.0.expand.down"][:2], np.full((2, 16), 2.0))
+    np.testing.assert_array_equal(given["blocks.0.expand.down"][2], drawn["blocks.0.expand.down"][2])
+    np.testing.assert_array_equal(given["blocks.1.expand.down"], drawn["blocks.1.expand.down"])
+    rank_one = add_adapters(with_adapters(TINY, 1), base, directions=known)
+    np.testing.assert_array_equal(rank_one["blocks.0.expand.down"], np.full((1, 16), 0.5))
+
+
+def test_an_adapter_of_the_embedding_alone_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="needs adapters of the layers"):
+        with_adapters(TINY, 0, embedding_rank=2)
 
 
 def test_the_model_is_causal() -> None:

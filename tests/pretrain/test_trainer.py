@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from sordino_client.pretrain.compute import Compute
 from sordino_client.pretrain.corpus import Document
 from sordino_client.pretrain.export import export
 from sordino_client.pretrain.model_card import render
-from sordino_client.pretrain.stream import Shard, encode, open_shard
+from sordino_client.pretrain.stream import Position, Shard, Stream, encode, open_shard
 from sordino_client.pretrain.trainer import Pace, Run, Settings, decay_from, warm_up_and_stay
 from sordino_platform import base
-from sordino_platform.architecture import SIZES, ModelConfig
+from sordino_platform.architecture import SIZES, ModelConfig, add_adapters, with_adapters
+from sordino_platform.model import loss
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import ConfigurationError, DataError, StorageError
 
@@ -56,6 +58,14 @@ def run(folder: Path, data: Path, steps: int, settings: Settings = SETTINGS) -> 
     made = Run(folder, opened(data), opened(data), settings, pace)
     made.train(warm_up_and_stay(settings.warmup_steps))
     return made
+
+
+def cache(folder: Path, data: Path, *projects: dict[str, object]) -> Path:
+    """A corpus cache with encoded documents and their manifest."""
+    (folder / "training").symlink_to(data / "training")
+    manifest = {"sha256": "00", "overlap_left": 0.0, "projects": list(projects)}
+    (folder / "public.json").write_text(json.dumps(manifest))
+    return folder
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -110,8 +120,7 @@ def test_stopping_and_resuming_across_a_change_of_context_changes_nothing(tmp_pa
 
 def test_a_run_goes_on_from_an_exported_base(tmp_path: Path, data: Path) -> None:
     first = run(tmp_path / "run", data, 2)
-    (tmp_path / "public.json").write_text(json.dumps({"sha256": "00", "overlap_left": 0.0, "projects": []}))
-    export(tmp_path / "run", tmp_path, tmp_path / "base")
+    export(tmp_path / "run", cache(tmp_path, data), tmp_path / "base")
     checkpoint.start_from_base(tmp_path / "next", tmp_path / "base")
     for name, tensor in weights(tmp_path / "next").items():
         torch.testing.assert_close(tensor, dict(first.model.named_parameters())[name], atol=1e-3, rtol=0)
@@ -165,9 +174,7 @@ def test_the_schedule_rises_stays_and_a_branch_falls_to_zero() -> None:
 def test_an_exported_base_loads_and_holds_the_checkpoint(tmp_path: Path, data: Path) -> None:
     run(tmp_path / "run", data, 2)
     project = {"name": "p", "version": "1", "licence": "MIT", "files": 12, "characters": 99}
-    manifest = {"sha256": "00", "overlap_left": 0.0, "projects": [project]}
-    (tmp_path / "public.json").write_text(json.dumps(manifest))
-    card = export(tmp_path / "run", tmp_path, tmp_path / "base")
+    card = export(tmp_path / "run", cache(tmp_path, data, project), tmp_path / "base")
     config, tokenizer, parameters = base.load(tmp_path / "base")
     assert config == SIZES["tiny"]
     assert tokenizer.digest == Tokenizer.shipped().digest
@@ -186,10 +193,44 @@ def test_exporting_needs_a_checkpoint_and_a_manifest(tmp_path: Path, data: Path)
         export(tmp_path / "run", tmp_path, tmp_path / "base")
 
 
+def test_an_export_measures_where_adapters_begin(tmp_path: Path, data: Path) -> None:
+    """The first row is the direction along which the public gradient is longest: no other unit vector beats it."""
+    made = run(tmp_path / "run", data, 3)
+    card = export(tmp_path / "run", cache(tmp_path, data), tmp_path / "base")
+    raw = (tmp_path / "base" / "directions.safetensors").read_bytes()
+    assert hashlib.sha256(raw).hexdigest() == card["directions_sha256"]
+    found = load_file(tmp_path / "base" / "directions.safetensors")
+    model = dict(made.model.named_parameters())
+    assert {name.removesuffix("down") + "weight" for name in found} == {
+        name for name, weight in model.items() if weight.ndim == 2
+    }
+    tokens = torch.from_numpy(Stream(opened(data), 32, 1, Position()).batch(64))
+    loss(made.model(tokens[:, :-1]), tokens[:, 1:]).backward()  # type: ignore[no-untyped-call]
+    for name, rows in found.items():
+        gradient = model[name.removesuffix("down") + "weight"].grad
+        assert gradient is not None
+        first = rows[0].float() / rows[0].float().norm()
+        others = torch.randn(32, len(first), generator=torch.Generator().manual_seed(4))
+        others = others / others.norm(dim=1, keepdim=True)
+        assert (gradient @ first).norm() > (gradient @ others.T).norm(dim=0).mean()
+        lengths = rows.float().norm(dim=1)
+        assert (lengths.diff() > -1e-2).all()  # the longer the gradient, the shorter the row
+
+
+def test_the_directions_that_ship_are_those_of_the_card_and_fit_the_adapters() -> None:
+    config, _, parameters = base.load()
+    adapted = with_adapters(config, 4, embedding_rank=8, scale=2.0)
+    directions = base.directions()
+    founding = add_adapters(adapted, parameters, directions=directions)
+    downs = [name for name in founding if name.endswith(".down")]
+    assert set(downs) == set(directions)
+    for name in downs:
+        np.testing.assert_allclose(founding[name], 2.0 * directions[name][: len(founding[name])], rtol=1e-6)
+
+
 def test_a_base_that_is_not_the_one_of_its_card_is_refused(tmp_path: Path, data: Path) -> None:
     run(tmp_path / "run", data, 1)
-    (tmp_path / "public.json").write_text(json.dumps({"sha256": "00", "overlap_left": 0.0, "projects": []}))
-    export(tmp_path / "run", tmp_path, tmp_path / "base")
+    export(tmp_path / "run", cache(tmp_path, data), tmp_path / "base")
     path = tmp_path / "base" / "base.safetensors"
     raw = bytearray(path.read_bytes())
     raw[-1] ^= 1

@@ -123,6 +123,18 @@ def test_an_identity_that_has_not_joined_yet_says_what_is_missing(place: Path) -
         run("identity renew a")
 
 
+def test_the_terms_of_adapters_stand_in_the_charter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run("charter new root --federation demo --adapter-rank 4 --embedding-rank 8 --adapter-scale 6")
+    assert "of rank 4 and 8 on the embedding, scale 6" in run("charter show root --draft").stdout
+    run("charter new root --replace --adapter-rank 2")
+    assert "of rank 2, scale 1" in run("charter show root --draft").stdout
+    with pytest.raises(UsageError, match="--embedding-rank is for the base that ships"):
+        run(f"charter new other --federation demo --base-model {tmp_path} --embedding-rank 8")
+    with pytest.raises(ConfigurationError, match="needs adapters of the layers"):
+        run("charter new other --federation demo --embedding-rank 8")
+
+
 def test_wrong_terms_and_wrong_uses_are_usage_errors(place: Path) -> None:
     with pytest.raises(UsageError, match="needs a name"):
         run("charter new root")

@@ -24,7 +24,7 @@ import mmap
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from sordino_platform import durable
-from sordino_platform.architecture import ModelConfig, shapes
+from sordino_platform.architecture import ModelConfig, shapes, without_adapters
 from sordino_privacy.errors import ConfigurationError, StorageError
 
 Array = npt.NDArray[np.float32]
@@ -129,7 +129,7 @@ def parse_config(document: Any) -> ModelConfig:
     if not isinstance(document, dict):
         raise ConfigurationError("the model's config.json is not an object")
     try:
-        return replace(ModelConfig(**document), adapter_rank=0, trainable="full")
+        return without_adapters(ModelConfig(**document))
     except TypeError as error:
         raise ConfigurationError("the model's config.json has unknown or impossible fields") from error
 

@@ -6,6 +6,7 @@ import gc
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -21,10 +22,12 @@ from sordino_client.federation_benchmark.stages import Facts, Stages
 from sordino_client.pretrain.corpus import read_corpus
 from sordino_client.training.job import Tokens
 from sordino_platform import base
-from sordino_platform.architecture import Parameters, Vector, add_adapters, merged, unflatten, with_adapters
+from sordino_platform.architecture import Parameters, Vector, merged, unflatten
+from sordino_platform.founding_model import founding_parameters
 
 SEED = 20261125
-PRIVATE_RATE = 3e-3  # of the members' Adam where nothing is private
+CURVE_POINTS = 6
+UNPRIVATE_RATE = 1e-3  # of the members' Adam where nothing is private
 Units = list[list[Tokens]]
 
 
@@ -37,8 +40,8 @@ class Benchmark:
         torch.set_num_threads(1)
         self._folder, self._cache, self._profile, self._say = folder, cache, profile, on_progress
         self._config, self._tokenizer, self._base = base.load()
-        self._adapted = with_adapters(self._config, profile.adapter_rank, scale=profile.adapter_scale)
-        self._founding = add_adapters(self._adapted, self._base)
+        self._adapted = profile.model.config()
+        self._founding = founding_parameters(profile.model)
         self._stages = Stages(folder, profile, base_sha256=base.card()["sha256"], on_progress=on_progress)
         self._members: dict[str, Repository] = places(folder / "repositories", profile)
         self._units: dict[tuple[str, int], Units] = {}
@@ -60,8 +63,7 @@ class Benchmark:
         facts["federation_without_privacy"] = stages.done(
             "federation_without_privacy", self._unprivate_federation
         )
-        for epsilon in EPSILONS:
-            facts |= self._by_member(alone_name(epsilon), partial(self._private_alone, epsilon))
+        facts |= self._by_member(alone_name(EPSILONS[0]), partial(self._private_alone, EPSILONS[0]))
         facts |= self._by_member("alone_without_privacy", self._alone)
         facts |= self._by_member("base_own", partial(self._own, self._base))
         for epsilon in EPSILONS:
@@ -110,9 +112,9 @@ class Benchmark:
             members,
             self._adapted,
             self._founding,
-            rounds=profile.rounds,
-            tokens_per_round=profile.central_tokens // len(members) // profile.rounds,
-            rate=PRIVATE_RATE,
+            rounds=profile.averaging_rounds,
+            tokens_per_round=profile.central_tokens // len(members) // profile.averaging_rounds,
+            rate=UNPRIVATE_RATE,
             seed=SEED,
         )
         released = self._plain(releases[-1])
@@ -122,8 +124,12 @@ class Benchmark:
     def _private_alone(self, epsilon: float, name: str) -> Parameters:
         profile = self._profile
         units = self._units_of(name, profile.window)
-        plan = plan_within(profile, epsilon)
-        return merged(train_alone(units, self._adapted, self._founding, plan, rounds=profile.rounds))
+        schedule = profile.scarce
+        plan = plan_within(profile, epsilon, rounds=schedule.rounds)
+        trained = train_alone(
+            units, self._adapted, self._founding, plan, schedule.optimiser, rounds=schedule.rounds
+        )
+        return merged(trained)
 
     def _alone(self, name: str) -> Parameters:
         profile = self._profile
@@ -156,12 +162,16 @@ class Benchmark:
     ) -> tuple[Facts, Mapping[str, Parameters]]:
         return self._measurer().of(self._config, train(name), members=[name]), {}
 
-    def _curve(self, releases: Sequence[Vector]) -> list[float]:
-        """Bits per byte of the model alone after each round, mean over the members."""
+    def _curve(self, releases: Sequence[Vector]) -> list[tuple[int, float]]:
+        """(round, bits per byte of the model alone, mean over the members), at most CURVE_POINTS of them."""
         points = []
-        for vector in releases:
+        last = len(releases)
+        for number in sorted(
+            {round(last * part / CURVE_POINTS) for part in range(1, CURVE_POINTS + 1)} - {0}
+        ):
+            vector = releases[number - 1]
             figures = self._measurer().of(self._config, self._plain(vector), layers=("model",))["model"]
-            points.append(sum(one["bits_per_byte"] for one in figures.values()) / len(figures))
+            points.append((number, fmean(one["bits_per_byte"] for one in figures.values())))
         return points
 
     def _plain(self, vector: Vector) -> dict[str, Vector]:

@@ -20,7 +20,8 @@ def draw(report: dict[str, Any], target: Path) -> None:
         return float(contenders[name]["model"]["bits_per_byte"]["mean"])
 
     for colour, (name, curve) in zip(COLOURS, report["curves"].items(), strict=False):
-        left.plot(range(len(curve) + 1), [mean("base"), *curve], marker=".", color=colour, label=_words(name))
+        rounds, bits = zip((0, mean("base")), *curve, strict=True)
+        left.plot(rounds, bits, marker=".", color=colour, label=_words(name))
     left.axhline(mean("central"), color="black", linestyle="--", linewidth=1, label="central, not private")
     left.set(xlabel="round", ylabel="bits per byte, mean of members, model alone")
     left.grid(alpha=0.3)

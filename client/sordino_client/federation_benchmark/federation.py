@@ -11,7 +11,7 @@ from typing import Any
 from sordino_client.federation_benchmark.profile import PLANNED_SHARE, Profile
 from sordino_client.federation_benchmark.repositories import Repository
 from sordino_platform.architecture import Vector
-from sordino_platform.charter import PrivacyPolicy, shipped_model
+from sordino_platform.charter import PrivacyPolicy
 from sordino_platform.demo import world
 from sordino_platform.demo.local import LocalFederation, ask
 from sordino_platform.demo.processes import Processes
@@ -32,11 +32,11 @@ class FederationRun:
     facts: Mapping[str, Any]
 
 
-def plan_within(profile: Profile, epsilon: float) -> TrainingPlan:
-    """The profile's plan with the smallest noise that all of its rounds can afford within `epsilon`."""
+def plan_within(profile: Profile, epsilon: float, *, rounds: int) -> TrainingPlan:
+    """The profile's plan with the smallest noise that `rounds` rounds can afford within `epsilon`."""
     noise = world.affordable_noise(
         profile.sampling_rate,
-        profile.steps * profile.rounds,
+        profile.steps * rounds,
         within=epsilon * PLANNED_SHARE,
         least=LEAST_NOISE,
     )
@@ -48,7 +48,7 @@ def plan_within(profile: Profile, epsilon: float) -> TrainingPlan:
         windows_per_unit=profile.windows_per_unit,
         window=profile.window,
         learning_rate=profile.learning_rate,
-        optimiser="adam" if profile.optimiser == "adam" else "sgd",
+        optimiser="sgd",
         delta=world.DELTA,
         expected_units=profile.expected_units,
     )
@@ -66,17 +66,21 @@ def federate(
     world.fresh_folder(folder)
     logs = folder / "logs"
     make_folder(logs)
-    plan = plan_within(profile, epsilon)
+    schedule = profile.schedule(epsilon)
+    plan = plan_within(profile, epsilon, rounds=schedule.rounds)
     place = world.found_locally(
         folder,
         federation="benchmark",
         parties=profile.parties,
         repositories={name: [member.training] for name, member in members.items()},
-        model=shipped_model(adapter_rank=profile.adapter_rank, adapter_scale=profile.adapter_scale),
+        model=profile.model,
         privacy=PrivacyPolicy(largest_epsilon=epsilon, smallest_noise_multiplier=LEAST_NOISE),
         plan=json.loads(plan.canonical()),
-        rounds=profile.rounds,
-        coordinator_settings={"train_seconds": TRAIN_SECONDS},
+        rounds=schedule.rounds,
+        coordinator_settings={
+            "train_seconds": TRAIN_SECONDS,
+            "server_optimiser": schedule.optimiser.model_dump(),
+        },
         # What is held out lies in another folder already.
         member_settings={"windows_per_unit": profile.windows_kept, "heldout_share": 0.0, "minimum_units": 16},
     )
@@ -86,7 +90,7 @@ def federate(
     def take(event: dict[str, Any]) -> None:
         """Keeps each release as it is made: the coordinator prunes the weights of old ones."""
         if event.get("event") == "round_finished":
-            on_progress(f"round {event['round']} of {profile.rounds}: {event['outcome']}")
+            on_progress(f"round {event['round']} of {schedule.rounds}: {event['outcome']}")
             if event["outcome"] == "completed":
                 hub = place.foundation.coordinator
                 releases.append(ReleaseStore(hub / "releases", Identity.load(hub).charters).vector())
@@ -106,6 +110,7 @@ def federate(
             "epsilon_budget": epsilon,
             "rounds": state.completed,
             "plan": json.loads(plan.canonical()),
+            "server_optimiser": schedule.optimiser.model_dump(),
             "members_in_each_sum": [one.members for one in state.rounds.values()],
             "epsilon_by_member": {
                 name: float(ask("client", "ledger", "--folder", str(home))["epsilon_spent"])

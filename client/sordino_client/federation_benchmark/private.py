@@ -10,6 +10,7 @@ from sordino_client.training.job import Tokens
 from sordino_client.training.loop import window_losses, window_matrix
 from sordino_platform.architecture import ModelConfig, Parameters, Vector, flatten, unflatten
 from sordino_platform.model import build, parameters_of
+from sordino_platform.release.optimiser import ServerOptimiser
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.dpsgd.engine import PrivateTraining
 from sordino_privacy.dpsgd.keystream import Keystream
@@ -20,14 +21,20 @@ def train_alone(
     config: ModelConfig,
     parameters: Parameters,
     plan: TrainingPlan,
+    server: ServerOptimiser,
     *,
     rounds: int,
 ) -> dict[str, Vector]:
-    """`rounds` rounds of `plan` on one member's units; every parameter afterwards. Raises what the engine raises."""
+    """`rounds` rounds of `plan` on one member's units; every parameter afterwards. Raises what the engine raises.
+
+    `server` makes the next model of each round's update, as a coordinator would of the members' mean.
+    """
     matrices: list[torch.Tensor] = [window_matrix(unit, config, plan.window) for unit in units]
     vector, keystream = flatten(config, parameters), Keystream.from_system()
+    moments = server.fresh(vector.size)
     for _ in range(rounds):
         model = build(config, unflatten(config, parameters, vector))
         PrivateTraining(model, plan, window_losses=window_losses, keystream=keystream).run(matrices)
-        vector = flatten(config, parameters_of(model))
+        update = flatten(config, parameters_of(model)) - vector
+        vector, moments = server.step(vector, update, moments)
     return unflatten(config, parameters, vector)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sordino_platform.charter import ModelTerms, shipped_model
+from sordino_platform.release.optimiser import ServerOptimiser
+
 MEMBERS = (
     ("bouncycastle", "Bouncy Castle"),
     ("derby", "Apache Derby"),
@@ -20,40 +23,72 @@ PLANNED_SHARE = 0.98
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """How long a private run is, and the server optimiser's rate (FedAvgM: members' steps are short, its are long)."""
+
+    rounds: int
+    server_rate: float
+    server_momentum: float = 0.8
+
+    @property
+    def optimiser(self) -> ServerOptimiser:
+        """How the next model is made of a mean."""
+        return ServerOptimiser(name="fedavgm", learning_rate=self.server_rate, beta1=self.server_momentum)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """Sizes and settings of one run of the benchmark.
 
     files              of each member, whole directories; a member's training cost grows with it
     heldout_share      of each member's text, in whole directories, that nobody trains on
     heldout_tokens     measured per member, heldout_lines cursors per member
-    sampling_rate …    the federation's plan, the same at every epsilon; its noise follows from the budget
+    sampling_rate …    every private plan; its noise follows from the budget and the schedule
+    ample, scarce      the schedule of the federation at the first epsilon; and, where noise drowns what more and longer
+                       steps would bring, of the one at the second and of a member alone
     central_tokens     what training on the union reads; a member alone reads its eighth of it
+    averaging_rounds   of the federation without privacy, which reads as many tokens as central in all
     own_tokens         what a member's own adapter reads of its own code
     repeats            federations at the first epsilon, each with its own randomness, for the spread
     """
 
     name: str
     members: int = len(MEMBERS)
-    files: int = 1200
+    files: int = 6000
     heldout_share: float = 0.1
     heldout_tokens: int = 3000
     heldout_lines: int = 20
-    adapter_rank: int = 2
-    adapter_scale: float = 8.0
+    adapter_rank: int = 4
+    embedding_rank: int = 8
+    adapter_scale: float = 6.0
     window: int = 128
     windows_per_unit: int = 1
     windows_kept: int = 32
-    sampling_rate: float = 0.05
-    rounds: int = 5
-    steps: int = 2
+    sampling_rate: float = 0.1
+    steps: int = 1
     clip_norm: float = 0.2
-    learning_rate: float = 0.5
-    optimiser: str = "sgd"
-    expected_units: int = 50
+    learning_rate: float = 0.25
+    expected_units: int = 190
+    ample: Schedule = Schedule(rounds=30, server_rate=1.6)
+    scarce: Schedule = Schedule(rounds=10, server_rate=0.8)
     central_tokens: int = 400_000
+    averaging_rounds: int = 5
     central_window: int = 256
     own_tokens: int = 60_000
     repeats: int = 2
+
+    def schedule(self, epsilon: float) -> Schedule:
+        """Of the federation at a budget."""
+        return self.ample if epsilon == EPSILONS[0] else self.scarce
+
+    @property
+    def model(self) -> ModelTerms:
+        """What the federation trains."""
+        return shipped_model(
+            adapter_rank=self.adapter_rank,
+            embedding_rank=self.embedding_rank,
+            adapter_scale=self.adapter_scale,
+        )
 
     @property
     def parties(self) -> tuple[tuple[str, str], ...]:
@@ -68,11 +103,9 @@ SHORT = Profile(
     files=150,
     heldout_tokens=1000,
     heldout_lines=4,
-    adapter_rank=2,
-    adapter_scale=8.0,
-    learning_rate=0.5,
     sampling_rate=0.2,
-    rounds=3,
+    ample=Schedule(rounds=3, server_rate=1.6),
+    scarce=Schedule(rounds=2, server_rate=0.8),
     steps=2,
     expected_units=27,
     central_tokens=60_000,
@@ -87,8 +120,10 @@ QUICK = Profile(
     heldout_tokens=600,
     heldout_lines=4,
     adapter_rank=1,
+    embedding_rank=0,
     sampling_rate=0.2,
-    rounds=2,
+    ample=Schedule(rounds=2, server_rate=1.6),
+    scarce=Schedule(rounds=2, server_rate=0.8),
     steps=1,
     expected_units=20,
     central_tokens=20_000,

@@ -12,7 +12,9 @@ import torch
 from safetensors.torch import save
 
 from sordino_client.pretrain import checkpoint, curve
+from sordino_client.pretrain.directions import adapter_directions
 from sordino_client.pretrain.model_card import render
+from sordino_client.pretrain.stream import open_shard
 from sordino_platform.architecture import SIZES
 from sordino_platform.base import MAX_BASE_BYTES
 from sordino_platform.durable import write_file
@@ -27,7 +29,7 @@ _CURVE_POINTS = 120
 def export(
     run: Path, cache: Path, target: Path, *, evaluation: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Writes `base.safetensors`, `card.json`, `model-card.md` and `tokenizer.json` into `target`; returns the card.
+    """Writes weights, directions, tokenizer, `card.json` and `model-card.md` into `target`; returns the card.
 
     `run` is the folder of a stable run or of its decay branch, `cache` the corpus it was trained on. `evaluation` is
     what `sordino eval --json` printed for these weights. Raises StorageError without a checkpoint, DataError without
@@ -48,11 +50,16 @@ def export(
     if len(weights) > MAX_BASE_BYTES:
         raise StorageError(f"the weights take {len(weights) >> 20} MiB, over the bound of what ships")
     tokenizer = Tokenizer.shipped()
+    shard = open_shard(cache / "training", tokenizer)
+    if shard is None:
+        raise DataError("the public corpus is not encoded", hint="run: sordino pretrain --help")
+    directions = save(adapter_directions(model, shard))
     card: dict[str, Any] = {
         "format": "sordino-base/1",
         "size": settings["size"],
         "config": asdict(config),
         "sha256": hashlib.sha256(weights).hexdigest(),
+        "directions_sha256": hashlib.sha256(directions).hexdigest(),
         "tokenizer_sha256": tokenizer.digest.hex(),
         "licence": "Apache-2.0",
         "tokens_seen": progress.tokens,
@@ -74,6 +81,7 @@ def export(
     target.mkdir(parents=True, exist_ok=True)
     write_file(target / "tokenizer.json", tokenizer.to_json().encode())
     write_file(target / "base.safetensors", weights)
+    write_file(target / "directions.safetensors", directions)
     write_file(target / "card.json", json.dumps(card, indent=1).encode() + b"\n")
     write_file(target / "model-card.md", render(card).encode())
     return card

@@ -61,5 +61,21 @@ def load(folder: Path | None = None) -> tuple[ModelConfig, Tokenizer, dict[str, 
     return config, tokenizer, parameters
 
 
+def directions() -> dict[str, Vector]:
+    """Where adapters on the base that ships begin: matrices by the name of an adapter's `down`, float32.
+
+    Measured on the public corpus by `sordino pretrain --export` (client/sordino_client/pretrain/directions.py). Raises
+    ConfigurationError when the file is missing or is not the one that the card names.
+    """
+    try:
+        raw = _file(None, "directions.safetensors")
+        tensors = read_tensors(raw)
+    except (OSError, SafetensorError) as error:
+        raise ConfigurationError("the base model's directions cannot be read", hint=_INSTALL_AGAIN) from error
+    if hashlib.sha256(raw).hexdigest() != card()["directions_sha256"]:
+        raise ConfigurationError("the base model's directions are not those of its card", hint=_INSTALL_AGAIN)
+    return {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
+
+
 def _file(folder: Path | None, name: str) -> bytes:
     return (files(__name__) / name).read_bytes() if folder is None else (folder / name).read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -54,6 +55,13 @@ def new(
     adapter_rank: Annotated[
         int | None, typer.Option(help="Train low-rank adapters of this rank; 0 trains the whole model.")
     ] = None,
+    embedding_rank: Annotated[
+        int | None,
+        typer.Option(help="Rank of an adapter on the tied embedding, beside those of the layers [0]."),
+    ] = None,
+    adapter_scale: Annotated[
+        float | None, typer.Option(help="Length of the rows that adapters begin with; 4 to 6 suit noise [1].")
+    ] = None,
     base_model: Annotated[
         Path | None,
         typer.Option(help="Train adapters on the model in this folder, of Hugging Face's format [rank 8]."),
@@ -102,6 +110,8 @@ def new(
         "largest_sampling_rate": sampling_rate,
         "largest_steps": steps,
     }
+    named = {"adapter_rank": adapter_rank, "embedding_rank": embedding_rank, "adapter_scale": adapter_scale}
+    adapters: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
     validity = timedelta(days=days)
     if not (folder / authority.PIN).exists():
         if federation is None:
@@ -109,7 +119,7 @@ def new(
         authority.found_root(
             folder,
             federation=federation,
-            model=_model(base_model, adapter_rank),
+            model=_model(base_model, adapters),
             passphrase=_new_passphrase() if passphrase else "",
             floors=_revised(Floors(), floors),
             privacy=_revised(PrivacyPolicy(), privacy),
@@ -129,8 +139,8 @@ def new(
                 "floors": _revised(draft.floors, floors),
                 "privacy": _revised(draft.privacy, privacy),
             }
-            if adapter_rank is not None or base_model is not None:
-                terms["model"] = _model(base_model, adapter_rank)
+            if base_model is not None or adapters != {}:
+                terms["model"] = _model(base_model, adapters)
             return drafting.revised(draft, **terms)
 
         drafting.change(folder, revise)
@@ -318,12 +328,16 @@ def _show_changes(old: Terms, new: Terms, *, as_json: bool) -> None:
     return None
 
 
-def _model(base_model: Path | None, adapter_rank: int | None) -> ModelTerms | HuggingFaceTerms:
+def _model(base_model: Path | None, adapters: Mapping[str, Any]) -> ModelTerms | HuggingFaceTerms:
+    """The terms of the options that were given. Raises UsageError or ConfigurationError."""
     if base_model is None:
-        return shipped_model(adapter_rank=adapter_rank or 0)
+        return shipped_model(**adapters)
     from sordino_platform.huggingface_model import describe  # imports torch
 
-    rank = DEFAULT_RANK if adapter_rank is None else adapter_rank
+    other = sorted(adapters.keys() - {"adapter_rank"})
+    if other:
+        raise UsageError(f"--{other[0].replace('_', '-')} is for the base that ships, not for --base-model")
+    rank = adapters.get("adapter_rank", DEFAULT_RANK)
     return HuggingFaceTerms.of(describe(base_model.expanduser(), rank=rank))
 
 
@@ -334,7 +348,10 @@ def _in_words(model: ModelTerms | HuggingFaceTerms) -> str:
             f"trains adapters of rank {model.adapter_rank} on {len(model.layers)} layers"
         )
     shape = f"{model.layers} layers, width {model.width}, context {model.context}, trains {model.trainable}"
-    return shape + (f" of rank {model.adapter_rank}" if model.adapter_rank else "")
+    if not model.adapter_rank:
+        return shape
+    embedding = f" and {model.embedding_rank} on the embedding" if model.embedding_rank else ""
+    return f"{shape} of rank {model.adapter_rank}{embedding}, scale {model.adapter_scale:g}"
 
 
 def _show(terms: Terms, *, root: str, as_json: bool) -> None:

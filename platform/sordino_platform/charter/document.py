@@ -156,6 +156,7 @@ class ModelTerms(Document):
     hidden: int
     rope_base: float = Field(gt=0, le=1e9)
     adapter_rank: int
+    embedding_rank: int = 0
     adapter_scale: float = Field(default=1.0, gt=0, le=100)
     trainable: Trainable
     base_sha256: Digest

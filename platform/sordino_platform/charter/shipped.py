@@ -6,13 +6,17 @@ from sordino_platform.architecture import ModelConfig, with_adapters
 from sordino_platform.charter.document import ModelTerms
 
 
-def shipped_model(*, adapter_rank: int = 0, adapter_scale: float = 1.0) -> ModelTerms:
+def shipped_model(
+    *, adapter_rank: int = 0, embedding_rank: int = 0, adapter_scale: float = 1.0
+) -> ModelTerms:
     """Terms for training the shipped base whole, or adapters of `adapter_rank` on top of it."""
     from sordino_platform import base  # imports torch: only the founding of a federation needs it
 
     card = base.card()
     return ModelTerms.of(
-        with_adapters(ModelConfig(**card["config"]), adapter_rank, scale=adapter_scale),
+        with_adapters(
+            ModelConfig(**card["config"]), adapter_rank, embedding_rank=embedding_rank, scale=adapter_scale
+        ),
         base_sha256=bytes.fromhex(card["sha256"]),
         tokenizer_sha256=bytes.fromhex(card["tokenizer_sha256"]),
     )

@@ -11,6 +11,7 @@ its per-unit gradient, however often and from wherever the parameter is used, so
 that reaches a parameter on any other path lands in `.grad`, which is checked to be empty after every pass.
 
     F.linear        weight and bias
+    torch.matmul    weight on the right, a matrix
     F.embedding     weight (no padding_idx, no scaling by frequency)
     F.rms_norm      weight
 
@@ -163,6 +164,21 @@ class _Linear(torch.autograd.Function):
         return (gradient @ weight if ctx.needs_input_grad[0] else None), None, None, None, None
 
 
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, to: Block) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.to = to
+        return x @ weight
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None]:
+        (gradient,) = gradients
+        x, weight = ctx.saved_tensors
+        ctx.to.add_product(ctx.to.per_unit(x), ctx.to.per_unit(gradient))
+        return (gradient @ weight.T if ctx.needs_input_grad[0] else None), None, None
+
+
 class _Embedding(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, indices: Tensor, weight: Tensor, to: Block) -> Tensor:
@@ -259,6 +275,15 @@ def _linear(watch: _Watch, input: Tensor, weight: Tensor, bias: Tensor | None = 
     return result
 
 
+def _matmul(watch: _Watch, input: Tensor, other: Tensor) -> Tensor:
+    to = watch.block(other)
+    if to is None or other.dim() != 2:
+        watch.refuse("a product has a rule only with a trainable matrix on its right")
+    watch.require_rows(input, to)
+    result: Tensor = _Product.apply(input, other, to)  # type: ignore[no-untyped-call]
+    return result
+
+
 def _embedding(
     watch: _Watch,
     input: Tensor,
@@ -296,6 +321,7 @@ def _rms_norm(
 
 _RULES: dict[Callable[..., Any], Callable[..., Tensor]] = {
     F.linear: _linear,
+    torch.matmul: _matmul,
     F.embedding: _embedding,
     F.rms_norm: _rms_norm,
 }
