@@ -35,8 +35,8 @@ def federation(
 ) -> None:
     """Measures whether a federation is worth its privacy: eight real projects as members, against everything else.
 
-    Real processes, differential privacy, secure aggregation. Needs `sordino corpus fetch members`. About an hour on
-    one core; it may be interrupted, and goes on where it stood.
+    Real processes, differential privacy, secure aggregation. Needs `sordino corpus fetch members`. About 90 minutes on
+    two cores; it may be interrupted, and goes on where it stood.
 
     Example: sordino bench federation --json
     """
