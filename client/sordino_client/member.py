@@ -52,7 +52,7 @@ from sordino_platform.charter import Charter, SignedCharter
 from sordino_platform.charter.changes import changes
 from sordino_platform.durable import make_folder, map_file, read_file, write_file
 from sordino_platform.flower.phases import Fields
-from sordino_platform.founding_model import founding_parameters
+from sordino_platform.founding_model import founding_parameters, require_founding
 from sordino_platform.huggingface import HuggingFaceTokenizer, write_adapter
 from sordino_platform.identity import Identity
 from sordino_platform.proposal import MAX_PLAN_BYTES, SIZE_BUCKETS, Proposal, norm_limit, quantiser_for
@@ -227,6 +227,8 @@ class Member:
         quantiser = quantiser_for(self.config, plan, members=len(self.membership.members))
         try:
             self._require_reachable(proposal)
+            for manifest in proposal.manifests[:1]:
+                require_founding(SignedManifest.parse(manifest).manifest, self.config, self.parameters)
             for manifest in proposal.manifests[:-1]:
                 self.releases.accept(manifest, None)
             for manifest in proposal.manifests[-1:]:

@@ -63,8 +63,8 @@ class ModelConfig:
             raise ConfigurationError("the model configuration is larger than 2^30 parameters")
         if not 0 <= self.embedding_rank <= self.width or not 0 <= self.adapter_rank <= self.width:
             raise ConfigurationError("adapter_rank and embedding_rank must lie between 0 and the width")
-        if self.embedding_rank and not self.adapter_rank:
-            raise ConfigurationError("an adapter of the embedding needs adapters of the layers")
+        if (self.embedding_rank or self.adapter_scale != 1) and not self.adapter_rank:
+            raise ConfigurationError("embedding_rank and adapter_scale need an adapter_rank above 0")
         if not 0 < self.adapter_scale <= 100:
             raise ConfigurationError("adapter_scale must be above 0 and at most 100")
         if self.trainable not in ("full", "adapter"):

@@ -356,6 +356,16 @@ def test_a_use_of_a_parameter_without_a_rule_is_an_error(
         added(OnePassGradients(model, window_losses), model, [tokens(2)], 1.0)
 
 
+def test_a_product_with_a_parameter_on_the_left_or_a_vector_on_the_right_is_an_error() -> None:
+    for use in (
+        lambda x, extra: x + torch.matmul(extra, x.transpose(1, 2)).unsqueeze(-1),
+        lambda x, extra: x + torch.matmul(x, extra).unsqueeze(-1),
+    ):
+        model = Unknown(use)
+        with pytest.raises(TypeError, match="only with a trainable matrix on its right"):
+            added(OnePassGradients(model, window_losses), model, [tokens(2)], 1.0)
+
+
 def test_a_gradient_that_takes_another_path_is_an_error() -> None:
     model = Unknown(lambda x, extra: x)
     outside = model.extra * 2.0  # computed before the engine watches

@@ -21,8 +21,11 @@ from sordino_coordinator.federation import Federation
 from sordino_coordinator.metrics import Dropped
 from sordino_coordinator.rounds import Outcome
 from sordino_coordinator.strategy import SecureFedAvg
+from sordino_platform.architecture import Vector
+from sordino_platform.charter import ModelTerms
 from sordino_platform.flower.codec import decode
 from sordino_platform.flower.phases import Phase
+from sordino_platform.founding_model import founding_parameters
 from sordino_platform.identity import Identity
 from sordino_platform.release import ReleaseStore
 from sordino_privacy.errors import DataError, UsageError
@@ -265,6 +268,27 @@ def test_a_member_refuses_a_result_beyond_the_norm_bound_even_with_a_signed_rele
         SecureFedAvg(federation).one_round(grid)
     assert federation.rounds.rounds()[1].outcome is Outcome.ABORTED_COHORT
     assert {member.newest_release() for member in members.values()} == {0}
+
+
+def test_a_member_refuses_a_first_release_that_does_not_follow_from_the_charter(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A coordinator that signs a start of its own choice, say adapters that point where it wants to look."""
+
+    def chosen(terms: ModelTerms) -> dict[str, Vector]:
+        parameters = founding_parameters(terms)
+        return parameters | {"blocks.0.expand.down": parameters["blocks.0.expand.down"] * 2}
+
+    with monkeypatch.context() as patched:
+        patched.setattr("sordino_coordinator.federation.founding_parameters", chosen)
+        federation = Federation.open(place / "coordinator")
+    with inprocess.opened(place) as members:
+        grid = inprocess.InProcessGrid(members, run=7)
+        for member in members.values():
+            inprocess.store_update(member, federation, 1, 0.001)
+        assert not SecureFedAvg(federation).one_round(grid)
+        assert {member.newest_release() for member in members.values()} == {-1}
+        assert not any(member.ledger.reservations() for member in members.values())
 
 
 def test_the_transcript_of_a_round_verifies_with_the_charter_alone(place: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sordino_client.federation_benchmark.benchmark import alone_name, by_member, federation_name
+from sordino_client.federation_benchmark.benchmark import alone_name, by_member, curve_rounds, federation_name
 from sordino_client.federation_benchmark.federation import plan_within
 from sordino_client.federation_benchmark.profile import FULL, QUICK, Profile
 from sordino_client.federation_benchmark.report import gap_closed, worth_of
@@ -82,6 +82,11 @@ def test_the_plan_of_all_rounds_stays_within_its_budget(profile: Profile, budget
         steps=plan.steps * rounds,
     )
     assert 0.5 * budget < epsilon([spent], plan.delta).value <= budget
+
+
+def test_a_curve_has_few_rounds_evenly_spread_and_ends_at_the_last() -> None:
+    assert curve_rounds(30) == [5, 10, 15, 20, 25, 30]
+    assert [curve_rounds(n) for n in (0, 1, 2, 5)] == [[], [1], [1, 2], [1, 2, 3, 4, 5]]
 
 
 def test_a_finished_stage_is_not_done_again(tmp_path: Path) -> None:
@@ -195,9 +200,14 @@ def test_the_whole_quick_benchmark_runs_as_real_processes_and_resumes(tmp_path: 
     assert set(report["epsilon_by_member"]) == {name for name, _ in QUICK.parties}
     assert all(0 < spent <= 8 for spent in report["epsilon_by_member"].values())
     assert all(0 < spent <= 2 for spent in report["epsilon_by_member_eps2"].values())
-    assert all(
-        curve[-1][0] in {QUICK.ample.rounds, QUICK.averaging_rounds} for curve in report["curves"].values()
-    )
+    rounds = {
+        "federation_eps8": QUICK.ample.rounds,
+        "federation_eps2": QUICK.scarce.rounds,
+        "federation_without_privacy": QUICK.averaging_rounds,
+    }
+    assert {name: [number for number, _ in curve] for name, curve in report["curves"].items()} == {
+        name: list(range(1, last + 1)) for name, last in rounds.items()
+    }
     assert "<svg" in (tmp_path / "curves.svg").read_text()
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert json.loads(again.stdout) == report

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -78,9 +80,10 @@ def test_adapters_begin_at_given_directions_and_at_a_seed_beyond_them() -> None:
     np.testing.assert_array_equal(rank_one["blocks.0.expand.down"], np.full((1, 16), 0.5))
 
 
-def test_an_adapter_of_the_embedding_alone_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="needs adapters of the layers"):
-        with_adapters(TINY, 0, embedding_rank=2)
+@pytest.mark.parametrize("terms", [{"embedding_rank": 2}, {"scale": 4.0}])
+def test_terms_of_adapters_without_adapters_of_the_layers_are_refused(terms: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="need an adapter_rank above 0"):
+        with_adapters(TINY, 0, **terms)
 
 
 def test_the_model_is_causal() -> None:

@@ -194,7 +194,7 @@ def test_exporting_needs_a_checkpoint_and_a_manifest(tmp_path: Path, data: Path)
 
 
 def test_an_export_measures_where_adapters_begin(tmp_path: Path, data: Path) -> None:
-    """The first row is the direction along which the public gradient is longest: no other unit vector beats it."""
+    """Along the first row the gradient of public windows is longer than along any of many random directions."""
     made = run(tmp_path / "run", data, 3)
     card = export(tmp_path / "run", cache(tmp_path, data), tmp_path / "base")
     raw = (tmp_path / "base" / "directions.safetensors").read_bytes()
@@ -205,14 +205,15 @@ def test_an_export_measures_where_adapters_begin(tmp_path: Path, data: Path) -> 
         name for name, weight in model.items() if weight.ndim == 2
     }
     tokens = torch.from_numpy(Stream(opened(data), 32, 1, Position()).batch(64))
-    loss(made.model(tokens[:, :-1]), tokens[:, 1:]).backward()  # type: ignore[no-untyped-call]
+    value = loss(made.model(tokens[:, :-1]), tokens[:, 1:])
     for name, rows in found.items():
-        gradient = model[name.removesuffix("down") + "weight"].grad
-        assert gradient is not None
+        (gradient,) = torch.autograd.grad(
+            value, model[name.removesuffix("down") + "weight"], retain_graph=True
+        )
         first = rows[0].float() / rows[0].float().norm()
         others = torch.randn(32, len(first), generator=torch.Generator().manual_seed(4))
         others = others / others.norm(dim=1, keepdim=True)
-        assert (gradient @ first).norm() > (gradient @ others.T).norm(dim=0).mean()
+        assert (gradient @ first).norm() > (gradient @ others.T).norm(dim=0).max()
         lengths = rows.float().norm(dim=1)
         assert (lengths.diff() > -1e-2).all()  # the longer the gradient, the shorter the row
 

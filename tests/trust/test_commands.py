@@ -128,10 +128,12 @@ def test_the_terms_of_adapters_stand_in_the_charter(tmp_path: Path, monkeypatch:
     run("charter new root --federation demo --adapter-rank 4 --embedding-rank 8 --adapter-scale 6")
     assert "of rank 4 and 8 on the embedding, scale 6" in run("charter show root --draft").stdout
     run("charter new root --replace --adapter-rank 2")
-    assert "of rank 2, scale 1" in run("charter show root --draft").stdout
+    assert "of rank 2 and 8 on the embedding, scale 6" in run("charter show root --draft").stdout
+    run("charter new root --replace --adapter-rank 0")
+    assert "trains full\n" in run("charter show root --draft").stdout
     with pytest.raises(UsageError, match="--embedding-rank is for the base that ships"):
         run(f"charter new other --federation demo --base-model {tmp_path} --embedding-rank 8")
-    with pytest.raises(ConfigurationError, match="needs adapters of the layers"):
+    with pytest.raises(ConfigurationError, match="need an adapter_rank above 0"):
         run("charter new other --federation demo --embedding-rank 8")
 
 

@@ -63,7 +63,8 @@ class Benchmark:
         facts["federation_without_privacy"] = stages.done(
             "federation_without_privacy", self._unprivate_federation
         )
-        facts |= self._by_member(alone_name(EPSILONS[0]), partial(self._private_alone, EPSILONS[0]))
+        for epsilon in EPSILONS:
+            facts |= self._by_member(alone_name(epsilon), partial(self._private_alone, epsilon))
         facts |= self._by_member("alone_without_privacy", self._alone)
         facts |= self._by_member("base_own", partial(self._own, self._base))
         for epsilon in EPSILONS:
@@ -163,12 +164,9 @@ class Benchmark:
         return self._measurer().of(self._config, train(name), members=[name]), {}
 
     def _curve(self, releases: Sequence[Vector]) -> list[tuple[int, float]]:
-        """(round, bits per byte of the model alone, mean over the members), at most CURVE_POINTS of them."""
+        """(round, bits per byte of the model alone, mean over the members) after the rounds of `curve_rounds`."""
         points = []
-        last = len(releases)
-        for number in sorted(
-            {round(last * part / CURVE_POINTS) for part in range(1, CURVE_POINTS + 1)} - {0}
-        ):
+        for number in curve_rounds(len(releases)):
             vector = releases[number - 1]
             figures = self._measurer().of(self._config, self._plain(vector), layers=("model",))["model"]
             points.append((number, fmean(one["bits_per_byte"] for one in figures.values())))
@@ -190,6 +188,11 @@ class Benchmark:
         if self._worth is None:
             self._worth = Worth(self._folder / "memory", self._members, self._tokenizer, self._profile)
         return self._worth
+
+
+def curve_rounds(rounds: int) -> list[int]:
+    """At most CURVE_POINTS rounds, evenly spread, the last one among them: each costs a measurement."""
+    return sorted({round(rounds * part / CURVE_POINTS) for part in range(1, CURVE_POINTS + 1)} - {0})
 
 
 def federation_name(epsilon: float, repeat: int) -> str:

@@ -35,7 +35,7 @@ def federation(
 ) -> None:
     """Measures whether a federation is worth its privacy: eight real projects as members, against everything else.
 
-    Real processes, differential privacy, secure aggregation. Needs `sordino corpus fetch members`. About 90 minutes on
+    Real processes, differential privacy, secure aggregation. Needs `sordino corpus fetch members`. About two hours on
     two cores; it may be interrupted, and goes on where it stood.
 
     Example: sordino bench federation --json

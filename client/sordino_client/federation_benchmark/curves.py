@@ -29,6 +29,7 @@ def draw(report: dict[str, Any], target: Path) -> None:
     saved = report["worth"]["eps8"]["bits_per_byte_saved"]
     names = list(saved)
     right.barh(names, [saved[name] for name in names], color=COLOURS[0])
+    right.locator_params(axis="x", nbins=5)
     right.axvline(0, color="black", linewidth=1)
     right.set_xlabel(
         "bits per byte that the federation (epsilon 8) saves,\nown adapter and memory on top of both"

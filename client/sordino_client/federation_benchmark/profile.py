@@ -75,7 +75,7 @@ class Profile:
     averaging_rounds: int = 5
     central_window: int = 256
     own_tokens: int = 60_000
-    repeats: int = 1
+    repeats: int = 2
 
     def schedule(self, epsilon: float) -> Schedule:
         """Of the federation at a budget."""

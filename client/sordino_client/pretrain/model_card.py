@@ -39,6 +39,7 @@ def render(card: dict[str, Any]) -> str:
             f"| architecture | decoder, {config['layers']} layers, width {config['width']}, {config['heads']} heads, "
             f"context {config['context']} tokens, vocabulary {config['vocabulary']} |",
             f"| weights | `base.safetensors`, float16, SHA-256 `{card['sha256']}` |",
+            f"| where adapters begin | `directions.safetensors`, SHA-256 `{card['directions_sha256']}` |",
             f"| tokenizer | SHA-256 `{card['tokenizer_sha256']}` |",
             f"| licence | {card['licence']} |",
             f"| trained on | {seen / 1e6:.1f}M tokens, {seen / goal:.0%} of the goal of {goal / 1e6:.0f}M |",

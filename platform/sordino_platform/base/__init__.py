@@ -69,12 +69,11 @@ def directions() -> dict[str, Vector]:
     """
     try:
         raw = _file(None, "directions.safetensors")
-        tensors = read_tensors(raw)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise ConfigurationError("the base model's directions cannot be read", hint=_INSTALL_AGAIN) from error
     if hashlib.sha256(raw).hexdigest() != card()["directions_sha256"]:
         raise ConfigurationError("the base model's directions are not those of its card", hint=_INSTALL_AGAIN)
-    return {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
+    return {name: tensor.astype(np.float32) for name, tensor in read_tensors(raw).items()}
 
 
 def _file(folder: Path | None, name: str) -> bytes:

@@ -140,7 +140,7 @@ def new(
                 "privacy": _revised(draft.privacy, privacy),
             }
             if base_model is not None or adapters != {}:
-                terms["model"] = _model(base_model, adapters)
+                terms["model"] = _model(base_model, _kept(draft, base_model, adapters) | adapters)
             return drafting.revised(draft, **terms)
 
         drafting.change(folder, revise)
@@ -339,6 +339,13 @@ def _model(base_model: Path | None, adapters: Mapping[str, Any]) -> ModelTerms |
         raise UsageError(f"--{other[0].replace('_', '-')} is for the base that ships, not for --base-model")
     rank = adapters.get("adapter_rank", DEFAULT_RANK)
     return HuggingFaceTerms.of(describe(base_model.expanduser(), rank=rank))
+
+
+def _kept(draft: Draft, base_model: Path | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The draft's terms of adapters that stay as they are beside those that are given."""
+    if base_model is not None or not isinstance(draft.model, ModelTerms) or given.get("adapter_rank") == 0:
+        return {}
+    return {name: getattr(draft.model, name) for name in ("adapter_rank", "embedding_rank", "adapter_scale")}
 
 
 def _in_words(model: ModelTerms | HuggingFaceTerms) -> str:
