@@ -32,7 +32,7 @@ SPECIALS = ("<|end|>", "<|prefix|>", "<|suffix|>", "<|middle|>")
 MAX_FILE_BYTES = 4 << 20
 
 # One newline with the indentation after it | a word, its case humps apart, with one space or mark before it |
-# up to three digits | marks | blanks. Measured against the alternatives in docs/model-card.md.
+# up to three digits | marks | blanks. Measured against alternatives in docs/base-benchmark.md.
 PIECES = (
     r"\n[ \t]*"
     r"|[^\s\p{L}\p{N}]?\p{Lu}?\p{Ll}+| ?\p{Lu}?\p{Ll}+| ?\p{Lu}+(?!\p{Ll})| ?\p{L}+"
@@ -80,12 +80,15 @@ class Tokenizer:
         return _shipped()  # type: ignore[return-value]
 
     @classmethod
-    def train(cls, texts: Iterable[str], *, vocabulary: int) -> Self:
-        """Learns a vocabulary of that size, the specials and the 256 bytes included, from `texts`."""
+    def train(cls, texts: Iterable[str], *, vocabulary: int, pieces: str = PIECES) -> Self:
+        """Learns a vocabulary of that size, the specials and the 256 bytes included, from `texts`.
+
+        `pieces` is the expression whose matches no token crosses; another than PIECES is for comparisons only.
+        """
         inner = tokenizers.Tokenizer(models.BPE())
         inner.pre_tokenizer = pre_tokenizers.Sequence(
             [
-                pre_tokenizers.Split(Regex(PIECES), behavior="isolated"),
+                pre_tokenizers.Split(Regex(pieces), behavior="isolated"),
                 pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
             ]
         )

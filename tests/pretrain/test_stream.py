@@ -33,7 +33,7 @@ def shard(lengths: list[int], python: list[bool] | None = None) -> Shard:
     parts = [np.append(np.arange(length - 1, dtype=np.uint16) % 4000 + 10, END) for length in lengths]
     starts = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
     flags = np.array(python or [False] * len(lengths))
-    return Shard(tokens=np.concatenate(parts).astype(np.uint16), starts=starts, python=flags)
+    return Shard(vocabulary=4096, tokens=np.concatenate(parts).astype(np.uint16), starts=starts, python=flags)
 
 
 def ordinary(windows: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Counter[int]:

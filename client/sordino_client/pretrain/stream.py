@@ -33,8 +33,12 @@ _SPECIALS_PER_FILL = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
-    """Encoded documents: `tokens`, where document i is `tokens[starts[i]:starts[i + 1]]` and ends with END."""
+    """Encoded documents: `tokens`, where document i is `tokens[starts[i]:starts[i + 1]]` and ends with END.
 
+    `vocabulary` is the size of the tokenizer that encoded them.
+    """
+
+    vocabulary: int
     tokens: Tokens
     starts: npt.NDArray[np.int64]
     python: npt.NDArray[np.bool_]
@@ -90,7 +94,9 @@ def open_shard(folder: Path, tokenizer: Tokenizer) -> Shard | None:
         )
     tokens: Tokens = np.memmap(folder / "tokens.bin", dtype="<u2", mode="r")
     with np.load(folder / "index.npz", allow_pickle=False) as index:
-        shard = Shard(tokens=tokens, starts=index["starts"], python=index["python"])
+        shard = Shard(
+            vocabulary=tokenizer.size, tokens=tokens, starts=index["starts"], python=index["python"]
+        )
     if len(tokens) != shard.starts[-1]:
         raise StorageError(f"{folder} is cut short", hint="delete that folder and start again")
     return shard

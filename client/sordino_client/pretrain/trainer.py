@@ -70,7 +70,7 @@ class Run:
         torch.manual_seed(settings.seed)
         compute = Compute.of_this_machine() if pace.compute is None else pace.compute
         self.folder, self.settings, self.pace = folder, settings, pace
-        self.model = compute.decoder(SIZES[settings.size])
+        self.model = compute.decoder(replace(SIZES[settings.size], vocabulary=training.vocabulary))
         self._loss = compute.window_loss(self.model)
         self.optimiser = Muon(self.model.named_parameters(), settings.rates, compute.matrix_precision)
         position, self.progress = checkpoint.load(folder, self.model, self.optimiser) or (
@@ -181,6 +181,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--tokenizer", type=Path)
     parser.add_argument("--size", choices=sorted(SIZES), default="3.4m")
+    parser.add_argument("--seed", type=int, default=Settings().seed)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--stop-tokens", type=int)
     parser.add_argument("--from-base", type=Path, help="start from the weights of an exported base")
@@ -195,7 +196,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise DataError(
             f"there are no encoded documents in {options.data}", hint="run: sordino pretrain --help"
         )
-    settings = Settings(size=options.size)
+    settings = Settings(size=options.size, seed=options.seed)
     if options.from_base is not None and not (options.run / "CURRENT").is_file():
         checkpoint.start_from_base(options.run, options.from_base)
     if options.branch is None:

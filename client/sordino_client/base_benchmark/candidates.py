@@ -1,0 +1,66 @@
+"""What is compared, and what a token of each costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from sordino_platform.architecture import SIZES, ModelConfig
+from sordino_platform.tokenizer import PIECES
+
+# The expressions whose matches no token crosses. All but GPT-2's keep the rule that a newline starts a token.
+PRE_TOKENIZATIONS = {
+    "shipped": PIECES,
+    # The case humps of a name stay together: getUserName is one piece.
+    "whole-names": r"\n[ \t]*|[^\s\p{L}\p{N}]?\p{L}+| ?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+|[^\S\n]+",
+    # No mark before a word: the dot of `.get` is a piece of its own.
+    "marks-apart": (
+        r"\n[ \t]*| ?\p{Lu}?\p{Ll}+| ?\p{Lu}+(?!\p{Ll})| ?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+|[^\S\n]+"
+    ),
+    # Radford et al. 2019, encoder.py: words, numbers and marks with one space before them; blanks in runs.
+    "gpt-2": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One way to make the base: a name of PRE_TOKENIZATIONS, a number of tokens, a name of SIZES, a seed."""
+
+    pieces: str = "shipped"
+    vocabulary: int = 4096
+    size: str = "3.4m"
+    repeat: int = 0
+
+    @property
+    def name(self) -> str:
+        again = f"-again{self.repeat}" if self.repeat else ""
+        return f"{self.size}-{self.vocabulary}-{self.pieces}{again}"
+
+    def config(self, context: int) -> ModelConfig:
+        return replace(SIZES[self.size], vocabulary=self.vocabulary, context=context)
+
+
+REFERENCE = Candidate()
+CANDIDATES = (
+    REFERENCE,
+    *(Candidate(vocabulary=size) for size in (2048, 8192, 16384)),
+    *(Candidate(pieces=pieces) for pieces in PRE_TOKENIZATIONS if pieces != "shipped"),
+    Candidate(repeat=1),
+    Candidate(size="2.3m"),
+    Candidate(size="22m"),
+)
+
+
+def multiply_adds(config: ModelConfig) -> int:
+    """Multiply-adds of one token's forward pass in a full context: weights once each, attention over half of it.
+
+    A training step costs three times as much per token (Kaplan et al. 2020, section 2.1).
+    """
+    block = config.width * (4 * config.width + 2 * config.hidden)
+    attention = config.context * config.width  # two products of width by, on average, half of the context
+    return config.layers * (block + attention) + config.vocabulary * config.width
+
+
+def tokens_for(candidate: Candidate, reference_tokens: int, context: int) -> int:
+    """How many tokens the candidate may read for the arithmetic that the reference spends on `reference_tokens`."""
+    budget = reference_tokens * multiply_adds(REFERENCE.config(context))
+    return round(budget / multiply_adds(candidate.config(context)))
