@@ -25,7 +25,9 @@ from flwr.app import Context
 
 from sordino_client.app import app
 from sordino_client.control.server import ControlServer
-from sordino_client.member import MEMBER, Member
+from sordino_client.member import Member
+from sordino_client.residence import MEMBER
+from sordino_client.result import serve
 from sordino_client.training import Progress
 from sordino_platform.children import die_with_parent
 from sordino_platform.durable import write_file
@@ -62,7 +64,7 @@ class Agent:
     def run(self) -> None:
         """Prepares, serves completions, connects. Raises LinkError, DataError, PortInUseError."""
         member = self._member
-        member.serve()
+        serve(member)
         member.on_progress = self._trained
         self._control.start()
         self._start_completion()

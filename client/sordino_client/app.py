@@ -15,7 +15,11 @@ from collections.abc import Callable, Iterator, Mapping
 from flwr.app import ConfigRecord, ConfigRecordValues, Context, Error, Message
 from flwr.clientapp import ClientApp
 
-from sordino_client.member import Member, resident
+from sordino_client.agreement import agree
+from sordino_client.contribution import admit, contribute, stored_update, uploaded
+from sordino_client.member import Member
+from sordino_client.residence import resident
+from sordino_client.result import take
 from sordino_platform.flower.phases import Fields, Phase, Scalar, Vector, pack
 from sordino_platform.link import Made
 from sordino_platform.offer import Offer
@@ -106,11 +110,11 @@ def hello(member: Member, fields: Fields, context: Context) -> Reply:
 def train(member: Member, fields: Fields, context: Context) -> Reply:
     """Checks the proposal against charter, person and budget, trains once per round, and advertises fresh keys."""
     proposal = Proposal.parse(fields)
-    agreement = member.agree(proposal)
+    agreement = agree(member, proposal)
     session = MemberSession(*member.session_arguments(agreement))
     session.propose(proposal.context.encode())
-    member.admit(proposal)
-    member.contribute(proposal)  # only now: a round that will be refused must not be charged
+    admit(member, proposal)
+    contribute(member, proposal)  # only now: a round that will be refused must not be charged
     advertisement = session.advertise()
     keep(context, agreement, session)
     return {"advertisement": advertisement, "epsilon": member.epsilon_spent()}, {}
@@ -132,9 +136,9 @@ def upload(member: Member, fields: Fields, context: Context) -> Reply:
     """Opens the shares and sends the stored update, which is masked slice by slice while it is sent: neither the
     update nor its masked form is ever whole in memory."""
     agreement, session = kept(member, context)
-    quantised = member.quantised(agreement)
+    quantised = stored_update(member, agreement)
     session.upload(fields.blob("delivery"), quantised)  # every check, and the journal's entry
-    member.uploaded(agreement)
+    uploaded(member, agreement)
     keep(context, agreement, session)
 
     def masked() -> Iterator[bytes | memoryview]:
@@ -169,4 +173,4 @@ def unmask(member: Member, fields: Fields, context: Context) -> Reply:
 @phase
 def result(member: Member, fields: Fields, context: Context) -> Reply:
     """Repeats the coordinator's arithmetic on the opened sum, and takes the release over if it is the same."""
-    return {"release": member.take(fields)}, {}
+    return {"release": take(member, fields)}, {}

@@ -24,12 +24,11 @@ from sordino_coordinator.control.audit import Action
 from sordino_coordinator.control.live import Doing
 from sordino_coordinator.exchange import Answer, GivenUpError, Lost, exchange
 from sordino_coordinator.federation import Federation, UnusableSumError
-from sordino_coordinator.grid import LinkGrid
+from sordino_coordinator.gathering import Held, gather
 from sordino_coordinator.metrics import Dropped, Rejected
 from sordino_coordinator.rounds import Outcome
-from sordino_platform.flower.phases import HELLO, Phase, node_id, pack
+from sordino_platform.flower.phases import Phase, pack
 from sordino_platform.link import Direction
-from sordino_platform.offer import Offer
 from sordino_platform.proposal import Proposal, norm_limit, quantiser_for
 from sordino_platform.release.optimiser import Moments
 from sordino_platform.telemetry import timed
@@ -50,9 +49,7 @@ from sordino_privacy.secagg import (
 )
 
 T = TypeVar("T")
-HELLO_SECONDS = 10.0
 THREADS = 2
-ASK_AGAIN_SECONDS = 5.0
 
 
 class RoundAbortedError(Exception):
@@ -67,14 +64,6 @@ class RoundsFailedError(SordinoError):
     """Round after round ended without a release."""
 
     exit_code = 11
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """What a member said it holds: the numbers of its newest release (-1: none) and of its charter's epoch."""
-
-    release: int
-    epoch: int
 
 
 @dataclass(slots=True)
@@ -145,7 +134,7 @@ class SecureFedAvg(Strategy):
         """One round to its end; True when it made a release, None when none may begin now."""
         federation = self.federation
         federation.begin()
-        nodes, held = self.gather(grid, heed=True)
+        nodes, held = gather(federation, grid, heed=True)
         if federation.stopping.is_set() or not nodes:
             return None
         round = Round(federation.rounds.open_round(federation.run), nodes, held)
@@ -184,7 +173,7 @@ class SecureFedAvg(Strategy):
                 if round.attempt + 1 >= federation.settings.attempts or federation.stopping.is_set():
                     raise
             round.attempt += 1
-            round.nodes, round.held = self.gather(grid, number=round.number)
+            round.nodes, round.held = gather(federation, grid, number=round.number)
             round.dropped = {}
 
     def exchange_keys_and_sum(self, grid: Grid, round: Round) -> tuple[CoordinatorSession, AggregateSum]:
@@ -243,79 +232,6 @@ class SecureFedAvg(Strategy):
         return session, opened
 
     # -------------------------------------------------------------------------------------------------- its steps
-
-    def gather(
-        self, grid: Grid, *, number: int = 0, heed: bool = False
-    ) -> tuple[dict[str, int], dict[str, Held]]:
-        """Waits for members that are ready: the wished cohort, or the smallest after `gather_seconds`. With `heed`, an
-        order that holds rounds back ends the wait, with nobody. `number`: of the round that is tried again.
-
-        Returns their node ids and what they hold, by name. Every member is asked who it is and what it holds;
-        on our link an answer that is not the certificate's name does not count.
-        """
-        federation, settings = self.federation, self.federation.settings
-        smallest = federation.quorum()
-        wished = max(settings.cohort, smallest) if settings.cohort else len(federation.membership.members)
-        started, told, ready = time.monotonic(), -1, 0
-        asked_at, asked = 0.0, set[int]()
-        while not federation.stopping.is_set():
-            connected = list(grid.get_node_ids())
-            self.metrics.connected.set(len(connected))
-            if heed and federation.must_yield():
-                break
-            federation.live.update(doing=Doing.WAITING, connected=len(connected), required=smallest)
-            now = time.monotonic()
-            # Who is connected may change its mind: members are asked again from time to time, and when others come.
-            if connected and (set(connected) != asked or now - asked_at >= ASK_AGAIN_SECONDS):
-                asked_at, asked = now, set(connected)
-                offer = Offer(
-                    round=number or federation.rounds.next_round(),
-                    release=federation.releases.head().number,
-                    connected=len(connected),
-                    ready=ready,
-                    required=smallest,
-                    members=len(federation.membership.members),
-                    plan=federation.plan,
-                )
-                nodes, held = self.hello(grid, connected, offer)
-                ready = len(nodes)
-                waited = time.monotonic() - started >= settings.gather_seconds
-                if ready >= smallest and (ready >= wished or waited):
-                    return nodes, held
-            if len(connected) != told:
-                told = len(connected)
-                self.log.info("waiting_for_members", connected=told, required=smallest, cohort=wished)
-            federation.stopping.wait(0.2)
-        return {}, {}
-
-    def hello(
-        self, grid: Grid, connected: Sequence[int], offer: Offer
-    ) -> tuple[dict[str, int], dict[str, Held]]:
-        """Offers the round; gives node id and what it holds, of each member that answers and is ready for it."""
-        nodes: dict[str, int] = {}
-        held: dict[str, Held] = {}
-        asked = {str(node): node for node in connected}
-        for item in exchange(
-            grid, asked, lambda _: offer.pack(), message_type=HELLO, round=offer.round, seconds=HELLO_SECONDS
-        ):
-            if isinstance(item, Lost):
-                continue
-            try:
-                name = item.fields.text("member")
-                newest = Held(release=item.fields.integer("release"), epoch=item.fields.integer("epoch"))
-                ready = item.fields.integer("ready")
-                item.fields.done()
-                self.federation.membership.member(name)
-            except (LinkError, SecaggError) as error:
-                self.log.warning("stranger", error=error.message)
-                continue
-            node = asked[item.member]
-            if (isinstance(grid, LinkGrid) and node_id(name) != node) or name in nodes:
-                self.metrics.rejected.labels(Rejected.UNKNOWN_CLIENT.value).inc()
-                continue
-            if ready:
-                nodes[name], held[name] = node, newest
-        return nodes, held
 
     def context(self, round: Round) -> Context:
         """The context of this attempt, with the charter's floors."""

@@ -20,8 +20,10 @@ from types import TracebackType
 import numpy as np
 from flwr.app import Context
 
+from sordino_client.agreement import adopt, receive
 from sordino_client.app import app
-from sordino_client.member import MEMBER, Member
+from sordino_client.member import Member
+from sordino_client.residence import MEMBER
 from sordino_platform.children import die_with_parent
 from sordino_platform.durable import make_folder, write_file
 from sordino_platform.flower import shim
@@ -164,8 +166,8 @@ class Crew:
                 try:
                     if kind == Phase.TRAIN.message_type:
                         proposal = Proposal.parse(Fields(decode(request.payload)))
-                        member.receive(proposal.charters)
-                        member.adopt()
+                        receive(member, proposal.charters)
+                        adopt(member)
                         store_update(member, proposal)
                     context = contexts.setdefault(run, shim.new_context(run=run, node=me, run_config={}))
                     return encode(app(message, context))

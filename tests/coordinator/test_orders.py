@@ -23,6 +23,7 @@ from sordino_coordinator.control.live import Doing
 from sordino_coordinator.control.orders import Orders, read_orders
 from sordino_coordinator.control.view import status_facts
 from sordino_coordinator.federation import Federation
+from sordino_coordinator.gathering import gather
 from sordino_coordinator.rounds import Outcome
 from sordino_coordinator.strategy import SecureFedAvg
 from sordino_platform.flower.phases import Phase
@@ -76,12 +77,12 @@ def test_a_pause_outlives_the_process_and_holds_back_the_next_round(place: Path,
 
 
 def test_a_pause_ends_the_wait_for_members_and_begins_no_round(place: Path, hub: Path) -> None:
-    with running(place) as (federation, strategy, grid):
+    with running(place) as (federation, _, grid):
         federation.desk.defaults = federation.settings.model_copy(update={"quorum": 9})
         paused = threading.Timer(0.5, desk.pause, args=[hub])
         paused.start()
         federation.begin()
-        assert strategy.gather(grid, heed=True) == ({}, {})
+        assert gather(federation, grid, heed=True) == ({}, {})
         paused.join()
         assert federation.rounds.rounds() == []
 

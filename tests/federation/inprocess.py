@@ -16,7 +16,8 @@ from flwr.app import Context, Message, RecordDict
 from flwr.serverapp import Grid
 
 from sordino_client.app import app
-from sordino_client.member import MEMBER, Member
+from sordino_client.member import Member
+from sordino_client.residence import MEMBER
 from sordino_coordinator.federation import Federation
 from sordino_platform.charter import Floors, HuggingFaceTerms, ModelTerms, shipped_model
 from sordino_platform.durable import make_folder, write_file

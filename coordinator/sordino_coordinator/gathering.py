@@ -1,0 +1,105 @@
+"""Before a round: who is connected, who is ready for what is offered, and when there are enough to begin."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flwr.serverapp import Grid
+
+from sordino_coordinator.control.live import Doing
+from sordino_coordinator.exchange import Lost, exchange
+from sordino_coordinator.federation import Federation
+from sordino_coordinator.grid import LinkGrid
+from sordino_coordinator.metrics import Rejected
+from sordino_platform.flower.phases import HELLO, node_id
+from sordino_platform.offer import Offer
+from sordino_privacy.errors import LinkError
+from sordino_privacy.secagg import SecaggError
+
+HELLO_SECONDS = 10.0
+ASK_AGAIN_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What a member said it holds: the numbers of its newest release (-1: none) and of its charter's epoch."""
+
+    release: int
+    epoch: int
+
+
+def gather(
+    federation: Federation, grid: Grid, *, number: int = 0, heed: bool = False
+) -> tuple[dict[str, int], dict[str, Held]]:
+    """Waits for members that are ready: the wished cohort, or the smallest after `gather_seconds`. With `heed`, an
+    order that holds rounds back ends the wait, with nobody. `number`: of the round that is tried again.
+
+    Returns their node ids and what they hold, by name. Every member is asked who it is and what it holds;
+    on our link an answer that is not the certificate's name does not count.
+    """
+    settings = federation.settings
+    smallest = federation.quorum()
+    wished = max(settings.cohort, smallest) if settings.cohort else len(federation.membership.members)
+    started, told, ready = time.monotonic(), -1, 0
+    asked_at, asked = 0.0, set[int]()
+    while not federation.stopping.is_set():
+        connected = list(grid.get_node_ids())
+        federation.metrics.connected.set(len(connected))
+        if heed and federation.must_yield():
+            break
+        federation.live.update(doing=Doing.WAITING, connected=len(connected), required=smallest)
+        now = time.monotonic()
+        # Who is connected may change its mind: members are asked again from time to time, and when others come.
+        if connected and (set(connected) != asked or now - asked_at >= ASK_AGAIN_SECONDS):
+            asked_at, asked = now, set(connected)
+            offer = Offer(
+                round=number or federation.rounds.next_round(),
+                release=federation.releases.head().number,
+                connected=len(connected),
+                ready=ready,
+                required=smallest,
+                members=len(federation.membership.members),
+                plan=federation.plan,
+            )
+            nodes, held = hello(federation, grid, connected, offer)
+            ready = len(nodes)
+            waited = time.monotonic() - started >= settings.gather_seconds
+            if ready >= smallest and (ready >= wished or waited):
+                return nodes, held
+        if len(connected) != told:
+            told = len(connected)
+            federation.log.info("waiting_for_members", connected=told, required=smallest, cohort=wished)
+        federation.stopping.wait(0.2)
+    return {}, {}
+
+
+def hello(
+    federation: Federation, grid: Grid, connected: Sequence[int], offer: Offer
+) -> tuple[dict[str, int], dict[str, Held]]:
+    """Offers the round; gives node id and what it holds, of each member that answers and is ready for it."""
+    nodes: dict[str, int] = {}
+    held: dict[str, Held] = {}
+    asked = {str(node): node for node in connected}
+    for item in exchange(
+        grid, asked, lambda _: offer.pack(), message_type=HELLO, round=offer.round, seconds=HELLO_SECONDS
+    ):
+        if isinstance(item, Lost):
+            continue
+        try:
+            name = item.fields.text("member")
+            newest = Held(release=item.fields.integer("release"), epoch=item.fields.integer("epoch"))
+            ready = item.fields.integer("ready")
+            item.fields.done()
+            federation.membership.member(name)
+        except (LinkError, SecaggError) as error:
+            federation.log.warning("stranger", error=error.message)
+            continue
+        node = asked[item.member]
+        if (isinstance(grid, LinkGrid) and node_id(name) != node) or name in nodes:
+            federation.metrics.rejected.labels(Rejected.UNKNOWN_CLIENT.value).inc()
+            continue
+        if ready:
+            nodes[name], held[name] = node, newest
+    return nodes, held
