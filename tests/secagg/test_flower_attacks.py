@@ -21,8 +21,7 @@ from flwr.common import bytes_to_ndarray
 from flwr.common.secure_aggregation.crypto.shamir import combine_shares
 from flwr.common.secure_aggregation.crypto.symmetric_encryption import decrypt
 from flwr.common.secure_aggregation.secaggplus_utils import pseudo_rand_gen, share_keys_plaintext_separate
-from tests.secagg.federation import Federation, membership, signing_key
-from tests.secagg.test_evil_coordinator import (
+from tests.secagg.evil import (
     ACCOMPLICE,
     OTHER,
     VICTIM,
@@ -32,6 +31,7 @@ from tests.secagg.test_evil_coordinator import (
     replaced,
     victim_refuses,
 )
+from tests.secagg.federation import Federation, membership, signing_key
 
 from sordino_platform.flower.secaggplus import Arrays, Peer, Settings, add_mask, pair_seed
 from sordino_privacy.secagg import (

@@ -1,0 +1,141 @@
+"""An evil coordinator, which subclasses the real one, for the tests of refusals 1 to 15.
+
+It knows everything a coordinator knows, may alter any message it sends, and owns the identity keys of the colluding
+members. Each test says which lie it tells; the honest member must refuse, by name, before anything leaves that would
+help it, and must hold no secret afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import pytest
+from tests.secagg.federation import Federation, SeededEntropy, membership
+
+from sordino_privacy.secagg import Context, CoordinatorSession, MemberSession, Phase, SecaggError, keys
+from sordino_privacy.secagg.roster import Advertisement, Roster
+from sordino_privacy.secagg.shares import Delivery
+from sordino_privacy.secagg.survivors import Claim, Opening
+
+VICTIM, ACCOMPLICE, OTHER = "member-0000", "member-0004", "member-0002"
+
+
+class EvilCoordinator(CoordinatorSession):
+    """Runs the honest code, and alters what it sends by one function per message (all but the roster and the claim,
+    which are the same for everyone, only towards the victim)."""
+
+    lies: ClassVar[Mapping[str, Callable[..., Any]]] = {}
+
+    def close_advertisements(self) -> bytes:
+        message = super().close_advertisements()
+        if "roster" not in self.lies:
+            return message
+        lie: Roster = self.lies["roster"](self, self._known_roster())
+        return lie.encode()
+
+    def close_shares(self) -> Mapping[str, bytes]:
+        messages = dict(super().close_shares())
+        if "delivery" in self.lies:
+            lie: Delivery = self.lies["delivery"](self, Delivery.decode(messages[VICTIM], VICTIM))
+            messages[VICTIM] = lie.encode()
+        return messages
+
+    def close_uploads(self) -> bytes:
+        message = super().close_uploads()
+        if "claim" not in self.lies:
+            return message
+        lie: Claim = self.lies["claim"](self, Claim.decode(message))
+        return lie.encode()
+
+    def close_survivors(self) -> Mapping[str, bytes]:
+        messages = dict(super().close_survivors())
+        if "opening" in self.lies:
+            lie: Opening = self.lies["opening"](self, Opening.decode(messages[VICTIM]))
+            messages[VICTIM] = lie.encode()
+        return messages
+
+
+def victim_refuses(
+    refusal: type[SecaggError],
+    phase: str,
+    count: int = 5,
+    drop: Mapping[str, str] | None = None,
+    **lies: Callable[..., Any],
+) -> SecaggError:
+    """Drives honest members up to `phase`, where the evil coordinator's lie meets the victim."""
+    evil = type("Evil", (EvilCoordinator,), {"lies": lies})
+    federation = Federation(membership(count), coordinator_type=evil)
+    message, present = federation.until(phase, drop)
+    assert VICTIM in present
+    session = federation.members[VICTIM]
+    before = list(federation.journals[VICTIM].rows)
+    with pytest.raises(refusal) as refused:
+        answer(federation, phase, message)
+    assert type(refused.value) is refusal
+    assert session.phase is Phase.ABORTED
+    assert set(vars_of(session)) <= {b"", (), Phase.ABORTED}
+    if phase in ("survivors", "unmask"):
+        assert federation.journals[VICTIM].rows == before
+    return refused.value
+
+
+def vars_of(session: MemberSession) -> list[object]:
+    """All values that the session still holds beside its configuration; a dict of shares must be empty."""
+    state = session._state
+    assert state.held == {}
+    return [getattr(state, name) for name in state.__slots__ if name != "held"]
+
+
+def answer(federation: Federation, phase: str, message: object, name: str = VICTIM) -> bytes:
+    session = federation.members[name]
+    if phase == "share":
+        assert isinstance(message, bytes)
+        return session.share(message)
+    if phase == "survivors":
+        assert isinstance(message, bytes)
+        return session.survivors(message)
+    assert isinstance(message, Mapping)
+    if phase == "upload":
+        return b"".join(bytes(frame) for frame in session.upload(message[name], federation.updates[name]))
+    return session.unmask(message[name])
+
+
+def advertisement(name: str, key: bytes, context: Context, seed: object = "evil") -> Advertisement:
+    entropy = SeededEntropy((seed, name))
+    return Advertisement(
+        ctx=context.digest(),
+        name=name,
+        exchange=keys.public_key(entropy(32)),
+        masking=keys.public_key(entropy(32)),
+        commitment=entropy(32),
+        nonce=entropy(32),
+    ).signed(key)
+
+
+def replaced(roster: Roster, *entries: Advertisement, without: str = "") -> Roster:
+    """The roster with entries replaced or added by name; thresholds recomputed, as a careful liar would."""
+    by_name = {entry.name: entry for entry in roster.entries if entry.name != without}
+    by_name |= {entry.name: entry for entry in entries}
+    ordered = tuple(entry for _, entry in sorted(by_name.items()))
+    n = len(ordered)
+    corrupt = n * 200 // 1000
+    numbers = replace(
+        roster.numbers,
+        members=n,
+        quorum=(n + corrupt) // 2 + 1,
+        threshold=(n + corrupt) // 2 + 1,
+        degree=n - 1,
+    )
+    return replace(roster, entries=ordered, numbers=numbers)
+
+
+def without(*gone: str) -> Callable[[EvilCoordinator, Claim], Claim]:
+    """A lie about the survivors: the named members dropped out, whatever they did."""
+
+    def lie(self: EvilCoordinator, claim: Claim) -> Claim:
+        receipts = tuple(receipt for receipt in claim.receipts if receipt.sender not in gone)
+        return replace(claim, receipts=receipts, dropped=tuple(sorted({*claim.dropped, *gone})))
+
+    return lie
