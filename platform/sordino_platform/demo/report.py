@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
@@ -57,12 +58,14 @@ def print_report(console: Console, facts: dict[str, Any]) -> None:
         table.add_row("sums exact, by a third process", proven)
     table.add_row("wall time", f"{facts['seconds']:.0f} s")
     console.print(table)
-    people = Table(title="Members", title_justify="left")
-    for heading in ("member", "organisation", "repositories", "files", "units", "local epsilon", "budget"):
-        people.add_column(heading)
+    people = Table(title="Members", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("member", "organisation", "repositories"):
+        people.add_column(heading, overflow="fold")
+    for heading in ("files", "units", "local epsilon"):
+        people.add_column(heading, justify="right", no_wrap=True)
     for one in facts["member_details"]:
-        counts = (str(one["files"]), str(one["units"]), f"{one['epsilon']:.2f}", f"{one['budget']:g}")
-        people.add_row(one["name"], one["organisation"], ", ".join(one["repositories"]), *counts)
+        counts = (str(one["files"]), str(one["units"]), f"{one['epsilon']:.2f} of {one['budget']:g}")
+        people.add_row(one["name"], one["organisation"], "\n".join(one["repositories"]), *counts)
     console.print(people)
     phases = Table(title="Seconds per phase, all rounds", title_justify="left")
     for name in facts["phase_seconds"]:
