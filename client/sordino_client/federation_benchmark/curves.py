@@ -39,4 +39,6 @@ def draw(report: dict[str, Any], target: Path) -> None:
 
 
 def _words(name: str) -> str:
-    return name.replace("_eps", ", epsilon ").replace("_again", ", run ").replace("_", " ")
+    first, _, repeat = name.partition("_again")
+    again = f", run {int(repeat) + 1}" if repeat else ""
+    return first.replace("_eps", ", epsilon ").replace("_", " ") + again
