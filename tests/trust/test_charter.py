@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import operator
 import random
 import shutil
+import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -171,6 +174,29 @@ def test_no_damaged_charter_is_accepted(signed: SignedCharter, seed: int) -> Non
     if bytes(data) != signed.to_bytes():
         with pytest.raises(ConfigurationError):
             SignedCharter.parse(bytes(data), root=signed.root_fingerprint)
+
+
+@pytest.mark.parametrize("action", ["error", "ignore"])
+def test_an_authority_whose_serial_number_is_not_positive_is_refused(
+    signed: SignedCharter, action: Literal["error", "ignore"]
+) -> None:
+    """The library warns, and may be told to be silent: it is refused either way."""
+    certificate = signed.charter.tls_authority.x509()
+    number = certificate.serial_number
+    serial = number.to_bytes(number.bit_length() // 8 + 1, "big")  # as DER has it: the first bit is the sign
+    der = certificate.public_bytes(Encoding.DER)
+    assert der.count(serial) == 1
+    negative = x509_pem(der.replace(serial, bytes([serial[0] | 0x80]) + serial[1:]))
+    authority = signed.charter.tls_authority.model_copy(update={"certificate": negative})
+    with warnings.catch_warnings():
+        warnings.simplefilter(action)
+        with pytest.raises(ValueError, match=r"serial number|cannot be read"):
+            authority.x509()
+
+
+def x509_pem(der: bytes) -> str:
+    text = base64.encodebytes(der).decode()
+    return f"-----BEGIN CERTIFICATE-----\n{text}-----END CERTIFICATE-----\n"
 
 
 def with_terms(charter: Charter, **terms: object) -> None:

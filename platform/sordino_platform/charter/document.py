@@ -23,6 +23,7 @@ from typing import Annotated, Literal
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.utils import CryptographyDeprecationWarning
 from pydantic import AfterValidator, Field, model_validator
 
 from sordino_platform.architecture import HuggingFaceConfig, ModelConfig, Trainable
@@ -241,11 +242,15 @@ class TlsAuthority(Document):
         return self
 
     def x509(self) -> x509.Certificate:
-        """The parsed certificate. Raises ValueError when it is none, or of a version that does not exist."""
+        """The parsed certificate. Raises ValueError when it is none, of a version that does not exist, or of a serial
+        number that is not positive (RFC 5280, section 4.1.2.2): the library only warns of that."""
         try:
-            return x509.load_pem_x509_certificate(self.certificate.encode("ascii", "replace"))
-        except (x509.InvalidVersion, UnsupportedAlgorithm) as error:
+            certificate = x509.load_pem_x509_certificate(self.certificate.encode("ascii", "replace"))
+        except (x509.InvalidVersion, UnsupportedAlgorithm, CryptographyDeprecationWarning) as error:
             raise ValueError("the certificate cannot be read") from error
+        if certificate.serial_number < 1:
+            raise ValueError("the certificate's serial number is not positive")
+        return certificate
 
     @property
     def pem(self) -> bytes:
