@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from sordino_client.base_benchmark.candidates import (
     multiply_adds,
     tokens_for,
 )
-from sordino_client.base_benchmark.comparison import CONTEXT, Sample, measure, summarise
+from sordino_client.base_benchmark.comparison import CONTEXT, Sample, measure, require_tokens, summarise
 from sordino_client.pretrain.compute import blocked_attention
 from sordino_client.pretrain.corpus import Document
 from sordino_client.pretrain.stream import is_validation
@@ -33,9 +34,15 @@ LINES = "".join(f"    int getField{n % 7}() {{ return field.value{n % 7}; }}\n" 
 
 
 def write_corpus(cache: Path, count: int = 600) -> list[Document]:
+    draw = random.Random(7)  # of made-up words there are enough for every vocabulary
+    words = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=draw.randint(3, 9))) for _ in range(5000)]
+    texts = (
+        "class Book {\n"
+        + "".join(f"    int {draw.choice(words)} = {draw.choice(words)};\n" for _ in range(60))
+        for _ in range(count)
+    )
     documents = [
-        Document(project="p", path=f"{n}.java", language="java", text=f"class Book{n} {{\n{LINES}}}\n")
-        for n in range(count)
+        Document(project="p", path=f"{n}.java", language="java", text=text) for n, text in enumerate(texts)
     ]
     lines = (json.dumps({field: getattr(d, field) for field in d.__slots__}) for d in documents)
     (cache / "public.jsonl").write_text("\n".join(lines) + "\n")
@@ -104,21 +111,33 @@ def test_without_the_public_corpus_it_says_what_to_run(tmp_path: Path) -> None:
 
 
 def test_a_trainer_that_fails_is_named_with_its_log_and_leaves_no_result(tmp_path: Path) -> None:
-    document = Document(project="p", path="a.java", language="java", text="int x;\n")
+    document = Document(project="p", path="a.java", language="java", text="int ledger = account;\n")
     sample = Sample(training=[document], measured=["int y;\n"])  # smaller than one window
+    with pytest.raises(DataError, match="too little text"):
+        measure(REFERENCE, sample, tmp_path, reference_tokens=4096, threads=1, say=lambda line: None)
     with pytest.raises(SordinoError, match="exit code 1") as caught:
         measure(
-            Candidate(vocabulary=300),
+            Candidate(vocabulary=262),
             sample,
             tmp_path,
             reference_tokens=4096,
             threads=1,
             say=lambda line: None,
         )
-    log = next(tmp_path.glob("*/trainer.log"))
+    log = next(tmp_path.glob("3.4m-262-*/trainer.log"))
     assert str(log) in str(caught.value.hint)
     assert "smaller than one window" in log.read_text()
     assert not list(tmp_path.glob("*/result.json"))
+
+
+def test_a_trainer_that_was_stopped_early_is_not_measured(tmp_path: Path) -> None:
+    place = tmp_path / "checkpoint-00000002"
+    place.mkdir()
+    (place / "state.json").write_text(json.dumps({"progress": {"steps": 2, "tokens": 4096}}))
+    (tmp_path / "CURRENT").write_text(place.name)
+    require_tokens(tmp_path, 4096)
+    with pytest.raises(SordinoError, match="after 4,096 of 5,000 tokens"):
+        require_tokens(tmp_path, 5000)
 
 
 def test_candidates_are_compared_on_the_same_files() -> None:

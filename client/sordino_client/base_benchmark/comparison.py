@@ -32,7 +32,7 @@ from sordino_platform.evaluation.loss import score
 from sordino_platform.evaluation.statistics import ratio_interval
 from sordino_platform.model import Decoder
 from sordino_platform.tokenizer import Tokenizer
-from sordino_privacy.errors import SordinoError
+from sordino_privacy.errors import DataError, SordinoError
 
 SAMPLE_ONE_IN = 24  # public documents that vocabularies are learnt from and candidates trained on
 FILE_CHARACTERS, MEASURED_FILES = 4_000, 120
@@ -85,8 +85,10 @@ def measure(
         decay = round(tokens * DECAY_SHARE)
         train = [*_trainer(candidate, place, threads), "--run", str(place / "stable")]
         _run([*train, "--stop-tokens", str(tokens - decay)], place / "trainer.log")
+        require_tokens(place / "stable", tokens - decay)
         branch = ["--branch", str(place / "decayed"), "--branch-tokens", str(decay)]
         _run([*train, *branch], place / "trainer.log")
+        require_tokens(place / "decayed", tokens)
         say(f"{candidate.name}: is measured")
         write_file(result_path, json.dumps(_result(candidate, tokenizer, sample, place), indent=1).encode())
     found: dict[str, Any] = json.loads(result_path.read_text())
@@ -99,6 +101,11 @@ def _tokenizer(candidate: Candidate, sample: Sample, place: Path) -> Tokenizer:
         texts = (document.text for document in sample.training)
         pieces = PRE_TOKENIZATIONS[candidate.pieces]
         learnt = Tokenizer.train(texts, vocabulary=candidate.vocabulary, pieces=pieces)
+        if learnt.size < candidate.vocabulary:
+            raise DataError(
+                f"the sample holds too little text for a vocabulary of {candidate.vocabulary} tokens",
+                hint="fetch the whole public corpus: sordino corpus fetch public",
+            )
         write_file(path, learnt.to_json().encode())
     tokenizer = Tokenizer.load(path)
     measured = [Document(project="", path="", language="java", text=text) for text in sample.measured]
@@ -119,6 +126,16 @@ def _run(command: Sequence[str], log: Path) -> None:
         code = subprocess.run(command, env={**os.environ, **TRAINER_ENVIRONMENT}, stderr=out).returncode
     if code:
         raise SordinoError(f"the trainer ended with exit code {code}", hint=f"read {log}")
+
+
+def require_tokens(run: Path, tokens: int) -> None:
+    """Raises SordinoError where the trainer was asked to stop, and did, before it had read that many tokens."""
+    read = checkpoint.current_progress(run).tokens
+    if read < tokens:
+        raise SordinoError(
+            f"the trainer was stopped after {read:,} of {tokens:,} tokens",
+            hint="run the same command to go on",
+        )
 
 
 def _result(candidate: Candidate, tokenizer: Tokenizer, sample: Sample, place: Path) -> dict[str, Any]:
