@@ -61,7 +61,7 @@ def print_report(console: Console, facts: dict[str, Any]) -> None:
     people = Table(title="Members", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in ("member", "organisation", "repositories"):
         people.add_column(heading, overflow="fold")
-    for heading in ("files", "units", "local epsilon"):
+    for heading in ("files", "units", "epsilon"):
         people.add_column(heading, justify="right", no_wrap=True)
     for one in facts["member_details"]:
         counts = (str(one["files"]), str(one["units"]), f"{one['epsilon']:.2f} of {one['budget']:g}")
