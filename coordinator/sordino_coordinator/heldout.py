@@ -14,12 +14,18 @@ SUFFIXES = frozenset(
     {".py", ".java", ".kt", ".go", ".rs", ".c", ".h", ".cpp", ".js", ".ts", ".rb", ".scala", ".cs"}
 )
 MAX_FILE_BYTES = 256 << 10
+# A measurement reads this much of a file at least, in tokens: a context of the model that ships.
+PASSAGE_TOKENS = 512
 BYTES_PER_TOKEN = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heldout:
-    """Texts that are read once, in a fixed order; `tokens` bounds what a measurement reads."""
+    """Passages that are read once, in a fixed order; `tokens` bounds what a measurement reads.
+
+    A model that gets better for one project can get worse for another, so the passages come from as many files as the
+    tokens allow, evenly spread over the sorted list, each from the middle of its file: no licence and no imports.
+    """
 
     texts: tuple[str, ...]
     tokens: int
@@ -27,11 +33,14 @@ class Heldout:
 
     @classmethod
     def read(cls, folders: Sequence[Path], *, tokens: int) -> Heldout:
-        """Source files of `folders`, evenly spread over the sorted list. Raises DataError when there is none."""
+        """Passages of the source files of `folders`. Raises DataError when there is none."""
         found = sorted(path for folder in folders for path in folder.rglob("*") if usable(path))
-        wanted = tokens * BYTES_PER_TOKEN
-        stride = max(1, sum(path.stat().st_size for path in found) // max(1, wanted))
-        texts = tuple(path.read_text(encoding="utf-8", errors="replace") for path in found[::stride])
+        count = min(len(found), max(1, tokens // PASSAGE_TOKENS))
+        chosen = [found[(2 * number + 1) * len(found) // (2 * count)] for number in range(count)]
+        texts = tuple(
+            passage(path.read_text(encoding="utf-8", errors="replace"), tokens // count * BYTES_PER_TOKEN)
+            for path in chosen
+        )
         if not texts:
             raise DataError(
                 f"no source files to measure the model with in {', '.join(map(str, folders))}",
@@ -48,6 +57,13 @@ class Heldout:
         return float(
             heldout_loss(build(config, parameters), self.tokenizer, self.texts, max_tokens=self.tokens)
         )
+
+
+def passage(text: str, length: int) -> str:
+    """At most `length` characters from the middle of `text`, from the start of a line where one begins there."""
+    start = max(0, (len(text) - length) // 2)
+    line = text.find("\n", start, start + length // 2) + 1 if start else 0
+    return text[line or start : start + length]
 
 
 def usable(path: Path) -> bool:

@@ -88,9 +88,18 @@ def test_documents_of_different_lengths_do_not_disturb_each_other() -> None:
 
 
 def test_heldout_loss_is_deterministic_bounded_and_nan_on_nothing() -> None:
-    first = heldout_loss(model(), TOKENIZER, [SOURCE, SOURCE], max_tokens=200)
-    assert first == heldout_loss(model(), TOKENIZER, [SOURCE], max_tokens=200)
+    first = heldout_loss(model(), TOKENIZER, [SOURCE], max_tokens=100)
+    assert first == heldout_loss(model(), TOKENIZER, [SOURCE], max_tokens=100)
+    assert first != heldout_loss(model(), TOKENIZER, [SOURCE], max_tokens=101)
     assert math.isnan(heldout_loss(model(), TOKENIZER, ["", ""], max_tokens=200))
+
+
+def test_every_text_has_the_same_share_of_the_heldout_loss() -> None:
+    other = SOURCE[len(SOURCE) // 2 :]
+    alone = [heldout_loss(model(), TOKENIZER, [text], max_tokens=100) for text in (SOURCE, other)]
+    both = heldout_loss(model(), TOKENIZER, [SOURCE, other], max_tokens=200)
+    assert alone[0] != alone[1]
+    assert both == pytest.approx(sum(alone) / 2, rel=1e-5)
 
 
 def test_the_cached_completion_is_the_greedy_path_of_the_plain_model() -> None:

@@ -88,19 +88,13 @@ def score(
 
 
 def heldout_loss(model: Decoder, tokenizer: Tokenizer, texts: Sequence[str], *, max_tokens: int) -> float:
-    """Mean loss in nats per token over the first `max_tokens` tokens of `texts`, END not counted.
+    """Mean loss in nats per token over the first tokens of each of `texts`, END not counted: at most `max_tokens` in
+    all, and the same number at most of each, so that no text is the measure alone.
 
     Deterministic and quick (some seconds for 20,000 tokens at 3.4M parameters); NaN when there is nothing to score.
     """
-    documents: list[list[int]] = []
-    left = max_tokens
-    for text in texts:
-        if left <= 0:
-            break
-        ids = tokenizer.encode(text)[:left]
-        left -= len(ids)
-        if ids:
-            documents.append(ids)
+    most = max(1, max_tokens // max(1, len(texts)))
+    documents = [ids for ids in (tokenizer.encode(text)[:most] for text in texts[:max_tokens]) if ids]
     if not documents:
         return float("nan")
     return float(np.concatenate([s.nats for s in score(model, documents, overlap=0.0)]).mean())
