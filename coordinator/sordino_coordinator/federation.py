@@ -146,13 +146,12 @@ class Federation:
     def recover(self) -> None:
         """Voids what a crash cut short: open rounds, and a release whose round was never committed."""
         cut = self.rounds.interrupted()
-        if not self.releases.chain():
+        founded = not self.releases.chain()
+        if founded:
             vector = flatten(self.config, self.parameters)
+            self.loss = self.evaluate(vector)
             self.releases.add(
-                vector,
-                key=self.identity.signing_key,
-                run=NO_RUN_RELEASES,
-                heldout_loss=self.evaluate(vector),
+                vector, key=self.identity.signing_key, run=NO_RUN_RELEASES, heldout_loss=self.loss
             )
         removed = self.releases.discard_after(self.rounds.committed_release() or 0)
         for record in (self.folder / "transcript").glob("*.bin"):
@@ -163,7 +162,8 @@ class Federation:
             self.log.warning(
                 "recovered", count=cut, release=self.releases.head().number, reason="stopped in a round"
             )
-        self.loss = self.releases.head().heldout_loss
+        if not founded:
+            self.loss = self.evaluate(self.weights())  # anew: what it is measured with may be another by now
 
     def note(self, write: Callable[[], object]) -> None:
         """A write that only notes something: a full disk must not refuse a member, or keep the process from ending.
@@ -230,7 +230,7 @@ class Federation:
         # A new run: within one run, each sum starts from the model that the sum before it made.
         run = secrets.token_hex(16)
         manifest = self.releases.rollback(number, key=self.identity.signing_key, run=run)
-        self.run, self.loss = run, manifest.heldout_loss
+        self.run, self.loss = run, self.evaluate(self.weights())
         self.audit.append(Action.ROLLED_BACK, f"release {manifest.number} restores release {number}")
         self.log.info("rolled_back", release=manifest.number, loss=self.loss)
         self.show()

@@ -38,3 +38,15 @@ def test_a_release_that_is_worse_than_the_limit_is_not_made(place: Path, hub: Pa
         np.testing.assert_array_equal(federation.weights(), before)
         assert one_round(federation, strategy, grid, -float(sign) * VALUE)  # and training goes on
     assert "held-out loss would go from" in command("audit", "show", "--folder", str(hub))
+
+
+def test_a_restart_compares_with_what_is_measured_with_now(place: Path, hub: Path) -> None:
+    path = hub / "coordinator.toml"
+    plain = path.read_text()
+    losses = []
+    for folder in ("privacy", "coordinator"):
+        path.write_text(f'heldout = ["{ROOT / folder}"]\nheldout_tokens = 1000\n' + plain)
+        with running(place) as (federation, _, _):
+            losses.append(federation.loss)
+            assert federation.loss == federation.evaluate(federation.weights())
+    assert losses[0] != losses[1]

@@ -131,6 +131,10 @@ def test_the_terms_of_adapters_stand_in_the_charter(tmp_path: Path, monkeypatch:
     assert "of rank 2 and 8 on the embedding, scale 6" in run("charter show root --draft").stdout
     run("charter new root --replace --adapter-rank 0")
     assert "trains full\n" in run("charter show root --draft").stdout
+    run("charter new root --replace --adapter-rank 3")
+    assert "of rank 3, scale 6" in run("charter show root --draft").stdout
+    run("charter new root --replace --adapter-scale 2")
+    assert "of rank 3, scale 2" in run("charter show root --draft").stdout
     with pytest.raises(UsageError, match="--embedding-rank is for the base that ships"):
         run(f"charter new other --federation demo --base-model {tmp_path} --embedding-rank 8")
     with pytest.raises(ConfigurationError, match="need an adapter_rank above 0"):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sordino_platform.charter import PrivacyPolicy
+from sordino_platform.charter import PrivacyPolicy, shipped_model
 from sordino_platform.demo import world
 from sordino_platform.demo.local import ENVIRONMENT, SORDINO
 from sordino_platform.demo.processes import Processes
@@ -57,7 +57,7 @@ def running(folder: Path) -> Iterator[Federation]:
         federation="demo",
         parties=world.PARTIES,
         repositories=repositories,
-        model=world.trained_model(),
+        model=shipped_model(adapter_rank=world.ADAPTER_RANK),
         privacy=PrivacyPolicy(largest_epsilon=world.EPSILON_BUDGET, smallest_noise_multiplier=0.6),
         plan=PLAN,
         rounds=0,

@@ -60,7 +60,7 @@ def new(
         typer.Option(help="Rank of an adapter on the tied embedding, beside those of the layers [0]."),
     ] = None,
     adapter_scale: Annotated[
-        float | None, typer.Option(help="Length of the rows that adapters begin with; 4 to 6 suit noise [1].")
+        float | None, typer.Option(help="Length of the rows that adapters begin with; 4 to 6 suit noise [6].")
     ] = None,
     base_model: Annotated[
         Path | None,
@@ -343,7 +343,9 @@ def _model(base_model: Path | None, adapters: Mapping[str, Any]) -> ModelTerms |
 
 def _kept(draft: Draft, base_model: Path | None, given: Mapping[str, Any]) -> dict[str, Any]:
     """The draft's terms of adapters that stay as they are beside those that are given."""
-    if base_model is not None or not isinstance(draft.model, ModelTerms) or given.get("adapter_rank") == 0:
+    if base_model is not None or not isinstance(draft.model, ModelTerms):
+        return {}
+    if not draft.model.adapter_rank or given.get("adapter_rank") == 0:
         return {}
     return {name: getattr(draft.model, name) for name in ("adapter_rank", "embedding_rank", "adapter_scale")}
 

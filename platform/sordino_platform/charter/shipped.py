@@ -5,14 +5,19 @@ from __future__ import annotations
 from sordino_platform.architecture import ModelConfig, with_adapters
 from sordino_platform.charter.document import ModelTerms
 
+# The scale of adapters where none is named: at 1 the norms would hold nearly all of the clipped gradient (ADR 13).
+ADAPTER_SCALE = 6.0
+
 
 def shipped_model(
-    *, adapter_rank: int = 0, embedding_rank: int = 0, adapter_scale: float = 1.0
+    *, adapter_rank: int = 0, embedding_rank: int = 0, adapter_scale: float | None = None
 ) -> ModelTerms:
     """Terms for training the shipped base whole, or adapters of `adapter_rank` on top of it."""
     from sordino_platform import base  # imports torch: only the founding of a federation needs it
 
     card = base.card()
+    if adapter_scale is None:
+        adapter_scale = ADAPTER_SCALE if adapter_rank else 1.0
     return ModelTerms.of(
         with_adapters(
             ModelConfig(**card["config"]), adapter_rank, embedding_rank=embedding_rank, scale=adapter_scale

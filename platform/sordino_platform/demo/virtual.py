@@ -11,15 +11,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sordino_platform.charter import Floors, PrivacyPolicy
-from sordino_platform.demo.world import (
-    EPSILON_BUDGET,
-    PLAN,
-    fresh_folder,
-    installed,
-    plan_for,
-    trained_model,
-)
+from sordino_platform.charter import Floors, PrivacyPolicy, shipped_model
+from sordino_platform.demo.world import ADAPTER_RANK, EPSILON_BUDGET, PLAN, fresh_folder, installed, plan_for
 from sordino_platform.durable import write_file
 from sordino_platform.identity.ceremony import found
 from sordino_platform.settings import toml_text
@@ -36,7 +29,7 @@ def found_virtual(folder: Path, *, members: int, rounds: int = 1) -> None:
         folder,
         federation="simulation",
         members=parties,
-        model=trained_model(),
+        model=shipped_model(adapter_rank=ADAPTER_RANK),
         floors=Floors(cohort=max(3, members * 4 // 5)),
         privacy=PrivacyPolicy(largest_epsilon=EPSILON_BUDGET),
     )

@@ -24,9 +24,7 @@ PARTIES = (
     ("delta", "Delta Health"),
     ("ember", "Ember Logistics"),
 )
-# At a scale of 1 the norms would hold nearly all of the clipped gradient, and what they learn from short windows of
-# five members' code makes the model worse for others' (docs/demo.md).
-ADAPTER_RANK, ADAPTER_SCALE = 1, 6.0
+ADAPTER_RANK = 1
 EPSILON_BUDGET = 8.0
 EPSILON_PLANNED = 7.5
 DELTA = 1e-6
@@ -128,7 +126,7 @@ def build(folder: Path, *, rounds: int, prove: bool, chosen: list[Path]) -> Worl
         federation="demo",
         parties=PARTIES,
         repositories=repositories,
-        model=trained_model(),
+        model=shipped_model(adapter_rank=ADAPTER_RANK),
         privacy=PrivacyPolicy(largest_epsilon=EPSILON_BUDGET, smallest_noise_multiplier=0.6),
         plan=plan_for(rounds),
         rounds=rounds,
@@ -192,11 +190,6 @@ def found_locally(
         budget=privacy.largest_epsilon,
         member_settings=member_settings,
     )
-
-
-def trained_model() -> ModelTerms:
-    """What the demo's members train: small adapters on the base that ships."""
-    return shipped_model(adapter_rank=ADAPTER_RANK, adapter_scale=ADAPTER_SCALE)
 
 
 def plan_for(rounds: int) -> dict[str, object]:
