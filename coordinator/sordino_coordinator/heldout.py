@@ -24,7 +24,7 @@ class Heldout:
     """Passages that are read once, in a fixed order; `tokens` bounds what a measurement reads.
 
     A model that gets better for one project can get worse for another, so the passages come from as many files as the
-    tokens allow, evenly spread over the sorted list, each from the middle of its file: no licence and no imports.
+    tokens allow, evenly spread over the sorted list, each from the middle of its file, past licence and imports.
     """
 
     texts: tuple[str, ...]

@@ -26,12 +26,12 @@ def draw_losses(state: Progress, target: Path) -> None:
     axes.plot(numbers, losses, marker="o", color="#1f6f5c")
     for number, loss in state.losses:
         axes.annotate(
-            f"{loss:.4f}", (number, loss), textcoords="offset points", xytext=(0, 8), ha="center", fontsize=8
+            f"{loss:.4f}", (number, loss), textcoords="offset points", xytext=(4, 7), ha="left", fontsize=8
         )
     axes.set_xticks(numbers, ["public base", *[f"release {n}" for n in numbers[1:]]])
     axes.set_ylabel("held-out loss (nats per token)")
     axes.set_title("sordino demo: one model, five companies, differential privacy, secure sums", fontsize=10)
-    axes.margins(y=0.2)
+    axes.margins(x=0.12, y=0.2)
     axes.grid(alpha=0.3)
     figure.savefig(target, dpi=120)
     plt.close(figure)
