@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -227,6 +228,23 @@ class TestOpenAI:
         )
         assert answer["sordino"]["reason"]
         assert 0 <= answer["sordino"]["confidence"] <= 1
+
+
+def test_a_refusal_reaches_a_client_that_is_still_sending(running: Any) -> None:
+    """Closing with a body unread would reset the connection under the answer."""
+    head = post(running, Content_Type="text/plain").replace("\n", "\r\n").encode() + b"\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", running.endpoint.port), timeout=20) as connection:
+        connection.sendall(head)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        assert select.select([connection], [], [], 20)[0]  # it has answered before it was sent the body
+        for byte in BODY:
+            connection.sendall(bytes([byte]))
+            time.sleep(0.005)
+        reply = b""
+        while chunk := connection.recv(65536):
+            reply += chunk
+    assert reply.split(b" ", 2)[1] == b"415"
+    assert reply.endswith(b'"code":"content_type"}}')
 
 
 def test_the_newest_request_of_an_editor_wins(running: Any) -> None:

@@ -16,6 +16,7 @@ Refusals are counted by reason and carry no echo of the request. What is logged 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import json
 import time
@@ -34,6 +35,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_BODY_BYTES: Final = 1 << 20
 BODY_SECONDS: Final = 10.0
+LINGER_SECONDS: Final = 1.0
 RATE_PER_SECOND: Final = 50.0
 BURST: Final = 100.0
 HOSTS: Final = frozenset({b"127.0.0.1", b"localhost", b"[::1]"})
@@ -88,7 +90,7 @@ class Guard:
                 reason = "size"
         if reason is not None:
             self._metrics.http_rejected.labels(reason).inc()
-            await _refuse(send, reason)
+            await _refuse(receive, send, reason)
             return
         await _with_abort(self.app, scope, body, receive, send)
 
@@ -209,7 +211,9 @@ async def _with_abort(app: App, scope: Scope, body: bytes, receive: Receive, sen
         answering.cancel()
 
 
-async def _refuse(send: Send, reason: str) -> None:
+async def _refuse(receive: Receive, send: Send, reason: str) -> None:
+    """Answers, and then takes what the client still sends, for a moment: to close with a body unread would reset the
+    connection, and the client might never see the answer (RFC 9112, section 9.6)."""
     body = json.dumps(
         {"error": {"message": EXPLANATION[reason], "type": "refused", "code": reason}}, separators=(",", ":")
     ).encode()
@@ -221,4 +225,8 @@ async def _refuse(send: Send, reason: str) -> None:
     if reason == "token":
         headers.append((b"www-authenticate", b"Bearer"))
     await send({"type": "http.response.start", "status": STATUS[reason], "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    with contextlib.suppress(TimeoutError, _TooLarge):
+        async with asyncio.timeout(LINGER_SECONDS):
+            await _read(receive)
+    await send({"type": "http.response.body", "body": b""})
