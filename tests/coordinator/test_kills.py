@@ -122,7 +122,7 @@ def test_sigterm_gives_the_round_up_after_its_grace_and_ends_with_zero(place: Pa
                 stuck.wait(60)
 
         crew.on_message = hold
-        assert reached.wait(240)
+        assert reached.wait(120)
         hub.send(signal.SIGTERM)
         try:
             assert hub.wait() == 0
