@@ -172,6 +172,16 @@ async def _read(receive: Receive) -> bytes:
             return b"".join(parts)
 
 
+async def _drop(receive: Receive) -> None:
+    """Takes at most a body's limit and keeps nothing: whoever is refused, without a token too, must not fill memory."""
+    size = 0
+    while size <= MAX_BODY_BYTES:
+        message = await receive()
+        size += len(message.get("body", b""))
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            return
+
+
 async def _with_abort(app: App, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
     """Runs the application on a body that was read; cancels it when the client disconnects."""
     gone = asyncio.Event()
@@ -226,7 +236,7 @@ async def _refuse(receive: Receive, send: Send, reason: str) -> None:
         headers.append((b"www-authenticate", b"Bearer"))
     await send({"type": "http.response.start", "status": STATUS[reason], "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": True})
-    with contextlib.suppress(TimeoutError, _TooLarge):
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(LINGER_SECONDS):
-            await _read(receive)
+            await _drop(receive)
     await send({"type": "http.response.body", "body": b""})
