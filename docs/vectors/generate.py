@@ -1,4 +1,4 @@
-"""Writes `secagg-1.json`: one whole attempt of `sordino-secagg/1` with fixed randomness, and messages to refuse.
+"""Writes `secagg-2.json`: one whole attempt of `sordino-secagg/2` with fixed randomness, and messages to refuse.
 
     python docs/vectors/generate.py            rewrites the file beside this script
 
@@ -41,7 +41,7 @@ from sordino_privacy.secagg.shares import Delivery
 from sordino_privacy.secagg.survivors import Claim, Opening
 from sordino_privacy.secagg.upload import u2_digest
 
-FILE = Path(__file__).with_name("secagg-1.json")
+FILE = Path(__file__).with_name("secagg-2.json")
 NAMES = ("alpha", "bravo", "charlie", "delta")
 SURVIVORS = NAMES[:3]
 SPARSE = (
@@ -60,7 +60,7 @@ class Draws:
         self.given: list[bytes] = []
 
     def __call__(self, size: int) -> bytes:
-        seed = f"sordino-secagg/1 vectors|{self.purpose}|{len(self.given)}".encode()
+        seed = f"sordino-secagg/2 vectors|{self.purpose}|{len(self.given)}".encode()
         self.given.append(hashlib.sha256(seed).digest()[:size])
         return self.given[-1]
 
@@ -83,7 +83,7 @@ class Memory:
 
 
 def fixed(text: str) -> bytes:
-    return hashlib.sha256(b"sordino-secagg/1 vectors|" + text.encode()).digest()
+    return hashlib.sha256(b"sordino-secagg/2 vectors|" + text.encode()).digest()
 
 
 def membership() -> Membership:
@@ -130,7 +130,7 @@ def build() -> dict[str, Any]:
     quantiser = agreed.quantiser
     coordinator = CoordinatorSession(membership(), agreed)
     out: dict[str, Any] = {
-        "suite": "sordino-secagg/1",
+        "suite": "sordino-secagg/2",
         "context": {
             "federation": agreed.federation,
             "epoch": agreed.epoch,
@@ -288,7 +288,7 @@ def refusals(
     case("unsorted", "share", entries(lambda es: (es[1], es[0], *es[2:])), "malformed")
     case("one byte too many", "share", roster + b"\0", "malformed")
     case("one byte too few", "share", roster[:-1], "malformed")
-    case("another version", "share", roster.replace(b"secagg/1", b"secagg/2", 1), "downgrade")
+    case("another version", "share", roster.replace(b"secagg/2", b"secagg/1", 1), "downgrade")
     sent = Delivery.decode(delivery, "alpha")
     parcel = sent.parcels[0]
     broken = replace(parcel, leaf=replace(parcel.leaf, sealed=bytes(80)))

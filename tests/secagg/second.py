@@ -1,4 +1,4 @@
-"""A second implementation of `sordino-secagg/1`, written from docs/protocol.md and nothing else of the project.
+"""A second implementation of `sordino-secagg/2`, written from docs/protocol.md and nothing else of the project.
 
 Tiny, slow, complete graphs only, no checks: it exists to show that the document says enough to interoperate. Another
 cryptographic library (pycryptodome), no numpy, no shared code.
@@ -17,7 +17,7 @@ from Crypto.Protocol.KDF import HKDF
 from Crypto.PublicKey import ECC
 from Crypto.Signature import eddsa
 
-SUITE = b"sordino-secagg/1"
+SUITE = b"sordino-secagg/2"
 P = 2**256 - 189
 
 

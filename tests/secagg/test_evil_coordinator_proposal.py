@@ -234,7 +234,7 @@ def test_14_training_outside_the_charters_privacy_policy_is_refused(weaker: dict
 def test_15_plaintext_aggregation_and_every_other_suite_are_refused(suite: str) -> None:
     federation = Federation(membership(5))
     honest = federation.context.encode()
-    name = b"\x10sordino-secagg/1"
+    name = b"\x10sordino-secagg/2"
     assert honest.count(name) == 1
     downgraded = honest.replace(name, bytes([len(suite)]) + suite.encode())
     with pytest.raises(DowngradeError):
@@ -248,7 +248,7 @@ def test_15_a_message_of_another_protocol_version_is_refused() -> None:
     roster, _ = federation.until("share")
     assert isinstance(roster, bytes)
     with pytest.raises(DowngradeError, match="version"):
-        federation.members[VICTIM].share(roster.replace(b"sordino-secagg/1", b"sordino-secagg/0", 1))
+        federation.members[VICTIM].share(roster.replace(b"sordino-secagg/2", b"sordino-secagg/0", 1))
 
 
 # What remains possible ---------------------------------------------------------------------------------------------

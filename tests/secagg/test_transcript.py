@@ -46,6 +46,13 @@ def test_a_true_history_verifies_and_ends_in_the_newest_model_and_head() -> None
     assert verify_transcript(records[:2], CHARTERS).head != verified.head
 
 
+def test_a_record_of_the_suite_before_is_refused_with_what_to_do() -> None:
+    older = history(1)[0].replace(b"sordino-secagg/2", b"sordino-secagg/1")
+    with pytest.raises(TranscriptError, match="another protocol version") as refused:
+        verify_transcript([older], CHARTERS)
+    assert "verified by the version of sordino that wrote it" in refused.value.hint
+
+
 def test_dropping_reordering_or_repeating_records_is_noticed() -> None:
     first, second, third = history()
     for lie in (

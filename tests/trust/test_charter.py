@@ -49,6 +49,16 @@ def test_a_charter_reads_back_as_it_was_signed(signed: SignedCharter) -> None:
     assert SignedCharter.parse(signed.to_bytes(), root=signed.root_fingerprint) == signed
 
 
+def test_a_charter_of_the_suite_before_is_read_but_no_round_is_held_under_it(signed: SignedCharter) -> None:
+    older = Charter(**dict(signed.charter) | {"suite": "sordino-secagg/1"})
+    with pytest.raises(
+        ConfigurationError, match=r"sordino-secagg/1.*speaks sordino-secagg/2 only"
+    ) as refused:
+        older.membership()
+    assert "charter new" in refused.value.hint
+    assert drafting.complete(drafting.next_draft(older)).membership().epoch == older.epoch + 1
+
+
 def leaves(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
     """The path of every value in a JSON document."""
     if isinstance(value, dict):

@@ -30,7 +30,7 @@ from sordino_platform.architecture import HuggingFaceConfig, ModelConfig, Traina
 from sordino_platform.canonical import Digest, Document, Key, Moment, Name, digest, encode
 from sordino_privacy.errors import ConfigurationError
 from sordino_privacy.secagg import membership as secagg
-from sordino_privacy.secagg.encoding import MAX_MEMBERS
+from sordino_privacy.secagg.encoding import MAX_MEMBERS, SUITE
 from sordino_privacy.secagg.refusals import PolicyError
 
 LABEL = "sordino-charter/1"
@@ -272,9 +272,10 @@ class Terms(Document):
     floors: Floors = Floors()
     privacy: PrivacyPolicy = PrivacyPolicy()
     model: ModelTerms | HuggingFaceTerms
-    # One suite and one quantiser, no menu: software that speaks another refuses the charter. What the quantiser needs
-    # (ranges, ring, levels) follows from the model, the training plan and the number of members.
-    suite: Literal["sordino-secagg/1"] = "sordino-secagg/1"
+    # One suite and one quantiser, no menu: no round is held under any other (`Charter.membership`). A charter of the
+    # suite before is still read, because the chain of epochs holds it. What the quantiser needs (ranges, ring, levels)
+    # follows from the model, the training plan and the number of members.
+    suite: Literal["sordino-secagg/1", "sordino-secagg/2"] = "sordino-secagg/2"
     quantiser: Literal["sordino-quantiser/1"] = "sordino-quantiser/1"
     tls_authority: TlsAuthority
 
@@ -351,7 +352,15 @@ class Charter(Terms):
         return next((member.identity_key for member in self.members if member.name == name), None)
 
     def membership(self) -> secagg.Membership:
-        """This epoch as the secure-aggregation protocol takes it."""
+        """This epoch as the secure-aggregation protocol takes it. Raises ConfigurationError for a charter whose rounds
+        another suite would have to hold: its thresholds followed the roster, which the coordinator chooses."""
+        if self.suite != SUITE:
+            raise ConfigurationError(
+                f"the charter of {self.federation}, epoch {self.epoch}, is for {self.suite}; "
+                f"this version of sordino speaks {SUITE} only",
+                hint="the holder of the root key signs the next epoch with this version: `sordino charter new`, "
+                "then `sordino charter sign`",
+            )
         return secagg.Membership(
             federation=self.federation,
             epoch=self.epoch,

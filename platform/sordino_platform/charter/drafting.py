@@ -38,6 +38,7 @@ from sordino_platform.charter.store import CharterStore
 from sordino_platform.durable import locked, read_file, write_file
 from sordino_platform.keys import fingerprint, public_bytes
 from sordino_privacy.errors import ConfigurationError
+from sordino_privacy.secagg.encoding import SUITE
 
 DRAFT = "draft.json"
 CHARTERS = "charters"
@@ -67,10 +68,11 @@ def first_draft(
 
 
 def next_draft(charter: Charter, *, now: datetime | None = None, validity: timedelta = VALIDITY) -> Draft:
-    """The draft of the epoch after `charter`, with the same terms."""
+    """The draft of the epoch after `charter`, with the same terms, for the suite that this version speaks."""
     issued = moment(now or datetime.now(UTC))
     return revised(
         Draft(**dict(charter)),
+        suite=SUITE,
         epoch=charter.epoch + 1,
         previous=charter.hash(),
         issued_at=issued,

@@ -1,4 +1,4 @@
-"""Secure aggregation, `sordino-secagg/1`: the coordinator learns a sum and nothing about any summand.
+"""Secure aggregation, `sordino-secagg/2`: the coordinator learns a sum and nothing about any summand.
 
 Pure state machines: no I/O, no clock, no randomness but what is handed in. Bytes in, bytes out.
 

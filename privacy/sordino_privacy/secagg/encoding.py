@@ -1,6 +1,6 @@
 """The one canonical encoding of every message, and the one hash over fields.
 
-Every message is `b"sordino-secagg/1" | type (1 byte) | body`. Integers are big-endian and of fixed width, names are
+Every message is `b"sordino-secagg/2" | type (1 byte) | body`. Integers are big-endian and of fixed width, names are
 `length (1 byte) | ASCII`, lists are `count (2 bytes) | entries`. There is exactly one encoding of each value: a
 parser reads it with `Reader`, which refuses a short, long or unknown message before anything is allocated from a
 length that the sender chose.
@@ -21,7 +21,7 @@ from typing import Self
 
 from sordino_privacy.secagg.refusals import DowngradeError, MalformedError
 
-SUITE = "sordino-secagg/1"
+SUITE = "sordino-secagg/2"
 MAGIC = SUITE.encode()
 HASH_BYTES = 32
 KEY_BYTES = 32
@@ -34,7 +34,7 @@ NAME_PATTERN = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 
 
 def label(purpose: str) -> bytes:
-    """The versioned label of a derivation or signature: `sordino-secagg/1/<purpose>`."""
+    """The versioned label of a derivation or signature: `sordino-secagg/2/<purpose>`."""
     return f"{SUITE}/{purpose}".encode()
 
 
@@ -105,7 +105,9 @@ class Reader:
         if message[: len(MAGIC)] != MAGIC:
             if message[: len(b"sordino-secagg/")] == b"sordino-secagg/":
                 raise DowngradeError(
-                    "the message is of another protocol version", hint="upgrade the older side"
+                    f"the message is of another protocol version than {SUITE}",
+                    hint="upgrade the older side; a transcript of an older suite is verified by the version of "
+                    "sordino that wrote it",
                 )
             raise MalformedError(f"the message is not of {SUITE}")
         if message[len(MAGIC) : head] != bytes([kind]):

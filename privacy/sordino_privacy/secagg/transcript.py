@@ -106,7 +106,7 @@ def verify_transcript(records: Iterable[bytes], memberships: Mapping[bytes, Memb
             context = _verify_record(record, memberships)
         except SecaggError as error:
             raise TranscriptError(
-                f"record {count} of the transcript does not verify: {error.message}"
+                f"record {count} of the transcript does not verify: {error.message}", hint=error.hint
             ) from error
         run, round_before, epoch_before = place
         if context.epoch < epoch_before:
