@@ -56,7 +56,7 @@ proto: $(VENV)/.ready  ## Generates the link's message classes from its .proto f
 	  --python_out=platform --mypy_out=platform platform/sordino_platform/wire/link_v1.proto
 
 lock: $(VENV)/.ready  ## Resolves the dependencies anew into requirements/lock.txt
-	$(BIN)/python requirements/lock.py
+	PATH=$(BIN):$$PATH $(BIN)/python requirements/lock.py $(UPGRADE)
 
 wheel: $(VENV)/.ready  ## Builds the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation

@@ -9,6 +9,8 @@ import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import pytest
+
 from sordino_platform import cli
 from sordino_privacy import errors
 
@@ -33,6 +35,47 @@ def test_the_floors_are_the_four_packages() -> None:
         f"{floor}/sordino_{floor}" for floor in ("client", "coordinator", "platform", "privacy")
     )
     assert not list(ROOT.glob("*/__init__.py"))
+
+
+LOCKED = (
+    "requirements/lock.txt",
+    "requirements/browser.txt",
+    "deploy/requirements.txt",
+    "deploy/docker/requirements.txt",
+)
+
+
+@pytest.mark.parametrize("path", LOCKED)
+def test_every_locked_package_but_torch_carries_the_hashes_of_its_files(path: str) -> None:
+    rows = [row for row in (ROOT / path).read_text().splitlines() if row and not row.startswith("#")]
+    bare = [row for row in rows if not re.fullmatch(r"[a-z0-9.-]+==\S+( --hash=sha256:[0-9a-f]{64})+", row)]
+    assert [row.split("==")[0] for row in bare] == (
+        ["torch"] if "torch" in {r.split("==")[0] for r in rows} else []
+    )
+
+
+def test_pip_refuses_a_locked_package_whose_bytes_are_others(tmp_path: Path) -> None:
+    row = next(
+        r for r in (ROOT / "requirements/lock.txt").read_text().splitlines() if r.startswith("certifi==")
+    )
+    other = re.sub("sha256:[0-9a-f]{64}", "sha256:" + 64 * "0", row)
+    (tmp_path / "lock.txt").write_text(other + "\n")
+    version = row.split()[0].split("==")[1]
+    (tmp_path / f"certifi-{version}-py3-none-any.whl").write_bytes(b"not certifi")
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--dry-run",
+        "--no-deps",
+        "--ignore-installed",
+        "--no-index",
+    ]
+    command = [*pip, "--find-links", str(tmp_path), "-r", str(tmp_path / "lock.txt")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "DO NOT MATCH THE HASHES" in done.stderr
 
 
 def test_every_command_has_a_summary_and_loads() -> None:

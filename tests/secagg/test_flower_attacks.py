@@ -1,4 +1,4 @@
-"""Attacks that open a single client's update under Flower's SecAgg+ (flwr 1.41), each run on Flower's real functions
+"""Attacks that open a single client's update under Flower's SecAgg+ (flwr 1.42), each run on Flower's real functions
 and then, as the same lie, on ours, where it fails.
 
 The attacker is the server. In each test of Flower it ends with one client's update in clear; in each test of ours the

@@ -1,4 +1,4 @@
-"""Flower's own SecAgg+ (flwr 1.41), called as Flower calls it: the peer of our benchmark, and the target of the tests
+"""Flower's own SecAgg+ (flwr 1.42), called as Flower calls it: the peer of our benchmark, and the target of the tests
 that show what ours resists. Nothing in a federation imports this module.
 
     peer = Peer(node=1)

@@ -1,6 +1,6 @@
 """Everything of flwr that is not its public API, in one file.
 
-Built and tested against flwr 1.41; `flwr.app`, `flwr.clientapp` and `flwr.serverapp` are used directly elsewhere.
+Built and tested against flwr 1.42; `flwr.app`, `flwr.clientapp` and `flwr.serverapp` are used directly elsewhere.
 What is here and why:
 * a message outside a Flower task takes its run and source from `TaskIdentity`, which only Flower's own runners set;
 * serialising a message (`flwr.common.serde`) is not exported;
