@@ -1,4 +1,7 @@
-"""A TCP proxy that misbehaves on purpose: latency, rate, stall, reset, cut after so many bytes (Toxiproxy's toxics)."""
+"""A TCP proxy that misbehaves on purpose: latency, rate, stall, reset, cut after so many bytes (Toxiproxy's toxics).
+
+`ConnectProxy` is asked first, by HTTP's CONNECT, as the proxies of companies are.
+"""
 
 from __future__ import annotations
 
@@ -117,3 +120,25 @@ class Proxy:
                 await writer.drain()
         self._writers.discard(writer)
         writer.transport.close() if not writer.is_closing() else None
+
+
+class ConnectProxy(Proxy):
+    """An HTTP proxy that answers `CONNECT` with `status`, and with 200 leads every name to 127.0.0.1:`port`."""
+
+    def __init__(self, port: int, *, status: str = "200 Connection established") -> None:
+        super().__init__(port)
+        self.status = status
+        self.requests: list[bytes] = []
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            self.requests.append(await reader.readuntil(b"\r\n\r\n"))
+        except asyncio.IncompleteReadError:
+            writer.transport.abort()
+            return
+        writer.write(f"HTTP/1.1 {self.status}\r\n\r\n".encode())
+        await writer.drain()
+        if self.status.startswith("200"):
+            await super()._connected(reader, writer)
+        else:
+            writer.close()

@@ -29,6 +29,7 @@ from typing import Any, Final
 
 import grpc
 
+from sordino_platform.link.address import parse_address
 from sordino_platform.link.diagnosis import Diagnosis, diagnose
 from sordino_platform.link.events import Direction, IgnoreEvents, LinkEvents
 from sordino_platform.link.frames import (
@@ -55,6 +56,7 @@ from sordino_platform.link.frames import (
 )
 from sordino_platform.link.limits import FRAME_BYTES, METADATA_BYTES, SESSION_BYTES, WINDOW_BYTES, Limits
 from sordino_platform.link.messages import Assembly, Part, outgoing, parts_of
+from sordino_platform.link.proxy import is_loopback
 from sordino_platform.link.request import Handler, Request
 from sordino_platform.link.status import State, Status, backoff_seconds
 from sordino_platform.link.tls import ClientTls, ClientTlsSource
@@ -234,6 +236,8 @@ class LinkClient:
             ("grpc.min_reconnect_backoff_ms", int(self._limits.hello_seconds * 1000)),
             ("grpc.enable_retries", 0),
             ("grpc.use_local_subchannel_pool", 1),
+            # A proxy of the environment is for the world outside; gRPC would send even 127.0.0.1 through it.
+            ("grpc.enable_http_proxy", int(not is_loopback(parse_address(self._target)[0]))),
         ]
         if self._server_name is not None:
             options.append(("grpc.ssl_target_name_override", self._server_name))

@@ -1,6 +1,11 @@
-"""Why a connection cannot be made, found with a plain TLS handshake.
+"""Why a connection cannot be made, found with a plain TLS handshake on gRPC's way: through the same proxy.
 
 gRPC reports each of these as `UNAVAILABLE ... Socket closed`. A person needs to know which one it is and what to do.
+
+Only what is certain is permanent. A connection that ends in the middle of the handshake is not: a coordinator that is
+full or starting ends one like that, and so does every firewall. gRPC's servers send no TLS alert when they refuse a
+certificate, so what can be wrong with the own one is looked at here, before anything is sent; an alert, from whoever
+ends TLS before the coordinator, is the one refusal that is believed.
 """
 
 from __future__ import annotations
@@ -8,13 +13,13 @@ from __future__ import annotations
 import contextlib
 import datetime
 import enum
-import os
+import http.client
 import secrets
 import socket
 import ssl
 import tempfile
-import urllib.request
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, Self
 
 from cryptography import x509
@@ -27,6 +32,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from sordino_platform.link.address import parse_address
+from sordino_platform.link.proxy import Proxy, proxy_of, through
 from sordino_platform.link.tls import ClientTls, ClientTlsSource, certificate_of
 from sordino_privacy.errors import LinkError
 
@@ -41,10 +47,13 @@ class Cause(enum.StrEnum):
     FILES = "files"  # own key, certificate or CA cannot be used
     OWN_EXPIRED = "own_expired"
     OWN_NOT_YET_VALID = "own_not_yet_valid"
-    OWN_REFUSED = "own_refused"  # the coordinator does not accept the own certificate
+    OWN_OTHER_CA = "own_other_ca"  # the own certificate is not from the federation's CA
+    OWN_REFUSED = "own_refused"  # a TLS alert about the own certificate
+    PROXY = "proxy"  # the proxy that the environment names does not let us through
     NAME_RESOLUTION = "name_resolution"
     CONNECTION_REFUSED = "connection_refused"
     UNREACHABLE = "unreachable"
+    CLOSED = "closed"  # the connection ended in the handshake, and nobody said why
     NOT_TLS = "not_tls"
     NOT_A_COORDINATOR = "not_a_coordinator"
     OTHER_CA = "other_ca"  # the coordinator's certificate is from another CA
@@ -62,6 +71,8 @@ TEMPORARY: Final = frozenset(
         Cause.NAME_RESOLUTION,
         Cause.CONNECTION_REFUSED,
         Cause.UNREACHABLE,
+        Cause.CLOSED,
+        Cause.PROXY,
         Cause.SERVER_EXPIRED,
         Cause.SERVER_NOT_YET_VALID,
     }
@@ -71,6 +82,19 @@ TEMPORARY: Final = frozenset(
 NOT_YET_VALID, EXPIRED = 9, 10
 UNTRUSTED: Final = frozenset({2, 18, 19, 20, 21})
 NAME_MISMATCH: Final = frozenset({62, 64})
+
+# The alerts of RFC 8446, section 6.2, that speak of the certificate that was shown, as OpenSSL names them. Any other
+# alert says that something else went wrong.
+CERTIFICATE_ALERTS: Final = (
+    "ALERT_BAD_CERTIFICATE",
+    "ALERT_UNSUPPORTED_CERTIFICATE",
+    "ALERT_CERTIFICATE_REVOKED",
+    "ALERT_CERTIFICATE_EXPIRED",
+    "ALERT_CERTIFICATE_UNKNOWN",
+    "ALERT_UNKNOWN_CA",
+    "ALERT_ACCESS_DENIED",
+    "ALERT_CERTIFICATE_REQUIRED",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,38 +145,29 @@ def diagnose(
     try:
         material = tls if isinstance(tls, ClientTls) else tls()
         host, port = parse_address(target)
+        proxy = proxy_of(target)
     except LinkError as problem:
         return Diagnosis(cause=Cause.FILES, message=problem.message, hint=problem.hint)
+
+    def connect() -> socket.socket:
+        return _connected(host, port, seconds) if proxy is None else _tunnelled(proxy, host, port, seconds)
+
     try:
         _check_own(material)
-        with _connected(host, port, seconds) as plain:
-            _handshake(plain, target, server_name or host, material)
+        _handshake(connect, target, server_name or host, material)
     except _Found as found:
-        return _with_proxy(found.diagnosis, host)
-    except (TimeoutError, OSError) as problem:
+        return found.diagnosis
+    except OSError as problem:
         return Diagnosis(
             cause=Cause.UNREACHABLE,
             message=f"the connection to {target} broke off during the TLS handshake ({type(problem).__name__})",
             hint="a firewall or proxy between here and the coordinator may intercept TLS: it must let it through as is",
         )
+    way = f" through the proxy in ${proxy.variable}" if proxy is not None else ""
     return Diagnosis(
         cause=Cause.REACHABLE,
-        message=f"{target} answers, and both sides accept each other's certificate",
+        message=f"{target} answers{way}, and both sides accept each other's certificate",
         hint="if no stream opens all the same, the coordinator is starting or full: look at its log",
-    )
-
-
-def _with_proxy(diagnosis: Diagnosis, host: str) -> Diagnosis:
-    """gRPC goes through the proxy that the environment names; the probe goes straight. Say so where it matters. The
-    proxy's address stays out of it: it may hold a password."""
-    proxies = {name for name in ("grpc_proxy", "https_proxy", "http_proxy") if os.environ.get(name)}
-    probed = diagnosis.cause in (Cause.NAME_RESOLUTION, Cause.CONNECTION_REFUSED, Cause.UNREACHABLE)
-    if not (proxies and probed) or urllib.request.proxy_bypass(host):
-        return diagnosis
-    variable = min(proxies)
-    return replace(
-        diagnosis,
-        hint=f"{diagnosis.hint}; the link itself goes through the proxy in ${variable}, which must allow CONNECT to it",
     )
 
 
@@ -171,6 +186,16 @@ def _check_own(tls: ClientTls) -> None:
             f"this member's certificate is valid only from {own.not_valid_before_utc:%Y-%m-%d %H:%M} UTC on",
             "check this machine's clock",
         )
+    ca = certificate_of(tls.ca, "the CA certificate")
+    try:
+        own.verify_directly_issued_by(ca)
+    except (ValueError, TypeError, InvalidSignature):
+        raise _Found(
+            Cause.OWN_OTHER_CA,
+            f"this member's certificate was issued by another CA ({own.issuer.rfc4514_string()}) than the federation's "
+            f"({ca.subject.rfc4514_string()})",
+            "renew it: sordino identity renew; or ask the operator for a certificate of this federation",
+        ) from None
 
 
 def _connected(host: str, port: int, seconds: float) -> socket.socket:
@@ -196,16 +221,34 @@ def _connected(host: str, port: int, seconds: float) -> socket.socket:
         ) from None
 
 
-def _handshake(plain: socket.socket, target: str, name: str, tls: ClientTls) -> None:
+def _tunnelled(proxy: Proxy, host: str, port: int, seconds: float) -> socket.socket:
+    """A connection through the proxy. Its address stays out of what is said: it may hold a password."""
+    name = f"the proxy in ${proxy.variable}"
+    hint = (
+        f"let it pass CONNECT to {host}:{port}; or go round it with no_grpc_proxy={host} (the link reads "
+        "grpc_proxy, https_proxy, http_proxy, no_grpc_proxy and no_proxy in lower case only, and knows no *)"
+    )
+    try:
+        return through(proxy, host, port, seconds=seconds)
+    except http.client.HTTPException as problem:
+        said = f" ({problem})" if str(problem) else ""
+        raise _Found(Cause.PROXY, f"{name} does not connect to {host}:{port}{said}", hint) from None
+    except OSError as problem:
+        why = problem.strerror or "no answer"
+        raise _Found(
+            Cause.PROXY, f"{name} cannot be reached ({why})", f"check the variable; {hint}"
+        ) from None
+
+
+def _handshake(connect: Callable[[], socket.socket], target: str, name: str, tls: ClientTls) -> None:
     """Raises _Found for all that goes wrong; returns when both sides accept each other."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["h2"])
     context.load_verify_locations(cadata=tls.ca.decode("ascii", "replace"))
     _load_own(context, tls)
-    peer = plain.getpeername()
     try:
-        with context.wrap_socket(plain, server_hostname=name) as secure:
+        with connect() as plain, context.wrap_socket(plain, server_hostname=name) as secure:
             if secure.selected_alpn_protocol() != "h2":
                 raise _Found(
                     Cause.NOT_A_COORDINATOR,
@@ -215,40 +258,40 @@ def _handshake(plain: socket.socket, target: str, name: str, tls: ClientTls) -> 
             # In TLS 1.3 the verdict on our certificate comes after the handshake. An accepted one is followed by
             # HTTP/2's SETTINGS at once.
             if not secure.recv(9):
-                raise _refused(target, tls, "it closed the connection")
+                raise _closed(target)
     except ssl.SSLCertVerificationError as problem:
-        raise _verification(problem, peer, target, name) from None
+        raise _verification(problem, connect, target, name) from None
+    except (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionResetError, BrokenPipeError):
+        raise _closed(target) from None
     except ssl.SSLError as problem:
         reason = problem.reason or ""
-        if "ALERT" in reason:
-            raise _refused(target, tls, reason.rpartition("ALERT_")[2].lower().replace("_", " ")) from None
+        if reason.endswith(CERTIFICATE_ALERTS):
+            alert = reason.rpartition("ALERT_")[2].lower().replace("_", " ")
+            raise _Found(
+                Cause.OWN_REFUSED,
+                f"{target} refuses this member's certificate ({alert})",
+                "ask the federation's operator whether the CA was replaced, then renew: sordino identity renew",
+            ) from None
         if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "UNEXPECTED_MESSAGE"):
             raise _Found(
                 Cause.NOT_TLS,
                 f"{target} does not speak TLS",
                 "check the port; a coordinator never listens without TLS",
             ) from None
-        raise _refused(target, tls, reason.lower().replace("_", " ")) from None
-    except (ConnectionResetError, BrokenPipeError):
-        raise _refused(target, tls, "it closed the connection") from None
+        raise _closed(target, f" ({reason.lower().replace('_', ' ')})") from None
 
 
-def _refused(target: str, tls: ClientTls, why: str) -> _Found:
-    own = certificate_of(tls.certificate, "the own certificate")
-    ca = certificate_of(tls.ca, "the CA certificate")
-    try:
-        own.verify_directly_issued_by(ca)
-        hint = "ask the federation's operator whether the CA was replaced, then renew: sordino identity renew"
-    except (ValueError, TypeError, InvalidSignature):
-        hint = (
-            f"it was issued by another CA ({own.issuer.rfc4514_string()}) than the federation's "
-            f"({ca.subject.rfc4514_string()}): ask the operator for a certificate of this federation"
-        )
-    return _Found(Cause.OWN_REFUSED, f"{target} refuses this member's certificate ({why})", hint)
+def _closed(target: str, why: str = "") -> _Found:
+    return _Found(
+        Cause.CLOSED,
+        f"{target} ended the connection during the TLS handshake{why or ' and did not say why'}",
+        "the coordinator may be full or starting, or a firewall or proxy intercepts TLS; if it lasts, ask the operator "
+        "whether the coordinator's clock and CA agree with this member's",
+    )
 
 
 def _verification(
-    problem: ssl.SSLCertVerificationError, peer: tuple[str, int], target: str, name: str
+    problem: ssl.SSLCertVerificationError, connect: Callable[[], socket.socket], target: str, name: str
 ) -> _Found:
     code = problem.verify_code
     if code == EXPIRED:
@@ -266,7 +309,7 @@ def _verification(
     if code in NAME_MISMATCH:
         return _Found(
             Cause.WRONG_NAME,
-            f"the certificate at {target} is not for {name}, but for {_names(peer)}",
+            f"the certificate at {target} is not for {name}, but for {_names(connect)}",
             "use one of these names as the coordinator's address; otherwise this may be another server",
         )
     if code in UNTRUSTED:
@@ -282,13 +325,13 @@ def _verification(
     )
 
 
-def _names(peer: tuple[str, int]) -> str:
+def _names(connect: Callable[[], socket.socket]) -> str:
     """The names in the certificate of a peer that was refused, read in a second, unverified handshake."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    with contextlib.suppress(OSError, ValueError, x509.ExtensionNotFound):
-        with socket.create_connection(peer[:2], timeout=5) as plain, context.wrap_socket(plain) as secure:
+    with contextlib.suppress(_Found, OSError, ValueError, x509.ExtensionNotFound):
+        with connect() as plain, context.wrap_socket(plain) as secure:
             der = secure.getpeercert(binary_form=True) or b""
         names = x509.load_der_x509_certificate(der).extensions.get_extension_for_class(
             x509.SubjectAlternativeName
