@@ -35,7 +35,8 @@ from sordino_platform.flower import shim
 from sordino_platform.flower.codec import decode, encode
 from sordino_platform.flower.phases import STREAMED, node_id
 from sordino_platform.link import ClientTls, LinkClient, Made, Payload, Request, State, Status
-from sordino_platform.telemetry import MetricsServer, configure_logging, log
+from sordino_platform.telemetry import configure_logging, log
+from sordino_platform.web.metrics import MetricsServer
 from sordino_privacy.errors import LinkError, SordinoError
 
 STATUS_FILE = "status.json"
@@ -50,7 +51,11 @@ class Agent:
         self._contexts: dict[int, Context] = {}
         self._status = Status(state=State.CONNECTING)
         self._completion: subprocess.Popen[bytes] | None = None
-        self._metrics = MetricsServer(member.metrics.metrics, port=member.settings.metrics_port)
+        self._metrics = MetricsServer(
+            member.metrics.metrics,
+            port=member.settings.metrics_port,
+            refused=lambda reason: member.metrics.http_rejected.labels(reason).inc(),
+        )
         self._control = ControlServer(member, lambda: self._status, self._end_training)
         self._stopping = threading.Event()
         self._link = LinkClient(

@@ -1,4 +1,4 @@
-"""What the member's two local endpoints share: sockets on this machine only, a token, and a server that sleeps.
+"""What the member's two local endpoints share: sockets on this machine only, and a token.
 
 Completions (sordino_client.completion) and control (sordino_client.control) are two doors of two processes with a
 folder each:
@@ -10,23 +10,17 @@ FOLDER/NAME.sock    the same endpoint as a Unix socket, 0600
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
 import secrets
 import socket
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import uvicorn
 
 from sordino_platform import durable
 from sordino_privacy.errors import ConfigurationError, PortInUseError, StorageError
 
 LOOPBACK = "127.0.0.1"
-BACKLOG = 128
 MAX_UNIX_PATH = 107
 
 
@@ -71,44 +65,6 @@ def listen(state: Path, name: str, port: int) -> list[socket.socket]:
     finally:
         os.umask(previous)
     return [tcp, local]
-
-
-class Server(uvicorn.Server):
-    """uvicorn without its ten wake-ups a second: an idle endpoint uses no processor time."""
-
-    def __init__(self, app: Any) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                loop="asyncio",
-                http="h11",
-                ws="none",
-                lifespan="off",
-                access_log=False,
-                log_config=None,
-                log_level="error",
-                server_header=False,
-                date_header=False,
-                proxy_headers=False,
-                backlog=BACKLOG,
-                timeout_keep_alive=60,
-                timeout_graceful_shutdown=2,
-            )
-        )
-        self._ended = asyncio.Event()
-
-    async def main_loop(self) -> None:
-        await self._ended.wait()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Signals are the process's own, which cleans up; uvicorn would raise them again and end it first."""
-        yield
-
-    def end(self) -> None:
-        """Stops serving."""
-        self.should_exit = True
-        self._ended.set()
 
 
 def announce(state: Path, name: str, sockets: list[socket.socket]) -> int:

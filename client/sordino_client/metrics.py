@@ -81,7 +81,7 @@ class MemberMetrics:
         self.model_version = metrics.gauge("sordino_model_version", "The number of the newest release held")
         self.http_rejected = metrics.counter(
             "sordino_http_rejected_total",
-            "Requests that the guard of the control endpoint refused",
+            "Requests that the guard of the control endpoint or of the metrics refused",
             reason=("host", "origin", "token", "size", "rate", "content_type"),
         )
         self.write_errors = metrics.counter("sordino_ledger_write_errors_total", "Durable writes that failed")

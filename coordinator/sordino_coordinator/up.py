@@ -22,7 +22,8 @@ from sordino_platform.flower import shim
 from sordino_platform.identity import admit
 from sordino_platform.link import Direction, Disconnection, IgnoreEvents, LinkServer, Rejection, ServerTls
 from sordino_platform.link.tls import expiry_of
-from sordino_platform.telemetry import MetricsServer, configure_logging, log
+from sordino_platform.telemetry import configure_logging, log
+from sordino_platform.web.metrics import MetricsServer
 from sordino_privacy.errors import LinkError, StorageError
 
 ADDRESS_FILE = "address"
@@ -100,7 +101,11 @@ def up(folder: Path, *, console_at: str | None = None) -> None:
         )
 
     events = CountedEvents(federation.metrics)
-    metrics = MetricsServer(federation.metrics.metrics, port=federation.settings.metrics_port)
+    metrics = MetricsServer(
+        federation.metrics.metrics,
+        port=federation.settings.metrics_port,
+        refused=lambda reason: federation.metrics.console_refused.labels(reason).inc(),
+    )
     server = LinkServer(
         federation.settings.listen,
         tls=tls,

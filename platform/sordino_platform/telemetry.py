@@ -13,10 +13,8 @@ import json
 import logging
 import logging.handlers
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import product
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -30,9 +28,6 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
-
-from sordino_privacy.errors import PortInUseError
 
 Metric = TypeVar("Metric", Counter, Gauge, Histogram)
 
@@ -157,38 +152,3 @@ def timed(histogram: Histogram) -> Iterator[None]:
         yield
     finally:
         histogram.observe(time.monotonic() - started)
-
-
-class MetricsServer:
-    """`GET /metrics` on one address, loopback by default. Anything else is 404; no other method exists."""
-
-    def __init__(self, metrics: Metrics, *, port: int, host: str = "127.0.0.1") -> None:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                body = metrics.text() if self.path == "/metrics" else b"not found\n"
-                self.send_response(200 if self.path == "/metrics" else 404)
-                self.send_header(
-                    "Content-Type", CONTENT_TYPE_LATEST if self.path == "/metrics" else "text/plain"
-                )
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Scrapes are not logged."""
-
-        try:
-            self._server = ThreadingHTTPServer((host, port), Handler)
-        except OSError as error:
-            raise PortInUseError(
-                f"port {port} on {host} cannot be used for metrics: {error.strerror}",
-                hint="set another metrics_port in the settings file, or 0 for any free port",
-            ) from error
-        self._server.daemon_threads = True
-        self.port: int = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
-
-    def stop(self) -> None:
-        """Closes the port."""
-        self._server.shutdown()
-        self._server.server_close()

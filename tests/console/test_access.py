@@ -115,6 +115,7 @@ def test_wrong_tokens_have_to_wait_and_right_ones_never_do(access: Access, clock
         access.open(b"wrong")
     wait = access.wait_seconds()
     assert wait > 0
+    opened(access)
     clock.now += wait
     assert access.wait_seconds() == 0
     access.open(b"wrong")

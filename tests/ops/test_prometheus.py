@@ -11,7 +11,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from tests.ops.observed import Registry, make_registries
 from tests.ops.server import PANELS, Prometheus, prometheus_on, until
 
-from sordino_platform.telemetry import MetricsServer
+from sordino_platform.web.metrics import MetricsServer
 
 pytestmark = pytest.mark.deploy
 

@@ -23,6 +23,7 @@ from sordino_client.completion.memory.recall import Memory
 from sordino_client.completion.memory.upkeep import Upkeep
 from sordino_client.completion.statistics import Statistics
 from sordino_platform import durable, telemetry
+from sordino_platform.web.server import Server
 from sordino_privacy.errors import PortInUseError
 
 NAME = "completion"
@@ -71,7 +72,7 @@ async def _run(
     sockets: list[socket.socket],
     token: str,
 ) -> None:
-    server = loopback.Server(app.build(engine, upkeep, statistics, token=token))
+    server = Server(app.build(engine, upkeep, statistics, token=token))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.end)

@@ -14,6 +14,7 @@ from sordino_client.control.api import Desk, build
 from sordino_client.member import Member
 from sordino_platform.durable import make_folder
 from sordino_platform.link import Status
+from sordino_platform.web.server import Server
 
 NAME = "control"
 START_SECONDS = 30.0
@@ -32,7 +33,7 @@ class ControlServer:
         make_folder(self._folder)
         self._token = loopback.read_token(self._folder)
         self._sockets = loopback.listen(self._folder, NAME, member.settings.control_port)
-        self._server: loopback.Server | None = None
+        self._server: Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._begun = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name=NAME, daemon=True)
@@ -47,13 +48,13 @@ class ControlServer:
         """Ends, and takes back the files by which editors find it."""
         self._member.participation.changed = lambda: None
         if self._loop is not None and self._server is not None:
-            self._loop.call_soon_threadsafe(self._server.end)
+            self._server.end()
             self._thread.join(START_SECONDS)
         loopback.close(self._folder, NAME, self._sockets)
 
     async def _serve(self) -> None:
         desk = Desk(self._member, self._link, self._withdrawn)
-        self._server = loopback.Server(build(desk, token=self._token))
+        self._server = Server(build(desk, token=self._token))
         self._loop = loop = asyncio.get_running_loop()
 
         def moved() -> None:

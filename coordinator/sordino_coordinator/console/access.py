@@ -59,9 +59,10 @@ class Access:
         self._tries, self._counted = WRONG_TOKENS, clock()
 
     def wait_seconds(self) -> float:
-        """How long until a token may be tried again: 0 unless too many wrong ones were.
+        """How long until another wrong token is answered as one: 0 unless too many were.
 
-        The bucket is one for all clients: over loopback or a proxy they cannot be told apart.
+        The bucket is one for all clients: over loopback or a proxy they cannot be told apart. So it never keeps out
+        the right token, which nobody guesses (256 bits): it only slows what fills the log and the counter.
         """
         now = self._clock()
         self._tries = min(WRONG_TOKENS, self._tries + (now - self._counted) * WRONG_TOKENS_PER_SECOND)
@@ -69,10 +70,10 @@ class Access:
         return max(0.0, (1 - self._tries) / WRONG_TOKENS_PER_SECOND)
 
     def open(self, offered: bytes) -> str | None:
-        """A new session's cookie value, or None for a wrong token. Ask `wait_seconds` first."""
+        """A new session's cookie value, or None for a wrong token, however many came before."""
         # Hashes of equal length are compared: not even the token's length can be learnt from the time it takes.
         if not hmac.compare_digest(hashlib.sha256(offered).digest(), self._token):
-            self._tries -= 1
+            self._tries = max(0.0, self._tries - 1)
             return None
         now, value = self._clock(), secrets.token_urlsafe(TOKEN_BYTES)
         self._expire(now)

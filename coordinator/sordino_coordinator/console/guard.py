@@ -19,9 +19,9 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sordino_coordinator.metrics import Refused
+from sordino_platform.web.callers import name_of
 
 MAX_BODY_BYTES: Final = 4096
-LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
 SECURITY: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
@@ -80,7 +80,7 @@ class Guard:
     def _reason(self, method: str, headers: Headers) -> Refused | None:
         """The first rule that the request's head breaks."""
         host, origin = headers.getlist("host"), headers.getlist("origin")
-        if len(host) != 1 or name_of(host[0]) not in self._hosts:
+        if len(host) != 1 or name_of(host[0].encode("latin-1")) not in self._hosts:
             return Refused.HOST
         if origin and (len(origin) != 1 or origin[0] not in {f"http://{host[0]}", f"https://{host[0]}"}):
             return Refused.ORIGIN
@@ -98,11 +98,3 @@ class Guard:
         if "transfer-encoding" in headers or re.fullmatch(r"\d{1,4}", length, re.ASCII) is None:
             return Refused.SIZE
         return Refused.SIZE if int(length) > MAX_BODY_BYTES else None
-
-
-def name_of(host: str) -> str:
-    """The name in a Host header, in lower case, without a port; empty when it is none."""
-    name, colon, port = host.lower().rpartition(":")
-    if not colon or host.endswith("]"):
-        return host.lower()
-    return name if port.isdecimal() else ""

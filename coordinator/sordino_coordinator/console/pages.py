@@ -32,6 +32,7 @@ from sordino_coordinator.console.state import State, StateReader
 from sordino_coordinator.metrics import Refused
 from sordino_platform.flower.phases import Phase
 from sordino_platform.telemetry import log
+from sordino_platform.web.connections import PROVED
 from sordino_privacy.errors import SordinoError
 
 FRESH_SECONDS: Final = 1.0
@@ -169,19 +170,19 @@ class Pages:
         return Response(self._static[name], headers={"Content-Type": STATIC[name]})
 
     async def _login(self, request: Request) -> Response:
-        wait = self._access.wait_seconds()
-        if wait > 0:
-            self._refused(Refused.RATE)
-            return self._form(
-                429, "Too many wrong tokens. Wait a moment.", {"Retry-After": str(int(wait) + 1)}
-            )
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 body = await request.body()
         except TimeoutError:
             self._refused(Refused.SIZE)
             return self._form(408, "The form was not sent in time.")
+        wait = self._access.wait_seconds()
         session = self._access.open(token_of(body))
+        if session is None and wait > 0:
+            self._refused(Refused.RATE)
+            return self._form(
+                429, "Too many wrong tokens. Wait a moment.", {"Retry-After": str(int(wait) + 1)}
+            )
         if session is None:
             self._refused(Refused.TOKEN)
             log().warning("console_token_wrong")
@@ -211,6 +212,8 @@ class Pages:
         known = self._access.knows(session)
         if not known:
             self._refused(Refused.SESSION)
+        elif PROVED in request.scope:
+            request.scope[PROVED]()
         return known
 
     def _form(self, status: int, problem: str = "", headers: dict[str, str] | None = None) -> Response:

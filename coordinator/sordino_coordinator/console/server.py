@@ -11,10 +11,8 @@ import threading
 import time
 from typing import Any, Final
 
-import uvicorn
-
 from sordino_coordinator.console.access import Access, console_token
-from sordino_coordinator.console.guard import LOOPBACK, Guard
+from sordino_coordinator.console.guard import Guard
 from sordino_coordinator.console.pages import Pages
 from sordino_coordinator.console.state import StateReader
 from sordino_coordinator.federation import Federation
@@ -23,9 +21,10 @@ from sordino_coordinator.settings import CoordinatorSettings
 from sordino_platform.durable import read_secret
 from sordino_platform.link.address import parse_address
 from sordino_platform.telemetry import log
+from sordino_platform.web.callers import LOOPBACK
+from sordino_platform.web.server import Server
 from sordino_privacy.errors import ConfigurationError, PortInUseError
 
-MAX_CONNECTIONS: Final = 64
 LOOK_SECONDS: Final = 15.0
 STOP_SECONDS: Final = 5.0
 
@@ -55,24 +54,7 @@ class Console:
         )
         hosts = {*LOOPBACK, bracketed(host), *(name.lower() for name in settings.console_hosts)}
         guard = Guard(self._pages.app(), hosts=frozenset(hosts), secure=secure, refused=refused)
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                guard,
-                loop="asyncio",
-                http="h11",
-                ws="none",
-                lifespan="off",
-                access_log=False,
-                log_config=None,
-                log_level="error",
-                server_header=False,
-                proxy_headers=False,
-                limit_concurrency=MAX_CONNECTIONS,
-                timeout_keep_alive=15,
-                timeout_graceful_shutdown=1,
-                **tls,
-            )
-        )
+        self._server = Server(guard, keep_alive=15, grace=1, **tls)
         try:
             self._server.config.load()  # here, and not in the thread: a certificate that cannot be used is said now
         except (OSError, ssl.SSLError) as error:
@@ -87,7 +69,7 @@ class Console:
 
     def stop(self) -> None:
         """Closes the port and ends every session."""
-        self._server.should_exit = True
+        self._server.end()
         self._thread.join(STOP_SECONDS)
         self._reader.close()
 
@@ -149,9 +131,7 @@ def bracketed(host: str) -> str:
 def listen(host: str, port: int) -> socket.socket:
     """The console's port. Raises PortInUseError."""
     try:
-        return socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=MAX_CONNECTIONS
-        )
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         raise PortInUseError(
             f"port {port} on {host} cannot be used for the console: {error.strerror}",

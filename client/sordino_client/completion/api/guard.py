@@ -8,7 +8,9 @@ machine. Each rule answers an attack that has happened to a local model server:
     bearer token             another local user, or any program that was not given the token file
     content type             a form post, which needs no CORS preflight
     size, time               memory and patience: the body is bounded and read whole before anyone parses it
-    rate                     a loop gone wrong
+    rate                     a loop gone wrong: only of those that showed the token, so that nobody else can use it up
+
+How long a head may take and how many connections there are is decided below (sordino_platform.web.connections).
 
 Refusals are counted by reason and carry no echo of the request. What is logged is the class of a failure, at most.
 """
@@ -26,6 +28,8 @@ from typing import Any, Final, Protocol
 from prometheus_client import Counter
 
 from sordino_platform import telemetry
+from sordino_platform.web.callers import Head, stranger
+from sordino_platform.web.connections import PROVED
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -38,9 +42,7 @@ BODY_SECONDS: Final = 10.0
 LINGER_SECONDS: Final = 1.0
 RATE_PER_SECOND: Final = 50.0
 BURST: Final = 100.0
-HOSTS: Final = frozenset({b"127.0.0.1", b"localhost", b"[::1]"})
-EDITOR_ORIGIN: Final = b"vscode-webview://"
-SAME_SITE: Final = frozenset({b"none", b"same-origin"})
+EDITOR_ORIGINS: Final = (b"vscode-webview://",)
 # The statistics page is markup without data; the browser cannot send a token before it has loaded it.
 OPEN_PATHS: Final = frozenset({"/", "/page.js", "/page.css"})
 
@@ -96,35 +98,26 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> str | None:
         """The first rule that the request's head breaks."""
-        headers: dict[bytes, list[bytes]] = {}
-        for name, value in scope["headers"]:
-            headers.setdefault(name, []).append(value)
-
-        def one(name: bytes) -> bytes | None:
-            values = headers.get(name)
-            return None if values is None else values[0] if len(values) == 1 else b"\0"
-
-        if not _is_ours(one(b"host")):
-            return "host"
-        origin, site = one(b"origin"), one(b"sec-fetch-site")
-        if origin is not None and not origin.startswith(EDITOR_ORIGIN):
-            return "origin"
-        if origin is None and site is not None and site not in SAME_SITE:
-            return "origin"
-        if not (scope["method"] == "GET" and scope["path"] in OPEN_PATHS) and not self._knows(
-            one(b"authorization"), one(b"api-key") or one(b"x-api-key")
-        ):
+        head = Head(scope["headers"])
+        foreign = stranger(head, origins=EDITOR_ORIGINS)
+        if foreign is not None:
+            return foreign
+        known = self._knows(head[b"authorization"], head[b"api-key"] or head[b"x-api-key"])
+        if known and PROVED in scope:
+            scope[PROVED]()
+        open_to_all = scope["method"] == "GET" and scope["path"] in OPEN_PATHS
+        if not (known or open_to_all):
             return "token"
-        length, given = one(b"content-length"), one(b"content-type")
+        length, given = head[b"content-length"], head[b"content-type"]
         # POST is the only method with a body here, and what a form can send.
-        empty = given is None and length in {None, b"0"} and b"transfer-encoding" not in headers
+        empty = given is None and length in {None, b"0"} and b"transfer-encoding" not in head
         if scope["method"] == "POST" and not empty:
             kind = (given or b"").split(b";", 1)[0].strip().lower()
             if kind != b"application/json":
                 return "content_type"
         if length is not None and (not length.isdigit() or int(length[:12]) > MAX_BODY_BYTES):
             return "size"
-        return None if self._within_rate() else "rate"
+        return "rate" if known and not self._within_rate() else None
 
     def _knows(self, authorization: bytes | None, key: bytes | None) -> bool:
         scheme, _, credential = (authorization or b"").partition(b" ")
@@ -132,7 +125,8 @@ class Guard:
         return hmac.compare_digest(given, self._token)
 
     def _within_rate(self) -> bool:
-        """A token bucket over all clients together."""
+        """A token bucket over all that know the token. Open paths are three small files: to count them would cost as
+        much as to send them, and let a stranger use up what the owner's page needs."""
         now = self._clock()
         self._allowance = min(BURST, self._allowance + (now - self._filled) * RATE_PER_SECOND)
         self._filled = now
@@ -144,15 +138,6 @@ class Guard:
 
 class _TooLarge(Exception):  # noqa: N818 - becomes a refusal
     """The body passed the limit while it was read."""
-
-
-def _is_ours(host: bytes | None) -> bool:
-    if host is None:
-        return False
-    name, colon, port = host.rpartition(b":")
-    if not colon or (host.startswith(b"[") and host.endswith(b"]")):
-        name, port = host, b"0"
-    return name.lower() in HOSTS and port.isdigit()
 
 
 async def _read(receive: Receive) -> bytes:

@@ -85,11 +85,17 @@ class Service:
         self.statistics.event(event, min(rest, whole) or whole)
 
     async def _submit(self, query: Query, editor: str, on_text: Any, warm: bool) -> Job:
+        # Off the event loop: the first request may wait for the model to load.
+        submitting = asyncio.ensure_future(
+            asyncio.to_thread(self.engine.submit, query, editor=editor, on_text=on_text, warm=warm)
+        )
         try:
-            # Off the event loop: the first request may wait for the model to load.
-            job = await asyncio.to_thread(
-                self.engine.submit, query, editor=editor, on_text=on_text, warm=warm
-            )
+            job = await asyncio.shield(submitting)
+        except asyncio.CancelledError:
+            # The client went away while it was taken: a job that nobody waits for is not worked on.
+            submitting.add_done_callback(_withdraw)
+            self._note(editor, "withdrawn", "cancelled")
+            raise
         except NoModel:
             self._note(editor, "no_model", "rejected")
             raise
@@ -132,3 +138,8 @@ class Service:
         if editor not in self.outcomes and len(self.outcomes) >= MAX_EDITORS:
             del self.outcomes[next(iter(self.outcomes))]
         self.outcomes.setdefault(editor, deque(maxlen=20)).append(reason)
+
+
+def _withdraw(submitting: asyncio.Future[Job]) -> None:
+    if not submitting.cancelled() and submitting.exception() is None:
+        submitting.result().cancel()

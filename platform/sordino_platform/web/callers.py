@@ -1,0 +1,62 @@
+"""Whom a request comes from, by its head alone. Pure.
+
+Host                     DNS rebinding (CVE-2024-28224): a foreign name that resolves to 127.0.0.1
+Origin, Sec-Fetch-Site   a web page that reaches for a port on loopback; a page cannot forge either
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, Literal
+
+LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
+OWN_SITE: Final = frozenset({b"none", b"same-origin"})
+# What stands for a header that came more than once: equal to no value that is ever allowed.
+AMBIGUOUS: Final = b"\0"
+
+Stranger = Literal["host", "origin"]
+
+
+class Head:
+    """The headers of one request, by lower-case name; one that came twice is AMBIGUOUS, so that no rule reads the
+    first and another reader the second.
+
+    >>> Head([(b"host", b"localhost:1")])[b"host"]
+    b'localhost:1'
+    """
+
+    def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        self._values: dict[bytes, bytes] = {}
+        for name, value in headers:
+            self._values[name] = AMBIGUOUS if name in self._values else value
+
+    def __getitem__(self, name: bytes) -> bytes | None:
+        return self._values.get(name)
+
+    def __contains__(self, name: bytes) -> bool:
+        return name in self._values
+
+
+def stranger(
+    head: Head, *, hosts: frozenset[str] = LOOPBACK, origins: tuple[bytes, ...] = ()
+) -> Stranger | None:
+    """The rule that a head breaks, None where it may pass.
+
+    `hosts` are the port's own names, without ports, in lower case. `origins` are the beginnings of the only origins
+    that may ask; a request without an origin comes from no page of another site, or says so in Sec-Fetch-Site.
+    """
+    if name_of(head[b"host"]) not in hosts:
+        return "host"
+    origin, site = head[b"origin"], head[b"sec-fetch-site"]
+    if origin is not None:
+        return None if origin.startswith(origins) and origin != AMBIGUOUS else "origin"
+    return "origin" if site is not None and site not in OWN_SITE else None
+
+
+def name_of(host: bytes | None) -> str:
+    """The name in a Host header, in lower case, without its port; empty where it is none."""
+    text = (host or b"").decode("latin-1").lower()
+    name, colon, port = text.rpartition(":")
+    if not colon or text.endswith("]"):
+        return text
+    return name if port.isascii() and port.isdecimal() else ""
