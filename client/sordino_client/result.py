@@ -14,10 +14,11 @@ from sordino_platform import base
 from sordino_platform.architecture import HuggingFaceConfig, merged, unflatten, without_adapters
 from sordino_platform.flower.phases import Fields
 from sordino_platform.huggingface import write_adapter
+from sordino_platform.proposal import require_honest_mean
 from sordino_platform.release import SignedManifest, next_model, write_serving_bundle
 from sordino_platform.telemetry import log
 from sordino_privacy.errors import ConfigurationError
-from sordino_privacy.secagg import ModelError, euclidean_norm
+from sordino_privacy.secagg import ModelError, NormError
 
 
 def take(member: Member, fields: Fields) -> int:
@@ -34,11 +35,15 @@ def take(member: Member, fields: Fields) -> int:
         return member.newest_release()
     agreement = place.agreement()
     ring = fields.vector("sum", agreement.quantiser.dtype.type)
-    step = agreement.quantiser.decode(ring).mean()
-    if not (norm := euclidean_norm(step)) <= (limit := place.norm_limit()):
-        raise ModelError(f"the opened mean has norm {norm:.4g}, above the limit of {limit:.4g}")
+    totals = agreement.quantiser.decode(ring)
     try:
-        before, optimiser = member.releases.head(), SignedManifest.parse(manifest).manifest.optimiser
+        made = SignedManifest.parse(manifest).manifest
+        require_honest_mean(place.plan(), totals, survivors=len(made.members))
+    except (ConfigurationError, NormError) as error:
+        raise ModelError(error.message) from error
+    step = totals.mean()
+    try:
+        before, optimiser = member.releases.head(), made.optimiser
         kept = len(before.moments) if before.optimiser == optimiser else 0
         moments = [fields.vector(f"moment{index}", np.float32) for index in range(kept)]
         vector, _ = next_model(before, optimiser, member.releases.vector(), step, moments)

@@ -59,10 +59,12 @@ class RoundFolder:
     def agreement(self) -> Context:
         return Context.decode(read_file(self.path / "agreement.bin", limit=MAX_AGREEMENT_BYTES))
 
+    def plan(self) -> TrainingPlan:
+        return TrainingPlan.parse(json.loads(read_file(self.path / "plan.json", limit=MAX_PLAN_BYTES)))
+
     def norm_limit(self) -> float:
-        """The largest norm of the mean of a round that this member agreed to."""
-        plan = TrainingPlan.parse(json.loads(read_file(self.path / "plan.json", limit=MAX_PLAN_BYTES)))
-        return norm_limit(plan, self.agreement().quantiser)
+        """The largest norm of the mean of a round that this member agreed to, whoever took part."""
+        return norm_limit(self.plan(), self.agreement().quantiser)
 
     def finish(self, quantised: bytes) -> None:
         """Stores the round's update. Raises StorageError."""

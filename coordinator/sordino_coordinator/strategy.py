@@ -29,7 +29,7 @@ from sordino_coordinator.metrics import Dropped, Rejected
 from sordino_coordinator.rounds import Outcome
 from sordino_platform.flower.phases import Phase, pack
 from sordino_platform.link import Direction
-from sordino_platform.proposal import Proposal, norm_limit, quantiser_for
+from sordino_platform.proposal import Proposal, quantiser_for, require_honest_mean
 from sordino_platform.release.optimiser import Moments
 from sordino_platform.telemetry import timed
 from sordino_privacy.errors import LinkError, SordinoError, StorageError, UsageError
@@ -45,6 +45,7 @@ from sordino_privacy.secagg import (
     ReplayError,
     SecaggError,
     ShareError,
+    Totals,
     UploadSignatureError,
 )
 
@@ -222,11 +223,14 @@ class SecureFedAvg(Strategy):
         self.phase(
             grid, round, Phase.UNMASK, openings, lambda name: pack({"opening": openings[name]}), revealed
         )
-        limit = norm_limit(federation.plan, context.quantiser)
+
+        def admit(totals: Totals, survivors: int) -> None:
+            require_honest_mean(federation.plan, totals, survivors=survivors)
+
         expansion = timed(self.metrics.mask_expansion_seconds)
         with timed(self.metrics.reconstruction_seconds):
             opened = closing(
-                lambda: session.open(threads=THREADS, norm_limit=limit, expansion=expansion),
+                lambda: session.open(threads=THREADS, admit=admit, expansion=expansion),
                 Outcome.ABORTED_DROPOUTS,
             )
         return session, opened

@@ -17,7 +17,7 @@ from sordino_platform.architecture import Architecture, Vector, trainable_shapes
 from sordino_platform.flower.phases import Fields, Scalar, pack
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import LinkError
-from sordino_privacy.secagg import Context, Group, Quantiser
+from sordino_privacy.secagg import Context, Group, NormError, Quantiser, Totals, euclidean_norm
 
 MAX_PLAN_BYTES = 1 << 16
 SIZE_BUCKETS = 8
@@ -88,12 +88,26 @@ def quantiser_for(config: Architecture, plan: TrainingPlan, *, members: int) -> 
     return Quantiser(groups=groups, cohort_limit=members)
 
 
-def norm_limit(plan: TrainingPlan, quantiser: Quantiser) -> float:
-    """The largest L2 norm that the weighted mean of honest updates can have: refusal 7 of a member, and the
-    coordinator's check before a sum is used.
-
-    No longer than the longest update, plus rounding: less than a level per member and coordinate, whatever the weights.
-    """
+def norm_limit(
+    plan: TrainingPlan, quantiser: Quantiser, *, members: float = 1.0, levels: float = SIZE_BUCKETS
+) -> float:
+    """The largest L2 norm that the weighted mean of honest updates can have, where they count for `members` whole ones
+    (1: any mean, and any one update), plus `levels` quantiser levels in each coordinate for the rounding."""
     sizes = {group.name: group.length for group in quantiser.groups}
     squares = sum(group.length * (group.range / quantiser.levels) ** 2 for group in quantiser.groups)
-    return plan.update_norm(sizes) + SIZE_BUCKETS * math.sqrt(squares)
+    return plan.update_norm(sizes, members=members) + levels * math.sqrt(squares)
+
+
+def require_honest_mean(plan: TrainingPlan, totals: Totals, *, survivors: int) -> None:
+    """Refuses an opened sum that honest members cannot have made: the same check at the coordinator and at members.
+
+    Weights are 1/8 to 1 each. Noise of a mean is largest where its weights are fewest and largest: it is never more
+    than that of as many whole members as the weights add up to. Raises NormError; who sent too much stays hidden.
+    """
+    if not survivors <= totals.weight * SIZE_BUCKETS <= survivors * SIZE_BUCKETS:
+        raise NormError(f"the sum of weights is impossible for {survivors} survivors")
+    limit = norm_limit(
+        plan, totals.quantiser, members=max(totals.weight, 1.0), levels=survivors / totals.weight
+    )
+    if not (norm := euclidean_norm(totals.mean())) <= limit:
+        raise NormError(f"the opened mean has norm {norm:.4g}, above the limit of {limit:.4g}")

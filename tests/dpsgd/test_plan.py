@@ -128,7 +128,7 @@ def test_no_gradients_can_push_adam_beyond_its_range(seed: int, steps: int, shap
 def test_no_rounds_noise_and_clipped_signal_are_longer_than_the_norm_bound(dimension: int) -> None:
     random, bound = np.random.default_rng(3), PLAN.update_norm({"all": dimension})
     signal = np.zeros(dimension)
-    signal[0] = 4 * PLAN.clip_norm  # every step's mean of clipped gradients, all in one direction
+    signal[0] = PLAN.clip_norm  # every step's mean of clipped gradients, all in one direction
     for _ in range(300):
         noise = random.normal(0, PLAN.noise_deviation(), (PLAN.steps, dimension))
         assert np.linalg.norm(PLAN.learning_rate * (signal + noise).sum(0)) <= bound
@@ -137,6 +137,17 @@ def test_no_rounds_noise_and_clipped_signal_are_longer_than_the_norm_bound(dimen
 def test_where_noise_dominates_twice_an_honest_updates_length_is_beyond_the_norm_bound() -> None:
     honest = PLAN.learning_rate * math.sqrt(PLAN.steps * 10**7) * PLAN.noise_deviation()
     assert honest < PLAN.update_norm({"all": 10**7}) < 2 * honest
+
+
+@pytest.mark.parametrize("members", [3, 8])
+def test_no_mean_of_members_rounds_is_longer_than_its_own_norm_bound(members: int) -> None:
+    random, bound = np.random.default_rng(5), PLAN.update_norm({"all": 1000}, members=members)
+    signal = np.zeros(1000)
+    signal[0] = PLAN.steps * PLAN.clip_norm
+    for _ in range(100):
+        noise = random.normal(0, PLAN.noise_deviation(), (members, PLAN.steps, 1000)).sum(1).mean(0)
+        assert np.linalg.norm(PLAN.learning_rate * (signal + noise)) <= bound
+    assert bound < PLAN.update_norm({"all": 1000})
 
 
 def test_adams_norm_bound_is_its_range_in_every_coordinate() -> None:

@@ -33,7 +33,9 @@ from sordino_privacy.secagg import (
     ShareError,
     Stage,
     SurvivorError,
+    Totals,
     UploadSignatureError,
+    euclidean_norm,
     keys,
     merkle,
 )
@@ -355,6 +357,14 @@ class Booster(MemberSession):
         return super().upload(delivery, replace(quantised, vector=boosted), threads=threads)
 
 
+def shorter_than(limit: float) -> Callable[[Totals, int], None]:
+    def admit(totals: Totals, survivors: int) -> None:
+        if euclidean_norm(totals.mean()) > limit:
+            raise NormError("too long")
+
+    return admit
+
+
 def test_a_sum_longer_than_honest_members_could_make_is_not_used() -> None:
     for evil, refused in ((MemberSession, False), (Booster, True)):
         federation = Federation(membership(5), member_types={EVIL: evil})
@@ -363,10 +373,10 @@ def test_a_sum_longer_than_honest_members_could_make_is_not_used() -> None:
             federation.coordinator.accept_reveal(name, federation.members[name].unmask(openings[name]))
         if refused:
             with pytest.raises(NormError):
-                federation.coordinator.open(norm_limit=3.1)
+                federation.coordinator.open(admit=shorter_than(3.1))
             assert federation.coordinator.stage is Stage.ABORTED
         else:
-            assert federation.coordinator.open(norm_limit=3.1).totals.weight == 2.5
+            assert federation.coordinator.open(admit=shorter_than(3.1)).totals.weight == 2.5
 
 
 def test_a_restarted_member_rejoins_before_the_roster_closes_and_fences_its_old_session() -> None:

@@ -166,8 +166,9 @@ def _sampler(engine: Engine, plan: TrainingPlan) -> list[Finding]:
 
 
 def _canaries(engine: Engine, plan: TrainingPlan) -> list[Finding]:
-    # Every canary's unit takes part (rate 1), with a gradient ten times longer than the clip.
-    plan = replace(plan, sampling_rate=1.0, steps=1)
+    # Every canary's unit takes part (rate 1), with a gradient ten times longer than the clip; the divisor is one that
+    # as many units are expected with, so that their sum is not projected and each canary counts in full.
+    plan = replace(plan, sampling_rate=1.0, steps=1, expected_units=max(plan.expected_units, CANARIES))
     model = Dirac(CANARIES)
     training = engine(model, plan, canary_losses(10 * plan.clip_norm))
     inserted = np.random.default_rng().random(CANARIES) < 0.5

@@ -35,7 +35,9 @@ from sordino_privacy.dpsgd.plan import ADAM_BETAS, TrainingPlan
 class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus ships no types
     """Opacus' `DPOptimizer` fed with one flat sum of clipped unit gradients.
 
-    `total` is that sum, zeroed after every step. `step()` releases it: noise of `noise_multiplier * clip_norm`,
+    `total` is that sum, zeroed after every step. `step()` releases it: projected onto the ball of radius
+    `clip_norm * expected_units`, which moves no two sums apart and so leaves every unit's influence within the clip
+    (and lets a stranger bound what an honest member can send), noise of `noise_multiplier * clip_norm`,
     division by the public `expected_units`, then the wrapped optimiser. A step without any unit releases noise too,
     because leaving it out would tell that nobody was sampled.
     """
@@ -69,6 +71,10 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus ships no ty
         return True
 
     def add_noise(self) -> None:
+        longest = float(self.expected_batch_size) * float(self.max_grad_norm)
+        length = float(torch.linalg.vector_norm(self.total, dtype=torch.float64))
+        if length > longest:
+            self.total.mul_(longest / length)
         deviation = float(self.noise_multiplier) * float(self.max_grad_norm)
         add_noise(self.total, deviation, 1.0, self._keystream, self.total)
         for p, view in zip(self._parameters, self._flat.views, strict=True):

@@ -113,6 +113,14 @@ class TrainingPlan:
         """Standard deviation of the noise in one coordinate of one step's averaged gradient."""
         return self.noise_multiplier * self.clip_norm / self.expected_units
 
+    def signal_norm(self) -> float:
+        """The largest L2 norm that the engine lets a step's averaged gradient have before noise.
+
+        The sum of clipped gradients is projected onto the ball of radius `clip_norm * expected_units`. A projection
+        onto a convex set moves no two points apart, so a unit's influence stays within `clip_norm`: it costs nothing.
+        """
+        return self.clip_norm
+
     def update_range(self, groups: Mapping[str, int]) -> dict[str, float]:
         """Bounds `|new - old|` of a coordinate in each tensor group, for the quantiser. Depends on no data.
 
@@ -120,8 +128,8 @@ class TrainingPlan:
         post-processing and costs no privacy.
 
         sgd   8 standard deviations of the round's accumulated noise, plus room for the signal: the mean of clipped
-              gradients has norm about `clip_norm` at most; spread evenly over the group's n coordinates that is
-              `clip_norm / sqrt(n)`, and a coordinate may be 4 times that in every step.
+              gradients has norm `signal_norm` at most; spread evenly over the group's n coordinates that is
+              `signal_norm / sqrt(n)`, and a coordinate may be 4 times that in every step.
         adam  a hard bound, whatever the gradients were (Cauchy-Schwarz on the two moving averages).
         """
         if any(size < 1 for size in groups.values()):
@@ -131,25 +139,27 @@ class TrainingPlan:
             return dict.fromkeys(groups, reach)
         noise = NOISE_DEVIATIONS * math.sqrt(self.steps) * self.noise_deviation()
         return {
-            name: self.learning_rate * (noise + SIGNAL_PEAK * self.steps * self.clip_norm / math.sqrt(size))
+            name: self.learning_rate
+            * (noise + min(SIGNAL_PEAK / math.sqrt(size), 1.0) * self.steps * self.signal_norm())
             for name, size in groups.items()
         }
 
-    def update_norm(self, groups: Mapping[str, int]) -> float:
-        """Bounds the L2 norm of one member's whole update. Depends on no data; an honest update can be longer only
-        when a step samples more than 4 times the expected units.
+    def update_norm(self, groups: Mapping[str, int], *, members: float = 1.0) -> float:
+        """Bounds the L2 norm of the weighted mean of the updates of as many honest members as count for `members`
+        whole ones (1: of one update). Depends on no data.
 
-        sgd   the steps' clipped means, up to 4 times `clip_norm` each, and the round's accumulated noise, whose norm
-              in d coordinates is at most `sqrt(d) + 8` standard deviations of one, but for one case in 10^13.
-        adam  the hard bound of every coordinate.
+        sgd   the steps' averaged gradients, up to `signal_norm` each, and the accumulated noise, whose norm in d
+              coordinates is at most `sqrt(d) + 8` standard deviations of one, but for one case in 10^13. Independent
+              noise adds up by its squares: the mean of n members has 1/sqrt(n) of it.
+        adam  the hard bound of every coordinate: its noise passes through a division, so nothing is claimed of means.
         """
         dimension = sum(groups.values())
         if self.optimiser == "adam":
             reach = self.update_range(groups)
             return math.sqrt(sum(size * reach[name] ** 2 for name, size in groups.items()))
-        signal = SIGNAL_PEAK * self.steps * self.clip_norm
-        noise = math.sqrt(self.steps) * self.noise_deviation() * (math.sqrt(dimension) + NOISE_DEVIATIONS)
-        return self.learning_rate * (signal + noise)
+        deviation = math.sqrt(self.steps / members) * self.noise_deviation()
+        noise = deviation * (math.sqrt(dimension) + NOISE_DEVIATIONS)
+        return self.learning_rate * (self.steps * self.signal_norm() + noise)
 
 
 def _adam_step_bound(step: int) -> float:

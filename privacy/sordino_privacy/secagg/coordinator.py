@@ -17,7 +17,6 @@ An honest coordinator runs these checks to name cheaters early. The members do n
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -25,7 +24,6 @@ from enum import IntEnum
 from hashlib import sha256
 
 from sordino_privacy.secagg import merkle
-from sordino_privacy.secagg.admission import euclidean_norm
 from sordino_privacy.secagg.context import Context
 from sordino_privacy.secagg.encoding import digest
 from sordino_privacy.secagg.intake import Data, Intake, UploadReceiver
@@ -315,15 +313,14 @@ class CoordinatorSession:
         self,
         *,
         threads: int = 1,
-        norm_limit: float = math.inf,
+        admit: Callable[[Totals, int], None] = lambda totals, survivors: None,
         expansion: AbstractContextManager[None] | None = None,
     ) -> AggregateSum:
         """Removes every mask and decodes the sum; `expansion` is entered while masks are expanded, to be measured.
 
-        `norm_limit` is the largest L2 norm that one honest member's update can have; the weighted mean of honest
-        updates cannot be longer. Raises CheatError when a recovered seed is not the one its owner committed to,
-        NormError when the sum is longer or its weights are impossible, AbortedError when too few shares arrived; each
-        ends the session, and the sum is not used.
+        `admit` is asked whether honest members can have made this sum, with their number: it raises NormError. Raises
+        CheatError when a recovered seed is not the one its owner committed to, NormError, AbortedError when too few
+        shares arrived; each ends the session, and the sum is not used.
         """
         with self._closing(Stage.REVEALS, Stage.OPENED):
             claim, intake = self._known_claim(), self._known_intake()
@@ -334,8 +331,7 @@ class CoordinatorSession:
             totals = self._context.quantiser.decode(vector)
             if not 0 < totals.weight <= len(claim.survivors):
                 raise NormError("the sum of weights is impossible for the number of survivors")
-            if math.isfinite(norm_limit) and not (norm := euclidean_norm(totals.mean())) <= norm_limit:
-                raise NormError(f"the mean update has norm {norm:.4g}, above the limit of {norm_limit:.4g}")
+            admit(totals, len(claim.survivors))
             self._sum = vector
         self._intake = None
         self._reveals.clear()
