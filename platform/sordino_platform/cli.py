@@ -42,6 +42,7 @@ SUMMARIES = {
     "dp": "Private training, beside plain PyTorch and stock Opacus: time, memory, accounting",
     "completion": "The completion engine and endpoint, beside torch and llama.cpp",
     "secagg": "Secure aggregation, beside Flower's SecAgg+ and the speed of the cipher",
+    "typing": "What completions save someone who types, and how much wrong text they show",
     "base": "What the public base is made of: vocabulary, pre-tokenization, size at equal arithmetic",
     "federation": "Eight real projects as members: is a federation worth its privacy?",
 }

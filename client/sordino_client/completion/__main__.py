@@ -31,6 +31,12 @@ def main() -> int:
         default="int8",
         help="the first to try: a model or processor that does not bear it is served in the next",
     )
+    parser.add_argument(
+        "--layers",
+        choices=("both", "model", "memory"),
+        default="both",
+        help="what answers; one alone is for measuring",
+    )
     arguments = parser.parse_args()
     telemetry.configure_logging()
     try:
@@ -39,6 +45,7 @@ def main() -> int:
             port=arguments.port,
             repositories=[path.absolute() for path in arguments.repo],
             precision=arguments.precision,
+            layers=arguments.layers,
         )
     except SordinoError as error:
         print(f"error: {error.message}\nwhat to do: {error.hint}", file=sys.stderr)  # noqa: T201

@@ -14,6 +14,7 @@ import signal
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 from sordino_client import loopback
 from sordino_client.completion.api import app
@@ -26,19 +27,29 @@ from sordino_platform import durable, telemetry
 from sordino_platform.web.server import Server
 from sordino_privacy.errors import PortInUseError
 
+Layers = Literal["both", "model", "memory"]
 NAME = "completion"
 POLL_SECONDS = 5.0
 
 
 def serve(
-    state: Path, *, port: int = 0, repositories: Sequence[Path] = (), precision: Precision = "int8"
+    state: Path,
+    *,
+    port: int = 0,
+    repositories: Sequence[Path] = (),
+    precision: Precision = "int8",
+    layers: Layers = "both",
 ) -> None:
-    """Serves until SIGTERM or SIGINT; remembers `repositories`. Raises SordinoError where it cannot begin."""
+    """Serves until SIGTERM or SIGINT; remembers `repositories`. Raises SordinoError where it cannot begin.
+
+    `layers` other than both is for measuring: the model alone, or the memory alone.
+    """
     durable.make_folder(state)
     with _only_one(state):
         token = loopback.read_token(state)
         upkeep = Upkeep(state, repositories)
-        engine = Engine(state / "serving", recall=Memory(upkeep.store), precision=precision)
+        memory = Memory(upkeep.store, alone=layers == "memory")
+        engine = Engine(state / "serving", recall=None if layers == "model" else memory, precision=precision)
         statistics = Statistics(state / "statistics.json")
         sockets = loopback.listen(state, NAME, port)
         try:

@@ -53,7 +53,7 @@ def user_cache() -> Path:
 
 @corpus.command()
 def fetch(
-    role: Annotated[str, typer.Argument(help="public, members or heldout.")],
+    role: Annotated[str, typer.Argument(help="heldout, heldout-python, tuning, members or public.")],
     cache: CacheOption = None,
     small: Annotated[bool, typer.Option("--small", help="About 35 MB, for tests.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Use what is cached; fetch nothing.")] = False,

@@ -1,9 +1,10 @@
 """Which public projects the base learns from, which play the members, and which nobody ever sees.
 
-The three roles never mix. `HELDOUT` is for measuring only; `MEMBERS` are the "proprietary" repositories of the
-federation benchmark and the demo; `PUBLIC` holds permissive licences only (each file's own header is checked
-again, see `clean.py`). Names are Debian source packages, or Python distributions whose wheels are read as zip
-archives (a wheel carries the same sources as the sdist, and reading one runs no foreign build script).
+The roles never mix. `HELDOUT` and `HELDOUT_PYTHON` are for measuring only; `TUNING` is what weights, thresholds and
+settings are fitted on, and nothing is reported on it; `MEMBERS` are the "proprietary" repositories of the federation
+benchmark and the demo; `PUBLIC` holds permissive licences only (each file's own header is checked again, see
+`clean.py`). Names are Debian source packages, or Python distributions whose wheels are read as zip archives (a wheel
+carries the same sources as the sdist, and reading one runs no foreign build script).
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from typing import Literal
 
 from sordino_privacy.errors import UsageError
 
-Role = Literal["heldout", "members", "public"]
+Role = Literal["heldout", "heldout-python", "tuning", "members", "public"]
 Kind = Literal["debian", "wheel", "standard-library", "installed"]
 
 # A document is kept by the first role that has it: what is measured on must not be trained on.
-ROLES: tuple[Role, ...] = ("heldout", "members", "public")
+ROLES: tuple[Role, ...] = ("heldout", "heldout-python", "tuning", "members", "public")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,9 @@ class Source:
 
 
 HELDOUT_JAVA = "commons-csv httpcomponents-core jetty9 jsoup"
+HELDOUT_PYTHON = "attrs click httpx marshmallow"
+TUNING_JAVA = "libcommons-compress-java libgoogle-gson-java"
+TUNING_PYTHON = "paramiko poetry-core starlette"
 MEMBERS_JAVA = "bouncycastle derby libpdfbox2-java libspring-java lucene8 netty openchemlib zookeeper"
 PUBLIC_JAVA = """
 activemq ant antlr4 apache-curator apache-directory-server apache-mime4j asm avro-java axis batik bcel bnd byte-buddy
@@ -54,6 +58,9 @@ scikit-learn scrapy setuptools sphinx statsmodels tornado trio twisted werkzeug 
 
 SOURCES: tuple[Source, ...] = (
     *(Source(name=n, kind="debian", role="heldout") for n in HELDOUT_JAVA.split()),
+    *(Source(name=n, kind="wheel", role="heldout-python") for n in HELDOUT_PYTHON.split()),
+    *(Source(name=n, kind="debian", role="tuning") for n in TUNING_JAVA.split()),
+    *(Source(name=n, kind="wheel", role="tuning") for n in TUNING_PYTHON.split()),
     *(Source(name=n, kind="debian", role="members") for n in MEMBERS_JAVA.split()),
     *(Source(name=n, kind="installed", role="members") for n in MEMBERS_PYTHON.split()),
     *(Source(name=n, kind="debian", role="public") for n in PUBLIC_JAVA.split()),

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sordino_client.completion.generation import Probabilities
+from sordino_client.completion.generation import Probabilities, Recall
+from sordino_client.completion.memory.alone import MemoryAlone
 from sordino_client.completion.memory.index import MAX_MATCH, Match, Tokens, pad, scan
 from sordino_client.completion.memory.store import OpenSegment, Store
 from sordino_client.completion.memory.weights import WEIGHTS, evidence_class
@@ -83,16 +84,17 @@ class LocalRecall:
 
 
 class Memory:
-    """The serving side: reopens the segments when they were rebuilt."""
+    """The serving side: reopens the segments when they were rebuilt. `alone` leaves the model out, to measure."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, *, alone: bool = False) -> None:
+        self._store, self._alone = store, alone
         self._lock = threading.Lock()
         self._opened: tuple[int, bytes, list[OpenSegment]] = (0, b"", [])
 
-    def __call__(self, prompt: Prompt, vocabulary: Vocabulary) -> LocalRecall:
+    def __call__(self, prompt: Prompt, vocabulary: Vocabulary) -> Recall:
         """The memory's view for one prompt."""
-        return LocalRecall(self.segments(vocabulary.tokenizer), prompt)
+        recall = LocalRecall(self.segments(vocabulary.tokenizer), prompt)
+        return MemoryAlone(recall) if self._alone else recall
 
     def segments(self, tokenizer: Tokenizer) -> list[OpenSegment]:
         """What is indexed now; one `stat` while nothing changed."""

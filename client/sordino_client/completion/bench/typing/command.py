@@ -1,0 +1,139 @@
+"""The command: every contender types the same passages; one flat document of figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sordino_client.completion.bench.typing.replay import Passage, Typed
+
+LANGUAGES = {"java": "heldout", "python": "heldout-python"}
+LAYERS = ("both", "model", "memory")
+MAX_REMEMBERED_FILES = 800
+
+
+def typing(
+    files: Annotated[int, typer.Option("--files", min=2, help="Files a language.")] = 16,
+    characters: Annotated[int, typer.Option("--characters", min=40, help="Typed in each file.")] = 240,
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", metavar="DIR", help="Written by `pretrain --export`; else the shipped base."),
+    ] = None,
+    role: Annotated[
+        str | None, typer.Option("--role", help="Another corpus than the held-out ones, e.g. tuning.")
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option("--cache", metavar="DIR", help="Where corpora are kept.", show_default="user cache"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Types held-out files key by key beside the endpoint: characters saved, wrong text shown, milliseconds.
+
+    The figures at the top are of model and memory together; `by_layer`, `by_language` and `peers` have the parts and
+    what an editor offers by itself. Takes some ten minutes. Needs `sordino corpus fetch heldout` and `heldout-python`.
+
+    Example: sordino bench typing --files 8 --json
+    """
+    from sordino_client.completion.bench.typing.figures import figures, paired
+    from sordino_client.completion.bench.typing.passages import passages
+    from sordino_client.pretrain.commands import user_cache
+    from sordino_client.pretrain.corpus import read_corpus
+    from sordino_client.pretrain.sources import ROLES
+
+    folder = cache or user_cache()
+    chosen: list[Passage] = []
+    documents: dict[str, list[Any]] = {}
+    for language, usual in LANGUAGES.items():
+        name = next((known for known in ROLES if known == (role or usual)), None)
+        if name is None:
+            raise typer.BadParameter(f"there is no corpus named {role!r}; choose one of: {', '.join(ROLES)}")
+        mine = [d for d in read_corpus(folder, name) if d.language == language]
+        for document in mine:
+            documents.setdefault(document.project, []).append(document)
+        chosen += passages(mine, files=files, characters=characters)
+    typed = {layers: _through_endpoints(chosen, documents, layers, model) for layers in LAYERS}
+    words = _words(chosen)
+    whole = typed["both"]
+    found = figures(whole, interval=True) | {
+        "by_layer": {layers: figures(rows, interval=True) for layers, rows in typed.items()},
+        "by_language": {
+            language: figures(_of(language, chosen, whole), interval=True) for language in LANGUAGES
+        },
+        "peers": {
+            "word_completion": figures(words, interval=True),
+            "memory_alone": figures(typed["memory"], interval=True),
+        },
+        "over_word_completion": paired(whole, words),
+        "over_model_alone": paired(whole, typed["model"]),
+    }
+    if as_json:
+        typer.echo(json.dumps(found))
+    else:
+        _show(found)
+
+
+def _through_endpoints(
+    chosen: Sequence[Passage], documents: dict[str, list[Any]], layers: Any, model: Path | None
+) -> list[Typed]:
+    """Each project's passages beside an endpoint of its own, whose memory has the project without what is typed."""
+    from sordino_client.completion.bench.typing.contenders import endpoint
+    from sordino_client.completion.bench.typing.replay import replay
+
+    results: dict[tuple[str, str], Typed] = {}
+    for project in dict.fromkeys(passage.project for passage in chosen):
+        mine = [passage for passage in chosen if passage.project == project]
+        open_paths = {passage.path for passage in mine}
+        remembered = [d for d in documents[project] if d.path not in open_paths][:MAX_REMEMBERED_FILES]
+        with endpoint(remembered, layers, model=model) as asking:
+            for passage in mine:
+                results[project, passage.path] = replay(passage, asking(passage.path))
+                typer.echo(f"{layers}: {project}/{passage.path}", err=True)
+    return [results[passage.project, passage.path] for passage in chosen]
+
+
+def _words(chosen: Sequence[Passage]) -> list[Typed]:
+    from sordino_client.completion.bench.typing.contenders import word_completion
+    from sordino_client.completion.bench.typing.replay import replay
+
+    return [replay(passage, word_completion) for passage in chosen]
+
+
+def _of(language: str, chosen: Sequence[Passage], typed: Sequence[Typed]) -> list[Typed]:
+    return [one for passage, one in zip(chosen, typed, strict=True) if passage.language == language]
+
+
+def _show(found: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="typing held-out files: what was not typed, and what was shown in vain")
+    for heading in (
+        "",
+        "saved",
+        "95 %",
+        "shown/100 keys",
+        "right",
+        "wrong characters/100 keys",
+        "p50 ms",
+        "p95 ms",
+    ):
+        table.add_column(heading, justify="left" if not heading else "right")
+    rows = [
+        *found["by_layer"].items(),
+        *found["by_language"].items(),
+        ("word completion", found["peers"]["word_completion"]),
+    ]
+    percent: Callable[[float], str] = lambda share: f"{share:.1%}"  # noqa: E731 - a format with a name
+    for name, one in rows:
+        low, high = one["saved_share_ci"]
+        table.add_row(
+            name, percent(one["saved_share"]), f"{low:.1%} to {high:.1%}", f"{one['shown_per_100_keys']:.1f}",
+            percent(one["right_share"]), f"{one['wrong_characters_per_100_keys']:.1f}",
+            str(one["p50_ms"]), str(one["p95_ms"]),
+        )  # fmt: skip
+    Console().print(table)

@@ -1,0 +1,114 @@
+"""Who suggests: the endpoint, asked over HTTP as an editor asks, and what an editor offers without a model."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from importlib.resources import as_file, files
+from pathlib import Path, PurePosixPath
+
+from sordino_client.completion import asking
+from sordino_client.completion.asking import Endpoint
+from sordino_client.completion.bench.endpoint import START_SECONDS
+from sordino_client.completion.bench.typing.replay import Suggest, Suggestion
+from sordino_client.completion.memory.store import Store
+from sordino_client.completion.server import Layers
+from sordino_client.pretrain.corpus import Document
+from sordino_platform import base
+from sordino_platform.release import write_serving_bundle
+from sordino_privacy.errors import StorageError
+
+MEMORY_SECONDS = 300.0
+MIN_WORD_PREFIX = 2
+IDENTIFIER = re.compile(r"[^\W\d]\w*")
+
+
+@contextlib.contextmanager
+def endpoint(
+    documents: Sequence[Document], layers: Layers, *, model: Path | None = None
+) -> Iterator[Callable[[str], Suggest]]:
+    """An endpoint process whose memory holds `documents`; gives, for a file's path, what suggests in it.
+
+    `model` is a folder of `sordino pretrain --export`; None is the base that ships.
+    """
+    with tempfile.TemporaryDirectory(prefix="sordino-bench-") as folder:
+        state, repository = Path(folder) / "state", Path(folder) / "repository"
+        _write_repository(repository, documents)
+        config, _, parameters = base.load(model)
+        with as_file(files("sordino_platform") / "base" / "tokenizer.json") as tokenizer:
+            write_serving_bundle(state / "serving", config, parameters, tokenizer, release=0)
+        command = [
+            sys.executable,
+            "-m",
+            "sordino_client.completion",
+            "--state",
+            str(state),
+            "--layers",
+            layers,
+        ]
+        if layers != "model":
+            command += ["--repo", str(repository)]
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        try:
+            server = _ready(process, state, remembers=layers != "model")
+            yield lambda path: _asking(server, path)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+
+
+def word_completion(prefix: str, suffix: str) -> Suggestion | None:
+    """What an editor offers by itself: the nearest identifier of the open file that begins like the word at hand."""
+    started = time.perf_counter()
+    line = prefix.rsplit("\n", 1)[-1]
+    typed = re.search(r"[^\W\d]\w*\Z", line)
+    if typed is None or len(typed[0]) < MIN_WORD_PREFIX:
+        return None
+    begun = typed[0]
+    above = [w for w in IDENTIFIER.findall(prefix[: -len(begun)]) if w.startswith(begun) and w != begun]
+    below = [w for w in IDENTIFIER.findall(suffix) if w.startswith(begun) and w != begun]
+    found = above[-1] if above else next(iter(below), None)
+    if found is None:
+        return None
+    return Suggestion(text=found[len(begun) :], milliseconds=1000 * (time.perf_counter() - started))
+
+
+def _write_repository(folder: Path, documents: Sequence[Document]) -> None:
+    for document in documents:
+        parts = PurePosixPath(document.path).parts
+        target = folder.joinpath(*(part for part in parts if part not in {"..", "/"}))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(document.text, encoding="utf-8")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _ready(process: subprocess.Popen[bytes], state: Path, *, remembers: bool) -> Endpoint:
+    """The endpoint once it has a model and, where it is to have one, its memory. Raises StorageError."""
+    started = time.monotonic()
+    while time.monotonic() - started < START_SECONDS + remembers * MEMORY_SECONDS and process.poll() is None:
+        server = asking.find(state)
+        answers = server is not None and server.ask("GET", "/v1/models")["data"]
+        if server is not None and answers and (not remembers or Store(state / "memory").status().tokens):
+            return server
+        time.sleep(0.2)
+    raise StorageError("the endpoint did not start", hint="run `sordino client up` by hand to see why")
+
+
+def _asking(server: Endpoint, path: str) -> Suggest:
+    """Asks as the editor's extension does: one line or block, the text on both sides, and the file's name."""
+
+    def suggest(prefix: str, suffix: str) -> Suggestion | None:
+        request = {"prompt": prefix, "suffix": suffix, "path": path}
+        started = time.perf_counter()
+        answer = server.ask("POST", "/v1/completions", request)
+        milliseconds = 1000 * (time.perf_counter() - started)
+        text = answer["choices"][0]["text"] if answer["choices"] else ""
+        return Suggestion(text=text, milliseconds=milliseconds) if text else None
+
+    return suggest
