@@ -71,7 +71,8 @@ SOURCES: tuple[Source, ...] = (
 # About 35 MB of Java: what continuous integration fetches.
 SMALL = """
 commons-csv jsoup zookeeper libcommons-lang3-java libcommons-collections4-java commons-io commons-text picocli
-snakeyaml jcommander jackson-core libjoda-time-java commons-math3 guice testng python-standard-library
+attrs libgoogle-gson-java starlette snakeyaml jcommander jackson-core libjoda-time-java commons-math3 guice testng
+python-standard-library
 """
 
 
