@@ -142,8 +142,6 @@ class Agent:
             "hint": self._status.hint,
             "doing": doing,
             "release": member.newest_release(),
-            "epsilon_spent": member.epsilon_spent(),
-            "epsilon_budget": member.ledger.budget.epsilon,
             "metrics_port": self._metrics.port,
             "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import secrets
 import shutil
 import time
@@ -15,10 +16,15 @@ from sordino_client.round_folder import RoundFolder
 from sordino_client.training import TrainingJob
 from sordino_client.training.slots import training_slot
 from sordino_client.training.yielding import battery_in_use, giving_way
-from sordino_platform.architecture import unflatten
-from sordino_platform.durable import make_folder, write_file
+from sordino_platform.architecture import trainable_shapes, unflatten
+from sordino_platform.durable import make_folder, sync_folder, write_file
 from sordino_platform.proposal import SIZE_BUCKETS, Proposal, quantiser_for
+from sordino_privacy.errors import StorageError
 from sordino_privacy.secagg import Context, Quantised, Statistics
+
+# What a round writes, in float32 vectors of the model's length: weights, update, its copy, ring's vector, release.
+ROUND_VECTORS = 6
+SPARE_BYTES = 64 << 20
 
 
 def admit(member: Member, proposal: Proposal) -> None:
@@ -30,24 +36,42 @@ def admit(member: Member, proposal: Proposal) -> None:
 
 
 def contribute(member: Member, proposal: Proposal) -> None:
-    """Charges the ledger, trains, quantises and stores; or finds what an earlier attempt stored. Never twice.
+    """Trains, quantises and stores; or finds what an earlier attempt stored. Never twice.
 
-    Raises BudgetError before anything is read of the data, TrainingError, DataError.
+    Charged as late as is sound: everything that can refuse is asked first, the charge is durable before the first
+    gradient, and a training that ends without an update costs nothing, because nothing of it left.
+    Raises BudgetError, DataError, ConfigurationError, StorageError, TrainingError.
     """
     context, plan = proposal.context, proposal.plan
     place = RoundFolder.of(member.folder, context.run, context.round)
-    place.agree(context, plan)
-    if place.trained:
-        return
-    member.ledger.reserve(context.run, context.round, plan)
-    member.metrics.epsilon.set(member.epsilon_spent())
-    member.participation.charged()
-    member.metrics.noise.set(plan.noise_multiplier)
+    give_back(member, besides=place)
     for other in place.path.parent.glob("*"):
         if other != place.path:
             shutil.rmtree(other)
+    member.ledger.require(plan, run=context.run, round=context.round)
+    place.agree(context, plan)
+    if place.trained:
+        charge(member, proposal)
+        return
+    try:
+        train(member, proposal, place)
+    except BaseException:
+        # Whatever ended it, nothing of this round has left: without its update, nothing ever will.
+        if (context.run, context.round) not in member.ledger.firm():
+            destroy(place)
+            member.ledger.void(context.run, context.round)
+            member.metrics.epsilon.set(member.epsilon_spent())
+        raise
+
+
+def train(member: Member, proposal: Proposal, place: RoundFolder) -> None:
+    """Makes ready, waits for a place to train, charges, trains, and stores the quantised update."""
+    context, plan = proposal.context, proposal.plan
     prepared = member.prepared(window=plan.window)
+    base = member.base()
+    require_space(member)
     weights = unflatten(member.config, member.parameters, proposal.weights)
+    make_folder(place.path)
     write_file(place.path / "weights.safetensors", save(weights), secret=True)
     job = TrainingJob(
         folder=place.path / "job",
@@ -55,10 +79,12 @@ def contribute(member: Member, proposal: Proposal) -> None:
         weights=place.path / "weights.safetensors",
         units=prepared.path(member.folder / "corpus"),
         plan=plan,
-        base=member.base(),
+        base=base,
     )
-    started = time.monotonic()
     with training_slot(member.settings.training_slots), _giving_way(member):
+        member.worker.warm()
+        charge(member, proposal)
+        started = time.monotonic()
         update = member.worker.train(job, member.on_progress)
     member.metrics.train_seconds.observe(time.monotonic() - started)
     member.metrics.train_units.inc(update.local.units)
@@ -78,6 +104,41 @@ def contribute(member: Member, proposal: Proposal) -> None:
         proofs = member.settings.keep_quantised_updates_for_a_proof_on_this_machine
         make_folder(proofs)
         write_file(proofs / f"{context.round:06d}-{member.name}.bin", data, secret=True)
+
+
+def charge(member: Member, proposal: Proposal) -> None:
+    """Charges the round, if it is not charged yet. Durable when this returns. Raises BudgetError."""
+    member.ledger.reserve(proposal.context.run, proposal.context.round, proposal.plan)
+    member.metrics.epsilon.set(member.epsilon_spent())
+    member.metrics.noise.set(proposal.plan.noise_multiplier)
+    member.participation.charged()
+
+
+def give_back(member: Member, *, besides: RoundFolder) -> None:
+    """Ends older rounds of which nothing left: their updates are destroyed, then their charges are given back."""
+    for run, round in member.ledger.held():
+        place = RoundFolder.of(member.folder, run, round)
+        if place != besides:
+            destroy(place)
+            member.ledger.void(run, round)
+
+
+def destroy(place: RoundFolder) -> None:
+    """Removes a round's folder, durably: what was charged for it can no longer leave."""
+    if place.path.exists():
+        shutil.rmtree(place.path)
+        sync_folder(place.path.parent)
+
+
+def require_space(member: Member) -> None:
+    """Raises StorageError unless the disk has room for what a round writes."""
+    count = sum(math.prod(shape) for shape in trainable_shapes(member.config).values())
+    needed = ROUND_VECTORS * 4 * count + SPARE_BYTES
+    if shutil.disk_usage(member.folder).free < needed:
+        raise StorageError(
+            f"a round needs {needed >> 20} MiB on the disk of {member.folder}, and there is less",
+            hint="free some space; nothing was charged",
+        )
 
 
 def stored_update(member: Member, agreement: Context) -> Quantised:

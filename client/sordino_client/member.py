@@ -80,7 +80,10 @@ class Member:
                 f"and its settings are those of member {settings.name!r}"
             )
         budget = Budget(
-            epsilon=min(settings.budget_epsilon, charter.privacy.largest_epsilon), delta=BUDGET_DELTA
+            epsilon=min(settings.budget_epsilon, charter.privacy.largest_epsilon),
+            delta=BUDGET_DELTA,
+            epsilon_per_day=settings.epsilon_per_day,
+            rounds_per_day=settings.rounds_per_day,
         )
         make_folder(folder / "corpus")
         with UnitRegistry(folder / "corpus" / "units.sqlite") as registry:

@@ -17,6 +17,8 @@ COMMENTS = {
     "coordinator": "Where the coordinator listens, as HOST:PORT.",
     "repositories": "The folders to train on and to complete from. Nothing outside them is read.",
     "budget_epsilon": "Never spend more than this, whatever the charter allows (local epsilon, per dataset).",
+    "epsilon_per_day": "Never spend more than this in any 24 hours: one day's orders cannot drain the budget.",
+    "rounds_per_day": "Begin no more than this many rounds in any 24 hours, those that came to nothing included.",
     "participate": (
         "every_round takes part whenever the coordinator begins a round; when_asked only in rounds that a person "
         "agreed to, in the editor."
@@ -47,6 +49,8 @@ class MemberSettings(Settings):
     coordinator: str = Field(pattern=r"^[^\s/]+:\d{1,5}$")
     repositories: list[Path] = Field(min_length=1, max_length=1000)
     budget_epsilon: float = Field(8.0, gt=0, le=1000)
+    epsilon_per_day: float = Field(4.0, gt=0, le=1000)
+    rounds_per_day: int = Field(24, ge=1, le=100_000)
     participate: Literal["every_round", "when_asked"] = "every_round"
     size_bucket: int = Field(8, ge=1, le=8)
     minimum_units: int = Field(64, ge=1)

@@ -13,6 +13,7 @@ from sordino_client.ledger import read_account
 from sordino_client.settings import BUDGET_DELTA, load_settings
 from sordino_platform.durable import read_file
 from sordino_platform.identity import Identity
+from sordino_platform.release import ReleaseStore
 from sordino_privacy.accounting import SampledGaussian, epsilon, group_epsilon, runs_left
 from sordino_privacy.errors import ConfigurationError
 
@@ -28,6 +29,8 @@ def read_status(folder: Path) -> dict[str, Any]:
         )
     facts: dict[str, Any] = json.loads(read_file(path, limit=STATUS_LIMIT))
     facts["running"] = alive(int(facts["pid"]))
+    if (folder / "ledger").exists():
+        facts |= kept(folder)
     endpoint = folder / "completion" / "completion.json"
     if endpoint.exists():
         facts["completion_port"] = json.loads(read_file(endpoint, limit=STATUS_LIMIT))["port"]
@@ -39,6 +42,19 @@ def read_status(folder: Path) -> dict[str, Any]:
         held = running.ask("GET", "/v1/memory")
         facts |= {"memory_files": held["files"], "memory_tokens": held["tokens"]}
     return facts
+
+
+def kept(folder: Path) -> dict[str, Any]:
+    """What the ledger and the releases say themselves: what an agent last wrote of them may be old.
+
+    Verifies both chains. Raises StorageError, ConfigurationError.
+    """
+    identity = Identity.load(folder)
+    return {
+        "release": len(ReleaseStore(folder / "releases", identity.charters).chain()) - 1,
+        "epsilon_spent": epsilon(read_account(folder / "ledger").events(), BUDGET_DELTA).value,
+        "epsilon_budget": min(load_settings(folder).budget_epsilon, identity.charter.privacy.largest_epsilon),
+    }
 
 
 def alive(pid: int) -> bool:

@@ -84,6 +84,9 @@ def found_in(
             "name": name,
             "coordinator": "127.0.0.1:1",
             "repositories": [str(folder)],
+            # Rounds of years in seconds: who tests a day's caps sets them.
+            "epsilon_per_day": 1000.0,
+            "rounds_per_day": 100_000,
             **(of_members or {}),
         }
         write_file(place / "member.toml", toml_text(member, comments={}).encode(), secret=True)

@@ -11,10 +11,11 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sordino_client.ledger import Budget, Head, Ledger, read_account, repository_identity
+from sordino_client.ledger import Budget, DayCapError, Head, Ledger, read_account, repository_identity
 from sordino_client.ledger.chain import DATABASE, MARK, Chain
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import BudgetError, ConfigurationError, RefusalError, StorageError
@@ -168,9 +169,108 @@ def test_a_coordinator_that_proposes_round_after_round_meets_the_cap_of_the_day(
 @pytest.mark.parametrize(
     "bad", [{"epsilon": 0.0}, {"epsilon": float("inf")}, {"delta": 0.5}, {"epsilon_per_day": -1.0}]
 )
-def test_an_impossible_budget_is_refused(bad: dict[str, float]) -> None:
+def test_an_impossible_budget_is_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         Budget(**{"epsilon": 8.0, "delta": 1e-6, **bad})
+
+
+def test_no_more_rounds_begin_in_a_day_than_the_owner_allows_those_given_back_included(folder: Path) -> None:
+    now = [10 * DAY]
+    capped = Budget(epsilon=8.0, delta=1e-6, rounds_per_day=3)
+    with reopen(folder, budget=capped, clock=lambda: now[0]) as ledger:
+        for round in range(3):
+            ledger.reserve("run", round, PLAN)
+            assert ledger.void("run", round)
+        assert ledger.spent().value == 0
+        with pytest.raises(DayCapError, match="3 rounds began here"):
+            ledger.reserve("run", 3, PLAN)
+        now[0] += DAY + 1
+        ledger.reserve("run", 3, PLAN)
+
+
+# Giving back
+
+
+def test_a_round_of_which_nothing_left_is_given_back_for_good(ledger: Ledger, folder: Path) -> None:
+    ledger.reserve("run", 1, PLAN)
+    ledger.record(entry(Step.ADVERTISED))
+    assert ledger.held() == (("run", 1),)
+    assert ledger.void("run", 1)
+    assert not ledger.void("run", 1)
+    assert ledger.spent().value == 0
+    ledger.close()
+    with reopen(folder) as again:
+        assert again.spent().value == 0
+        assert again.reservations() == ()
+
+
+def test_nothing_leaves_without_a_charge(ledger: Ledger) -> None:
+    ledger.record(entry(Step.ADVERTISED))
+    with pytest.raises(ReplayError, match="nothing of it may leave"):
+        ledger.record(entry(Step.UPLOADED))
+    ledger.reserve("run", 1, PLAN)
+    ledger.void("run", 1)
+    with pytest.raises(ReplayError, match="nothing of it may leave"):
+        ledger.record(entry(Step.UPLOADED))
+    ledger.reserve("run", 1, PLAN)
+    ledger.record(entry(Step.UPLOADED))
+
+
+def test_what_left_or_was_about_to_is_never_given_back(ledger: Ledger, folder: Path) -> None:
+    ledger.reserve("run", 1, PLAN)
+    ledger.record(entry(Step.ADVERTISED))
+    ledger.record(entry(Step.UPLOADED))  # durable before the first byte: a crash right here keeps the charge
+    spent = ledger.spent()
+    assert ledger.held() == ()
+    with pytest.raises(RefusalError, match="its charge stays"):
+        ledger.void("run", 1)
+    ledger.close()
+    with reopen(folder) as again, pytest.raises(RefusalError, match="its charge stays"):
+        again.void("run", 1)
+    assert ledger.spent() == spent
+
+
+def test_whether_a_round_is_affordable_does_not_count_what_will_be_given_back(folder: Path) -> None:
+    with reopen(folder, budget=Budget(epsilon=3.0, delta=1e-6)) as ledger:
+        ledger.reserve("run", 1, PLAN)
+        head = ledger.head()
+        ledger.require(PLAN, round=2)
+        ledger.require(PLAN, run="run", round=1)  # charged already
+        ledger.record(entry(Step.ADVERTISED))
+        ledger.record(entry(Step.UPLOADED))
+        with pytest.raises(BudgetError, match="no such run left"):
+            ledger.require(PLAN, round=2)
+        assert ledger.head().sequence == head.sequence + 2
+
+
+# Formats
+
+
+def test_a_ledger_of_version_1_is_taken_over_with_all_that_it_charged(tmp_path: Path) -> None:
+    """The files were made by sordino 0.1 as it stood before charges could be given back."""
+    old = tmp_path / "ledger"
+    shutil.copytree(Path(__file__).with_name("version-1"), old)
+    with reopen(old) as ledger:
+        assert ledger.head().sequence == 6
+        assert [(r.run, r.round, r.committed) for r in ledger.reservations()] == [
+            ("run", 1, True),
+            ("run", 2, False),
+        ]
+        assert ledger.spent().value == pytest.approx(3.27, abs=0.01)
+        assert ledger.held() == (("run", 2),)
+        ledger.void("run", 2)
+    with sqlite3.connect(old / DATABASE) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+    connection.close()
+
+
+def test_a_ledger_of_a_later_version_is_refused_with_what_to_do(ledger: Ledger, folder: Path) -> None:
+    ledger.close()
+    with sqlite3.connect(folder / DATABASE) as connection:
+        connection.execute("PRAGMA user_version = 3")
+    connection.close()
+    with pytest.raises(StorageError, match="format 3, this sordino knows 2"):
+        reopen(folder)
 
 
 # Belonging to the data
@@ -297,6 +397,7 @@ def test_reading_a_ledger_that_is_not_there_says_so(folder: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
+from typing import Any
 from sordino_client.ledger.chain import Chain
 chain = Chain(Path(sys.argv[1]))
 for number in range(10**6):
@@ -327,6 +428,7 @@ def test_what_was_durable_survives_a_kill(folder: Path, rows: int) -> None:
 FILLER = """
 import json, resource, signal, sys
 from pathlib import Path
+from typing import Any
 from sordino_client.ledger.chain import Chain
 from sordino_privacy.errors import StorageError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -371,6 +473,7 @@ def test_files_are_private_to_their_owner(ledger: Ledger, folder: Path) -> None:
 
 
 def test_the_journal_remembers_across_restarts(ledger: Ledger, folder: Path) -> None:
+    ledger.reserve("run", 1, PLAN)
     for step in (Step.ADVERTISED, Step.UPLOADED, Step.SPENT):
         ledger.record(entry(step, digest=b"r" * 32))
     ledger.close()
@@ -384,6 +487,7 @@ def test_the_journal_remembers_across_restarts(ledger: Ledger, folder: Path) -> 
 
 
 def test_shares_are_revealed_once_even_across_a_restart(ledger: Ledger, folder: Path) -> None:
+    ledger.reserve("run", 1, PLAN)
     for step in (Step.ADVERTISED, Step.UPLOADED, Step.SPENT, Step.REVEALED):
         ledger.record(entry(step))
     ledger.close()
@@ -392,6 +496,7 @@ def test_shares_are_revealed_once_even_across_a_restart(ledger: Ledger, folder: 
 
 
 def test_a_resent_message_is_recorded_once(ledger: Ledger) -> None:
+    ledger.reserve("run", 1, PLAN)
     ledger.record(entry(Step.ADVERTISED))
     ledger.record(entry(Step.UPLOADED))
     head = ledger.head()

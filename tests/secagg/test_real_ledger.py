@@ -10,6 +10,7 @@ import pytest
 from tests.secagg.federation import Federation, SeededEntropy, membership, signing_key
 
 from sordino_client.ledger import Budget, Ledger
+from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.secagg import (
     IdentityError,
     MemberSession,
@@ -20,6 +21,18 @@ from sordino_privacy.secagg import (
 )
 
 NAME = "member-0000"
+PLAN = TrainingPlan(
+    sampling_rate=0.01,
+    noise_multiplier=1.0,
+    clip_norm=0.5,
+    steps=1,
+    windows_per_unit=4,
+    window=256,
+    learning_rate=0.5,
+    optimiser="sgd",
+    delta=1e-6,
+    expected_units=32,
+)
 
 
 class Disk:
@@ -36,6 +49,7 @@ class Disk:
     def session(self, federation: Federation, snapshot: bytes = b"") -> MemberSession:
         self.ledger.close()
         self.ledger = self.opened(self.folder)
+        self.ledger.reserve(federation.context.run, federation.context.round, PLAN)
         arguments: tuple[Any, ...] = (
             NAME,
             signing_key(NAME),

@@ -7,7 +7,7 @@ store    `Ledger`: reserve, train, commit; also the `Journal` that secure aggreg
 """
 
 from sordino_client.ledger.account import Account, Reservation
-from sordino_client.ledger.budget import Budget, Cost
+from sordino_client.ledger.budget import Budget, Cost, DayCapError
 from sordino_client.ledger.chain import Head
 from sordino_client.ledger.store import Ledger, read_account, repository_identity
 
@@ -15,6 +15,7 @@ __all__ = [
     "Account",
     "Budget",
     "Cost",
+    "DayCapError",
     "Head",
     "Ledger",
     "Reservation",

@@ -3,18 +3,20 @@
 Kinds of row:
 
     dataset   repositories that this ledger stands for (identities only)
-    reserve   the privacy of one round, charged from this moment on, whatever happens next
+    reserve   the privacy of one round, charged from this moment on
+    void      that round's update was destroyed before any of it left: its charge is given back
     commit    that round's update was uploaded
     secagg    a step of the aggregation protocol (see sordino_privacy.secagg.journal)
 
-A reservation is never taken back. A crash between training and upload leaves it charged, because nobody can prove
-that nothing left.
+A reservation is *held* until the journal says that its update is about to leave (step UPLOADED, durable before the
+first byte), and *firm* from then on, whatever happens next. A held one may be given back: nothing that depends on the
+data has left, and the row that gives it back forbids the upload that it paid for. Why that is sound: docs/adr/0020.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 
 from sordino_client.ledger.chain import Row
@@ -41,6 +43,8 @@ class Account:
 
     datasets: set[str] = field(default_factory=set)
     reservations: dict[tuple[str, int], Reservation] = field(default_factory=dict)
+    reserved_at: list[int] = field(default_factory=list)
+    firm: set[tuple[str, int]] = field(default_factory=set)
     steps: dict[tuple[str, str, int], list[Entry]] = field(default_factory=lambda: defaultdict(list))
     epochs: dict[str, int] = field(default_factory=dict)
     latest: int = 0
@@ -52,9 +56,17 @@ class Account:
             account.apply(row)
         return account
 
-    def events(self, *, since: int = 0) -> list[SampledGaussian]:
-        """Everything charged (from the time `since` on), committed or not."""
-        return [r.event for r in self.reservations.values() if r.time >= since]
+    def events(self, *, since: int = 0, besides: Collection[tuple[str, int]] = ()) -> list[SampledGaussian]:
+        """Everything charged (from the time `since` on) but for the rounds `besides`, committed or not."""
+        return [
+            reservation.event
+            for key, reservation in self.reservations.items()
+            if reservation.time >= since and key not in besides
+        ]
+
+    def held(self) -> list[tuple[str, int]]:
+        """The rounds (run, number) that are charged and of which nothing has left."""
+        return [key for key in self.reservations if key not in self.firm]
 
     def apply(self, row: Row) -> None:
         """Takes one more row into the state. Raises StorageError for a row that this version cannot read."""
@@ -84,11 +96,20 @@ class Account:
                 self.reservations[run, round_] = Reservation(
                     run=run, round=round_, plan=bytes.fromhex(str(body["plan"])), event=event, time=row.time
                 )
+                self.reserved_at.append(row.time)
+            case "void":
+                key = str(body["run"]), _whole(body["round"])
+                if key in self.firm:
+                    raise ValueError("a charge whose update left cannot be given back")
+                del self.reservations[key]
             case "commit":
                 key = str(body["run"]), _whole(body["round"])
                 self.reservations[key] = replace(self.reservations[key], committed=True)
+                self.firm.add(key)
             case "secagg":
                 entry = parse_entry(body)
+                if entry.step >= Step.UPLOADED:
+                    self.firm.add((entry.run, entry.round))
                 self.steps[entry.federation, entry.run, entry.round].append(entry)
                 self.epochs[entry.federation] = max(self.epochs.get(entry.federation, 0), entry.epoch)
             case _:

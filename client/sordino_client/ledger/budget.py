@@ -5,25 +5,33 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from sordino_privacy.errors import ConfigurationError
+from sordino_privacy.errors import BudgetError, ConfigurationError
+
+
+class DayCapError(BudgetError):
+    """The member's own cap on 24 hours: training goes on by itself when older rounds leave them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
     """The member's own caps on the local epsilon. A charter can only be stricter: it never reads or raises these.
 
-    `epsilon_per_day`, where given, bounds what any 24 hours may release, so that a coordinator which proposes round
-    after round cannot drain the budget before anyone looks.
+    `epsilon_per_day`, where given, bounds what any 24 hours may release, and `rounds_per_day` how many rounds they may
+    begin, those that were given back included: a coordinator which proposes round after round can neither drain the
+    budget nor keep the machine training before anyone looks.
     """
 
     epsilon: float
     delta: float
     epsilon_per_day: float | None = None
+    rounds_per_day: int | None = None
 
     def __post_init__(self) -> None:
         caps = [self.epsilon] + ([] if self.epsilon_per_day is None else [self.epsilon_per_day])
         if not all(math.isfinite(cap) and cap > 0 for cap in caps):
             raise ConfigurationError("a privacy budget is a finite epsilon above 0")
+        if self.rounds_per_day is not None and self.rounds_per_day < 1:
+            raise ConfigurationError("rounds_per_day is a whole number above 0")
         if not 0 < self.delta < 0.1:
             raise ConfigurationError(
                 "the budget's delta must lie above 0 and far below 0.1", hint="1e-6 is usual"

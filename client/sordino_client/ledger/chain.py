@@ -25,7 +25,7 @@ from pathlib import Path
 from sordino_platform.durable import SECRET_MODE, make_folder, read_file, write_file
 from sordino_privacy.errors import StorageError
 
-VERSION = 1
+VERSION = 2  # 2: rows that give a charge back, which version 1 would not understand
 DATABASE = "ledger.sqlite"
 MARK = "ledger.mark"
 LOCK = "ledger.lock"
@@ -170,6 +170,9 @@ def _connect(folder: Path) -> sqlite3.Connection:
         if version == 0:
             # One transaction: a crash leaves either no schema or all of it.
             connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={VERSION}; COMMIT;")
+        elif version == 1:
+            # Its rows mean what they meant. An older sordino must not open it from here on: it would refuse later rows.
+            connection.execute(f"PRAGMA user_version={VERSION}")
         elif version != VERSION:
             connection.close()
             raise StorageError(

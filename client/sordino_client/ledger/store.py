@@ -1,4 +1,4 @@
-"""`Ledger`: RESERVE, then train, then upload, then COMMIT.
+"""`Ledger`: RESERVE, then train, then upload, then COMMIT; or VOID, where nothing was uploaded.
 
     ledger = Ledger.open(folder, datasets=[repository_identity(root)], budget=Budget(epsilon=8, delta=1e-6))
     reservation = ledger.reserve("run-1", 3, plan)       # BudgetError: nothing was trained, nothing was spent
@@ -6,9 +6,10 @@
     ...                                                  # upload, through `Journal`
     ledger.commit(reservation)
 
-The charge is durable before training starts, so no crash can release what was not counted. Reserving a round again
-(after a crash) charges nothing more: one round releases at most one update, because the trainer reuses a finished one
-and the journal refuses a second one.
+The charge is durable before training starts, and nothing is uploaded without one, so no crash can release what was not
+counted. Reserving a round again (after a crash) charges nothing more: one round releases at most one update, because
+the trainer reuses a finished one and the journal refuses a second one. A round that ended before its upload costs
+nothing: whoever destroyed its update may give the charge back.
 
 The ledger belongs to the data. A member has one; it names the repositories it stands for and counts everything that
 was ever released about any of them. Opening it for wholly other repositories is refused.
@@ -24,12 +25,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from sordino_client.ledger.account import Account, Reservation, entry_body
-from sordino_client.ledger.budget import Budget, Cost
+from sordino_client.ledger.budget import Budget, Cost, DayCapError
 from sordino_client.ledger.chain import Chain, Head, read_rows
 from sordino_privacy.accounting import Epsilon, SampledGaussian, epsilon, runs_left
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import BudgetError, ConfigurationError, RefusalError
-from sordino_privacy.secagg.journal import Entry, admit
+from sordino_privacy.secagg.journal import Entry, Step, admit
+from sordino_privacy.secagg.refusals import ReplayError
 
 DAY = 24 * 3600 * 10**9
 
@@ -104,6 +106,17 @@ class Ledger:
         with self._lock:
             return tuple(self._account.reservations.values())
 
+    def held(self, *, besides: int | None = None) -> Sequence[tuple[str, int]]:
+        """The rounds (run, number) that are charged and of which nothing has left; but for those of number `besides`,
+        which may still go on."""
+        with self._lock:
+            return tuple(key for key in self._account.held() if key[1] != besides)
+
+    def firm(self) -> frozenset[tuple[str, int]]:
+        """The rounds (run, number) of which something left, or was about to: charged for good."""
+        with self._lock:
+            return frozenset(self._account.firm)
+
     def preview(self, plan: TrainingPlan, rounds: int = 1) -> Cost:
         """What a run of `rounds` rounds of this plan would cost, and how many such runs are left. Charges nothing."""
         with self._lock:
@@ -116,10 +129,21 @@ class Ledger:
                 runs_left=runs_left(spent, run, self._budget.epsilon, self._budget.delta),
             )
 
+    def require(self, plan: TrainingPlan, *, run: str | None = None, round: int | None = None) -> None:
+        """Whether a round of this plan could be charged now. Charges nothing.
+
+        `run` and `round` name it where it is known already; charges that are held for other rounds do not count,
+        because they are given back before this one is charged. Raises BudgetError, DayCapError.
+        """
+        with self._lock:
+            known = None if run is None or round is None else self._account.reservations.get((run, round))
+            if known is None:
+                self._check(SampledGaussian.of(plan), self._now(), plan, besides=self.held(besides=round))
+
     def reserve(self, run: str, round: int, plan: TrainingPlan) -> Reservation:
         """Charges one round. Durable when it returns.
 
-        Raises BudgetError when the round would exceed the budget or the day's cap (nothing is charged), RefusalError
+        Raises BudgetError when the round would exceed the budget or the day's caps (nothing is charged), RefusalError
         when the round was reserved under another plan, StorageError when the charge cannot be made durable.
         """
         with self._lock:
@@ -128,13 +152,9 @@ class Ledger:
                 if known.plan != plan.digest():
                     raise RefusalError(
                         f"round {round} of run {run!r} was already charged under another training plan",
-                        hint="the coordinator must propose a new round",
                     )
                 return known
-            event = SampledGaussian.of(plan)
-            now = max(
-                self._clock(), self._account.latest
-            )  # a clock that was set back must not open a new day
+            event, now = SampledGaussian.of(plan), self._now()
             self._check(event, now, plan)
             body: dict[str, object] = {
                 "run": run,
@@ -147,6 +167,20 @@ class Ledger:
             self._append("reserve", body, now)
             return self._account.reservations[run, round]
 
+    def void(self, run: str, round: int) -> bool:
+        """Gives a held charge back; whether there was one. Call it once the round's update is destroyed.
+
+        From then on the round can be neither uploaded nor committed, unless it is reserved anew. Raises RefusalError
+        when its update left, or was about to.
+        """
+        with self._lock:
+            if (run, round) not in self._account.reservations:
+                return False
+            if (run, round) in self._account.firm:
+                raise RefusalError(f"round {round} of run {run!r} was uploaded: its charge stays")
+            self._append("void", {"run": run, "round": round}, self._now())
+            return True
+
     def commit(self, reservation: Reservation) -> None:
         """Notes that the round's update was uploaded. Repeating it changes nothing."""
         with self._lock:
@@ -157,7 +191,7 @@ class Ledger:
                 )
             if not known.committed:
                 body: dict[str, object] = {"run": reservation.run, "round": reservation.round}
-                self._append("commit", body, max(self._clock(), self._account.latest))
+                self._append("commit", body, self._now())
 
     # The journal of secure aggregation (sordino_privacy.secagg.journal.Journal).
 
@@ -173,12 +207,26 @@ class Ledger:
         with self._lock:
             existing = self.entries(entry.federation, entry.run, entry.round)
             admit(existing, entry)
+            if entry.step >= Step.UPLOADED and (entry.run, entry.round) not in self._account.reservations:
+                raise ReplayError(
+                    f"round {entry.round} of run {entry.run!r} is not charged here: nothing of it may leave"
+                )
             if entry not in existing:
-                self._append("secagg", entry_body(entry), max(self._clock(), self._account.latest))
+                self._append("secagg", entry_body(entry), self._now())
 
-    def _check(self, event: SampledGaussian, now: int, plan: TrainingPlan) -> None:
-        budget, delta = self._budget, self._budget.delta
-        after = epsilon([*self._account.events(), event], delta).value
+    def _now(self) -> int:
+        return max(self._clock(), self._account.latest)  # a clock that was set back must not open a new day
+
+    def _check(
+        self,
+        event: SampledGaussian,
+        now: int,
+        plan: TrainingPlan,
+        *,
+        besides: Collection[tuple[str, int]] = (),
+    ) -> None:
+        budget, delta, account = self._budget, self._budget.delta, self._account
+        after = epsilon([*account.events(besides=besides), event], delta).value
         if after > budget.epsilon:
             cost = self.preview(plan)
             raise BudgetError(
@@ -186,13 +234,20 @@ class Ledger:
                 hint="wait for a cheaper plan, or raise the budget in this member's own policy",
             )
         if budget.epsilon_per_day is not None:
-            today = epsilon([*self._account.events(since=now - DAY), event], delta).value
+            today = epsilon([*account.events(since=now - DAY, besides=besides), event], delta).value
             if today > budget.epsilon_per_day:
-                raise BudgetError(
+                raise DayCapError(
                     f"privacy budget: this run would bring the last 24 hours to epsilon {today:.2f}; "
                     f"the cap is {budget.epsilon_per_day:.2f}",
-                    hint="training goes on when older rounds leave the 24 hours",
+                    hint="training goes on when older rounds leave the 24 hours; epsilon_per_day in member.toml is "
+                    "the cap",
                 )
+        begun = sum(time >= now - DAY for time in account.reserved_at)
+        if budget.rounds_per_day is not None and begun >= budget.rounds_per_day:
+            raise DayCapError(
+                f"{begun} rounds began here in the last 24 hours; the cap is {budget.rounds_per_day}",
+                hint="training goes on when older rounds leave the 24 hours; rounds_per_day in member.toml is the cap",
+            )
 
     def _adopt(self, datasets: Collection[str]) -> None:
         known = self._account.datasets
@@ -202,7 +257,7 @@ class Ledger:
             )
         new = sorted(set(datasets) - known)
         if new:
-            self._append("dataset", {"repositories": list(new)}, max(self._clock(), self._account.latest))
+            self._append("dataset", {"repositories": list(new)}, self._now())
 
     def _append(self, kind: str, body: dict[str, object], now: int) -> None:
         self._account.apply(self._chain.append(kind, body, time=now))

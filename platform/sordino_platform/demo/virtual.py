@@ -12,7 +12,15 @@ import argparse
 from pathlib import Path
 
 from sordino_platform.charter import Floors, PrivacyPolicy, shipped_model
-from sordino_platform.demo.world import ADAPTER_RANK, EPSILON_BUDGET, PLAN, fresh_folder, installed, plan_for
+from sordino_platform.demo.world import (
+    ADAPTER_RANK,
+    EPSILON_BUDGET,
+    PLAN,
+    ROUNDS_PER_DAY,
+    fresh_folder,
+    installed,
+    plan_for,
+)
 from sordino_platform.durable import write_file
 from sordino_platform.identity.ceremony import found
 from sordino_platform.settings import toml_text
@@ -56,6 +64,8 @@ def found_virtual(folder: Path, *, members: int, rounds: int = 1) -> None:
             "heldout_share": 0.0,  # small packages lie in one folder
             "window": PLAN["window"],
             "windows_per_unit": 4,
+            "epsilon_per_day": EPSILON_BUDGET,
+            "rounds_per_day": ROUNDS_PER_DAY,
             "training_slots": str(folder / "slots"),
         }
         write_file(place / "member.toml", toml_text(member, comments={}).encode(), secret=True)

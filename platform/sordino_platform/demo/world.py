@@ -24,6 +24,7 @@ PARTIES = (
     ("delta", "Delta Health"),
     ("ember", "Ember Logistics"),
 )
+ROUNDS_PER_DAY = 1000
 ADAPTER_RANK = 1
 EPSILON_BUDGET = 8.0
 EPSILON_PLANNED = 7.5
@@ -218,6 +219,9 @@ def write_member_settings(world: World, *, address: str) -> None:
             "coordinator": address,
             "repositories": [str(path) for path in world.repositories[name]],
             "budget_epsilon": world.budget,
+            # A federation of minutes: its whole budget may go in one day.
+            "epsilon_per_day": world.budget,
+            "rounds_per_day": ROUNDS_PER_DAY,
             "window": world.plan["window"],
             "training_slots": str(world.folder / "slots"),
             **world.member_settings,

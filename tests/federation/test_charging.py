@@ -1,0 +1,205 @@
+"""What a round costs its members when it comes to nothing: real members, ledgers and strategy, without the wire."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.federation import inprocess
+
+from sordino_client.contribution import contribute
+from sordino_client.member import Member
+from sordino_client.training import TrainingJob, TrainingWorker
+from sordino_client.training.job import TrainingError
+from sordino_coordinator.federation import Federation
+from sordino_coordinator.rounds import Outcome
+from sordino_coordinator.strategy import Round, SecureFedAvg
+from sordino_platform.flower.phases import Phase
+from sordino_platform.proposal import Proposal
+from sordino_privacy.errors import BudgetError, DataError, SordinoError, StorageError
+
+
+def module(number: int) -> str:
+    """Source that shares next to nothing with that of another number."""
+    draw = random.Random(number)
+    words = ["".join(draw.choices("abcdefghiklmnoprstuw", k=7)) for _ in range(40)]
+    return "".join(
+        f"def {a}({b}, {c}):\n    {d} = {b} + {c}.{a}\n    return {d}\n\n"
+        for a, b, c, d in (draw.sample(words, 4) for _ in range(12))
+    )
+
+
+@pytest.fixture(scope="module")
+def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.mktemp("charging")
+    code = base / "code"
+    for number in range(8):
+        (code / f"part{number}").mkdir(parents=True)
+        (code / f"part{number}" / "module.py").write_text(module(number))
+    folder = base / "federation"
+    inprocess.found_in(
+        folder, of_members={"repositories": [str(code)], "minimum_units": 4, "heldout_share": 0.0}
+    )
+    return folder
+
+
+@pytest.fixture
+def place(founded: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "federation"
+    shutil.copytree(founded, folder)
+    return folder
+
+
+@pytest.fixture
+def federation(place: Path) -> Iterator[Federation]:
+    opened = Federation.open(place / "coordinator")
+    opened.desk.defaults = opened.settings.model_copy(update={"attempts": 1})
+    yield opened
+    opened.rounds.close()
+
+
+class Failing(TrainingWorker):
+    """A worker whose child always dies before it has an update; `seen` are the charges that stood at that moment."""
+
+    def __init__(self, member: Member) -> None:
+        super().__init__()
+        self.member, self.seen = member, 0
+
+    def warm(self) -> None:
+        pass
+
+    def train(self, job: TrainingJob, on_progress: object = None) -> object:  # type: ignore[override]
+        self.seen = len(self.member.ledger.reservations())
+        raise TrainingError("the trainer was ended by SIGKILL before it had an update")
+
+
+def proposal(federation: Federation, *, round: int = 1) -> Proposal:
+    return Proposal(
+        context=SecureFedAvg(federation).context(Round(round, {}, {})),
+        plan=federation.plan,
+        manifests=tuple(federation.history(after=-1)),
+        weights=federation.weights(),
+    )
+
+
+def rounds_of(members: dict[str, Member]) -> dict[str, int]:
+    return {name: len(member.ledger.reservations()) for name, member in members.items()}
+
+
+def test_a_training_that_ends_without_an_update_is_charged_before_and_given_back_after(
+    place: Path, federation: Federation
+) -> None:
+    with Member.open(place / "members" / "alder") as member:
+        member.worker = worker = Failing(member)
+        head = member.ledger.head()
+        with pytest.raises(TrainingError):
+            contribute(member, proposal(federation))
+        assert worker.seen == 1, "the charge was durable before training began"
+        assert member.epsilon_spent() == 0
+        assert not any((member.folder / "round").iterdir())
+        assert member.ledger.head().sequence == head.sequence + 2
+
+
+def spoil_data(member: Member, patched: pytest.MonkeyPatch) -> None:
+    gone = member.folder / "gone"
+    member.settings = member.settings.model_copy(update={"repositories": [gone]})
+
+
+def spoil_units(member: Member, patched: pytest.MonkeyPatch) -> None:
+    member.settings = member.settings.model_copy(update={"minimum_units": 1000})
+
+
+def spoil_disk(member: Member, patched: pytest.MonkeyPatch) -> None:
+    patched.setattr("sordino_client.contribution.SPARE_BYTES", 1 << 60)  # more than any disk has
+
+
+def spoil_budget(member: Member, patched: pytest.MonkeyPatch) -> None:
+    member.ledger.limit(0.01)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error"),
+    [
+        (spoil_data, DataError),
+        (spoil_units, DataError),
+        (spoil_disk, StorageError),
+        (spoil_budget, BudgetError),
+    ],
+)
+def test_whatever_refuses_before_training_writes_no_row(
+    place: Path,
+    federation: Federation,
+    spoil: Callable[[Member, pytest.MonkeyPatch], None],
+    error: type[SordinoError],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with Member.open(place / "members" / "alder") as member:
+        head = member.ledger.head()
+        member.worker = worker = Failing(member)
+        spoil(member, monkeypatch)
+        with pytest.raises(error):
+            contribute(member, proposal(federation))
+        assert member.ledger.head() == head
+        assert worker.seen == 0
+
+
+def test_a_round_that_died_before_the_upload_costs_nobody_anything(
+    place: Path, federation: Federation
+) -> None:
+    strategy = SecureFedAvg(federation)
+    with inprocess.opened(place) as members:
+        grid = inprocess.InProcessGrid(members, run=7)
+        for member in members.values():
+            inprocess.store_update(member, federation, 1, 0.001)
+        grid.absent = {(Phase.SHARE.message_type, name) for name in ("elm", "cedar")}
+        assert strategy.one_round(grid) is False
+        assert set(rounds_of(members).values()) == {1}, "held: another attempt might have followed"
+        grid.absent = set()
+        for (
+            member
+        ) in members.values():  # the next round's update; the first one's is destroyed with its charge
+            assert member.ledger.held() == ((federation.run, 1),)
+        assert strategy.one_round(grid) is False or True
+        for member in members.values():
+            assert (federation.run, 1) not in {(r.run, r.round) for r in member.ledger.reservations()}
+            assert not (member.folder / "round" / f"{federation.run}-1").exists()
+    assert federation.rounds.rounds()[0].outcome is Outcome.ABORTED_DROPOUTS
+
+
+def test_a_round_that_died_after_the_upload_stays_charged(place: Path, federation: Federation) -> None:
+    strategy = SecureFedAvg(federation)
+    with inprocess.opened(place) as members:
+        grid = inprocess.InProcessGrid(members, run=7)
+        for member in members.values():
+            inprocess.store_update(member, federation, 1, 0.001)
+        grid.absent = {(Phase.SURVIVORS.message_type, name) for name in ("elm", "cedar", "birch")}
+        assert strategy.one_round(grid) is False
+        assert all(member.ledger.held() == () for member in members.values())
+        spent = {name: member.epsilon_spent() for name, member in members.items()}
+        assert min(spent.values()) > 0
+        for member in members.values():
+            member.worker = Failing(member)
+        strategy.one_round(grid)
+        assert {name: member.epsilon_spent() for name, member in members.items()} == spent
+
+
+def test_twenty_two_doomed_rounds_drain_nothing_and_meet_the_cap_of_the_day(
+    place: Path, federation: Federation
+) -> None:
+    """As it was found: each round ends before the upload, and the budget was gone after twenty-two."""
+    settings = place / "members" / "alder" / "member.toml"
+    settings.write_text(settings.read_text().replace("rounds_per_day = 100000", "rounds_per_day = 10"))
+    with Member.open(place / "members" / "alder") as member:
+        begun = 0
+        for round in range(1, 23):
+            inprocess.store_update(member, federation, round, 0.001)
+            with contextlib.suppress(BudgetError):
+                contribute(member, proposal(federation, round=round))
+                begun += 1
+            assert len(member.ledger.reservations()) <= 1
+        assert begun == 10
+        assert member.epsilon_spent() == 0, "each was given back when the next was proposed"
