@@ -95,7 +95,10 @@ class Agent:
         credentials = self._member.identity.tls()
         self._member.metrics.expiry.set(credentials.expires_at.timestamp())
         return ClientTls(
-            key=credentials.private_key, certificate=credentials.certificate, ca=credentials.authority
+            key=credentials.private_key,
+            certificate=credentials.certificate,
+            ca=credentials.authority,
+            issuers=credentials.issuers,
         )
 
     def _answer(self, request: Request) -> Payload | None:

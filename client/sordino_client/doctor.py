@@ -83,7 +83,7 @@ def releases(folder: Path, identity: Identity) -> str:
 def link(address: str, identity: Identity) -> Finding:
     """One connection, as the agent would make it: TCP, TLS both ways, names, authorities."""
     own = identity.tls()
-    tls = ClientTls(key=own.private_key, certificate=own.certificate, ca=own.authority)
+    tls = ClientTls(key=own.private_key, certificate=own.certificate, ca=own.authority, issuers=own.issuers)
     found = diagnose(address, tls=tls)
     if found.cause is Cause.REACHABLE:
         return ok("coordinator", found.message)

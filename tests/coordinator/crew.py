@@ -149,7 +149,9 @@ class Crew:
     def _tls(member: Member) -> Callable[[], ClientTls]:
         def tls() -> ClientTls:
             own = member.identity.tls()
-            return ClientTls(key=own.private_key, certificate=own.certificate, ca=own.authority)
+            return ClientTls(
+                key=own.private_key, certificate=own.certificate, ca=own.authority, issuers=own.issuers
+            )
 
         return tls
 

@@ -248,7 +248,7 @@ def test_a_site_notices_that_somebody_else_was_enrolled_under_its_name(
 def resigned(site: Path, tls_request: str) -> bytes:
     """A request whose TLS part is `tls_request`, under a good identity signature."""
     body = EnrolmentRequest.parse(make_request(site)).body.model_copy(update={"tls_request": tls_request})
-    signature = sign(load_identity_key(site / "identity.key"), "sordino-enrolment/1", encode(body))
+    signature = sign(load_identity_key(site / "identity.key"), "sordino-enrolment/2", encode(body))
     return EnrolmentRequest(body=body, signature=signature).to_bytes()
 
 

@@ -104,7 +104,8 @@ def test_adding_removing_and_reordering_are_refused(signed: SignedCharter) -> No
     attempt(lambda charter: charter["floors"].update(extra=1))
     attempt(lambda charter: charter["members"].reverse())
     attempt(lambda charter: charter["members"].append(charter["members"][0]))
-    for field in Charter.model_fields:  # also the ones that have a default
+    attempt(lambda charter: charter.update(renewals=None))  # absent has one form
+    for field in Charter.model_fields.keys() - {"renewals"}:  # also the ones that have a default
         attempt(operator.methodcaller("pop", field))
 
 

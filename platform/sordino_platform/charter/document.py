@@ -24,7 +24,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.utils import CryptographyDeprecationWarning
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from sordino_platform.architecture import HuggingFaceConfig, ModelConfig, Trainable
 from sordino_platform.canonical import Digest, Document, Key, Moment, Name, digest, encode
@@ -258,6 +258,17 @@ class TlsAuthority(Document):
         return self.certificate.encode("ascii")
 
 
+class RenewalTerms(Document):
+    """An authority that is online, for renewals of members only: same name, same identity key, a new TLS key.
+
+    A certificate of it is taken only with the member's own endorsement of the TLS key (`identity.names`), so that its
+    key alone can speak for nobody.
+    """
+
+    authority: TlsAuthority
+    validity_days: int = Field(default=30, ge=1, le=90)
+
+
 class Terms(Document):
     """What a draft and a charter share."""
 
@@ -278,9 +289,21 @@ class Terms(Document):
     suite: Literal["sordino-secagg/1", "sordino-secagg/2"] = "sordino-secagg/2"
     quantiser: Literal["sordino-quantiser/1"] = "sordino-quantiser/1"
     tls_authority: TlsAuthority
+    renewals: RenewalTerms | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_absent(self, plain: SerializerFunctionWrapHandler) -> dict[str, object]:
+        # A charter without this term has the bytes, and so the hash, that it had before the term existed.
+        data: dict[str, object] = plain(self)
+        return {name: value for name, value in data.items() if name != "renewals" or value is not None}
 
     @model_validator(mode="after")
     def _coherent(self) -> Terms:
+        if (
+            self.renewals is not None
+            and self.renewals.authority.x509().subject == self.tls_authority.x509().subject
+        ):
+            raise ValueError("the renewal authority must have another name than the TLS authority")
         names = [member.name for member in self.members]
         if names != sorted(set(names)):
             raise ValueError("members must be sorted by name, and each name may occur once")
@@ -350,6 +373,12 @@ class Charter(Terms):
         if role == "coordinator":
             return self.coordinator.identity_key if name == self.coordinator.name else None
         return next((member.identity_key for member in self.members if member.name == name), None)
+
+    def issuers(self, role: Role) -> tuple[TlsAuthority, ...]:
+        """The authorities whose certificates a party of this role may show."""
+        if role == "coordinator" or self.renewals is None:
+            return (self.tls_authority,)
+        return self.tls_authority, self.renewals.authority
 
     def membership(self) -> secagg.Membership:
         """This epoch as the secure-aggregation protocol takes it. Raises ConfigurationError for a charter whose rounds

@@ -89,10 +89,7 @@ def require_successor(held: Charter | None, offered: Charter) -> None:
         raise IdentityError(f"the charter went back from epoch {held.epoch} to {offered.epoch}")
     if offered.epoch == held.epoch:
         if offered.hash() != held.hash():
-            raise IdentityError(
-                f"there are two different charters of epoch {held.epoch}",
-                hint="the root signed both: stop, and ask its holder why",
-            )
+            raise two_charters(held.epoch)
         return
     if offered.epoch > held.epoch + 1:
         raise ConfigurationError(
@@ -103,3 +100,11 @@ def require_successor(held: Charter | None, offered: Charter) -> None:
         raise ConfigurationError(f"epoch {offered.epoch} does not follow the charter that is held")
     if not {k.identity_key for k in held.retired} <= {k.identity_key for k in offered.retired}:
         raise ConfigurationError(f"epoch {offered.epoch} takes a retired key back")
+
+
+def two_charters(epoch: int) -> IdentityError:
+    """What is wrong when the root signed two different charters of one epoch."""
+    return IdentityError(
+        f"there are two different charters of epoch {epoch}",
+        hint="the root signed both: stop, and ask its holder why",
+    )

@@ -8,10 +8,11 @@ epoch differs from the others' refuses the context of every round.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from sordino_platform.charter.document import FIRST_EPOCH, MAX_CHARTER_BYTES, Charter
-from sordino_platform.charter.signed import SignedCharter, require_successor
+from sordino_platform.charter.signed import SignedCharter, require_successor, two_charters
 from sordino_platform.durable import locked, make_folder, read_file, write_file
 from sordino_platform.keys import parse_fingerprint
 from sordino_privacy.errors import ConfigurationError
@@ -61,6 +62,22 @@ class CharterStore:
             if not chain or signed.charter.epoch > chain[-1].charter.epoch:
                 write_file(self._path(signed.charter.epoch), data, replace=False)
         return signed.charter
+
+    def accept_chain(self, charters: Sequence[bytes]) -> Charter:
+        """Takes over a chain of epochs, oldest first, as a reply or a coordinator brings it; returns the newest held.
+
+        Epochs that are held already must be the very same ones; newer ones follow as `accept` says. A chain that ends
+        before the newest epoch held is an older letter, no step back: it changes nothing. Raises as `accept` does; the
+        epochs before the one that was refused are then kept, each of them verified.
+        """
+        for data in charters:
+            signed = SignedCharter.parse(data, root=self.root)
+            epoch, chain = signed.charter.epoch, self.chain()
+            if epoch > len(chain):
+                self.accept(data)
+            elif chain[epoch - FIRST_EPOCH].charter.hash() != signed.charter.hash():
+                raise two_charters(epoch)
+        return self.head().charter
 
     def by_hash(self, charter_hash: bytes) -> Charter:
         """The held charter with this hash. Raises ConfigurationError when there is none."""

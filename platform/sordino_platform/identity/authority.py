@@ -30,6 +30,7 @@ from sordino_platform.canonical import (
     moment,
 )
 from sordino_platform.charter import (
+    Charter,
     CharterStore,
     Coordinator,
     Draft,
@@ -50,6 +51,7 @@ from sordino_platform.identity.certificates import (
     issue,
 )
 from sordino_platform.identity.enrolment import Card, EnrolmentRequest, Reply, Token, proof
+from sordino_platform.identity.renewal import REQUEST_AGE, Issued, RenewalRequests, Renewed
 from sordino_platform.keys import (
     Passphrase,
     fingerprint,
@@ -67,7 +69,6 @@ PIN = "root.pin"
 INVITATIONS = "invitations"
 ISSUED = "issued"
 INVITATION_VALIDITY = timedelta(days=14)
-REQUEST_AGE = timedelta(days=14)
 MAX_REUSED_BYTES = 64 << 10
 
 
@@ -198,45 +199,80 @@ def approve(
     Names and addresses come from the charter, never from the request. The same request approved again yields the
     same certificate; a request older than the last approved one of that party is refused as a replay.
     """
-    moment_now = now or datetime.now(UTC)
-    parsed = EnrolmentRequest.parse(request)
-    card, made_at = parsed.body.card, parsed.body.made_at
     store = charters_of(folder)
+    certificate = _issued(
+        folder,
+        EnrolmentRequest.parse(request),
+        store.head().charter,
+        now=now or datetime.now(UTC),
+        validity=validity,
+    )
+    return Reply(certificate=certificate, charters=_texts(store)).to_bytes()
+
+
+def approve_all(
+    folder: Path, requests: bytes, *, now: datetime | None = None, validity: timedelta = CERTIFICATE_VALIDITY
+) -> tuple[bytes, list[str]]:
+    """Issues what a bundle of renewals asks for; returns the answer, and why some requests were refused.
+
+    One request that cannot be approved keeps no other from its certificate. Raises ConfigurationError for a file that
+    is no bundle, or a charter that has expired.
+    """
+    store, moment_now = charters_of(folder), now or datetime.now(UTC)
     charter = store.head().charter
     charter.require_current(moment_now)
+    issued: list[Issued] = []
+    refused: list[str] = []
+    for request in RenewalRequests.parse(requests).requests:
+        card = request.body.card
+        try:
+            verified = EnrolmentRequest.parse(request.to_bytes(), what=f"the request of {card.name}")
+            certificate = _issued(folder, verified, charter, now=moment_now, validity=validity)
+        except ConfigurationError as problem:
+            refused.append(f"{card.name}: {problem.message}")
+        else:
+            issued.append(Issued(role=card.role, name=card.name, certificate=certificate))
+    return Renewed(certificates=tuple(issued), charters=_texts(store)).to_bytes(), refused
+
+
+def _texts(store: CharterStore) -> tuple[str, ...]:
+    return tuple(signed.to_bytes().decode("ascii") for signed in store.chain())
+
+
+def _issued(
+    folder: Path, request: EnrolmentRequest, charter: Charter, *, now: datetime, validity: timedelta
+) -> str:
+    """The certificate (PEM) for a verified request. Raises ConfigurationError."""
+    card, made_at = request.body.card, request.body.made_at
+    charter.require_current(now)
     _require_federation(card, charter.federation)
     if charter.identity_key(card.role, card.name) != card.identity_key:
         raise ConfigurationError(
             f"epoch {charter.epoch} has no {card.role} {card.name!r} with this identity key",
             hint="`sordino charter add` the request and `sordino charter sign` first; a retired key never comes back",
         )
-    if not -REQUEST_AGE <= made_at - moment_now <= CLOCK_TOLERANCE:
+    if not -REQUEST_AGE <= made_at - now <= CLOCK_TOLERANCE:
         raise ConfigurationError(
             f"the request of {card.name!r} was made at {made_at:%Y-%m-%d %H:%M} UTC, too far from now",
             hint="`sordino identity renew` makes a new one; check the clocks of both machines",
         )
     make_folder(folder / ISSUED)
     with locked(folder / ISSUED):
-        when, which = f"{made_at:%Y%m%dT%H%M%SZ}", digest("sordino-issued/1", request).hex()[:32]
+        when, which = f"{made_at:%Y%m%dT%H%M%SZ}", digest("sordino-issued/1", request.to_bytes()).hex()[:32]
         path = folder / ISSUED / f"{card.role}.{card.name}.{when}.{which}.pem"
         if path.exists():
-            certificate = read_file(path, limit=16 << 10)
-        else:
-            earlier = [p.name.split(".")[2] for p in (folder / ISSUED).glob(f"{card.role}.{card.name}.*.pem")]
-            if earlier and max(earlier) > when:
-                raise ConfigurationError(
-                    f"a newer request of {card.name!r} was approved already",
-                    hint="this one was replayed or arrived late; `sordino identity renew` makes a new one",
-                )
-            certificate = issue(
-                load_tls_key(folder / AUTHORITY_KEY), charter, parsed, now=moment_now, validity=validity
-            ).public_bytes(Encoding.PEM)
-            write_file(path, certificate, replace=False)
-    reply = Reply(
-        certificate=certificate.decode("ascii"),
-        charters=tuple(signed.to_bytes().decode("ascii") for signed in store.chain()),
-    )
-    return reply.to_bytes()
+            return read_file(path, limit=16 << 10).decode("ascii", "replace")
+        earlier = [p.name.split(".")[2] for p in (folder / ISSUED).glob(f"{card.role}.{card.name}.*.pem")]
+        if earlier and max(earlier) > when:
+            raise ConfigurationError(
+                f"a newer request of {card.name!r} was approved already",
+                hint="this one was replayed or arrived late; `sordino identity renew` makes a new one",
+            )
+        certificate = issue(
+            load_tls_key(folder / AUTHORITY_KEY), charter, request, now=now, validity=validity
+        ).public_bytes(Encoding.PEM)
+        write_file(path, certificate, replace=False)
+    return certificate.decode("ascii")
 
 
 def retire(folder: Path, name: str, *, now: datetime | None = None) -> Draft:

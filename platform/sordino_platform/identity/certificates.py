@@ -1,8 +1,9 @@
-"""The X.509 certificates of a federation: its TLS authority, and the short-lived ones that it issues.
+"""The X.509 certificates of a federation: its authorities, and the short-lived ones that they issue.
 
-TLS keys are ECDSA P-256, because gRPC's TLS refuses Ed25519 certificates. Certificates live 30 days, because Python's
-gRPC has no hook for revocation lists: a party that is not renewed ends by itself, and one that is retired is refused at
-its next message (`names.admit`). Profile: RFC 5280, one purpose per certificate, names from the charter only.
+TLS keys are ECDSA P-256, because gRPC's TLS refuses Ed25519 certificates. Certificates live 30 days unless the approver
+says otherwise, because Python's gRPC has no hook for revocation lists: a party that is not renewed ends by itself, and
+one that is retired is refused at its next message (`names.admit`). Profile: RFC 5280, one purpose per certificate,
+names from the charter only.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import ipaddress
 from datetime import datetime, timedelta
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sordino_platform.charter import Charter
 from sordino_platform.identity.enrolment import EnrolmentRequest
-from sordino_platform.identity.names import identity_uri, peer_uri
+from sordino_platform.identity.names import endorsement_uri, identity_uri, peer_uri
 
 AUTHORITY_VALIDITY = timedelta(days=3653)
 CERTIFICATE_VALIDITY = timedelta(days=30)
@@ -25,10 +27,10 @@ CLOCK_TOLERANCE = timedelta(minutes=10)
 
 
 def authority_certificate(
-    federation: str, key: ec.EllipticCurvePrivateKey, now: datetime
+    federation: str, key: ec.EllipticCurvePrivateKey, now: datetime, *, what: str = "authority"
 ) -> x509.Certificate:
-    """A new self-signed authority, good for issuing end certificates only."""
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{federation[:40]} sordino authority")])
+    """A new self-signed authority, good for issuing end certificates only. `what` tells two of one federation apart."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{federation[:40]} sordino {what}")])
     return (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -51,13 +53,18 @@ def issue(
     *,
     now: datetime,
     validity: timedelta = CERTIFICATE_VALIDITY,
+    authority: x509.Certificate | None = None,
 ) -> x509.Certificate:
-    """A certificate for the party of a verified request; `key` is the authority's. The caller has checked the party."""
+    """A certificate for the party of a verified request; `key` is that of `authority`, the charter's own by default.
+
+    The caller has checked the party.
+    """
     card = request.body.card
-    authority = charter.tls_authority.x509()
+    authority = authority or charter.tls_authority.x509()
     names: list[x509.GeneralName] = [
         x509.UniformResourceIdentifier(peer_uri(charter.federation, card.role, card.name)),
         x509.UniformResourceIdentifier(identity_uri(card.identity_key)),
+        x509.UniformResourceIdentifier(endorsement_uri(request.body.endorsement)),
     ]
     # One purpose each, so that a member's certificate can never stand for the coordinator's server.
     purpose = ExtendedKeyUsageOID.CLIENT_AUTH
@@ -81,6 +88,15 @@ def issue(
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(request.tls_key()), critical=False)
         .sign(key, SHA256())
     )
+
+
+def issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    """Whether `authority` issued and signed this certificate."""
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def _usage(*, certificates: bool) -> x509.KeyUsage:

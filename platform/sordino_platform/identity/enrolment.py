@@ -5,9 +5,10 @@
     root   add, sign, approve  ->  reply.json   certificate and charters
 
 A request is signed by the site's Ed25519 identity key over the TLS key's own certificate request (PKCS#10), so it
-proves possession of both. The first request also carries HMAC-SHA256(token, request): who intercepts it learns no
-token, and cannot put its own keys under the invited name. Later requests (renewals) need none, because the charter
-already names the identity key.
+proves possession of both. Its *endorsement*, the identity key's signature over the TLS key alone, goes into the
+certificate (`names`), so that no authority can make one for a TLS key that its party did not choose. The first request
+also carries HMAC-SHA256(token, request): who intercepts it learns no token, and cannot put its own keys under the
+invited name. Later requests (renewals) need none, because the charter already names the identity key.
 """
 
 from __future__ import annotations
@@ -42,10 +43,11 @@ from sordino_platform.canonical import (
     sign,
 )
 from sordino_platform.charter.document import Address, DnsName, Organisation, Role
+from sordino_platform.identity.names import endorse, is_endorsed
 from sordino_platform.keys import public_bytes
 from sordino_privacy.errors import ConfigurationError, UsageError
 
-LABEL = "sordino-enrolment/1"
+LABEL = "sordino-enrolment/2"
 MAX_REQUEST_BYTES = 32 << 10
 MAX_REPLY_BYTES = 64 << 20
 TOKEN_BYTES = 20
@@ -69,9 +71,10 @@ class Card(Document):
 class RequestBody(Document):
     """What is proven and signed."""
 
-    version: Literal["sordino-enrolment/1"] = "sordino-enrolment/1"
+    version: Literal["sordino-enrolment/2"] = "sordino-enrolment/2"
     card: Card
     tls_request: str = Field(max_length=4096)
+    endorsement: Signature
     invitation: InvitationId | None = None
     made_at: Moment
 
@@ -101,6 +104,7 @@ class EnrolmentRequest(Document):
         body = RequestBody(
             card=card,
             tls_request=tls_request.public_bytes(Encoding.PEM).decode("ascii"),
+            endorsement=endorse(identity, card.federation, card.role, card.name, tls.public_key()),
             invitation=token.invitation if token else None,
             made_at=moment(now or datetime.now(UTC)),
         )
@@ -117,7 +121,16 @@ class EnrolmentRequest(Document):
         require_signature(
             request.body.card.identity_key, LABEL, encode(request.body), request.signature, what=what
         )
-        request.tls_key()
+        card = request.body.card
+        if not is_endorsed(
+            request.body.endorsement,
+            card.identity_key,
+            card.federation,
+            card.role,
+            card.name,
+            request.tls_key(),
+        ):
+            raise ConfigurationError(f"{what} does not endorse its TLS key")
         return request
 
     def tls_key(self) -> ec.EllipticCurvePublicKey:

@@ -1,12 +1,16 @@
 """Who a TLS certificate speaks for.
 
-A certificate of the federation carries two URIs in its subject alternative name:
+A certificate of the federation carries three URIs in its subject alternative name:
 
     sordino://<federation>/<member|coordinator>/<name>     who it is
     sordino-identity:<sha-256 of the identity key, hex>    under which Ed25519 key it was requested
+    sordino-endorsement:<Ed25519 signature, hex>           of that key, over who it is and over the TLS key
 
 The second binds the short-lived certificate to the charter: when a party is retired, or comes back under another
-key, a certificate that was issued before is refused at the next message, though TLS would still take it.
+key, a certificate that was issued before is refused at the next message, though TLS would still take it. The third
+binds it to the party's own will. It must be right where it is there, and it must be there in a certificate of the
+renewal authority, which is online: whoever has that authority's key and nothing else can let a certificate live longer,
+and can speak for nobody. (Certificates of the federation's own authority from before endorsements have none.)
 """
 
 from __future__ import annotations
@@ -17,6 +21,10 @@ from datetime import UTC, datetime
 from typing import cast
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sordino_platform.charter import Charter, Role
 from sordino_privacy.errors import LinkError
@@ -24,7 +32,8 @@ from sordino_privacy.errors import LinkError
 MAX_CERTIFICATE_BYTES = 16 << 10
 _NAME = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _PEER = re.compile(rf"sordino://({_NAME})/(member|coordinator)/({_NAME})", re.ASCII)
-_IDENTITY = re.compile(r"sordino-identity:([0-9a-f]{64})", re.ASCII)
+_ENDORSEMENT = re.compile(r"sordino-endorsement:([0-9a-f]{128})", re.ASCII)
+ENDORSEMENT_LABEL = b"sordino-tls-key/1"
 
 
 def peer_uri(federation: str, role: Role, name: str) -> str:
@@ -35,6 +44,46 @@ def peer_uri(federation: str, role: Role, name: str) -> str:
 def identity_uri(identity_key: bytes) -> str:
     """The URI that binds a certificate to an Ed25519 public key."""
     return f"sordino-identity:{hashlib.sha256(identity_key).hexdigest()}"
+
+
+def endorsement_uri(endorsement: bytes) -> str:
+    """The URI that carries an endorsement."""
+    return f"sordino-endorsement:{endorsement.hex()}"
+
+
+def endorse(
+    identity: Ed25519PrivateKey, federation: str, role: Role, name: str, tls: ec.EllipticCurvePublicKey
+) -> bytes:
+    """The identity key's signature that this TLS key is the party's."""
+    return identity.sign(_endorsed(federation, role, name, tls))
+
+
+def is_endorsed(
+    endorsement: bytes,
+    identity_key: bytes,
+    federation: str,
+    role: Role,
+    name: str,
+    tls: ec.EllipticCurvePublicKey,
+) -> bool:
+    """Whether `identity_key` (32 bytes) signed that this TLS key is the party's."""
+    try:
+        key = Ed25519PublicKey.from_public_bytes(identity_key)
+        key.verify(endorsement, _endorsed(federation, role, name, tls))
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _endorsed(federation: str, role: Role, name: str, tls: ec.EllipticCurvePublicKey) -> bytes:
+    # The URI holds no NUL, and the key is the rest: one byte string has one reading.
+    uri = peer_uri(federation, role, name).encode("ascii")
+    return ENDORSEMENT_LABEL + b"\x00" + uri + b"\x00" + public_key_info(tls)
+
+
+def public_key_info(key: ec.EllipticCurvePublicKey) -> bytes:
+    """The TLS public key as certificates carry it (SubjectPublicKeyInfo, DER)."""
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def peer_name(certificate: bytes | str, federation: str) -> tuple[Role, str]:
@@ -71,7 +120,29 @@ def admit(certificate: bytes | str, charter: Charter, *, now: datetime | None = 
             f"the certificate of {name!r} belongs to another identity key than the charter's",
             hint="the key was replaced: that party requests a certificate with its present key",
         )
+    _require_endorsed(parsed, charter, role, name, key)
     return role, name
+
+
+def _require_endorsed(
+    certificate: x509.Certificate, charter: Charter, role: Role, name: str, identity_key: bytes
+) -> None:
+    """Raises LinkError for a wrong endorsement, and for none where another than the federation's authority issued."""
+    found = [match[1] for uri in _uris(certificate) if (match := _ENDORSEMENT.fullmatch(uri))]
+    offline = certificate.issuer == charter.tls_authority.x509().subject
+    if offline and not found:
+        return
+    tls = certificate.public_key()
+    if (
+        len(found) != 1
+        or not (offline or role == "member")
+        or not isinstance(tls, ec.EllipticCurvePublicKey)
+        or not is_endorsed(bytes.fromhex(found[0]), identity_key, charter.federation, role, name, tls)
+    ):
+        raise LinkError(
+            f"the TLS key of this certificate was not endorsed by the identity key of {name!r}",
+            hint="`sordino identity renew` asks for one that is; if you did that, the key of an authority is abused",
+        )
 
 
 def _parse(certificate: bytes | str, federation: str) -> tuple[Role, str, x509.Certificate]:

@@ -1,8 +1,9 @@
 """A party's own folder: its keys are made here and never leave.
 
 identity.key     Ed25519, 0600           tls-pending.key   P-256, 0600, between request and install
-identity.json    the public card         tls.pem           private key and certificate, 0600, replaced at once
-root.pin         the root's fingerprint  charters/         every epoch, verified on each load
+identity.json    the public card         tls-request.json  the request that belongs to it
+root.pin         the root's fingerprint  tls.pem           private key and certificate, 0600, replaced at once
+                                         charters/         every epoch, verified on each load
 
 >>> create(folder, federation="demo", role="member", name="acme", organisation="Acme Ltd")
 >>> request = make_request(folder, token=token)             # bytes, to be carried to the root
@@ -12,23 +13,24 @@ root.pin         the root's fingerprint  charters/         every epoch, verified
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import ValidationError
 
 from sordino_platform.canonical import decode, encode, first_problem
 from sordino_platform.charter import Charter, CharterStore, Role
 from sordino_platform.durable import locked, make_folder, read_file, read_secret, write_file
-from sordino_platform.identity.enrolment import Card, EnrolmentRequest, Reply, Token
-from sordino_platform.identity.names import admit
+from sordino_platform.identity.certificates import issued_by
+from sordino_platform.identity.enrolment import MAX_REQUEST_BYTES, Card, EnrolmentRequest, Reply, Token
+from sordino_platform.identity.names import admit, public_key_info
 from sordino_platform.keys import (
     load_identity_key,
     load_tls_key,
@@ -44,24 +46,35 @@ from sordino_privacy.errors import ConfigurationError, LinkError
 IDENTITY_KEY = "identity.key"
 CARD = "identity.json"
 PENDING = "tls-pending.key"
+REQUEST = "tls-request.json"
 TLS = "tls.pem"
 PIN = "root.pin"
 CHARTERS = "charters"
 WARN_BEFORE = timedelta(days=14)
+ASK_ANEW = timedelta(days=12)  # an approver refuses requests that are older than 14
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsCredentials:
-    """What a TLS endpoint needs, as PEM. `authority` is the only root to trust. The key is never shown by repr."""
+    """What a TLS endpoint needs, as PEM. `authority` is what to trust of the other side: one root, or at a coordinator
+    two where the charter has an authority for renewals; `issuers` may have issued the own certificate. The key is never
+    shown by repr."""
 
     private_key: bytes = field(repr=False)
     certificate: bytes = field(repr=False)
     authority: bytes = field(repr=False)
+    issuers: bytes = field(repr=False)
+    issued_at: datetime
     expires_at: datetime
 
     def remaining(self, now: datetime | None = None) -> timedelta:
         """How long the certificate is still valid; negative when it has expired."""
         return self.expires_at - (now or datetime.now(UTC))
+
+    @property
+    def lifetime(self) -> timedelta:
+        """From the first to the last moment of the certificate."""
+        return self.expires_at - self.issued_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,11 +110,14 @@ class Identity:
             )
         pem = read_secret(path)
         key = require_p256(parse_private_key(pem, what=str(path)), what=str(path))
-        certificate = _certificate(pem, what=str(path))
+        certificate, charter = _certificate(pem, what=str(path)), self.charter
+        other: Role = "member" if self.card.role == "coordinator" else "coordinator"
         return TlsCredentials(
             private_key=private_pem(key),
             certificate=certificate.public_bytes(Encoding.PEM),
-            authority=self.charter.tls_authority.pem,
+            authority=b"".join(issuer.pem for issuer in charter.issuers(other)),
+            issuers=b"".join(issuer.pem for issuer in charter.issuers(self.card.role)),
+            issued_at=certificate.not_valid_before_utc,
             expires_at=certificate.not_valid_after_utc,
         )
 
@@ -170,7 +186,21 @@ def make_request(folder: Path, *, token: Token | None = None, now: datetime | No
     tls = ec.generate_private_key(ec.SECP256R1())
     request = EnrolmentRequest.make(card, identity, tls, token=token, now=now)
     write_file(folder / PENDING, private_pem(tls), secret=True)
+    write_file(folder / REQUEST, request.to_bytes())
     return request.to_bytes()
+
+
+def renewal_request(folder: Path, *, now: datetime) -> bytes:
+    """The renewal that waits for its certificate: the same one as long as it is fresh, so that an approval is not in
+    vain, else a new one."""
+    if (folder / PENDING).exists() and (folder / REQUEST).exists():
+        data = read_file(folder / REQUEST, limit=MAX_REQUEST_BYTES)
+        with contextlib.suppress(ConfigurationError):  # of a release before this one: made anew
+            body, pending = EnrolmentRequest.parse(data).body, load_tls_key(folder / PENDING).public_key()
+            fresh = body.invitation is None and now - body.made_at < ASK_ANEW
+            if fresh and public_key_info(EnrolmentRequest.parse(data).tls_key()) == public_key_info(pending):
+                return data
+    return make_request(folder, now=now)
 
 
 def install(folder: Path, reply: bytes, *, root: str | None = None, now: datetime | None = None) -> Card:
@@ -179,7 +209,7 @@ def install(folder: Path, reply: bytes, *, root: str | None = None, now: datetim
     `root` is the fingerprint that was compared out of band; needed the first time, and pinned from then on. Raises
     ConfigurationError when any part does not verify; the present certificate then stays in use.
     """
-    parsed, card = Reply.parse(reply), read_card(folder)
+    parsed = Reply.parse(reply)
     pin = folder / PIN
     if pin.exists():
         store = open_charters(folder)
@@ -195,20 +225,41 @@ def install(folder: Path, reply: bytes, *, root: str | None = None, now: datetim
         )
     else:
         store = CharterStore(folder / CHARTERS, root=root)
+    _require_pending(folder)
+    charters = [charter.encode("ascii", "replace") for charter in parsed.charters]
+    return _use(folder, parsed.certificate, store, charters, now)
+
+
+def install_certificate(folder: Path, certificate: str, *, now: datetime | None = None) -> Card:
+    """Puts the certificate to use that the pending renewal asked for, under the charters that are held.
+
+    Raises ConfigurationError when it does not verify; the present certificate then stays in use.
+    """
+    store = open_charters(folder)
+    _require_pending(folder)
+    return _use(folder, certificate, store, [], now)
+
+
+def _require_pending(folder: Path) -> None:
     if not (folder / PENDING).exists():
         raise ConfigurationError(
             "no request is open here", hint="`sordino identity request` or `renew` makes one"
         )
+
+
+def _use(
+    folder: Path, pem: str, store: CharterStore, charters: Sequence[bytes], now: datetime | None
+) -> Card:
+    card = read_card(folder)
     with locked(folder):
-        for charter in parsed.charters:
-            store.accept(charter.encode("ascii", "replace"))
-        charter_now = store.head().charter
+        charter = store.accept_chain(charters)
         tls = load_tls_key(folder / PENDING)
-        certificate = _certificate(parsed.certificate.encode("ascii", "replace"), what="the certificate")
-        _require_ours(certificate, tls, card, charter_now, now)
-        write_file(pin, f"{store.root}\n".encode())
+        certificate = _certificate(pem.encode("ascii", "replace"), what="the certificate")
+        _require_ours(certificate, tls, card, charter, now)
+        write_file(folder / PIN, f"{store.root}\n".encode())
         write_file(folder / TLS, private_pem(tls) + certificate.public_bytes(Encoding.PEM), secret=True)
         (folder / PENDING).unlink()
+        (folder / REQUEST).unlink(missing_ok=True)
     return card
 
 
@@ -219,11 +270,9 @@ def _require_ours(
     charter: Charter,
     now: datetime | None,
 ) -> None:
-    try:
-        certificate.verify_directly_issued_by(charter.tls_authority.x509())
-    except (ValueError, TypeError, InvalidSignature):
-        raise ConfigurationError("the certificate was not issued by the federation's TLS authority") from None
-    if _spki(certificate.public_key()) != _spki(tls.public_key()):  # type: ignore[arg-type]
+    if not any(issued_by(certificate, authority.x509()) for authority in charter.issuers(card.role)):
+        raise ConfigurationError("the certificate was not issued by the federation's TLS authority")
+    if public_key_info(certificate.public_key()) != public_key_info(tls.public_key()):  # type: ignore[arg-type]
         raise ConfigurationError(
             "the certificate is for another TLS key",
             hint="install the reply to the newest request, or renew again",
@@ -239,10 +288,6 @@ def _require_ours(
             f"the charter names another key for {name!r} than the one of this folder",
             hint="somebody else was enrolled under this name: tell the root's holder",
         )
-
-
-def _spki(key: ec.EllipticCurvePublicKey) -> bytes:
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _certificate(pem: bytes, *, what: str) -> x509.Certificate:

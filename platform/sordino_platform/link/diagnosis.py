@@ -186,16 +186,22 @@ def _check_own(tls: ClientTls) -> None:
             f"this member's certificate is valid only from {own.not_valid_before_utc:%Y-%m-%d %H:%M} UTC on",
             "check this machine's clock",
         )
-    ca = certificate_of(tls.ca, "the CA certificate")
-    try:
-        own.verify_directly_issued_by(ca)
-    except (ValueError, TypeError, InvalidSignature):
+    issuers = x509.load_pem_x509_certificates(tls.issuers or tls.ca)
+    if not any(_issued_by(own, issuer) for issuer in issuers):
         raise _Found(
             Cause.OWN_OTHER_CA,
             f"this member's certificate was issued by another CA ({own.issuer.rfc4514_string()}) than the federation's "
-            f"({ca.subject.rfc4514_string()})",
+            f"({issuers[0].subject.rfc4514_string()})",
             "renew it: sordino identity renew; or ask the operator for a certificate of this federation",
-        ) from None
+        )
+
+
+def _issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def _connected(host: str, port: int, seconds: float) -> socket.socket:

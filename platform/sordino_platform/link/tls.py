@@ -39,14 +39,16 @@ def read_pem(path: Path, what: str) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tls:
-    """One side's TLS material: PEM bytes of its key, its certificate (chain), and the CA that it trusts.
+    """One side's TLS material: PEM bytes of its key, its certificate (chain), and the CAs that it trusts.
 
-    Raises LinkError when a part is no PEM, the key is not P-256, or the key does not belong to the certificate.
+    `issuers` are the CAs that may have issued the own certificate, where they are not the ones that it trusts. Raises
+    LinkError when a part is no PEM, the key is not P-256, or the key does not belong to the certificate.
     """
 
     key: bytes = field(repr=False)
     certificate: bytes
     ca: bytes
+    issuers: bytes = b""
 
     def __post_init__(self) -> None:
         try:
