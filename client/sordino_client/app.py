@@ -16,13 +16,15 @@ from flwr.app import ConfigRecord, ConfigRecordValues, Context, Error, Message
 from flwr.clientapp import ClientApp
 
 from sordino_client.agreement import agree
-from sordino_client.contribution import admit, contribute, stored_update, uploaded
+from sordino_client.contribution import admit, contribute, give_back, stored_update, uploaded
+from sordino_client.heads import heed_head, signed_head
 from sordino_client.member import Member
+from sordino_client.readiness import unready
 from sordino_client.residence import resident
 from sordino_client.result import take
 from sordino_platform.flower.phases import Fields, Phase, Scalar, Vector, pack
 from sordino_platform.link import Made
-from sordino_platform.offer import Offer
+from sordino_platform.offer import Offer, Presence
 from sordino_platform.proposal import Proposal
 from sordino_privacy.secagg import Context as Agreement
 from sordino_privacy.secagg import MemberSession, OrderError
@@ -96,13 +98,23 @@ def forget(context: Context) -> None:
 @app.query("hello")
 @phase
 def hello(member: Member, fields: Fields, context: Context) -> Reply:
-    """Who this is, the newest release and epoch it holds, and whether it is ready for the round that is offered.
+    """Who this is, what it holds, and whether it is ready for the round that is offered, or why not.
 
     On our own link the name must be the certificate's.
     """
-    member.participation.offered(Offer.parse(fields))
-    held = {"release": member.newest_release(), "epoch": member.identity.charter.epoch}
-    return {"member": member.name, "ready": int(member.participation.ready), **held}, {}
+    offer = Offer.parse(fields)
+    heed_head(member, offer.head)
+    member.participation.offered(offer)
+    if not member.participation.paused:
+        give_back(member, keep=lambda run, round: round == offer.round)
+    present = Presence(
+        member=member.name,
+        release=member.newest_release(),
+        epoch=member.identity.charter.epoch,
+        unready=unready(member, offer),
+        head=signed_head(member),
+    )
+    return present.fields(), {}
 
 
 @app.train(Phase.TRAIN)
@@ -117,7 +129,8 @@ def train(member: Member, fields: Fields, context: Context) -> Reply:
     contribute(member, proposal)  # only now: a round that will be refused must not be charged
     advertisement = session.advertise()
     keep(context, agreement, session)
-    return {"advertisement": advertisement, "epsilon": member.epsilon_spent()}, {}
+    epsilon, head = member.epsilon_spent(), signed_head(member)
+    return {"advertisement": advertisement, "epsilon": epsilon, "head": head}, {}
 
 
 @app.train(Phase.SHARE)

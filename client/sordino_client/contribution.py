@@ -7,6 +7,7 @@ import math
 import secrets
 import shutil
 import time
+from collections.abc import Callable
 
 from safetensors.numpy import save
 
@@ -44,7 +45,7 @@ def contribute(member: Member, proposal: Proposal) -> None:
     """
     context, plan = proposal.context, proposal.plan
     place = RoundFolder.of(member.folder, context.run, context.round)
-    give_back(member, besides=place)
+    give_back(member, keep=lambda run, round: (run, round) == (context.run, context.round))
     for other in place.path.parent.glob("*"):
         if other != place.path:
             shutil.rmtree(other)
@@ -114,13 +115,13 @@ def charge(member: Member, proposal: Proposal) -> None:
     member.participation.charged()
 
 
-def give_back(member: Member, *, besides: RoundFolder) -> None:
-    """Ends older rounds of which nothing left: their updates are destroyed, then their charges are given back."""
+def give_back(member: Member, *, keep: Callable[[str, int], bool]) -> None:
+    """Ends rounds of which nothing left, but for those to `keep`: the update is destroyed, then the charge returned."""
     for run, round in member.ledger.held():
-        place = RoundFolder.of(member.folder, run, round)
-        if place != besides:
-            destroy(place)
+        if not keep(run, round):
+            destroy(RoundFolder.of(member.folder, run, round))
             member.ledger.void(run, round)
+            member.metrics.epsilon.set(member.epsilon_spent())
 
 
 def destroy(place: RoundFolder) -> None:

@@ -93,8 +93,9 @@ def status(folder: Path = FOLDER, as_json: bool = JSON) -> None:
     for member in members:
         spent = "-" if member["epsilon"] is None else f"{member['epsilon']:.3f}"
         until = datetime.fromtimestamp(member["certificate_expires"], UTC)
+        why = f", not ready: {member['unready'].replace('_', ' ')}" if member["unready"] else ""
         typer.echo(
-            f"{'member ' + member['name']:30} epsilon {spent}, certificate until {until:%Y-%m-%d %H:%M} UTC"
+            f"{'member ' + member['name']:30} epsilon {spent}, certificate until {until:%Y-%m-%d %H:%M} UTC{why}"
         )
 
 

@@ -48,7 +48,9 @@ from sordino_platform.durable import make_folder, write_file
 from sordino_platform.flower.phases import pack
 from sordino_platform.founding_model import founding_parameters
 from sordino_platform.identity import Identity
+from sordino_platform.ledger_head import SignedLedgerHead
 from sordino_platform.link import Direction
+from sordino_platform.offer import Unready
 from sordino_platform.release import ReleaseStore, next_model, vector_hash
 from sordino_platform.release.optimiser import Moments
 from sordino_platform.telemetry import log
@@ -88,6 +90,7 @@ class Federation:
     stopping: threading.Event = field(default_factory=threading.Event)
     stop_at: float = math.inf
     traffic: Counter[Direction] = field(default_factory=Counter)
+    unready: dict[str, Unready | None] = field(default_factory=dict)
 
     @classmethod
     def open(cls, folder: Path) -> Federation:
@@ -366,6 +369,34 @@ class Federation:
         return pack(
             {"run": self.run, "round": round, "manifest": manifest}, {"sum": opened.vector, **moments}
         )
+
+    def keep_head(self, member: str, data: bytes) -> None:
+        """Keeps the head of a member's ledger that the member signed, to hand it back. One that is not is not kept."""
+        if not data:
+            return
+        try:
+            head = SignedLedgerHead.parse(
+                data,
+                federation=self.membership.federation,
+                member=member,
+                public_key=self.membership.member(member).public_key,
+            ).head
+        except ConfigurationError as error:
+            self.log.warning("ledger_head_refused", member=member, error=error.message)
+            return
+        age = {"generation": head.generation, "sequence": head.sequence}
+        self.note(lambda: self.rounds.keep_head(member, **age, head=data))
+
+    def note_unready(self, member: str, reason: Unready | None) -> None:
+        """Shows why a member takes no part; None: it does. Logged when it changes."""
+        if self.unready.get(member) is reason and member in self.unready:
+            return
+        self.unready[member] = reason
+        for label in Unready:
+            self.metrics.unready.labels(label.value).set(Counter(self.unready.values())[label])
+        self.note(lambda: self.rounds.note_unready(member, reason or ""))
+        if reason is not None:
+            self.log.warning("member_not_ready", member=member, reason=reason.value)
 
     def note_epsilon(self, member: str, epsilon: float) -> None:
         """Shows the local epsilon that a member reported. Raises nothing: it is for the operator's eyes only."""

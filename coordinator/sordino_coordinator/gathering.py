@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from flwr.app import RecordDict
 from flwr.serverapp import Grid
 
 from sordino_coordinator.control.live import Doing
@@ -14,7 +15,7 @@ from sordino_coordinator.federation import Federation
 from sordino_coordinator.grid import LinkGrid
 from sordino_coordinator.metrics import Rejected
 from sordino_platform.flower.phases import HELLO, node_id
-from sordino_platform.offer import Offer
+from sordino_platform.offer import Offer, Presence
 from sordino_privacy.errors import LinkError
 from sordino_privacy.secagg import SecaggError
 
@@ -82,24 +83,26 @@ def hello(
     nodes: dict[str, int] = {}
     held: dict[str, Held] = {}
     asked = {str(node): node for node in connected}
-    for item in exchange(
-        grid, asked, lambda _: offer.pack(), message_type=HELLO, round=offer.round, seconds=HELLO_SECONDS
-    ):
+    heads = {str(node_id(name)): head for name, head in federation.rounds.heads().items()}
+
+    def content(node: str) -> RecordDict:
+        return replace(offer, head=heads.get(node, b"")).pack()
+
+    for item in exchange(grid, asked, content, message_type=HELLO, round=offer.round, seconds=HELLO_SECONDS):
         if isinstance(item, Lost):
             continue
         try:
-            name = item.fields.text("member")
-            newest = Held(release=item.fields.integer("release"), epoch=item.fields.integer("epoch"))
-            ready = item.fields.integer("ready")
-            item.fields.done()
-            federation.membership.member(name)
+            present = Presence.parse(item.fields)
+            federation.membership.member(present.member)
         except (LinkError, SecaggError) as error:
             federation.log.warning("stranger", error=error.message)
             continue
-        node = asked[item.member]
+        name, node = present.member, asked[item.member]
         if (isinstance(grid, LinkGrid) and node_id(name) != node) or name in nodes:
             federation.metrics.rejected.labels(Rejected.UNKNOWN_CLIENT.value).inc()
             continue
-        if ready:
-            nodes[name], held[name] = node, newest
+        federation.keep_head(name, present.head)
+        federation.note_unready(name, present.unready)
+        if present.unready is None:
+            nodes[name], held[name] = node, Held(release=present.release, epoch=present.epoch)
     return nodes, held

@@ -9,6 +9,7 @@ from sordino_coordinator.control.audit import Action
 from sordino_coordinator.rounds import Outcome
 from sordino_platform.flower.phases import HELLO, Phase
 from sordino_platform.link import PROTOCOL_VERSION, Direction
+from sordino_platform.offer import Unready
 from sordino_platform.telemetry import Metrics
 
 ROUND_BUCKETS = (1, 5, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600)
@@ -112,6 +113,11 @@ class CoordinatorMetrics:
             "sordino_clients_enrolled",
             "Members of the charter, by state",
             state=("active", "revoked", "expired"),
+        )
+        self.unready = metrics.gauge(
+            "sordino_clients_unready",
+            "Members that were not ready for the last offer, by why",
+            reason=tuple(reason.value for reason in Unready),
         )
         self.connected = metrics.gauge("sordino_clients_connected", "Members with an open link")
         self.epsilon = metrics.gauge(

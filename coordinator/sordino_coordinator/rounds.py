@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sordino_privacy.errors import StorageError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SCHEMA = """
 CREATE TABLE rounds (
     round INTEGER PRIMARY KEY,
@@ -44,6 +44,16 @@ CREATE TABLE members (
     seen REAL NOT NULL,
     certificate_expires REAL NOT NULL,
     epsilon REAL
+) STRICT;
+"""
+# What each member said last: why it was not ready (empty: it was), and the newest signed head of its ledger.
+STANDINGS = """
+CREATE TABLE standings (
+    name TEXT PRIMARY KEY,
+    unready TEXT NOT NULL DEFAULT '',
+    generation INTEGER NOT NULL DEFAULT -1,
+    sequence INTEGER NOT NULL DEFAULT -1,
+    head BLOB NOT NULL DEFAULT x''
 ) STRICT;
 """
 
@@ -82,12 +92,14 @@ class RoundRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberRecord:
-    """What the coordinator last saw of a member. Times are Unix time in seconds; `epsilon` is what it reported."""
+    """What the coordinator last saw of a member. Times are Unix time in seconds; `epsilon` is what it reported;
+    `unready` is why it was not ready for the last offer, empty where it was."""
 
     name: str
     seen: float
     certificate_expires: float
     epsilon: float | None
+    unready: str
 
 
 class RoundStore:
@@ -102,7 +114,8 @@ class RoundStore:
             self._database.execute("PRAGMA synchronous=FULL")
             (version,) = self._database.execute("PRAGMA user_version").fetchone()
             if version < SCHEMA_VERSION:
-                missing = f"{SCHEMA if version == 0 else ''} {MEMBERS}"
+                steps = (SCHEMA, MEMBERS, STANDINGS)
+                missing = " ".join(steps[version:])
                 self._database.executescript(
                     f"BEGIN IMMEDIATE; {missing} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
                 )
@@ -195,6 +208,11 @@ class RoundStore:
         ).fetchall()
         return [record(row) for row in reversed(rows)]
 
+    def last_reason(self) -> str:
+        """Why the newest round ended as it did."""
+        newest = self.rounds(last=1)
+        return newest[0].reason if newest else ""
+
     def counts(self) -> dict[Outcome, int]:
         """How many rounds ended in each way."""
         rows = self._database.execute("SELECT outcome, count(*) FROM rounds GROUP BY outcome").fetchall()
@@ -215,12 +233,35 @@ class RoundStore:
     def members(self) -> list[MemberRecord]:
         """Every member that was ever seen, by name."""
         rows = self._database.execute(
-            "SELECT name, seen, certificate_expires, epsilon FROM members ORDER BY name"
+            "SELECT members.name, seen, certificate_expires, epsilon, coalesce(unready, '') FROM members"
+            " LEFT JOIN standings ON standings.name = members.name ORDER BY members.name"
         ).fetchall()
         return [
-            MemberRecord(name=name, seen=seen, certificate_expires=expires, epsilon=epsilon)
-            for name, seen, expires, epsilon in rows
+            MemberRecord(name=name, seen=seen, certificate_expires=expires, epsilon=epsilon, unready=unready)
+            for name, seen, expires, epsilon, unready in rows
         ]
+
+    def note_unready(self, name: str, unready: str) -> None:
+        """Notes why a member is not ready; empty: it is."""
+        self._write(
+            "INSERT INTO standings (name, unready) VALUES (?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET unready=excluded.unready WHERE unready!=excluded.unready",
+            (name, unready),
+        )
+
+    def keep_head(self, name: str, *, generation: int, sequence: int, head: bytes) -> None:
+        """Keeps the signed head of a member's ledger, unless a newer one of it is kept already."""
+        self._write(
+            "INSERT INTO standings (name, generation, sequence, head) VALUES (?, ?, ?, ?) ON CONFLICT (name)"
+            " DO UPDATE SET generation=excluded.generation, sequence=excluded.sequence, head=excluded.head"
+            " WHERE (excluded.generation, excluded.sequence) > (standings.generation, standings.sequence)",
+            (name, generation, sequence, head),
+        )
+
+    def heads(self) -> dict[str, bytes]:
+        """The newest signed head of each member's ledger."""
+        rows = self._database.execute("SELECT name, head FROM standings WHERE length(head) > 0").fetchall()
+        return {name: bytes(head) for name, head in rows}
 
     def committed_release(self) -> int | None:
         """The newest release that a completed round committed."""

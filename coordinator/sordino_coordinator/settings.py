@@ -30,6 +30,7 @@ COMMENTS = {
     "train_seconds": "The deadline of training.",
     "exchange_seconds": "The deadline of each other phase.",
     "give_up_after": "Stop after this many rounds in a row without a release; 0 never stops.",
+    "backoff_seconds": "How long to wait after a round without a release; twice as long after each further one.",
     "drain_seconds": "After SIGTERM the round that runs has this long to end by itself; then it is given up.",
     "attempts": "How often the exchange of one round is tried before the round is given up.",
     "heldout": "Folders of public code of many projects that measure each release; a clearly worse one is not kept.",
@@ -79,7 +80,8 @@ class CoordinatorSettings(Settings):
     api_listen: str = Field("", pattern=r"^$|^[^\s/]+:\d{1,5}$")
     train_seconds: float = Field(3600.0, gt=0)
     exchange_seconds: float = Field(120.0, gt=0)
-    give_up_after: int = Field(0, ge=0)
+    give_up_after: int = Field(5, ge=0)
+    backoff_seconds: float = Field(60.0, ge=0, le=3600)
     drain_seconds: float = Field(30.0, ge=0)
     attempts: int = Field(3, ge=1, le=10)
     heldout: list[Path] = Field(default_factory=list)

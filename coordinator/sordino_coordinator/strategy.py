@@ -51,6 +51,7 @@ from sordino_privacy.secagg import (
 
 T = TypeVar("T")
 THREADS = 2
+LONGEST_BACK_OFF = 3600.0  # seconds
 
 
 class RoundAbortedError(Exception):
@@ -121,15 +122,22 @@ class SecureFedAvg(Strategy):
                 result.evaluate_metrics_serverapp[completed] = MetricRecord({"loss": federation.loss or 0.0})
             elif not federation.stopping.is_set():
                 failed += 1
+                self.log.warning("backing_off", count=failed, seconds=self.back_off(failed))
             if 0 < federation.settings.give_up_after <= failed:
                 raise RoundsFailedError(
-                    f"{failed} rounds in a row ended without a release",
+                    f"{failed} rounds in a row ended without a release; the last one: "
+                    f"{federation.rounds.last_reason()}",
                     hint="`sordino coordinator rounds` says why each ended; give_up_after is a setting",
                 )
-            federation.desk.rest()
+            federation.desk.rest(self.back_off(failed))
             num_rounds = federation.desk.settings().rounds or num_rounds
         result.arrays = ArrayRecord([federation.weights()])
         return result
+
+    def back_off(self, failed: int) -> float:
+        """Seconds to wait after so many rounds in a row without a release, beyond the pause between two rounds."""
+        first = self.federation.settings.backoff_seconds
+        return min(first * 2.0 ** (failed - 1), LONGEST_BACK_OFF) if failed else 0.0
 
     def one_round(self, grid: Grid) -> bool | None:
         """One round to its end; True when it made a release, None when none may begin now."""
@@ -197,6 +205,7 @@ class SecureFedAvg(Strategy):
         def advertised(answer: Answer) -> None:
             session.accept_advertisement(answer.member, answer.fields.blob("advertisement"))
             federation.note_epsilon(answer.member, answer.fields.number("epsilon"))
+            federation.keep_head(answer.member, answer.fields.blob("head"))
 
         def shared(answer: Answer) -> None:
             session.accept_shares(answer.member, answer.fields.blob("shares"))
@@ -294,6 +303,8 @@ class SecureFedAvg(Strategy):
             for item in answers:
                 if isinstance(item, Lost):
                     self.drop(round, phase, item.member, item.reason)
+                    if phase is Phase.TRAIN:
+                        self.require_possible(round)
                     continue
                 try:
                     accept(item)
@@ -301,6 +312,8 @@ class SecureFedAvg(Strategy):
                 except (SecaggError, LinkError) as error:
                     self.metrics.rejected.labels(rejection_of(error).value).inc()
                     self.drop(round, phase, item.member, Dropped.INVALID, error.message)
+                    if phase is Phase.TRAIN:
+                        self.require_possible(round)
                     continue
                 answered += 1
                 federation.live.update(answered=answered)
@@ -313,6 +326,17 @@ class SecureFedAvg(Strategy):
         self.metrics.phase_seconds.labels(phase.value).observe(took)
         round.phases[phase.value] = round.phases.get(phase.value, 0.0) + took
         self.log.info("phase_finished", round=round.number, phase=phase.value, seconds=took, count=answered)
+
+    def require_possible(self, round: Round) -> None:
+        """Raises RoundAbortedError once too few members are left for the charter's floors: nobody else need train."""
+        membership = self.federation.membership
+        left = [membership.member(name) for name in round.nodes if name not in round.dropped]
+        organisations = len({member.organisation for member in left})
+        if len(left) < membership.floors.cohort or organisations < membership.floors.organisations:
+            why = ", ".join(f"{name}: {reason}" for name, reason in sorted(round.dropped.items()))
+            raise RoundAbortedError(
+                Outcome.ABORTED_COHORT, f"{len(left)} members are too few to go on with ({why})"
+            )
 
     def drop(self, round: Round, phase: Phase, member: str, reason: Dropped, error: str = "") -> None:
         """Notes that a member left the round, and when."""

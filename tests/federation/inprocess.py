@@ -72,6 +72,8 @@ def found_in(
         "rounds": 1,
         "gather_seconds": 0.0,
         "exchange_seconds": 6.0,
+        "backoff_seconds": 0.0,
+        "give_up_after": 0,
         **settings,
         "plan": PLAN,
     }

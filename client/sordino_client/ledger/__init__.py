@@ -3,6 +3,7 @@
 budget   the member's own caps, and what a run costs in words
 chain    durable hash-chained rows (SQLite): rollback and deletion are noticed, two processes are refused
 account  the rows folded into what they mean: reservations, secure-aggregation steps
+witness  what others remember of it, and whether that contradicts it
 store    `Ledger`: reserve, train, commit; also the `Journal` that secure aggregation requires
 """
 
@@ -10,6 +11,7 @@ from sordino_client.ledger.account import Account, Reservation
 from sordino_client.ledger.budget import Budget, Cost, DayCapError
 from sordino_client.ledger.chain import Head
 from sordino_client.ledger.store import Ledger, read_account, repository_identity
+from sordino_client.ledger.witness import Witness
 
 __all__ = [
     "Account",
@@ -19,6 +21,7 @@ __all__ = [
     "Head",
     "Ledger",
     "Reservation",
+    "Witness",
     "read_account",
     "repository_identity",
 ]

@@ -7,6 +7,8 @@ Kinds of row:
     void      that round's update was destroyed before any of it left: its charge is given back
     commit    that round's update was uploaded
     secagg    a step of the aggregation protocol (see sordino_privacy.secagg.journal)
+    lost      the privacy of a round whose row was lost, charged anew and for good
+    recover   a new generation: rows that were lost, up to these places, are charged by the rows before
 
 A reservation is *held* until the journal says that its update is about to leave (step UPLOADED, durable before the
 first byte), and *firm* from then on, whatever happens next. A held one may be given back: nothing that depends on the
@@ -48,6 +50,8 @@ class Account:
     steps: dict[tuple[str, str, int], list[Entry]] = field(default_factory=lambda: defaultdict(list))
     epochs: dict[str, int] = field(default_factory=dict)
     latest: int = 0
+    generation: int = 0
+    superseded: dict[int, int] = field(default_factory=dict)
 
     @classmethod
     def replay(cls, rows: Iterable[Row]) -> Account:
@@ -86,7 +90,7 @@ class Account:
                 if not isinstance(repositories, list):
                     raise TypeError("repositories")
                 self.datasets.update(map(str, repositories))
-            case "reserve":
+            case "reserve" | "lost":
                 event = SampledGaussian(
                     sampling_rate=_number(body["sampling_rate"]),
                     noise_multiplier=_number(body["noise_multiplier"]),
@@ -96,7 +100,14 @@ class Account:
                 self.reservations[run, round_] = Reservation(
                     run=run, round=round_, plan=bytes.fromhex(str(body["plan"])), event=event, time=row.time
                 )
-                self.reserved_at.append(row.time)
+                if row.kind == "lost":
+                    self.firm.add((run, round_))
+                else:
+                    self.reserved_at.append(row.time)
+            case "recover":
+                self.generation += 1
+                for generation, sequence in _pairs(body["superseded"]):
+                    self.superseded[generation] = max(sequence, self.superseded.get(generation, -1))
             case "void":
                 key = str(body["run"]), _whole(body["round"])
                 if key in self.firm:
@@ -141,6 +152,12 @@ def parse_entry(body: dict[str, object]) -> Entry:
         update=bytes.fromhex(str(body["update"])),
         digest=bytes.fromhex(str(body["digest"])),
     )
+
+
+def _pairs(value: object) -> list[tuple[int, int]]:
+    if not isinstance(value, list):
+        raise TypeError("not a list")
+    return [(_whole(first), _whole(second)) for first, second in value]
 
 
 def _whole(value: object) -> int:

@@ -68,7 +68,7 @@ class Chain:
 
     def __init__(self, folder: Path, *, witness: Head | None = None) -> None:
         make_folder(folder)
-        self._folder = folder
+        self.folder = folder
         self._lock = _take_lock(folder / LOCK)
         try:
             self._connection = _connect(folder)
@@ -84,6 +84,18 @@ class Chain:
     def rows(self) -> Iterator[Row]:
         """All rows, oldest first."""
         return _rows(self._connection)
+
+    def digest_at(self, sequence: int) -> bytes | None:
+        """The digest of a row, or None where there is no such row; row 0 is the beginning."""
+        if sequence == 0:
+            return _GENESIS
+        try:
+            row = self._connection.execute(
+                "SELECT digest FROM row WHERE sequence = ?", (sequence,)
+            ).fetchone()
+        except sqlite3.Error as error:
+            raise _storage("read", error) from error
+        return None if row is None else bytes(row[0])
 
     def append(self, kind: str, body: dict[str, object], *, time: int) -> Row:
         """Adds a row. When this returns it is durable; when it raises StorageError nothing was added."""
@@ -105,7 +117,7 @@ class Chain:
     def mark(self) -> None:
         """Moves the high-water mark up to the head. Late is safe: a database may be newer than its mark."""
         mark = {"sequence": self._head.sequence, "digest": self._head.digest.hex()}
-        write_file(self._folder / MARK, json.dumps(mark).encode(), secret=True)
+        write_file(self.folder / MARK, json.dumps(mark).encode(), secret=True)
 
     def close(self) -> None:
         """Lets another process open the ledger. Repeating it changes nothing."""

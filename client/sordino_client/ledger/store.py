@@ -27,9 +27,10 @@ from pathlib import Path
 from sordino_client.ledger.account import Account, Reservation, entry_body
 from sordino_client.ledger.budget import Budget, Cost, DayCapError
 from sordino_client.ledger.chain import Chain, Head, read_rows
+from sordino_client.ledger.witness import RECOVER, Witness, contradiction, keep, kept
 from sordino_privacy.accounting import Epsilon, SampledGaussian, epsilon, runs_left
 from sordino_privacy.dpsgd import TrainingPlan
-from sordino_privacy.errors import BudgetError, ConfigurationError, RefusalError
+from sordino_privacy.errors import BudgetError, ConfigurationError, RefusalError, StorageError
 from sordino_privacy.secagg.journal import Entry, Step, admit
 from sordino_privacy.secagg.refusals import ReplayError
 
@@ -45,6 +46,7 @@ class Ledger:
         self._clock = clock
         self._account = Account.replay(chain.rows())
         self._lock = threading.RLock()
+        self._contradicted: str | None = None
 
     @classmethod
     def open(
@@ -67,6 +69,9 @@ class Ledger:
         chain = Chain(folder, witness=witness)
         try:
             ledger = cls(chain, budget, clock)
+            if (seen := kept(folder)) is not None:
+                ledger.heed(seen)
+                ledger.require_whole()
             ledger._adopt(datasets)
         except BaseException:
             chain.close()
@@ -95,6 +100,46 @@ class Ledger:
     def head(self) -> Head:
         """What to tell a witness: it depends on no data, and lets a later rollback be noticed."""
         return self._chain.head
+
+    def stands(self) -> Witness:
+        """The head as others may keep it; depends on no data."""
+        with self._lock:
+            head = self._chain.head
+            return Witness(
+                generation=self._account.generation,
+                sequence=head.sequence,
+                digest=head.digest,
+                charges=len(self._account.reservations),
+            )
+
+    def heed(self, witness: Witness) -> None:
+        """Takes note of where this ledger is said to have stood, by somebody whom this member believes.
+
+        From a contradiction on it charges nothing more, also after a restart, until it was recovered.
+        """
+        with self._lock:
+            account = self._account
+            found = contradiction(
+                witness,
+                generation=account.generation,
+                sequence=self._chain.head.sequence,
+                superseded=account.superseded,
+                digest_at=self._chain.digest_at,
+            )
+            if found is not None and self._contradicted is None:
+                keep(self._chain.folder, witness)
+                self._contradicted = found
+
+    @property
+    def whole(self) -> bool:
+        """Whether nobody is known to have seen more of this ledger than it holds."""
+        return self._contradicted is None
+
+    def require_whole(self) -> None:
+        """Raises StorageError when somebody saw more of this ledger than it holds now."""
+        with self._lock:
+            if self._contradicted is not None:
+                raise StorageError(f"the privacy ledger is not whole: {self._contradicted}", hint=RECOVER)
 
     def spent(self) -> Epsilon:
         """The local epsilon of everything ever reserved, at the budget's delta."""
@@ -136,6 +181,7 @@ class Ledger:
         because they are given back before this one is charged. Raises BudgetError, DayCapError.
         """
         with self._lock:
+            self.require_whole()
             known = None if run is None or round is None else self._account.reservations.get((run, round))
             if known is None:
                 self._check(SampledGaussian.of(plan), self._now(), plan, besides=self.held(besides=round))
@@ -147,6 +193,7 @@ class Ledger:
         when the round was reserved under another plan, StorageError when the charge cannot be made durable.
         """
         with self._lock:
+            self.require_whole()
             known = self._account.reservations.get((run, round))
             if known is not None:
                 if known.plan != plan.digest():

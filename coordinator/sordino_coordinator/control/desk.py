@@ -42,14 +42,15 @@ class Desk:
     restore: Callable[[int], None]
     now: Callable[[], datetime] = utc_now
     _rested_since: float = field(default=0.0)
+    _rest_longer: float = field(default=0.0)
 
     def settings(self) -> CoordinatorSettings:
         """The settings that hold now. Raises UsageError, StorageError."""
         return read_orders(self.folder).pace.over(self.defaults)
 
-    def rest(self) -> None:
-        """A round has ended: the pause before the next one begins."""
-        self._rested_since = time.monotonic()
+    def rest(self, longer: float = 0.0) -> None:
+        """A round has ended: the pause before the next one begins, and so many seconds longer."""
+        self._rested_since, self._rest_longer = time.monotonic(), longer
 
     def must_wait(self) -> bool:
         """Whether no round may begin now. Says why in the status."""
@@ -62,7 +63,7 @@ class Desk:
         if not schedule.open_at(now):
             self.live.update(doing=Doing.CLOSED, until=schedule.opens_at(now).timestamp())
             return True
-        left = self._rested_since + settings.pause_seconds - time.monotonic()
+        left = self._rested_since + settings.pause_seconds + self._rest_longer - time.monotonic()
         if self._rested_since and left > 0:
             self.live.update(doing=Doing.RESTING, until=round(time.time() + left))
             return True

@@ -174,6 +174,7 @@ def found_locally(
         "listen": "127.0.0.1:0",
         "rounds": rounds,
         "give_up_after": 3,
+        "backoff_seconds": 2.0,
         "gather_seconds": 5.0,
         **coordinator_settings,
         "plan": dict(plan),

@@ -1,0 +1,68 @@
+"""Whether this member would take part in a round like the one that is offered, or why not. Decides; changes nothing.
+
+What can be known before a round is asked here, so that a round that cannot succeed never begins: nobody trains for it
+and nobody is charged. The same checks stand again before the training (sordino_client.contribution), in the same words.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from sordino_client.contribution import require_space
+from sordino_client.ledger import DayCapError
+from sordino_client.member import Member
+from sordino_platform.offer import Offer, Unready
+from sordino_platform.telemetry import log
+from sordino_privacy.errors import DataError, SordinoError
+from sordino_privacy.secagg import PolicyError
+
+
+def unready(member: Member, offer: Offer) -> Unready | None:
+    """The first reason against a round like this, or None. What is wrong is logged here; only the label leaves."""
+    if member.participation.paused:
+        return Unready.PAUSED
+    if not member.participation.ready:
+        return Unready.NOT_ASKED
+    checks: tuple[tuple[Unready, Callable[[], object]], ...] = (
+        (Unready.CHARTER, member.charter.require_current),
+        (Unready.LEDGER, member.ledger.require_whole),
+        (Unready.PLAN, lambda: require_plan(member, offer)),
+        (Unready.BASE, member.base),
+        (Unready.DISK, lambda: require_space(member)),
+        (Unready.BUDGET, lambda: member.ledger.require(offer.plan, round=offer.round)),
+        (Unready.LOCAL, lambda: require_data(member)),
+    )
+    for reason, check in checks:
+        try:
+            check()
+        except SordinoError as error:
+            found = Unready.DAY_CAP if isinstance(error, DayCapError) else reason
+            log().warning(
+                "not_ready", member=member.name, reason=found.value, error=error.message, hint=error.hint
+            )
+            return found
+    return None
+
+
+def require_plan(member: Member, offer: Offer) -> None:
+    """Whether charter and settings allow the plan. Raises PolicyError."""
+    plan = offer.plan
+    member.charter.privacy.require(
+        noise_multiplier=plan.noise_multiplier,
+        clip_norm=plan.clip_norm,
+        sampling_rate=plan.sampling_rate,
+        steps=plan.steps,
+        delta=plan.delta,
+    )
+    if plan.windows_per_unit > member.settings.windows_per_unit:
+        raise PolicyError("the plan's windows per unit exceed this member's own settings")
+
+
+def require_data(member: Member) -> None:
+    """Whether every repository can be looked into. Raises DataError."""
+    for path in member.settings.repositories:
+        if not os.access(path, os.R_OK | os.X_OK if path.is_dir() else os.R_OK):
+            raise DataError(
+                f"{path} cannot be read", hint="correct `repositories` in member.toml, or its permissions"
+            )
