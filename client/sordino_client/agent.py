@@ -26,6 +26,7 @@ from flwr.app import Context
 from sordino_client.app import app
 from sordino_client.control.server import ControlServer
 from sordino_client.member import Member
+from sordino_client.renewing import Renewing
 from sordino_client.residence import MEMBER
 from sordino_client.result import serve
 from sordino_client.training import Progress
@@ -64,7 +65,9 @@ class Agent:
             handler=self._answer,
             software_version=version("sordino"),
             on_status=self._note,
+            on_renewed=lambda certificate: self._renewing.renewed(certificate),
         )
+        self._renewing = Renewing(member.identity, member.metrics, self._link.ask_renewal)
 
     def run(self) -> None:
         """Prepares, serves completions, connects. Raises LinkError, DataError, PortInUseError."""
@@ -77,10 +80,12 @@ class Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         log().info("agent_up", member=member.name, pid=os.getpid(), port=self._metrics.port)
+        self._renewing.start()
         try:
             self._link.run()
         finally:
             self._stopping.set()
+            self._renewing.stop()
             self._control.stop()
             self._metrics.stop()
             self._end_completion()

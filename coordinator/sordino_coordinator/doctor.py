@@ -19,6 +19,7 @@ from sordino_platform.doctor import checks
 from sordino_platform.doctor.finding import Finding, checked, failed, ok, warning
 from sordino_platform.durable import read_secret
 from sordino_platform.identity import Identity
+from sordino_platform.identity.renewal import RenewalBox
 from sordino_platform.release import ReleaseStore
 from sordino_privacy.errors import DataError, SordinoError, StorageError
 
@@ -37,6 +38,7 @@ def coordinator_checks(folder: Path, identity: Identity) -> Iterator[Finding]:
     yield checked("state", lambda: state(folder))
     yield checked("releases", lambda: releases(folder, identity))
     yield checked("audit log", lambda: audit(folder, identity))
+    yield checked("renewals", lambda: renewals(folder))
     live = read_status(folder)
     own = live is not None and live.doing is not Doing.STOPPED and alive(live.pid)
     yield checked("listen", lambda: checks.port("listen", settings.listen, own=own, setting="listen"))
@@ -81,6 +83,19 @@ def heldout(settings: CoordinatorSettings) -> Finding:
             "no source files in the folders of `heldout`", hint="correct `heldout` in coordinator.toml"
         )
     return ok("held-out code", f"{count} files")
+
+
+def renewals(folder: Path) -> Finding:
+    """Who waits for a new certificate. Raises ConfigurationError."""
+    waiting = RenewalBox(folder).waiting()
+    if not waiting:
+        return ok("renewals", "nobody waits for a certificate")
+    names, oldest = ", ".join(one.name for one in waiting), min(one.made_at for one in waiting)
+    return warning(
+        "renewals",
+        f"{len(waiting)} wait since {oldest:%Y-%m-%d} for a certificate: {names}",
+        "approve them in one go: sordino identity pending, approve, deliver",
+    )
 
 
 def state(folder: Path) -> str:

@@ -136,6 +136,9 @@ class CoordinatorMetrics:
             "When a certificate ends, in Unix time",
             role=("coordinator", "ca"),
         )
+        self.renewals = metrics.gauge(
+            "sordino_renewals_waiting", "Members whose new certificate waits for the approver"
+        )
         self.write_errors = metrics.counter("sordino_ledger_write_errors_total", "Durable writes that failed")
         self.paused = metrics.gauge(
             "sordino_rounds_paused", "1 while the operator's pause or schedule holds rounds back"

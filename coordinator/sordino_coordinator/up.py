@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from sordino_coordinator.app import FEDERATION, app
+from sordino_coordinator.clerk import Clerk
 from sordino_coordinator.console import Console
 from sordino_coordinator.control.api import ApiServer, Endpoints
 from sordino_coordinator.control.audit import Action
@@ -101,6 +102,7 @@ def up(folder: Path, *, console_at: str | None = None) -> None:
         )
 
     events = CountedEvents(federation.metrics)
+    clerk = Clerk(identity, federation.metrics)
     metrics = MetricsServer(
         federation.metrics.metrics,
         port=federation.settings.metrics_port,
@@ -114,8 +116,10 @@ def up(folder: Path, *, console_at: str | None = None) -> None:
         software_version=version("sordino"),
         events=events,
         now=lambda: datetime.datetime.now(datetime.UTC),
+        renew=clerk.renew,
     )
     server.start()
+    clerk.start()
     host = federation.settings.listen.rpartition(":")[0]
     api = operator_api(federation)
     federation.live.update(api_port=api.port if api else None)
@@ -138,6 +142,7 @@ def up(folder: Path, *, console_at: str | None = None) -> None:
         if console is not None:
             console.stop()
         server.stop()
+        clerk.stop()
         metrics.stop()
         if api is not None:
             api.stop()

@@ -71,11 +71,11 @@ NOW = (
     ),
     Panel(
         title="Certificate ends in",
-        question="The nearest end of a certificate. Red below 14 days, as the alert CertificateExpiring.",
+        question="The nearest end of a certificate. Red below 7 days, as the alert CertificateExpiring.",
         unit="s",
         kind="number",
         width=4,
-        limit=1_209_600,
+        limit=604_800,
         below=True,
         queries={
             "{{role}}": f"sordino_tls_certificate_expiry_timestamp_seconds{{{AT}}} - time()",

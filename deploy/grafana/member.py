@@ -177,10 +177,10 @@ LINK = (
     ),
     Panel(
         title="Certificate ends in",
-        question="Red below 14 days, as the alert CertificateExpiring.",
+        question="Red below 7 days, as the alert CertificateExpiring.",
         unit="s",
         kind="number",
-        limit=1_209_600,
+        limit=604_800,
         below=True,
         queries={"certificate": f"sordino_tls_certificate_expiry_timestamp_seconds{{{AGENT}}} - time()"},
     ),

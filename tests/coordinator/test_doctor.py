@@ -157,9 +157,9 @@ def test_each_fault_is_found_explained_and_has_its_exit_code(
     assert finding.hint or finding.state is State.OK
 
 
-def test_a_certificate_warns_two_weeks_ahead_and_fails_when_it_has_ended(hub: Path) -> None:
+def test_a_certificate_warns_a_week_ahead_and_fails_when_it_has_ended(hub: Path) -> None:
     ends = Identity.load(hub).tls().expires_at
-    for days, state in ((-20, State.OK), (-13, State.WARNING), (1, State.FAILED)):
+    for days, state in ((-20, State.OK), (-8, State.OK), (-6, State.WARNING), (1, State.FAILED)):
         with time_machine.travel(ends + timedelta(days=days), tick=False):
             found = checks.certificate(Identity.load(hub), now=datetime.now(UTC))
         assert found.state is state

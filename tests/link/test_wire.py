@@ -24,12 +24,14 @@ from sordino_platform.link.frames import (
     Pong,
     ProtocolError,
     Reason,
+    Renewal,
+    Renewed,
     Welcome,
     decode,
     encode,
     printable,
 )
-from sordino_platform.link.limits import CHUNK_BYTES, FRAME_BYTES
+from sordino_platform.link.limits import CERTIFICATE_BYTES, CHUNK_BYTES, FRAME_BYTES, RENEWAL_BYTES
 from sordino_platform.wire import link_v1_pb2 as wire
 
 ROOT = Path(__file__).parents[2]
@@ -71,6 +73,8 @@ FRAMES = st.one_of(
     st.builds(Ping, NUMBERS),
     st.builds(Pong, NUMBERS),
     st.builds(Cancel, NUMBERS),
+    st.builds(Renewal, st.binary(min_size=1, max_size=400)),
+    st.builds(Renewed, st.binary(min_size=1, max_size=400)),
     st.builds(Goodbye, st.sampled_from(Reason), st.text(max_size=300).map(printable)),
 )
 
@@ -159,7 +163,7 @@ def test_unknown_fields_end_the_stream_except_in_the_negotiation(frame: Frame) -
             hello=wire.Hello(version_min=1, version_max=1, software_version="1\x1b", session=b"s" * 16)
         ),
         wire.Frame(hello=wire.Hello(version_min=1, version_max=1, software_version="1", session=b"s" * 15)),
-        wire.Frame(welcome=wire.Welcome(version=2, software_version="1", session=b"s" * 16)),
+        wire.Frame(welcome=wire.Welcome(version=3, software_version="1", session=b"s" * 16)),
         wire.Frame(start=wire.MessageStart(id=1, kind=wire.KIND_UNSPECIFIED)),
         wire.Frame(start=wire.MessageStart(id=0, in_reply_to=1, kind=wire.KIND_REPLY)),
         wire.Frame(start=wire.MessageStart(id=1, in_reply_to=0, kind=wire.KIND_REPLY)),
@@ -171,6 +175,9 @@ def test_unknown_fields_end_the_stream_except_in_the_negotiation(frame: Frame) -
         wire.Frame(chunk=wire.MessageChunk(id=1, data=bytes(CHUNK_BYTES + 1))),
         wire.Frame(end=wire.MessageEnd(id=1, sha256=b"short")),
         wire.Frame(goodbye=wire.Goodbye()),
+        wire.Frame(renewal=wire.Renewal()),
+        wire.Frame(renewal=wire.Renewal(request=bytes(RENEWAL_BYTES + 1))),
+        wire.Frame(renewed=wire.Renewed(certificate=bytes(CERTIFICATE_BYTES + 1))),
     ],
 )
 def test_a_frame_out_of_bounds_is_refused(message: wire.Frame) -> None:

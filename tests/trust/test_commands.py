@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from sordino_platform.cli import as_command
 from sordino_platform.identity import Identity, admit
 from sordino_platform.identity import commands as identity_commands
 from sordino_platform.identity.ceremony import Foundation
+from sordino_platform.identity.renewal import RenewalBox
+from sordino_platform.identity.site import install_certificate, renewal_request
 from sordino_privacy.errors import ConfigurationError, LinkError, UsageError
 
 Federation = Callable[..., Foundation]
@@ -77,6 +80,50 @@ def test_the_whole_ceremony_by_commands(place: Path) -> None:
     run("identity renew a --out a.renewal")
     run("identity approve root a.renewal --out a.renewed")
     run("identity install a a.renewed")
+
+
+def test_all_renewals_are_approved_in_one_command_or_carried_as_one_file(place: Path) -> None:
+    joined(place)
+    assert "nobody waits" in run("identity pending hub").stdout
+    now, box = datetime.now(UTC), RenewalBox(place / "hub")
+    for name in ("a", "b"):
+        box.ask(renewal_request(place / name, now=now), sender=name, now=now)
+    assert [row["name"] for row in json.loads(run("identity pending hub --json").stdout)] == ["a", "b"]
+    run("identity pending hub --out renewals.json")
+    run("identity approve root renewals.json --out renewed.json --validity 90")
+    assert "2 certificate(s) delivered: a, b" in run("identity deliver hub renewed.json").stdout
+    certificate = box.ask(renewal_request(place / "a", now=now), sender="a", now=now)
+    assert certificate is not None
+    install_certificate(place / "a", certificate)
+    assert 89 < json.loads(run("identity show a --json").stdout)["certificate_days_left"] <= 90
+
+    box.ask(renewal_request(place / "c", now=now), sender="c", now=now)
+    assert "1 certificate(s) delivered: c" in run("identity approve root --at hub").stdout
+    with pytest.raises(UsageError, match="nothing to approve"):
+        run("identity approve root")
+    with pytest.raises(UsageError, match="--at takes its requests"):
+        run("identity approve root renewals.json --at hub")
+
+
+def test_an_authority_for_renewals_comes_and_goes_with_an_epoch(place: Path) -> None:
+    joined(place)
+    run("identity authority hub --out renewals.pem")
+    assert b"PRIVATE" not in (place / "renewals.pem").read_bytes()
+    with pytest.raises(ConfigurationError, match="exists already"):
+        run("identity authority hub --out again.pem")
+    with pytest.raises(UsageError, match="no authority for renewals"):
+        run("charter new root --renewal-days 20")
+    run("charter new root --replace --renewal-authority renewals.pem --renewal-days 20")
+    assert "members only, for 20 days" in run("charter show root --draft").stdout
+    run("charter sign root --out second.json")
+    assert "renewals.authority" in (diff := run("charter diff charter.json second.json").stdout)
+    assert diff.count("protects less") == 1
+    run("charter accept hub second.json")
+    run("charter accept a second.json")
+    now = datetime.now(UTC)
+    assert RenewalBox(place / "hub").ask(renewal_request(place / "a", now=now), sender="a", now=now)
+    run("charter new root --renewal-days 0")
+    assert "renews online" not in run("charter show root --draft").stdout
 
 
 def test_the_next_epoch_its_comparison_and_a_retirement(place: Path) -> None:

@@ -17,7 +17,8 @@ from sordino_coordinator.control.live import Doing
 from sordino_coordinator.rounds import Outcome
 
 ROUND_OVERDUE: Final = timedelta(hours=2)
-CERTIFICATE_SOON: Final = timedelta(days=14)
+CERTIFICATE_SOON: Final = timedelta(days=7)  # by then a renewal that was asked for in time was not approved
+CHARTER_SOON: Final = timedelta(days=14)
 TOO_FEW: Final = timedelta(minutes=10)
 BUDGET_SHARE: Final = 0.9
 ABORTED_SHARE: Final = 0.2
@@ -127,19 +128,19 @@ def endings(state: State) -> Iterator[Finding]:
                 f"{one.what}: ended on {one.ends:%Y-%m-%d}. Members cannot connect, or refuse to take part."
             )
             yield Finding(level=Level.ACT, text=text, runbook="CertificateExpiring")
-        elif left < CERTIFICATE_SOON:
+        elif left < (CHARTER_SOON if one.what == "Charter" else CERTIFICATE_SOON):
             text = f"{one.what}: ends in {span(left.total_seconds())}, on {one.ends:%Y-%m-%d}."
             yield Finding(level=Level.WATCH, text=text, runbook="CertificateExpiring")
 
 
 def members(state: State) -> Iterator[Finding]:
-    """A member whose certificate ends is refused at its next connection. It renews; the operator can only say so."""
+    """A member whose certificate ends is refused. It asks for a new one by itself; the approver lets it have it."""
     for one in state.members:
         if one.certificate_ends is None or one.certificate_ends - state.at >= CERTIFICATE_SOON:
             continue
         left = (one.certificate_ends - state.at).total_seconds()
         what = "ended" if left <= 0 else f"ends in {span(left)}"
-        text = f"The certificate of member {one.name} {what}. Ask it to renew."
+        text = f"The certificate of member {one.name} {what}. Approve what waits: sordino identity pending."
         yield Finding(level=Level.WATCH, text=text, runbook="CertificateExpiring")
 
 

@@ -19,6 +19,7 @@ from sordino_platform.charter import (
     HuggingFaceTerms,
     ModelTerms,
     PrivacyPolicy,
+    RenewalTerms,
     SignedCharter,
     drafting,
     shipped_model,
@@ -29,6 +30,7 @@ from sordino_platform.charter.signed import require_successor
 from sordino_platform.durable import read_file, write_file
 from sordino_platform.identity import authority, site
 from sordino_platform.identity.enrolment import MAX_REQUEST_BYTES
+from sordino_platform.identity.renewal import renewal_authority as renewal_authority_of
 from sordino_platform.keys import fingerprint
 from sordino_privacy.errors import UsageError
 
@@ -44,6 +46,7 @@ app = typer.Typer(
 )
 
 DEFAULT_RANK = 8
+MAX_AUTHORITY_BYTES = 16 << 10
 RootFolder = Annotated[Path, typer.Argument(metavar="ROOT", help="The root folder, made by `charter new`.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print machine-readable figures.")]
 
@@ -82,6 +85,14 @@ def new(
     sampling_rate: Annotated[float | None, typer.Option(help="Largest sampling rate [0.25].")] = None,
     steps: Annotated[int | None, typer.Option(help="Most steps in a round [200].")] = None,
     days: Annotated[int, typer.Option(min=1, max=3653, help="How long the charter is valid.")] = 366,
+    renewal_authority: Annotated[
+        Path | None,
+        typer.Option(help="Let this authority renew members online: what `identity authority` wrote [none]."),
+    ] = None,
+    renewal_days: Annotated[
+        int | None,
+        typer.Option(min=0, max=90, help="How long its certificates live [30]; 0 takes it out again."),
+    ] = None,
     passphrase: Annotated[
         bool, typer.Option("--passphrase", help="Ask for a passphrase for the root key.")
     ] = False,
@@ -116,6 +127,11 @@ def new(
     if not (folder / authority.PIN).exists():
         if federation is None:
             raise UsageError("a new federation needs a name", hint="add --federation NAME")
+        if renewal_authority is not None or renewal_days is not None:
+            raise UsageError(
+                "an authority for renewals needs a coordinator",
+                hint="found the federation first, then a new epoch",
+            )
         authority.found_root(
             folder,
             federation=federation,
@@ -138,6 +154,7 @@ def new(
             terms: dict[str, Any] = {
                 "floors": _revised(draft.floors, floors),
                 "privacy": _revised(draft.privacy, privacy),
+                "renewals": _renewals(draft, renewal_authority, renewal_days),
             }
             if base_model is not None or adapters != {}:
                 terms["model"] = _model(base_model, _kept(draft, base_model, adapters) | adapters)
@@ -283,6 +300,23 @@ def _revised(terms: Section, options: dict[str, Any]) -> Section:
         raise UsageError(f"the terms cannot be: {first_problem(error)}") from None
 
 
+def _renewals(draft: Draft, file: Path | None, days: int | None) -> RenewalTerms | None:
+    """The draft's authority for renewals, with what the options change. Raises UsageError, ConfigurationError."""
+    held = draft.renewals
+    if days == 0:
+        return None
+    if file is None:
+        if days is None or held is None:
+            if days is not None:
+                raise UsageError(
+                    "there is no authority for renewals", hint="name one with --renewal-authority"
+                )
+            return held
+        return RenewalTerms(authority=held.authority, validity_days=days)
+    named = renewal_authority_of(read_file(file, limit=MAX_AUTHORITY_BYTES))
+    return RenewalTerms(authority=named, validity_days=days or (held.validity_days if held else 30))
+
+
 def _store(folder: Path) -> CharterStore:
     return (
         authority.charters_of(folder)
@@ -386,6 +420,9 @@ def _show(terms: Terms, *, root: str, as_json: bool) -> None:
     if isinstance(terms.model, ModelTerms):
         typer.echo(line("tokenizer", terms.model.tokenizer_sha256.hex()))
     typer.echo(line("TLS authority", terms.tls_authority.fingerprint.hex()))
+    if terms.renewals is not None:
+        typer.echo(line("renews online", terms.renewals.authority.fingerprint.hex()))
+        typer.echo(line("", f"members only, for {terms.renewals.validity_days} days at a time"))
     coordinator = terms.coordinator if isinstance(terms, Charter | Draft) else None
     if coordinator is not None:
         typer.echo(

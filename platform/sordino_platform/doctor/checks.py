@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 from sordino_platform.doctor.finding import Finding, State, checked, failed, ok, warning
 from sordino_platform.durable import write_file
 from sordino_platform.identity import Identity, admit
+from sordino_platform.identity.renewal import warned_days
 from sordino_platform.identity.site import WARN_BEFORE
 from sordino_platform.link.address import parse_address
 from sordino_privacy.errors import ConfigurationError, LinkError
@@ -25,7 +26,10 @@ from sordino_privacy.errors import ConfigurationError, LinkError
 SMALLEST_FREE_BYTES = 1 << 30
 NEEDED_FREE_BYTES = 64 << 20
 CLOCK_TOLERANCE = timedelta(minutes=10)
-RENEW = "renew it: sordino identity renew, approve, install; nothing has to be restarted"
+RENEW = (
+    "approve what waits: sordino identity pending, approve, deliver; a party that is not connected renews by hand: "
+    "sordino identity renew, approve, install. Nothing has to be restarted"
+)
 
 
 def versions() -> Finding:
@@ -80,14 +84,16 @@ def charter(identity: Identity, *, now: datetime) -> Finding:
 
 
 def certificate(identity: Identity, *, now: datetime) -> Finding:
-    """The TLS certificate: valid, for this party, under the charter's key."""
+    """The TLS certificate: valid, for this party, under the charter's key; warns 30, 7 and 1 days before its end."""
     tls = identity.tls()
-    left = tls.remaining(now)
-    if left <= timedelta(0):
+    days = warned_days(tls, now)
+    if days == 0:
         return failed("certificate", f"expired on {tls.expires_at:%Y-%m-%d %H:%M} UTC", RENEW, exit_code=6)
     admit(tls.certificate, identity.charter, now=now)
-    said = f"valid until {tls.expires_at:%Y-%m-%d %H:%M} UTC, {left.days} days"
-    return warning("certificate", said, RENEW) if left < WARN_BEFORE else ok("certificate", said)
+    said = f"valid until {tls.expires_at:%Y-%m-%d %H:%M} UTC, {tls.remaining(now).days} days"
+    if days is None:
+        return ok("certificate", said)
+    return warning("certificate", f"{said}: it ends within {days}", RENEW)
 
 
 def disk(folder: Path) -> Finding:

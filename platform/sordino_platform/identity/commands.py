@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
@@ -15,9 +16,10 @@ import typer
 from sordino_platform.charter import Role
 from sordino_platform.durable import read_file, read_secret, write_file
 from sordino_platform.identity import authority, site
-from sordino_platform.identity.enrolment import MAX_REPLY_BYTES, MAX_REQUEST_BYTES, Token
+from sordino_platform.identity.enrolment import MAX_REPLY_BYTES, Token
+from sordino_platform.identity.renewal import MAX_BUNDLE_BYTES, RenewalBox, is_bundle, warned_days
 from sordino_platform.keys import fingerprint
-from sordino_privacy.errors import ConfigurationError, SordinoError
+from sordino_privacy.errors import ConfigurationError, SordinoError, UsageError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -121,18 +123,106 @@ def renew(folder: Folder, out: Out = None) -> None:
 
 
 @app.command()
+def pending(
+    coordinator: Annotated[Path, typer.Argument(metavar="COORDINATOR", help="The coordinator's folder.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Write all of them into this one file, to be carried to the approver.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the renewals that wait at the coordinator, its own included, or write them into one file.
+
+    Members ask by themselves, over their link, when a third of a certificate's life is left.
+
+    Example: sordino identity pending /var/lib/sordino/coordinator --out renewals.json
+    """
+    box, now = RenewalBox(coordinator), datetime.now(UTC)
+    box.ask_own(now)
+    waiting = box.waiting()
+    if out is not None:
+        write_file(out, box.bundle())
+    if as_json:
+        rows = [{**asdict(one), "made_at": f"{one.made_at:%Y-%m-%dT%H:%M:%SZ}"} for one in waiting]
+        typer.echo(json.dumps(rows, indent=1, sort_keys=True))
+        return
+    for one in waiting:
+        typer.echo(f"{one.role} {one.name} of {one.organisation}, asked {one.made_at:%Y-%m-%d %H:%M} UTC")
+    if not waiting:
+        typer.echo("nobody waits for a certificate")
+    elif out is None:
+        typer.echo(f"next: `sordino identity approve ROOT --at {coordinator}`, or carry them with --out")
+    else:
+        typer.echo(f"wrote {out}; next: `sordino identity approve ROOT {out} --out renewed.json`")
+
+
+@app.command()
 def approve(
     root: RootFolder,
-    requests: Annotated[Path, typer.Argument(metavar="REQUEST", help="A request of a party of the charter.")],
+    requests: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[REQUEST]", help="A request of a party of the charter, or what `pending` wrote."
+        ),
+    ] = None,
     out: Out = None,
+    at: Annotated[
+        Path | None,
+        typer.Option(help="Approve all that waits in this coordinator's folder, and deliver it there."),
+    ] = None,
+    validity: Annotated[int, typer.Option(min=1, max=397, help="How many days a certificate is valid.")] = 30,
 ) -> None:
-    """Issue the certificate that a party of the signed charter asks for. It is valid for 30 days.
+    """Issue the certificates that parties of the signed charter ask for: one request, or all that wait at once.
 
-    Reads the TLS authority's key, not the root key. The reply holds the certificate and every charter; it is public.
+    Reads the TLS authority's key, not the root key. The reply holds certificates and every charter; it is public. A
+    party that was retired cannot be approved; a laptop that is off for weeks needs a longer --validity.
 
-    Example: sordino identity approve root acme.request.json --out acme.reply.json
+    Example: sordino identity approve root renewals.json --out renewed.json --validity 60
     """
-    _write(authority.approve(root, read_file(requests, limit=MAX_REQUEST_BYTES)), out)
+    days = timedelta(days=validity)
+    if at is not None:
+        if requests is not None or out is not None:
+            raise UsageError("--at takes its requests from the coordinator's folder and delivers there")
+        replies, refused = authority.approve_all(root, RenewalBox(at).bundle(), validity=days)
+        _say_refused(refused)
+        _deliver(at, replies)
+        return
+    if requests is None:
+        raise UsageError("nothing to approve", hint="name a request, or the coordinator's folder with --at")
+    data = read_file(requests, limit=MAX_BUNDLE_BYTES)
+    if is_bundle(data):
+        replies, refused = authority.approve_all(root, data, validity=days)
+        _say_refused(refused)
+        _write(replies, out)
+        return
+    _write(authority.approve(root, data, validity=days), out)
+
+
+@app.command()
+def deliver(
+    coordinator: Annotated[Path, typer.Argument(metavar="COORDINATOR", help="The coordinator's folder.")],
+    replies: Annotated[Path, typer.Argument(metavar="RENEWED", help="What `approve` wrote.")],
+) -> None:
+    """Put approved renewals where the coordinator hands them to its members over their links. Nothing is restarted.
+
+    Example: sordino identity deliver /var/lib/sordino/coordinator renewed.json
+    """
+    _deliver(coordinator, read_file(replies, limit=MAX_BUNDLE_BYTES))
+
+
+@app.command("authority")
+def renewal_authority_of(
+    coordinator: Annotated[Path, typer.Argument(metavar="COORDINATOR", help="The coordinator's folder.")],
+    out: Annotated[Path, typer.Option(help="Where to write its certificate, for the root's holder.")],
+) -> None:
+    """Make an authority that renews members' certificates online, in the coordinator's folder. Its key stays there.
+
+    It issues nothing before a charter names it: `sordino charter new ROOT --renewal-authority FILE`, then sign. It can
+    only let certificates live on: a TLS key counts with the endorsement of its member's identity key.
+
+    Example: sordino identity authority /var/lib/sordino/coordinator --out renewals.pem
+    """
+    write_file(out, RenewalBox(coordinator).make_authority(datetime.now(UTC)))
+    typer.echo(f"wrote {out}; next: `sordino charter new ROOT --renewal-authority {out}`")
 
 
 @app.command()
@@ -172,6 +262,17 @@ def show(folder: Folder, as_json: AsJson = False) -> None:
     Example: sordino identity show acme
     """
     _show(folder, as_json=as_json)
+
+
+def _deliver(coordinator: Path, replies: bytes) -> None:
+    served, refused = RenewalBox(coordinator).deliver(replies, now=datetime.now(UTC))
+    _say_refused(refused)
+    typer.echo(f"{len(served)} certificate(s) delivered: {', '.join(served) or 'none'}")
+
+
+def _say_refused(refused: Sequence[str]) -> None:
+    for line in refused:
+        typer.secho(f"not approved: {line}", fg=typer.colors.YELLOW, err=True)
 
 
 def _role(coordinator: bool) -> Role:
@@ -248,9 +349,9 @@ def _problem(identity: site.Identity, tls: site.TlsCredentials) -> str | None:
         return error.message
     if identity.charter.identity_key(identity.card.role, identity.card.name) != identity.card.identity_key:
         return f"this identity is not part of epoch {identity.charter.epoch}: it was retired"
-    left = tls.remaining(now)
-    if left.total_seconds() <= 0:
+    days = warned_days(tls, now)
+    if days == 0:
         return "the certificate has expired: `sordino identity renew`"
-    if left < site.WARN_BEFORE:
-        return f"the certificate expires in {left.days} days: `sordino identity renew`"
+    if days is not None:
+        return f"the certificate ends within {days} days: `sordino identity renew`"
     return None

@@ -316,6 +316,11 @@ class RenewalBox:
             yield
 
 
+def is_bundle(data: bytes) -> bool:
+    """Whether these bytes begin as `RenewalRequests` do, and not as a single request: keys are sorted."""
+    return data.startswith(b'{\n "requests"')
+
+
 def renewal_authority(pem: bytes) -> TlsAuthority:
     """An authority for the charter, from its certificate. Raises ConfigurationError."""
     try:

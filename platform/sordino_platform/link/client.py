@@ -34,6 +34,7 @@ from sordino_platform.link.diagnosis import Diagnosis, diagnose
 from sordino_platform.link.events import Direction, IgnoreEvents, LinkEvents
 from sordino_platform.link.frames import (
     METHOD,
+    RENEWAL_VERSION,
     SOFTWARE_VERSION,
     VERSION_MAX,
     VERSION_MIN,
@@ -50,6 +51,8 @@ from sordino_platform.link.frames import (
     Pong,
     ProtocolError,
     Reason,
+    Renewal,
+    Renewed,
     Welcome,
     decode,
     encode,
@@ -100,6 +103,7 @@ class _Connection:
         self.assembly: Assembly | None = None
         self.deadline = 0.0
         self.useful = False
+        self.version = 0  # of the protocol on this stream, once welcomed
 
 
 class LinkClient:
@@ -107,7 +111,8 @@ class LinkClient:
 
     `target` is host:port; `server_name` the name that the coordinator's certificate must carry, if it is not that host.
     `tls` may be a function, asked again at each connection, so that a renewed certificate needs no restart.
-    `on_status` is called on the thread of `run`.
+    `on_status` is called on the thread of `run`, and so is `on_renewed`, with the certificate (PEM) that came for the
+    request of `ask_renewal`.
     """
 
     def __init__(
@@ -121,6 +126,7 @@ class LinkClient:
         limits: Limits | None = None,
         on_status: Callable[[Status], None] | None = None,
         events: LinkEvents | None = None,
+        on_renewed: Callable[[bytes], None] = lambda certificate: None,
     ) -> None:
         if SOFTWARE_VERSION.fullmatch(software_version) is None:
             raise ValueError("a software version is 1 to 64 of 0-9 A-Z a-z . + -")
@@ -130,6 +136,8 @@ class LinkClient:
         self._server_name = server_name
         self._software_version = software_version
         self._limits = limits or Limits()
+        self._on_renewed = on_renewed
+        self._renewal = b""
         self._on_status = on_status or (lambda _: None)
         self._events = events or IgnoreEvents()
         self._random = secrets.SystemRandom()
@@ -151,6 +159,18 @@ class LinkClient:
         """Makes `run` say Goodbye and return; the running request is given up. Any thread, or a signal handler."""
         self._stopped.set()
         threading.Thread(target=self._wind_down, name="sordino-link-stop", daemon=True).start()
+
+    def ask_renewal(self, request: bytes) -> None:
+        """Asks the coordinator for the certificate of this request, now and after each reconnection; b"" ends that.
+
+        Asking again is how the certificate is fetched once it was issued. Any thread.
+        """
+        with self._changed:
+            self._renewal = request
+            connection = self._connection
+        if connection is not None and connection.welcomed:
+            with contextlib.suppress(ProtocolError):  # the outbox is full: it is asked again later
+                self._send_renewal(connection)
 
     def run(self) -> None:
         """Connects, answers and reconnects until `stop`.
@@ -283,6 +303,12 @@ class LinkClient:
                 self._cancelled(connection, frame.id)
             case Goodbye():
                 connection.goodbye = frame
+            case Renewed():
+                if connection.version < RENEWAL_VERSION or not self._renewal:
+                    raise ProtocolError("a certificate that was not asked for")
+                self._on_renewed(frame.certificate)
+            case Renewal():
+                raise ProtocolError("a request for a certificate from the coordinator")
             case Hello():
                 raise ProtocolError("a Hello from the coordinator")
 
@@ -297,7 +323,13 @@ class LinkClient:
                 self._give_up_all(but=welcome.awaiting)
             self._welcomed = connection.welcomed = True
             self._changed.notify_all()
+        connection.version = welcome.version
+        self._send_renewal(connection)
         self._on_status(Status(state=State.CONNECTED))
+
+    def _send_renewal(self, connection: _Connection) -> None:
+        if self._renewal and connection.version >= RENEWAL_VERSION:
+            self._send(connection, Renewal(self._renewal))
 
     def _start(self, connection: _Connection, start: MessageStart) -> None:
         if connection.assembly is not None:

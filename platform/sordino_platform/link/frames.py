@@ -14,13 +14,22 @@ from typing import Final, TypeAlias
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from sordino_platform.link.limits import CHUNK_BYTES, DETAIL_CHARACTERS, FRAME_BYTES, SESSION_BYTES
+from sordino_platform.link.limits import (
+    CERTIFICATE_BYTES,
+    CHUNK_BYTES,
+    DETAIL_CHARACTERS,
+    FRAME_BYTES,
+    RENEWAL_BYTES,
+    SESSION_BYTES,
+)
 from sordino_platform.wire import link_v1_pb2 as wire
 from sordino_privacy.errors import LinkError
 
 VERSION_MIN: Final = 1
-VERSION_MAX: Final = 1
+VERSION_MAX: Final = 2
 """Protocol versions that this software speaks."""
+RENEWAL_VERSION: Final = 2
+"""The first version in which Renewal and Renewed may stand on a stream."""
 
 METHOD: Final = f"/{wire.DESCRIPTOR.services_by_name['Link'].full_name}/Open"
 SERVICE: Final = METHOD.split("/")[1]
@@ -120,8 +129,29 @@ class Goodbye:
     detail: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    request: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    certificate: bytes
+
+
 Frame: TypeAlias = (
-    Hello | Welcome | MessageStart | MessageChunk | MessageEnd | Ack | Ping | Pong | Cancel | Goodbye
+    Hello
+    | Welcome
+    | MessageStart
+    | MessageChunk
+    | MessageEnd
+    | Ack
+    | Ping
+    | Pong
+    | Cancel
+    | Goodbye
+    | Renewal
+    | Renewed
 )
 
 
@@ -180,6 +210,10 @@ def encode(frame: Frame) -> bytes:
             message = wire.Frame(
                 goodbye=wire.Goodbye(reason=wire.Reason.ValueType(frame.reason), detail=detail)
             )
+        case Renewal():
+            message = wire.Frame(renewal=wire.Renewal(request=frame.request))
+        case Renewed():
+            message = wire.Frame(renewed=wire.Renewed(certificate=frame.certificate))
     return message.SerializeToString()
 
 
@@ -278,5 +312,11 @@ def _checked(body: Message) -> Frame:
         case wire.Goodbye():
             _require(int(body.reason) in frozenset(Reason), "an unknown reason")
             return Goodbye(Reason(body.reason), printable(body.detail))
+        case wire.Renewal():
+            _require(0 < len(body.request) <= RENEWAL_BYTES, "a renewal of the wrong size")
+            return Renewal(body.request)
+        case wire.Renewed():
+            _require(0 < len(body.certificate) <= CERTIFICATE_BYTES, "a certificate of the wrong size")
+            return Renewed(body.certificate)
         case _:
             raise ProtocolError("a frame without a body that this version knows")

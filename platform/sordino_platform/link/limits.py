@@ -22,6 +22,8 @@ METADATA_BYTES: Final = 8 * 1024
 """HTTP headers per call: sordino sends none of its own."""
 
 SESSION_BYTES: Final = 16
+RENEWAL_BYTES: Final = 32 * 1024
+CERTIFICATE_BYTES: Final = 16 * 1024
 DETAIL_CHARACTERS: Final = 300
 
 
@@ -61,6 +63,12 @@ class Limits:
 
     control_rate: float = 16.0
     """... and per second thereafter. More is a flood."""
+
+    renewal_burst: int = 4
+    """Requests for a certificate that a member may send at once ..."""
+
+    renewal_rate: float = 1 / 30
+    """... and per second thereafter. Each costs two signatures' verification and, when it is new, a file."""
 
     def __post_init__(self) -> None:
         if not 0 < self.message_bytes <= self.assembly_bytes:

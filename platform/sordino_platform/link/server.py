@@ -74,7 +74,8 @@ class LinkServer:
     `identify` maps the PEM of a certificate, which TLS has verified against the CA, to a member's name, or raises
     LinkError. `admit` raises a SordinoError to refuse a member; it is asked when a stream opens and for every message
     in both directions, so a retired member is refused at its next message. `tls` may be a function, asked again at each
-    handshake.
+    handshake. `renew` takes a member's request for a new certificate and returns the certificate (PEM) once there is
+    one; it raises a SordinoError for a request that it does not take.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class LinkServer:
         limits: Limits | None = None,
         events: LinkEvents | None = None,
         now: Callable[[], datetime.datetime] = utc_now,
+        renew: Callable[[str, bytes], bytes | None] = lambda member, request: None,
     ) -> None:
         if SOFTWARE_VERSION.fullmatch(software_version) is None:
             raise ValueError("a software version is 1 to 64 of 0-9 A-Z a-z . + -")
@@ -99,7 +101,12 @@ class LinkServer:
         self._events = events or IgnoreEvents()
         self._budget = ByteBudget(self._limits.assembly_bytes)
         self._shared = Shared(
-            admit=admit, limits=self._limits, events=self._events, budget=self._budget, now=now
+            admit=admit,
+            limits=self._limits,
+            events=self._events,
+            budget=self._budget,
+            now=now,
+            renew=renew,
         )
         self._session = secrets.token_bytes(SESSION_BYTES)
         self._ids = itertools.count(1)
@@ -361,7 +368,7 @@ class LinkServer:
                     raise Ending(Reason.DUPLICATE, f"another process is connected as {member}")
                 older_stream.end(Ending(Reason.FENCED, "a newer connection took over"))
                 await older_stream.ended()
-            stream = Stream(wire, mailbox, self._shared, expires)
+            stream = Stream(wire, mailbox, self._shared, expires, version)
             awaiting = mailbox.resume(hello, self._session)
             mailbox.stream = stream
         self._note_connected()

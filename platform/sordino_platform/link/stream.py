@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from sordino_platform.link.budget import ByteBudget
 from sordino_platform.link.events import Direction, Disconnection, LinkEvents, Loss, Rejection
 from sordino_platform.link.frames import (
+    RENEWAL_VERSION,
     Ack,
     Cancel,
     Frame,
@@ -31,6 +32,8 @@ from sordino_platform.link.frames import (
     Pong,
     ProtocolError,
     Reason,
+    Renewal,
+    Renewed,
     decode,
     encode,
 )
@@ -77,6 +80,7 @@ class Shared:
     events: LinkEvents
     budget: ByteBudget
     now: Callable[[], datetime.datetime]
+    renew: Callable[[str, bytes], bytes | None]
 
 
 class Allowance:
@@ -97,8 +101,11 @@ class Allowance:
 class Stream:
     """See the module. Created when the member was identified and said Hello; `run` returns when it is over."""
 
-    def __init__(self, wire: Wire, mailbox: Mailbox, shared: Shared, expires: datetime.datetime) -> None:
+    def __init__(
+        self, wire: Wire, mailbox: Mailbox, shared: Shared, expires: datetime.datetime, version: int
+    ) -> None:
         self._wire = wire
+        self._version = version
         self._mailbox = mailbox
         self._shared = shared
         self._expires = expires
@@ -114,6 +121,7 @@ class Stream:
         self._over = asyncio.Event()
         self._heard = asyncio.Event()
         self._allowance = Allowance(shared.limits.control_burst, shared.limits.control_rate)
+        self._renewals = Allowance(shared.limits.renewal_burst, shared.limits.renewal_rate)
         self._probe: asyncio.Task[None] | None = None
 
     # What the mailbox and the server ask of a stream.
@@ -266,6 +274,8 @@ class Stream:
                     self._drop()
                 case Goodbye():
                     return Disconnection.LEFT
+                case Renewal():
+                    self._renew(frame)
                 case _:
                     raise ProtocolError("a second Hello, or a frame that only the coordinator sends")
 
@@ -273,6 +283,21 @@ class Stream:
         """For what a member may send at any time; all other frames are bounded by the requests they belong to."""
         if not self._allowance.take(self._loop.time()):
             raise Ending(Reason.PROTOCOL, "too many frames", Rejection.SCHEMA)
+
+    def _renew(self, renewal: Renewal) -> None:
+        """Hands the request on. One that is refused is no offence: its sender may be of another release."""
+        if self._version < RENEWAL_VERSION:
+            raise ProtocolError("a frame of a later version")
+        self._admit()
+        if not self._renewals.take(self._loop.time()):
+            raise Ending(Reason.PROTOCOL, "too many requests for a certificate", Rejection.SCHEMA)
+        try:
+            certificate = self._shared.renew(self._mailbox.member, renewal.request)
+        except SordinoError:
+            self._shared.events.rejected(Rejection.SCHEMA)
+            return
+        if certificate is not None:
+            self._send(Renewed(certificate))
 
     def _assembling(self) -> Assembly:
         if self._assembly is None:

@@ -24,39 +24,43 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#sordino_platform/wire/link_v1.proto\x12\x0fsordino.link.v1\"\xc2\x03\n\x05\x46rame\x12\'\n\x05hello\x18\x01 \x01(\x0b\x32\x16.sordino.link.v1.HelloH\x00\x12+\n\x07welcome\x18\x02 \x01(\x0b\x32\x18.sordino.link.v1.WelcomeH\x00\x12.\n\x05start\x18\x03 \x01(\x0b\x32\x1d.sordino.link.v1.MessageStartH\x00\x12.\n\x05\x63hunk\x18\x04 \x01(\x0b\x32\x1d.sordino.link.v1.MessageChunkH\x00\x12*\n\x03\x65nd\x18\x05 \x01(\x0b\x32\x1b.sordino.link.v1.MessageEndH\x00\x12#\n\x03\x61\x63k\x18\x06 \x01(\x0b\x32\x14.sordino.link.v1.AckH\x00\x12%\n\x04ping\x18\x07 \x01(\x0b\x32\x15.sordino.link.v1.PingH\x00\x12%\n\x04pong\x18\x08 \x01(\x0b\x32\x15.sordino.link.v1.PongH\x00\x12)\n\x06\x63\x61ncel\x18\t \x01(\x0b\x32\x17.sordino.link.v1.CancelH\x00\x12+\n\x07goodbye\x18\n \x01(\x0b\x32\x18.sordino.link.v1.GoodbyeH\x00\x42\x06\n\x04\x62odyJ\x04\x08\x0b\x10 \"\x91\x01\n\x05Hello\x12\x13\n\x0bversion_min\x18\x01 \x01(\r\x12\x13\n\x0bversion_max\x18\x02 \x01(\r\x12\x18\n\x10software_version\x18\x03 \x01(\t\x12\x0f\n\x07session\x18\x04 \x01(\x0c\x12\x1b\n\x13\x63oordinator_session\x18\x05 \x01(\x0c\x12\x10\n\x08received\x18\x06 \x01(\x04J\x04\x08\x07\x10\x10\"]\n\x07Welcome\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x18\n\x10software_version\x18\x02 \x01(\t\x12\x0f\n\x07session\x18\x03 \x01(\x0c\x12\x10\n\x08\x61waiting\x18\x04 \x01(\x04J\x04\x08\x05\x10\x10\"\x82\x01\n\x0cMessageStart\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x13\n\x0bin_reply_to\x18\x02 \x01(\x04\x12#\n\x04kind\x18\x03 \x01(\x0e\x32\x15.sordino.link.v1.Kind\x12\r\n\x05total\x18\x04 \x01(\x04\x12\x17\n\x0f\x64\x65\x61\x64line_millis\x18\x05 \x01(\x04J\x04\x08\x06\x10\x10\">\n\x0cMessageChunk\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0cJ\x04\x08\x04\x10\x08\".\n\nMessageEnd\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06sha256\x18\x02 \x01(\x0cJ\x04\x08\x03\x10\x08\"\x17\n\x03\x41\x63k\x12\n\n\x02id\x18\x01 \x01(\x04J\x04\x08\x02\x10\x08\"\x1b\n\x04Ping\x12\r\n\x05nonce\x18\x01 \x01(\x04J\x04\x08\x02\x10\x08\"\x1b\n\x04Pong\x12\r\n\x05nonce\x18\x01 \x01(\x04J\x04\x08\x02\x10\x08\"\x1a\n\x06\x43\x61ncel\x12\n\n\x02id\x18\x01 \x01(\x04J\x04\x08\x02\x10\x08\"H\n\x07Goodbye\x12\'\n\x06reason\x18\x01 \x01(\x0e\x32\x17.sordino.link.v1.Reason\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\tJ\x04\x08\x03\x10\x08*P\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n\x0cKIND_REQUEST\x10\x01\x12\x0e\n\nKIND_REPLY\x10\x02\x12\x10\n\x0cKIND_FAILURE\x10\x03*\xde\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x13\n\x0fREASON_SHUTDOWN\x10\x01\x12\x12\n\x0eREASON_VERSION\x10\x02\x12\x13\n\x0fREASON_IDENTITY\x10\x03\x12\x14\n\x10REASON_DUPLICATE\x10\x04\x12\x11\n\rREASON_FENCED\x10\x05\x12\x13\n\x0fREASON_DEADLINE\x10\x06\x12\x17\n\x13REASON_UNRESPONSIVE\x10\x07\x12\x13\n\x0fREASON_PROTOCOL\x10\x08\x12\x12\n\x0eREASON_EXPIRED\x10\t2B\n\x04Link\x12:\n\x04Open\x12\x16.sordino.link.v1.Frame\x1a\x16.sordino.link.v1.Frame(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#sordino_platform/wire/link_v1.proto\x12\x0fsordino.link.v1\"\x9c\x04\n\x05\x46rame\x12\'\n\x05hello\x18\x01 \x01(\x0b\x32\x16.sordino.link.v1.HelloH\x00\x12+\n\x07welcome\x18\x02 \x01(\x0b\x32\x18.sordino.link.v1.WelcomeH\x00\x12.\n\x05start\x18\x03 \x01(\x0b\x32\x1d.sordino.link.v1.MessageStartH\x00\x12.\n\x05\x63hunk\x18\x04 \x01(\x0b\x32\x1d.sordino.link.v1.MessageChunkH\x00\x12*\n\x03\x65nd\x18\x05 \x01(\x0b\x32\x1b.sordino.link.v1.MessageEndH\x00\x12#\n\x03\x61\x63k\x18\x06 \x01(\x0b\x32\x14.sordino.link.v1.AckH\x00\x12%\n\x04ping\x18\x07 \x01(\x0b\x32\x15.sordino.link.v1.PingH\x00\x12%\n\x04pong\x18\x08 \x01(\x0b\x32\x15.sordino.link.v1.PongH\x00\x12)\n\x06\x63\x61ncel\x18\t \x01(\x0b\x32\x17.sordino.link.v1.CancelH\x00\x12+\n\x07goodbye\x18\n \x01(\x0b\x32\x18.sordino.link.v1.GoodbyeH\x00\x12+\n\x07renewal\x18\x0b \x01(\x0b\x32\x18.sordino.link.v1.RenewalH\x00\x12+\n\x07renewed\x18\x0c \x01(\x0b\x32\x18.sordino.link.v1.RenewedH\x00\x42\x06\n\x04\x62odyJ\x04\x08\r\x10 \"\x91\x01\n\x05Hello\x12\x13\n\x0bversion_min\x18\x01 \x01(\r\x12\x13\n\x0bversion_max\x18\x02 \x01(\r\x12\x18\n\x10software_version\x18\x03 \x01(\t\x12\x0f\n\x07session\x18\x04 \x01(\x0c\x12\x1b\n\x13\x63oordinator_session\x18\x05 \x01(\x0c\x12\x10\n\x08received\x18\x06 \x01(\x04J\x04\x08\x07\x10\x10\"]\n\x07Welcome\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x18\n\x10software_version\x18\x02 \x01(\t\x12\x0f\n\x07session\x18\x03 \x01(\x0c\x12\x10\n\x08\x61waiting\x18\x04 \x01(\x04J\x04\x08\x05\x10\x10\"\x82\x01\n\x0cMessageStart\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x13\n\x0bin_reply_to\x18\x02 \x01(\x04\x12#\n\x04kind\x18\x03 \x01(\x0e\x32\x15.sordino.link.v1.Kind\x12\r\n\x05total\x18\x04 \x01(\x04\x12\x17\n\x0f\x64\x65\x61\x64line_millis\x18\x05 \x01(\x04J\x04\x08\x06\x10\x10\">\n\x0cMessageChunk\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0cJ\x04\x08\x04\x10\x08\".\n\nMessageEnd\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06sha256\x18\x02 \x01(\x0cJ\x04\x08\x03\x10\x08\"\x17\n\x03\x41\x63k\x12\n\n\x02id\x18\x01 \x01(\x04J\x04\x08\x02\x10\x08\"\x1b\n\x04Ping\x12\r\n\x05nonce\x18\x01 \x01(\x04J\x04\x08\x02\x10\x08\"\x1b\n\x04Pong\x12\r\n\x05nonce\x18\x01 \x01(\x04J\x04\x08\x02\x10\x08\"\x1a\n\x06\x43\x61ncel\x12\n\n\x02id\x18\x01 \x01(\x04J\x04\x08\x02\x10\x08\"H\n\x07Goodbye\x12\'\n\x06reason\x18\x01 \x01(\x0e\x32\x17.sordino.link.v1.Reason\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\tJ\x04\x08\x03\x10\x08\" \n\x07Renewal\x12\x0f\n\x07request\x18\x01 \x01(\x0cJ\x04\x08\x02\x10\x08\"$\n\x07Renewed\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0cJ\x04\x08\x02\x10\x08*P\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n\x0cKIND_REQUEST\x10\x01\x12\x0e\n\nKIND_REPLY\x10\x02\x12\x10\n\x0cKIND_FAILURE\x10\x03*\xde\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x13\n\x0fREASON_SHUTDOWN\x10\x01\x12\x12\n\x0eREASON_VERSION\x10\x02\x12\x13\n\x0fREASON_IDENTITY\x10\x03\x12\x14\n\x10REASON_DUPLICATE\x10\x04\x12\x11\n\rREASON_FENCED\x10\x05\x12\x13\n\x0fREASON_DEADLINE\x10\x06\x12\x17\n\x13REASON_UNRESPONSIVE\x10\x07\x12\x13\n\x0fREASON_PROTOCOL\x10\x08\x12\x12\n\x0eREASON_EXPIRED\x10\t2B\n\x04Link\x12:\n\x04Open\x12\x16.sordino.link.v1.Frame\x1a\x16.sordino.link.v1.Frame(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sordino_platform.wire.link_v1_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_KIND']._serialized_start=1182
-  _globals['_KIND']._serialized_end=1262
-  _globals['_REASON']._serialized_start=1265
-  _globals['_REASON']._serialized_end=1487
+  _globals['_KIND']._serialized_start=1344
+  _globals['_KIND']._serialized_end=1424
+  _globals['_REASON']._serialized_start=1427
+  _globals['_REASON']._serialized_end=1649
   _globals['_FRAME']._serialized_start=57
-  _globals['_FRAME']._serialized_end=507
-  _globals['_HELLO']._serialized_start=510
-  _globals['_HELLO']._serialized_end=655
-  _globals['_WELCOME']._serialized_start=657
-  _globals['_WELCOME']._serialized_end=750
-  _globals['_MESSAGESTART']._serialized_start=753
-  _globals['_MESSAGESTART']._serialized_end=883
-  _globals['_MESSAGECHUNK']._serialized_start=885
-  _globals['_MESSAGECHUNK']._serialized_end=947
-  _globals['_MESSAGEEND']._serialized_start=949
-  _globals['_MESSAGEEND']._serialized_end=995
-  _globals['_ACK']._serialized_start=997
-  _globals['_ACK']._serialized_end=1020
-  _globals['_PING']._serialized_start=1022
-  _globals['_PING']._serialized_end=1049
-  _globals['_PONG']._serialized_start=1051
-  _globals['_PONG']._serialized_end=1078
-  _globals['_CANCEL']._serialized_start=1080
-  _globals['_CANCEL']._serialized_end=1106
-  _globals['_GOODBYE']._serialized_start=1108
-  _globals['_GOODBYE']._serialized_end=1180
-  _globals['_LINK']._serialized_start=1489
-  _globals['_LINK']._serialized_end=1555
+  _globals['_FRAME']._serialized_end=597
+  _globals['_HELLO']._serialized_start=600
+  _globals['_HELLO']._serialized_end=745
+  _globals['_WELCOME']._serialized_start=747
+  _globals['_WELCOME']._serialized_end=840
+  _globals['_MESSAGESTART']._serialized_start=843
+  _globals['_MESSAGESTART']._serialized_end=973
+  _globals['_MESSAGECHUNK']._serialized_start=975
+  _globals['_MESSAGECHUNK']._serialized_end=1037
+  _globals['_MESSAGEEND']._serialized_start=1039
+  _globals['_MESSAGEEND']._serialized_end=1085
+  _globals['_ACK']._serialized_start=1087
+  _globals['_ACK']._serialized_end=1110
+  _globals['_PING']._serialized_start=1112
+  _globals['_PING']._serialized_end=1139
+  _globals['_PONG']._serialized_start=1141
+  _globals['_PONG']._serialized_end=1168
+  _globals['_CANCEL']._serialized_start=1170
+  _globals['_CANCEL']._serialized_end=1196
+  _globals['_GOODBYE']._serialized_start=1198
+  _globals['_GOODBYE']._serialized_end=1270
+  _globals['_RENEWAL']._serialized_start=1272
+  _globals['_RENEWAL']._serialized_end=1304
+  _globals['_RENEWED']._serialized_start=1306
+  _globals['_RENEWED']._serialized_end=1342
+  _globals['_LINK']._serialized_start=1651
+  _globals['_LINK']._serialized_end=1717
 # @@protoc_insertion_point(module_scope)

@@ -1,0 +1,75 @@
+"""The clerk: certificates at the coordinator. Takes members' renewals, asks for its own, and says early what will end.
+
+`renew` is called on the link's thread and returns at once; `tick` on the clerk's own thread, now and then.
+"""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime
+
+from sordino_coordinator.metrics import CoordinatorMetrics
+from sordino_platform.identity import Identity
+from sordino_platform.identity.renewal import RenewalBox, warned_days
+from sordino_platform.telemetry import log
+from sordino_privacy.errors import SordinoError
+
+TICK_SECONDS = 600.0
+
+
+class Clerk:
+    """One for the life of a coordinator's process."""
+
+    def __init__(self, identity: Identity, metrics: CoordinatorMetrics) -> None:
+        self._identity, self._metrics = identity, metrics
+        self._box = RenewalBox(identity.folder)
+        self._waiting: set[str] = set()
+        self._warned: int | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sordino-clerk", daemon=True)
+
+    def start(self) -> None:
+        """Begins to look after the coordinator's own certificate."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends; a tick under way is ended first."""
+        self._stopping.set()
+        self._thread.join()
+
+    def renew(self, member: str, request: bytes) -> bytes | None:
+        """Keeps a member's request; its certificate once there is one. Raises SordinoError for one it does not take."""
+        certificate = self._box.ask(request, sender=member, now=datetime.now(UTC))
+        if certificate is not None:
+            self._waiting.discard(member)
+        elif member not in self._waiting:
+            self._waiting.add(member)
+            log().info("renewal_waits", member=member, hint="sordino identity pending, then approve")
+        self._metrics.renewals.set(len(self._waiting))
+        return None if certificate is None else certificate.encode("ascii")
+
+    def tick(self, now: datetime) -> None:
+        """Asks for the coordinator's own renewal once it is due, and warns 30, 7 and 1 days before the end."""
+        self._box.prune()
+        self._box.ask_own(now)
+        tls = self._identity.tls()
+        self._metrics.expiry.labels("coordinator").set(tls.expires_at.timestamp())
+        days = warned_days(tls, now)
+        if days != self._warned and days is not None:
+            said = "the certificate has expired" if days == 0 else f"the certificate ends within {days} days"
+            log().warning(
+                "certificate_expiring",
+                error=said,
+                expires=f"{tls.expires_at:%Y-%m-%d %H:%M} UTC",
+                hint="sordino identity pending, then approve, then deliver",
+            )
+        self._warned = days
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self.tick(datetime.now(UTC))
+            except SordinoError as error:  # a full disk ends no federation: it is tried again
+                log().warning("renewal_failed", error=error.message, hint=error.hint)
+            if self._stopping.wait(TICK_SECONDS):
+                return
