@@ -15,10 +15,11 @@ import pytest
 from typer.testing import CliRunner
 
 from sordino_client.cli import app
-from sordino_client.completion.generation import Answer, Completion
+from sordino_client.completion.query import Answer, Completion
 from sordino_client.completion.reasons import EXPLANATION, Reason, why
 from sordino_client.completion.statistics import Statistics
 from sordino_client.completion.stopping import Finish
+from sordino_client.completion.text.fitting import Cut
 
 CHROMIUM = shutil.which("chromium")
 
@@ -119,9 +120,9 @@ def test_the_page_draws_what_was_counted(
     assert "1 234" not in drawn(address), "without the token there are no figures"
 
 
-def answered(*texts: str, finish: Finish = "line", repeats: bool = False) -> Answer:
+def answered(*texts: str, finish: Finish = "line", cut: Cut | None = None) -> Answer:
     return Answer(
-        completions=tuple(Completion(text, finish, (), 0.0, repeats) for text in texts),
+        completions=tuple(Completion(text, finish, (), 0.0, cut) for text in texts),
         model="m",
         prompt_tokens=1,
         reused_tokens=0,
@@ -138,7 +139,7 @@ def test_every_silence_has_a_reason_that_a_developer_understands() -> None:
     assert why(answered("x")) == why(answered("", "x")) == "shown"
     assert why(answered()) == "warmed"
     assert why(answered("  ")) == "blank"
-    assert why(answered("", repeats=True)) == "repeats_suffix"
+    assert why(answered("", cut="repeats_suffix")) == "repeats_suffix"
 
 
 def test_every_reason_stands_in_the_documents_in_the_same_words() -> None:

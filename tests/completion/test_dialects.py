@@ -15,7 +15,7 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sordino_client.completion.api.sentinels import TEMPLATES, split
+from sordino_client.completion.api.sentinels import TEMPLATES, Filled, split
 from sordino_client.completion.statistics import Statistics, read
 
 PREFIX, SUFFIX = "def area(width, height):\n    return ", "\n\nprint(area(2, 3))\n"
@@ -225,17 +225,21 @@ class TestSentinels:
         assert answer["choices"][0]["text"] == expected
 
     def test_codestral_puts_the_suffix_first(self) -> None:
-        assert split("[SUFFIX]b[PREFIX]a", "") == ("a", "b")
+        assert split("[SUFFIX]b[PREFIX]a", "") == Filled("a", "b")
 
     def test_what_precedes_describes_other_files(self) -> None:
         prompt = "<|repo_name|>r<|file_sep|>other.py\nx\n<|fim_prefix|>a<|fim_suffix|>b<|fim_middle|>"
-        assert split(prompt, "") == ("a", "b")
+        assert split(prompt, "") == Filled("a", "b")
+
+    def test_the_file_that_is_completed_is_named_last(self) -> None:
+        prompt = "<|repo_name|>r<|file_sep|>o.py\nx\n<|file_sep|>b.env\n<|fim_prefix|>a<|fim_suffix|>b<|fim_middle|>"
+        assert split(prompt, "") == Filled("a", "b", "b.env")
 
     @given(st.lists(st.sampled_from([*(p for t in TEMPLATES for p in t), "[SUFFIX]", "x", "\n"]), max_size=6))
     def test_source_text_with_sentinels_is_source_text(self, parts: list[str]) -> None:
         text = "".join(parts)
-        assert split("# about " + text + "\n", "") == ("# about " + text + "\n", "")
-        assert split(text, "behind") == (text, "behind")
+        assert split("# about " + text + "\n", "") == Filled("# about " + text + "\n", "")
+        assert split(text, "behind") == Filled(text, "behind")
 
 
 class TestStatistics:

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from sordino_client.completion import bundle, prompt
 from sordino_client.completion.cache import Indices, KeyValueCache, Mask, Network
 from sordino_client.completion.engine import load_generator
-from sordino_client.completion.generation import Cancelled, Generator, Probabilities, Query, Token, _Slot
+from sordino_client.completion.generation import Generator
 from sordino_client.completion.memory.recall import LocalRecall
 from sordino_client.completion.memory.store import Store
-from sordino_client.completion.stopping import Stops, judge, without_repeated_suffix
+from sordino_client.completion.query import Cancelled, Probabilities, Query, Token
+from sordino_client.completion.stopping import Stops, judge
 from sordino_client.completion.vocabulary import Vocabulary, split_lines
+from sordino_client.completion.writing import Slot
 from sordino_platform.architecture import ModelConfig
 from sordino_platform.tokenizer import MIDDLE, PREFIX, SUFFIX
 
@@ -100,7 +102,7 @@ def test_typing_on_gives_what_a_fresh_engine_gives(
         query = Query(prefix=sources[start : start + length], suffix=suffix, max_tokens=8)
         fresh = exact()
         # The same window, and nothing read: what differs is only what the other has in its cache.
-        fresh._slots = [_Slot(KeyValueCache(CONFIG, 800), opening=slot.opening) for slot in typing._slots]
+        fresh._slots = [Slot(KeyValueCache(CONFIG, 800), opening=slot.opening) for slot in typing._slots]
         assert _texts(typing, query) == _texts(fresh, query)
         length += data.draw(st.integers(0, 9))
 
@@ -337,11 +339,6 @@ class TestStops:
                 if verdict.finish is not None:
                     assert text[: verdict.end].startswith(sent)
                     break
-
-    def test_the_rest_of_the_line_is_not_repeated(self) -> None:
-        assert without_repeated_suffix("a, b)", ")\nnext") == "a, b"
-        assert without_repeated_suffix("a, b", ")") == "a, b"
-        assert without_repeated_suffix("a", "") == "a"
 
 
 def _texts(generator: Generator, query: Query) -> list[str]:

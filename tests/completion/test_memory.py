@@ -257,7 +257,7 @@ class TestItStays:
 import sys
 from pathlib import Path
 from sordino_client.completion.engine import Engine
-from sordino_client.completion.generation import Query
+from sordino_client.completion.query import Query
 from sordino_client.completion.memory.recall import Memory
 from sordino_client.completion.memory.store import Store
 engine = Engine(Path({str(tmp_path)!r}) / "serving", recall=Memory(Store(Path({str(tmp_path)!r}) / "memory")))

@@ -17,7 +17,7 @@ import sordino_client
 from sordino_client.completion import bundle as bundles
 from sordino_client.completion import personal
 from sordino_client.completion.engine import Engine
-from sordino_client.completion.generation import Query
+from sordino_client.completion.query import Query
 from sordino_platform.architecture import ModelConfig, Vector, add_adapters, shapes, with_adapters
 from sordino_privacy.errors import ConfigurationError, StorageError
 

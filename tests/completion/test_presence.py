@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sordino_client.completion import presence
 from sordino_client.completion.engine import Engine
-from sordino_client.completion.generation import Query
+from sordino_client.completion.query import Query
 
 
 def test_the_lock_is_held_while_a_completion_is_in_work_and_not_afterwards(

@@ -9,10 +9,10 @@ from typing import Any
 
 import typer
 
+from sordino_client.completion.text.place import BREAK, KEPT_BEFORE, KEPT_BEHIND
 from sordino_privacy.errors import ConfigurationError, DataError, LinkError, UsageError
 
 MAX_FILE_BYTES = 1 << 20
-MAX_SIDE = 400_000
 
 
 def default_state() -> Path:
@@ -42,7 +42,14 @@ def complete(
 
     Example: sordino complete src/billing.py:120:9
     """
+    from sordino_client.completion.names import may_hold_secrets
+
     prefix, suffix = text_around(place)
+    path = place.rsplit(":", 2)[0]
+    if may_hold_secrets(path):
+        raise DataError(
+            f"{path} may hold secrets, by its name: nothing is completed in it", hint="name a source file"
+        )
     folder = (state or default_state()).expanduser().absolute()
     found = None if base else _from_endpoint(folder, prefix, suffix, alternatives, max_tokens)
     if found is None:
@@ -71,12 +78,12 @@ def text_around(place: str) -> tuple[str, str]:
             raise DataError(f"{path} is not a file", hint="check the path")
         if path.stat().st_size > MAX_FILE_BYTES:
             raise DataError(f"{path} is larger than 1 MiB", hint="name a source file")
-        text = path.read_text("utf-8")
+        text = path.read_bytes().decode()  # its line endings are its own
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not text in UTF-8", hint="name a source file") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read", hint="check its permissions") from error
-    lines = text.split("\n")
+    lines = BREAK.split(text)
     if not 1 <= line <= len(lines):
         raise UsageError(f"{path} has no line {line}", hint=f"it has lines 1 to {len(lines)}")
     if not 1 <= column <= len(lines[line - 1]) + 1:
@@ -84,8 +91,9 @@ def text_around(place: str) -> tuple[str, str]:
             f"line {line} of {path} has no column {column}",
             hint=f"it has columns 1 to {len(lines[line - 1]) + 1}",
         )
-    offset = sum(len(one) + 1 for one in lines[: line - 1]) + column - 1
-    return text[max(0, offset - MAX_SIDE) : offset], text[offset : offset + MAX_SIDE]
+    breaks = [0, *(found.end() for found in BREAK.finditer(text))]
+    offset = breaks[line - 1] + column - 1
+    return text[max(0, offset - KEPT_BEFORE) : offset], text[offset : offset + KEPT_BEHIND]
 
 
 def _from_endpoint(
@@ -121,9 +129,9 @@ def _loaded(
     """The answer of a model that is loaded here and now."""
     from sordino_client.completion import bundle
     from sordino_client.completion.engine import load_generator
-    from sordino_client.completion.generation import Query
     from sordino_client.completion.memory.recall import Memory
     from sordino_client.completion.memory.store import Store
+    from sordino_client.completion.query import Query
     from sordino_client.completion.reasons import EXPLANATION, why
 
     released = None if base else bundle.current(state / "serving")

@@ -22,10 +22,11 @@ from sordino_client.completion import bundle as bundles
 from sordino_client.completion import personal
 from sordino_client.completion.bundle import Bundle
 from sordino_client.completion.cache import Indices, Network, Precision
-from sordino_client.completion.generation import Answer, Cancelled, Generator, OnText, Query, Recall
+from sordino_client.completion.generation import Generator
 from sordino_client.completion.presence import Presence
 from sordino_client.completion.presence import place as presence_lock
 from sordino_client.completion.prompt import Prompt
+from sordino_client.completion.query import Answer, Cancelled, OnText, Query, Recall, nothing
 from sordino_client.completion.reference import ReferenceNetwork
 from sordino_client.completion.runtime import RuntimeNetwork
 from sordino_client.completion.selftest import MAX_DIVERGENCE, divergence, sample, self_test
@@ -270,7 +271,7 @@ class Engine:
             started = time.perf_counter()
             count = generator.warm(job.query, job.withdrawn)
             seconds = time.perf_counter() - started
-            job.future.set_result(_nothing(generator.name, count, seconds))
+            job.future.set_result(nothing(generator.name, read=count, seconds=seconds))
             return
         recall = self._recall
         vocabulary = generator.vocabulary
@@ -281,20 +282,6 @@ class Engine:
         answer = generator.answer(job.query, recall=remember, on_text=job.on_text, cancelled=job.withdrawn)
         self.answered += 1
         job.future.set_result(answer)
-
-
-def _nothing(model: str, tokens: int, seconds: float) -> Answer:
-    """What a warming request is answered with."""
-    return Answer(
-        completions=(),
-        model=model,
-        prompt_tokens=tokens,
-        reused_tokens=0,
-        generated_tokens=0,
-        drafted_tokens=0,
-        first_token_seconds=seconds,
-        seconds=seconds,
-    )
 
 
 def return_memory() -> None:

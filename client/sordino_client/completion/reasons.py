@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from sordino_client.completion.generation import Answer
+from sordino_client.completion.query import Answer
 from sordino_client.completion.stopping import Finish
 
 Reason = Literal[
@@ -16,6 +16,10 @@ Reason = Literal[
     "line_complete",
     "document_complete",
     "repeats_suffix",
+    "loop",
+    "line_ending",
+    "character",
+    "secret_file",
     "stop_string",
     "blank",
     "error",
@@ -29,6 +33,10 @@ EXPLANATION: dict[Reason, str] = {
     "line_complete": "the model expects the line to end here",
     "document_complete": "the model expects nothing more here",
     "repeats_suffix": "the completion would only repeat what stands behind the cursor",
+    "loop": "the model began to repeat itself",
+    "line_ending": "the cursor stands within a line ending",
+    "character": "the cursor stands within a character",
+    "secret_file": "a file of this name may hold secrets: nothing is completed in it",
     "stop_string": "the first thing the model wrote is one of the editor's stop words",
     "blank": "the model wrote only blanks",
     "error": "the engine failed; the endpoint's log says how",
@@ -40,17 +48,20 @@ def why(answer: Answer) -> Reason:
     if any(completion.text.strip() for completion in answer.completions):
         return "shown"
     if not answer.completions:
-        return "warmed"
+        return answer.silence or "warmed"
     first = answer.completions[0]
     if first.text:
         return "blank"
-    if first.repeats:
-        return "repeats_suffix"
+    if first.cut is not None:
+        return first.cut
+    if first.finish == "length" and not answer.generated_tokens:
+        return "warmed"
     by_finish: dict[Finish, Reason] = {
         "line": "line_complete",
         "block": "line_complete",
         "end": "document_complete",
         "stop": "stop_string",
         "length": "blank",
+        "cut": "blank",
     }
     return by_finish[first.finish]

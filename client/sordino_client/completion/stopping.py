@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-Finish = Literal["stop", "length", "line", "block", "end"]
+Finish = Literal["stop", "length", "line", "block", "end", "cut"]
 
 MAX_BLOCK_LINES = 12
 OPENERS = (":", "{", "(", "[", "=>", "->", " do", " then", " else", "begin")
@@ -69,12 +69,6 @@ def judge(text: str, stops: Stops, block: int | None) -> Verdict:
         if tail >= 0 and (not text[tail:].strip() or CLOSERS.match(text[tail + 1 :])):
             held = max(held, len(text) - _without_blank_lines(text, tail))
     return Verdict(len(text), None, len(text) - held)
-
-
-def without_repeated_suffix(text: str, suffix: str) -> str:
-    """`text` without an ending that the rest of the line behind the cursor already has."""
-    rest = suffix.split("\n", 1)[0].rstrip()
-    return text[: -len(rest)] if rest.strip() and text.endswith(rest) else text
 
 
 def _line_end(text: str) -> tuple[int, Finish | None]:

@@ -14,13 +14,15 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from sordino_platform.tokenizer import Tokenizer
+from sordino_client.completion.text.utf8 import Continuations
+from sordino_platform.tokenizer import END, Tokenizer
 
 # The last piece of a text as the tokenizer would cut it (tokenizer.PIECES, with Python's character classes).
 LAST_PIECE = re.compile(
     r"(?:\n[ \t]*|[^\s\w]?[A-Z]?[a-z]+| ?[A-Z]?[a-z]+| ?[A-Z]+| ?[^\W\d_]+|\d{1,3}| ?(?:[^\s\w]|_)+|[^\S\n]+)\Z"
 )
 MAX_HEALED_BYTES = 24
+CONTINUATION = 0x80  # the two highest bits of a byte that is not its character's first
 MAX_CACHED_LINES = 20_000
 
 
@@ -38,6 +40,7 @@ class Vocabulary:
         self._sorted = [piece for piece, _ in ordered]
         self._numbers = np.array([number for _, number in ordered], np.int64)
         self._exact = dict(ordered)
+        self.continuations = Continuations(self.pieces, end=END)
         self._lines: dict[str, list[int]] = {}
 
     def agreeing(self, typed: bytes) -> npt.NDArray[np.int64]:
@@ -68,6 +71,8 @@ class Vocabulary:
                 break
             typed = piece + typed
             kept.pop()
+        while kept and typed and typed[0] & 0xC0 == CONTINUATION:  # never within a character
+            typed = self.pieces[kept.pop()] + typed
         return kept, typed
 
 

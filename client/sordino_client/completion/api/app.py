@@ -23,8 +23,8 @@ from sordino_client.completion.api.metrics import CompletionMetrics
 from sordino_client.completion.api.replies import reply
 from sordino_client.completion.api.service import Service
 from sordino_client.completion.engine import Busy, Engine, NoModel
-from sordino_client.completion.generation import Cancelled
 from sordino_client.completion.memory.upkeep import Upkeep
+from sordino_client.completion.query import Cancelled
 from sordino_client.completion.statistics import Statistics
 
 TOO_MANY = 429

@@ -37,7 +37,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-MAX_BODY_BYTES: Final = 1 << 20
+MAX_BODY_BYTES: Final = 4 << 20
 BODY_SECONDS: Final = 10.0
 LINGER_SECONDS: Final = 1.0
 RATE_PER_SECOND: Final = 50.0
@@ -52,7 +52,7 @@ EXPLANATION: Final = {
     "origin": "web pages may not use this endpoint",
     "token": "the token is missing or wrong; it stands in the file `token` of the state folder",
     "content_type": "send application/json",
-    "size": "the request is larger than 1 MiB, or was not sent in time",
+    "size": "the request is larger than 4 MiB: send what stands near the cursor, or was not sent in time",
     "rate": "too many requests; wait a moment",
 }
 
@@ -214,7 +214,7 @@ async def _refuse(receive: Receive, send: Send, reason: str) -> None:
     ).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     # A refused body may not have been read: the connection cannot be used again.
-    headers.append((b"connection", b"close"))
+    headers += [(b"connection", b"close"), (b"x-sordino-reason", reason.encode())]
     if reason == "rate":
         headers.append((b"retry-after", b"1"))
     if reason == "token":

@@ -8,26 +8,24 @@ files) is not used: the local memory knows the repository.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from sordino_client.completion.api.fields import Asked, FilePath, Stop, Text
 from sordino_client.completion.api.replies import SeedOrNone, also, compact, editor_of, reply
 from sordino_client.completion.api.service import Service
-from sordino_client.completion.generation import MAX_ALTERNATIVES, Answer, Completion, Query
+from sordino_client.completion.query import MAX_ALTERNATIVES, Answer, Completion, Query
 
-Text = Annotated[str, Field(max_length=1 << 20)]
 Milliseconds = Annotated[float, Field(ge=0, le=3_600_000)]
 STOP_TYPES = {"length": "limit", "stop": "word"}
 
 
-class InfillRequest(BaseModel):
+class InfillRequest(Asked):
     """The fields that are used; all others are ignored."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
 
     input_prefix: Text = ""
     input_suffix: Text = ""
@@ -37,22 +35,24 @@ class InfillRequest(BaseModel):
     temperature: Annotated[float, Field(ge=0, le=10)] = 0.0
     top_p: Annotated[float, Field(ge=0, le=1)] = 1.0
     seed: SeedOrNone = -1
-    stop: Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=64)] = []
+    stop: Annotated[tuple[Stop, ...], Field(max_length=64)] = ()
     stream: bool = False
+    path: FilePath | None = None
     t_max_predict_ms: Milliseconds = 0
-    response_fields: Annotated[list[Annotated[str, Field(max_length=128)]], Field(max_length=128)] = []
+    response_fields: Annotated[tuple[Annotated[str, Field(max_length=128)], ...], Field(max_length=128)] = ()
 
     def query(self) -> Query:
         """The engine's form of it. These clients sample by default; for code the likeliest text is better."""
         return Query(
             prefix=self.input_prefix + self.prompt,
             suffix=self.input_suffix,
+            path=self.path,
             max_tokens=self.n_predict if self.n_predict >= 0 else 64,
             alternatives=min(self.n_cmpl, MAX_ALTERNATIVES),
             temperature=self.temperature if self.n_cmpl > 1 else 0.0,
             top_p=self.top_p or 1.0,
             seed=self.seed if self.seed >= 0 else None,
-            stop=tuple(self.stop),
+            stop=self.stop,
             seconds=self.t_max_predict_ms / 1000 or None,
         )
 
@@ -105,7 +105,7 @@ async def _stream(service: Service, body: InfillRequest, editor: str) -> AsyncIt
             document = {"index": 0, "content": piece.text, "tokens": [], "stop": False, "id_slot": 0}
             yield b"data: " + compact(document) + b"\n\n"
         answer = await whole()
-        for number, completion in enumerate(answer.completions):
+        for number, completion in enumerate(answer.completions or (None,)):
             document = _final(answer, completion, number)
             if body.n_cmpl == 1:
                 document["content"] = ""  # it was streamed
@@ -149,7 +149,7 @@ def _final(answer: Answer, completion: Completion | None, number: int) -> dict[s
     }
 
 
-def _selected(document: dict[str, Any], fields: list[str]) -> dict[str, Any]:
+def _selected(document: dict[str, Any], fields: Sequence[str]) -> dict[str, Any]:
     """Only the wanted fields; a path keeps its slashes as the key's name, as in llama.cpp."""
     if not fields:
         return document

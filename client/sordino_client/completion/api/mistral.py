@@ -9,20 +9,16 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from sordino_client.completion.api.fields import Asked, FilePath, Stop, Text
 from sordino_client.completion.api.replies import Seed, also, compact, editor_of, reply
 from sordino_client.completion.api.service import Service
-from sordino_client.completion.generation import Query
-
-Text = Annotated[str, Field(max_length=1 << 20)]
-Stop = Annotated[str, Field(min_length=1, max_length=256)]
+from sordino_client.completion.query import Query
 
 
-class FillRequest(BaseModel):
+class FillRequest(Asked):
     """The fields that are used; all others are ignored."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
 
     prompt: Text
     suffix: Text | None = None
@@ -32,12 +28,14 @@ class FillRequest(BaseModel):
     random_seed: Seed | None = None
     stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
     stream: bool | None = None
+    path: FilePath | None = None
 
     def query(self) -> Query:
         """The engine's form of it."""
         return Query(
             prefix=self.prompt,
             suffix=self.suffix or "",
+            path=self.path,
             max_tokens=64 if self.max_tokens is None else self.max_tokens,
             temperature=self.temperature or 0.0,
             top_p=1.0 if self.top_p is None else self.top_p,

@@ -1,7 +1,7 @@
 """`POST /v1/secret-name`: whether an editor may offer completions in a file of this name.
 
-The rules are the corpus's own (sordino_client.corpus.secret_names), so that a file that is never trained on is never
-completed in either, in any editor. Only the name is sent; nothing is opened.
+The rule is the one by which every dialect refuses (sordino_client.completion.names); here an editor learns it before
+it sends any text.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from sordino_client.completion.api.replies import reply
-from sordino_client.corpus.secret_names import is_secret_directory, is_secret_name
+from sordino_client.completion.names import may_hold_secrets
 
 
 class FileName(BaseModel):
@@ -30,7 +30,6 @@ def router() -> APIRouter:
 
     @routes.post("/v1/secret-name")
     async def secret_name(body: FileName) -> Response:
-        *folders, name = body.path.replace("\\", "/").split("/")
-        return reply({"secret": is_secret_name(name) or any(map(is_secret_directory, folders))})
+        return reply({"secret": may_hold_secrets(body.path)})
 
     return routes

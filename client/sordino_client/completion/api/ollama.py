@@ -11,58 +11,52 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from sordino_client.completion.api import sentinels
+from sordino_client.completion.api.fields import Asked, FilePath, Stop, Text
 from sordino_client.completion.api.replies import SeedOrNone, also, compact, editor_of, reply
 from sordino_client.completion.api.service import Service
-from sordino_client.completion.generation import Answer, Query
-
-Text = Annotated[str, Field(max_length=1 << 20)]
-Stop = Annotated[str, Field(min_length=1, max_length=256)]
+from sordino_client.completion.query import Answer, Query
 
 
-class Options(BaseModel):
+class Options(Asked):
     """The options that are used; all others are ignored."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
 
     num_predict: Annotated[int, Field(ge=-2, le=1 << 20)] = 64
     temperature: Annotated[float, Field(ge=0, le=10)] = 0.0
     top_p: Annotated[float, Field(ge=0, le=1)] = 1.0
     seed: SeedOrNone = -1
-    stop: Stop | Annotated[list[Stop], Field(max_length=32)] = []
+    stop: Stop | Annotated[tuple[Stop, ...], Field(max_length=32)] = ()
 
 
-class GenerateRequest(BaseModel):
+class GenerateRequest(Asked):
     """The fields that are used; all others are ignored."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
 
     prompt: Text = ""
     suffix: Text | None = None
     stream: bool = True
     options: Options | None = None
+    path: FilePath | None = None
 
     def query(self) -> Query:
         """The engine's form of it."""
         options = self.options or Options()
-        prefix, suffix = sentinels.split(self.prompt, self.suffix or "")
+        filled = sentinels.split(self.prompt, self.suffix or "")
         return Query(
-            prefix=prefix,
-            suffix=suffix,
+            prefix=filled.prefix,
+            suffix=filled.suffix,
+            path=self.path or filled.path,
             max_tokens=options.num_predict if options.num_predict >= 0 else 64,
             temperature=options.temperature,
             top_p=options.top_p or 1.0,
             seed=options.seed if options.seed >= 0 else None,
-            stop=(options.stop,) if isinstance(options.stop, str) else tuple(options.stop),
+            stop=(options.stop,) if isinstance(options.stop, str) else options.stop,
         )
 
 
-class ShowRequest(BaseModel):
+class ShowRequest(Asked):
     """Which model is meant: there is one."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 def router(service: Service) -> APIRouter:

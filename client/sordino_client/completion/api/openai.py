@@ -2,7 +2,8 @@
 
 Clients send fields that we do not have and models that we do not serve: both are ignored, as every local server
 does. `echo` is refused: the prompt is never sent back. A prompt given as token numbers is refused: they are of
-another vocabulary. `multiline` is our one addition: true or false overrides what the cursor's place decides.
+another vocabulary. `multiline` and `path` are our additions: the one overrides what the cursor's place decides; in a
+file whose path says that it may hold secrets nothing is completed.
 """
 
 from __future__ import annotations
@@ -14,24 +15,19 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from sordino_client.completion.api import sentinels, tabby
+from sordino_client.completion.api.fields import Asked, FilePath, Stop, Text
 from sordino_client.completion.api.problems import Problem
 from sordino_client.completion.api.replies import Seed, also, compact, editor_of, explain
 from sordino_client.completion.api.service import Service
-from sordino_client.completion.generation import MAX_ALTERNATIVES, Completion, Query, Token
+from sordino_client.completion.query import MAX_ALTERNATIVES, Completion, Query, Token
 from sordino_client.completion.reasons import why
 
-MAX_TEXT = 1 << 20
-Text = Annotated[str, Field(max_length=MAX_TEXT)]
-Stop = Annotated[str, Field(min_length=1, max_length=256)]
 
-
-class CompletionRequest(BaseModel):
+class CompletionRequest(Asked):
     """The fields that are used; all others are ignored."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
 
     prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=1)] = ""
     suffix: Text | None = None
@@ -47,16 +43,17 @@ class CompletionRequest(BaseModel):
     echo: Annotated[bool | None, Field(json_schema_extra={"enum": [False, None]})] = None
     multiline: bool | None = None
     segments: tabby.Segments | None = None
+    path: FilePath | None = None
 
     def query(self) -> Query:
         """The engine's form of it."""
         stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
-        prefix, suffix = sentinels.split(
-            self.prompt if isinstance(self.prompt, str) else self.prompt[0], self.suffix or ""
-        )
+        prompt = self.prompt if isinstance(self.prompt, str) else self.prompt[0]
+        filled = sentinels.split(prompt, self.suffix or "")
         return Query(
-            prefix=prefix,
-            suffix=suffix,
+            prefix=filled.prefix,
+            suffix=filled.suffix,
+            path=self.path or filled.path,
             max_tokens=48 if self.max_tokens is None else self.max_tokens,
             alternatives=self.n or 1,
             temperature=self.temperature or 0.0,
@@ -128,6 +125,8 @@ async def _stream(service: Service, body: CompletionRequest, editor: str) -> Asy
                 yield _event(name, model, [_choice(number, completion.text, None, logprobs)])
         for number, completion in enumerate(answer.completions):
             yield _event(name, model, [_choice(number, "", _finish(completion), None)])
+        if not answer.completions:
+            yield _event(name, model, [_choice(0, "", "stop", None)])
         yield b"data: [DONE]\n\n"
 
     return events()

@@ -10,7 +10,7 @@ from fastapi import Request
 from fastapi.responses import Response
 from pydantic import Field
 
-from sordino_client.completion.generation import Answer
+from sordino_client.completion.query import Answer
 from sordino_client.completion.reasons import EXPLANATION, why
 
 # Seeds are 64-bit where they come from; the document promises what JSON's numbers hold exactly.

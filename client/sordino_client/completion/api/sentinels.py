@@ -7,7 +7,16 @@ one template, and what lies between them is plain text to the tokenizer. Source 
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
+
+
+class Filled(NamedTuple):
+    """The text before and behind the cursor, and the file's path where the template names it."""
+
+    prefix: str
+    suffix: str
+    path: str | None = None
 
 
 class _Template(NamedTuple):
@@ -22,22 +31,31 @@ TEMPLATES = (
     _Template("<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"),  # DeepSeek
     _Template("<PRE> ", " <SUF>", " <MID>"),  # CodeLlama
 )
+NAMED = re.compile(r"<\|?file_sep\|?>([^\n<]{1,4096})\n?\s*\Z")
 CODESTRAL_SUFFIX, CODESTRAL_PREFIX = "[SUFFIX]", "[PREFIX]"
 
 
-def split(prompt: str, suffix: str) -> tuple[str, str]:
+def split(prompt: str, suffix: str) -> Filled:
     """The text before and behind the cursor. A prompt without the form of a template is all before it."""
     if suffix:
-        return prompt, suffix  # the client speaks of both sides already: nothing in its text is a delimiter
+        return Filled(
+            prompt, suffix
+        )  # the client speaks of both sides already: nothing in its text is a delimiter
     for template in TEMPLATES:
         if prompt.endswith(template.end):
             inner = prompt.removesuffix(template.end)
-            # What stands before the first sentinel describes other files (`<|repo_name|>...`).
-            _, begin, rest = inner.partition(template.begin)
+            # What stands before the first sentinel describes other files (`<|repo_name|>...`), and this one's name.
+            others, begin, rest = inner.partition(template.begin)
             before, hole, behind = rest.rpartition(template.hole)
             if begin and hole:
-                return before, behind
+                return Filled(before, behind, _named(others))
     if prompt.startswith(CODESTRAL_SUFFIX) and CODESTRAL_PREFIX in prompt:
         behind, _, before = prompt.removeprefix(CODESTRAL_SUFFIX).partition(CODESTRAL_PREFIX)
-        return before, behind
-    return prompt, suffix
+        return Filled(before, behind)
+    return Filled(prompt, suffix)
+
+
+def _named(others: str) -> str | None:
+    """The path behind the last separator of files, if no text of a file follows it."""
+    found = NAMED.search(others)
+    return found.group(1) if found else None

@@ -11,7 +11,8 @@ from typing import Any
 
 from sordino_client.completion.api.metrics import CompletionMetrics
 from sordino_client.completion.engine import Busy, Engine, Job, NoModel
-from sordino_client.completion.generation import Answer, Cancelled, Query, Token
+from sordino_client.completion.names import may_hold_secrets
+from sordino_client.completion.query import Answer, Cancelled, Query, Token, nothing
 from sordino_client.completion.reasons import Reason, why
 from sordino_client.completion.statistics import Event, Statistics
 
@@ -41,6 +42,8 @@ class Service:
 
     async def complete(self, query: Query, *, editor: str, warm: bool = False) -> Answer:
         """Answers a query. Raises NoModel, Busy, or Cancelled when a newer request of the editor came."""
+        if (refused := self._refused(query, editor)) is not None:
+            return refused
         job = await self._submit(query, editor, None, warm)
         return await self._finish(job)
 
@@ -49,6 +52,16 @@ class Service:
 
         Raises NoModel or Busy before the first piece, so that a dialect can still answer with a status.
         """
+        if (refused := self._refused(query, editor)) is not None:
+
+            async def silent() -> AsyncIterator[Delta]:
+                for _ in ():
+                    yield Delta("")
+
+            async def answered() -> Answer:
+                return refused
+
+            return silent(), answered
         loop = asyncio.get_running_loop()
         pieces: asyncio.Queue[Delta | None] = asyncio.Queue()
 
@@ -83,6 +96,13 @@ class Service:
         whole = lengths[choice] if 0 <= choice < len(lengths) else 0
         self.metrics.events.labels(event).inc()
         self.statistics.event(event, min(rest, whole) or whole)
+
+    def _refused(self, query: Query, editor: str) -> Answer | None:
+        """The empty answer to whoever completes in a file that may hold secrets, whatever its dialect."""
+        if query.path is None or not may_hold_secrets(query.path):
+            return None
+        self._note(editor, "secret_file", "ok")
+        return nothing(self.engine.model or "", silence="secret_file")
 
     async def _submit(self, query: Query, editor: str, on_text: Any, warm: bool) -> Job:
         # Off the event loop: the first request may wait for the model to load.

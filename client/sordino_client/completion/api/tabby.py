@@ -11,30 +11,28 @@ import platform
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
+from sordino_client.completion.api.fields import Asked, FilePath, Text
 from sordino_client.completion.api.replies import explain, reply
 from sordino_client.completion.api.service import Service
-from sordino_client.completion.generation import Query
+from sordino_client.completion.query import Query
 from sordino_client.completion.statistics import Event
 
 EVENTS: dict[str, Event] = {"view": "shown", "select": "accepted", "dismiss": "dismissed"}
 
 
-class Segments(BaseModel):
-    """The text around the cursor; all other fields are ignored."""
+class Segments(Asked):
+    """The text around the cursor, and its file; all other fields are ignored."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    prefix: Text = ""
+    suffix: Text | None = None
+    filepath: FilePath | None = None
 
-    prefix: Annotated[str, Field(max_length=1 << 20)] = ""
-    suffix: Annotated[str, Field(max_length=1 << 20)] | None = None
 
-
-class EventReport(BaseModel):
+class EventReport(Asked):
     """What became of a completion. `characters` is our addition: with `typed` the keys pressed since the last report,
     with `partial` the part that was taken over, with `select` what was still missing of the text (0: all of it)."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
 
     type: Annotated[str, Field(max_length=64)]
     completion_id: Annotated[str, Field(max_length=128)] = ""
@@ -50,7 +48,7 @@ class ServerSetting(BaseModel):
 
 async def complete(service: Service, segments: Segments, editor: str) -> Response:
     """Answers the shared path's `segments` form."""
-    query = Query(prefix=segments.prefix, suffix=segments.suffix or "", max_tokens=64)
+    query = Query(prefix=segments.prefix, suffix=segments.suffix or "", max_tokens=64, path=segments.filepath)
     answer = await service.complete(query, editor=editor)
     choices = [{"index": n, "text": c.text} for n, c in enumerate(answer.completions) if c.text]
     document: dict[str, Any] = {"id": service.issue(answer), "choices": choices, "sordino": explain(answer)}

@@ -13,11 +13,11 @@ import numpy as np
 from sordino_client.completion import bundle
 from sordino_client.completion.bench.endpoint import LINE_TOKENS, percentile, sources, write_random
 from sordino_client.completion.engine import load_generator
-from sordino_client.completion.generation import Probabilities, Query, Recall
 from sordino_client.completion.memory.index import DEPTH, Index, pad, sort
 from sordino_client.completion.memory.recall import Memory
 from sordino_client.completion.memory.store import Store
 from sordino_client.completion.prompt import Prompt
+from sordino_client.completion.query import Probabilities, Query, Recall
 
 INDEXED_TOKENS = 1_000_000
 LINES = 30

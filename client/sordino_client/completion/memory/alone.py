@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sordino_client.completion.generation import Probabilities, Recall
+from sordino_client.completion.query import Probabilities, Recall
 from sordino_platform.tokenizer import END
 
 

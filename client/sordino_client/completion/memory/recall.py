@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sordino_client.completion.generation import Probabilities, Recall
 from sordino_client.completion.memory.alone import MemoryAlone
 from sordino_client.completion.memory.index import MAX_MATCH, Match, Tokens, pad, scan
 from sordino_client.completion.memory.store import OpenSegment, Store
 from sordino_client.completion.memory.weights import WEIGHTS, evidence_class
 from sordino_client.completion.prompt import Prompt
+from sordino_client.completion.query import Probabilities, Recall
 from sordino_client.completion.vocabulary import Vocabulary
 from sordino_platform.tokenizer import END, Tokenizer
 

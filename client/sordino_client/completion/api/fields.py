@@ -1,0 +1,38 @@
+"""What the dialects' requests share: texts as editors send them, and null for what is not said.
+
+A program that counts in UTF-16 may cut a surrogate pair in two; half of one is no character, and is replaced here,
+before anything refuses it. Many clients send null for a field that they leave to the server.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from sordino_client.completion.api.guard import MAX_BODY_BYTES
+from sordino_client.completion.text.place import whole
+
+
+def _whole(value: Any) -> Any:
+    return whole(value) if isinstance(value, str) else value
+
+
+# No text of a body can be longer than the body.
+Text = Annotated[str, BeforeValidator(_whole), Field(max_length=MAX_BODY_BYTES)]
+Stop = Annotated[str, BeforeValidator(_whole), Field(min_length=1, max_length=256)]
+# The file in which is completed, as the editor has it: our addition to every dialect that has no such field.
+FilePath = Annotated[str, BeforeValidator(_whole), Field(max_length=4096)]
+
+
+class Asked(BaseModel):
+    """A request of a foreign client: its unknown fields are ignored, and null is no value."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return {name: value for name, value in given.items() if value is not None}

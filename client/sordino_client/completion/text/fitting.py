@@ -1,0 +1,100 @@
+"""How much of a written text is offered at its place. Pure.
+
+A text is only ever cut at its end, so a stream and a whole answer come to the same: what `Fitted.safe` has let out is
+always a beginning of what remains. A stream goes line by line, because the last line is cut by what it turns out to be.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from sordino_client.completion.text import following, loops
+from sordino_client.completion.text.brackets import Surroundings
+
+Cut = Literal["repeats_suffix", "loop"]
+
+CLOSING: Final = ")]}\"'`"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """`text[:end]` is offered; `text[:safe]` stays whatever is still written; `over`: nothing more can matter."""
+
+    end: int
+    safe: int = 0
+    cut: Cut | None = None
+    over: bool = False
+
+
+class Fit:
+    """The rules of one place. `prefix` and `suffix` with LF only.
+
+    >>> Fit("foo(a, b", ");")("ar)", done=True).end
+    2
+    """
+
+    def __init__(self, prefix: str, suffix: str) -> None:
+        self._prefix, self._suffix = prefix, suffix
+        self._line = prefix[prefix.rfind("\n") + 1 :]
+        self._rest = suffix.partition("\n")[0].rstrip()
+        self._below = following.next_lines(suffix)
+        self._around: Surroundings | None = None
+
+    def __call__(self, text: str, *, done: bool, cut_short: bool = False) -> Fitted:
+        """`done`: nothing more is written; `cut_short`: because of a limit, so its last line may be unfinished."""
+        wrong = self._wrong(text, done=done, cut_short=cut_short)
+        if wrong is None and not done:
+            return Fitted(end=len(text), safe=self._safe(text))
+        kept = self._joined(text if wrong is None else text[: wrong[0]].rstrip())
+        cut: Cut | None = wrong[1] if wrong is not None else None
+        if cut is None and len(kept.rstrip()) < len(text.rstrip()):
+            cut = "repeats_suffix"
+        return Fitted(end=len(kept), safe=len(kept), cut=cut, over=True)
+
+    def _wrong(self, text: str, *, done: bool, cut_short: bool) -> tuple[int, Cut] | None:
+        """The first place at which the text went wrong for certain, and how."""
+        found: list[tuple[int, Cut]] = []
+        last = text.rfind("\n") + 1
+        looped = loops.in_line(text[last:])
+        if looped is not None:
+            found.append((last + looped, "loop"))
+        if last:
+            lines = text[: last - 1].split("\n")
+            run, loop = loops.repeated_lines(lines)
+            if loop:
+                found.append((len("\n".join(lines[: len(lines) - run])), "loop"))
+        if self._below and (last or done):
+            whole = text if done else text[: last - 1]
+            repeated = following.repeated_from(whole, self._line, self._below, cut_short=cut_short)
+            if repeated is not None:
+                found.append((repeated, "repeats_suffix"))
+        if any(mark in text for mark in CLOSING):
+            balance = self._surroundings().check(text)
+            if balance.end is not None:
+                found.append((balance.end, "repeats_suffix"))
+        return min(found, key=lambda item: item[0], default=None)
+
+    def _joined(self, text: str) -> str:
+        """The text as it meets the rest of the line: nothing open that the rest would fall into, nothing twice."""
+        if not self._rest:
+            return text
+        dangling = self._surroundings().check(text).dangling
+        if dangling is not None:
+            text = text[:dangling]
+        return text[: len(text) - following.overlap(text, self._rest)]
+
+    def _safe(self, text: str) -> int:
+        """Whole lines, without blank ones at the end and without those that repeat earlier ones: they may become a
+        loop. Where a rest of the line follows, nothing: what is offered must meet it."""
+        last = text.rfind("\n")
+        if last < 0 or self._rest:
+            return 0
+        lines = text[:last].split("\n")
+        run, _ = loops.repeated_lines(lines)
+        return len("\n".join(lines[: len(lines) - run]).rstrip())
+
+    def _surroundings(self) -> Surroundings:
+        if self._around is None:
+            self._around = Surroundings(self._prefix, self._suffix)
+        return self._around
