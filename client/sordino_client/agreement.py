@@ -1,6 +1,7 @@
 """What a member agrees to: the charter's epochs it takes over, and the context of a round that it derives itself.
 
-From a proposal it takes only names and the nonce; what protects it comes from its own charter, settings and releases.
+From a proposal it takes only names, the nonce, and floors that are stricter than the charter's; what protects it comes
+from its own charter, settings and releases.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def agree(member: Member, proposal: Proposal) -> Context:
         model_hash=head.vector_hash,
         train_config_hash=plan.digest(),
         quantiser=quantiser,
-    )
+    ).at_least(said)
 
 
 def _require_reachable(member: Member, proposal: Proposal) -> None:

@@ -45,10 +45,11 @@ FILE = Path(__file__).with_name("secagg-2.json")
 NAMES = ("alpha", "bravo", "charlie", "delta")
 SURVIVORS = NAMES[:3]
 SPARSE = (
-    (1000, Fraction(1, 10), Fraction(1, 10)),
-    (1000, Fraction(1, 10), Fraction(1, 3)),
-    (1000, Fraction(1, 5), Fraction(1, 3)),
-    (10_000, Fraction(1, 5), Fraction(1, 3)),
+    (1000, 100, Fraction(1, 10)),
+    (1000, 100, Fraction(1, 3)),
+    (1000, 200, Fraction(1, 3)),
+    (10_000, 2000, Fraction(1, 3)),
+    (300, 100, Fraction(1, 3)),
 )
 
 
@@ -184,7 +185,6 @@ def build() -> dict[str, Any]:
         "R": roster.hash.hex(),
         "quorum": roster.numbers.quorum,
         "threshold": roster.numbers.threshold,
-        "survivors": roster.numbers.survivors,
     }
     for name, (member, _) in members.items():
         message = member.share(roster_bytes)
@@ -232,11 +232,20 @@ def build() -> dict[str, Any]:
     out["graph"] = {
         "permutation_of_10": list(permutation(10, fixed("permutation"))),
         "quorum": [
-            [n, c, quorum(n, c)] for n, c in ((3, 0), (3, 1), (5, 1), (10, 3), (100, 20), (1000, 200))
+            [n, c, h, quorum(n, corrupt=c, honest=h)]
+            for n, c, h in (
+                (3, 0, 2),
+                (5, 1, 3),
+                (10, 3, 3),
+                (20, 4, 3),
+                (200, 100, 3),
+                (103, 100, 3),
+                (1000, 200, 3),
+            )
         ],
         "degree_and_threshold": [
-            [n, str(gamma), str(dropouts), *degree_and_threshold(n, gamma, dropouts)]
-            for n, gamma, dropouts in SPARSE
+            [n, corrupt, str(dropouts), degree_and_threshold(n, corrupt, dropouts)]
+            for n, corrupt, dropouts in SPARSE
         ],
     }
     out["refused"] = refused
@@ -329,9 +338,9 @@ def refusals(
 
 
 def with_numbers(roster: Roster, entries: Sequence[Any]) -> bytes:
-    """A roster of other entries whose claimed numbers are right for them."""
+    """A roster of other entries whose claimed numbers are right for them under the charter, which has no colluder."""
     n = len(entries)
-    q = quorum(n, n * 200 // 1000)
+    q = quorum(n, corrupt=0, honest=2)
     numbers = replace(roster.numbers, members=n, quorum=q, threshold=q, degree=n - 1)
     return replace(roster, entries=tuple(entries), numbers=numbers).encode()
 

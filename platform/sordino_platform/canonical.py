@@ -116,7 +116,7 @@ def first_problem(error: ValidationError) -> str:
     """The first finding of pydantic in one line: where, and what. Never the value."""
     problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
     place = ".".join(str(part) for part in problem["loc"])
-    text = problem["msg"].removeprefix("Value error, ").splitlines()[0][:200]
+    text = problem["msg"].removeprefix("Value error, ").splitlines()[0][:400]
     return f"{place}: {text}" if place else text
 
 

@@ -15,6 +15,7 @@ import pytest
 from tests.secagg.federation import Federation, SeededEntropy, membership
 
 from sordino_privacy.secagg import Context, CoordinatorSession, MemberSession, Phase, SecaggError, keys
+from sordino_privacy.secagg.graph import quorum
 from sordino_privacy.secagg.roster import Advertisement, Roster
 from sordino_privacy.secagg.shares import Delivery
 from sordino_privacy.secagg.survivors import Claim, Opening
@@ -114,19 +115,15 @@ def advertisement(name: str, key: bytes, context: Context, seed: object = "evil"
     ).signed(key)
 
 
-def replaced(roster: Roster, *entries: Advertisement, without: str = "") -> Roster:
-    """The roster with entries replaced or added by name; thresholds recomputed, as a careful liar would."""
+def replaced(roster: Roster, *entries: Advertisement, without: str = "", honest: int = 2) -> Roster:
+    """The roster with entries replaced or added by name; thresholds recomputed, as a careful liar would who knows
+    how many colluders the charter allows for."""
     by_name = {entry.name: entry for entry in roster.entries if entry.name != without}
     by_name |= {entry.name: entry for entry in entries}
     ordered = tuple(entry for _, entry in sorted(by_name.items()))
-    n = len(ordered)
-    corrupt = n * 200 // 1000
+    signatures = quorum(len(ordered), corrupt=roster.numbers.corrupt, honest=honest)
     numbers = replace(
-        roster.numbers,
-        members=n,
-        quorum=(n + corrupt) // 2 + 1,
-        threshold=(n + corrupt) // 2 + 1,
-        degree=n - 1,
+        roster.numbers, members=len(ordered), quorum=signatures, threshold=signatures, degree=len(ordered) - 1
     )
     return replace(roster, entries=ordered, numbers=numbers)
 

@@ -78,7 +78,10 @@ def names(count: int) -> list[str]:
 def membership(
     count: int, *, floors: Floors | None = None, epoch: int = 1, organisations: int | None = None
 ) -> Membership:
-    """`count` members, each its own organisation unless `organisations` says how many there are."""
+    """`count` members, each its own organisation unless `organisations` says how many there are; where no floors are
+    given, a fifth may collude and the smallest cohort is the smallest that this allows."""
+    if floors is None:
+        floors = Floors(cohort=max(3, count // 5 + 2), organisations=2, honest=2, gamma_permille=200)
     return Membership(
         federation="orchestra",
         epoch=epoch,
@@ -91,7 +94,7 @@ def membership(
             )
             for index, name in enumerate(names(count))
         ),
-        floors=floors or Floors(cohort=3, organisations=2, honest=2, gamma_permille=200),
+        floors=floors,
     )
 
 

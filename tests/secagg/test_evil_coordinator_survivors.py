@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from fractions import Fraction
 
 from tests.secagg.evil import ACCOMPLICE, OTHER, VICTIM, EvilCoordinator, victim_refuses, without
 from tests.secagg.federation import signing_key
@@ -15,7 +14,6 @@ from sordino_privacy.secagg import (
     SurvivorError,
     UploadSignatureError,
 )
-from sordino_privacy.secagg.graph import thresholds
 from sordino_privacy.secagg.shares import Delivery, Statement
 from sordino_privacy.secagg.survivors import Assent, Claim, Opening
 from sordino_privacy.secagg.upload import UploadReceipt, u2_digest
@@ -178,12 +176,3 @@ def test_10_a_signature_of_a_member_that_did_not_survive_does_not_count() -> Non
         return replace(opening, assents=(*opening.assents[:3], dropped))
 
     victim_refuses(QuorumError, "unmask", drop={ACCOMPLICE: "upload"}, opening=lie)
-
-
-def test_10_two_disjoint_views_of_the_survivors_cannot_both_reach_a_quorum() -> None:
-    for n in range(3, 257):
-        for gamma in (0, 100, 200, 333):
-            numbers = thresholds(n, gamma=Fraction(gamma, 1000), honest=3, dropouts=Fraction(1, 3))
-            assert 2 * numbers.quorum - n > numbers.corrupt
-            assert numbers.quorum <= n
-            assert numbers.survivors >= numbers.corrupt + 3

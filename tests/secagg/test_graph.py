@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -11,10 +12,10 @@ import pytest
 from scipy.stats import hypergeom
 from tests.secagg.federation import Federation, membership, names, quantiser
 
-from sordino_privacy.secagg import AbortedError, SurvivorError, ThresholdError, graph
+from sordino_privacy.secagg import AbortedError, QuorumError, SurvivorError, graph
 from sordino_privacy.secagg.graph import Graph, degree_and_threshold, permutation, quorum, thresholds
 from sordino_privacy.secagg.shares import Delivery
-from sordino_privacy.secagg.survivors import Claim, require_survivors
+from sordino_privacy.secagg.survivors import Claim, Opening, require_survivors
 
 THIRD, FIFTH, TENTH = Fraction(1, 3), Fraction(1, 5), Fraction(1, 10)
 
@@ -22,8 +23,7 @@ THIRD, FIFTH, TENTH = Fraction(1, 3), Fraction(1, 5), Fraction(1, 10)
 @pytest.mark.parametrize(
     ("members", "corrupt", "signatures"),
     [
-        (3, 0, 2),
-        (3, 1, 3),
+        (3, 0, 3),
         (5, 1, 4),
         (10, 3, 7),
         (20, 4, 13),
@@ -31,34 +31,41 @@ THIRD, FIFTH, TENTH = Fraction(1, 3), Fraction(1, 5), Fraction(1, 10)
         (100, 20, 61),
         (100, 33, 67),
         (1000, 200, 601),
+        # A small part of a large membership: every colluder may be in it.
+        (7, 4, 7),
+        (9, 4, 7),
+        (200, 100, 151),
+        (203, 200, 203),
     ],
 )
 def test_the_quorum_has_its_known_answers(members: int, corrupt: int, signatures: int) -> None:
-    assert quorum(members, corrupt) == signatures
+    assert quorum(members, corrupt=corrupt, honest=3) == signatures
 
 
 @pytest.mark.parametrize(
-    ("members", "gamma", "dropouts", "answer"),
+    ("members", "corrupt", "dropouts", "answer"),
     [
-        (1000, TENTH, TENTH, (74, 49)),
-        (1000, TENTH, THIRD, (146, 65)),
-        (1000, FIFTH, THIRD, (236, 119)),
-        (10_000, FIFTH, THIRD, (338, 170)),
+        (1000, 100, TENTH, (74, 49)),
+        (1000, 100, THIRD, (146, 65)),
+        (1000, 200, THIRD, (236, 119)),
+        (10_000, 2000, THIRD, (338, 170)),
     ],
 )
 def test_the_smallest_degree_and_its_threshold_have_their_known_answers(
-    members: int, gamma: Fraction, dropouts: Fraction, answer: tuple[int, int]
+    members: int, corrupt: int, dropouts: Fraction, answer: tuple[int, int]
 ) -> None:
-    assert degree_and_threshold(members, gamma, dropouts) == answer
+    assert degree_and_threshold(members, corrupt, dropouts) == answer
 
 
-@pytest.mark.parametrize(("members", "gamma", "dropouts"), [(1000, FIFTH, THIRD), (300, TENTH, FIFTH)])
+@pytest.mark.parametrize(
+    ("members", "corrupt", "dropouts"), [(1000, 200, THIRD), (300, 30, FIFTH), (500, 150, FIFTH)]
+)
 def test_the_found_degree_meets_the_bounds_by_an_independent_hypergeometric_and_no_smaller_one_does(
-    members: int, gamma: Fraction, dropouts: Fraction
+    members: int, corrupt: int, dropouts: Fraction
 ) -> None:
-    found = degree_and_threshold(members, gamma, dropouts)
+    found = degree_and_threshold(members, corrupt, dropouts)
     assert found is not None
-    corrupt, staying = math.floor(gamma * members), math.ceil((1 - dropouts) * members)
+    staying = math.ceil((1 - dropouts) * members)
     most = -(graph.SECURITY_BITS + 1) * math.log(2) - math.log(members)
     least = -graph.CORRECTNESS_BITS * math.log(2) - math.log(members)
 
@@ -72,28 +79,29 @@ def test_the_found_degree_meets_the_bounds_by_an_independent_hypergeometric_and_
     assert not any(holds(degree - 2, t) for t in range(1, degree))
 
 
-def test_more_dropouts_than_any_safe_graph_survives_are_refused_and_gamma_stays_below_a_third() -> None:
-    with pytest.raises(ThresholdError, match="dropouts"):
-        thresholds(257, gamma=FIFTH, honest=3, dropouts=Fraction(9, 10))
-    with pytest.raises(ThresholdError, match="gamma"):
-        thresholds(9, gamma=THIRD, honest=3, dropouts=THIRD)
+def test_where_no_sparse_graph_is_safe_the_graph_is_complete() -> None:
+    for members, corrupt, dropouts in ((257, 51, Fraction(9, 10)), (300, 200, THIRD)):
+        assert degree_and_threshold(members, corrupt, dropouts) is None
+        numbers = thresholds(members, corrupt=corrupt, honest=3, dropouts=dropouts)
+        assert numbers.complete
+        assert numbers.threshold == numbers.quorum
 
 
 @pytest.mark.parametrize("members", [257, 300, 999])
 def test_every_pair_of_floors_that_a_charter_may_set_has_a_graph(members: int) -> None:
-    found = thresholds(members, gamma=Fraction(333, 1000), honest=3, dropouts=Fraction(1, 2))
+    found = thresholds(members, corrupt=members * 333 // 1000, honest=3, dropouts=Fraction(1, 2))
     assert found.threshold <= found.degree < members
 
 
 def test_up_to_256_members_the_graph_is_complete_and_above_it_is_regular_symmetric_and_follows_the_roster() -> (
     None
 ):
-    numbers = thresholds(256, gamma=FIFTH, honest=3, dropouts=THIRD)
+    numbers = thresholds(256, corrupt=51, honest=3, dropouts=THIRD)
     whole = Graph.of(numbers, b"R")
     assert numbers.degree == 255
     assert numbers.threshold == numbers.quorum
     assert all(len(n) == 255 and i not in n for i, n in enumerate(whole.neighbours))
-    numbers = thresholds(400, gamma=TENTH, honest=3, dropouts=TENTH)
+    numbers = thresholds(400, corrupt=40, honest=3, dropouts=TENTH)
     sparse, other = Graph.of(numbers, b"R"), Graph.of(numbers, b"S")
     assert numbers.degree < 399
     for i, near in enumerate(sparse.neighbours):
@@ -148,12 +156,26 @@ def test_a_coordinator_that_drops_the_whole_neighbourhood_of_one_member_is_refus
         receipts=tuple(receipt for receipt in honest.receipts if receipt.sender not in gone),
         dropped=tuple(sorted(gone)),
     )
-    assert len(lie.receipts) >= roster.numbers.survivors
+    assert len(lie.receipts) >= roster.numbers.quorum
     for name in set(present) - set(gone):
         with pytest.raises(SurvivorError, match="neighbours"):
             federation.members[name].survivors(lie.encode())
     with pytest.raises(SurvivorError):
-        require_survivors(roster, set(lie.survivors))
+        require_survivors(roster, federation.membership, federation.context, set(lie.survivors))
+
+
+@pytest.mark.usefixtures("sparse")
+def test_a_quorum_without_the_neighbourhood_of_one_member_is_refused() -> None:
+    federation = Federation(membership(20), quantiser=quantiser(20, 20))
+    openings, present = federation.until("unmask")
+    assert isinstance(openings, Mapping)
+    roster, assents = federation.coordinator._known_roster(), federation.coordinator._assents
+    silent = roster.neighbours("member-0000")[:3]
+    few = tuple(assents[name] for name in sorted(assents) if name not in silent)
+    assert len(few) >= roster.numbers.quorum
+    for name in present:
+        with pytest.raises(QuorumError, match=r"neighbours of 'member-.*' signed"):
+            federation.members[name].unmask(replace(Opening.decode(openings[name]), assents=few).encode())
 
 
 @pytest.mark.usefixtures("sparse")

@@ -232,7 +232,7 @@ def test_impossible_charters_cannot_be_made(signed: SignedCharter) -> None:
         ),
         (
             {"members": tuple(m.model_copy(update={"organisation": "One"}) for m in members)},
-            "1 organisations are fewer than the floor, 3",
+            "as few as 1 of 1 organisations are left, and the floor is 3",
         ),
         (
             {"members": (*members[:4], members[4].model_copy(update={"organisation": "ORGANISATION 0"}))},

@@ -17,6 +17,7 @@ from sordino_platform.bench.timing import Labels, Row, interleaved, row
 from sordino_platform.bench.world import key, quantiser, update
 from sordino_platform.flower.secaggplus import Settings, add_mask
 from sordino_privacy.secagg import Statistics, shamir
+from sordino_privacy.secagg.graph import quorum
 from sordino_privacy.secagg.masks import CHUNK_BYTES, ZEROS, Mask, RingVector, Stream, apply
 from sordino_privacy.secagg.membership import Floors
 from sordino_privacy.secagg.quantise import FloatVector
@@ -160,8 +161,8 @@ def sharing(repeats: int) -> list[Row]:
     """Shamir: one secret split among a cohort and recovered from a threshold of shares."""
     rows = []
     for members in COHORTS:
-        corrupt = Floors().gamma_permille * members // 1000
-        threshold = (members + corrupt) // 2 + 1
+        floors = Floors()
+        threshold = quorum(members, corrupt=floors.corrupt(members), honest=floors.honest)
         secret = shamir.field_element(secrets.token_bytes)
         indices = list(range(1, members + 1))
         shares = shamir.split(secret, threshold, indices, secrets.token_bytes)

@@ -24,11 +24,10 @@ import numpy as np
 
 from sordino_platform.bench.memory import forget_peak, resident
 from sordino_platform.bench.timing import Row
-from sordino_platform.bench.world import World, update
+from sordino_platform.bench.world import FLOORS, World, update
 from sordino_privacy.secagg import (
     Context,
     CoordinatorSession,
-    Floors,
     Member,
     Membership,
     Stage,
@@ -177,7 +176,7 @@ class Desk:
                 Member(name=name, organisation=f"{name} ltd", public_key=bytes.fromhex(key))
                 for name, key in said["members"].items()
             ),
-            floors=Floors(),
+            floors=FLOORS,
         )
         self.session = CoordinatorSession(membership, context, staging=WORKERS)
         self.receivers: dict[str, UploadReceiver] = {}

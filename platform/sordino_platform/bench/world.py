@@ -26,6 +26,8 @@ from sordino_privacy.secagg.quantise import FloatVector
 
 RANGE = 0.5
 DEVIATION = 0.05
+# So few colluders that five of a hundred members may hold a round beside all hundred: what is compared is their number.
+FLOORS = Floors(gamma_permille=20)
 
 
 class VolatileJournal:
@@ -66,7 +68,7 @@ class World:
                 )
                 for name, key in self.signing_keys.items()
             ),
-            floors=Floors(),
+            floors=FLOORS,
         )
         self.quantiser = quantiser(parameters, members)
         self.context = Context.under(

@@ -147,20 +147,22 @@ def new(
                 f"{folder} is a root already: its name and its key stay as they are",
                 hint="leave out --federation and --passphrase to begin the next epoch",
             )
-        if not replace:
-            authority.begin_epoch(folder, validity=validity)
 
-        def revise(draft: Draft) -> Draft:
+        def revision(present: Draft | Charter) -> dict[str, Any]:
             terms: dict[str, Any] = {
-                "floors": _revised(draft.floors, floors),
-                "privacy": _revised(draft.privacy, privacy),
-                "renewals": _renewals(draft, renewal_authority, renewal_days),
+                "floors": _revised(present.floors, floors),
+                "privacy": _revised(present.privacy, privacy),
+                "renewals": _renewals(present, renewal_authority, renewal_days),
             }
             if base_model is not None or adapters != {}:
-                terms["model"] = _model(base_model, _kept(draft, base_model, adapters) | adapters)
-            return drafting.revised(draft, **terms)
+                terms["model"] = _model(base_model, _kept(present, base_model, adapters) | adapters)
+            return terms
 
-        drafting.change(folder, revise)
+        if replace:
+            drafting.change(folder, lambda draft: drafting.revised(draft, **revision(draft)))
+        else:
+            present = authority.charters_of(folder).head().charter
+            authority.begin_epoch(folder, validity=validity, **revision(present))
     _show(drafting.read_draft(folder), root=authority.charters_of(folder).root, as_json=as_json)
     if not as_json:
         typer.echo("next: `sordino identity invite`, then `sordino charter add`, then `sordino charter sign`")
@@ -300,9 +302,9 @@ def _revised(terms: Section, options: dict[str, Any]) -> Section:
         raise UsageError(f"the terms cannot be: {first_problem(error)}") from None
 
 
-def _renewals(draft: Draft, file: Path | None, days: int | None) -> RenewalTerms | None:
-    """The draft's authority for renewals, with what the options change. Raises UsageError, ConfigurationError."""
-    held = draft.renewals
+def _renewals(present: Draft | Charter, file: Path | None, days: int | None) -> RenewalTerms | None:
+    """The present authority for renewals, with what the options change. Raises UsageError, ConfigurationError."""
+    held = present.renewals
     if days == 0:
         return None
     if file is None:
@@ -375,7 +377,7 @@ def _model(base_model: Path | None, adapters: Mapping[str, Any]) -> ModelTerms |
     return HuggingFaceTerms.of(describe(base_model.expanduser(), rank=rank))
 
 
-def _kept(draft: Draft, base_model: Path | None, given: Mapping[str, Any]) -> dict[str, Any]:
+def _kept(draft: Draft | Charter, base_model: Path | None, given: Mapping[str, Any]) -> dict[str, Any]:
     """The draft's terms of adapters that stay as they are beside those that are given."""
     if base_model is not None or not isinstance(draft.model, ModelTerms):
         return {}

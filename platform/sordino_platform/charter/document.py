@@ -17,6 +17,8 @@ import ipaddress
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
@@ -31,6 +33,7 @@ from sordino_platform.canonical import Digest, Document, Key, Moment, Name, dige
 from sordino_privacy.errors import ConfigurationError
 from sordino_privacy.secagg import membership as secagg
 from sordino_privacy.secagg.encoding import MAX_MEMBERS, SUITE
+from sordino_privacy.secagg.graph import quorum
 from sordino_privacy.secagg.refusals import PolicyError
 
 LABEL = "sordino-charter/1"
@@ -56,6 +59,15 @@ def _address(text: str) -> str:
     if str(ipaddress.ip_address(text)) != text:  # one spelling per address
         raise ValueError(f"must be written {ipaddress.ip_address(text)}")
     return text
+
+
+@contextmanager
+def _as_problem() -> Iterator[None]:
+    """What the protocol says of impossible floors, as pydantic takes it, which adds the place."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise ValueError(error.message) from None
 
 
 Role = Literal["member", "coordinator"]
@@ -324,6 +336,10 @@ class Terms(Document):
                 != member.organisation
             ):
                 raise ValueError(f"the organisation {member.organisation!r} is spelt in two ways")
+        if self.suite == SUITE:
+            # From the first member on: more members only make more colluders, so a draft without room stays one.
+            with _as_problem():
+                self.floors.as_secagg().require_room(len(self.members))
         return self
 
 
@@ -340,16 +356,13 @@ class Charter(Terms):
 
     @model_validator(mode="after")
     def _complete(self) -> Charter:
-        members, floors = self.members, self.floors
-        if len(members) < floors.cohort:
-            raise ValueError(f"{len(members)} members are fewer than the smallest cohort, {floors.cohort}")
-        sizes = Counter(member.organisation for member in members)
-        if len(sizes) < floors.organisations:
-            raise ValueError(f"{len(sizes)} organisations are fewer than the floor, {floors.organisations}")
+        if self.suite == SUITE:
+            with _as_problem():
+                self.floors.as_secagg().require_possible(Counter(m.organisation for m in self.members))
         coordinator = self.coordinator
-        if coordinator.name in {member.name for member in members}:
+        if coordinator.name in {member.name for member in self.members}:
             raise ValueError("the coordinator has the name of a member")
-        taken = {m.identity_key for m in members} | {key.identity_key for key in self.retired}
+        taken = {m.identity_key for m in self.members} | {key.identity_key for key in self.retired}
         if coordinator.identity_key in taken:
             raise ValueError("the coordinator has the key of a member, or a retired one")
         return self
@@ -401,6 +414,15 @@ class Charter(Terms):
             retired=frozenset(key.identity_key for key in self.retired),
             floors=self.floors.as_secagg(),
         )
+
+    def smallest_sum(self) -> int:
+        """Fewest members of a sum that any round of this epoch may open. In an epoch of the suite before it was the
+        honest floor that a release was checked against."""
+        if self.suite != SUITE:
+            return self.floors.honest
+        floors = self.floors
+        corrupt = floors.as_secagg().corrupt(len(self.members))
+        return quorum(floors.cohort, corrupt=corrupt, honest=floors.honest)
 
     def require_current(self, now: datetime | None = None) -> None:
         """Raises ConfigurationError when the charter has expired.

@@ -67,8 +67,11 @@ def first_draft(
     )
 
 
-def next_draft(charter: Charter, *, now: datetime | None = None, validity: timedelta = VALIDITY) -> Draft:
-    """The draft of the epoch after `charter`, with the same terms, for the suite that this version speaks."""
+def next_draft(
+    charter: Charter, *, now: datetime | None = None, validity: timedelta = VALIDITY, **terms: Any
+) -> Draft:
+    """The draft of the epoch after `charter`, for the suite that this version speaks, with the same terms where
+    `terms` does not replace them. Raises ConfigurationError when they are not coherent."""
     issued = moment(now or datetime.now(UTC))
     return revised(
         Draft(**dict(charter)),
@@ -77,6 +80,7 @@ def next_draft(charter: Charter, *, now: datetime | None = None, validity: timed
         previous=charter.hash(),
         issued_at=issued,
         expires_at=issued + validity,
+        **terms,
     )
 
 

@@ -127,10 +127,7 @@ def charters_of(folder: Path) -> CharterStore:
 
 def begin_epoch(folder: Path, *, now: datetime | None = None, **terms: Any) -> Draft:
     """Writes the draft of the next epoch, with the present terms where `terms` does not replace them."""
-    moments = {name: terms.pop(name) for name in ("validity",) if name in terms}
-    draft = drafting.revised(
-        drafting.next_draft(charters_of(folder).head().charter, now=now, **moments), **terms
-    )
+    draft = drafting.next_draft(charters_of(folder).head().charter, now=now, **terms)
     drafting.write_draft(folder, draft)
     return draft
 

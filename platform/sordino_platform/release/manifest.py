@@ -134,10 +134,8 @@ def _require_origin(manifest: Manifest, charter: Charter, chain: Sequence[Signed
         if members or manifest.moments:
             raise ConfigurationError(f"{what} names members or moments but no round")
     else:
-        if len(members) < charter.floors.honest:
-            raise ConfigurationError(
-                f"{what} sums {len(members)} members, fewer than the floor of {charter.floors.honest}"
-            )
+        if len(members) < (fewest := charter.smallest_sum()):
+            raise ConfigurationError(f"{what} sums {len(members)} members, fewer than the floor of {fewest}")
         known = {member.name for member in charter.members}
         strangers = [name for name in members if name not in known]
         if strangers:

@@ -7,7 +7,7 @@ unnoticed would still destroy the sum instead of revealing anything.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from sordino_privacy.errors import ConfigurationError
 from sordino_privacy.secagg.encoding import HASH_BYTES, SUITE, Reader, Writer, digest, valid_name
@@ -94,6 +94,15 @@ class Context:
             gamma_permille=membership.floors.gamma_permille,
             cohort=membership.floors.cohort,
             organisations=membership.floors.organisations,
+        )
+
+    def at_least(self, proposed: Context) -> Context:
+        """This context with the proposal's floors where those are stricter: all that a member takes from it."""
+        return replace(
+            self,
+            gamma_permille=max(self.gamma_permille, proposed.gamma_permille),
+            cohort=max(self.cohort, proposed.cohort),
+            organisations=max(self.organisations, proposed.organisations),
         )
 
     @property

@@ -47,7 +47,14 @@ from sordino_privacy.secagg.refusals import (
 )
 from sordino_privacy.secagg.roster import Advertisement, Roster, require_roster
 from sordino_privacy.secagg.shares import Delivery, Parcel, Shares, share_commitment
-from sordino_privacy.secagg.survivors import Assent, Claim, Opening, Reveal, require_survivors
+from sordino_privacy.secagg.survivors import (
+    Assent,
+    Claim,
+    Opening,
+    Reveal,
+    require_signers,
+    require_survivors,
+)
 from sordino_privacy.secagg.transcript import Record
 from sordino_privacy.secagg.upload import UploadHeader, u2_digest
 
@@ -249,8 +256,7 @@ class CoordinatorSession:
             roster, intake = self._known_roster(), self._known_intake()
             intake.close()
             u3 = set(intake.receipts)
-            require_survivors(roster, u3)
-            self._membership.require_survivors(u3, organisations=self._context.organisations)
+            require_survivors(roster, self._membership, self._context, u3)
             self._claim = Claim(
                 roster_hash=roster.hash,
                 receipts=tuple(intake.receipts[name] for name in sorted(u3)),
@@ -275,8 +281,8 @@ class CoordinatorSession:
             quorum = self._known_roster().numbers.quorum
             if len(self._assents) < quorum:
                 raise QuorumError(f"{len(self._assents)} signatures are below the quorum of {quorum}")
-        # A quorum is enough to convince each reader; more would only cost it time.
-        assents = tuple(assent for _, assent in sorted(self._assents.items()))[:quorum]
+            self._require_signers(self._assents)
+        assents = self._convincing(quorum)
 
         def opening(member: str) -> bytes:
             alive, dropped = self._owed(member)
@@ -285,6 +291,19 @@ class CoordinatorSession:
             ).encode()
 
         return PerMember(sorted(self._assents), opening)
+
+    def _convincing(self, quorum: int) -> tuple[Assent, ...]:
+        """The assents that go to each reader. A quorum is enough where it meets the floors; more only cost time."""
+        every = sorted(self._assents)
+        try:
+            self._require_signers(every[:quorum])
+        except SecaggError:
+            return tuple(self._assents[name] for name in every)
+        return tuple(self._assents[name] for name in every[:quorum])
+
+    def _require_signers(self, names: Iterable[str]) -> None:
+        u3 = set(self._known_claim().survivors)
+        require_signers(self._known_roster(), self._membership, self._context, u3, set(names))
 
     # Phase 5
 

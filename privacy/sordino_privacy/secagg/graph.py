@@ -1,8 +1,12 @@
-"""Who masks with whom, who holds whose shares, and the thresholds, computed by every party from the roster alone.
+"""Who masks with whom, who holds whose shares, and the thresholds of a round.
+
+A roster is the coordinator's choice, so nothing here takes the number of colluders from it: `corrupt` is that of the
+charter's whole membership (`Membership.corrupt`), and every one of them may be in the roster, however small it is.
 
 Up to 256 members the graph is complete and the share threshold is the quorum. Above, it is a circulant graph
 (each member and its k/2 nearest on either side of a ring) over a ring permuted by the roster's hash: Bell, Bonawitz,
-Gascón, Lepoint, Raykova, "Secure Single-Server Aggregation with (Poly)Logarithmic Overhead", CCS 2020.
+Gascón, Lepoint, Raykova, "Secure Single-Server Aggregation with (Poly)Logarithmic Overhead", CCS 2020. Where none is
+safe, because too many of the roster may collude or drop out, the graph is complete again: dearer, never weaker.
 
 `degree_and_threshold` finds the smallest even k for which, over the random ring,
  * two cuts of k/2 consecutive corrupt or absent members (what it takes to disconnect the others) have probability
@@ -21,56 +25,64 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from hashlib import sha256
-from math import ceil, comb, floor
+from math import ceil, comb
 
 import numpy as np
 
 from sordino_privacy.secagg.encoding import label
 from sordino_privacy.secagg.masks import Stream
-from sordino_privacy.secagg.refusals import ThresholdError
+from sordino_privacy.secagg.refusals import FloorError
 
 COMPLETE_LIMIT = 256
 SECURITY_BITS = 104
 CORRECTNESS_BITS = 20
+LARGEST_DEGREE = 1024  # bounds the search, which a coordinator's choice of a roster begins
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """All numbers of a round, from n and the floors.
+    """All numbers of a round, from n, the charter's colluders and its floors.
 
-    `members` n; `corrupt` n_c; `quorum` q, signatures that fix one survivor set; `survivors`, fewest members in a sum;
-    `degree` k (n - 1 when complete); `threshold` t, shares that recover a secret; `surviving_neighbours`, fewest
-    neighbours of each survivor that must survive with it (0 when complete: the survivor floor implies it).
+    `members` n; `corrupt` C; `quorum` q: fewest members in a sum, and fewest signatures that fix it; `degree` k (n - 1
+    when complete); `threshold` t, shares that recover a secret; `neighbours`, fewest neighbours of each survivor that
+    must survive with it, and sign with it (0 when complete: the quorum implies it).
     """
 
     members: int
     corrupt: int
     quorum: int
-    survivors: int
     degree: int
     threshold: int
-    surviving_neighbours: int
+    neighbours: int
 
     @property
     def complete(self) -> bool:
         return self.degree == self.members - 1
 
 
-def quorum(members: int, corrupt: int) -> int:
-    """q: two sets of q signers overlap in more than `corrupt` members, so in an honest one, who signs one set only."""
-    return (members + corrupt) // 2 + 1
+def quorum(members: int, *, corrupt: int, honest: int) -> int:
+    """q, of sums and of signatures: two sets of q overlap in more than `corrupt` members, so in an honest one, who
+    signs one set only; and each holds `honest` honest members, wherever the `corrupt` ones are."""
+    return max((members + corrupt) // 2 + 1, corrupt + honest)
 
 
-def thresholds(members: int, *, gamma: Fraction, honest: int, dropouts: Fraction) -> Thresholds:
-    """The numbers of a round with `members` in its roster. Raises ThresholdError when gamma is 1/3 or more, or when so
-    many dropouts are to be survived that no graph is safe."""
-    if not 0 <= gamma < Fraction(1, 3):
-        raise ThresholdError("gamma must be below 1/3")
-    corrupt = floor(gamma * members)
-    signatures = quorum(members, corrupt)
+def thresholds(members: int, *, corrupt: int, honest: int, dropouts: Fraction) -> Thresholds:
+    """The numbers of a round with `members` in its roster, of whom `corrupt` may collude with the coordinator.
+
+    `corrupt` follows from the charter's whole membership, never from the roster. `honest` is the charter's floor of
+    honest members in a sum, `dropouts` the share that a circulant graph is built for. Raises FloorError when a roster
+    of this size could not hold the honest floor beside all colluders.
+    """
+    if members < corrupt + honest:
+        raise FloorError(
+            f"a roster of {members} is too small: {corrupt} of its members may collude by the charter, and a sum "
+            f"needs {honest} honest ones beside them, so {corrupt + honest} at least"
+        )
+    signatures = quorum(members, corrupt=corrupt, honest=honest)
     degree, threshold, neighbours = members - 1, signatures, 0
-    if members > COMPLETE_LIMIT:
-        degree, threshold = degree_and_threshold(members, gamma, dropouts)
+    sparse = degree_and_threshold(members, corrupt, dropouts) if members > COMPLETE_LIMIT else None
+    if sparse is not None:
+        degree, threshold = sparse
         # A coordinator chooses who "dropped" after it saw the ring. At most threshold - 1 neighbours are corrupt,
         # so this many surviving ones leave each survivor `honest` honest neighbours whose masks stay secret.
         neighbours = threshold - 1 + honest
@@ -78,20 +90,20 @@ def thresholds(members: int, *, gamma: Fraction, honest: int, dropouts: Fraction
         members=members,
         corrupt=corrupt,
         quorum=signatures,
-        survivors=max(signatures, corrupt + honest),
         degree=degree,
         threshold=threshold,
-        surviving_neighbours=neighbours,
+        neighbours=neighbours,
     )
 
 
 @lru_cache(maxsize=64)
-def degree_and_threshold(members: int, gamma: Fraction, dropouts: Fraction) -> tuple[int, int]:
-    """The smallest even degree k and its threshold t. Raises ThresholdError when no circulant graph is safe."""
-    corrupt = floor(gamma * members)
+def degree_and_threshold(members: int, corrupt: int, dropouts: Fraction) -> tuple[int, int] | None:
+    """The smallest even degree k up to LARGEST_DEGREE, and its threshold t; None when no circulant graph is safe."""
     staying = ceil((1 - dropouts) * members)
     absent = min(members, corrupt + members - staying)
-    for degree in range(2, members - 1, 2):
+    if staying <= corrupt:
+        return None  # on average a member's neighbours would hold as many colluders as survivors: t1 < t2 cannot be
+    for degree in range(2, min(members - 1, LARGEST_DEGREE + 1), 2):
         ways = comb(members, degree)
         if members * members * comb(absent, degree) << SECURITY_BITS >= ways:
             continue
@@ -99,26 +111,34 @@ def degree_and_threshold(members: int, gamma: Fraction, dropouts: Fraction) -> t
         least = _lower(members, staying, degree, ways, CORRECTNESS_BITS)
         if most < least:
             return degree, most + 1
-    raise ThresholdError(f"no graph among {members} members survives that many dropouts safely")
+    return None
 
 
 def _upper(members: int, marked: int, draws: int, ways: int, bits: int) -> int:
     """Smallest t with Pr[Hypergeometric(members, marked, draws) > t] <= 2^-bits / members."""
-    tail = 0
-    for hits in range(min(draws, marked), -1, -1):
-        tail += comb(marked, hits) * comb(members - marked, draws - hits)
+    others, hits = members - marked, min(draws, marked)
+    term, tail = comb(marked, hits) * comb(others, draws - hits), 0
+    while hits >= 0:
+        tail += term
         if members * tail << bits > ways:
             return hits
+        # The next term of the tail from this one: exact, and far cheaper than two binomials.
+        term = term * hits * (others - draws + hits) // ((marked - hits + 1) * (draws - hits + 1))
+        hits -= 1
     return 0
 
 
 def _lower(members: int, marked: int, draws: int, ways: int, bits: int) -> int:
     """Largest t with Pr[Hypergeometric(members, marked, draws) < t] <= 2^-bits / members."""
-    tail = 0
-    for hits in range(draws + 1):
-        tail += comb(marked, hits) * comb(members - marked, draws - hits)
+    others = members - marked
+    hits = max(0, draws - others)
+    term, tail = comb(marked, hits) * comb(others, draws - hits), 0
+    while hits <= min(draws, marked):
+        tail += term
         if members * tail << bits > ways:
             return hits
+        term = term * (marked - hits) * (draws - hits) // ((hits + 1) * (others - draws + hits + 1))
+        hits += 1
     return draws
 
 

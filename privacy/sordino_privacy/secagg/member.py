@@ -36,6 +36,7 @@ from sordino_privacy.secagg.quantise import Quantised
 from sordino_privacy.secagg.refusals import (
     AbortedError,
     ContextError,
+    FloorError,
     IdentityError,
     OrderError,
     QuorumError,
@@ -50,7 +51,14 @@ from sordino_privacy.secagg.refusals import (
 from sordino_privacy.secagg.roster import Advertisement, Roster, seed_commitment
 from sordino_privacy.secagg.session import Phase, SessionState
 from sordino_privacy.secagg.shares import Delivery, Leaf, Shares, Statement, open_parcel, share_commitment
-from sordino_privacy.secagg.survivors import Assent, Claim, Opening, Reveal, require_survivors
+from sordino_privacy.secagg.survivors import (
+    Assent,
+    Claim,
+    Opening,
+    Reveal,
+    require_signers,
+    require_survivors,
+)
 from sordino_privacy.secagg.upload import UploadHeader, UploadReceipt, masked_slices, u2_digest, vector_digest
 
 Frame = bytes | memoryview
@@ -312,8 +320,7 @@ class MemberSession:
             raise SurvivorError("one member is listed as surviving and as dropped")
         if dropped != u2 - u3:
             raise SurvivorError("the dropped members are not U2 without U3")
-        require_survivors(roster, u3)
-        self._membership.require_survivors(u3, organisations=self._context.organisations)
+        require_survivors(roster, self._membership, self._context, u3)
         for receipt in claim.receipts:
             if receipt.u2_hash != u2_hash:
                 raise UploadSignatureError(
@@ -364,6 +371,11 @@ class MemberSession:
             raise QuorumError(
                 f"{len(request.assents)} survivor signatures are below the quorum of {roster.numbers.quorum}"
             )
+        try:
+            signers = {assent.sender for assent in request.assents}
+            require_signers(roster, self._membership, self._context, u3, signers)
+        except (SurvivorError, FloorError) as error:
+            raise QuorumError(f"the survivor signatures do not meet the floors: {error.message}") from error
 
     def _admit_request(self, request: Opening, claim: Claim) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The owners whose b share and whose s share may be revealed: exactly what the member computes itself."""

@@ -7,7 +7,7 @@ that every party rounds alike.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from sordino_privacy.errors import ConfigurationError
@@ -41,10 +41,11 @@ class Floors:
     """The floors of the charter.
 
     `cohort`: fewest members of a round (never below 3). `organisations`: fewest distinct organisations among a
-    round's members, and again among its survivors. `organisation_share_permille`: largest share of one organisation
-    in a round. `gamma_permille`: share of members that may collude with the coordinator (below 1/3). `honest`: fewest
-    honest members in a sum (h_min, never below 2). `dropout_permille`: dropouts that the graph of a round with more
-    than 256 members is built for (delta).
+    round's honest members, and again among its honest survivors, whoever the colluders are.
+    `organisation_share_permille`: largest share of one organisation in a round. `gamma_permille`: share of *all*
+    members of the charter that may collude with the coordinator (below 1/3). `honest`: fewest honest members in a sum
+    (h_min, never below 2). `dropout_permille`: dropouts that the graph of a round with more than 256 members is built
+    for (delta).
     """
 
     cohort: int = 5
@@ -71,6 +72,70 @@ class Floors:
             )
         if not 1 <= self.dropout_permille <= 500:
             raise ConfigurationError("the tolerated dropouts must lie between 1 and 500 thousandths")
+
+    def corrupt(self, members: int) -> int:
+        """C: how many of the charter's `members` may collude with the coordinator, all of them in one roster."""
+        return self.gamma_permille * members // 1000
+
+    def smallest_cohort(self, members: int) -> int:
+        """The smallest cohort floor that a charter of so many members can have: room for every colluder and, beside
+        them, for the honest floor."""
+        return max(MIN_COHORT, self.corrupt(members) + self.honest)
+
+    def require_room(self, members: int) -> None:
+        """Raises ConfigurationError, saying which numbers would work, when a round of the smallest cohort could hold
+        every colluder and fewer honest members than a sum needs."""
+        corrupt, needed = self.corrupt(members), self.smallest_cohort(members)
+        if self.cohort >= needed:
+            return
+        room = self.cohort - self.honest
+        gamma = max(g for g in range(self.gamma_permille) if g * members // 1000 <= room)
+        raise ConfigurationError(
+            f"of {members} members {corrupt} may collude (gamma {self.gamma_permille} thousandths), and a sum needs "
+            f"{self.honest} honest ones beside them: a smallest cohort of {self.cohort} is too small; "
+            f"set it to {needed} or more, or gamma to {gamma} thousandths or less"
+        )
+
+    def require_possible(self, sizes: Mapping[str, int]) -> None:
+        """Whether rounds can be held at all under these floors; `sizes` has each organisation's number of members.
+
+        Raises ConfigurationError with a sentence that says which numbers would work.
+        """
+        members = sum(sizes.values())
+        if members < self.cohort:
+            raise ConfigurationError(
+                f"{members} members are fewer than the smallest cohort, {self.cohort}: "
+                f"it can be {self.smallest_cohort(members)} or more, up to {members}"
+            )
+        self.require_room(members)
+        corrupt = self.corrupt(members)
+        if (most := honest_organisations(sizes.values(), corrupt)) < self.organisations:
+            raise ConfigurationError(
+                f"without {corrupt} members that may collude, as few as {most} of {len(sizes)} organisations are "
+                f"left, and the floor is {self.organisations}: set it to {max(most, 1)}, or let members of more "
+                "organisations in"
+            )
+        if not any(
+            self._holds(size, sizes.values(), corrupt) for size in range(members, self.cohort - 1, -1)
+        ):
+            raise ConfigurationError(
+                f"no round of {self.cohort} to {members} members can have {self.organisations} honest organisations "
+                f"with at most {self.organisation_share_permille} thousandths of its members in one: "
+                f"raise that share (the largest organisation has {max(sizes.values())} members), or let members of "
+                "more organisations in"
+            )
+
+    def _holds(self, size: int, sizes: Iterable[int], corrupt: int) -> bool:
+        """Whether some roster of `size` meets the floors of organisations: the one that is as even as can be."""
+        most = self.organisation_share_permille * size // 1000
+        even, left = [], size
+        smallest_first = sorted(sizes)
+        for place, held in enumerate(smallest_first):
+            # What is left, spread evenly over the organisations that are left; a small one gives all it has.
+            taken = min(held, most, -(-left // (len(smallest_first) - place)))
+            even.append(taken)
+            left -= taken
+        return left == 0 and honest_organisations(even, corrupt) >= self.organisations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +164,13 @@ class Membership:
             raise ConfigurationError("two members of the charter have one name")
         if len({member.public_key for member in self.members}) != len(self.members):
             raise ConfigurationError("two members of the charter have one key")
+        self.floors.require_possible(Counter(member.organisation for member in self.members))
         object.__setattr__(self, "_by_name", by_name)
+
+    def corrupt(self, gamma_permille: int) -> int:
+        """C: how many members of the charter may collude, under a round's gamma (the charter's, or a stricter one).
+        It depends on nobody's choice of a roster: every one of them may be in it."""
+        return gamma_permille * len(self.members) // 1000
 
     def member(self, name: str) -> Member:
         """The member of that name. Raises IdentityError when it is unknown or its key is retired."""
@@ -110,26 +181,42 @@ class Membership:
             raise IdentityError(f"the key of {name!r} is retired", culprit=name)
         return member
 
-    def require_cohort(self, names: Iterable[str], *, cohort: int, organisations: int) -> None:
+    def require_cohort(
+        self, names: Collection[str], *, cohort: int, organisations: int, corrupt: int
+    ) -> None:
         """The floors of a round's members (U1). Raises FloorError."""
         counts = Counter(self.member(name).organisation for name in names)
-        total = counts.total()
-        if total < cohort:
+        if (total := len(names)) < cohort:
             raise FloorError(f"a cohort of {total} is below the floor of {cohort}")
-        self.require_organisations(counts, organisations=organisations)
+        self.require_organisations(names, organisations=organisations, corrupt=corrupt)
         largest = max(counts.values())
         if largest * 1000 > self.floors.organisation_share_permille * total:
             raise FloorError(
                 f"one organisation holds {largest} of {total} places, more than the charter allows"
             )
 
-    def require_survivors(self, names: Iterable[str], *, organisations: int) -> None:
-        """The organisation floor, on those whose updates would be summed (U3). Raises FloorError."""
-        self.require_organisations(
-            Counter(self.member(name).organisation for name in names), organisations=organisations
-        )
+    def require_organisations(self, names: Iterable[str], *, organisations: int, corrupt: int) -> None:
+        """The organisation floor on the honest ones of `names`, whichever `corrupt` of them collude. Raises FloorError.
 
-    @staticmethod
-    def require_organisations(counts: Counter[str], *, organisations: int) -> None:
-        if len(counts) < organisations:
-            raise FloorError(f"{len(counts)} organisations are below the floor of {organisations}")
+        A sum of one company's members is that company's secret, as one member's update is that member's: colluders
+        of other organisations take their own part out of it.
+        """
+        sizes = Counter(self.member(name).organisation for name in names)
+        if (left := honest_organisations(sizes.values(), corrupt)) < organisations:
+            raise FloorError(
+                f"without {corrupt} colluders as few as {left} organisations are left of {len(sizes)}, "
+                f"below the floor of {organisations} organisations"
+            )
+
+
+def honest_organisations(sizes: Iterable[int], corrupt: int) -> int:
+    """How many organisations keep an honest member, when the `corrupt` colluders are where it hurts most: they fill
+    the smallest organisations first. `sizes` are the organisations' numbers of members."""
+    ordered = sorted(sizes)
+    left = len(ordered)
+    for size in ordered:
+        corrupt -= size
+        if corrupt < 0:
+            break
+        left -= 1
+    return left

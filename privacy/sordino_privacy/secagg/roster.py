@@ -101,7 +101,8 @@ class Advertisement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roster:
-    """U1, sorted by name. `numbers` and `graph` follow from the entries and the context, never from the sender."""
+    """U1, sorted by name. `numbers` and `graph` follow from the charter, the context and the entries, never from what
+    the sender says of them; how many may collude follows from the charter alone."""
 
     ctx: bytes
     entries: tuple[Advertisement, ...]
@@ -113,11 +114,12 @@ class Roster:
 
     @classmethod
     def of(cls, membership: Membership, context: Context, entries: Iterable[Advertisement]) -> Self:
-        """The roster of verified advertisements, with everything that follows from it. Raises ThresholdError."""
+        """The roster of verified advertisements, with everything that follows from it. Raises FloorError when
+        it is too small for the colluders that the charter allows for."""
         ordered = tuple(sorted(entries, key=lambda entry: entry.name))
         numbers = thresholds(
             len(ordered),
-            gamma=Fraction(context.gamma_permille, 1000),
+            corrupt=membership.corrupt(context.gamma_permille),
             honest=membership.floors.honest,
             dropouts=Fraction(membership.floors.dropout_permille, 1000),
         )
@@ -202,7 +204,12 @@ def require_roster(entries: tuple[Advertisement, ...], membership: Membership, c
     commitments = {entry.commitment for entry in entries}
     if len(commitments) != len(entries):
         raise RosterError("one commitment appears twice in the roster")
-    membership.require_cohort(names, cohort=context.cohort, organisations=context.organisations)
+    membership.require_cohort(
+        names,
+        cohort=context.cohort,
+        organisations=context.organisations,
+        corrupt=membership.corrupt(context.gamma_permille),
+    )
     if len(entries) > context.quantiser.cohort_limit:
         raise FloorError(
             f"a cohort of {len(entries)} is above the quantiser's limit of {context.quantiser.cohort_limit}: "

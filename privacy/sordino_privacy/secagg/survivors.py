@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from sordino_privacy.secagg import keys
+from sordino_privacy.secagg.context import Context
 from sordino_privacy.secagg.encoding import (
     HASH_BYTES,
     KEY_BYTES,
@@ -192,15 +193,40 @@ class Reveal:
         )
 
 
-def require_survivors(roster: Roster, u3: set[str]) -> None:
-    """The floors of a survivor set that follow from the roster. Raises SurvivorError.
+def require_survivors(roster: Roster, membership: Membership, context: Context, u3: set[str]) -> None:
+    """The floors of a sum's members. Raises SurvivorError, or FloorError for those of organisations."""
+    _require_floors(roster, membership, context, u3, u3, "survive")
 
-    In a circulant graph the coordinator could name as dropped exactly the neighbours of one member, and so learn all of
-    its pairwise masks; therefore each survivor needs enough surviving neighbours.
+
+def require_signers(
+    roster: Roster, membership: Membership, context: Context, u3: set[str], signers: set[str]
+) -> None:
+    """The floors of those who signed one survivor set, which are those of the set itself: whoever signed joins no
+    later attempt, so these are the members that no difference of two sums can tell apart. Raises as
+    `require_survivors` does."""
+    _require_floors(roster, membership, context, u3, signers, "signed")
+
+
+def _require_floors(
+    roster: Roster, membership: Membership, context: Context, u3: set[str], counted: set[str], what: str
+) -> None:
+    """`counted` members of `u3` against the quorum and the honest organisations; in a circulant graph around each
+    survivor as well.
+
+    There the coordinator could name as dropped exactly those who connect some members with the rest, and so open the
+    sum of a part. At most threshold - 1 neighbours of a survivor are corrupt: without any of those, its neighbourhood
+    still holds the honest floor and the floor of organisations, and is one part.
     """
-    if len(u3) < roster.numbers.survivors:
-        raise SurvivorError(f"{len(u3)} survivors are below the floor of {roster.numbers.survivors}")
-    fewest = roster.numbers.surviving_neighbours
-    for name in sorted(u3) if fewest else ():
-        if len(u3.intersection(roster.neighbours(name))) < fewest:
-            raise SurvivorError(f"fewer than {fewest} neighbours of {name!r} survive")
+    numbers, organisations = roster.numbers, context.organisations
+    if len(counted) < numbers.quorum:
+        raise SurvivorError(
+            f"{len(counted)} of {len(u3)} survivors {what}, below the floor of {numbers.quorum}"
+        )
+    membership.require_organisations(counted, organisations=organisations, corrupt=numbers.corrupt)
+    for name in () if numbers.complete else sorted(u3):
+        near = counted.intersection(roster.neighbours(name))
+        if len(near) < numbers.neighbours:
+            raise SurvivorError(f"fewer than {numbers.neighbours} neighbours of {name!r} {what}")
+        membership.require_organisations(
+            near, organisations=organisations, corrupt=min(numbers.threshold - 1, numbers.corrupt)
+        )

@@ -29,7 +29,7 @@ from sordino_privacy.secagg.membership import Membership
 from sordino_privacy.secagg.refusals import SecaggError, TranscriptError
 from sordino_privacy.secagg.roster import Roster
 from sordino_privacy.secagg.shares import Statement
-from sordino_privacy.secagg.survivors import Assent, Claim, require_survivors
+from sordino_privacy.secagg.survivors import Assent, Claim, require_signers, require_survivors
 from sordino_privacy.secagg.upload import u2_digest
 
 KIND = 12
@@ -144,8 +144,7 @@ def _verify_record(record: Record, memberships: Mapping[bytes, Membership]) -> C
     u3 = set(claim.survivors)
     if claim.roster_hash != roster.hash or not u3 <= set(u2) or set(claim.dropped) != set(u2) - u3:
         raise TranscriptError("U3 is of another attempt, or not U2 without the dropped members")
-    require_survivors(roster, u3)
-    membership.require_survivors(u3, organisations=context.organisations)
+    require_survivors(roster, membership, context, u3)
     for receipt in claim.receipts:
         if receipt.u2_hash != u2_hash:
             raise TranscriptError(f"{receipt.sender!r} uploaded under another U2")
@@ -154,6 +153,7 @@ def _verify_record(record: Record, memberships: Mapping[bytes, Membership]) -> C
     require_increasing(signers)
     if not set(signers) <= u3 or len(signers) < roster.numbers.quorum:
         raise TranscriptError("the signers are not survivors, or below the quorum")
+    require_signers(roster, membership, context, u3, set(signers))
     for assent in record.assents:
         assent.verify(membership, roster.hash, u2_hash, claim.u3_hash())
     return context
