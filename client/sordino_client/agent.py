@@ -24,6 +24,7 @@ from types import FrameType
 from flwr.app import Context
 
 from sordino_client.app import app
+from sordino_client.connection import Connection
 from sordino_client.control.server import ControlServer
 from sordino_client.member import Member
 from sordino_client.renewing import Renewing
@@ -45,7 +46,7 @@ COMPLETION_GRACE_SECONDS = 5.0
 
 
 class Agent:
-    """One member's process. `run` blocks until SIGTERM or SIGINT, or until trying again cannot help."""
+    """One member's process. `run` blocks until SIGTERM or SIGINT: a refused link waits, and completions go on."""
 
     def __init__(self, member: Member) -> None:
         self._member = member
@@ -59,18 +60,21 @@ class Agent:
         )
         self._control = ControlServer(member, lambda: self._status, self._end_training)
         self._stopping = threading.Event()
-        self._link = LinkClient(
-            member.settings.coordinator,
+        self._connection = Connection(member.folder, self._new_link, self._note)
+        self._renewing = Renewing(member.identity, member.metrics, self._connection.ask_renewal)
+
+    def _new_link(self) -> LinkClient:
+        return LinkClient(
+            self._member.settings.coordinator,
             tls=self._tls,
             handler=self._answer,
             software_version=version("sordino"),
             on_status=self._note,
             on_renewed=lambda certificate: self._renewing.renewed(certificate),
         )
-        self._renewing = Renewing(member.identity, member.metrics, self._link.ask_renewal)
 
     def run(self) -> None:
-        """Prepares, serves completions, connects. Raises LinkError, DataError, PortInUseError."""
+        """Prepares, serves completions, connects. Raises DataError, PortInUseError."""
         member = self._member
         serve(member)
         member.on_progress = self._trained
@@ -82,7 +86,7 @@ class Agent:
         log().info("agent_up", member=member.name, pid=os.getpid(), port=self._metrics.port)
         self._renewing.start()
         try:
-            self._link.run()
+            self._connection.run()
         finally:
             self._stopping.set()
             self._renewing.stop()
@@ -93,7 +97,7 @@ class Agent:
     def _stop(self, number: int, _: FrameType | None) -> None:
         log().info("stopping", member=self._member.name, signal=signal.Signals(number).name)
         self._stopping.set()
-        self._link.stop()
+        self._connection.stop()
 
     def _tls(self) -> ClientTls:
         """Read anew at each connection, so that a renewed certificate needs no restart."""

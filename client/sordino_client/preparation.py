@@ -19,6 +19,7 @@ from sordino_client.corpus import (
     split_heldout,
     units,
 )
+from sordino_client.corpus.secrets import RULES_VERSION
 from sordino_client.settings import MemberSettings
 from sordino_client.training import write_units
 from sordino_platform.durable import make_folder, read_file, write_file
@@ -45,6 +46,8 @@ class Prepared:
     heldout_files: int
     excluded: Mapping[str, int]
     fingerprint: str
+    # Of the rules that screened the texts. What was prepared before they were counted has version 1.
+    secret_rules_version: int = 1
 
     def path(self, folder: Path) -> Path:
         """The file of units."""
@@ -89,6 +92,7 @@ def prepare(
         heldout_files=len(heldout.files),
         excluded={str(reason): count for reason, count in corpus.excluded.items()},
         fingerprint=corpus.fingerprint,
+        secret_rules_version=RULES_VERSION,
     )
     write_file(folder / SUMMARY, json.dumps(asdict(prepared)).encode(), secret=True)
     return prepared
@@ -109,7 +113,8 @@ def last_prepared(
         ) from error
     found = (prepared.tokenizer, prepared.window, prepared.windows_per_unit, prepared.heldout_share)
     wanted = (tokenizer.digest.hex(), window, settings.windows_per_unit, settings.heldout_share)
-    fits = found == wanted and prepared.repositories == names(settings)
+    screened = prepared.secret_rules_version == RULES_VERSION  # else a credential may stand in it unmasked
+    fits = screened and found == wanted and prepared.repositories == names(settings)
     return prepared if fits and prepared.units >= settings.minimum_units else None
 
 

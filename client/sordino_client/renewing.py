@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sordino_client.metrics import MemberMetrics
 from sordino_platform.identity import Identity
-from sordino_platform.identity.renewal import is_due, warned_days
+from sordino_platform.identity.renewal import ending, is_due, warned_days
 from sordino_platform.identity.site import install_certificate, renewal_request
 from sordino_platform.telemetry import log
 from sordino_privacy.errors import SordinoError
@@ -44,10 +44,9 @@ class Renewing:
         self._ask(renewal_request(self._folder, now=now) if is_due(tls, now) else b"")
         days = warned_days(tls, now)
         if days != self._warned and days is not None:
-            said = "the certificate has expired" if days == 0 else f"the certificate ends within {days} days"
             log().warning(
                 "certificate_expiring",
-                error=said,
+                error=ending(tls, now),
                 expires=f"{tls.expires_at:%Y-%m-%d %H:%M} UTC",
                 hint="ask the federation's operator to approve the renewals that wait",
             )

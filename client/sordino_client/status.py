@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from sordino_client.ledger import read_account
 from sordino_client.settings import BUDGET_DELTA, load_settings
 from sordino_platform.durable import read_file
 from sordino_platform.identity import Identity
+from sordino_platform.identity.renewal import ending
 from sordino_platform.release import ReleaseStore
 from sordino_privacy.accounting import SampledGaussian, epsilon, group_epsilon, runs_left
 from sordino_privacy.errors import ConfigurationError
@@ -29,6 +31,7 @@ def read_status(folder: Path) -> dict[str, Any]:
         )
     facts: dict[str, Any] = json.loads(read_file(path, limit=STATUS_LIMIT))
     facts["running"] = alive(int(facts["pid"]))
+    facts |= certificate(Identity.load(folder))
     if (folder / "ledger").exists():
         facts |= kept(folder)
     endpoint = folder / "completion" / "completion.json"
@@ -42,6 +45,15 @@ def read_status(folder: Path) -> dict[str, Any]:
         held = running.ask("GET", "/v1/memory")
         facts |= {"memory_files": held["files"], "memory_tokens": held["tokens"]}
     return facts
+
+
+def certificate(identity: Identity) -> dict[str, Any]:
+    """How long the certificate still lives, in days, and a warning where somebody should act."""
+    tls, now = identity.tls(), datetime.now(UTC)
+    return {
+        "certificate_days_left": round(tls.remaining(now) / timedelta(days=1), 1),
+        "certificate_warning": ending(tls, now),
+    }
 
 
 def kept(folder: Path) -> dict[str, Any]:

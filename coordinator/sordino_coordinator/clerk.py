@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from sordino_coordinator.metrics import CoordinatorMetrics
 from sordino_platform.identity import Identity
-from sordino_platform.identity.renewal import RenewalBox, warned_days
+from sordino_platform.identity.renewal import RenewalBox, ending, warned_days
 from sordino_platform.telemetry import log
 from sordino_privacy.errors import SordinoError
 
@@ -56,10 +56,9 @@ class Clerk:
         self._metrics.expiry.labels("coordinator").set(tls.expires_at.timestamp())
         days = warned_days(tls, now)
         if days != self._warned and days is not None:
-            said = "the certificate has expired" if days == 0 else f"the certificate ends within {days} days"
             log().warning(
                 "certificate_expiring",
-                error=said,
+                error=ending(tls, now),
                 expires=f"{tls.expires_at:%Y-%m-%d %H:%M} UTC",
                 hint="sordino identity pending, then approve, then deliver",
             )

@@ -44,6 +44,7 @@ SUMMARIES = {
     "secagg": "Secure aggregation, beside Flower's SecAgg+ and the speed of the cipher",
     "typing": "What completions save someone who types, and how much wrong text they show",
     "base": "What the public base is made of: vocabulary, pre-tokenization, size at equal arithmetic",
+    "secrets": "What the credential rules miss and what they take wrongly, beside other scanners",
     "federation": "Eight real projects as members: is a federation worth its privacy?",
 }
 

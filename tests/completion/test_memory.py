@@ -177,9 +177,8 @@ def test_a_running_endpoint_remembers_its_repositories_and_forgets_on_request(
     repository.mkdir()
     line = "    billing_ledger.append_entry(customer_reference, amount_in_cents)\n"
     (repository / "a.py").write_text("def book(customer_reference, amount_in_cents):\n" + line * 3)
-    (repository / "key.py").write_text(
-        'AWS_SECRET_ACCESS_KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYzEXAMPLEKEY"\n' * 3
-    )
+    key = "wJalrXUtnFEMI/K7MDENG/" + "bPxRfiCYzQ7mKp2vB8"
+    (repository / "key.py").write_text(f'AWS_SECRET_ACCESS_KEY = "{key}"\n' * 3)
     state = tmp_path / "state"
     release(state / "serving")
     running = start(state, "--repo", str(repository))

@@ -146,16 +146,18 @@ def test_methods_become_a_corpus_like_any_other(tmp_path: Path) -> None:
         RECORD,
         {**RECORD, "id": 8},
         {**RECORD, "id": 9, "original_code": METHOD.replace("add", "sum")},
-        {**RECORD, "id": 10, "original_code": f'String key() {{ return "{token}"; }}'},
+        {**RECORD, "id": 10, "original_code": f'{METHOD}String key() {{ return "{token}"; }}'},
         {"nothing": "here"},
     ]
     (tmp_path / "CoDesc.json").write_text(json.dumps(records))
     corpus = read_repositories([tmp_path / "CoDesc.json"])
     assert [file.path for file in corpus.files] == [
+        "CodeSearchNet-Java/train/10.java",
         "CodeSearchNet-Java/train/7.java",
         "CodeSearchNet-Java/train/9.java",
     ]
-    assert corpus.excluded == {Reason.SECRET: 1, Reason.DUPLICATE: 1, Reason.UNREADABLE: 1}
+    assert corpus.excluded == {Reason.DUPLICATE: 1, Reason.UNREADABLE: 1}
+    assert not [file for file in corpus.files if token in file.text]
     assert set(corpus.languages) == {"Java"}
 
 

@@ -31,6 +31,7 @@ def repository(plant: Plant, source: Source) -> Path:
             "b/a.py": source("a") + "# again\n",
             "c.java": source("c"),
             "key.py": f"KEY = '{TOKEN}'\n" * 5,
+            "d.py": source("d") + f"KEY = '{TOKEN}'\n",
             "x.bin": b"\0" * 100,
         }
     )
@@ -47,11 +48,11 @@ def run(*arguments: str) -> str:
 def test_json_holds_every_figure_and_no_secret(repository: Path) -> None:
     output = run("--repo", str(repository), "--json")
     report = json.loads(output)
-    assert report["files"] == 3
-    assert report["units"] == 2
+    assert report["files"] == 4
+    assert report["units"] == 3
     assert report["languages"].keys() == {"Python", "Java"}
     assert report["excluded"] == {"secret": 1, "language": 1}
-    assert report["secret_rules"] == {"github-token": 1}
+    assert report["secret_rules"] == {"github-token": {"left_out": 1, "masked": 1}}
     assert report["bytes"] > 0
     assert report["lines"] > 0
     assert len(report["fingerprint"]) == 64
@@ -60,7 +61,7 @@ def test_json_holds_every_figure_and_no_secret(repository: Path) -> None:
 
 def test_the_table_says_what_was_taken_and_what_was_not(repository: Path) -> None:
     output = run("--repo", str(repository))
-    for word in ("Taken", "Python", "Java", "Left out", "secret", "language", "2 units"):
+    for word in ("Taken", "Python", "Java", "Left out", "secret", "language", "3 units", "github-token"):
         assert word in output
     assert TOKEN not in output
     assert "run_a" not in output
@@ -86,7 +87,7 @@ def test_help_carries_an_example() -> None:
 
 
 def test_mounting_the_command_does_not_load_what_only_running_it_needs() -> None:
-    heavy = "{'numpy', 'rensa', 'detect_secrets'}"
+    heavy = "{'numpy', 'rensa'}"
     program = f"import sys, sordino_client.corpus.cli; print(sorted({heavy} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sordino_client.corpus import Corpus, CorpusPolicy, Reason, read_repositories
+from sordino_client.corpus.corpus import SecretCount
 from sordino_privacy.errors import DataError, UsageError
 
 Plant = Callable[[Mapping[str, str | bytes]], Path]
@@ -28,7 +29,7 @@ def test_each_reason_is_counted(plant: Plant, source: Source) -> None:
             "bin/tool": "#!/usr/bin/env python3\n" + source("tool"),
             "bin/unknown": source("unknown"),
             "src/copy.py": source("main"),
-            "src/key.py": source("key") + f"TOKEN = '{TOKEN}'\n",
+            "src/key.py": f"TOKEN = '{TOKEN}'\n" * 3,
             ".env": "A=1\n" * 40,
             ".gitignore": "*.log\n/out/\n",
             "x.log": source("x"),
@@ -62,15 +63,20 @@ def test_each_reason_is_counted(plant: Plant, source: Source) -> None:
         Reason.SPECIAL: 1,
         Reason.LANGUAGE: 2,
     }
-    assert corpus.secret_rules == {"github-token": 1}
+    assert corpus.secret_rules == {
+        "github-token": SecretCount(left_out=1),
+        "named-like-a-secret": SecretCount(left_out=1),
+    }
     assert {file.path: file.copies for file in corpus.files if file.copies} == {
         "main.py": ("repository/src/copy.py",)
     }
 
 
-def test_a_secret_in_a_licence_header_is_seen_before_the_header_goes(plant: Plant, source: Source) -> None:
+def test_a_secret_in_a_licence_header_is_counted_before_the_header_goes(plant: Plant, source: Source) -> None:
     root = plant({"a.py": f"# Copyright 2024 {TOKEN}\n" + source("a"), "b.py": source("b")})
-    assert paths(read_repositories([root])) == ["b.py"]
+    corpus = read_repositories([root])
+    assert corpus.secret_rules == {"github-token": SecretCount(masked=1)}
+    assert not [file for file in corpus.files if TOKEN in file.text]
 
 
 def test_texts_are_normalised(plant: Plant, source: Source) -> None:

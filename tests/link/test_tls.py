@@ -18,7 +18,18 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from tests.link.parties import QUICK, Coordinator, Member, Party, RawMember, eventually
 from tests.link.pki import Authority, Material, key_pem
 
-from sordino_platform.link import Cause, ClientTls, Disconnection, Rejection, ServerTls, State, diagnose
+from sordino_platform.link import (
+    Cause,
+    ClientTls,
+    Disconnection,
+    Rejection,
+    Reply,
+    Request,
+    ServerTls,
+    State,
+    diagnose,
+)
+from sordino_platform.link.frames import Goodbye
 from sordino_privacy.errors import LinkError, PortInUseError
 
 Start = Callable[[Party], Party]
@@ -361,3 +372,88 @@ def test_a_key_is_never_shown(authority: Authority) -> None:
     tls = ClientTls(**authority.issue("alice"))
     assert "PRIVATE" not in repr(tls)
     assert "key" not in repr(tls).split("certificate")[0]
+
+
+ALERT = replace(QUICK, admission_seconds=0.05)
+
+
+@pytest.mark.parametrize(
+    ("what", "reason", "words"),
+    [
+        ("the member's certificate", Disconnection.EXPIRED, "the certificate has expired"),
+        ("the coordinator's certificate", Disconnection.EXPIRED, "the coordinator's certificate has expired"),
+        ("a retirement", Disconnection.IDENTITY, "member mallory was retired in epoch 2"),
+    ],
+)
+def test_an_open_link_outlives_nothing_in_silence_and_the_member_is_told(
+    authority: Authority, launch: Start, what: str, reason: Disconnection, words: str
+) -> None:
+    ahead = [datetime.timedelta()]
+    coordinator = Coordinator(
+        authority,
+        limits=ALERT,
+        material=authority.issue("coordinator", days=(-1, 10 if "coordinator" in what else 60)),
+        now=lambda: datetime.datetime.now(datetime.UTC) + ahead[0],
+    )
+    launch(coordinator)
+    raw = RawMember(coordinator, authority)
+    launch(raw)
+    raw.open()
+    if what == "a retirement":
+        coordinator.retired.add("mallory")
+    else:
+        ahead[0] = datetime.timedelta(days=31 if "member" in what else 11)
+    farewell = raw.receive()  # nobody sent a message
+    assert isinstance(farewell, Goodbye)
+    assert words in farewell.detail
+    eventually(lambda: coordinator.events.disconnections)
+    assert coordinator.events.disconnections == [("mallory", reason)]
+
+
+def test_a_member_that_was_renewed_goes_on_when_the_certificate_of_its_stream_ends(
+    authority: Authority, launch: Start
+) -> None:
+    ahead = [datetime.timedelta()]
+    coordinator = Coordinator(
+        authority, limits=ALERT, now=lambda: datetime.datetime.now(datetime.UTC) + ahead[0]
+    )
+    coordinator.link._tls = ServerTls(**authority.issue("coordinator", days=(-1, 90)))
+    launch(coordinator)
+    current = [authority.issue("alice", days=(-1, 10))]
+    member = Member(coordinator.target, authority, tls=lambda: ClientTls(**current[-1]))
+    launch(member)
+    member.until(State.CONNECTED)
+    current.append(authority.issue("alice", days=(-1, 60)))
+    ahead[0] = datetime.timedelta(days=11)
+    member.until(State.CONNECTED)
+    assert coordinator.ask("alice", b"work") == b"work"
+
+
+def test_a_long_connection_is_made_anew_so_that_the_coordinators_certificate_is_looked_at_again(
+    authority: Authority, launch: Start
+) -> None:
+    current = [authority.issue("coordinator")]
+    coordinator = Coordinator(authority)
+    coordinator.link._tls = lambda: ServerTls(**current[-1])
+    launch(coordinator)
+    working = threading.Event()
+
+    def slowly(request: Request) -> bytes:
+        working.set()
+        request.wait(1.0)
+        return b"done"
+
+    member = Member(
+        coordinator.target, authority, handler=slowly, limits=replace(QUICK, handshake_seconds=0.3)
+    )
+    launch(member)
+    member.until(State.CONNECTED)
+    request = coordinator.link.send("alice", b"work", deadline_seconds=20)
+    assert working.wait(10)
+    member.until(State.CONNECTED)  # in the middle of the work, which goes on
+    result = coordinator.result()
+    assert isinstance(result, Reply)
+    assert (result.in_reply_to, bytes(result.payload)) == (request, b"done")
+    # A coordinator that lies about its clock and keeps the stream open: the next handshake finds it out.
+    current.append(authority.issue("coordinator", days=(-30, -1)))
+    assert "the coordinator's certificate" in member.until(State.WAITING).message

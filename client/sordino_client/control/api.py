@@ -21,7 +21,7 @@ from sordino_client.completion.api.guard import Guard
 from sordino_client.ledger import Cost
 from sordino_client.member import Member
 from sordino_client.participation import Consent
-from sordino_client.status import read_ledger
+from sordino_client.status import certificate, read_ledger
 from sordino_platform.link import Status
 from sordino_platform.offer import Offer
 from sordino_privacy.errors import SordinoError, UsageError
@@ -65,6 +65,7 @@ class Desk:
             "version": version("sordino"),
             "revision": revision,
             "link": {"state": link.state.value, "message": link.message, "hint": link.hint},
+            "certificate": certificate(member.identity),
             "activity": asdict(wish.activity),
             "release": member.newest_release(),
             "privacy": {

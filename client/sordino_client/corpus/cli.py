@@ -57,7 +57,10 @@ def describe(read: Corpus) -> dict[str, object]:
             name: {"files": share.files, "bytes": share.bytes} for name, share in read.languages.items()
         },
         "excluded": {str(reason): count for reason, count in read.excluded.items()},
-        "secret_rules": dict(read.secret_rules),
+        "secret_rules": {
+            rule: {"left_out": count.left_out, "masked": count.masked}
+            for rule, count in read.secret_rules.items()
+        },
     }
 
 
@@ -81,6 +84,14 @@ def _show(read: Corpus, report: dict[str, object]) -> None:
         for reason, count in sorted(read.excluded.items(), key=lambda item: -item[1]):
             left_out.add_row(reason, f"{count:,}")
         console.print(left_out)
+    if read.secret_rules:
+        secrets = Table(title="Credentials", title_justify="left")
+        secrets.add_column("rule")
+        for heading in ("files left out", "literals masked"):
+            secrets.add_column(heading, justify="right")
+        for rule, did in read.secret_rules.items():
+            secrets.add_row(rule, f"{did.left_out:,}", f"{did.masked:,}")
+        console.print(secrets)
     console.print(
         f"{report['units']:,} units of privacy (near-duplicate files count as one), {read.lines:,} lines"
     )

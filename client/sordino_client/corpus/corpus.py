@@ -20,7 +20,7 @@ _FINGERPRINT_LABEL = b"sordino/corpus/fingerprint/v1\n"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFile:
-    """One source file, licence header and byte-order mark taken off, lines ended by a line feed."""
+    """One source file: licence header and byte-order mark taken off, credentials masked, lines ended by a line feed."""
 
     repository: str  # name of the folder that was read
     path: str  # relative to that folder, with forward slashes
@@ -60,12 +60,20 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SecretCount:
+    """What one rule about credentials did: files left out whole, and literals masked in files that were taken."""
+
+    left_out: int = 0
+    masked: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Corpus:
-    """The source files of one member. `excluded` counts entries by reason, `secret_rules` files by rule."""
+    """The source files of one member. `excluded` counts entries by reason, `secret_rules` what each rule did."""
 
     files: tuple[SourceFile, ...] = field(repr=False)
     excluded: Mapping[Reason, int]
-    secret_rules: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    secret_rules: Mapping[str, SecretCount] = field(default_factory=lambda: MappingProxyType({}))
     sources: tuple[str, ...] = ()  # what was read, as shown to the person
 
     @property

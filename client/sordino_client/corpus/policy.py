@@ -15,7 +15,7 @@ from sordino_privacy.errors import UsageError
 class Reason(StrEnum):
     """Why an entry of a repository is not in the corpus. A directory that is not entered counts once."""
 
-    SECRET = "secret"  # noqa: S105 -- a credential in the text, or a file that is named like one
+    SECRET = "secret"  # noqa: S105 -- hardly anything but credentials, or a file that is named like one
     IGNORED = "ignored"  # .gitignore, .git/info/exclude or .sordinoignore
     GENERATED = "generated"  # written or packed by a program
     VENDORED = "vendored"  # someone else's code

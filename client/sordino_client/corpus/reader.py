@@ -1,27 +1,29 @@
 """Read repositories into a corpus: one pass over names, then over text, cheapest question first.
 
 By name: ignore rules, vendored folder, named like a secret, licence text, generated name, language. By content: size,
-NUL bytes and UTF-8, generated or packed text, a credential anywhere in it (in the text as it stands, licence header
-included), nothing left behind the licence header, a text that was already taken.
+NUL bytes and UTF-8, generated or packed text, hardly anything but credentials, nothing left behind the licence header,
+a text that was already taken. A literal that may be a credential is masked first (in the text as it stands, licence
+header included), so that everything behind works on the masked text.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
 from sordino_client.corpus import codesc, foreign, languages, licence
-from sordino_client.corpus.corpus import Corpus, SourceFile, describe_excluded
+from sordino_client.corpus.corpus import Corpus, SecretCount, SourceFile, describe_excluded
 from sordino_client.corpus.policy import CorpusPolicy, Reason
 from sordino_client.corpus.secret_names import is_secret_directory, is_secret_name
-from sordino_client.corpus.secrets import find_secret
+from sordino_client.corpus.secrets import screen
 from sordino_client.corpus.walk import unreadable, walk
 from sordino_privacy.errors import DataError
 
 _UNDECIDED = ""  # a name without suffix: the first line may tell the language
+_BY_NAME = "named-like-a-secret"  # the rule under which files and folders are counted that were never opened
 _DEFAULT = CorpusPolicy()
 
 
@@ -103,7 +105,8 @@ class _Reading:
         self._files: dict[bytes, SourceFile] = {}
         self._copies: dict[bytes, list[str]] = {}
         self._excluded: Counter[Reason] = Counter()
-        self._rules: Counter[str] = Counter()
+        self._refused: Counter[str] = Counter()
+        self._masked: Counter[str] = Counter()
         self._characters = 0
 
     def of_folder(self, root: Path) -> Iterator[tuple[str, str, str]]:
@@ -131,11 +134,12 @@ class _Reading:
         if not self._policy.keep_generated and foreign.is_generated(raw):
             self._excluded[Reason.GENERATED] += 1
             return
-        if (rule := find_secret(raw)) is not None:
+        screened = screen(raw, language)
+        if screened.left_out is not None:
             self._excluded[Reason.SECRET] += 1
-            self._rules[rule] += 1
+            self._refused[screened.left_out] += 1
             return
-        text = licence.strip_header(raw)
+        text = licence.strip_header(screened.text)
         if not text.strip():
             self._excluded[Reason.LICENCE] += 1
             return
@@ -148,6 +152,7 @@ class _Reading:
             self._copies.setdefault(file.digest, []).append(file.name)
             return
         self._files[file.digest] = file
+        self._masked.update(screened.masked)
         self._characters += len(text)
         if (
             len(self._files) > self._policy.maximum_files
@@ -169,8 +174,17 @@ class _Reading:
             excluded=MappingProxyType(
                 {reason: self._excluded[reason] for reason in Reason if self._excluded[reason]}
             ),
-            secret_rules=MappingProxyType(dict(self._rules.most_common())),
+            secret_rules=self._secret_rules(),
             sources=sources,
+        )
+
+    def _secret_rules(self) -> Mapping[str, SecretCount]:
+        left_out = self._refused.copy()
+        if by_name := self._excluded[Reason.SECRET] - left_out.total():
+            left_out[_BY_NAME] = by_name
+        rules = (left_out + self._masked).most_common()
+        return MappingProxyType(
+            {rule: SecretCount(left_out=left_out[rule], masked=self._masked[rule]) for rule, _ in rules}
         )
 
 

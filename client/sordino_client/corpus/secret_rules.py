@@ -1,9 +1,8 @@
-"""Credentials in text: our own rules, each anchored to something that only its kind of credential has.
+"""Credentials that are known by their own shape: our rules, each anchored to something that only its kind has.
 
 A rule is a name, literals and a regular expression. The expression runs only on text that holds one of the literals,
-because a substring search is a hundred times cheaper than a regular expression. A rule that is not anchored (any long
-random string) would throw away good files and teach people to switch the scan off; see `secrets` for the second
-opinion from detect-secrets.
+because a substring search is a hundred times cheaper than a regular expression. Where a rule has a group `secret`,
+that part is the credential; otherwise all that it matched is.
 
 The formats are those the issuers document (AWS IAM identifiers, GitHub's and GitLab's token prefixes, Slack, Stripe,
 Google, npm, PyPI, RFC 7519 for JWT, RFC 7468 for private keys).
@@ -11,11 +10,22 @@ Google, npm, PyPI, RFC 7519 for JWT, RFC 7468 for private keys).
 
 from __future__ import annotations
 
-import math
+import base64
 import re
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+
+from sordino_client.corpus.secret_values import bits_per_character, is_placeholder, is_sample
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """Where a credential stands in a text, and the rule that found it. `certain`: no doubt and no doubtful literal."""
+
+    start: int
+    end: int
+    rule: str
+    certain: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,43 +35,35 @@ class Rule:
     name: str
     literals: tuple[str, ...]  # at least one occurs in every text that the expression matches
     expression: re.Pattern[str]
-    confirm: Callable[[re.Match[str]], bool] | None = None  # a second look at what was matched
+    confirm: Callable[[str], bool]  # a second look at what was matched
+    certain: bool
     fold: bool = False  # literals are lower case, to be looked for in the lower-cased text
 
-    def found_in(self, text: str) -> bool:
-        """Whether the text holds such a credential. The literals are not tested here."""
-        if self.confirm is None:
-            return self.expression.search(text) is not None
-        return any(map(self.confirm, self.expression.finditer(text)))
+    def spans(self, text: str) -> Iterator[Span]:
+        """Every such credential in the text. The literals are not tested here."""
+        group = "secret" if "secret" in self.expression.groupindex else 0
+        for match in self.expression.finditer(text):
+            if self.confirm(match[group]):
+                start, end = match.span(group)
+                yield Span(start=start, end=end, rule=self.name, certain=self.certain)
 
 
-_PLACEHOLDER = re.compile(
-    r"[<{$%\[].*|.*[>}%\]]|x{3,}.*|\*+|\.{2,}|-+|_+|#+|(?:my|your|the|some|test|fake|dummy|example|sample)?[-_.]?"
-    r"(?:pass(?:word|wd|phrase)?|pwd|pw|secret|token|user(?:name)?|changeme|change[-_]me|example|placeholder|none|null"
-    r"|foo|bar|baz|test|admin|root|guest|postgres|mysql|redacted|hidden|p|s)\d{0,4}|\d{1,4}|abc\d*|qwerty",
-    re.IGNORECASE,
-)
+def _real(value: str) -> bool:
+    return not is_sample(value)
 
 
-def is_placeholder(value: str) -> bool:
-    """Whether a password is one that documentation uses: `${PASSWORD}`, `<secret>`, `password`, `xxxx`, `foo`."""
-    return _PLACEHOLDER.fullmatch(value) is not None
+def _password(value: str) -> bool:
+    return not is_placeholder(value)
 
 
-def bits_per_character(value: str) -> float:
-    """Shannon entropy of the characters of a non-empty string, in bits (a random base64 key of 32 has about 4.5)."""
-    return -sum(count / len(value) * math.log2(count / len(value)) for count in Counter(value).values())
-
-
-def _real_password(match: re.Match[str]) -> bool:
-    return not is_placeholder(match["password"])
-
-
-def _random_value(match: re.Match[str]) -> bool:
+def _drawn(value: str) -> bool:
     # Of random base64 strings of 20 characters, 97 in 100 hold a digit; of dotted names in code, few do.
-    value = match["password"]
     mixed = any(map(str.isdigit, value)) and any(map(str.isalpha, value))
-    return mixed and bits_per_character(value) >= 3.5 and not is_placeholder(value)
+    return mixed and bits_per_character(value) >= 3.0 and not is_sample(value)
+
+
+def _always(_: str) -> bool:
+    return True
 
 
 def _rule(
@@ -69,24 +71,68 @@ def _rule(
     literals: str,
     expression: str,
     *,
-    confirm: Callable[[re.Match[str]], bool] | None = None,
+    confirm: Callable[[str], bool] = _real,
+    certain: bool = True,
     fold: bool = False,
 ) -> Rule:
-    flags = re.IGNORECASE if fold else 0
     return Rule(
         name=name,
         literals=tuple(literals.split()),
-        expression=re.compile(expression, flags),
+        expression=re.compile(expression, re.IGNORECASE if fold else 0),
         confirm=confirm,
+        certain=certain,
         fold=fold,
     )
 
 
 _END = r"(?![A-Za-z0-9])"
+_BEGIN = r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----"
+# What may stand between the lines of a key in code: breaks, written or escaped, quotes, operators, comment marks.
+_BETWEEN = r"(?:\\[nrt\\]|[\s\"'`+,;.#*/>|-])"
+_LINE = re.compile(r"[A-Za-z0-9+/=]{16,}")
+
+
+def _key_body(body: str) -> bool:
+    """Whether what follows a BEGIN line is a key and not code that speaks of one."""
+    return 2 * sum(map(len, _LINE.findall(body))) >= len(body.strip()) and not is_sample(body)
+
+
+def _encoded_key(value: str) -> bool:
+    try:
+        return b"PRIVATE KEY" in base64.b64decode(value[:64])
+    except ValueError:
+        return False
+
 
 RULES: tuple[Rule, ...] = (
-    _rule("private-key", "PRIVATE", r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----"),
-    _rule("putty-key", "PuTTY-User-Key-File-", r"PuTTY-User-Key-File-\d:"),
+    _rule(
+        "private-key",
+        "PRIVATE",
+        _BEGIN + r"(?P<secret>(?:(?!-----BEGIN)[\s\S]){16,32768}?)(?=-----END)",
+        confirm=_key_body,
+    ),
+    _rule(
+        "private-key",
+        "PRIVATE",
+        _BEGIN
+        + _BETWEEN
+        + r"{0,40}(?P<secret>[A-Za-z0-9+/=]{16,}(?:"
+        + _BETWEEN
+        + r"{1,40}[A-Za-z0-9+/=]{16,}){0,2000})",
+        confirm=_key_body,
+    ),
+    _rule(
+        "private-key-base64",
+        "LS0tLS1CRUdJTi",
+        r"LS0tLS1CRUdJTi[A-Za-z0-9+/=]{32,}(?:(?:\\n|\s){1,40}[A-Za-z0-9+/=]{16,})*",
+        confirm=_encoded_key,
+    ),
+    _rule(
+        "putty-key",
+        "PuTTY-User-Key-File-",
+        r"PuTTY-User-Key-File-\d:[^\n]*\n(?P<secret>(?:[A-Z][A-Za-z-]+: [^\n]*\n|[A-Za-z0-9+/=]{16,}\n?)+)",
+        confirm=_always,
+    ),
     _rule("age-key", "AGE-SECRET-KEY-1", r"AGE-SECRET-KEY-1[0-9A-Z]{58}"),
     _rule(
         "aws-access-key", "AKIA ASIA ABIA ACCA", r"(?<![A-Za-z0-9])(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}" + _END
@@ -94,8 +140,8 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "aws-secret-key",
         "aws",
-        r"aws.{0,24}?(?:secret|key|token).{0,24}?[\"'=:\s](?P<password>[A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])",
-        confirm=_random_value,
+        r"aws.{0,24}?(?:secret|key|token).{0,24}?[\"'=:\s](?P<secret>[A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])",
+        confirm=_drawn,
         fold=True,
     ),
     _rule(
@@ -161,32 +207,30 @@ RULES: tuple[Rule, ...] = (
         r"lin_api_[A-Za-z0-9]{40}|PMAK-[a-f0-9]{24}-[a-f0-9]{34}|NRAK-[A-Z0-9]{27}",
     ),
     _rule("telegram-token", ":AA", r"(?<![0-9])\d{8,10}:AA[A-Za-z0-9_-]{33}(?![A-Za-z0-9_-])"),
+    _rule("artifactory-key", "AKCp", r"(?<![A-Za-z0-9])AKCp[A-Za-z0-9]{60,}"),
+    _rule(
+        "azure-client-secret",
+        "Q~",
+        r"(?<![A-Za-z0-9_~.-])[A-Za-z0-9_~.]{3}\dQ~[A-Za-z0-9_~.-]{31,34}(?![A-Za-z0-9_~.-])",
+    ),
+    _rule("signed-url", "sig=", r"[?&]sig=(?P<secret>[A-Za-z0-9%+/_-]{32,}=*)"),
+    _rule("facebook-token", "EAA", r"(?<![A-Za-z0-9])EAA[A-Za-z0-9]{80,}"),
+    _rule("firebase-key", ":APA91b", r"[A-Za-z0-9_-]{8,}:APA91b[A-Za-z0-9_-]{100,}"),
+    _rule("discord-webhook", "/api/webhooks/", r"/api/webhooks/(?P<secret>\d{16,20}/[A-Za-z0-9_-]{60,})"),
+    _rule(
+        "discord-token",
+        ".",
+        r"(?<![A-Za-z0-9_-])[MNO][A-Za-z0-9]{23,27}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,40}(?![A-Za-z0-9_-])",
+        confirm=_drawn,
+    ),
+    _rule("mailgun-key", "key-", r"(?<![A-Za-z0-9])key-[0-9a-f]{32}" + _END, confirm=_drawn),
+    _rule("mailchimp-key", "-us", r"(?<![0-9a-f])[0-9a-f]{32}-us\d{1,2}(?![0-9a-z])"),
+    _rule("django-key", "django-insecure-", r"django-insecure-[^\s\"']{20,}"),
+    _rule("new-relic-key", "NRAL", r"(?<![0-9a-f])[0-9a-f]{36}NRAL"),
     _rule(
         "connection-string",
         "://",
-        r"[a-z][a-z0-9+.-]{1,30}://[^\s:@/'\"<>`]{0,64}:(?P<password>[^\s@/'\"<>`]{3,128})@",
-        confirm=_real_password,
-    ),
-    _rule(
-        "connection-string-password",
-        "jdbc: server= source= host=",
-        r"(?:jdbc:|\b(?:server|data source|host)=)[^\n]{0,200}?[;?&\s](?:password|pwd)=(?P<password>[^;&\s'\"]{4,128})",
-        confirm=_real_password,
-        fold=True,
-    ),
-    _rule(
-        "authorization-header",
-        "bearer basic",
-        r"authorization['\"]?\s{0,4}[:=,]\s{0,4}['\"]?(?:bearer|basic)\s+(?P<password>[A-Za-z0-9+/_.=-]{20,})",
-        confirm=_random_value,
-        fold=True,
-    ),
-    _rule(
-        "assigned-secret",
-        "passw pwd secret token api_key apikey api-key credential",
-        r"(?:passwo?r?d|passwd|pwd|secret|token|api[_-]?key|credential)s?[\w-]{0,16}['\"]?\]?\s{0,4}(?::=|[:=])\s{0,4}"
-        r"['\"](?P<password>[A-Za-z0-9+/_.=!@#$%^&*~-]{20,128})['\"]",
-        confirm=_random_value,
-        fold=True,
+        r"[a-z][a-z0-9+.-]{1,30}://[^\s:@/'\"<>`]{0,64}:(?P<secret>[^\s@/'\"<>`]{3,128})@",
+        confirm=_password,
     ),
 )

@@ -1,147 +1,106 @@
-"""Does this file hold a credential? A file that does is left out before anything is tokenised.
+"""Finds credentials in a text, masks them, and leaves out what is hardly anything else.
 
-Two opinions, one interface: our own anchored rules (`secret_rules`), and the named detectors of Yelp's detect-secrets.
-Of those, the entropy, keyword and public-address plugins are left out on purpose: on source code they flag almost
-every file. detect-secrets takes every line through every detector (700 lines a second); here a detector sees only the
-lines that can hold what it looks for, which is a hundred times faster and gives the same answer.
+Three opinions, one list of spans: shapes that only credentials have (`secret_rules`), what stands around a literal
+(`secret_context`), and long literals that were drawn rather than written. A span is replaced by a placeholder before
+anything is tokenised or remembered, so that the file is kept and the value is not. A file that consists of certain
+credentials (a key file) is left out whole.
 
 Only names of rules leave this module: never the credential, its line or its place.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
-from typing import Protocol
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
-from sordino_client.corpus.secret_rules import RULES, is_placeholder
+from sordino_client.corpus.secret_context import contextual
+from sordino_client.corpus.secret_drawn import drawn
+from sordino_client.corpus.secret_rules import RULES, Span
+from sordino_client.corpus.secret_values import PLACEHOLDER
+
+# Part of what depends on the rules and is kept on disk: a change of them makes it anew.
+RULES_VERSION = 2
+# A text of which certain credentials are so large a share is a key file, whatever it is called.
+_DENSE = 0.5
+# How much of the line around a suggestion is judged with it, in characters on each side.
+_CONTEXT = 500
+_QUOTES = ('"', "'", "`")
 
 
-class _Detector(Protocol):
-    secret_type: str
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Screened:
+    """A text without its credentials. `masked` counts literals by rule; `left_out`: the rule that refused it whole."""
 
-    def analyze_string(self, string: str) -> Iterator[str]: ...
+    text: str = field(repr=False)
+    masked: Mapping[str, int]
+    left_out: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Named:
-    """A detector of detect-secrets, and what a line must hold before the detector is asked about it.
+def screen(text: str, language: str = "") -> Screened:
+    """The text with a placeholder for every literal that may be a credential. `language`: see `languages`."""
+    spans = list(find_secrets(text, language))
+    if not spans:
+        return Screened(text=text, masked=MappingProxyType({}))
+    certain = [span for span in spans if span.certain]
+    visible = len(text) - sum(map(text.count, " \n\t"))
+    if sum(span.end - span.start for span in certain) >= _DENSE * visible:
+        return Screened(text="", masked=MappingProxyType({}), left_out=certain[0].rule)
+    pieces = []
+    at = 0
+    for span in spans:
+        pieces += [text[at : span.start], PLACEHOLDER]
+        at = span.end
+    pieces.append(text[at:])
+    masked = Counter(span.rule for span in spans)
+    return Screened(text="".join(pieces), masked=MappingProxyType(dict(masked)))
 
-    Both are necessary conditions of the detector's own expressions (a test holds them to it): one of the literals, in
-    any case, and one of the hints.
+
+def find_secrets(text: str, language: str = "") -> Iterator[Span]:
+    """Every credential in the text, in order, overlapping ones merged under the rule that was surer."""
+    current: Span | None = None
+    for span in sorted(_all(text, language), key=lambda span: (span.start, -span.end)):
+        if current is None or span.start >= current.end:
+            if current is not None:
+                yield current
+            current = span
+        else:
+            surer = span if span.certain and not current.certain else current
+            current = Span(
+                start=current.start, end=max(current.end, span.end), rule=surer.rule, certain=surer.certain
+            )
+    if current is not None:
+        yield current
+
+
+def holds_credential(before: str, suggestion: str, after: str = "") -> bool:
+    """Whether a suggestion would put a credential, or a part of one, between `before` and `after`.
+
+    The line that it stands in is judged as a whole: the name that gives a literal away is often already typed.
     """
-
-    name: str
-    module: str
-    literals: tuple[str, ...]
-    hints: tuple[re.Pattern[str], ...]
-
-
-def _named(name: str, module: str, literals: str, *hints: str) -> _Named:
-    words = tuple(literals.split())
-    expressions = hints or ("|".join(map(re.escape, words)),)
-    flags = 0 if hints else re.IGNORECASE
-    return _Named(name, module, words, tuple(re.compile(hint, flags) for hint in expressions))
+    head = before[before.rfind("\n") + 1 :][-_CONTEXT:]
+    tail = after.split("\n", 1)[0][:_CONTEXT]
+    start, end = len(head), len(head) + len(suggestion)
+    # A suggestion may stop within a literal that it began: closed, it is judged as what it will become.
+    return any(
+        span.start < end and span.end > start
+        for closing in ("", *_QUOTES)
+        for span in find_secrets(head + suggestion + closing + tail)
+    )
 
 
-_NAMED: tuple[_Named, ...] = (
-    _named("ArtifactoryDetector", "artifactory", "akc ap", r"AKC[a-zA-Z0-9]{10}", r"AP[\dA-F][a-zA-Z0-9]{8}"),
-    _named(
-        "AWSKeyDetector",
-        "aws",
-        "akia asia abia acca a3t aws",
-        r"A(?:3T[A-Z0-9]|BIA|CCA|KIA|SIA)[0-9A-Z]{16}",
-        r"['\"][0-9a-zA-Z/+]{40}['\"]",
-    ),
-    _named("AzureStorageKeyDetector", "azure_storage_key", "accountkey="),
-    _named("BasicAuthDetector", "basic_auth", "://", r"://[^\s:/]+:[^\s:/]+@"),
-    _named(
-        "CloudantDetector",
-        "cloudant",
-        "cl",
-        r"[0-9a-f]{64}",
-        r"(?i:cl(?:oudant|ou)?(?:[-_ ]?api)?[-_ ]?(?:key|pwd|pw|pass|token))",
-        r"cloudant\.com",
-    ),
-    _named("DiscordBotTokenDetector", "discord", ".", r"\.[a-zA-Z\d_-]{6}\.[a-zA-Z\d_-]{27}"),
-    _named("GitHubTokenDetector", "github_token", "ghp_ gho_ ghu_ ghs_ ghr_"),
-    _named(
-        "GitLabTokenDetector",
-        "gitlab_token",
-        "glpat- gldt- glft- glsoat- glrt- gr1348941 glcbt- glimt- glptt- glagent- gloas-",
-    ),
-    _named(
-        "IbmCloudIamDetector", "ibm_cloud_iam", "key pwd pass token", r"[a-zA-Z0-9_-]{44}(?![a-zA-Z0-9_-])"
-    ),
-    _named("IbmCosHmacDetector", "ibm_cos_hmac", "secret", r"(?i:[a-f0-9]{48})"),
-    _named("JwtTokenDetector", "jwt", "eyj", r"eyJ[A-Za-z0-9-_=]+\."),
-    _named("MailchimpDetector", "mailchimp", "-us", r"(?<=[0-9a-z]{32})-us\d"),
-    _named("NpmDetector", "npm", ":_authtoken="),
-    _named("OpenAIDetector", "openai", "t3blbkfj"),
-    _named(
-        "PrivateKeyDetector",
-        "private_key",
-        "begin putty-user-key-file-2",
-        r"PRIVATE KEY",
-        r"PuTTY-User-Key-File-2",
-    ),
-    _named("PypiTokenDetector", "pypi_token", "pypi-age"),
-    _named("SendGridDetector", "sendgrid", "sg.", r"SG\.[a-zA-Z0-9_-]{22}\."),
-    _named(
-        "SlackDetector",
-        "slack",
-        "xox hooks.slack.com",
-        r"(?i:xox[abposr]-\d)",
-        r"(?i:hooks\.slack\.com/services/T)",
-    ),
-    _named("SoftlayerDetector", "softlayer", "sl softlayer", r"(?i:[a-z0-9]{64})"),
-    _named("SquareOAuthDetector", "square_oauth", "sq0csp-"),
-    _named("StripeDetector", "stripe", "k_live_"),
-    _named("TelegramBotTokenDetector", "telegram_token", ":", r"(?<=\d{8}):[0-9A-Za-z_-]{35}"),
-    _named("TwilioKeyDetector", "twilio", "ac sk", r"AC[a-z0-9]{32}", r"SK[a-z0-9]{32}"),
-)
-
-
-@cache
-def _detector(named: _Named) -> _Detector:
-    # Imported when first needed: detect-secrets pulls in `requests`. Its verification, which would send what was found
-    # to the issuer, is a different method and is never called.
-    module = import_module(f"detect_secrets.plugins.{named.module}")
-    detector: _Detector = getattr(module, named.name)()
-    return detector
-
-
-def find_secret(text: str) -> str | None:
-    """The name of the first rule that finds a credential in the text, or None. Nothing of the text is returned."""
-    folded = text.lower()
+def _all(text: str, language: str) -> Iterator[Span]:
+    folded = _folded(text)
     for rule in RULES:
         haystack = folded if rule.fold else text
-        if any(literal in haystack for literal in rule.literals) and rule.found_in(text):
-            return rule.name
-    for named in _NAMED:
-        if any(literal in folded for literal in named.literals) and _asks_detector(named, text):
-            return f"detect-secrets:{named.name.removesuffix('Detector')}"
-    return None
+        if any(literal in haystack for literal in rule.literals):
+            yield from rule.spans(text)
+    yield from contextual(text, folded, language)
+    yield from drawn(text)
 
 
-def _asks_detector(named: _Named, text: str) -> bool:
-    for line in _lines_with(named.hints, text):
-        found = _detector(named).analyze_string(line)
-        if any(not (named.name == "BasicAuthDetector" and is_placeholder(value)) for value in found):
-            return True
-    return False
-
-
-def _lines_with(hints: tuple[re.Pattern[str], ...], text: str) -> Iterator[str]:
-    """Every line in which one of the hints is found, once per hint."""
-    for hint in hints:
-        position = 0
-        while (found := hint.search(text, position)) is not None:
-            start = text.rfind("\n", 0, found.start()) + 1
-            end = text.find("\n", found.end())
-            end = len(text) if end < 0 else end
-            yield text[start:end]
-            position = end
+def _folded(text: str) -> str:
+    """Lower case, as long as the text: a few letters (İ) have longer lower forms, and only ASCII is looked for."""
+    folded = text.lower()
+    return folded if len(folded) == len(text) else "".join(c.lower() if c.isascii() else c for c in text)

@@ -50,6 +50,14 @@ describe("the status bar", () => {
     assert.match(status({}).text, /round 2$/);
     assert.match(status({ health: { status: "ready", reason: "", model: "sordino-base" } }).text, /base model$/);
   });
+  test("says why a machine takes no part any more, and what to do, while suggestions go on", () => {
+    const link = { state: "refused", message: "the coordinator refuses this member", hint: "ask the operator" };
+    const shown = status(as({ link }));
+    assert.equal(shown.kind, "ready");
+    assert.equal(shown.level, "warning");
+    assert.match(shown.explanation, /does not let this machine take part: the coordinator refuses this member\. What to do: ask the operator\./);
+    assert.match(status(as({ link: { ...link, state: "waiting" } })).explanation, /is not connected: /);
+  });
   test("says when nobody is there, and when a token is unsafe", () => {
     assert.equal(status({ completion: undefined, control: undefined, member: undefined, health: undefined }).kind, "absent");
     assert.equal(status({ unsafe: "readable" }).kind, "error");

@@ -18,7 +18,7 @@ from sordino_coordinator.control.orders import read_orders
 from sordino_coordinator.rounds import Outcome, RoundStore
 from sordino_coordinator.settings import load_settings
 from sordino_platform.identity import Identity
-from sordino_platform.identity.renewal import RenewalBox
+from sordino_platform.identity.renewal import RenewalBox, ending
 from sordino_platform.release import ReleaseStore
 
 Facts = dict[str, Any]
@@ -59,6 +59,7 @@ def status_facts(folder: Path) -> Facts:
         "last_outcome": last.outcome.value if last else None,
         "last_reason": last.reason if last else None,
         "certificate_days_left": round(tls.remaining().total_seconds() / 86400, 1),
+        "certificate_warning": ending(tls, datetime.now(UTC)),
         "renewals_waiting": [one.name for one in RenewalBox(folder).waiting()],
         "charter_days_left": round((charter.expires_at - datetime.now(UTC)).total_seconds() / 86400, 1),
         "members": [asdict(member) for member in members],

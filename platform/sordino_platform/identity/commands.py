@@ -17,7 +17,7 @@ from sordino_platform.charter import Role
 from sordino_platform.durable import read_file, read_secret, write_file
 from sordino_platform.identity import authority, site
 from sordino_platform.identity.enrolment import MAX_REPLY_BYTES, Token
-from sordino_platform.identity.renewal import MAX_BUNDLE_BYTES, RenewalBox, is_bundle, warned_days
+from sordino_platform.identity.renewal import MAX_BUNDLE_BYTES, RenewalBox, ending, is_bundle
 from sordino_platform.keys import fingerprint
 from sordino_privacy.errors import ConfigurationError, SordinoError, UsageError
 
@@ -349,9 +349,5 @@ def _problem(identity: site.Identity, tls: site.TlsCredentials) -> str | None:
         return error.message
     if identity.charter.identity_key(identity.card.role, identity.card.name) != identity.card.identity_key:
         return f"this identity is not part of epoch {identity.charter.epoch}: it was retired"
-    days = warned_days(tls, now)
-    if days == 0:
-        return "the certificate has expired: `sordino identity renew`"
-    if days is not None:
-        return f"the certificate ends within {days} days: `sordino identity renew`"
-    return None
+    said = ending(tls, now)
+    return f"{said}: `sordino identity renew`" if said else None

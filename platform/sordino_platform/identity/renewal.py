@@ -78,6 +78,14 @@ def warned_days(tls: site.TlsCredentials, now: datetime) -> int | None:
     return min(reached, default=None)
 
 
+def ending(tls: site.TlsCredentials, now: datetime) -> str:
+    """The warning of `warned_days` in words; empty when all is well."""
+    days = warned_days(tls, now)
+    if days is None:
+        return ""
+    return "the certificate has expired" if days == 0 else f"the certificate ends within {days} day(s)"
+
+
 class RenewalRequests(Document):
     """What is carried to the approver: every request that waits."""
 

@@ -103,6 +103,7 @@ class _Connection:
         self.assembly: Assembly | None = None
         self.deadline = 0.0
         self.useful = False
+        self.refreshed = False  # ended by this side, to be made anew at once
         self.version = 0  # of the protocol on this stream, once welcomed
 
 
@@ -187,6 +188,9 @@ class LinkClient:
                 connection = self._connect()
                 if self._stopped.is_set():
                     break
+                if connection.refreshed:
+                    attempt = 0
+                    continue
                 problem = self._problem(connection)
                 if connection.useful or (connection.welcomed and time.monotonic() - began > SETTLED_SECONDS):
                     attempt = 0
@@ -225,12 +229,18 @@ class LinkClient:
             watchdog = threading.Timer(2 * self._limits.hello_seconds, self._unwelcomed, (connection, call))
             watchdog.daemon = True
             watchdog.start()
+            # A stream can live for months; the coordinator's certificate is looked at in the handshake only. What is
+            # under way goes on over the new connection.
+            renewal = threading.Timer(self._limits.handshake_seconds, self._refresh, (connection, call))
+            renewal.daemon = True
+            renewal.start()
             with self._changed:
                 self._connection, self._call = connection, call
             try:
                 self._read(connection, call)
             finally:
                 watchdog.cancel()
+                renewal.cancel()
                 with self._changed:
                     connection.closing = True
                     self._connection = self._call = None
@@ -469,6 +479,10 @@ class LinkClient:
             if connection.welcomed:
                 self._leave(connection, Goodbye(Reason.SHUTDOWN), call)
             call.cancel()
+
+    def _refresh(self, connection: _Connection, call: Any) -> None:
+        connection.refreshed = connection.welcomed
+        call.cancel()
 
     def _unwelcomed(self, connection: _Connection, call: Any) -> None:
         if not connection.welcomed:

@@ -58,6 +58,12 @@ class Limits:
     keepalive_seconds: float = 30.0
     """HTTP/2 pings in silence; an unanswered one ends the connection after a third of this."""
 
+    admission_seconds: float = 15.0
+    """Server: how often every open stream is asked anew whether its member may still speak, in silence too."""
+
+    handshake_seconds: float = 86_400.0
+    """Client: a connection older than this is made anew, so that the coordinator's certificate is verified again."""
+
     control_burst: int = 64
     """Frames other than chunks that a peer may send at once ..."""
 
@@ -78,6 +84,8 @@ class Limits:
             self.stall_seconds,
             self.probe_seconds,
             self.keepalive_seconds,
+            self.admission_seconds,
+            self.handshake_seconds,
             self.control_rate,
         )
         if min(waits) <= 0 or min(self.connections, self.pending_requests, self.control_burst) < 1:

@@ -72,10 +72,11 @@ class LinkServer:
     """See the module.
 
     `identify` maps the PEM of a certificate, which TLS has verified against the CA, to a member's name, or raises
-    LinkError. `admit` raises a SordinoError to refuse a member; it is asked when a stream opens and for every message
-    in both directions, so a retired member is refused at its next message. `tls` may be a function, asked again at each
-    handshake. `renew` takes a member's request for a new certificate and returns the certificate (PEM) once there is
-    one; it raises a SordinoError for a request that it does not take.
+    LinkError. `admit` raises a SordinoError to refuse a member; it is asked when a stream opens, for every message in
+    both directions, and for every open stream each `admission_seconds`, so that a retired member is told at once. `tls`
+    may be a function, asked again at each handshake; when the own certificate has ended, all streams end. `renew` takes
+    a member's request for a new certificate and returns the certificate (PEM) once there is one; it raises a
+    SordinoError for a request that it does not take.
     """
 
     def __init__(
@@ -241,11 +242,36 @@ class LinkServer:
             started.put(problem)
             return
         started.put(None)
+        admission = self._loop.create_task(self._recheck())
         await self._stopping.wait()
+        admission.cancel()
         for mailbox in self._mailboxes.values():
             if mailbox.stream is not None:
                 mailbox.stream.end(Ending(Reason.SHUTDOWN))
         await server.stop(self._grace)
+
+    async def _recheck(self) -> None:
+        """A certificate ends and a member is retired in silence too: no open link outlives either."""
+        while True:
+            await asyncio.sleep(self._limits.admission_seconds)
+            own = self._own_ending()
+            for mailbox in list(self._mailboxes.values()):
+                if mailbox.stream is None:
+                    continue
+                if own is not None:
+                    mailbox.stream.end(own)
+                else:
+                    mailbox.stream.recheck()
+                await asyncio.sleep(0)  # a thousand of them do not hold the loop at once
+
+    def _own_ending(self) -> Ending | None:
+        """How every stream ends once this side's certificate has: a member would not make a new one with it."""
+        try:
+            tls = self._tls if isinstance(self._tls, ServerTls) else self._tls()
+            over = self._shared.now() >= expiry_of(tls.certificate)
+        except SordinoError:
+            return None  # a renewal in progress; the next look says
+        return Ending(Reason.EXPIRED, "the coordinator's certificate has expired") if over else None
 
     async def _listen(self) -> aio.Server:
         credentials = self._credentials()

@@ -16,6 +16,8 @@ class State(enum.StrEnum):
     CONNECTING = "connecting"
     CONNECTED = "connected"
     WAITING = "waiting"
+    REFUSED = "refused"
+    """Trying again cannot help before somebody acts; it is tried rarely. For whoever outlives a link (an agent)."""
     STOPPED = "stopped"
 
 

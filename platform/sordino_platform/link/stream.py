@@ -160,6 +160,13 @@ class Stream:
         if self._probe is None or self._probe.done():
             self._probe = self._loop.create_task(self._evict_unless_alive())
 
+    def recheck(self) -> None:
+        """Ends the stream of a member that may not speak any more, and tells it why."""
+        try:
+            self._admit()
+        except Ending as ending:
+            self.end(ending)
+
     async def alive(self) -> bool:
         """Asks for a sign of life; True when any frame comes within `probe_seconds`."""
         self._heard.clear()

@@ -24,11 +24,12 @@ from typing import Any
 import numpy as np
 
 from sordino_client.completion.memory.index import Index, Match, Positions, Tokens, extend, pad, sort
+from sordino_client.corpus.secrets import RULES_VERSION
 from sordino_platform import durable
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import StorageError
 
-VERSION = 1
+VERSION = 2
 MAX_TOKENS = 50_000_000
 MAX_MANIFEST_BYTES = 256 << 20
 # The small segment, and dead text in the large one, may together be this share of the large one.
@@ -161,7 +162,9 @@ class Store:
             document = json.loads(durable.read_file(self.manifest, limit=MAX_MANIFEST_BYTES))
         except (StorageError, ValueError):
             return {}
-        return document if isinstance(document, dict) and document.get("version") == VERSION else {}
+        known = isinstance(document, dict) and document.get("version") == VERSION
+        # What other rules screened may hold a credential that these mask: it is built anew, and the old files go.
+        return document if known and document.get("secret_rules") == RULES_VERSION else {}
 
     def _segments(self, tokenizer: Tokenizer) -> tuple[Segment | None, Segment | None]:
         document = self._load()
@@ -189,6 +192,7 @@ class Store:
     def _commit(self, segments: Sequence[Segment], tokenizer: Tokenizer) -> None:
         document = {
             "version": VERSION,
+            "secret_rules": RULES_VERSION,
             "tokenizer": tokenizer.digest.hex(),
             "segments": [asdict(segment) for segment in segments],
         }

@@ -82,14 +82,31 @@ export function statusOf(situation: Situation, language: Language | undefined): 
   if (member?.participation.paused) {
     return { kind: "paused", text: `$(debug-pause) Sordino: ${model}`, explanation: `Suggestions come from ${model}. Federated learning is paused: this machine takes part in no round.`, level: "plain" };
   }
-  const link = member === undefined || member.link.state === "connected" ? "" : ` The coordinator is not connected${member.link.message ? `: ${member.link.message}` : ""}.`;
-  return { kind: "ready", text: `$(sparkle) Sordino: ${model}`, explanation: `Suggestions come from ${model}.${privacy(situation)}${link}`, level: "plain" };
+  return {
+    kind: "ready",
+    text: `$(sparkle) Sordino: ${model}`,
+    explanation: `Suggestions come from ${model}.${privacy(situation)}${linkOf(member)}`,
+    level: member?.link.state === "refused" ? "warning" : "plain",
+  };
 }
 
 /** `sordino-3` is the federation's model 3; 0 is the public base that it began from. */
 export function modelName(model: string): string {
   const release = /^sordino-(\d+|base)$/.exec(model)?.[1];
   return release === undefined ? model : release === "0" || release === "base" ? "base model" : `round ${release}`;
+}
+
+/** Why the coordinator is not connected, and what a person can do. */
+function linkOf(member: Situation["member"]): string {
+  if (member === undefined || member.link.state === "connected") {
+    return "";
+  }
+  const { state, message, hint } = member.link;
+  const why = message ? `: ${message}` : "";
+  const how = hint ? ` What to do: ${hint}.` : "";
+  return state === "refused"
+    ? ` The coordinator does not let this machine take part${why}.${how}`
+    : ` The coordinator is not connected${why}.${how}`;
 }
 
 function atWork(member: NonNullable<Situation["member"]>): Shown | undefined {
