@@ -131,6 +131,11 @@ def ledger(
             f"{facts['planned']['rounds_left']} such rounds left"
         )
     typer.echo("of one file cluster (near-duplicate files together); a window of tokens has the same bound")
+    if facts["merged_clusters"] > 1:
+        typer.echo(
+            f"of {facts['merged_clusters']} clusters that were joined after they were trained on (no more since): "
+            f"epsilon {facts['epsilon_of_merged']:.2f}"
+        )
     for clusters, value in facts["epsilon_of_an_author"].items():
         typer.echo(f"of a person who wrote {clusters} file clusters: epsilon {value:.2f}")
 

@@ -8,13 +8,17 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from safetensors.numpy import save
 
 from sordino_client.completion import presence
+from sordino_client.corpus import UnitRegistry
 from sordino_client.member import Member
+from sordino_client.preparation import Prepared
 from sordino_client.round_folder import RoundFolder
 from sordino_client.training import TrainingJob
+from sordino_client.training.job import finished
 from sordino_client.training.slots import training_slot
 from sordino_client.training.yielding import battery_in_use, giving_way
 from sordino_platform.architecture import trainable_shapes, unflatten
@@ -78,12 +82,14 @@ def train(member: Member, proposal: Proposal, place: RoundFolder) -> None:
         folder=place.path / "job",
         config=member.config,
         weights=place.path / "weights.safetensors",
-        units=prepared.path(member.folder / "corpus"),
+        units=place.path / "units.npz",
         plan=plan,
         base=base,
     )
     with training_slot(member.settings.training_slots), _giving_way(member):
         member.worker.warm()
+        if finished(job) is None:
+            take_units(member, prepared, job.units)
         charge(member, proposal)
         started = time.monotonic()
         update = member.worker.train(job, member.on_progress)
@@ -105,6 +111,24 @@ def train(member: Member, proposal: Proposal, place: RoundFolder) -> None:
         proofs = member.settings.keep_quantised_updates_for_a_proof_on_this_machine
         make_folder(proofs)
         write_file(proofs / f"{context.round:06d}-{member.name}.bin", data, secret=True)
+
+
+def take_units(member: Member, prepared: Prepared, place: Path) -> None:
+    """Marks the units as trained, then takes their file into the round. Raises StorageError.
+
+    In this order: whatever a round trains on is known as trained, so that units that turn out to be one are never
+    trained on as one (sordino_client.corpus.registry).
+    """
+    corpus = member.folder / "corpus"
+    with UnitRegistry(corpus / "units.sqlite") as registry:
+        registry.train(prepared.reading)
+    try:
+        place.unlink(missing_ok=True)
+        place.hardlink_to(prepared.path(corpus))
+    except OSError as error:
+        raise StorageError(
+            f"the units of this round cannot be taken: {error.strerror}", hint="the next round will do"
+        ) from error
 
 
 def charge(member: Member, proposal: Proposal) -> None:

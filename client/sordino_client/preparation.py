@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sordino_client.corpus import (
+    Reason,
     UnitRegistry,
     read_repositories,
     require_units,
@@ -27,7 +28,7 @@ from sordino_platform.huggingface import HuggingFaceTokenizer
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import StorageError
 
-UNITS, SUMMARY = "units.npz", "prepared.json"
+UNITS, SUMMARY = "units-{}.npz", "prepared.json"
 MAX_SUMMARY_BYTES = 1 << 16
 
 
@@ -46,12 +47,13 @@ class Prepared:
     heldout_files: int
     excluded: Mapping[str, int]
     fingerprint: str
+    reading: str
     # Of the rules that screened the texts. What was prepared before they were counted has version 1.
     secret_rules_version: int = 1
 
     def path(self, folder: Path) -> Path:
-        """The file of units."""
-        return folder / UNITS
+        """The file of units: its name is the reading's, so that it never holds other units than the register noted."""
+        return folder / UNITS.format(self.reading)
 
 
 def prepare(
@@ -78,8 +80,10 @@ def prepare(
             registry=registry,
             end=end,
         )
-    require_units(found, settings.minimum_units)
-    write_units(folder / UNITS, [list(unit.windows) for unit in found])
+        require_units(found, settings.minimum_units)
+        reading = registry.prepare(unit.identity for unit in found)
+    write_units(folder / UNITS.format(reading), [list(unit.windows) for unit in found])
+    merged = len(training.files) - sum(len(unit.names) for unit in found)
     prepared = Prepared(
         tokenizer=tokenizer.digest.hex(),
         window=window,
@@ -90,11 +94,18 @@ def prepare(
         bytes=corpus.bytes,
         units=len(found),
         heldout_files=len(heldout.files),
-        excluded={str(reason): count for reason, count in corpus.excluded.items()},
+        excluded={
+            **{str(reason): count for reason, count in corpus.excluded.items()},
+            str(Reason.MERGED): merged,
+        },
         fingerprint=corpus.fingerprint,
         secret_rules_version=RULES_VERSION,
+        reading=reading,
     )
     write_file(folder / SUMMARY, json.dumps(asdict(prepared)).encode(), secret=True)
+    for old in folder.glob("units*.npz"):
+        if old != prepared.path(folder):
+            old.unlink(missing_ok=True)
     return prepared
 
 
@@ -102,10 +113,12 @@ def last_prepared(
     folder: Path, settings: MemberSettings, tokenizer: Tokenizer | HuggingFaceTokenizer, *, window: int
 ) -> Prepared | None:
     """What an earlier `prepare` with the same settings left, or None. Edits since then are not looked for."""
-    if not (folder / SUMMARY).exists() or not (folder / UNITS).exists():
+    if not (folder / SUMMARY).exists():
         return None
     try:
         raw = json.loads(read_file(folder / SUMMARY, limit=MAX_SUMMARY_BYTES))
+        if isinstance(raw, dict) and "reading" not in raw:
+            return None  # of a version that did not note its units: read anew
         prepared = Prepared(**{**raw, "repositories": tuple(raw["repositories"])})
     except (ValueError, TypeError, KeyError) as error:
         raise StorageError(
@@ -115,7 +128,10 @@ def last_prepared(
     wanted = (tokenizer.digest.hex(), window, settings.windows_per_unit, settings.heldout_share)
     screened = prepared.secret_rules_version == RULES_VERSION  # else a credential may stand in it unmasked
     fits = screened and found == wanted and prepared.repositories == names(settings)
-    return prepared if fits and prepared.units >= settings.minimum_units else None
+    if not fits or prepared.units < settings.minimum_units or not prepared.path(folder).exists():
+        return None
+    with UnitRegistry(folder / "units.sqlite") as registry:
+        return prepared if registry.is_current(prepared.reading) else None
 
 
 def names(settings: MemberSettings) -> tuple[str, ...]:

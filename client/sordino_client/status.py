@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sordino_client.completion.asking import find
+from sordino_client.corpus import UnitRegistry
 from sordino_client.ledger import read_account
 from sordino_client.settings import BUDGET_DELTA, load_settings
 from sordino_platform.durable import read_file
@@ -17,6 +18,7 @@ from sordino_platform.identity import Identity
 from sordino_platform.identity.renewal import ending
 from sordino_platform.release import ReleaseStore
 from sordino_privacy.accounting import SampledGaussian, epsilon, group_epsilon, runs_left
+from sordino_privacy.accounting.epsilon import MAX_GROUP
 from sordino_privacy.errors import ConfigurationError
 
 STATUS_LIMIT = 1 << 16
@@ -102,8 +104,12 @@ def read_ledger(folder: Path, *, authors: Sequence[int] = ()) -> dict[str, Any]:
         }
         for number, reservation in enumerate(account.reservations.values())
     ]
+    merged = merged_clusters(folder)
     return {
         "member": settings.name,
+        "merged_clusters": merged,
+        # Of clusters that were trained on apart and then joined: for the past; they are trained on no more.
+        "epsilon_of_merged": group_epsilon(events, BUDGET_DELTA, merged).value if merged > 1 else spent,
         "epsilon_spent": spent,
         "epsilon_budget": budget,
         "epsilon_left": max(0.0, budget - spent),
@@ -117,6 +123,15 @@ def read_ledger(folder: Path, *, authors: Sequence[int] = ()) -> dict[str, Any]:
         },
         "rounds": rounds,
     }
+
+
+def merged_clusters(folder: Path) -> int:
+    """The largest number of trained file clusters that turned out to be one (at most MAX_GROUP); 1 for none."""
+    register = folder / "corpus" / "units.sqlite"
+    if not register.exists():
+        return 1
+    with UnitRegistry(register) as registry:
+        return min(registry.largest_merge(), MAX_GROUP)
 
 
 def planned(events: Sequence[SampledGaussian], budget: float) -> dict[str, Any] | None:

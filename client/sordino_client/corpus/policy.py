@@ -25,6 +25,7 @@ class Reason(StrEnum):
     DUPLICATE = "duplicate"  # the same text as a file that was taken
     SYMLINK = "symlink"  # never followed
     SPECIAL = "special"  # FIFO, socket, device
+    MERGED = "merged"  # near-duplicates of one another that were trained on apart: trained on no more
     LANGUAGE = "language"  # no source language that is known, or not one of those asked for
     UNREADABLE = "unreadable"  # permission denied, a name that is not UTF-8, a malformed record
 

@@ -15,6 +15,11 @@ rename that leaves 0.7 of it; files that once shared a unit share it for ever. W
 become one, under the identity of the older. Units never split. Errors lie on the safe side: a name that is reused for
 something else makes one unit larger than need be, never two out of one.
 
+Units that were trained on apart must not be trained on as one: what is then one unit would have entered every earlier
+round several times, each time charged as one. So the registry remembers how many trained units each unit holds; one
+that holds two or more is *overgrown* and is left out of every further round. What is trained on therefore entered each
+earlier round at most once, whatever was renamed, copied or joined, and the ledger's bound holds for it.
+
 An identity is the first 16 bytes, in hex, of a hash of the smallest digest the unit had when it was new: it depends on
 content alone, tells nothing without the content, and never leaves the machine.
 
@@ -27,7 +32,7 @@ import hashlib
 import os
 import secrets as randomness
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -46,17 +51,31 @@ from sordino_client.corpus.similarity import (
 )
 from sordino_privacy.errors import StorageError
 
-_VERSION = 1
+_VERSION = 2
 _LABEL = b"sordino/corpus/unit/v1\n"
 _SCHEMA = """
 CREATE TABLE dataset (identity TEXT NOT NULL) STRICT;
 CREATE TABLE unit (number INTEGER PRIMARY KEY, identity TEXT NOT NULL UNIQUE,
-    merged_into INTEGER REFERENCES unit) STRICT;
+    merged_into INTEGER REFERENCES unit, trained INTEGER NOT NULL DEFAULT 0,
+    prepared INTEGER NOT NULL DEFAULT 0) STRICT;
+CREATE TABLE reading (token TEXT NOT NULL) STRICT;
 CREATE TABLE text (digest BLOB PRIMARY KEY, unit INTEGER NOT NULL REFERENCES unit, sketch BLOB NOT NULL,
     sketch_version TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE name (name TEXT PRIMARY KEY, unit INTEGER NOT NULL REFERENCES unit) STRICT, WITHOUT ROWID;
 CREATE INDEX text_of_unit ON text (unit);
 CREATE INDEX name_of_unit ON name (unit);
+"""
+# What version 2 has beyond version 1. Which units were trained on was not written down: so all of them, and a unit that
+# took over others counts as many.
+_FROM_1 = """
+ALTER TABLE unit ADD COLUMN trained INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE unit ADD COLUMN prepared INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE reading (token TEXT NOT NULL) STRICT;
+WITH RECURSIVE inside (root, number) AS (
+    SELECT number, number FROM unit WHERE merged_into IS NULL
+    UNION ALL SELECT root, unit.number FROM unit JOIN inside ON unit.merged_into = inside.number
+)
+UPDATE unit SET trained = (SELECT count(*) FROM inside WHERE inside.root = unit.number) WHERE merged_into IS NULL;
 """
 
 
@@ -135,6 +154,53 @@ class UnitRegistry:
                         self._remember(files[i], number, sketches[i].astype("<u4").tobytes())
         return identities
 
+    def overgrown(self) -> frozenset[str]:
+        """The identities of units that hold two or more trained ones: to be trained on no more."""
+        with self._storage():
+            rows = self._connection.execute(
+                "SELECT identity FROM unit WHERE trained > 1 AND merged_into IS NULL"
+            )
+            return frozenset(str(row[0]) for row in rows)
+
+    def largest_merge(self) -> int:
+        """The largest number of trained units that turned out to be one; 1 where that never happened."""
+        with self._storage():
+            (most,) = self._connection.execute("SELECT coalesce(max(trained), 1) FROM unit").fetchone()
+            return max(1, int(most))
+
+    def prepare(self, identities: Iterable[str]) -> str:
+        """Notes the units that are ready to be trained on; returns a name for this reading, which replaces the last."""
+        token = randomness.token_hex(16)
+        with self._storage(), self._transaction():
+            self._connection.execute("UPDATE unit SET prepared = 0")
+            self._connection.executemany(
+                "UPDATE unit SET prepared = 1 WHERE identity = ?", [(identity,) for identity in identities]
+            )
+            self._connection.execute("DELETE FROM reading")
+            self._connection.execute("INSERT INTO reading VALUES (?)", (token,))
+        return token
+
+    def is_current(self, token: str) -> bool:
+        """Whether the units of that reading may be trained on as they were read: none was joined with another since."""
+        with self._storage():
+            return self._is_current(token)
+
+    def train(self, token: str) -> None:
+        """Marks the units of that reading as trained, durably. Raises StorageError when it is no longer current."""
+        with self._storage(), self._transaction():
+            if not self._is_current(token):
+                raise StorageError(
+                    "the repositories were read anew while a round began", hint="the next round will do"
+                )
+            self._connection.execute("UPDATE unit SET trained = 1 WHERE prepared AND trained = 0")
+
+    def _is_current(self, token: str) -> bool:
+        newest = self._connection.execute("SELECT token FROM reading").fetchone()
+        (stale,) = self._connection.execute(
+            "SELECT count(*) FROM unit WHERE prepared AND (merged_into IS NOT NULL OR trained > 1)"
+        ).fetchone()
+        return newest is not None and newest[0] == token and not stale
+
     def _units_of(self, file: SourceFile) -> set[int]:
         found = self._connection.execute("SELECT unit FROM text WHERE digest = ?", (file.digest,)).fetchall()
         for name in file.names:
@@ -162,6 +228,10 @@ class UnitRegistry:
             return int(cursor.lastrowid or 0), identity
         keeper, *others = sorted(old)
         for other in others:
+            self._connection.execute(
+                "UPDATE unit SET trained = trained + (SELECT trained FROM unit WHERE number = ?) WHERE number = ?",
+                (other, keeper),
+            )
             self._connection.execute("UPDATE text SET unit = ? WHERE unit = ?", (keeper, other))
             self._connection.execute("UPDATE name SET unit = ? WHERE unit = ?", (keeper, other))
             self._connection.execute("UPDATE unit SET merged_into = ? WHERE number = ?", (keeper, other))
@@ -186,6 +256,13 @@ class UnitRegistry:
                     for statement in filter(str.strip, _SCHEMA.split(";")):
                         self._connection.execute(statement)
                     self._connection.execute("INSERT INTO dataset VALUES (?)", (randomness.token_hex(16),))
+                    self._connection.execute(f"PRAGMA user_version = {_VERSION}")
+        elif version == 1:
+            with self._transaction():
+                # Another process may have taken it over while this one waited for the lock.
+                if int(self._connection.execute("PRAGMA user_version").fetchone()[0]) == 1:
+                    for statement in filter(str.strip, _FROM_1.split(";")):
+                        self._connection.execute(statement)
                     self._connection.execute(f"PRAGMA user_version = {_VERSION}")
         elif version != _VERSION:
             raise StorageError(

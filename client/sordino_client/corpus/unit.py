@@ -58,15 +58,17 @@ def units(
     """The units of a corpus in the order of their identities, each with at most `windows_per_unit` windows.
 
     A unit with more windows gives an even spread over all its files, the same one every time. Pass the member's
-    registry wherever privacy is accounted: without one, units are only as stable as the texts are.
+    registry wherever privacy is accounted: without one, units are only as stable as the texts are. Units that the
+    registry calls overgrown are left out.
     """
     if window < 2 or windows_per_unit < 1:
         raise UsageError(f"a window of {window} tokens, {windows_per_unit} per unit: nothing to train on")
+    left_out: frozenset[str] = frozenset()
     if registry is None:
         with UnitRegistry() as forgotten:
             identities = forgotten.assign(corpus.files)
     else:
-        identities = registry.assign(corpus.files)
+        identities, left_out = registry.assign(corpus.files), registry.overgrown()
     grouped: dict[str, list[SourceFile]] = {}
     for identity, file in zip(identities, corpus.files, strict=True):
         grouped.setdefault(identity, []).append(file)
@@ -80,6 +82,7 @@ def units(
             end=end,
         )
         for identity, files in sorted(grouped.items())
+        if identity not in left_out
     )
 
 
