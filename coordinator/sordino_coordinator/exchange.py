@@ -1,39 +1,27 @@
 """One exchange: a message to each member of a cohort, and their answers as they arrive, until a deadline.
 
-Works over any Flower `Grid`: ours tells at once when a member is lost; a stock one is only silent until the deadline.
+Works over any Flower `Grid`: ours tells at once when a member is lost and refuses a reply larger than it can be at its
+first frame; a stock one is only silent until the deadline. What is in a reply meets the coordinator in
+`sordino_coordinator.boundary` and nowhere else.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
+from sordino_coordinator.boundary import Accept, Answered, Lost, judge
+from sordino_coordinator.grid import Arrival, LinkGrid
 from sordino_coordinator.metrics import Dropped
-from sordino_platform.flower.phases import Fields
-from sordino_privacy.errors import LinkError
 
 POLL_SECONDS = 0.1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """A member's reply. `seconds` since the exchange began."""
-
-    member: str
-    fields: Fields
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lost:
-    """A member that gave no usable reply."""
-
-    member: str
-    reason: Dropped
+RETURNS = 8
+"""How often a member that was cut off is asked again in one exchange: each time costs a whole model."""
 
 
 class GivenUpError(Exception):
@@ -49,27 +37,32 @@ def exchange(
     grid: Grid,
     nodes: Mapping[str, int],
     content: Callable[[str], RecordDict],
+    accept: Accept,
     *,
     message_type: str,
     round: int,
     seconds: float,
+    reply_bytes: Callable[[str], int],
     given_up: Callable[[], bool] = never,
     rejoin: bool = False,
-) -> Iterator[Answer | Lost]:
+) -> Iterator[Answered | Lost]:
     """Sends `content(member)` to each member of `nodes`; yields every one exactly once, answers in order of arrival.
 
-    `nodes` gives a member's Flower node id. One reply is in memory at a time: the caller consumes it before the next.
+    `nodes` gives a member's Flower node id, `reply_bytes` the most that its reply can have: a larger one is refused
+    before it is received. One reply is in memory at a time, and `accept` has consumed it when its member is yielded.
     With `rejoin` a member that was cut off or restarted is asked again when it is back, for as long as the exchange
-    waits for anybody else. Raises GivenUpError once `given_up()` is true.
+    waits for anybody else. Raises GivenUpError once `given_up()` is true, and StorageError.
     """
     started = time.monotonic()
     waiting: dict[str, str] = {}
     away: set[str] = set()
+    sent = Counter[str]()
 
     def send(member: str) -> None:
         left = max(seconds - (time.monotonic() - started), POLL_SECONDS)
         message = Message(content(member), nodes[member], message_type, group_id=str(round), ttl=left)
-        for message_id in grid.push_messages([message]):
+        sent[member] += 1
+        for message_id in push(grid, message, reply_bytes(member)):
             waiting[message_id] = member
 
     for member in nodes:
@@ -80,23 +73,20 @@ def exchange(
             raise GivenUpError
         if rejoin and away:
             here = set(grid.get_node_ids())
-            for member in sorted(name for name in away if nodes[name] in here):
+            for member in sorted(name for name in away if nodes[name] in here and sent[name] <= RETURNS):
                 send(member)
             away -= set(waiting.values())
         arrived = False
-        for reply in grid.pull_messages(list(waiting)):
-            member = waiting.pop(reply.metadata.reply_to_message_id, "")
+        for message_id, opened in arrivals(grid, waiting):
+            member = waiting.pop(message_id, "")
             if not member:
                 continue
             arrived = True
-            try:
-                yield Answer(member=member, fields=Fields(reply), seconds=time.monotonic() - started)
-            except LinkError:
-                reason = lost_because(reply)
-                if rejoin and reason is Dropped.DISCONNECT:
-                    away.add(member)
-                else:
-                    yield Lost(member=member, reason=reason)
+            item = judge(member, opened, accept, seconds=time.monotonic() - started)
+            if rejoin and isinstance(item, Lost) and item.reason is Dropped.DISCONNECT:
+                away.add(member)
+            else:
+                yield item
         if not arrived:
             time.sleep(POLL_SECONDS)
     for member in waiting.values():
@@ -105,8 +95,20 @@ def exchange(
         yield Lost(member=member, reason=Dropped.DISCONNECT)
 
 
-def lost_because(reply: Message) -> Dropped:
-    """Our grid puts the link's reason into Flower's error; anything else is an invalid reply."""
-    if reply.has_error() and (reply.error.reason or "") in set(Dropped):
-        return Dropped(str(reply.error.reason))
-    return Dropped.REFUSED if reply.has_error() else Dropped.INVALID
+def push(grid: Grid, message: Message, reply_bytes: int) -> Iterable[str]:
+    """Sends a message; its id, or nothing when its receiver is not there. A stock grid cannot bound a reply."""
+    if isinstance(grid, LinkGrid):
+        return grid.push_bounded([message], reply_bytes=reply_bytes)
+    return grid.push_messages([message])
+
+
+def arrivals(grid: Grid, waiting: Mapping[str, str]) -> list[Arrival]:
+    """The replies that are there, each with what it answers, not yet opened. A stock grid has opened them already."""
+    if isinstance(grid, LinkGrid):
+        return grid.arrivals(waiting)
+    replies = grid.pull_messages(list(waiting))
+    return [(reply.metadata.reply_to_message_id, partial(_already, reply)) for reply in replies]
+
+
+def _already(reply: Message) -> Message:
+    return reply

@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 from flwr.app import RecordDict
 from flwr.serverapp import Grid
 
+from sordino_coordinator.boundary import Answer, Lost
 from sordino_coordinator.control.live import Doing
-from sordino_coordinator.exchange import Lost, exchange
+from sordino_coordinator.exchange import exchange
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.grid import LinkGrid
-from sordino_coordinator.metrics import Rejected
+from sordino_platform.flower.codec import ENVELOPE_BYTES
 from sordino_platform.flower.phases import HELLO, node_id
 from sordino_platform.offer import Offer, Presence
-from sordino_privacy.errors import LinkError
-from sordino_privacy.secagg import SecaggError
+from sordino_privacy.secagg import IdentityError
 
 HELLO_SECONDS = 10.0
 ASK_AGAIN_SECONDS = 5.0
@@ -82,27 +82,35 @@ def hello(
     """Offers the round; gives node id and what it holds, of each member that answers and is ready for it."""
     nodes: dict[str, int] = {}
     held: dict[str, Held] = {}
-    asked = {str(node): node for node in connected}
-    heads = {str(node_id(name)): head for name, head in federation.rounds.heads().items()}
+    # On our own link the certificate says who is asked; a stock grid knows a node's name only from its answer.
+    asked = dict(grid.members()) if isinstance(grid, LinkGrid) else {str(node): node for node in connected}
+    heads = {node_id(name): head for name, head in federation.rounds.heads().items()}
 
-    def content(node: str) -> RecordDict:
-        return replace(offer, head=heads.get(node, b"")).pack()
+    def content(member: str) -> RecordDict:
+        return replace(offer, head=heads.get(asked[member], b"")).pack()
 
-    for item in exchange(grid, asked, content, message_type=HELLO, round=offer.round, seconds=HELLO_SECONDS):
-        if isinstance(item, Lost):
-            continue
-        try:
-            present = Presence.parse(item.fields)
-            federation.membership.member(present.member)
-        except (LinkError, SecaggError) as error:
-            federation.log.warning("stranger", error=error.message)
-            continue
-        name, node = present.member, asked[item.member]
-        if (isinstance(grid, LinkGrid) and node_id(name) != node) or name in nodes:
-            federation.metrics.rejected.labels(Rejected.UNKNOWN_CLIENT.value).inc()
-            continue
+    def answered(answer: Answer) -> None:
+        present = Presence.parse(answer.fields)
+        name = federation.membership.member(present.member).name
+        if (isinstance(grid, LinkGrid) and name != answer.member) or name in nodes:
+            raise IdentityError(f"{answer.member!r} answered in the name of {name!r}", culprit=answer.member)
         federation.keep_head(name, present.head)
         federation.note_unready(name, present.unready)
         if present.unready is None:
-            nodes[name], held[name] = node, Held(release=present.release, epoch=present.epoch)
+            nodes[name] = asked[answer.member]
+            held[name] = Held(release=present.release, epoch=present.epoch)
+
+    for item in exchange(
+        grid,
+        asked,
+        content,
+        answered,
+        message_type=HELLO,
+        round=offer.round,
+        seconds=HELLO_SECONDS,
+        reply_bytes=lambda _: ENVELOPE_BYTES,
+    ):
+        if isinstance(item, Lost) and item.rejected is not None:
+            federation.metrics.rejected.labels(item.rejected.value).inc()
+            federation.log.warning("hello_refused", member=item.member, error=item.error)
     return nodes, held

@@ -6,7 +6,8 @@ certificate whose stream carried it, never a field of the message: what a reply 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
+from functools import partial
 
 from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
@@ -25,6 +26,8 @@ LINK_ERROR = 1
 
 
 Count = Callable[[Direction, str, int], object]
+Arrival = tuple[str, Callable[[], Message]]
+"""A reply: the id of the message that it answers, and what decodes it. Decoding raises whatever bytes can cause."""
 
 
 class LinkGrid(Grid):
@@ -67,6 +70,11 @@ class LinkGrid(Grid):
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Sends each message; returns the ids of those that could be sent. Vectors are shared, not copied."""
+        return self.push_bounded(messages, reply_bytes=None)
+
+    def push_bounded(self, messages: Iterable[Message], *, reply_bytes: int | None) -> list[str]:
+        """`push_messages`, for replies of at most so many bytes: a larger one is refused at its first frame and ends
+        its member's stream. None: the link's own limit."""
         names = {node: name for name, node in self.members().items()}
         sent = []
         for message in messages:
@@ -77,7 +85,7 @@ class LinkGrid(Grid):
             seconds = message.metadata.ttl or DEFAULT_SECONDS
             parts = parts_of(encode(message))
             try:
-                number = self._server.send(name, parts, deadline_seconds=seconds)
+                number = self._server.send(name, parts, deadline_seconds=seconds, reply_bytes=reply_bytes)
             except LinkError:
                 continue  # it went away in this moment: the caller sees that its id is missing
             self._count(Direction.SENT, message.metadata.message_type, total_of(parts))
@@ -86,25 +94,27 @@ class LinkGrid(Grid):
             sent.append(message_id)
         return sent
 
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """The next reply to one of `message_ids`, or nothing after a short wait: one payload is in memory at a time."""
-        wanted = set(message_ids)
+    def arrivals(self, message_ids: Container[str]) -> list[Arrival]:
+        """The next reply to one of `message_ids`, or nothing after a short wait: one payload is in memory at a time.
+        Who calls decides where what the decoding raises is caught."""
         result = self._server.receive(timeout=PULL_SECONDS)
         if result is None:
             return []
         message = self._asked.pop(result.in_reply_to, None)
-        if message is None or message.metadata.message_id not in wanted:
+        if message is None or message.metadata.message_id not in message_ids:
             return []  # a late answer to a phase that is over
-        return [self._reply(message, result)]
+        return [(message.metadata.message_id, partial(self._reply, message, result))]
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Flower's own: the next reply to one of `message_ids`, decoded, or nothing after a short wait. Raises
+        LinkError for a reply that cannot be decoded."""
+        return [opened() for _, opened in self.arrivals(set(message_ids))]
 
     def _reply(self, message: Message, result: Result) -> Message:
         if isinstance(result, Lost):
             return Message(Error(LINK_ERROR, result.reason.value), reply_to=message)
         self._count(Direction.RECEIVED, message.metadata.message_type, result.payload.nbytes)
-        try:
-            said = decode(result.payload)
-        except LinkError:
-            return Message(Error(LINK_ERROR, "invalid"), reply_to=message)
+        said = decode(result.payload)
         if said.has_error():
             return Message(Error(LINK_ERROR, "refused"), reply_to=message)
         return Message(said.content, reply_to=message)

@@ -27,6 +27,7 @@ class Dropped(StrEnum):
     INVALID = "invalid"
     REFUSED = "refused"
     REVOKED = "revoked"
+    STORAGE = "storage"  # this side could not keep its reply
 
 
 class Rejected(StrEnum):
@@ -39,6 +40,7 @@ class Rejected(StrEnum):
     SCHEMA = "schema"
     UNKNOWN_CLIENT = "unknown_client"
     EXPIRED = "expired"
+    UNEXPECTED = "unexpected"  # an exception that nobody foresaw: a bug of ours, at that member's cost
 
 
 class Refused(StrEnum):

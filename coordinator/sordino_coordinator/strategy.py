@@ -20,33 +20,28 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDic
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
+from sordino_coordinator.boundary import Accept, Answer, Lost
 from sordino_coordinator.control.audit import Action
 from sordino_coordinator.control.live import Doing
-from sordino_coordinator.exchange import Answer, GivenUpError, Lost, exchange
+from sordino_coordinator.exchange import GivenUpError, exchange
 from sordino_coordinator.federation import Federation, UnusableSumError
 from sordino_coordinator.gathering import Held, gather
-from sordino_coordinator.metrics import Dropped, Rejected
 from sordino_coordinator.rounds import Outcome
+from sordino_platform.flower.codec import ENVELOPE_BYTES
 from sordino_platform.flower.phases import Phase, pack
 from sordino_platform.link import Direction
 from sordino_platform.proposal import Proposal, quantiser_for, require_honest_mean
 from sordino_platform.release.optimiser import Moments
 from sordino_platform.telemetry import timed
-from sordino_privacy.errors import LinkError, SordinoError, StorageError, UsageError
+from sordino_privacy.errors import SordinoError, StorageError, UsageError
 from sordino_privacy.secagg import (
     AggregateSum,
     CheatError,
     Context,
     CoordinatorSession,
-    IdentityError,
-    MalformedError,
     NormError,
-    QuorumError,
-    ReplayError,
     SecaggError,
-    ShareError,
     Totals,
-    UploadSignatureError,
 )
 
 T = TypeVar("T")
@@ -203,35 +198,44 @@ class SecureFedAvg(Strategy):
             ).pack()
 
         def advertised(answer: Answer) -> None:
-            session.accept_advertisement(answer.member, answer.fields.blob("advertisement"))
-            federation.note_epsilon(answer.member, answer.fields.number("epsilon"))
-            federation.keep_head(answer.member, answer.fields.blob("head"))
+            advertisement, epsilon = answer.fields.blob("advertisement"), answer.fields.number("epsilon")
+            head = answer.fields.blob("head")
+            answer.fields.done()
+            session.accept_advertisement(answer.member, advertisement)
+            federation.note_epsilon(answer.member, epsilon)
+            federation.keep_head(answer.member, head)
 
         def shared(answer: Answer) -> None:
-            session.accept_shares(answer.member, answer.fields.blob("shares"))
+            session.accept_shares(answer.member, answer.only("shares"))
 
         def uploaded(answer: Answer) -> None:
-            session.accept_upload(answer.member, [answer.fields.raw("upload")])
+            upload = answer.fields.raw("upload")
+            answer.fields.done()
+            session.accept_upload(answer.member, [upload])
 
         def signed(answer: Answer) -> None:
-            session.accept_survivors(answer.member, answer.fields.blob("signature"))
+            session.accept_survivors(answer.member, answer.only("signature"))
 
         def revealed(answer: Answer) -> None:
-            session.accept_reveal(answer.member, answer.fields.blob("reveal"))
+            session.accept_reveal(answer.member, answer.only("reveal"))
 
-        self.phase(grid, round, Phase.TRAIN, sorted(round.nodes), proposal, advertised)
+        def bound(member: str) -> int:
+            return session.largest_answer(member) + ENVELOPE_BYTES
+
+        def phase(
+            which: Phase, members: Iterable[str], content: Callable[[str], RecordDict], accept: Accept
+        ) -> None:
+            self.phase(grid, round, which, members, content, accept, reply_bytes=bound)
+
+        phase(Phase.TRAIN, round.nodes, proposal, advertised)
         roster = closing(session.close_advertisements, Outcome.ABORTED_COHORT)
-        self.phase(grid, round, Phase.SHARE, session.awaiting(), lambda _: pack({"roster": roster}), shared)
+        phase(Phase.SHARE, session.awaiting(), lambda _: pack({"roster": roster}), shared)
         parcels = closing(session.close_shares, Outcome.ABORTED_DROPOUTS)
-        self.phase(
-            grid, round, Phase.UPLOAD, parcels, lambda name: pack({"delivery": parcels[name]}), uploaded
-        )
+        phase(Phase.UPLOAD, parcels, lambda name: pack({"delivery": parcels[name]}), uploaded)
         claim = closing(session.close_uploads, Outcome.ABORTED_DROPOUTS)
-        self.phase(grid, round, Phase.SURVIVORS, session.awaiting(), lambda _: pack({"claim": claim}), signed)
+        phase(Phase.SURVIVORS, session.awaiting(), lambda _: pack({"claim": claim}), signed)
         openings = closing(session.close_survivors, Outcome.ABORTED_DROPOUTS)
-        self.phase(
-            grid, round, Phase.UNMASK, openings, lambda name: pack({"opening": openings[name]}), revealed
-        )
+        phase(Phase.UNMASK, openings, lambda name: pack({"opening": openings[name]}), revealed)
 
         def admit(totals: Totals, survivors: int) -> None:
             require_honest_mean(federation.plan, totals, survivors=survivors)
@@ -268,9 +272,12 @@ class SecureFedAvg(Strategy):
         phase: Phase,
         members: Iterable[str],
         content: Callable[[str], RecordDict],
-        accept: Callable[[Answer], None],
+        accept: Accept,
+        *,
+        reply_bytes: Callable[[str], int],
     ) -> None:
-        """Runs one exchange. An answer that `accept` refuses costs its member the round."""
+        """Runs one exchange. An answer that `accept` refuses costs its member the round. `reply_bytes` is the most
+        that a member's whole reply can have."""
         federation, settings = self.federation, self.federation.settings
         seconds = settings.train_seconds if phase is Phase.TRAIN else settings.exchange_seconds
         nodes = {name: round.nodes[name] for name in sorted(members)}
@@ -291,9 +298,11 @@ class SecureFedAvg(Strategy):
             grid,
             nodes,
             content,
+            accept,
             message_type=phase.message_type,
             round=round.number,
             seconds=seconds,
+            reply_bytes=reply_bytes,
             given_up=federation.gives_up,
             # Later, a restarted member's keys are gone with its process; before, it has nothing that it could not do
             # again: a finished update is stored, and the charge was made.
@@ -302,16 +311,7 @@ class SecureFedAvg(Strategy):
         try:
             for item in answers:
                 if isinstance(item, Lost):
-                    self.drop(round, phase, item.member, item.reason)
-                    if phase is Phase.TRAIN:
-                        self.require_possible(round)
-                    continue
-                try:
-                    accept(item)
-                    item.fields.done()
-                except (SecaggError, LinkError) as error:
-                    self.metrics.rejected.labels(rejection_of(error).value).inc()
-                    self.drop(round, phase, item.member, Dropped.INVALID, error.message)
+                    self.drop(round, phase, item)
                     if phase is Phase.TRAIN:
                         self.require_possible(round)
                     continue
@@ -338,17 +338,19 @@ class SecureFedAvg(Strategy):
                 Outcome.ABORTED_COHORT, f"{len(left)} members are too few to go on with ({why})"
             )
 
-    def drop(self, round: Round, phase: Phase, member: str, reason: Dropped, error: str = "") -> None:
+    def drop(self, round: Round, phase: Phase, lost: Lost) -> None:
         """Notes that a member left the round, and when."""
-        round.dropped[member] = reason.value
-        self.metrics.dropouts.labels(phase.value, reason.value).inc()
+        round.dropped[lost.member] = lost.reason.value
+        self.metrics.dropouts.labels(phase.value, lost.reason.value).inc()
+        if lost.rejected is not None:
+            self.metrics.rejected.labels(lost.rejected.value).inc()
         self.log.warning(
             "member_dropped",
             round=round.number,
             phase=phase.value,
-            member=member,
-            reason=reason.value,
-            error=error,
+            member=lost.member,
+            reason=lost.reason.value,
+            error=lost.error,
         )
 
     def announce(self, grid: Grid, round: Round, opened: AggregateSum, moments: Moments) -> None:
@@ -362,7 +364,9 @@ class SecureFedAvg(Strategy):
             release = answer.fields.integer("release")
             self.log.info("release_taken", member=answer.member, release=release)
 
-        self.phase(grid, round, Phase.RESULT, present, lambda _: content, taken)
+        self.phase(
+            grid, round, Phase.RESULT, present, lambda _: content, taken, reply_bytes=lambda _: ENVELOPE_BYTES
+        )
 
     def close(
         self,
@@ -437,19 +441,6 @@ class SecureFedAvg(Strategy):
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """There are no plain metrics to aggregate. Raises UsageError."""
         raise UsageError("SecureFedAvg opens sums only")
-
-
-def rejection_of(error: SordinoError) -> Rejected:
-    """The metric's label for a message that was refused: only a broken signature or a lie counts as forged."""
-    if isinstance(error, UploadSignatureError | CheatError | QuorumError | ShareError):
-        return Rejected.SIGNATURE
-    if isinstance(error, IdentityError):
-        return Rejected.UNKNOWN_CLIENT
-    if isinstance(error, ReplayError):
-        return Rejected.REPLAY
-    if isinstance(error, LinkError | MalformedError):
-        return Rejected.SCHEMA
-    return Rejected.ROUND
 
 
 def closing(close: Callable[[], T], outcome: Outcome) -> T:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import datetime
 import fcntl
+import math
 import os
+import resource
 import signal
+import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -28,6 +31,7 @@ from sordino_platform.web.metrics import MetricsServer
 from sordino_privacy.errors import LinkError, StorageError
 
 ADDRESS_FILE = "address"
+NOTED_SECONDS = 10.0
 
 
 class CountedEvents(IgnoreEvents):
@@ -56,6 +60,8 @@ def up(folder: Path, *, console_at: str | None = None) -> None:
     Raises ConfigurationError, PortInUseError, LinkError, StorageError.
     """
     os.umask(0o077)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a connection and a large reply for each member
     configure_logging(folder / "events.jsonl")
     lock = take_lock(folder)
     federation = Federation.open(folder)
@@ -70,6 +76,7 @@ def up(folder: Path, *, console_at: str | None = None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     certificates: dict[str, bytes] = {}
+    noted: dict[bytes, float] = {}
     refused: set[str] = set()  # noted once each: who comes back every second must not fill the disk
 
     def admitted(certificate: bytes) -> tuple[str, str]:
@@ -87,8 +94,11 @@ def up(folder: Path, *, console_at: str | None = None) -> None:
         if role != "member":
             raise LinkError("only members connect to a coordinator")
         certificates[name] = certificate
-        ends = expiry_of(certificate).timestamp()
-        federation.note(lambda: federation.rounds.note_member(name, certificate_expires=ends))
+        # A write to the disk each: who connects again and again must not keep the link's thread busy with them.
+        if time.monotonic() - noted.get(certificate, -math.inf) >= NOTED_SECONDS:
+            noted[certificate] = time.monotonic()
+            ends = expiry_of(certificate).timestamp()
+            federation.note(lambda: federation.rounds.note_member(name, certificate_expires=ends))
         return name
 
     def still(member: str) -> None:
@@ -115,6 +125,7 @@ def up(folder: Path, *, console_at: str | None = None) -> None:
         admit=still,
         software_version=version("sordino"),
         events=events,
+        spool=folder,
         now=lambda: datetime.datetime.now(datetime.UTC),
         renew=clerk.renew,
     )

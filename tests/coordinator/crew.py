@@ -103,10 +103,12 @@ class Hub:
 
 
 class Crew:
-    """All members of a founded federation, each on a link of its own. `on_message` is told phase and member first."""
+    """All members of a founded federation, each on a link of its own. `on_message` is told phase and member first;
+    `answers` (phase, member, true reply) says what is sent instead."""
 
     def __init__(self, place: Path, address: str) -> None:
         self.on_message: Callable[[str, str], object] = lambda phase, name: None
+        self.answers: Callable[[str, str, Payload], Payload] = lambda phase, name, honest: honest
         self._stack = contextlib.ExitStack()
         self._lock = threading.Lock()  # flwr's identity is one per process
         self.members: dict[str, Member] = {}
@@ -172,7 +174,7 @@ class Crew:
                         adopt(member)
                         store_update(member, proposal)
                     context = contexts.setdefault(run, shim.new_context(run=run, node=me, run_config={}))
-                    return encode(app(message, context))
+                    return self.answers(kind, member.name, encode(app(message, context)))
                 finally:
                     MEMBER.reset(token)
 

@@ -1,4 +1,4 @@
-"""Two processes that measure their memory: `python -m tests.link.measure coordinator MEMBERS SIZE DIRECTION BUDGET`.
+"""Two processes that measure their memory: `python -m tests.link.measure coordinator MEMBERS SIZE DIRECTION`.
 
 The coordinator starts the members as one child process, passes one message of SIZE bytes per member in the DIRECTION
 (down: to the members, up: from them), and prints as JSON how far both processes' peaks of resident memory rose.
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.link.pki import Authority, name_in
 
-from sordino_platform.link import ClientTls, Limits, LinkClient, LinkServer, Reply, Request, ServerTls
+from sordino_platform.link import ClientTls, LinkClient, LinkServer, Reply, Request, ServerTls
 
 PATIENCE = 120.0
 
@@ -29,7 +29,7 @@ def resident(peak: bool = False) -> int:
     return int(found[1]) * 1024
 
 
-def coordinate(members: int, size: int, direction: str, budget: int) -> None:
+def coordinate(members: int, size: int, direction: str) -> None:
     """Runs the exchange and prints the figures."""
     authority = Authority("measure")
     names = [f"member-{n}" for n in range(members)]
@@ -38,7 +38,6 @@ def coordinate(members: int, size: int, direction: str, budget: int) -> None:
         tls=ServerTls(**authority.issue("coordinator")),
         identify=name_in,
         admit=lambda _: None,
-        limits=Limits(message_bytes=min(budget, 256 << 20), assembly_bytes=budget),
     )
     server.start()
     child = subprocess.Popen(
@@ -98,6 +97,6 @@ def participate(port: int, size: int, direction: str) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "coordinator":
-        coordinate(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], int(sys.argv[5]))
+        coordinate(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
     else:
         participate(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])

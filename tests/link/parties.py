@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import queue
 import secrets
+import shutil
+import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import grpc
@@ -50,7 +54,6 @@ T = TypeVar("T")
 
 QUICK = Limits(
     message_bytes=8 << 20,
-    assembly_bytes=16 << 20,
     hello_seconds=5.0,
     stall_seconds=2.0,
     probe_seconds=1.0,
@@ -93,6 +96,15 @@ class Events(IgnoreEvents):
         self.counted[direction] += count
 
 
+def open_files(folder: Path) -> list[str]:
+    """The files below `folder` that this process has open, those without a name too."""
+    links = []
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            links.append(str(entry.readlink()))
+    return [link for link in links if link.startswith(f"{folder}/")]
+
+
 class Coordinator:
     """A LinkServer on 127.0.0.1."""
 
@@ -107,6 +119,7 @@ class Coordinator:
     ) -> None:
         self.events = Events()
         self.retired: set[str] = set()
+        self._spool = Path(tempfile.mkdtemp())
         self.link = LinkServer(
             f"127.0.0.1:{port}",
             tls=ServerTls(**(material or authority.issue("coordinator"))),
@@ -115,8 +128,13 @@ class Coordinator:
             software_version="1.0",
             limits=limits,
             events=self.events,
+            spool=self._spool,
             **options,
         )
+
+    def spooled(self) -> int:
+        """Replies that lie on disk: under way, or not yet taken."""
+        return len(open_files(self._spool))
 
     def admit(self, member: str) -> None:
         if member in self.retired:
@@ -128,6 +146,7 @@ class Coordinator:
 
     def stop(self) -> None:
         self.link.stop(grace=0.5)
+        shutil.rmtree(self._spool, ignore_errors=True)
 
     @property
     def target(self) -> str:

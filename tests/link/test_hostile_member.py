@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -11,7 +15,7 @@ import pytest
 from tests.link.parties import QUICK, Coordinator, Member, Party, RawMember, eventually
 from tests.link.pki import Authority
 
-from sordino_platform.link import Direction, Disconnection, Loss, Lost, Rejection, Reply
+from sordino_platform.link import Direction, Disconnection, Loss, Lost, Rejection, Reply, stream
 from sordino_platform.link.frames import (
     METHOD,
     Ack,
@@ -28,6 +32,7 @@ from sordino_platform.link.frames import (
     Welcome,
     encode,
 )
+from sordino_platform.link.frames import decode as decode_frame
 from sordino_platform.link.limits import CHUNK_BYTES, FRAME_BYTES
 from sordino_platform.wire import link_v1_pb2 as wire
 
@@ -113,7 +118,7 @@ def test_a_broken_rule_ends_the_stream_and_is_counted(
     assert coordinator.result() == Lost(member="mallory", in_reply_to=request, reason=Loss.INVALID)
     assert coordinator.events.rejections == {rejection: 1}
     assert coordinator.events.disconnections == [("mallory", Disconnection.PROTOCOL)]
-    assert coordinator.link._budget.free == QUICK.assembly_bytes
+    eventually(lambda: coordinator.spooled() == 0)
     assert coordinator.ask("alice", b"all is well") == b"all is well"
 
 
@@ -190,7 +195,7 @@ def test_a_reply_after_the_deadline_is_read_counted_and_thrown_away(
     result = coordinator.result()
     assert isinstance(result, Reply)
     assert bytes(result.payload) == b"in time"
-    eventually(lambda: coordinator.link._budget.free == QUICK.assembly_bytes)
+    eventually(lambda: coordinator.spooled() == 0)
 
 
 def test_a_reply_that_its_sender_gives_up_leaves_nothing(coordinator: Coordinator, raw: RawMember) -> None:
@@ -214,7 +219,7 @@ def test_a_transfer_that_stalls_is_evicted_long_before_its_deadline(
     launch(Member(coordinator.target, authority, "alice"))
     assert coordinator.ask("alice", b"meanwhile") == b"meanwhile"
     assert goodbye(raw).reason is Reason.UNRESPONSIVE
-    assert coordinator.link._budget.free == QUICK.assembly_bytes
+    eventually(lambda: coordinator.spooled() == 0)
 
 
 def test_a_transfer_that_is_under_way_at_its_deadline_is_evicted(
@@ -228,7 +233,7 @@ def test_a_transfer_that_is_under_way_at_its_deadline_is_evicted(
     assert coordinator.result() == Lost(member="mallory", in_reply_to=request, reason=Loss.TIMEOUT)
     assert goodbye(raw).reason is Reason.DEADLINE
     assert coordinator.events.disconnections == [("mallory", Disconnection.DEADLINE)]
-    assert coordinator.link._budget.free == QUICK.assembly_bytes
+    eventually(lambda: coordinator.spooled() == 0)
     assert coordinator.ask("alice", b"unharmed") == b"unharmed"
 
 
@@ -244,16 +249,137 @@ def test_a_member_that_does_not_read_is_evicted_at_the_deadline(
     eventually(lambda: coordinator.events.disconnections == [("mallory", Disconnection.DEADLINE)])
 
 
-def test_memory_is_not_given_for_what_is_only_announced(coordinator: Coordinator, raw: RawMember) -> None:
+def test_nothing_is_reserved_for_what_is_only_announced(coordinator: Coordinator, raw: RawMember) -> None:
     raw.open()
     request = coordinator.link.send("mallory", b"", deadline_seconds=20)
     raw.receive_request()
     raw.send(start(request, QUICK.message_bytes))
+    eventually(lambda: coordinator.spooled() == 1)
     stream = coordinator.link._mailboxes["mallory"].stream
     assert stream is not None
-    assembly: Any = eventually(lambda: stream._assembly)
-    assert len(assembly._buffer) == 0
+    storage: Any = stream._assembly and stream._assembly._storage
+    assert os.fstat(storage._file.fileno()).st_blocks == 0
     assert coordinator.events.counted[Direction.RECEIVED] == 0
+
+
+def test_a_reply_larger_than_was_asked_for_is_refused_at_its_first_frame(
+    coordinator: Coordinator, raw: RawMember
+) -> None:
+    raw.open()
+    request = coordinator.link.send("mallory", b"", deadline_seconds=20, reply_bytes=100)
+    raw.receive_request()
+    raw.send(start(request, 101))
+    assert coordinator.result() == Lost(member="mallory", in_reply_to=request, reason=Loss.INVALID)
+    assert goodbye(raw).reason is Reason.PROTOCOL
+    assert coordinator.events.rejections == {Rejection.SIZE: 1}
+    assert coordinator.events.counted[Direction.RECEIVED] == 0
+
+
+def test_a_late_reply_is_read_once_and_no_longer_than_it_could_have_been(
+    coordinator: Coordinator, authority: Authority, launch: Start
+) -> None:
+    for late, rejection in (([101], Rejection.SIZE), ([5, 5], Rejection.REPLAY)):
+        raw = RawMember(coordinator, authority)
+        launch(raw)
+        raw.open()
+        coordinator.events.rejections.clear()
+        request = coordinator.link.send("mallory", b"", deadline_seconds=0.2, reply_bytes=100)
+        raw.receive_request()
+        assert isinstance(coordinator.result(), Lost)
+        assert raw.receive() == Cancel(request)
+        for number, size in enumerate(late, 1):
+            raw.send(start(request, size, id=number), chunk(size, id=number))
+            raw.send(MessageEnd(id=number, sha256=hashlib.sha256(bytes(size)).digest()))
+        assert goodbye(raw).reason is Reason.PROTOCOL
+        assert coordinator.events.rejections[rejection] == 1
+
+
+def test_a_flood_of_acknowledgements_ends_the_stream(coordinator: Coordinator, raw: RawMember) -> None:
+    raw.open()
+    request = coordinator.link.send("mallory", b"", deadline_seconds=20)
+    raw.receive_request()
+    raw.send(*(Ack(request) for _ in range(200)))
+    assert goodbye(raw).reason is Reason.PROTOCOL
+    assert coordinator.events.rejections == {Rejection.SCHEMA: 1}
+
+
+def test_a_flood_of_connections_is_turned_away_and_nobody_else_notices(
+    authority: Authority, launch: Start
+) -> None:
+    coordinator = Coordinator(authority, limits=replace(QUICK, opening_burst=3, opening_rate=0.001))
+    launch(coordinator)
+    launch(Member(coordinator.target, authority, "alice"))
+    for number in range(5):
+        raw = RawMember(coordinator, authority)
+        launch(raw)
+        raw.send(raw.hello(session=b"s" * 16))
+        answer = raw.receive()
+        assert isinstance(answer, Welcome if number < 3 else Goodbye)
+    assert coordinator.events.connections["mallory"] == 3
+    assert coordinator.ask("alice", b"unharmed") == b"unharmed"
+
+
+def test_bytes_that_raise_what_nobody_foresaw_cost_their_sender_only(
+    coordinator: Coordinator,
+    raw: RawMember,
+    authority: Authority,
+    launch: Start,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def decode(data: bytes) -> Frame:
+        if data == b"magic":
+            raise RecursionError("what was sent must not be logged")
+        return decode_frame(data)
+
+    monkeypatch.setattr(stream, "decode", decode)
+    launch(Member(coordinator.target, authority, "alice"))
+    raw.open()
+    request = coordinator.link.send("mallory", b"", deadline_seconds=20)
+    raw.receive_request()
+    raw.send(b"magic")
+    assert coordinator.result() == Lost(member="mallory", in_reply_to=request, reason=Loss.INVALID)
+    assert goodbye(raw).reason is Reason.PROTOCOL
+    assert coordinator.events.rejections == {Rejection.UNEXPECTED: 1}
+    assert coordinator.ask("alice", b"unharmed") == b"unharmed"
+    assert "RecursionError" in caplog.text
+    assert "must not be logged" not in caplog.text
+
+
+def test_a_disk_that_cannot_keep_a_reply_loses_it_and_nothing_else(
+    coordinator: Coordinator, authority: Authority, launch: Start
+) -> None:
+    sizes = iter([QUICK.message_bytes, 5])
+    launch(Member(coordinator.target, authority, "alice", handler=lambda _: bytes(next(sizes))))
+    eventually(coordinator.link.connected)
+    shutil.rmtree(coordinator._spool)
+    request = coordinator.link.send("alice", b"", deadline_seconds=20)
+    assert coordinator.result() == Lost(member="alice", in_reply_to=request, reason=Loss.STORAGE)
+    assert coordinator.ask("alice", b"") == bytes(5)
+    assert coordinator.events.disconnections == []
+
+
+def test_members_that_announce_much_and_drip_keep_nobody_waiting(
+    coordinator: Coordinator, authority: Authority, launch: Start
+) -> None:
+    """Many, each with the largest reply there is: whatever they hold, six honest members' large replies pass."""
+    drippers = []
+    for number in range(8):
+        raw = RawMember(coordinator, authority, f"mallory-{number}")
+        launch(raw)
+        raw.open()
+        drippers.append(raw)
+        request = coordinator.link.send(f"mallory-{number}", b"", deadline_seconds=600)
+        raw.receive_request()
+        raw.send(start(request, QUICK.message_bytes), chunk(CHUNK_BYTES))
+    for number in range(6):
+        name = f"honest-{number}"
+        launch(Member(coordinator.target, authority, name, handler=lambda _: bytes(QUICK.message_bytes)))
+        coordinator.link.send(name, b"", deadline_seconds=60)
+    taken = [coordinator.result(60) for _ in range(6)]
+    assert {result.member for result in taken if isinstance(result, Reply)} == {
+        f"honest-{number}" for number in range(6)
+    }
 
 
 def test_a_second_call_on_the_same_connection_finds_no_room(coordinator: Coordinator, raw: RawMember) -> None:

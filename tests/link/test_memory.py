@@ -1,4 +1,4 @@
-"""Memory is bounded: by one message where one is whole, by the budget where many come; never by a peer's choice."""
+"""Memory is bounded: by one message at a member, and hardly grows at the coordinator, whatever comes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ UPDATE = 92_000_000 // 256 * 256
 """Bytes of the largest update: 23 million float32."""
 
 
-def measured(members: int, size: int, direction: str, budget: int = 512 * MB) -> dict[str, int]:
+def measured(members: int, size: int, direction: str) -> dict[str, int]:
     """Bytes by which the coordinator's and the members' memory rose."""
     command = [sys.executable, "-m", "tests.link.measure", "coordinator"]
-    arguments = [str(members), str(size), direction, str(budget)]
+    arguments = [str(members), str(size), direction]
     done = subprocess.run([*command, *arguments], cwd=ROOT, check=True, capture_output=True, timeout=280)
     figures: dict[str, int] = json.loads(done.stdout)
     print(f"{members} x {size / MB:.0f} MB {direction}:", {k: v / MB for k, v in figures.items()})
@@ -31,9 +31,9 @@ def test_92_mb_down_costs_the_sender_nothing_and_the_receiver_one_copy() -> None
     assert UPDATE < grown["members"] < UPDATE + 32 * MB
 
 
-def test_92_mb_up_costs_the_sender_nothing_and_the_receiver_one_copy() -> None:
+def test_92_mb_up_costs_neither_side_any_memory() -> None:
     grown = measured(1, UPDATE, "up")
-    assert UPDATE < grown["coordinator"] < UPDATE + 16 * MB
+    assert grown["coordinator"] < 16 * MB
     assert grown["members"] < 32 * MB
 
 
@@ -42,11 +42,11 @@ def test_one_model_for_many_members_is_in_memory_once() -> None:
     assert measured(8, 20 * MB // 256 * 256, "down")["coordinator"] < 8 * 2 * MB
 
 
-def test_uploads_beyond_the_budget_wait_at_their_senders() -> None:
-    size, members, budget = 8 * MB // 256 * 256, 20, 16 * MB
-    grown = measured(members, size, "up", budget)
-    # The budget, one message in the consumer's hands, and what HTTP/2 lets a peer send ahead (1 to 1.6 MB measured).
-    assert grown["coordinator"] < budget + size + members * 3 * MB < members * size
+def test_many_uploads_at_once_lie_on_disk() -> None:
+    size, members = 8 * MB // 256 * 256, 20
+    grown = measured(members, size, "up")
+    # What HTTP/2 lets a peer send ahead (1 to 1.6 MB measured).
+    assert grown["coordinator"] < members * 3 * MB < members * size
 
 
 @pytest.mark.slow

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.link.parties import open_files
 
-from sordino_platform.link.budget import ByteBudget
+from sordino_platform.link.allowance import Allowance
 from sordino_platform.link.frames import Frame, Kind, MessageChunk, MessageEnd, MessageStart, ProtocolError
 from sordino_platform.link.limits import CHUNK_BYTES, Limits
-from sordino_platform.link.messages import Assembly, chunks, outgoing, parts_of, total_of
+from sordino_platform.link.messages import Assembly, InMemory, chunks, outgoing, parts_of, total_of
+from sordino_platform.link.spool import MEMORY_BYTES, storage_for
 from sordino_platform.link.status import BACKOFF_CAP_SECONDS, backoff_seconds
-from sordino_platform.link.stream import Allowance
 
 PARTS = st.lists(st.binary(max_size=60), max_size=12)
 
@@ -40,7 +41,7 @@ def test_a_message_is_put_together_again(size: int) -> None:
     start, *middle, end = frames_of(payload)
     assert isinstance(start, MessageStart)
     assert len(middle) == -(-size // CHUNK_BYTES)
-    assembly = Assembly(start)
+    assembly = Assembly(start, InMemory())
     for chunk in middle:
         assert isinstance(chunk, MessageChunk)
         assembly.add(chunk)
@@ -57,7 +58,7 @@ def frames_of(payload: bytes) -> list[Frame]:
 def put_together(frames: list[Frame]) -> bytes:
     start, *rest = frames
     assert isinstance(start, MessageStart)
-    assembly = Assembly(start)
+    assembly = Assembly(start, InMemory())
     for frame in rest:
         if isinstance(frame, MessageChunk):
             assembly.add(frame)
@@ -96,7 +97,9 @@ def test_a_missing_repeated_or_exchanged_frame_is_refused(count: int, data: st.D
     ],
 )
 def test_a_chunk_of_another_message_place_or_size_is_refused(chunk: MessageChunk) -> None:
-    assembly = Assembly(MessageStart(id=7, in_reply_to=3, kind=Kind.REPLY, total=5, deadline_millis=0))
+    assembly = Assembly(
+        MessageStart(id=7, in_reply_to=3, kind=Kind.REPLY, total=5, deadline_millis=0), InMemory()
+    )
     with pytest.raises(ProtocolError):
         assembly.add(chunk)
 
@@ -113,7 +116,7 @@ def test_a_dropped_message_keeps_nothing_and_is_still_checked() -> None:
     assert isinstance(start, MessageStart)
     assert isinstance(chunk, MessageChunk)
     assert isinstance(end, MessageEnd)
-    assembly = Assembly(start)
+    assembly = Assembly(start, InMemory())
     assembly.add(chunk)
     assembly.drop()
     assert not assembly.kept
@@ -131,64 +134,25 @@ def test_parts_are_views_of_what_was_given() -> None:
     assert total_of(parts_of([b"ab", memoryview(b"cde")])) == 5
 
 
-@given(st.lists(st.tuples(st.integers(0, 10), st.booleans()), max_size=30))
-def test_the_budget_is_never_overdrawn_and_nobody_waits_for_ever(wishes: list[tuple[int, bool]]) -> None:
-    async def scenario() -> None:
-        budget, held, served = ByteBudget(10), 0, 0
-
-        async def one(count: int) -> None:
-            nonlocal held, served
-            await budget.reserve(count)
-            held += count
-            assert 0 <= held <= 10
-            await asyncio.sleep(0)
-            held -= count
-            budget.release(count)
-            served += 1
-
-        tasks = []
-        for count, cancelled in wishes:
-            task = asyncio.ensure_future(one(count))
-            tasks.append(task)
-            await asyncio.sleep(0)
-            if cancelled and not task.done() and held == 0:
-                task.cancel()
-        results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
-        assert served == sum(not isinstance(result, BaseException) for result in results)
-        assert all(result is None or isinstance(result, asyncio.CancelledError) for result in results)
-        assert budget.free == 10
-
-    asyncio.run(scenario())
+def test_a_large_reply_lies_in_a_file_without_a_name_and_is_gone_with_its_view(tmp_path: Path) -> None:
+    assert isinstance(storage_for(MEMORY_BYTES, tmp_path), InMemory)
+    storage = storage_for(MEMORY_BYTES + 1, tmp_path)
+    storage.add(b"ab")
+    storage.add(b"c")
+    assert list(tmp_path.iterdir()) == []
+    assert len(open_files(tmp_path)) == 1
+    payload = storage.whole()
+    assert bytes(payload) == b"abc"
+    assert payload.readonly
+    del payload, storage
+    assert open_files(tmp_path) == []
 
 
-def test_a_waiter_that_leaves_lets_the_next_one_in() -> None:
-    async def scenario() -> None:
-        budget = ByteBudget(10)
-        await budget.reserve(6)
-        large = asyncio.ensure_future(budget.reserve(8))
-        small = asyncio.ensure_future(budget.reserve(4))
-        await asyncio.sleep(0)
-        assert not small.done()  # first come, first served
-        large.cancel()
-        await small
-        assert budget.free == 0
-
-    asyncio.run(scenario())
-
-
-def test_bytes_granted_to_a_waiter_that_was_cancelled_come_back() -> None:
-    async def scenario() -> None:
-        budget = ByteBudget(10)
-        await budget.reserve(10)
-        waiter = asyncio.ensure_future(budget.reserve(5))
-        await asyncio.sleep(0)
-        budget.release(10)
-        waiter.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiter
-        assert budget.free == 10
-
-    asyncio.run(scenario())
+def test_a_large_reply_that_is_dropped_leaves_no_open_file(tmp_path: Path) -> None:
+    storage = storage_for(MEMORY_BYTES + 1, tmp_path)
+    storage.add(b"ab")
+    storage.drop()
+    assert open_files(tmp_path) == []
 
 
 @given(st.lists(st.floats(0, 2), max_size=200), st.integers(1, 8), st.floats(0.1, 10))
@@ -207,8 +171,7 @@ def test_waits_are_jittered_over_the_whole_span_and_capped(attempt: int, share: 
     assert backoff_seconds(attempt + 1, share) >= backoff_seconds(attempt, share)
 
 
-def test_limits_that_contradict_each_other_are_refused() -> None:
-    with pytest.raises(ValueError, match="message_bytes"):
-        Limits(message_bytes=2, assembly_bytes=1)
-    with pytest.raises(ValueError, match="positive"):
-        Limits(stall_seconds=0)
+def test_a_limit_of_nothing_is_refused() -> None:
+    for limit in ("message_bytes", "opening_burst", "stall_seconds", "opening_rate"):
+        with pytest.raises(ValueError, match="positive"):
+            Limits(**{limit: 0})

@@ -171,7 +171,7 @@ def test_a_trickling_member_is_evicted_and_others_are_not_held_up(
     eventually(lambda: "alice" in coordinator.link.connected())
     proxy.rate = 4000.0
     request = coordinator.link.send("alice", b"", deadline_seconds=600)
-    eventually(lambda: coordinator.link._budget.free < QUICK.assembly_bytes)
+    eventually(lambda: coordinator.spooled() == 1)
     for _ in range(5):
         assert coordinator.ask("bob", bytes(100_000)) == bytes(100_000)
     eventually(lambda: ("alice", Disconnection.UNRESPONSIVE) in coordinator.events.disconnections)
@@ -244,7 +244,7 @@ def test_a_member_killed_in_the_middle_of_its_upload_is_lost_when_its_next_proce
         eventually(lambda: coordinator.events.counted[Direction.RECEIVED] > 1_000_000)
         process.send_signal(signal.SIGKILL)
         eventually(lambda: not coordinator.link.connected())
-    assert coordinator.link._budget.free == QUICK.assembly_bytes
+    eventually(lambda: coordinator.spooled() == 0)
     proxy.rate = 0.0
     with member_process(proxy.target, authority, tmp_path / "alice", reply=7):
         assert coordinator.result(60) == Lost(member="alice", in_reply_to=request, reason=Loss.DISCONNECT)

@@ -8,19 +8,21 @@ members therefore holds the model once: every message refers to the same bytes.
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Mapping
 
-import numpy as np
 from flwr.app import Array, ArrayRecord, Message
 
-from sordino_platform.flower.phases import MAX_VECTOR_BYTES, VECTORS
+from sordino_platform.flower.phases import VECTORS
+from sordino_platform.flower.shape import require_shape, vector_bytes
 from sordino_platform.flower.shim import from_proto, to_proto
 from sordino_platform.link.messages import Made
 from sordino_privacy.errors import LinkError
 
 MAX_HEADER_BYTES = 16 << 20  # shares and signatures of a large cohort; vectors are not in it
+ENVELOPE_BYTES = 4096
+"""The most that a message takes beside what its sender was asked for: Flower's metadata, names, lengths, a number or
+two. A receiver that knows how much it asked for adds this."""
 _LENGTH = struct.Struct(">I")
 
 
@@ -52,12 +54,12 @@ def decode(payload: bytes | bytearray | memoryview) -> Message:
     start = _LENGTH.size + size
     if size > MAX_HEADER_BYTES or start > len(view):
         raise LinkError("the peer's message has a header of an impossible length")
-    message = from_proto(bytes(view[_LENGTH.size : start]))
+    message = from_proto(bytes(view[_LENGTH.size : start]), require=require_shape)
     if message.has_content() and VECTORS in message.content.array_records:
         filled = {}
         for name, array in message.content.array_records[VECTORS].items():
-            stop = start + _bytes_of(array)
-            if array.data or stop > len(view):
+            stop = start + vector_bytes(array.dtype, array.shape[0])
+            if stop > len(view):
                 raise LinkError("the peer's message has vectors of another length than it says")
             filled[name] = Array(array.dtype, array.shape, array.stype, bytes(view[start:stop]))
             start = stop
@@ -65,13 +67,3 @@ def decode(payload: bytes | bytearray | memoryview) -> Message:
     if start != len(view):
         raise LinkError("the peer's message has bytes that nothing in it names")
     return message
-
-
-def _bytes_of(array: Array) -> int:
-    try:
-        size = math.prod(array.shape) * np.dtype(array.dtype).itemsize
-    except TypeError as error:
-        raise LinkError("the peer's message has a vector of an unknown type") from error
-    if any(edge < 0 for edge in array.shape) or not 0 <= size <= MAX_VECTOR_BYTES:
-        raise LinkError("the peer's message has a vector of an impossible size")
-    return size

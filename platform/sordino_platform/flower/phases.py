@@ -23,6 +23,9 @@ from sordino_privacy.errors import LinkError
 FIELDS, VECTORS = "sordino.fields/1", "sordino.vectors/1"
 MAX_FIELDS = 64
 MAX_VECTOR_BYTES = 1 << 32
+STYPE = "sordino.raw"
+DTYPES = {"uint8": 1, "uint16": 2, "uint32": 4, "float32": 4}
+"""Bytes of an element, of each type that a vector may have. A peer's word for a type reaches no other code."""
 
 Scalar = int | float | str | bytes | list[bytes]
 Vector = npt.NDArray[np.float32] | npt.NDArray[np.uint16] | npt.NDArray[np.uint32] | npt.NDArray[np.uint8]
@@ -75,12 +78,12 @@ def pack(fields: Mapping[str, Scalar], vectors: Mapping[str, Vector | Made] | No
 
 def _array(name: str, vector: Vector | Made) -> Array:
     if not isinstance(vector, Made):
-        return Array(vector.dtype.name, vector.shape, "sordino.raw", vector.tobytes())
+        return Array(vector.dtype.name, vector.shape, STYPE, vector.tobytes())
     streamed = STREAMED.get()
     if streamed is None:
-        return Array("uint8", (vector.nbytes,), "sordino.raw", b"".join(views([vector])))
+        return Array("uint8", (vector.nbytes,), STYPE, b"".join(views([vector])))
     streamed[name] = vector
-    return Array("uint8", (vector.nbytes,), "sordino.raw", b"")
+    return Array("uint8", (vector.nbytes,), STYPE, b"")
 
 
 class Fields:
@@ -91,10 +94,11 @@ class Fields:
         if message.has_error():
             raise LinkError("the peer answered with an error instead of a reply")
         content = message.content
-        if not set(content) <= {FIELDS, VECTORS} or not isinstance(content.get(FIELDS), ConfigRecord):
+        fields, vectors = content.config_records, content.array_records
+        if FIELDS not in fields or set(content) != {FIELDS, *({VECTORS} & set(vectors))}:
             raise LinkError("the peer sent records that this version does not know")
-        self._fields = dict(content.config_records[FIELDS])
-        self._vectors = dict(content.array_records[VECTORS]) if VECTORS in content else {}
+        self._fields = dict(fields[FIELDS])
+        self._vectors = dict(vectors[VECTORS]) if VECTORS in vectors else {}
         if len(self._fields) + len(self._vectors) > MAX_FIELDS:
             raise LinkError("the peer sent too many fields")
 
@@ -144,7 +148,7 @@ class Fields:
         """A one-dimensional vector of exactly `dtype`. The array views the message's own bytes: nothing is copied."""
         array = self._vectors.pop(name, None)
         kind = np.dtype(dtype)
-        if array is None or array.dtype != kind.name or len(array.shape) != 1 or array.stype != "sordino.raw":
+        if array is None or array.dtype != kind.name or len(array.shape) != 1 or array.stype != STYPE:
             raise LinkError(f"the peer's message lacks the vector {name!r} of type {kind.name}")
         if array.shape[0] * kind.itemsize != len(array.data) or len(array.data) > MAX_VECTOR_BYTES:
             raise LinkError(f"the peer's vector {name!r} has another length than it says")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Callable
 
 # Both are read when flwr is imported.
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
@@ -60,11 +61,13 @@ def to_proto(message: Message) -> bytes:
     return data
 
 
-def from_proto(data: bytes) -> Message:
-    """The message in `data`. Raises LinkError when it is not one."""
+def from_proto(data: bytes, *, require: Callable[[MessageProto], None]) -> Message:
+    """The message in `data`, once `require` let its protobuf pass. Raises LinkError when it is not one, and what
+    `require` raises."""
     proto = MessageProto()
     try:
         proto.ParseFromString(data)
+        require(proto)
         return message_from_proto(proto)
     except (DecodeError, ValueError, TypeError, KeyError) as error:
         raise LinkError("the peer sent bytes that are not a Flower message") from error

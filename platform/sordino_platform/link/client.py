@@ -58,7 +58,7 @@ from sordino_platform.link.frames import (
     encode,
 )
 from sordino_platform.link.limits import FRAME_BYTES, METADATA_BYTES, SESSION_BYTES, WINDOW_BYTES, Limits
-from sordino_platform.link.messages import Assembly, Part, outgoing, parts_of
+from sordino_platform.link.messages import Assembly, InMemory, Part, outgoing, parts_of
 from sordino_platform.link.proxy import is_loopback
 from sordino_platform.link.request import Handler, Request
 from sordino_platform.link.status import State, Status, backoff_seconds
@@ -349,7 +349,7 @@ class LinkClient:
         if start.total > self._limits.message_bytes:
             raise ProtocolError(f"a message above {self._limits.message_bytes} bytes")
         connection.deadline = time.monotonic() + start.deadline_millis / 1000
-        connection.assembly = Assembly(start, keep=start.id > self._received)
+        connection.assembly = Assembly(start, InMemory() if start.id > self._received else None)
 
     def _assembling(self, connection: _Connection) -> Assembly:
         if connection.assembly is None:

@@ -24,6 +24,9 @@ class Rejection(enum.StrEnum):
     SCHEMA = "schema"  # bytes that are no frame of this version, in an order that is none, or a flood of them
     UNKNOWN_CLIENT = "unknown_client"  # a certificate that names nobody, or a member that was retired
     EXPIRED = "expired"  # the certificate ran out while connected, or the message came after its deadline
+    UNEXPECTED = (
+        "unexpected"  # bytes that raised what nobody foresaw: a bug of this side, at that member's cost
+    )
 
 
 class Disconnection(enum.StrEnum):
@@ -48,6 +51,7 @@ class Loss(enum.StrEnum):
     INVALID = "invalid"  # the member broke the link's protocol in its reply
     REFUSED = "refused"  # the member's handler failed or declined
     REVOKED = "revoked"
+    STORAGE = "storage"  # this side could not keep the reply: its disk is full
 
 
 class LinkEvents(Protocol):

@@ -1,7 +1,7 @@
 """What a link allows: every size, rate and wait that one peer can impose on the other, on one screen.
 
 The defaults hold for 200 members and messages of 92 MB. Whatever its members do, a coordinator's memory grows by about
-`assembly_bytes + members * 2 * WINDOW_BYTES` at most (measured: 1 MB for each member that is held back).
+`members * (spool.MEMORY_BYTES + 2 * WINDOW_BYTES)` at most, and its disk by the replies that it asked for.
 """
 
 from __future__ import annotations
@@ -31,14 +31,11 @@ DETAIL_CHARACTERS: Final = 300
 class Limits:
     """Sizes in bytes, waits in seconds.
 
-    Raises ValueError when the numbers contradict each other.
+    Raises ValueError for a limit that nothing could keep.
     """
 
     message_bytes: int = 256 * 1024 * 1024
-    """Largest payload that is accepted."""
-
-    assembly_bytes: int = 512 * 1024 * 1024
-    """Server: sum of the payloads under assembly or not yet taken by `receive`. Others wait in HTTP/2's windows."""
+    """Largest payload that is accepted; a request can bound its reply further."""
 
     connections: int = 1024
     """Server: TCP connections at once, handshakes included."""
@@ -76,9 +73,13 @@ class Limits:
     renewal_rate: float = 1 / 30
     """... and per second thereafter. Each costs two signatures' verification and, when it is new, a file."""
 
+    opening_burst: int = 32
+    """Streams that one member may open at once ..."""
+
+    opening_rate: float = 0.5
+    """... and per second thereafter. An honest member waits longer after each failure."""
+
     def __post_init__(self) -> None:
-        if not 0 < self.message_bytes <= self.assembly_bytes:
-            raise ValueError("message_bytes must be positive and at most assembly_bytes")
         waits = (
             self.hello_seconds,
             self.stall_seconds,
@@ -87,6 +88,14 @@ class Limits:
             self.admission_seconds,
             self.handshake_seconds,
             self.control_rate,
+            self.opening_rate,
         )
-        if min(waits) <= 0 or min(self.connections, self.pending_requests, self.control_burst) < 1:
+        counts = (
+            self.message_bytes,
+            self.connections,
+            self.pending_requests,
+            self.control_burst,
+            self.opening_burst,
+        )
+        if min(waits) <= 0 or min(counts) < 1:
             raise ValueError("every limit must be positive")

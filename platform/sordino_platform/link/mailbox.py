@@ -20,11 +20,12 @@ reply that had not is awaited again. With a new process, a request that the old 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
+from sordino_platform.link.allowance import Allowance
 from sordino_platform.link.events import Loss
 from sordino_platform.link.frames import Hello
 from sordino_platform.link.messages import Part
@@ -58,11 +59,12 @@ Result: TypeAlias = Reply | Lost
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Outgoing:
-    """A request on its way. `deadline` is in the event loop's clock."""
+    """A request on its way. `deadline` is in the event loop's clock; `reply_bytes` the most that its reply can have."""
 
     id: int
     parts: tuple[Part, ...] = field(repr=False)
     deadline: float
+    reply_bytes: int
     delivered: bool = False
     timer: asyncio.TimerHandle | None = None
 
@@ -70,7 +72,7 @@ class Outgoing:
 class Mailbox:
     """See the module. Used by the link's event loop only; `deliver` hands results to the owner of the server."""
 
-    def __init__(self, member: str, deliver: Callable[[Result], None]) -> None:
+    def __init__(self, member: str, deliver: Callable[[Result], None], openings: Allowance) -> None:
         self.member = member
         self.session = b""
         self.stream: Stream | None = None
@@ -78,8 +80,10 @@ class Mailbox:
         """Held while a new stream is judged against the present one."""
         self.queue: deque[Outgoing] = deque()
         self.current: Outgoing | None = None
+        self.openings = openings
+        """How often the member may open a stream."""
         self._deliver = deliver
-        self._obsolete: deque[int] = deque(maxlen=REMEMBERED_REQUESTS)
+        self._obsolete: OrderedDict[int, int] = OrderedDict()  # and how long their replies could have been
 
     def post(self, request: Outgoing) -> None:
         """Queues a request, with the timer of its deadline."""
@@ -111,8 +115,18 @@ class Mailbox:
         return current if current is not None and current.delivered and current.id == request_id else None
 
     def obsolete(self, request_id: int) -> bool:
-        """Whether the request was asked of this member and is not wanted any more: its late reply is no offence."""
+        """Whether the request was asked of this member and is not wanted any more: to speak of it is no offence."""
         return request_id in self._obsolete
+
+    def late(self, request_id: int) -> int | None:
+        """The most bytes that a late reply to an obsolete request may have; None for any other, and the second time:
+        one late reply is no offence, a stream of them would be."""
+        return self._obsolete.pop(request_id, None)
+
+    def _outdate(self, request: Outgoing) -> None:
+        self._obsolete[request.id] = request.reply_bytes
+        while len(self._obsolete) > REMEMBERED_REQUESTS:
+            self._obsolete.popitem(last=False)
 
     def answered(self, request: Outgoing, payload: memoryview) -> None:
         """The reply arrived whole."""
@@ -122,7 +136,7 @@ class Mailbox:
     def lose(self, request: Outgoing, reason: Loss) -> None:
         """There will be no reply."""
         self._forget(request)
-        self._obsolete.append(request.id)
+        self._outdate(request)
         self._deliver(Lost(member=self.member, in_reply_to=request.id, reason=reason))
 
     def lose_all(self, reason: Loss) -> None:
@@ -136,7 +150,7 @@ class Mailbox:
             if request.id == request_id:
                 under_way = request is self.current
                 self._forget(request)
-                self._obsolete.append(request.id)
+                self._outdate(request)
                 if under_way and self.stream is not None:
                     self.stream.abandon(request)
                 return True

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from sordino_platform.link.frames import Frame, Kind, MessageChunk, MessageEnd, MessageStart, ProtocolError
 from sordino_platform.link.limits import CHUNK_BYTES
@@ -98,49 +98,76 @@ def outgoing(
     yield MessageEnd(id=id, sha256=digest.digest())
 
 
-class Assembly:
-    """Puts one message together.
+class Storage(Protocol):
+    """Where a payload is kept while it arrives."""
 
-    The buffer grows with what has arrived: a peer that announces much and sends little costs little. With
-    `keep=False` the frames are checked and dropped, for a message that nobody wants any more.
-    """
+    def add(self, data: bytes) -> None: ...
+    def whole(self) -> memoryview: ...
+    def drop(self) -> None: ...
 
-    def __init__(self, start: MessageStart, *, keep: bool = True) -> None:
-        self.start = start
-        self._keep = keep
+
+class InMemory:
+    """A payload in memory, which grows with what has arrived: who announces much and sends little costs little."""
+
+    def __init__(self) -> None:
         self._buffer = bytearray()
+
+    def add(self, data: bytes) -> None:
+        """Appends `data`."""
+        self._buffer += data
+
+    def whole(self) -> memoryview:
+        """All of it, read-only."""
+        return memoryview(self._buffer).toreadonly()
+
+    def drop(self) -> None:
+        """Frees it."""
+        self._buffer = bytearray()
+
+
+class Assembly:
+    """Puts one message together in `storage`. Without one the frames are checked and dropped, for a message that nobody
+    wants any more."""
+
+    def __init__(self, start: MessageStart, storage: Storage | None) -> None:
+        self.start = start
+        self._storage = storage
         self._received = 0
         self._digest = hashlib.sha256()
 
     @property
     def kept(self) -> bool:
         """Whether the payload is wanted."""
-        return self._keep
+        return self._storage is not None
 
     def drop(self) -> None:
         """Frees what has arrived, and keeps nothing of the rest."""
-        self._keep, self._buffer = False, bytearray()
+        if self._storage is not None:
+            self._storage.drop()
+            self._storage = None
 
     def add(self, chunk: MessageChunk) -> None:
         """Takes the next chunk.
 
-        Raises ProtocolError unless it is exactly the one that must follow.
+        Raises ProtocolError unless it is exactly the one that must follow; what the storage raises.
         """
         size = min(CHUNK_BYTES, self.start.total - self._received)
         if chunk.id != self.start.id or chunk.offset != self._received or len(chunk.data) != size:
             raise ProtocolError("a chunk that does not continue its message")
         self._received += size
-        if self._keep:
-            self._buffer += chunk.data
+        if self._storage is not None:
+            self._storage.add(chunk.data)
             self._digest.update(chunk.data)
 
     def finish(self, end: MessageEnd) -> memoryview:
         """The payload, read-only; empty if it was dropped.
 
-        Raises ProtocolError when bytes are missing or the digest differs.
+        Raises ProtocolError when bytes are missing or the digest differs; what the storage raises.
         """
         if end.id != self.start.id or self._received != self.start.total:
             raise ProtocolError("a message that ends before its last byte")
-        if self._keep and self._digest.digest() != end.sha256:
+        if self._storage is None:
+            return memoryview(b"")
+        if self._digest.digest() != end.sha256:
             raise ProtocolError("a message that differs from its digest")
-        return memoryview(self._buffer).toreadonly()
+        return self._storage.whole()

@@ -23,18 +23,20 @@ import concurrent.futures
 import datetime
 import errno
 import itertools
+import logging
 import queue
 import secrets
 import socket
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import grpc
 from grpc import aio
 
 from sordino_platform.link.address import parse_address
-from sordino_platform.link.budget import ByteBudget
+from sordino_platform.link.allowance import Allowance
 from sordino_platform.link.events import IgnoreEvents, LinkEvents, Rejection
 from sordino_platform.link.frames import (
     SERVICE,
@@ -57,6 +59,8 @@ from sordino_privacy.errors import LinkError, PortInUseError, SordinoError
 
 __all__ = ["LinkServer", "Lost", "Reply", "Result"]
 
+log = logging.getLogger("sordino.link")
+
 T = TypeVar("T")
 STREAMS_PER_CONNECTION: Final = 1
 IDLE_SECONDS: Final = 30
@@ -77,6 +81,7 @@ class LinkServer:
     may be a function, asked again at each handshake; when the own certificate has ended, all streams end. `renew` takes
     a member's request for a new certificate and returns the certificate (PEM) once there is one; it raises a
     SordinoError for a request that it does not take.
+    `spool` is the folder for the nameless files that hold large replies (the system's own by default).
     """
 
     def __init__(
@@ -89,6 +94,7 @@ class LinkServer:
         software_version: str = "0",
         limits: Limits | None = None,
         events: LinkEvents | None = None,
+        spool: Path | None = None,
         now: Callable[[], datetime.datetime] = utc_now,
         renew: Callable[[str, bytes], bytes | None] = lambda member, request: None,
     ) -> None:
@@ -100,14 +106,8 @@ class LinkServer:
         self._software_version = software_version
         self._limits = limits or Limits()
         self._events = events or IgnoreEvents()
-        self._budget = ByteBudget(self._limits.assembly_bytes)
         self._shared = Shared(
-            admit=admit,
-            limits=self._limits,
-            events=self._events,
-            budget=self._budget,
-            now=now,
-            renew=renew,
+            admit=admit, limits=self._limits, events=self._events, spool=spool, now=now, renew=renew
         )
         self._session = secrets.token_bytes(SESSION_BYTES)
         self._ids = itertools.count(1)
@@ -145,8 +145,11 @@ class LinkServer:
         """The members whose stream is open now."""
         return self._connected
 
-    def send(self, member: str, payload: Payload, *, deadline_seconds: float) -> int:
-        """Asks `member`; returns the request's id, which its one result carries as `in_reply_to`.
+    def send(
+        self, member: str, payload: Payload, *, deadline_seconds: float, reply_bytes: int | None = None
+    ) -> int:
+        """Asks `member`; returns the request's id, which its one result carries as `in_reply_to`. A reply of more than
+        `reply_bytes` (or the link's own limit) is refused at its first frame.
 
         The payload's parts are kept, not copied, until the member has them: they must not change, and many members can
         share one model. Raises LinkError when the member may not be sent anything, has too many requests waiting, or
@@ -161,6 +164,7 @@ class LinkServer:
         if not 0 < deadline_seconds <= 30 * 86_400:
             raise ValueError("a deadline is positive and at most 30 days")
         self._shared.admit(member)
+        largest_reply = min(self._limits.message_bytes, reply_bytes or self._limits.message_bytes)
         request_id = next(self._ids)
 
         def post() -> None:
@@ -168,7 +172,7 @@ class LinkServer:
             if len(mailbox.queue) >= self._limits.pending_requests:
                 raise LinkError(f"{len(mailbox.queue)} messages wait for member {member} already")
             deadline = asyncio.get_running_loop().time() + deadline_seconds
-            mailbox.post(Outgoing(id=request_id, parts=parts, deadline=deadline))
+            mailbox.post(Outgoing(id=request_id, parts=parts, deadline=deadline, reply_bytes=largest_reply))
 
         self._call(post)
         return request_id
@@ -186,11 +190,6 @@ class LinkServer:
         if result is None:
             self._results.put(None)  # for whoever waits beside us
             raise LinkError("the link is stopped")
-        if isinstance(result, Reply) and result.payload.nbytes and self._loop is not None:
-            try:
-                self._loop.call_soon_threadsafe(self._budget.release, result.payload.nbytes)
-            except RuntimeError:  # the loop has closed: its budget is gone with it
-                return result
         return result
 
     def cancel(self, request_id: int) -> bool:
@@ -333,7 +332,8 @@ class LinkServer:
 
     def _mailbox(self, member: str) -> Mailbox:
         if member not in self._mailboxes:
-            self._mailboxes[member] = Mailbox(member, self._results.put)
+            openings = Allowance(self._limits.opening_burst, self._limits.opening_rate)
+            self._mailboxes[member] = Mailbox(member, self._results.put, openings)
         return self._mailboxes[member]
 
     async def _open(self, _: object, context: Any) -> None:
@@ -358,6 +358,10 @@ class LinkServer:
             if ending.rejection is not None:
                 self._events.rejected(ending.rejection)
             await wire.write(encode(ending.goodbye))
+            return
+        except Exception as problem:  # noqa: BLE001 - whatever it is, it costs this connection only
+            log.error("a connection raised %s", type(problem).__name__)
+            self._events.rejected(Rejection.UNEXPECTED)
             return
         try:
             await stream.run(welcome)
@@ -387,6 +391,8 @@ class LinkServer:
                 f"the member {hello.software_version} {hello.version_min} to {hello.version_max}: upgrade the {older}",
             )
         mailbox = self._mailbox(member)
+        if not mailbox.openings.take(asyncio.get_running_loop().time()):
+            raise Ending(Reason.UNRESPONSIVE, "too many connections", Rejection.SCHEMA)
         async with mailbox.opening:
             older_stream = mailbox.stream
             if older_stream is not None:

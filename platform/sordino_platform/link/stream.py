@@ -1,8 +1,10 @@
 """One open stream at the coordinator: a reader, a writer, and the one place where it ends.
 
-The reader asks gRPC for the next frame only when it can take it; a payload that does not fit the budget is held back
-by HTTP/2's flow control, in the member's own memory. The writer sends control frames before chunks, so that a Pong
-does not wait behind 92 MB.
+The reader asks gRPC for the next frame when it has taken the last, and a member's reply is kept where no other member's
+is (`spool`). The writer sends control frames before chunks, so that a Pong does not wait behind 92 MB.
+
+Whatever the reader meets ends in `_why`: bytes that raise what nobody foresaw cost their member the stream and its
+request, like any other breach of the protocol.
 """
 
 from __future__ import annotations
@@ -10,13 +12,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import logging
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
-from sordino_platform.link.budget import ByteBudget
+from sordino_platform.link.allowance import Allowance
 from sordino_platform.link.events import Direction, Disconnection, LinkEvents, Loss, Rejection
 from sordino_platform.link.frames import (
     RENEWAL_VERSION,
@@ -40,7 +44,10 @@ from sordino_platform.link.frames import (
 from sordino_platform.link.limits import Limits
 from sordino_platform.link.mailbox import Mailbox, Outgoing
 from sordino_platform.link.messages import Assembly, outgoing
+from sordino_platform.link.spool import storage_for
 from sordino_privacy.errors import SordinoError
+
+log = logging.getLogger("sordino.link")
 
 GOODBYE_SECONDS = 1.0
 
@@ -78,24 +85,9 @@ class Shared:
     admit: Callable[[str], None]
     limits: Limits
     events: LinkEvents
-    budget: ByteBudget
+    spool: Path | None
     now: Callable[[], datetime.datetime]
     renew: Callable[[str, bytes], bytes | None]
-
-
-class Allowance:
-    """A token bucket: `burst` at once, `rate` per second thereafter."""
-
-    def __init__(self, burst: int, rate: float) -> None:
-        self._burst, self._rate = float(burst), rate
-        self._left, self._at = float(burst), 0.0
-
-    def take(self, at: float) -> bool:
-        """Whether one more is allowed at the time `at` (seconds, never going back)."""
-        self._left = min(self._burst, self._left + (at - self._at) * self._rate)
-        self._at = at
-        self._left -= 1.0
-        return self._left >= 0.0
 
 
 class Stream:
@@ -114,7 +106,6 @@ class Stream:
         self._sending: tuple[Outgoing, Iterator[Frame]] | None = None
         self._receiving: tuple[Outgoing, MessageStart] | None = None
         self._assembly: Assembly | None = None
-        self._reserved = 0
         self._awake = asyncio.Event()
         self._goodbye: Goodbye | None = None
         self._ending: asyncio.Future[Ending] = self._loop.create_future()
@@ -145,7 +136,6 @@ class Stream:
             self._sending = None
         if self._receiving is not None and self._receiving[0] is request and self._assembly is not None:
             self._assembly.drop()
-            self._release()
         self._send(Cancel(request.id))
 
     def overdue(self, request: Outgoing) -> None:
@@ -222,13 +212,15 @@ class Stream:
             case ConnectionError():
                 return Disconnection.LOST
             case problem:
-                raise problem
+                # Its text may hold what the member sent.
+                log.error("a member's bytes raised %s", type(problem).__name__)
+                return Ending(Reason.PROTOCOL, "bytes that cannot be handled", Rejection.UNEXPECTED)
 
     def _let_go(self, reason: Disconnection) -> None:
         if self._over.is_set():
             return
         self._over.set()
-        self._release()
+        self._drop()
         mailbox = self._mailbox
         if mailbox.stream is self:
             mailbox.stream = None
@@ -263,9 +255,10 @@ class Stream:
                 self._count_unasked()
             match frame:
                 case MessageStart():
-                    await self._start(frame)
+                    self._start(frame)
                 case MessageChunk():
-                    self._assembling().add(frame)
+                    with self._keeping(self._assembling()):
+                        self._assembling().add(frame)
                     self._shared.events.bytes(Direction.RECEIVED, len(frame.data))
                 case MessageEnd():
                     self._finish(frame)
@@ -320,63 +313,70 @@ class Stream:
         if self._shared.now() >= self._expires:
             raise Ending(Reason.EXPIRED, "the certificate has expired", Rejection.EXPIRED)
 
-    async def _start(self, start: MessageStart) -> None:
-        if self._assembly is not None or self._receiving is not None:
+    def _start(self, start: MessageStart) -> None:
+        if self._assembly is not None:
             raise ProtocolError("a message inside another")
         self._admit()
         if start.kind is Kind.REQUEST:
             raise ProtocolError("a request from a member")
-        if start.total > self._shared.limits.message_bytes:
-            limit = self._shared.limits.message_bytes
-            raise Ending(Reason.PROTOCOL, f"a message above {limit} bytes", Rejection.SIZE)
         request = self._mailbox.awaited(start.in_reply_to)
+        limit = request.reply_bytes if request is not None else self._mailbox.late(start.in_reply_to)
+        if limit is None:
+            raise Ending(Reason.PROTOCOL, "an answer to what was not asked", Rejection.REPLAY)
+        if start.total > limit:
+            raise Ending(Reason.PROTOCOL, f"a reply above {limit} bytes", Rejection.SIZE)
         if request is None:
-            if not self._mailbox.obsolete(start.in_reply_to):
-                raise Ending(Reason.PROTOCOL, "an answer to what was not asked", Rejection.REPLAY)
             self._count_unasked()
             self._shared.events.rejected(Rejection.EXPIRED)
-            self._assembly = Assembly(start, keep=False)
+            self._assembly = Assembly(start, None)
             return
-        self._receiving = request, start
-        await self._shared.budget.reserve(start.total)
-        self._reserved = start.total
-        wanted = self._mailbox.current is request
-        self._assembly = Assembly(start, keep=wanted)
-        if not wanted:
-            self._release()
+        self._receiving, self._assembly = (request, start), Assembly(start, None)
+        with self._keeping(self._assembly):
+            self._assembly = Assembly(start, storage_for(start.total, self._shared.spool))
+
+    @contextlib.contextmanager
+    def _keeping(self, assembly: Assembly) -> Iterator[None]:
+        """A disk that cannot keep the reply loses its request; the rest of it is read and dropped."""
+        try:
+            yield
+        except OSError as problem:
+            log.error("a reply cannot be kept: %s", problem.strerror)
+            assembly.drop()
+            if self._receiving is not None and self._mailbox.current is self._receiving[0]:
+                self._mailbox.lose(self._receiving[0], Loss.STORAGE)
+            self._receiving = None
 
     def _finish(self, end: MessageEnd) -> None:
-        assembly = self._assembling()
-        payload = assembly.finish(end)
+        assembly, payload = self._assembling(), memoryview(b"")
+        with self._keeping(assembly):
+            payload = assembly.finish(end)
         self._admit()
         self._send(Ack(assembly.start.id))
-        if self._receiving is None or not assembly.kept:
+        if self._receiving is None or not assembly.kept or self._mailbox.current is not self._receiving[0]:
             self._drop()
             return
         request, start = self._receiving
+        self._assembly = self._receiving = None  # what is kept is the reply's now
         if start.kind is Kind.FAILURE:
-            self._drop()
             self._mailbox.lose(request, Loss.REFUSED)
         else:
-            self._reserved = 0  # from here the budget is held by the reply, until it is taken
-            self._drop()
             self._mailbox.answered(request, payload)
 
     def _drop(self) -> None:
+        if self._assembly is not None:
+            self._assembly.drop()
         self._assembly = self._receiving = None
-        self._release()
-
-    def _release(self) -> None:
-        if self._reserved:
-            self._shared.budget.release(self._reserved)
-            self._reserved = 0
 
     def _acknowledged(self, request_id: int) -> None:
         current = self._mailbox.current
         if current is not None and current.id == request_id and self._sending is None:
+            if current.delivered:
+                self._count_unasked()  # once is its due
             current.delivered = True
         elif not self._mailbox.obsolete(request_id):
             raise ProtocolError("an acknowledgement of what was not sent")
+        else:
+            self._count_unasked()
 
     # Writing.
 

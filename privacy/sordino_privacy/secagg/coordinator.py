@@ -45,13 +45,15 @@ from sordino_privacy.secagg.refusals import (
     ShareError,
     SurvivorError,
 )
-from sordino_privacy.secagg.roster import Advertisement, Roster, require_roster
-from sordino_privacy.secagg.shares import Delivery, Parcel, Shares, share_commitment
+from sordino_privacy.secagg.roster import MAX_ADVERTISEMENT_BYTES, Advertisement, Roster, require_roster
+from sordino_privacy.secagg.shares import Delivery, Parcel, Shares, largest_shares, share_commitment
 from sordino_privacy.secagg.survivors import (
+    MAX_ASSENT_BYTES,
     Assent,
     Claim,
     Opening,
     Reveal,
+    largest_reveal,
     require_signers,
     require_survivors,
 )
@@ -147,6 +149,23 @@ class CoordinatorSession:
             case _:
                 return frozenset()
 
+    def largest_answer(self, member: str) -> int:
+        """Bytes of the longest message that `member` can send in the present phase: what is longer is a lie, and can be
+        refused before it is received."""
+        match self._stage:
+            case Stage.ADVERTISEMENTS:
+                return MAX_ADVERTISEMENT_BYTES
+            case Stage.SHARES:
+                return largest_shares(len(self._known_roster().holders(member)))
+            case Stage.UPLOADS:
+                return self._upload_header(member).upload_bytes
+            case Stage.SURVIVORS:
+                return MAX_ASSENT_BYTES
+            case Stage.REVEALS:
+                return largest_reveal(sum(len(owners) for owners in self._owed(member)))
+            case _:
+                return 0
+
     def abort(self, reason: str) -> AbortedError:
         """Ends the session, drops the accumulator, and returns the error to raise."""
         error = AbortedError(f"the attempt was aborted in phase {self._stage.name}: {reason}")
@@ -237,14 +256,16 @@ class CoordinatorSession:
         intake = self._known_intake()
         if sender in intake.receipts:
             raise OrderError(f"{sender!r} has already uploaded")
-        expected = UploadHeader(
+        return UploadReceiver(intake, self._membership, self._upload_header(sender))
+
+    def _upload_header(self, sender: str) -> UploadHeader:
+        return UploadHeader(
             roster_hash=self._known_roster().hash,
             sender=sender,
             u2_hash=u2_digest(self._u2),
             elements=self._context.dimension,
             ring_bits=self._context.ring_bits,
         )
-        return UploadReceiver(intake, self._membership, expected)
 
     def accept_upload(self, sender: str, frames: Iterable[Data]) -> None:
         """A whole upload, in frames of any size."""

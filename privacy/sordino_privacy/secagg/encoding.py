@@ -26,6 +26,9 @@ MAGIC = SUITE.encode()
 HASH_BYTES = 32
 KEY_BYTES = 32
 SIGNATURE_BYTES = 64
+HEAD_BYTES = len(MAGIC) + 1
+NAME_BYTES = 64
+"""The longest encoded name."""
 MAX_MEMBERS = 10_000
 MAX_MESSAGE_BYTES = (
     1 << 26

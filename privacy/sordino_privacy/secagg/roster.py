@@ -16,7 +16,9 @@ from sordino_privacy.secagg import keys
 from sordino_privacy.secagg.context import Context
 from sordino_privacy.secagg.encoding import (
     HASH_BYTES,
+    HEAD_BYTES,
     KEY_BYTES,
+    NAME_BYTES,
     SIGNATURE_BYTES,
     Reader,
     Writer,
@@ -35,6 +37,7 @@ from sordino_privacy.secagg.refusals import (
 
 ADVERTISEMENT_KIND = 2
 ROSTER_KIND = 3
+MAX_ADVERTISEMENT_BYTES = HEAD_BYTES + NAME_BYTES + 3 * HASH_BYTES + 2 * KEY_BYTES + SIGNATURE_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

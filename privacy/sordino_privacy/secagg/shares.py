@@ -15,7 +15,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from sordino_privacy.secagg import keys, merkle
 from sordino_privacy.secagg.encoding import (
     HASH_BYTES,
+    HEAD_BYTES,
     KEY_BYTES,
+    NAME_BYTES,
     SIGNATURE_BYTES,
     Reader,
     Writer,
@@ -26,9 +28,17 @@ from sordino_privacy.secagg.keys import SEALED_BYTES
 from sordino_privacy.secagg.membership import Membership
 from sordino_privacy.secagg.refusals import IdentityError, MalformedError, ShareError
 from sordino_privacy.secagg.roster import Roster
+from sordino_privacy.secagg.shamir import PRIME
 
 SHARES_KIND = 4
 DELIVERY_KIND = 5
+LEAF_BYTES = SEALED_BYTES + 2 * HASH_BYTES
+STATEMENT_BYTES = NAME_BYTES + HASH_BYTES + SIGNATURE_BYTES
+
+
+def largest_shares(holders: int) -> int:
+    """Bytes of the longest message of shares for so many holders."""
+    return HEAD_BYTES + HASH_BYTES + 2 + holders * (NAME_BYTES + LEAF_BYTES) + STATEMENT_BYTES
 
 
 def share_commitment(roster_hash: bytes, sender: str, holder: str, which: str, share: int) -> bytes:
@@ -195,6 +205,9 @@ def open_parcel(
     pair = int.from_bytes(opened[:KEY_BYTES], "big"), int.from_bytes(opened[KEY_BYTES:], "big")
     committed = parcel.leaf.self_commitment, parcel.leaf.pair_commitment
     for which, share, commitment in zip("bs", pair, committed, strict=True):
+        # Else the reader's own reveal of it would be refused later, and the reader blamed.
+        if share >= PRIME:
+            raise ShareError(f"a share from {sender!r} is not a field element", culprit=sender)
         if share_commitment(roster.hash, sender, recipient, which, share) != commitment:
             raise ShareError(f"a share from {sender!r} does not match its commitment", culprit=sender)
     return pair

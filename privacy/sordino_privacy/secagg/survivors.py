@@ -13,7 +13,9 @@ from sordino_privacy.secagg import keys
 from sordino_privacy.secagg.context import Context
 from sordino_privacy.secagg.encoding import (
     HASH_BYTES,
+    HEAD_BYTES,
     KEY_BYTES,
+    NAME_BYTES,
     SIGNATURE_BYTES,
     Reader,
     Writer,
@@ -30,6 +32,13 @@ CLAIM_KIND = 8
 ASSENT_KIND = 9
 OPENING_KIND = 10
 REVEAL_KIND = 11
+MAX_ASSENT_BYTES = HEAD_BYTES + NAME_BYTES + SIGNATURE_BYTES
+
+
+def largest_reveal(owners: int) -> int:
+    """Bytes of the longest reveal of shares of so many owners."""
+    lists = 2 * 2 + owners * (NAME_BYTES + KEY_BYTES)
+    return HEAD_BYTES + HASH_BYTES + NAME_BYTES + lists + SIGNATURE_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

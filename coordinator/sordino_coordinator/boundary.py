@@ -1,0 +1,123 @@
+"""The one boundary between a member's bytes and the coordinator: whatever they cause costs that member, and only it.
+
+A reply is taken apart, parsed and accepted inside `judge`. Whatever any of that raises, expected or not, becomes a
+`Lost` with its reason, and the exchange goes on with the others. What an unexpected exception says may hold a member's
+words, so only its class and its place in the code are noted.
+
+Nothing else in the coordinator may touch what a member sent: a second boundary would be one that somebody forgets.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from flwr.app import Message
+
+from sordino_coordinator.metrics import Dropped, Rejected
+from sordino_platform.flower.phases import Fields
+from sordino_platform.link.frames import printable
+from sordino_privacy.errors import LinkError, SordinoError, StorageError
+from sordino_privacy.secagg import (
+    CheatError,
+    IdentityError,
+    MalformedError,
+    QuorumError,
+    ReplayError,
+    ShareError,
+    UploadSignatureError,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A member's reply, for `accept`. `member` is who was asked, never who the reply says it is."""
+
+    member: str
+    fields: Fields
+
+    def only(self, name: str) -> bytes:
+        """The byte string `name`, which must be all that the reply holds. Raises LinkError."""
+        value = self.fields.blob(name)
+        self.fields.done()
+        return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """A member whose reply was accepted, `seconds` after the exchange began."""
+
+    member: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """A member that gave no acceptable reply. `rejected` is the label of the message that was refused, if one was;
+    `error` one line for the operator."""
+
+    member: str
+    reason: Dropped
+    error: str = ""
+    rejected: Rejected | None = None
+
+
+Accept = Callable[[Answer], None]
+
+
+def judge(member: str, opened: Callable[[], Message], accept: Accept, *, seconds: float) -> Answered | Lost:
+    """Takes one reply apart and accepts it. `opened` decodes it.
+
+    Raises StorageError alone: a full disk is this side's own, and no member can be blamed for it.
+    """
+    try:
+        reply = opened()
+        if reply.has_error():
+            return Lost(member=member, reason=lost_because(reply))
+        answer = Answer(member=member, fields=Fields(reply))
+        accept(answer)
+        answer.fields.done()
+    except StorageError:
+        raise
+    except SordinoError as error:
+        return Lost(
+            member=member,
+            reason=Dropped.INVALID,
+            error=printable(error.message),
+            rejected=rejection_of(error),
+        )
+    except Exception as error:  # noqa: BLE001 - the boundary: whatever it is, it ends here
+        return Lost(
+            member=member,
+            reason=Dropped.INVALID,
+            error=f"{type(error).__name__} at {place_of(error)}",
+            rejected=Rejected.UNEXPECTED,
+        )
+    return Answered(member=member, seconds=seconds)
+
+
+def place_of(error: BaseException) -> str:
+    """File and line of where `error` was raised: all that may be said of an exception that nobody expected."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{PurePath(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "nowhere"
+
+
+def lost_because(reply: Message) -> Dropped:
+    """Our grid puts the link's reason into Flower's error; any other error is a member that refused."""
+    reason = reply.error.reason or ""
+    return Dropped(reason) if reason in set(Dropped) else Dropped.REFUSED
+
+
+def rejection_of(error: SordinoError) -> Rejected:
+    """The metric's label for a message that was refused: only a broken signature or a lie counts as forged."""
+    if isinstance(error, UploadSignatureError | CheatError | QuorumError | ShareError):
+        return Rejected.SIGNATURE
+    if isinstance(error, IdentityError):
+        return Rejected.UNKNOWN_CLIENT
+    if isinstance(error, ReplayError):
+        return Rejected.REPLAY
+    if isinstance(error, LinkError | MalformedError):
+        return Rejected.SCHEMA
+    return Rejected.ROUND
