@@ -43,19 +43,23 @@ def join(
     from sordino_client.settings import FILE, MemberSettings, settings_text
     from sordino_platform.durable import write_file
     from sordino_platform.identity import Identity
+    from sordino_platform.link.address import require_address
+    from sordino_platform.settings import parse
     from sordino_privacy.errors import DataError
 
+    require_address(coordinator, option="--coordinator")
     place = folder or default_folder()
     identity = Identity.load(place)
     for path in repo:
         if not path.expanduser().is_dir():
             raise DataError(f"{path} is not a folder", hint="give the top folder of a repository")
-    settings = MemberSettings(
-        name=identity.card.name,
-        coordinator=coordinator,
-        repositories=[path.expanduser().resolve() for path in repo],
-        budget_epsilon=budget,
-    )
+    asked: dict[str, object] = {
+        "name": identity.card.name,
+        "coordinator": coordinator,
+        "repositories": [path.expanduser().resolve() for path in repo],
+        "budget_epsilon": budget,
+    }
+    settings = parse(asked, MemberSettings, where="client join")
     write_file(place / FILE, settings_text(settings).encode(), secret=True, replace=False)
     typer.echo(f"wrote {place / FILE}; now: sordino client up --folder {place}")
 

@@ -74,4 +74,4 @@ def load_settings(folder: Path) -> MemberSettings:
 
 def settings_text(settings: MemberSettings) -> str:
     """The file, each setting under its comment."""
-    return toml_text(settings.model_dump(mode="json", exclude_none=True), comments=COMMENTS)
+    return toml_text(settings.model_dump(mode="json"), comments=COMMENTS)

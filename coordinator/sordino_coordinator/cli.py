@@ -34,7 +34,10 @@ def new(
     """
     from sordino_coordinator.settings import FILE, CoordinatorSettings, PlanSettings, settings_text
     from sordino_platform.durable import write_file
+    from sordino_platform.link.address import require_address
+    from sordino_platform.settings import parse
 
+    require_address(listen, option="--listen")
     plan = PlanSettings(
         sampling_rate=0.1,
         noise_multiplier=1.0,
@@ -47,7 +50,8 @@ def new(
         delta=1e-6,
         expected_units=128,
     )
-    settings = CoordinatorSettings(listen=listen, rounds=rounds, console="127.0.0.1:9467", plan=plan)
+    asked = {"listen": listen, "rounds": rounds, "console": "127.0.0.1:9467", "plan": plan.model_dump()}
+    settings = parse(asked, CoordinatorSettings, where="coordinator new")
     write_file(folder / FILE, settings_text(settings).encode(), secret=True, replace=False)
     typer.echo(f"wrote {folder / FILE}; look it over, then: sordino coordinator up --folder {folder}")
 

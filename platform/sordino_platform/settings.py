@@ -69,7 +69,11 @@ def creation_hint(path: Path) -> str:
 
 
 def toml_text(values: dict[str, object], *, comments: dict[str, str]) -> str:
-    """A settings file as text, each key under its comment; values are scalars, lists of them, or tables."""
+    """A settings file as text, each key under its comment; values are scalars, lists of them, or tables.
+
+    A key whose value is None is left out where it is used and named all the same, behind a `#`: the file is where a
+    person looks for what can be set.
+    """
     plain = {k: v for k, v in values.items() if not isinstance(v, dict)}
     tables = {k: v for k, v in values.items() if isinstance(v, dict)}
     lines: list[str] = []
@@ -77,10 +81,16 @@ def toml_text(values: dict[str, object], *, comments: dict[str, str]) -> str:
         if key in comments:
             lines.append(f"# {comments[key]}")
         # JSON's strings, numbers, booleans and arrays are TOML's.
-        lines.append(f"{key} = {json.dumps(value, ensure_ascii=False)}")
+        lines.append(
+            f'# {key} = "..."' if value is None else f"{key} = {json.dumps(value, ensure_ascii=False)}"
+        )
     for name, table in tables.items():
         lines += ["", *([f"# {comments[name]}"] if name in comments else []), f"[{name}]"]
-        lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items()]
+        lines += [
+            f"{key} = {json.dumps(value, ensure_ascii=False)}"
+            for key, value in table.items()
+            if value is not None
+        ]
     return "\n".join(lines) + "\n"
 
 

@@ -66,6 +66,35 @@ def test_a_repository_that_does_not_exist_is_refused_when_joining(place: Path, t
     assert not (member / "member.toml").exists()
 
 
+@pytest.mark.parametrize(
+    "address", ["localhost", "fl.example.org:", "fl.example.org:port", ":9443", "h:99999"]
+)
+def test_an_address_without_a_port_is_one_line(place: Path, tmp_path: Path, address: str) -> None:
+    member = place / "members" / "alder"
+    done = sordino("client", "join", "--folder", member, "--coordinator", address, "--repo", tmp_path)
+    refused(done, 2, "--coordinator", "is not an address", "host:port")
+    assert not (member / "member.toml").exists()
+
+
+def test_a_budget_that_cannot_be_is_one_line(place: Path, tmp_path: Path) -> None:
+    member = place / "members" / "alder"
+    words: list[str | Path] = [
+        "client",
+        "join",
+        "--folder",
+        member,
+        "--coordinator",
+        "h:1",
+        "--repo",
+        tmp_path,
+        "--budget",
+        "-1",
+    ]
+    refused(sordino(*words), 3, "budget_epsilon")
+    refused(sordino("coordinator", "new", "--folder", tmp_path, "--listen", "9443"), 2, "--listen")
+    refused(sordino("coordinator", "new", "--folder", tmp_path, "--rounds", "-1"), 3, "rounds")
+
+
 def test_an_empty_repository_is_refused(place: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     refused(sordino("client", "up", "--folder", join(place, tmp_path / "empty")), 4, "no source files")

@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from sordino_client.settings import MemberSettings, settings_text
-from sordino_platform.settings import load
+from sordino_client.settings import COMMENTS, MemberSettings, settings_text
+from sordino_coordinator.cli import app as coordinator
+from sordino_coordinator.settings import COMMENTS as COORDINATOR_COMMENTS
+from sordino_coordinator.settings import FILE, CoordinatorSettings
+from sordino_platform.settings import Settings, load
 from sordino_privacy.errors import ConfigurationError
 
 
@@ -25,6 +29,27 @@ def test_every_setting_is_explained_in_the_file() -> None:
     for name in ("budget_epsilon", "completion_port", "minimum_units"):
         before = text.split(f"\n{name} =")[0]
         assert before.splitlines()[-1].startswith("# "), name
+
+
+@pytest.mark.parametrize("kind", ["member", "coordinator"])
+def test_the_file_names_every_setting_that_is_accepted_each_under_its_comment(
+    kind: str, tmp_path: Path
+) -> None:
+    """Those that are off are there behind a `#`, so that nobody has to look for them in a guide."""
+    model: type[Settings]
+    if kind == "member":
+        model, text, comments = MemberSettings, settings_text(settings()), COMMENTS
+    else:
+        CliRunner().invoke(coordinator, ["new", "--folder", str(tmp_path)], catch_exceptions=False)
+        model, text, comments = CoordinatorSettings, (tmp_path / FILE).read_text(), COORDINATOR_COMMENTS
+    lines = text.splitlines()
+    assert set(comments) == set(model.model_fields) - {"version"}
+    for name in set(model.model_fields) - {"version"}:
+        starts = (f"{name} = ", f"# {name} = ", f"[{name}]")
+        found = [number for number, line in enumerate(lines) if line.startswith(starts)]
+        assert len(found) == 1, name
+        assert lines[found[0] - 1] == f"# {comments[name]}", name
+    assert '# training_slots = "..."' in lines or kind == "coordinator"
 
 
 def test_an_unknown_setting_is_refused_and_the_nearest_one_named(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -209,6 +210,45 @@ def test_a_passphrase_protects_the_root_key(place: Path) -> None:
     assert b"ENCRYPTED" in (place / "root" / "root.key").read_bytes()
     with pytest.raises(ConfigurationError, match="passphrase is wrong"):
         run("charter sign root", fed="cow\n")
+
+
+def test_a_passphrase_comes_from_a_file_a_descriptor_or_a_variable(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = place / "secret"
+    secret.write_text("correct horse\n")
+    new = "charter new {} --federation demo --passphrase-file secret"
+    with pytest.raises(ConfigurationError, match="can be read or changed by other users"):
+        run(new.format("root"))
+    secret.chmod(0o600)
+    run(new.format("root"))
+    assert b"ENCRYPTED" in (place / "root" / "root.key").read_bytes()
+    complete = pytest.raises(ConfigurationError, match="has no coordinator yet")  # the key opened
+    wrong = pytest.raises(ConfigurationError, match="passphrase is wrong")
+    with complete:
+        run("charter sign root --passphrase-file secret")
+    monkeypatch.setenv("ROOT_PASSPHRASE", "correct horse")
+    with complete:
+        run("charter sign root --passphrase-env ROOT_PASSPHRASE")
+    for text, expected in ((b"correct horse", complete), (b"cow\n", wrong)):
+        read, write = os.pipe()
+        os.write(write, text)
+        os.close(write)
+        with expected:
+            run(f"charter sign root --passphrase-fd {read}")
+        os.close(read)
+    for words, said in (
+        ("--passphrase-env NO_SUCH_VARIABLE", "no environment variable"),
+        ("--passphrase-fd 999", "cannot be read"),
+        ("--passphrase-env ROOT_PASSPHRASE --passphrase-file secret", "more than one source"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            run(f"charter sign root {words}")
+    for wrong_text in ("", "\n", "two\nlines", "x" * 1025):
+        monkeypatch.setenv("ROOT_PASSPHRASE", wrong_text)
+        with pytest.raises(UsageError, match="one line of at most 1024 bytes") as refused:
+            run("charter sign root --passphrase-env ROOT_PASSPHRASE")
+        assert "xxx" not in refused.value.message
 
 
 @pytest.mark.parametrize("name", sorted(APPS))

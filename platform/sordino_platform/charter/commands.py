@@ -32,6 +32,13 @@ from sordino_platform.identity import authority, site
 from sordino_platform.identity.enrolment import MAX_REQUEST_BYTES
 from sordino_platform.identity.renewal import renewal_authority as renewal_authority_of
 from sordino_platform.keys import fingerprint
+from sordino_platform.passphrase import (
+    DescriptorOption,
+    FileOption,
+    VariableOption,
+    named_passphrase,
+    source,
+)
 from sordino_privacy.errors import UsageError
 
 Section = TypeVar("Section", Floors, PrivacyPolicy)
@@ -96,6 +103,9 @@ def new(
     passphrase: Annotated[
         bool, typer.Option("--passphrase", help="Ask for a passphrase for the root key.")
     ] = False,
+    passphrase_file: FileOption = None,
+    passphrase_fd: DescriptorOption = None,
+    passphrase_env: VariableOption = None,
     replace: Annotated[bool, typer.Option("--replace", help="Change the terms of the open draft.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -124,6 +134,7 @@ def new(
     named = {"adapter_rank": adapter_rank, "embedding_rank": embedding_rank, "adapter_scale": adapter_scale}
     adapters: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
     validity = timedelta(days=days)
+    given = named_passphrase(passphrase_file, passphrase_fd, passphrase_env)
     if not (folder / authority.PIN).exists():
         if federation is None:
             raise UsageError("a new federation needs a name", hint="add --federation NAME")
@@ -136,13 +147,13 @@ def new(
             folder,
             federation=federation,
             model=_model(base_model, adapters),
-            passphrase=_new_passphrase() if passphrase else "",
+            passphrase=given if given is not None else _new_passphrase() if passphrase else "",
             floors=_revised(Floors(), floors),
             privacy=_revised(PrivacyPolicy(), privacy),
             validity=validity,
         )
     else:
-        if federation is not None or passphrase:
+        if federation is not None or passphrase or given is not None:
             raise UsageError(
                 f"{folder} is a root already: its name and its key stay as they are",
                 hint="leave out --federation and --passphrase to begin the next epoch",
@@ -191,13 +202,19 @@ def add(
 def sign(
     folder: RootFolder,
     out: Annotated[Path | None, typer.Option(help="Also write the signed charter here.")] = None,
+    passphrase_file: FileOption = None,
+    passphrase_fd: DescriptorOption = None,
+    passphrase_env: VariableOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Sign the draft as the next epoch. This is the only step that reads the root key.
 
+    A key that is protected asks for its passphrase, or takes it from a file, a descriptor or a variable.
+
     Example: sordino charter sign root --out charter.json
     """
-    signed = authority.sign_epoch(folder, passphrase=_ask_passphrase)
+    passphrase = source(passphrase_file, passphrase_fd, passphrase_env, _ask_passphrase)
+    signed = authority.sign_epoch(folder, passphrase=passphrase)
     if out is not None:
         write_file(out, signed.to_bytes())
     _show(signed.charter, root=signed.root_fingerprint, as_json=as_json)

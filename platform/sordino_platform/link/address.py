@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from sordino_privacy.errors import LinkError
+from sordino_privacy.errors import LinkError, UsageError
 
 
 def parse_address(address: str) -> tuple[str, int]:
     """Host and port of `host:port` or `[host]:port`. Raises LinkError otherwise."""
     host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+    if not colon or not host or not port.isdecimal() or len(port) > 5 or int(port) > 65535:
         raise LinkError(
             f"{address!r} is not an address", hint="write host:port, for example coordinator.example.org:9443"
         )
     return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def require_address(address: str, *, option: str) -> None:
+    """Raises UsageError unless `address`, which a person typed for `option`, is one."""
+    try:
+        parse_address(address)
+    except LinkError as problem:
+        raise UsageError(f"{option}: {problem.message}", hint=problem.hint) from None
