@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,18 @@ import sordino_coordinator
 import sordino_platform
 import sordino_privacy
 from sordino_client.completion.memory import index
+from sordino_client.completion.memory.fitting import Observation, fit
+from sordino_client.completion.memory.mixture import (
+    LAYOUT,
+    OPEN_FILE,
+    ORDERS,
+    REPOSITORY,
+    Evidence,
+    blend,
+    fitted,
+)
 from sordino_client.completion.memory.recall import LocalRecall
 from sordino_client.completion.memory.store import Store
-from sordino_client.completion.memory.weights import evidence_class, fit
 from sordino_client.completion.prompt import Prompt
 from sordino_platform.tokenizer import END, Tokenizer
 
@@ -31,9 +41,9 @@ VOCABULARY = 40
 documents = st.lists(st.lists(st.integers(4, 8), max_size=60), min_size=1, max_size=5)
 
 
-def brute_force(tokens: Sequence[int], context: Sequence[int]) -> tuple[int, set[int]]:
-    """The longest match by comparing every position."""
-    best, found = 0, set()
+def brute_force(tokens: Sequence[int], context: Sequence[int]) -> list[set[int]]:
+    """For each length of context from 1 on, the positions that match so much of its end, by comparing every one."""
+    found: list[set[int]] = []
     for position in range(1, len(tokens)):
         order = 0
         while (
@@ -41,27 +51,23 @@ def brute_force(tokens: Sequence[int], context: Sequence[int]) -> tuple[int, set
             and tokens[position - 1 - order] == context[-1 - order] != END
         ):
             order += 1
-        if order > best:
-            best, found = order, {position}
-        elif order == best and order:
-            found.add(position)
-    return best, found
+            found += [set()] if len(found) < order else []
+            found[order - 1].add(position)
+    return found
 
 
 @settings(max_examples=150, deadline=None)
 @given(texts=documents, context=st.lists(st.integers(3, 9), max_size=40), cut=st.integers(0, 60))
-def test_the_longest_match_is_the_one_that_brute_force_finds(
+def test_the_matches_of_every_length_are_those_that_brute_force_finds(
     texts: list[list[int]], context: list[int], cut: int
 ) -> None:
     stream, _ = index.pad(texts)
     context = context or texts[0][:cut]
-    order, positions = brute_force(stream.tolist(), context)
-    for match in (
-        index.Index(stream, index.sort(stream), vocabulary=VOCABULARY).longest(context),
-        index.scan(stream, context),
-    ):
-        assert match.order == order
-        assert set(match.positions.tolist()) == positions
+    expected = brute_force(stream.tolist(), context)
+    assert [set(match.positions.tolist()) for match in index.scan(stream, context)] == expected
+    found = index.Index(stream, index.sort(stream), vocabulary=VOCABULARY).matches(context)
+    assert [set(match.positions.tolist()) for match in found[: index.DEPTH]] == expected[: index.DEPTH]
+    assert not found or (found[-1].order, set(found[-1].positions.tolist())) == (len(expected), expected[-1])
 
 
 def test_a_long_range_is_narrowed_like_a_short_one() -> None:
@@ -70,7 +76,7 @@ def test_a_long_range_is_narrowed_like_a_short_one() -> None:
     sorted_index = index.Index(stream, index.sort(stream), vocabulary=VOCABULARY)
     for at in random.integers(100, 20_000, 20):
         context = stream[at - 8 : at].tolist()
-        match, expected = sorted_index.longest(context), index.scan(stream, context)
+        match, expected = sorted_index.matches(context)[-1], index.scan(stream, context)[-1]
         assert match.order == expected.order
         assert set(match.positions.tolist()) <= set(expected.positions.tolist())
 
@@ -100,12 +106,60 @@ class TestRecall:
         assert recall.mix(np.full(VOCABULARY, 1 / VOCABULARY), []).argmax() == 30
 
 
-def test_fitted_weights_follow_who_was_right() -> None:
-    trusted, doubted = evidence_class(20, 5, 1.0), evidence_class(2, 1, 0.2)
-    seen = [(trusted, 0.01, 1.0)] * 200 + [(doubted, 0.5, 0.0)] * 200
-    weights = fit(seen)
-    assert weights[trusted] > 0.9
-    assert weights[doubted] < 0.05
+def evidence(order: int, followers: list[int], source: int = REPOSITORY) -> Evidence:
+    found = Evidence.of(source, order, np.array(followers), latest=followers[-1])
+    assert found is not None
+    return found
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, len(ORDERS) - 1),
+            st.lists(st.integers(1, VOCABULARY - 1), min_size=1, max_size=30),
+            st.sampled_from([REPOSITORY, OPEN_FILE]),
+        ),
+        max_size=6,
+    )
+)
+def test_any_evidence_blends_into_a_distribution(pieces: list[tuple[int, list[int], int]]) -> None:
+    uniform = np.full(VOCABULARY, 1 / VOCABULARY)
+    mixed = blend(uniform, [evidence(*piece) for piece in pieces], fitted())
+    assert mixed.sum() == pytest.approx(1)
+    assert (mixed >= 0).all()
+    assert (mixed is uniform) == (not pieces)
+
+
+def test_more_and_surer_evidence_weighs_more_in_the_table_that_ships() -> None:
+    uniform = np.full(VOCABULARY, 1 / VOCABULARY)
+
+    def share(order: int, followers: list[int]) -> float:
+        return float(blend(uniform, [evidence(order, followers)], fitted())[7])
+
+    assert share(5, [7] * 5) > share(1, [7] * 5) > 1 / VOCABULARY
+    assert share(3, [7] * 12) > share(3, [7] * 3 + [8, 9, 10])
+
+
+def test_the_table_that_ships_foretells_projects_that_it_was_not_fitted_to() -> None:
+    table = Path(str(files("sordino_client.completion.memory"))) / "mixture.json"
+    for name, figures in json.loads(table.read_text())["foretold_by_the_others"].items():
+        assert figures["with_memory_bits_per_byte"] < figures["model_bits_per_byte"], name
+
+
+def test_a_fit_trusts_who_was_right_and_forgets_who_was_wrong() -> None:
+    def seen(order: int, model: float, recalled: float, count: int) -> list[Observation]:
+        places = evidence(order, [7, 7, 7]).places(certainty=0.5, model_likeliest=7)
+        return [Observation(model=model, recalled=(recalled,), places=(places,))] * count
+
+    table = fit(seen(5, 0.01, 1.0, 400) + seen(1, 0.5, 0.0, 400), epochs=60)
+    assert {part: tuple(value.shape) for part, value in table.items()} == dict(LAYOUT)
+    plain = {part: value.numpy().astype(float) for part, value in table.items()}
+    uniform = np.full(VOCABULARY, 1 / VOCABULARY)
+    uniform[7] += 0.5
+    uniform /= uniform.sum()
+    assert blend(uniform, [evidence(5, [7, 7, 7])], plain)[7] > 0.9
+    assert blend(uniform, [evidence(1, [7, 7, 7])], plain)[7] - uniform[7] < 0.1
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,14 @@
 """The local memory: what the member's own files suggest, at no cost in privacy, because it never leaves.
 
 A small model knows the language; the memory knows the names, idioms and boilerplate of these repositories. Both
-predictions are mixed at every token: p = (1 - l) p_model + l p_memory.
+predictions are mixed at every token.
 
-    index.py     a suffix order over tokens: the longest match of what stands before the cursor
+    index.py     a suffix order over tokens: where what stands before the cursor stood before, for every length
+    mixture.py   the weights: several lengths of match blended into the model's distribution, by a fitted table
+    fitting.py   the script that fits it, on public projects that are in no other list
     store.py     the folder: segments on disk (0600), refreshed as files change, purged with the repository
-    recall.py    one query's view of index and open file: the mixture and the drafts
+    recall.py    one query's view of index and open file: the evidence and the drafts
+    alone.py     the memory without a model, for measuring
     __main__.py  building, in a process of its own at the lowest priority
 
 It reproduces text word for word, so it is built from what `sordino_client.corpus` lets through (ignore rules, secret

@@ -36,9 +36,6 @@ class Match:
     positions: Positions
 
 
-NO_MATCH = Match(0, np.empty(0, np.int64))
-
-
 def pad(documents: Sequence[Sequence[int] | Tokens]) -> tuple[Tokens, Positions]:
     """Documents as one stream, and where each begins. END stands between them, and MAX_MATCH times in front, so
     that no match crosses a document and no comparison leaves the stream."""
@@ -96,17 +93,22 @@ class Index:
             low, high = self._narrow(low, high, depth, context[-depth])
         return found
 
-    def longest(self, context: Sequence[int], *, at_least: int = 1) -> Match:
-        """The positions that match most of the end of `context`; none below `at_least` tokens."""
-        ranges = self.ranges(context)
-        if len(ranges) < at_least:
-            return NO_MATCH
-        low, high = ranges[-1]
-        step = -(-(high - low) // MAX_FOLLOWERS)
-        positions = self.order[low:high:step].astype(np.int64)
-        if len(ranges) < DEPTH:
-            return Match(len(ranges), positions)
-        return extend(self.tokens, positions, context, len(ranges))
+    def matches(self, context: Sequence[int]) -> list[Match]:
+        """The positions that match the end of `context`, for each number of tokens from 1 on; the last is the longest.
+
+        Lengths beyond DEPTH are searched for the longest only.
+        """
+        found = [
+            Match(order, self._sampled(low, high))
+            for order, (low, high) in enumerate(self.ranges(context), 1)
+        ]
+        if len(found) == DEPTH:
+            longest = extend(self.tokens, found[-1].positions, context, DEPTH)
+            found += [longest] if longest.order > DEPTH else []
+        return found
+
+    def _sampled(self, low: int, high: int) -> Positions:
+        return self.order[low : high : -(-(high - low) // MAX_FOLLOWERS)].astype(np.int64)
 
     def _narrow(self, low: int, high: int, depth: int, token: int) -> tuple[int, int]:
         """The part of a range whose token `depth` before the position is `token`: sorted by it, so by bisection."""
@@ -126,15 +128,19 @@ class Index:
         return low
 
 
-def scan(tokens: Tokens, context: Sequence[int], *, at_least: int = 1) -> Match:
-    """`Index.longest` over a short padded stream without an order: the open file, which changes with every key."""
+def scan(tokens: Tokens, context: Sequence[int]) -> list[Match]:
+    """`Index.matches` over a short padded stream without an order: the open file, which changes with every key."""
     if not context or context[-1] == END:
-        return NO_MATCH
+        return []
     positions = np.flatnonzero(tokens[:-1] == context[-1]) + 1
-    if not len(positions):
-        return NO_MATCH
-    match = extend(tokens, positions, context, 1)
-    return match if match.order >= at_least else NO_MATCH
+    found: list[Match] = []
+    while len(positions):
+        found.append(Match(len(found) + 1, positions))
+        depth = len(found) + 1
+        if depth > min(MAX_MATCH, len(context)) or context[-depth] == END:
+            break
+        positions = positions[tokens[positions - depth] == context[-depth]]
+    return found
 
 
 def extend(tokens: Tokens, positions: Positions, context: Sequence[int], order: int) -> Match:

@@ -1,29 +1,33 @@
-"""One query's view of the memory: the mixture with the model, and drafts.
-
-The weight of the memory depends on what its match is like: how many tokens agree, how often that context was seen,
-and how sure its followers are: one weight for each such class (weights.py).
-"""
+"""One query's view of the memory: the mixture with the model (mixture.py), and drafts."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from sordino_client.completion.memory.alone import MemoryAlone
 from sordino_client.completion.memory.index import MAX_MATCH, Match, Tokens, pad, scan
+from sordino_client.completion.memory.mixture import OPEN_FILE, ORDERS, REPOSITORY, Evidence, blend, fitted
 from sordino_client.completion.memory.store import OpenSegment, Store
-from sordino_client.completion.memory.weights import WEIGHTS, evidence_class
 from sordino_client.completion.prompt import Prompt
 from sordino_client.completion.query import Probabilities, Recall
 from sordino_client.completion.vocabulary import Vocabulary
 from sordino_platform.tokenizer import END, Tokenizer
 
-MIN_MATCH = 2
 DRAFT_MATCH = 4
 DRAFT_SHARE = 0.5
 KEPT_BEFORE = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """What one context finds: evidence from the shortest context to the longest, and the streams with the longest."""
+
+    evidence: list[Evidence]
+    longest: list[tuple[Tokens, Match]]
 
 
 class LocalRecall:
@@ -34,27 +38,19 @@ class LocalRecall:
         self._before = prompt.before[-KEPT_BEFORE:]
         # The cursor is the stream's end: a match there would be the context with itself.
         self._live = pad([prompt.after, self._before])[0][:-1]
-        self._last: tuple[tuple[int, ...], list[tuple[Tokens, Match]]] | None = None
+        self._last: tuple[tuple[int, ...], _Found] | None = None
 
     def mix(self, probabilities: Probabilities, written: Sequence[int]) -> Probabilities:
         """See `generation.Recall.mix`."""
-        found = self._find(written)
-        if not found:
-            return probabilities
-        followers = np.concatenate([tokens[match.positions] for tokens, match in found])
-        counts = np.bincount(followers, minlength=len(probabilities))[: len(probabilities)].astype(np.float64)
-        counts[END] = 0  # where a file ended says nothing about where the cursor's line ends
-        total = counts.sum()
-        if not total:
-            return probabilities
-        recalled = counts / total
-        weight = WEIGHTS[evidence_class(found[0][1].order, int(total), float(recalled.max()))]
-        mixed: Probabilities = (1 - weight) * probabilities + weight * recalled
-        return mixed
+        return blend(probabilities, self.evidence(written), fitted())
+
+    def evidence(self, written: Sequence[int]) -> list[Evidence]:
+        """What the memory knows about the next token, in the order in which it is blended."""
+        return self._find(written).evidence
 
     def draft(self, written: Sequence[int], count: int) -> list[int]:
         """See `generation.Recall.draft`."""
-        found = self._find(written)
+        found = self._find(written).longest
         if not found or found[0][1].order < DRAFT_MATCH:
             return []
         tokens, match = found[0]
@@ -68,19 +64,41 @@ class LocalRecall:
         draft: list[int] = tokens[start : start + count].tolist()
         return draft[: draft.index(END)] if END in draft else draft
 
-    def _find(self, written: Sequence[int]) -> list[tuple[Tokens, Match]]:
-        """The streams that hold a longest match; all matches have one order."""
+    def _find(self, written: Sequence[int]) -> _Found:
         context = [*self._before[-MAX_MATCH:], *written][-MAX_MATCH:]
         key = tuple(context)
         if self._last is not None and self._last[0] == key:
             return self._last[1]
-        found: list[tuple[Tokens, Match]] = [(self._live, scan(self._live, context, at_least=MIN_MATCH))]
-        for segment in self._segments:
-            found.append((segment.index.tokens, segment.longest(context, at_least=MIN_MATCH)))
-        best = max(match.order for _, match in found)
-        longest = [(tokens, match) for tokens, match in found if match.order == best and best]
-        self._last = (key, longest)
-        return longest
+        live = (self._live, scan(self._live, context))
+        indexed = [(segment.index.tokens, segment.matches(context)) for segment in self._segments]
+        evidence = []
+        for place, order in enumerate(ORDERS):
+            for source, streams in ((REPOSITORY, indexed), (OPEN_FILE, [live])):
+                one = _evidence(source, place, order, streams)
+                evidence += [one] if one is not None else []
+        ends = [(tokens, matches[-1]) for tokens, matches in (live, *indexed) if matches]
+        best = max((match.order for _, match in ends), default=0)
+        found = _Found(evidence=evidence, longest=[(tokens, m) for tokens, m in ends if m.order == best])
+        self._last = (key, found)
+        return found
+
+
+def _evidence(
+    source: int, place: int, order: int, streams: Sequence[tuple[Tokens, Sequence[Match]]]
+) -> Evidence | None:
+    """The evidence of one length of context; None where the next length finds all the same places again."""
+    longer = ORDERS[place + 1] if place + 1 < len(ORDERS) else order
+    here = [(tokens, matches[order - 1]) for tokens, matches in streams if len(matches) >= order]
+    if not here:
+        return None
+    if longer > order:
+        again = sum(len(matches[longer - 1].positions) for _, matches in streams if len(matches) >= longer)
+        if again == sum(len(match.positions) for _, match in here):
+            return None
+    followers = np.concatenate([tokens[match.positions] for tokens, match in here])
+    # In the open file the last place is the nearest above the cursor.
+    latest = int(followers[-1]) if source == OPEN_FILE else None
+    return Evidence.of(source, place, followers, latest=latest)
 
 
 class Memory:

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from sordino_client.completion.memory.index import Index, Match, Positions, Tokens, extend, pad, sort
+from sordino_client.completion.memory.index import Index, Match, Positions, Tokens, pad, sort
 from sordino_client.corpus.secrets import RULES_VERSION
 from sordino_platform import durable
 from sordino_platform.tokenizer import Tokenizer
@@ -67,16 +67,18 @@ class OpenSegment:
         self._starts = np.array(segment.starts, np.int64)
         self._dead = np.array(sorted(segment.dead), np.int64)
 
-    def longest(self, context: Sequence[int], *, at_least: int) -> Match:
-        """`Index.longest` over living text only: falls back to shorter contexts where the longest is dead."""
-        match = self.index.longest(context, at_least=at_least)
-        if not len(self._dead) or not match.order:
-            return match
-        for low, high in reversed(self.index.ranges(context)[at_least - 1 :]):
-            positions = self.index.order[low : high : max(1, (high - low) // 2048)].astype(np.int64)
-            if len(alive := self._alive(positions)):
-                return extend(self.index.tokens, alive, context, at_least)
-        return Match(0, match.positions[:0])
+    def matches(self, context: Sequence[int]) -> list[Match]:
+        """`Index.matches` over living text only; ends where a longer context stands in dead text alone."""
+        found = self.index.matches(context)
+        if not len(self._dead):
+            return found
+        living: list[Match] = []
+        for match in found:
+            alive = self._alive(match.positions)
+            if not len(alive):
+                break
+            living.append(Match(match.order, alive))
+        return living
 
     def _alive(self, positions: Positions) -> Positions:
         document = np.searchsorted(self._starts, positions, side="right") - 1

@@ -22,9 +22,10 @@ from sordino_client.completion.server import Layers
 from sordino_client.pretrain.corpus import Document
 from sordino_platform import base
 from sordino_platform.release import write_serving_bundle
-from sordino_privacy.errors import StorageError
+from sordino_privacy.errors import LinkError, StorageError
 
 MEMORY_SECONDS = 300.0
+BUSY_SECONDS = 0.3
 MIN_WORD_PREFIX = 2
 IDENTIFIER = re.compile(r"[^\W\d]\w*")
 
@@ -105,8 +106,16 @@ def _asking(server: Endpoint, path: str) -> Suggest:
 
     def suggest(prefix: str, suffix: str) -> Suggestion | None:
         request = {"prompt": prefix, "suffix": suffix, "path": path}
-        started = time.perf_counter()
-        answer = server.ask("POST", "/v1/completions", request)
+        while True:
+            started = time.perf_counter()
+            try:
+                answer = server.ask("POST", "/v1/completions", request)
+            except LinkError as error:
+                if "too many requests" not in error.message:
+                    raise
+                time.sleep(BUSY_SECONDS)  # a person does not type so fast; the wait is nobody's latency
+            else:
+                break
         milliseconds = 1000 * (time.perf_counter() - started)
         text = answer["choices"][0]["text"] if answer["choices"] else ""
         return Suggestion(text=text, milliseconds=milliseconds) if text else None
