@@ -12,6 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -251,6 +252,56 @@ def test_a_running_endpoint_remembers_its_repositories_and_forgets_on_request(
     assert answer["choices"][0]["text"].startswith("bar(quietly)")
     assert running.endpoint.ask("DELETE", "/v1/memory")["files"] == 0
     assert not (state / "memory").exists()
+
+
+TOKEN = "Xk9mQ2vB7zLp" + "4wRt8yUo3Zz1"
+TELLS = f'export const API_TOKEN: string = "{TOKEN}";\n' * 2
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_credential_of_the_open_file_is_never_suggested(
+    tmp_path: Path, start: Callable[..., Any], release: Callable[..., Path], stream: bool
+) -> None:
+    """The open file is remembered as it stands, unmasked: what is offered is looked at once more."""
+    state = tmp_path / "state"
+    release(state / "serving")
+    running = start(state)
+    asked = {"prompt": TELLS + 'export const API_TOKEN: string = "', "max_tokens": 40, "logprobs": 3}
+    answer = running.endpoint.ask("POST", "/v1/completions", asked)
+    assert answer["choices"][0]["text"] == ""
+    assert running.endpoint.ask("GET", "/v1/statistics")["reasons"].get("credential") == 1
+    shown = json.dumps(answer)
+    if stream:
+        answered = httpx.post(
+            f"http://127.0.0.1:{running.endpoint.port}/v1/completions",
+            headers={"Authorization": f"Bearer {running.endpoint.token}"},
+            json={**asked, "stream": True},
+            timeout=60,
+        )
+        assert answered.status_code == 200
+        shown = "".join(
+            json.dumps(json.loads(line.removeprefix("data: ")))
+            for line in answered.text.splitlines()
+            if line.startswith("data: {")
+        )
+        assert shown
+    assert not [TOKEN[at : at + 3] for at in range(len(TOKEN) - 2) if TOKEN[at : at + 3] in shown]
+
+
+def test_a_memory_that_other_rules_screened_is_not_read_and_goes_with_the_next_build(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    store = Store(tmp_path / "memory")
+    store.refresh({"a": f"password = '{TOKEN}'\n" * 20}, tokenizer)
+    old = set(store.folder.glob("*.tokens"))
+    document = json.loads(store.manifest.read_text())
+    del document["secret_rules"]
+    store.manifest.write_text(json.dumps(document))
+    assert store.read(tokenizer) == []
+    assert store.status().tokens == 0
+    assert store.refresh({"a": "password = '<secret>'\n" * 20}, tokenizer)
+    assert not old & set(store.folder.glob("*.tokens"))
+    assert store.read(tokenizer)
 
 
 class TestItStays:

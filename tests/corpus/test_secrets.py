@@ -19,7 +19,7 @@ from sordino_client.corpus.secret_names import is_secret_directory, is_secret_na
 from sordino_client.corpus.secret_naming import PASSWORD, SECRET, WEAK, strength
 from sordino_client.corpus.secret_rules import RULES
 from sordino_client.corpus.secret_values import PLACEHOLDER, is_placeholder, looks_random
-from sordino_client.corpus.secrets import find_secrets, holds_credential, screen
+from sordino_client.corpus.secrets import credential_in, find_secrets, screen
 
 ALNUM = "q7Zt2Lm9Xw4Rb6Kp1Vn8Yc3Hd5Gf0JsT"  # 32 characters that no one types
 LONG = ALNUM * 4
@@ -313,7 +313,7 @@ def test_a_file_stays_in_its_unit_when_its_credential_is_masked() -> None:
     ],
 )
 def test_a_suggestion_that_holds_a_credential_is_known(before: str, suggestion: str, after: str) -> None:
-    assert holds_credential(before, suggestion, after)
+    assert credential_in(before, suggestion, after) is not None
 
 
 @pytest.mark.parametrize(
@@ -327,7 +327,13 @@ def test_a_suggestion_that_holds_a_credential_is_known(before: str, suggestion: 
     ],
 )
 def test_an_ordinary_suggestion_is_not(before: str, suggestion: str, after: str) -> None:
-    assert not holds_credential(before, suggestion, after)
+    assert credential_in(before, suggestion, after) is None
+
+
+def test_a_suggestion_is_cut_where_the_line_of_its_credential_begins() -> None:
+    assert credential_in("", f'x = 2\npassword = "{V}"\n') == len("x = 2\n")
+    key = PLANTED["private-key"]
+    assert credential_in("", f"x = 2\n{key}\n") == len("x = 2\n") + key.index("\n") + 1
 
 
 @pytest.mark.parametrize(

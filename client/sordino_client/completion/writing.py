@@ -36,6 +36,7 @@ from sordino_client.completion.text.fitting import Cut, Fit
 from sordino_client.completion.text.place import Place, normal
 from sordino_client.completion.text.utf8 import START
 from sordino_client.completion.vocabulary import Vocabulary
+from sordino_client.corpus import languages
 from sordino_platform.tokenizer import END, SPECIALS
 
 DRAFT = 8
@@ -105,7 +106,7 @@ class Run:
             strings=tuple(normal(string) for string in query.stop),
             multiline=query.multiline,
         )
-        self.fit = Fit(place.prefix, place.suffix)
+        self.fit = Fit(place.prefix, place.suffix, (query.path and languages.by_name(query.path)) or "")
         self.block = self.stops.block()
         self.deadline = time.perf_counter() + query.seconds if query.seconds is not None else float("inf")
         self.random = np.random.default_rng(query.seed)

@@ -74,20 +74,24 @@ def find_secrets(text: str, language: str = "") -> Iterator[Span]:
         yield current
 
 
-def holds_credential(before: str, suggestion: str, after: str = "") -> bool:
-    """Whether a suggestion would put a credential, or a part of one, between `before` and `after`.
+def credential_in(before: str, suggestion: str, after: str = "", language: str = "") -> int | None:
+    """Where the first line of a suggestion begins that would put a credential, or a part of one, between `before` and
+    `after`; None where there is none.
 
     The line that it stands in is judged as a whole: the name that gives a literal away is often already typed.
     """
     head = before[before.rfind("\n") + 1 :][-_CONTEXT:]
     tail = after.split("\n", 1)[0][:_CONTEXT]
     start, end = len(head), len(head) + len(suggestion)
+    found: list[int] = []
     # A suggestion may stop within a literal that it began: closed, it is judged as what it will become.
-    return any(
-        span.start < end and span.end > start
-        for closing in ("", *_QUOTES)
-        for span in find_secrets(head + suggestion + closing + tail)
-    )
+    for closing in ("", *_QUOTES):
+        text = head + suggestion + closing + tail
+        for span in find_secrets(text, language):
+            first = span.end - len(text[span.start : span.end].lstrip())
+            if first < end and span.end > start:
+                found.append(max(first, start) - start)
+    return suggestion.rfind("\n", 0, min(found)) + 1 if found else None
 
 
 def _all(text: str, language: str) -> Iterator[Span]:

@@ -11,8 +11,9 @@ from typing import Final, Literal
 
 from sordino_client.completion.text import following, loops
 from sordino_client.completion.text.brackets import Surroundings
+from sordino_client.corpus.secrets import credential_in
 
-Cut = Literal["repeats_suffix", "loop"]
+Cut = Literal["repeats_suffix", "loop", "credential"]
 
 CLOSING: Final = ")]}\"'`"
 
@@ -28,14 +29,15 @@ class Fitted:
 
 
 class Fit:
-    """The rules of one place. `prefix` and `suffix` with LF only.
+    """The rules of one place. `prefix` and `suffix` with LF only; `language` where it is known (corpus/languages.py).
 
     >>> Fit("foo(a, b", ");")("ar)", done=True).end
     2
     """
 
-    def __init__(self, prefix: str, suffix: str) -> None:
-        self._prefix, self._suffix = prefix, suffix
+    def __init__(self, prefix: str, suffix: str, language: str = "") -> None:
+        self._prefix, self._suffix, self._language = prefix, suffix, language
+        self._clean = 0  # so much of the text was looked at: no credential is in it
         self._line = prefix[prefix.rfind("\n") + 1 :]
         self._rest = suffix.partition("\n")[0].rstrip()
         self._below = following.next_lines(suffix)
@@ -43,6 +45,19 @@ class Fit:
 
     def __call__(self, text: str, *, done: bool, cut_short: bool = False) -> Fitted:
         """`done`: nothing more is written; `cut_short`: because of a limit, so its last line may be unfinished."""
+        fitted = self._fitted(text, done=done, cut_short=cut_short)
+        offered = fitted.end if done or fitted.over else fitted.safe
+        if offered <= self._clean:
+            return fitted
+        # The last of three lines of defence: whatever the model or the memory recalls, no credential is shown.
+        credential = credential_in(self._prefix, text[:offered], self._rest, self._language)
+        if credential is None:
+            self._clean = offered
+            return fitted
+        end = max(len(text[:credential].rstrip()), self._clean)
+        return Fitted(end=end, safe=end, cut="credential", over=True)
+
+    def _fitted(self, text: str, *, done: bool, cut_short: bool) -> Fitted:
         wrong = self._wrong(text, done=done, cut_short=cut_short)
         if wrong is None and not done:
             return Fitted(end=len(text), safe=self._safe(text))
