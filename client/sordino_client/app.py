@@ -22,6 +22,7 @@ from sordino_client.member import Member
 from sordino_client.readiness import unready
 from sordino_client.residence import resident
 from sordino_client.result import take
+from sordino_client.round_folder import RoundFolder
 from sordino_platform.flower.phases import Fields, Phase, Scalar, Vector, pack
 from sordino_platform.link import Made
 from sordino_platform.offer import Offer, Presence
@@ -176,9 +177,10 @@ def survivors(member: Member, fields: Fields, context: Context) -> Reply:
 @phase
 def unmask(member: Member, fields: Fields, context: Context) -> Reply:
     """With a quorum of signatures, reveals what opens the sum; then the session is gone."""
-    _, session = kept(member, context)
-    reveal = session.unmask(fields.blob("opening"))
+    agreement, session = kept(member, context)
+    reveal = session.unmask(fields.blob("opening"), stored_update(member, agreement), threads=THREADS)
     forget(context)
+    RoundFolder.of(member.folder, agreement.run, agreement.round).reveal(session.opened)
     return {"reveal": reveal}, {}
 
 

@@ -361,13 +361,19 @@ class Federation:
         same = self.releases.head().optimiser == self.settings.server_optimiser
         return self.releases.moments() if same else ()
 
-    def announcement(self, round: int, opened: AggregateSum, before: Moments) -> RecordDict:
-        """The RESULT message: the opened ring sum and the signed manifest that must follow from it, with `before`, the
-        optimiser's state that the step began with."""
+    def announcement(
+        self, round: int, session: CoordinatorSession, opened: AggregateSum, before: Moments
+    ) -> RecordDict:
+        """The RESULT message: the opened ring sum and what shows that it is the survivors', the signed manifest that
+        must follow from it, and `before`, the optimiser's state that the step began with."""
         manifest = self.releases.manifest_bytes(self.releases.head().number)
         moments = {f"moment{index}": moment for index, moment in enumerate(before)}
+        uploads = {
+            f"upload.{name}": np.frombuffer(session.upload_of(name), np.uint8) for name in opened.silent
+        }
         return pack(
-            {"run": self.run, "round": round, "manifest": manifest}, {"sum": opened.vector, **moments}
+            {"run": self.run, "round": round, "manifest": manifest, "evidence": opened.evidence},
+            {"sum": opened.vector, "carries": opened.carries, **moments, **uploads},
         )
 
     def keep_head(self, member: str, data: bytes) -> None:

@@ -30,15 +30,23 @@ from sordino_coordinator.rounds import Outcome
 from sordino_platform.flower.codec import ENVELOPE_BYTES
 from sordino_platform.flower.phases import Phase, pack
 from sordino_platform.link import Direction
-from sordino_platform.proposal import Proposal, quantiser_for, require_honest_mean
+from sordino_platform.proposal import (
+    SILENT_LIMIT,
+    Proposal,
+    quantiser_for,
+    require_honest_lengths,
+    require_honest_mean,
+)
 from sordino_platform.release.optimiser import Moments
 from sordino_platform.telemetry import timed
+from sordino_platform.uploads import UploadFolder
 from sordino_privacy.errors import SordinoError, StorageError, UsageError
 from sordino_privacy.secagg import (
     AggregateSum,
     CheatError,
     Context,
     CoordinatorSession,
+    Lengths,
     NormError,
     SecaggError,
     Totals,
@@ -161,7 +169,7 @@ class SecureFedAvg(Strategy):
         with contextlib.suppress(
             RoundAbortedError
         ):  # told to stop: members learn the release with their next round
-            self.announce(grid, round, opened, moments)
+            self.announce(grid, round, session, opened, moments)
         return True
 
     def attempts(self, grid: Grid, round: Round) -> tuple[CoordinatorSession, AggregateSum]:
@@ -183,7 +191,8 @@ class SecureFedAvg(Strategy):
     def exchange_keys_and_sum(self, grid: Grid, round: Round) -> tuple[CoordinatorSession, AggregateSum]:
         """The phases of one attempt, in order. Raises RoundAbortedError when too few members are left for one."""
         federation, context = self.federation, self.context(round)
-        session = CoordinatorSession(federation.membership, context)
+        keeper = UploadFolder(federation.folder / "uploads")
+        session = CoordinatorSession(federation.membership, context, keeper=keeper)
         weights = federation.weights()
 
         def proposal(member: str) -> RecordDict:
@@ -237,8 +246,13 @@ class SecureFedAvg(Strategy):
         openings = closing(session.close_survivors, Outcome.ABORTED_DROPOUTS)
         phase(Phase.UNMASK, openings, lambda name: pack({"opening": openings[name]}), revealed)
 
-        def admit(totals: Totals, survivors: int) -> None:
-            require_honest_mean(federation.plan, totals, survivors=survivors)
+        def admit(totals: Totals, lengths: Lengths) -> None:
+            require_honest_mean(federation.plan, totals, survivors=len(session.survivors))
+            require_honest_lengths(federation.plan, totals.quantiser, lengths)
+            if len(lengths.silent) > SILENT_LIMIT:
+                raise NormError(
+                    f"{len(lengths.silent)} survivors went silent before they signed what they sent"
+                )
 
         expansion = timed(self.metrics.mask_expansion_seconds)
         with timed(self.metrics.reconstruction_seconds):
@@ -353,10 +367,18 @@ class SecureFedAvg(Strategy):
             error=lost.error,
         )
 
-    def announce(self, grid: Grid, round: Round, opened: AggregateSum, moments: Moments) -> None:
-        """Tells the round's members the opened sum and the release. Who misses it learns it with its next round."""
+    def announce(
+        self,
+        grid: Grid,
+        round: Round,
+        session: CoordinatorSession,
+        opened: AggregateSum,
+        moments: Moments,
+    ) -> None:
+        """Tells the round's members the opened sum, what shows that it is theirs, and the release. Who misses it learns
+        the release with its next round."""
         federation = self.federation
-        content = federation.announcement(round.number, opened, moments)
+        content = federation.announcement(round.number, session, opened, moments)
         here = set(grid.get_node_ids())
         present = [name for name, node in round.nodes.items() if node in here]
 

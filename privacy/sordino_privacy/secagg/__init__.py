@@ -23,7 +23,8 @@ from sordino_privacy.secagg.admission import (
 from sordino_privacy.secagg.context import Context
 from sordino_privacy.secagg.coordinator import AggregateSum, CoordinatorSession, Stage
 from sordino_privacy.secagg.encoding import SUITE
-from sordino_privacy.secagg.intake import UploadReceiver
+from sordino_privacy.secagg.evidence import Evidence, Lengths, Opened
+from sordino_privacy.secagg.intake import Keeper, UploadReceiver
 from sordino_privacy.secagg.journal import Entry, Journal, Step, admit
 from sordino_privacy.secagg.member import MemberSession
 from sordino_privacy.secagg.membership import Floors, Member, Membership
@@ -36,6 +37,7 @@ from sordino_privacy.secagg.refusals import (
     CheatError,
     ContextError,
     DowngradeError,
+    EvidenceError,
     FloorError,
     IdentityError,
     MalformedError,
@@ -56,6 +58,7 @@ from sordino_privacy.secagg.refusals import (
     UploadSignatureError,
 )
 from sordino_privacy.secagg.session import Phase
+from sordino_privacy.secagg.sketch import sketched_length
 from sordino_privacy.secagg.transcript import GENESIS, History, transcript_head, verify_transcript
 
 __all__ = [
@@ -72,12 +75,16 @@ __all__ = [
     "CoordinatorSession",
     "DowngradeError",
     "Entry",
+    "Evidence",
+    "EvidenceError",
     "FloorError",
     "Floors",
     "Group",
     "History",
     "IdentityError",
     "Journal",
+    "Keeper",
+    "Lengths",
     "MalformedError",
     "Member",
     "MemberSession",
@@ -85,6 +92,7 @@ __all__ = [
     "ModelError",
     "NonFiniteError",
     "NormError",
+    "Opened",
     "OrderError",
     "Phase",
     "PolicyError",
@@ -111,6 +119,7 @@ __all__ = [
     "require_budget",
     "require_model",
     "require_step",
+    "sketched_length",
     "transcript_head",
     "verify_transcript",
 ]

@@ -185,6 +185,12 @@ class AbortedError(SecaggError):
     label = "aborted"
 
 
+class EvidenceError(SecaggError):
+    """The published sum is not shown to be the sum of what was uploaded."""
+
+    label = "evidence"
+
+
 # The protocol's list, in its order: the refusal numbered k is REFUSALS[k - 1].
 REFUSALS: tuple[type[SecaggError], ...] = (
     IdentityError,
