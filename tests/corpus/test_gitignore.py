@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -134,6 +136,138 @@ def test_a_linked_work_tree_obeys_the_exclude_file_of_its_repository(tmp_path: P
     for name in ("private.py", "public.py"):
         (linked / name).write_bytes(b"x")
     assert taken(linked) == {"public.py"} == git_takes(linked, ["private.py", "public.py"])
+
+
+FILES = ("a.log", "b.py", "c.tmp")
+LINES = st.lists(
+    st.sampled_from(
+        ["*.log", "!*.log", "/c.tmp", "*.tmp", "!c.tmp", "x", "x/", "y/*.py", "**/b.py", "!b.py"]
+    ),
+    max_size=3,
+).map(lambda lines: "".join(f"{line}\n" for line in lines))
+KINDS = st.sampled_from(
+    ["folder", "folder", "repository", "repository", "pointer", "worktree", "nul", "nowhere", "empty"]
+)
+FOLDER = st.fixed_dictionaries(
+    {
+        "kind": KINDS,
+        "rules": st.none() | LINES,
+        "linked": st.booleans(),  # the ignore file is a symbolic link
+        "exclude": st.none() | LINES,
+        "configured": st.none() | LINES,  # core.excludesFile of this repository
+    }
+)
+NESTED: Any = st.recursive(
+    st.tuples(FOLDER, st.just({})),
+    lambda below: st.tuples(FOLDER, st.dictionaries(st.sampled_from(["x", "y", "z"]), below, max_size=3)),
+    max_leaves=4,
+)
+
+
+def git(*arguments: str, folder: Path) -> bytes:
+    done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def make_nested(folder: Path, spec: Any, beside: Path, main: Path) -> None:
+    """A folder as `spec` has it; what lies outside of the tree (repositories that are pointed to) goes `beside`."""
+    settings_, below = spec
+    kind = settings_["kind"]
+    number = len(list(beside.iterdir()))
+    if kind == "worktree":
+        git("worktree", "add", "-q", "--detach", str(folder), folder=main)
+    else:
+        folder.mkdir(exist_ok=True)
+    if kind == "repository":
+        git("init", "-q", folder=folder)
+    elif kind == "pointer":
+        git("init", "-q", f"--separate-git-dir={beside / f'git{number}'}", folder=folder)
+    elif kind == "nul":
+        (folder / ".git").write_bytes(b"gitdir: no\0where")
+    elif kind == "nowhere":
+        (folder / ".git").write_text("gitdir: ../nowhere\n")
+    elif kind == "empty":
+        (folder / ".git").mkdir()
+    for name in FILES:
+        (folder / name).write_bytes(b"x")
+    if settings_["rules"] is not None:
+        if settings_["linked"]:
+            (beside / f"rules{number}").write_text(settings_["rules"])
+            (folder / ".gitignore").symlink_to(beside / f"rules{number}")
+        else:
+            (folder / ".gitignore").write_text(settings_["rules"])
+    if kind in {"repository", "pointer"}:
+        own = folder / ".git" if kind == "repository" else beside / f"git{number}"
+        if settings_["exclude"] is not None:
+            (own / "info").mkdir(exist_ok=True)
+            (own / "info/exclude").write_text(settings_["exclude"])
+        if settings_["configured"] is not None:
+            (beside / f"configured{number}").write_text(settings_["configured"])
+            git("config", "core.excludesFile", str(beside / f"configured{number}"), folder=folder)
+    for name, inner in below.items():
+        make_nested(folder / name, inner, beside, main)
+
+
+def git_lists(repository: Path) -> set[Path]:
+    """Every regular file that git does not ignore, in the repository and in those within it."""
+    found: set[Path] = set()
+    for name in git("ls-files", "-z", "-o", "--exclude-standard", folder=repository).decode().split("\0"):
+        path = repository / name
+        if name.endswith("/"):
+            found |= git_lists(path)
+        elif name and not path.is_symlink() and path.stat().st_size:
+            found.add(path)
+    return found
+
+
+@needs_git
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    top=LINES,
+    exclude=LINES,
+    person=LINES,
+    tree=st.dictionaries(st.sampled_from(["x", "y", "z"]), NESTED, max_size=3),
+)
+def test_in_repositories_within_repositories_the_walk_takes_what_git_does(
+    tmp_path_factory: pytest.TempPathFactory, top: str, exclude: str, person: str, tree: Any
+) -> None:
+    base = tmp_path_factory.mktemp("nested").resolve()
+    root, beside = base / "root", base / "beside"
+    root.mkdir()
+    beside.mkdir()
+    (beside / "person").write_text(person)
+    (beside / "config").write_text(
+        f"[core]\n\texcludesFile = {beside / 'person'}\n[user]\n\tname = a\n\temail = a@example.org\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GIT_CONFIG_GLOBAL", str(beside / "config"))
+        patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+        git("init", "-q", folder=root)
+        git("commit", "-q", "--allow-empty", "-m", "x", folder=root)
+        (root / ".gitignore").write_text(top)
+        (root / ".git/info/exclude").write_text(exclude)
+        for name in FILES:
+            (root / name).write_bytes(b"x")
+        for name, spec in tree.items():
+            make_nested(root / name, spec, beside, root)
+        found = {path for path, _ in walk(root, _TakeAll(), CorpusPolicy(minimum_bytes=1), Counter())}
+        assert {root / path for path in found} == git_lists(root)
+
+
+@needs_git
+def test_a_person_s_own_ignore_file_holds_where_nothing_else_is_configured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home/git").mkdir(parents=True)
+    (tmp_path / "home/git/ignore").write_text("*.log\n")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    root = tmp_path / "root"
+    subprocess.run(["git", "init", "-q", str(root)], check=True)
+    for name in FILES:
+        (root / name).write_bytes(b"x")
+    assert taken(root) == {"b.py", "c.tmp"} == git_takes(root, list(FILES))
 
 
 def test_sordinoignore_takes_away_and_never_brings_back(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections import Counter
@@ -172,17 +173,100 @@ def test_what_may_not_be_read_is_counted(tmp_path: Path) -> None:
     assert read(tmp_path) == ({}, Counter({Reason.UNREADABLE: 2}))
 
 
-def test_ignore_rules_that_cannot_be_read_stop_the_read(tmp_path: Path) -> None:
+def test_a_symbolic_link_is_no_ignore_file(tmp_path: Path) -> None:
     (tmp_path / "rules").write_text("*.py\n")
     (tmp_path / ".gitignore").symlink_to("rules")
-    with pytest.raises(DataError, match=r"cannot read the ignore rules in \.gitignore"):
-        read(tmp_path)
+    (tmp_path / "a.py").write_bytes(b"x")
+    assert read(tmp_path) == ({"a.py": b"x", "rules": b"*.py\n"}, Counter({Reason.SYMLINK: 1}))
 
 
-def test_ignore_rules_without_end_stop_the_read(tmp_path: Path) -> None:
-    (tmp_path / ".gitignore").write_bytes(b"#" * (1 << 20) + b"\n")
+def test_a_folder_whose_ignore_rules_cannot_be_read_is_left_out_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / ".gitignore").write_bytes(b"#" * (1 << 20) + b"\n")
+    (tmp_path / "a" / "a.py").write_bytes(b"x")
+    (tmp_path / "b.py").write_bytes(b"x")
+    assert read(tmp_path) == ({"b.py": b"x"}, Counter({Reason.RULES: 1}))
     with pytest.raises(DataError, match="larger than 1 MiB"):
-        read(tmp_path)
+        read(tmp_path / "a")
+
+
+def repository(folder: Path) -> Path:
+    """What git takes for a repository, made without git."""
+    for name in ("objects", "refs", "info"):
+        (folder / name).mkdir(parents=True)
+    (folder / "HEAD").write_text("ref: refs/heads/main\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "pointer",
+    [
+        b"gitdir: a\0b",
+        b"\0",
+        b"gitdir: ",
+        b"gitdir: nowhere\n",
+        b"gitdir: ..\n",
+        b"\xff\xfe",
+        b"gitdir: /dev/zero\n",
+    ],
+)
+def test_a_pointer_that_leads_to_no_repository_begins_none(tmp_path: Path, pointer: bytes) -> None:
+    (tmp_path / ".gitignore").write_text("*.log\n")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / ".git").write_bytes(pointer)
+    for name in ("a.py", "a.log"):
+        (tmp_path / "a" / name).write_bytes(b"x")
+    repository(tmp_path / ".git")
+    found, excluded = read(tmp_path)
+    assert set(found) == {".gitignore", "a/a.py"}
+    assert excluded == {Reason.IGNORED: 1}
+    assert set(read(tmp_path / "a")[0]) == {"a.py"}
+
+
+def test_a_pointer_is_read_up_to_its_first_nul_as_git_reads_it(tmp_path: Path) -> None:
+    repository(tmp_path / "elsewhere").joinpath("info", "exclude").write_text("*.log\n")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / ".git").write_bytes(b"gitdir: ../elsewhere\0junk")
+    (tmp_path / "a" / "a.log").write_bytes(b"x")
+    assert read(tmp_path / "a") == ({}, Counter({Reason.IGNORED: 1}))
+
+
+@pytest.mark.parametrize("kind", ["fifo", "loop", "folder", "socket"])
+def test_whatever_stands_in_the_place_of_git_s_own_files_is_survived(tmp_path: Path, kind: str) -> None:
+    def make(place: Path) -> None:
+        if kind == "fifo":
+            os.mkfifo(place)
+        elif kind == "loop":
+            place.symlink_to(place.name)
+        elif kind == "folder":
+            place.mkdir()
+        else:
+            with socket.socket(socket.AF_UNIX) as server:
+                server.bind(str(place))
+
+    for name in ("a", "b", "c", "d"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.py").write_bytes(b"x")
+    make(tmp_path / "a" / ".git")
+    make(tmp_path / "b" / ".gitignore")
+    make(repository(tmp_path / "c" / ".git") / "commondir")
+    make(repository(tmp_path / "d" / ".git") / "info" / "exclude")
+    found, excluded = read(tmp_path)
+    assert {"a/x.py", "b/x.py"} <= set(found)
+    assert excluded[Reason.UNREADABLE] == 0
+    for name in ("a", "b", "c", "d"):
+        with contextlib.suppress(DataError):  # one line, and no traceback
+            read(tmp_path / name)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_pointer_that_may_not_be_read_leaves_its_folder_out_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.py").write_bytes(b"x")
+    (tmp_path / "a" / ".git").write_text("gitdir: x")
+    (tmp_path / "a" / ".git").chmod(0)
+    assert read(tmp_path) == ({"b/x.py": b"x"}, Counter({Reason.RULES: 1}))
 
 
 def test_a_walk_opens_no_more_descriptors_than_the_tree_is_deep(tmp_path: Path) -> None:

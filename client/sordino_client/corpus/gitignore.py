@@ -3,13 +3,13 @@
 Rules that are kept:
 
 * Sources, the closer one wins: the `.gitignore` of the entry's own directory, then those of its parents up to the top
-  of the git work tree (which may lie above the folder that was named), then `.git/info/exclude`. Within one source
-  the last pattern that matches decides; `!` takes a path back in.
+  of the git work tree (which may lie above the folder that was named), then those of the repository (`worktree`).
+  Within one source the last pattern that matches decides; `!` takes a path back in.
 * A directory that is left out is not entered, so nothing below it can be taken back in.
 * A `.sordinoignore` uses the same syntax but stands apart: it can only take away, never bring back what git ignores.
 * A path that git tracks although a pattern names it is left out as well (`git check-ignore --no-index`): the pattern
   is the owner's word on what is not to be shared.
-* Not read: `core.excludesFile` and `core.ignoreCase`, which belong to a person's machine and not to the repository.
+* Not read: `core.ignoreCase`. Names are compared as they are, as git does on Linux.
 
 Why not `pathspec`, which has gitignore patterns: it lets `[!a]` match a slash, knows no `[[:alpha:]]`, and raises on
 patterns that git accepts; on random rules one tree in ten came out different from git's. Here a pattern is matched

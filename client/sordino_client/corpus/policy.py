@@ -16,7 +16,8 @@ class Reason(StrEnum):
     """Why an entry of a repository is not in the corpus. A directory that is not entered counts once."""
 
     SECRET = "secret"  # noqa: S105 -- hardly anything but credentials, or a file that is named like one
-    IGNORED = "ignored"  # .gitignore, .git/info/exclude or .sordinoignore
+    IGNORED = "ignored"  # .gitignore, info/exclude, core.excludesFile or .sordinoignore
+    RULES = "rules"  # a folder whose ignore rules cannot be read: nothing in it is
     GENERATED = "generated"  # written or packed by a program
     VENDORED = "vendored"  # someone else's code
     LICENCE = "licence"  # a licence text, or nothing but a licence header

@@ -5,6 +5,9 @@ path is resolved twice, so nothing that changes under the walk (a folder swapped
 its use, CWE-367) can lead outside the root. Only regular files are opened; a FIFO or a device is refused by its type
 before and after it is opened, and opened non-blocking. Entries come in the order of their names: two walks of an
 unchanged tree are equal.
+
+Whatever a repository holds, a walk ends with what can be read, and a count of what cannot. Only the root itself can
+make it fail.
 """
 
 from __future__ import annotations
@@ -19,11 +22,12 @@ from typing import Protocol
 
 from sordino_client.corpus.gitignore import RuleFile, ignored, parse
 from sordino_client.corpus.policy import CorpusPolicy, Reason
+from sordino_client.corpus.worktree import OPEN, git_directory, read_rules, rules_of
 from sordino_privacy.errors import DataError
 
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-_MAXIMUM_RULES = 1 << 20  # bytes of an ignore file
-_MAXIMUM_GIT_POINTER = 4096  # bytes of a `.git` file that names another folder
+_OPEN = OPEN | os.O_NOFOLLOW
+# A repository in a repository costs a question to git. Nobody has so many; a folder made to stall a walk may.
+_MAXIMUM_REPOSITORIES = 1000
 # Version control's own folders: neither source nor worth a count.
 _VERSION_CONTROL = frozenset({".git", ".hg", ".svn", ".bzr", ".jj", "CVS", "_darcs"})
 
@@ -38,26 +42,38 @@ class Judge(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    """The ignore rules in force in one directory; `top` is that directory seen from the top of the work tree."""
+    """The ignore rules in force in one directory.
 
-    git: tuple[RuleFile, ...]
-    own: tuple[RuleFile, ...]
-    top: str
+    `git` are those of the repository that it lies in, and `top` is the directory seen from the top of that work tree;
+    `own` are ours, and `own_top` is the directory seen from the top of the outermost one: they reach into repositories
+    that lie within it.
+    """
+
+    git: tuple[RuleFile, ...] = ()
+    own: tuple[RuleFile, ...] = ()
+    top: str = ""
+    own_top: str = ""
 
     def ignore(self, name: str, *, is_directory: bool) -> bool:
-        path = f"{self.top}/{name}" if self.top else name
-        return ignored(self.git, path, is_directory=is_directory) or ignored(
-            self.own, path, is_directory=is_directory
+        return ignored(self.git, _join(self.top, name), is_directory=is_directory) or ignored(
+            self.own, _join(self.own_top, name), is_directory=is_directory
         )
 
-    def inside(self, name: str, descriptor: int) -> _Rules:
-        """The rules in force in the directory `name`, which `descriptor` has open."""
-        top = f"{self.top}/{name}" if self.top and name else name or self.top
+    def inside(self, name: str, descriptor: int, begins: tuple[RuleFile, ...] | None = None) -> _Rules:
+        """The rules in force in the directory `name`, which `descriptor` has open; `begins`: what a repository that
+        begins there brings. Raises DataError when an ignore file cannot be read."""
+        git, top = (self.git, _join(self.top, name)) if begins is None else (begins, "")
+        own_top = _join(self.own_top, name)
         return _Rules(
-            self.git + _read_rule_file(descriptor, ".gitignore", top),
-            self.own + _read_rule_file(descriptor, ".sordinoignore", top),
+            git + _read_rule_file(descriptor, ".gitignore", top),
+            self.own + _read_rule_file(descriptor, ".sordinoignore", own_top),
             top,
+            own_top,
         )
+
+
+def _join(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder and name else name or folder
 
 
 def walk(
@@ -74,7 +90,7 @@ def walk(
         raise unreadable(root, error) from error
     try:
         rules = _rules_above(root).inside("", descriptor)
-        yield from _walk(descriptor, "", rules, judge, policy, excluded)
+        yield from _Walk(root, judge, policy, excluded).below(descriptor, "", rules)
     finally:
         os.close(descriptor)
 
@@ -90,59 +106,80 @@ def unreadable(path: Path, error: OSError) -> DataError:
     return DataError(f"cannot read {path}: {(error.strerror or 'error').lower()}", hint=hint)
 
 
-def _walk(
-    descriptor: int,
-    prefix: str,
-    rules: _Rules,
-    judge: Judge,
-    policy: CorpusPolicy,
-    excluded: Counter[Reason],
-) -> Iterator[tuple[str, bytes]]:
-    with os.scandir(descriptor) as entries:
-        listing = sorted(entries, key=lambda entry: os.fsencode(entry.name))
-    for entry in listing:
-        name = entry.name
-        path = prefix + name
+class _Walk:
+    """One walk: what decides, what is counted, and how many repositories it has met."""
+
+    def __init__(self, root: Path, judge: Judge, policy: CorpusPolicy, excluded: Counter[Reason]) -> None:
+        self._root, self._judge, self._policy, self._excluded = root, judge, policy, excluded
+        self._repositories = 0
+
+    def below(self, descriptor: int, prefix: str, rules: _Rules) -> Iterator[tuple[str, bytes]]:
+        """Everything that is taken below an open directory."""
         try:
-            name.encode()
-            mode = entry.stat(follow_symlinks=False).st_mode
-        except (UnicodeEncodeError, OSError):
-            excluded[Reason.UNREADABLE] += 1
-            continue
-        if stat.S_ISDIR(mode):
-            if name in _VERSION_CONTROL:
-                continue
-            reason = Reason.IGNORED if rules.ignore(name, is_directory=True) else judge.directory(path)
-            if reason is None and path.count("/") + 1 >= policy.maximum_depth:
-                reason = Reason.UNREADABLE
-            if reason is not None:
-                excluded[reason] += 1
-                continue
+            with os.scandir(descriptor) as entries:
+                listing = sorted(entries, key=lambda entry: os.fsencode(entry.name))
+        except OSError:
+            self._excluded[Reason.UNREADABLE] += 1
+            return
+        for entry in listing:
+            name = entry.name
             try:
-                below = os.open(name, _OPEN | os.O_DIRECTORY, dir_fd=descriptor)
-            except OSError:
-                excluded[Reason.UNREADABLE] += 1
+                name.encode()
+                mode = entry.stat(follow_symlinks=False).st_mode
+            except (UnicodeEncodeError, OSError):
+                self._excluded[Reason.UNREADABLE] += 1
                 continue
-            try:
-                yield from _walk(below, path + "/", rules.inside(name, below), judge, policy, excluded)
-            finally:
-                os.close(below)
-        elif stat.S_ISLNK(mode):
-            excluded[Reason.SYMLINK] += 1
-        elif not stat.S_ISREG(mode):
-            excluded[Reason.SPECIAL] += 1
-        elif name == ".git":  # a work tree's pointer to its repository
-            continue
-        elif (
-            reason := Reason.IGNORED if rules.ignore(name, is_directory=False) else judge.file(path)
-        ) is not None:
-            excluded[reason] += 1
+            if stat.S_ISDIR(mode):
+                if name not in _VERSION_CONTROL:
+                    yield from self._directory(descriptor, prefix, name, rules)
+            elif stat.S_ISLNK(mode):
+                self._excluded[Reason.SYMLINK] += 1
+            elif not stat.S_ISREG(mode):
+                self._excluded[Reason.SPECIAL] += 1
+            elif name != ".git":  # a work tree's pointer to its repository
+                yield from self._file(descriptor, prefix, name, rules)
+
+    def _directory(
+        self, descriptor: int, prefix: str, name: str, rules: _Rules
+    ) -> Iterator[tuple[str, bytes]]:
+        path = prefix + name
+        reason = Reason.IGNORED if rules.ignore(name, is_directory=True) else self._judge.directory(path)
+        if reason is None and path.count("/") + 1 >= self._policy.maximum_depth:
+            reason = Reason.UNREADABLE
+        if reason is not None:
+            self._excluded[reason] += 1
+            return
+        try:
+            below = os.open(name, _OPEN | os.O_DIRECTORY, dir_fd=descriptor)
+        except OSError:
+            self._excluded[Reason.UNREADABLE] += 1
+            return
+        try:
+            inner = rules.inside(name, below, self._begins(path))
+        except DataError:
+            self._excluded[Reason.RULES] += 1
         else:
-            content = _read(descriptor, name, policy)
-            if isinstance(content, Reason):
-                excluded[content] += 1
-            else:
-                yield path, content
+            yield from self.below(below, path + "/", inner)
+        finally:
+            os.close(below)
+
+    def _begins(self, path: str) -> tuple[RuleFile, ...] | None:
+        """The rules of the repository that begins in a directory, None where none does. Raises DataError."""
+        begins = rules_of(self._root / path)
+        if begins is not None:
+            self._repositories += 1
+            if self._repositories > _MAXIMUM_REPOSITORIES:
+                raise DataError(f"more than {_MAXIMUM_REPOSITORIES:,} repositories lie in {self._root}")
+        return begins
+
+    def _file(self, descriptor: int, prefix: str, name: str, rules: _Rules) -> Iterator[tuple[str, bytes]]:
+        path = prefix + name
+        reason = Reason.IGNORED if rules.ignore(name, is_directory=False) else self._judge.file(path)
+        content = _read(descriptor, name, self._policy) if reason is None else reason
+        if isinstance(content, Reason):
+            self._excluded[content] += 1
+        else:
+            yield path, content
 
 
 def _read(directory: int, name: str, policy: CorpusPolicy) -> bytes | Reason:
@@ -174,38 +211,28 @@ def _read_at_most(descriptor: int, limit: int) -> bytes:
 
 
 def _read_rule_file(directory: int, name: str, base: str) -> tuple[RuleFile, ...]:
-    """The ignore file `name` of an open directory, as a tuple of none or one."""
-    where = f"{base}/{name}" if base else name
+    """The ignore file `name` of an open directory, as a tuple of none or one. Raises DataError.
+
+    One that is a symbolic link is no ignore file: git warns of it and goes on without (the link itself is counted).
+    """
     try:
-        descriptor = os.open(name, _OPEN, dir_fd=directory)
-    except FileNotFoundError:
+        if stat.S_ISLNK(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+            return ()
+        return (parse(read_rules(name, within=directory, flags=os.O_NOFOLLOW), base=base),)
+    except OSError:
         return ()
-    except OSError as error:
-        raise DataError(
-            f"cannot read the ignore rules in {where}: {(error.strerror or 'error').lower()}",
-            hint="ignore files are never followed through symbolic links: replace it by a regular, readable file",
-        ) from error
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return ()  # git takes a directory or FIFO of that name for no rules
-        content = _read_at_most(descriptor, _MAXIMUM_RULES + 1)
-    finally:
-        os.close(descriptor)
-    if len(content) > _MAXIMUM_RULES:
-        raise DataError(f"the ignore rules in {where} are larger than 1 MiB", hint="shorten the file")
-    return (parse(content, base=base),)
 
 
 def _rules_above(root: Path) -> _Rules:
-    """The rules that reach `root` from the work tree it lies in: `.git/info/exclude`, then its parents' files.
+    """The rules that reach `root` from the work tree it lies in: the repository's own, then its parents' files.
 
     A folder that the work tree itself leaves out and that was named all the same (an installed package below `.venv`)
-    is no part of that work tree: its rules do not reach it.
+    is no part of that work tree: its rules do not reach it. Raises DataError when rules cannot be read.
     """
-    top = next((folder for folder in (root, *root.parents) if (folder / ".git").exists()), None)
+    top = next((folder for folder in (root, *root.parents) if git_directory(folder) is not None), None)
     if top is None:
-        return _Rules((), (), "")
-    rules = _Rules(_info_exclude(top), (), "")
+        return _Rules()
+    rules = _Rules(git=rules_of(top) or ())
     parts = root.relative_to(top).parts
     for depth, part in enumerate(parts):
         folder = top.joinpath(*parts[:depth])
@@ -218,29 +245,6 @@ def _rules_above(root: Path) -> _Rules:
         finally:
             os.close(descriptor)
         if rules.ignore(part, is_directory=True):
-            return _Rules((), (), "")
-    return _Rules(rules.git, rules.own, "/".join(parts))
-
-
-def _info_exclude(top: Path) -> tuple[RuleFile, ...]:
-    """`info/exclude` of the repository whose work tree is `top`; `.git` may be a file that points elsewhere."""
-    git = top / ".git"
-    if git.is_file():
-        git = _pointer(git, prefix="gitdir: ")
-        common = git / "commondir"
-        if common.is_file():
-            git = _pointer(common, prefix="")
-    try:
-        descriptor = os.open(git / "info", _OPEN | os.O_DIRECTORY)
-    except OSError:
-        return ()
-    try:
-        return _read_rule_file(descriptor, "exclude", "")
-    finally:
-        os.close(descriptor)
-
-
-def _pointer(file: Path, *, prefix: str) -> Path:
-    with file.open("rb") as handle:
-        text = os.fsdecode(handle.read(_MAXIMUM_GIT_POINTER)).strip()
-    return (file.parent / text.removeprefix(prefix)).resolve()
+            return _Rules()
+    within = "/".join(parts)
+    return _Rules(rules.git, rules.own, within, within)
