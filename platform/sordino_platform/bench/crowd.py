@@ -14,12 +14,10 @@ import json
 import struct
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
 from enum import IntEnum
-from pathlib import Path
 from typing import IO, cast
 
 import numpy as np
@@ -27,13 +25,11 @@ import numpy as np
 from sordino_platform.bench.memory import forget_peak, resident
 from sordino_platform.bench.timing import Row
 from sordino_platform.bench.world import FLOORS, World, update
-from sordino_platform.uploads import UploadFolder
 from sordino_privacy.secagg import (
     Context,
     CoordinatorSession,
     Member,
     Membership,
-    Quantised,
     Stage,
     UploadReceiver,
 )
@@ -105,11 +101,9 @@ def simulated(present: int, parameters: int, size: str) -> Row:
         threading.Lock(),
     )
     phases: dict[str, float] = {}
-    sent: dict[str, Quantised] = {}
 
     def upload(name: str) -> None:
         delivery, quantised = coordinator.ask(What.MESSAGE, name), world.quantise(values)
-        sent[name] = quantised
         with adding:
             np.add(total, quantised.vector, out=total)
         for frame in members[name].upload(delivery, quantised):
@@ -117,8 +111,7 @@ def simulated(present: int, parameters: int, size: str) -> Row:
         coordinator.tell(What.FRAME, name, b"")
 
     def unmask(name: str) -> None:
-        opening = coordinator.ask(What.MESSAGE, name)
-        coordinator.tell(What.REVEAL, name, members[name].unmask(opening, sent[name]))
+        coordinator.tell(What.REVEAL, name, members[name].unmask(coordinator.ask(What.MESSAGE, name)))
 
     def telling(what: What, step: Callable[[str], bytes]) -> Callable[[str], None]:
         return lambda name: coordinator.tell(what, name, step(name))
@@ -185,9 +178,7 @@ class Desk:
             ),
             floors=FLOORS,
         )
-        self._folder = tempfile.TemporaryDirectory(prefix="sordino-bench-")  # removed with the process
-        keeper = UploadFolder(Path(self._folder.name) / "uploads")
-        self.session = CoordinatorSession(membership, context, staging=WORKERS, keeper=keeper)
+        self.session = CoordinatorSession(membership, context, staging=WORKERS)
         self.receivers: dict[str, UploadReceiver] = {}
         self.messages: Mapping[str, bytes] = {}
         forget_peak()
