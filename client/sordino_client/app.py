@@ -22,12 +22,13 @@ from sordino_client.member import Member
 from sordino_client.readiness import unready
 from sordino_client.residence import resident
 from sordino_client.result import take
+from sordino_client.round_folder import RoundFolder
 from sordino_platform.flower.phases import Fields, Phase, Scalar, Vector, pack
 from sordino_platform.link import Made
 from sordino_platform.offer import Offer, Presence
 from sordino_platform.proposal import Proposal
-from sordino_privacy.secagg import BadParcelError, MemberSession, OrderError
 from sordino_privacy.secagg import Context as Agreement
+from sordino_privacy.secagg import MemberSession, OrderError
 
 SESSION = "sordino.session/1"
 REFUSED = 1
@@ -150,13 +151,7 @@ def upload(member: Member, fields: Fields, context: Context) -> Reply:
     update nor its masked form is ever whole in memory."""
     agreement, session = kept(member, context)
     quantised = stored_update(member, agreement)
-    try:
-        session.upload(fields.blob("delivery"), quantised)  # every check, and the journal's entry
-    except BadParcelError as error:
-        # Another member cheated this one: the coordinator is shown who, so that the next attempt goes on without it.
-        forget(context)
-        member.cheated(error)
-        return {"complaint": error.complaint}, {}
+    session.upload(fields.blob("delivery"), quantised)  # every check, and the journal's entry
     uploaded(member, agreement)
     keep(context, agreement, session)
 
@@ -182,9 +177,10 @@ def survivors(member: Member, fields: Fields, context: Context) -> Reply:
 @phase
 def unmask(member: Member, fields: Fields, context: Context) -> Reply:
     """With a quorum of signatures, reveals what opens the sum; then the session is gone."""
-    _, session = kept(member, context)
-    reveal = session.unmask(fields.blob("opening"))
+    agreement, session = kept(member, context)
+    reveal = session.unmask(fields.blob("opening"), stored_update(member, agreement), threads=THREADS)
     forget(context)
+    RoundFolder.of(member.folder, agreement.run, agreement.round).reveal(session.opened)
     return {"reveal": reveal}, {}
 
 

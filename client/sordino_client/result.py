@@ -14,34 +14,33 @@ from sordino_platform import base
 from sordino_platform.architecture import HuggingFaceConfig, merged, unflatten, without_adapters
 from sordino_platform.flower.phases import Fields
 from sordino_platform.huggingface import write_adapter
-from sordino_platform.proposal import require_honest_mean
-from sordino_platform.release import SignedManifest, next_model, write_serving_bundle
+from sordino_platform.proposal import require_honest_lengths, require_honest_mean
+from sordino_platform.release import Manifest, SignedManifest, next_model, write_serving_bundle
 from sordino_platform.telemetry import log
 from sordino_privacy.errors import ConfigurationError
-from sordino_privacy.secagg import ModelError, NormError
+from sordino_privacy.secagg import ModelError, NormError, Opened, Totals
+
+THREADS = 2
 
 
 def take(member: Member, fields: Fields) -> int:
     """Repeats the coordinator's arithmetic and keeps the release; returns the newest number held.
 
-    A member that did not see the round through learns the release with its next proposal. Raises ModelError when
-    the opened sum does not lead to the signed model: such a coordinator cannot be trusted.
+    A member that did not see the round through learns the release with its next proposal. Raises EvidenceError
+    when the sum is not shown to be the survivors', ModelError when it does not lead to the signed model: such a
+    coordinator cannot be trusted.
     """
     run, round = fields.text("run"), fields.integer("round")
     manifest = fields.blob("manifest")
     place = RoundFolder.of(member.folder, run, round) if is_round(run, round) else None
-    if place is None or not place.agreed:
+    opened = None if place is None or not place.agreed else place.opened()
+    if place is None or opened is None:
         fields.drop()
         return member.newest_release()
-    agreement = place.agreement()
-    ring = fields.vector("sum", agreement.quantiser.dtype.type)
-    totals = agreement.quantiser.decode(ring)
-    try:
-        made = SignedManifest.parse(manifest).manifest
-        require_honest_mean(place.plan(), totals, survivors=len(made.members))
-    except (ConfigurationError, NormError) as error:
-        raise ModelError(error.message) from error
-    step = totals.mean()
+    made = parsed(manifest)
+    if made.members != opened.survivors:
+        raise ModelError("the release names other members than those whose sum this member helped to open")
+    step = require_shown(member, place, opened, fields).mean()
     try:
         before, optimiser = member.releases.head(), made.optimiser
         kept = len(before.moments) if before.optimiser == optimiser else 0
@@ -57,6 +56,36 @@ def take(member: Member, fields: Fields) -> int:
     serve(member)
     member.participation.ended(round, ParticipationOutcome.CONTRIBUTED.value)
     return release
+
+
+def parsed(manifest: bytes) -> Manifest:
+    """Raises ModelError."""
+    try:
+        return SignedManifest.parse(manifest).manifest
+    except ConfigurationError as error:
+        raise ModelError(error.message) from error
+
+
+def require_shown(member: Member, place: RoundFolder, opened: Opened, fields: Fields) -> Totals:
+    """The opened sum, shown to be the sum of what the survivors uploaded and one that honest members can make.
+
+    Raises ModelError, EvidenceError.
+    """
+    agreement, plan = place.agreement(), place.plan()
+    quantiser = agreement.quantiser
+    ring = fields.vector("sum", quantiser.dtype.type)
+    carries = fields.vector("carries", quantiser.carries.type)
+    uploads = {name: fields.raw(f"upload.{name}") for name in opened.survivors if f"upload.{name}" in fields}
+    lengths = opened.require_sum(
+        member.membership, agreement, fields.blob("evidence"), ring, carries, uploads, threads=THREADS
+    )
+    totals = quantiser.decode(ring)
+    try:
+        require_honest_mean(plan, totals, survivors=len(opened.survivors))
+        require_honest_lengths(plan, quantiser, lengths)
+    except NormError as error:
+        raise ModelError(error.message) from error
+    return totals
 
 
 def serve(member: Member) -> None:

@@ -4,6 +4,7 @@
   agreement.bin         the context that the member derived
   plan.json             the training plan
   weights.safetensors   the model that the round begins with, and job/ the training process's own folder
+  opened.bin            what the member helped to open: roster, claim and opening, all public
   quantised.bin         the update, written last: its presence says that the round was trained for
 """
 
@@ -16,10 +17,11 @@ from pathlib import Path
 from sordino_platform.durable import make_folder, map_file, read_file, write_file
 from sordino_platform.proposal import MAX_PLAN_BYTES, norm_limit
 from sordino_privacy.dpsgd import TrainingPlan
-from sordino_privacy.secagg import Context, ContextError, Quantised, ReplayError
+from sordino_privacy.secagg import Context, ContextError, Opened, Quantised, ReplayError
 
 MAX_QUANTISED_BYTES = 5 << 30
 MAX_AGREEMENT_BYTES = 1 << 20
+MAX_OPENED_BYTES = 1 << 28
 
 
 def is_round(run: str, round: int) -> bool:
@@ -65,6 +67,15 @@ class RoundFolder:
     def norm_limit(self) -> float:
         """The largest norm of the mean of a round that this member agreed to, whoever took part."""
         return norm_limit(self.plan(), self.agreement().quantiser)
+
+    def reveal(self, opened: Opened) -> None:
+        """Keeps what this member helped to open. Raises StorageError."""
+        write_file(self.path / "opened.bin", opened.encode(), secret=True)
+
+    def opened(self) -> Opened | None:
+        """The one set of survivors whose sum this member helped to open; None where it did not."""
+        path = self.path / "opened.bin"
+        return Opened.decode(read_file(path, limit=MAX_OPENED_BYTES)) if path.exists() else None
 
     def finish(self, quantised: bytes) -> None:
         """Stores the round's update. Raises StorageError."""

@@ -62,15 +62,7 @@ NO_RUN_RELEASES = "founding"
 
 
 class UnusableSumError(SordinoError):
-    """An opened sum that must not become a release: its norm, a value that is not finite, or the held-out loss.
-
-    `of_members`: members made it what it is. `culprit` is the one that is proven to have spoiled it; "" where only the
-    sum is known, so that nobody can be named.
-    """
-
-    def __init__(self, message: str, *, culprit: str = "", of_members: bool = True) -> None:
-        super().__init__(message)
-        self.culprit, self.of_members = culprit, of_members
+    """An opened sum that must not become a release: its norm, a value that is not finite, or the held-out loss."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -98,7 +90,6 @@ class Federation:
     stopping: threading.Event = field(default_factory=threading.Event)
     stop_at: float = math.inf
     traffic: Counter[Direction] = field(default_factory=Counter)
-    cheaters: set[str] = field(default_factory=set)
     unready: dict[str, Unready | None] = field(default_factory=dict)
 
     @classmethod
@@ -316,9 +307,7 @@ class Federation:
         Raises UnusableSumError (the old model stays), StorageError.
         """
         if self.identity.charter.hash() != self.charter.hash():
-            raise UnusableSumError(
-                "a new epoch of the charter began during the round; the old model stays", of_members=False
-            )
+            raise UnusableSumError("a new epoch of the charter began during the round; the old model stays")
         mean, optimiser = opened.totals.mean(), self.settings.server_optimiser
         norm = float(np.linalg.norm(mean.astype(np.float64)))
         vector, moments = next_model(self.releases.head(), optimiser, self.weights(), mean, self.moments())
@@ -372,13 +361,19 @@ class Federation:
         same = self.releases.head().optimiser == self.settings.server_optimiser
         return self.releases.moments() if same else ()
 
-    def announcement(self, round: int, opened: AggregateSum, before: Moments) -> RecordDict:
-        """The RESULT message: the opened ring sum and the signed manifest that must follow from it, with `before`, the
-        optimiser's state that the step began with."""
+    def announcement(
+        self, round: int, session: CoordinatorSession, opened: AggregateSum, before: Moments
+    ) -> RecordDict:
+        """The RESULT message: the opened ring sum and what shows that it is the survivors', the signed manifest that
+        must follow from it, and `before`, the optimiser's state that the step began with."""
         manifest = self.releases.manifest_bytes(self.releases.head().number)
         moments = {f"moment{index}": moment for index, moment in enumerate(before)}
+        uploads = {
+            f"upload.{name}": np.frombuffer(session.upload_of(name), np.uint8) for name in opened.silent
+        }
         return pack(
-            {"run": self.run, "round": round, "manifest": manifest}, {"sum": opened.vector, **moments}
+            {"run": self.run, "round": round, "manifest": manifest, "evidence": opened.evidence},
+            {"sum": opened.vector, "carries": opened.carries, **moments, **uploads},
         )
 
     def keep_head(self, member: str, data: bytes) -> None:
@@ -408,21 +403,6 @@ class Federation:
         self.note(lambda: self.rounds.note_unready(member, reason or ""))
         if reason is not None:
             self.log.warning("member_not_ready", member=member, reason=reason.value)
-
-    def exclude(self, member: str, why: str, *, round: int, evidence: bytes = b"") -> None:
-        """Books a member that was proven to cheat: it is left out of every attempt until this process is started anew.
-
-        `evidence` is kept beside the transcript, for whoever wants to judge it (sordino_privacy.secagg.judge).
-        """
-        if member in self.cheaters:
-            return
-        self.cheaters.add(member)
-        self.metrics.cheaters.set(len(self.cheaters))
-        if evidence:
-            make_folder(self.folder / "evidence")
-            write_file(self.folder / "evidence" / f"{round:06d}-{member}.bin", evidence)
-        self.audit.append(Action.MEMBER_CHEATED, f"round {round}, {member}: {why}")
-        self.log.error("member_cheated", round=round, member=member, error=why)
 
     def note_epsilon(self, member: str, epsilon: float) -> None:
         """Shows the local epsilon that a member reported. Raises nothing: it is for the operator's eyes only."""

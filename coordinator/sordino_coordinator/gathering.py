@@ -42,8 +42,7 @@ def gather(
     """
     settings = federation.settings
     smallest = federation.quorum()
-    willing = {member.name for member in federation.membership.members} - federation.cheaters
-    wished = max(min(settings.cohort or len(willing), len(willing)), smallest)
+    wished = max(settings.cohort, smallest) if settings.cohort else len(federation.membership.members)
     started, told, ready = time.monotonic(), -1, 0
     asked_at, asked = 0.0, set[int]()
     while not federation.stopping.is_set():
@@ -97,7 +96,7 @@ def hello(
             raise IdentityError(f"{answer.member!r} answered in the name of {name!r}", culprit=answer.member)
         federation.keep_head(name, present.head)
         federation.note_unready(name, present.unready)
-        if present.unready is None and name not in federation.cheaters:
+        if present.unready is None:
             nodes[name] = asked[answer.member]
             held[name] = Held(release=present.release, epoch=present.epoch)
 

@@ -191,11 +191,12 @@ def build() -> dict[str, Any]:
         coordinator.accept_shares(name, message)
         out["members"][name]["shares"] = message.hex()
     deliveries = coordinator.close_shares()
+    updates = {}
     for name, (member, draws) in members.items():
         entry = out["members"][name]
         entry["delivery"] = deliveries[name].hex()
         entry["draws"] = [draw.hex() for draw in draws.given]
-        quantised = entry.pop("_quantised")
+        quantised = updates[name] = entry.pop("_quantised")
         if name in SURVIVORS:
             frames = [bytes(frame) for frame in member.upload(deliveries[name], quantised)]
             coordinator.accept_upload(name, frames)
@@ -207,15 +208,17 @@ def build() -> dict[str, Any]:
         "encoded": claim.hex(),
         "H(U2)": u2_digest(NAMES).hex(),
         "H(U3)": parsed.u3_hash().hex(),
+        "H(Y)": parsed.total_hash.hex(),
     }
     for name in SURVIVORS:
         assent = members[name][0].survivors(claim)
+        out["members"][name]["draws"] = [draw.hex() for draw in members[name][1].given]
         coordinator.accept_survivors(name, assent)
         out["members"][name]["assent"] = assent.hex()
     openings = coordinator.close_survivors()
     refused = refusals(roster_bytes, roster, deliveries["alpha"], claim, openings["alpha"])
     for name in SURVIVORS:
-        reveal = members[name][0].unmask(openings[name])
+        reveal = members[name][0].unmask(openings[name], updates[name])
         coordinator.accept_reveal(name, reveal)
         out["members"][name] |= {"opening": openings[name].hex(), "reveal": reveal.hex()}
     opened = coordinator.open()
@@ -226,6 +229,11 @@ def build() -> dict[str, Any]:
         "saturated": opened.totals.saturated,
         "loss": opened.totals.loss,
         "examples": opened.totals.examples,
+    }
+    out["evidence"] = {
+        "encoded": opened.evidence.hex(),
+        "carries": opened.carries.tobytes().hex(),
+        "challenge": coordinator._challenge().hex(),
     }
     record = coordinator.record(GENESIS, fixed("new model"))
     out["transcript"] = {"record": record.hex(), "head": transcript_head(record).hex()}

@@ -17,7 +17,16 @@ from sordino_platform.architecture import Architecture, Vector, trainable_shapes
 from sordino_platform.flower.phases import Fields, Scalar, pack
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import LinkError
-from sordino_privacy.secagg import Context, Group, NormError, Quantiser, Totals, euclidean_norm
+from sordino_privacy.secagg import (
+    Context,
+    Group,
+    Lengths,
+    NormError,
+    Quantiser,
+    Totals,
+    euclidean_norm,
+    sketched_length,
+)
 
 MAX_PLAN_BYTES = 1 << 16
 SIZE_BUCKETS = 8
@@ -96,6 +105,36 @@ def norm_limit(
     sizes = {group.name: group.length for group in quantiser.groups}
     squares = sum(group.length * (group.range / quantiser.levels) ** 2 for group in quantiser.groups)
     return plan.update_norm(sizes, members=members) + levels * math.sqrt(squares)
+
+
+LENGTH_FACTOR = 1.425
+"""How much longer a sketch may tell an update to be than its limit: by chance, one at its limit is told to be that long
+once in 10^9 times (chi-square with 128 degrees of freedom)."""
+SILENT_LIMIT = 16
+"""Survivors without a sketch whose uploads stand in for them; each costs every member a download of that size."""
+
+
+def require_honest_lengths(plan: TrainingPlan, quantiser: Quantiser, lengths: Lengths) -> None:
+    """Refuses a sum to which a survivor gave more than an honest member can: where the charter asks for sketches.
+
+    Each sketch is bounded by itself; what the sum holds beside those that answered, by as many limits as members are
+    silent. A lie in a sketch is in that rest. Raises NormError, with who signed a sketch that is too long.
+    """
+    if not lengths.whole.size:
+        return
+    limit = LENGTH_FACTOR * norm_limit(plan, quantiser, levels=1)
+    for name, projections in lengths.given.items():
+        if not (length := sketched_length(projections)) <= limit:
+            raise NormError(
+                f"{name!r} signed an update of length {length:.4g}, above the limit of {limit:.4g}",
+                culprit=name,
+            )
+    # Sums of the same products in another order: equal but for the last bits.
+    rounding = 1e-6 * (limit + sketched_length(lengths.whole))
+    if not (rest := sketched_length(lengths.rest)) <= len(lengths.silent) * limit + rounding:
+        raise NormError(
+            f"the sum holds {rest:.4g} that no survivor owned up to, more than {len(lengths.silent)} silent ones may"
+        )
 
 
 def require_honest_mean(plan: TrainingPlan, totals: Totals, *, survivors: int) -> None:

@@ -11,7 +11,7 @@ from tests.coordinator.test_orders import command, one_round, running
 from sordino_coordinator.rounds import Outcome
 
 ROOT = Path(__file__).parents[2]
-VALUE = 0.004
+VALUE = 0.003
 
 
 @pytest.mark.parametrize("worse", [True, False])

@@ -100,7 +100,7 @@ def answer(federation: Federation, phase: str, message: object, name: str = VICT
     assert isinstance(message, Mapping)
     if phase == "upload":
         return b"".join(bytes(frame) for frame in session.upload(message[name], federation.updates[name]))
-    return session.unmask(message[name])
+    return session.unmask(message[name], federation.updates[name])
 
 
 def advertisement(name: str, key: bytes, context: Context, seed: object = "evil") -> Advertisement:

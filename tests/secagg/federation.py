@@ -198,7 +198,9 @@ class Federation:
 
     def unmask(self, openings: Mapping[str, bytes], present: Sequence[str]) -> AggregateSum:
         for name in present:
-            self.coordinator.accept_reveal(name, self.members[name].unmask(openings[name]))
+            self.coordinator.accept_reveal(
+                name, self.members[name].unmask(openings[name], self.updates[name])
+            )
         return self.coordinator.open(threads=self.threads)
 
     def step(self, phase: str, message: Any, present: Sequence[str]) -> Any:

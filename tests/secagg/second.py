@@ -130,7 +130,8 @@ class Player:
     def __init__(self, me: str, identity: bytes, draws: list[bytes], ctx: bytes, bits: int) -> None:
         self.me, self.identity, self.ctx, self.bits = me, identity, ctx, bits
         self.e, self.s_seed, self.b_seed, nonce = draws[:4]
-        self.coefficients = [int.from_bytes(draw, "big") for draw in draws[4:]]
+        self.coefficients = [int.from_bytes(draw, "big") for draw in draws[4:8]]
+        self.challenge_nonce = b"".join(draws[8:])  # a member that drops out before phase 4 draws none
         self.s = derive(self.s_seed, ctx, "s", me.encode())
         commitment = h("commit", ctx, me.encode(), self.b_seed)
         self.signed = (ctx, me.encode(), base(self.e), base(self.s), commitment, nonce)
@@ -204,19 +205,44 @@ class Player:
         self.vector_hash, self.y = hy, y
         return [header, body, SUITE + b"\x07" + self.receipt]
 
-    def assent(self, u2: bytes, u3: bytes) -> bytes:
+    def assent(self, u2: bytes, u3: bytes, hy: bytes) -> bytes:
+        said = (self.r, self.me.encode(), u2, u3, hy, self.challenge_nonce)
         return (
-            SUITE
-            + b"\x09"
-            + name(self.me)
-            + sign(self.identity, "survivors", self.r, self.me.encode(), u2, u3)
+            SUITE + b"\x09" + name(self.me) + self.challenge_nonce + sign(self.identity, "survivors", *said)
         )
 
-    def reveal(self, alive: list[Player], dropped: list[Player]) -> bytes:
+    def sketch(self, challenge: bytes) -> bytes:
+        """Of the upload; this charter asks for no lengths."""
+        body = b"".join(row.to_bytes(16, "big") for row in rows(self.y, challenge)) + u16(0)
+        signed = sign(self.identity, "sketch", self.r, challenge, self.me.encode(), body)
+        return name(self.me) + body + signed
+
+    def reveal(self, alive: list[Player], dropped: list[Player], challenge: bytes) -> bytes:
         body = SUITE + b"\x0b" + self.r + name(self.me)
         for which, owners in enumerate((alive, dropped)):
             body += u16(len(owners)) + b"".join(name(o.me) + o.given[self.me][which] for o in owners)
+        body += self.sketch(challenge)
         return body + sign(self.identity, "reveal", body)
+
+
+def rows(values: list[int], challenge: bytes) -> list[int]:
+    """The digest of a vector of integers."""
+    out = []
+    for row in range(4):
+        words = elements(ctr(h("row", challenge, bytes([row])), 4 * len(values)), 4)
+        out.append(sum(word * value for word, value in zip(words, values, strict=True)))
+    return out
+
+
+def lengths(values: list[int], groups: list[tuple[int, float]], cohort: int, challenge: bytes) -> list[float]:
+    """The projections of an update whose coordinates are signed integers."""
+    out, levels = [0.0] * 128, (2**15 - 1) // cohort
+    steps = [reach / levels for length, reach in groups for _ in range(length)]
+    for block in range(4):
+        words = elements(ctr(h("length", challenge, bytes([block])), 2 * len(steps)), 2)
+        for word, value, step in zip(words, values, steps, strict=False):
+            out[32 * block + word % 32] += -step * value if word & 0x8000 else step * value
+    return out
 
 
 def elements(data: bytes, size: int) -> list[int]:

@@ -79,7 +79,7 @@ def test_11_a_second_request_is_refused_by_a_session_restored_from_before_the_fi
         SeededEntropy("restored"),
     )
     with pytest.raises(RevealError, match="already revealed"):
-        restored.unmask(openings[VICTIM])
+        restored.unmask(openings[VICTIM], federation.updates[VICTIM])
 
 
 def test_11_a_session_restored_from_before_its_signature_cannot_sign_another_survivor_set() -> None:

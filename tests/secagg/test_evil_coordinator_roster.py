@@ -142,6 +142,7 @@ def test_2_survivors_of_too_few_organisations_are_refused() -> None:
         roster_hash=federation.coordinator._known_roster().hash,
         receipts=tuple(receipts[name] for name in left),
         dropped=("member-0002", "member-0005"),
+        total_hash=bytes(32),
     )
     with pytest.raises(FloorError, match="2 organisations"):
         federation.members[VICTIM].survivors(claim.encode())

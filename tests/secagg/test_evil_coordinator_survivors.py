@@ -161,7 +161,15 @@ def test_10_a_signature_over_another_survivor_set_is_refused() -> None:
     """Equivocation: another member signed a U3 without the victim, too."""
 
     def lie(self: EvilCoordinator, opening: Opening) -> Opening:
-        other = Assent.signed(signing_key(OTHER), opening.roster_hash, OTHER, u2_digest(self._u2), bytes(32))
+        other = Assent.signed(
+            signing_key(OTHER),
+            opening.roster_hash,
+            OTHER,
+            u2_digest(self._u2),
+            bytes(32),
+            bytes(32),
+            bytes(32),
+        )
         return replace(opening, assents=tuple(other if a.sender == OTHER else a for a in opening.assents))
 
     victim_refuses(QuorumError, "unmask", opening=lie)
@@ -169,9 +177,15 @@ def test_10_a_signature_over_another_survivor_set_is_refused() -> None:
 
 def test_10_a_signature_of_a_member_that_did_not_survive_does_not_count() -> None:
     def lie(self: EvilCoordinator, opening: Opening) -> Opening:
-        u3 = self._known_claim().u3_hash()
+        claim = self._known_claim()
         dropped = Assent.signed(
-            signing_key(ACCOMPLICE), opening.roster_hash, ACCOMPLICE, u2_digest(self._u2), u3
+            signing_key(ACCOMPLICE),
+            opening.roster_hash,
+            ACCOMPLICE,
+            u2_digest(self._u2),
+            claim.u3_hash(),
+            claim.total_hash,
+            bytes(32),
         )
         return replace(opening, assents=(*opening.assents[:3], dropped))
 

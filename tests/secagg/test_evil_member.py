@@ -22,6 +22,7 @@ from sordino_privacy.secagg import (
     ContextError,
     FloorError,
     IdentityError,
+    Lengths,
     MalformedError,
     MemberSession,
     NormError,
@@ -114,7 +115,7 @@ def test_one_flipped_bit_anywhere_in_any_message_is_refused_and_the_true_message
         "share": lambda name, roster: members[name].share(roster),
         "upload": lambda name, deliveries: upload_of(federation, deliveries, name),
         "survivors": lambda name, claim: members[name].survivors(claim),
-        "unmask": lambda name, openings: members[name].unmask(openings[name]),
+        "unmask": lambda name, openings: members[name].unmask(openings[name], federation.updates[name]),
     }
     close: dict[str, Callable[[], Any]] = {
         "advertise": coordinator.close_advertisements,
@@ -244,14 +245,16 @@ def test_a_revealed_share_that_is_not_the_true_one_is_refused_its_sender_named_a
     openings, present = federation.until("unmask", {HONEST: "upload"})
     coordinator = federation.coordinator
     public = federation.membership.member(EVIL).public_key
-    true = Reveal.decode(federation.members[EVIL].unmask(openings[EVIL]), public)
+    true = Reveal.decode(federation.members[EVIL].unmask(openings[EVIL], federation.updates[EVIL]), public)
     false = tuple((owner, share ^ 1) for owner, share in getattr(true, kind))
     with pytest.raises(CheatError) as refused:
         coordinator.accept_reveal(EVIL, replace(true, **{kind: false}).encode_signed(signing_key(EVIL)))  # type: ignore[arg-type]
     assert refused.value.culprit == EVIL
     for name in present:
         if name != EVIL:
-            coordinator.accept_reveal(name, federation.members[name].unmask(openings[name]))
+            coordinator.accept_reveal(
+                name, federation.members[name].unmask(openings[name], federation.updates[name])
+            )
     assert np.array_equal(coordinator.open().vector, federation.expected(present))
 
 
@@ -259,7 +262,7 @@ def test_a_reveal_of_other_shares_than_those_asked_for_is_refused() -> None:
     federation = Federation(membership(5))
     openings, _ = federation.until("unmask")
     public = federation.membership.member(EVIL).public_key
-    true = Reveal.decode(federation.members[EVIL].unmask(openings[EVIL]), public)
+    true = Reveal.decode(federation.members[EVIL].unmask(openings[EVIL], federation.updates[EVIL]), public)
     fewer = replace(true, self_shares=true.self_shares[1:])
     with pytest.raises(ShareError):
         federation.coordinator.accept_reveal(EVIL, fewer.encode_signed(signing_key(EVIL)))
@@ -271,7 +274,9 @@ def test_only_shares_of_the_agreed_kind_are_ever_revealed() -> None:
     openings, present = federation.until("unmask", {HONEST: "upload", "member-0004": "survivors"})
     for name in present:
         public = federation.membership.member(name).public_key
-        reveal = Reveal.decode(federation.members[name].unmask(openings[name]), public)
+        reveal = Reveal.decode(
+            federation.members[name].unmask(openings[name], federation.updates[name]), public
+        )
         assert {owner for owner, _ in reveal.self_shares} == set(federation.names) - {HONEST}
         assert {owner for owner, _ in reveal.pair_shares} == {HONEST}
 
@@ -352,13 +357,35 @@ class Booster(MemberSession):
     def upload(
         self, delivery: bytes, quantised: Quantised, *, threads: int = 1
     ) -> Iterator[bytes | memoryview]:
-        boosted = quantised.vector.copy()
-        boosted[:-20] = 8000
-        return super().upload(delivery, replace(quantised, vector=boosted), threads=threads)
+        return super().upload(delivery, self.boosted(quantised), threads=threads)
+
+    def unmask(self, opening: bytes, quantised: Quantised, *, threads: int = 1) -> bytes:
+        return super().unmask(opening, self.boosted(quantised), threads=threads)
+
+    @staticmethod
+    def boosted(quantised: Quantised) -> Quantised:
+        vector = quantised.vector.copy()
+        vector[:-20] = 8000
+        return replace(quantised, vector=vector)
 
 
-def shorter_than(limit: float) -> Callable[[Totals, int], None]:
-    def admit(totals: Totals, survivors: int) -> None:
+class TwoFaced(Booster):
+    """Uploads one vector and signs the digest of another."""
+
+    def unmask(self, opening: bytes, quantised: Quantised, *, threads: int = 1) -> bytes:
+        return MemberSession.unmask(self, opening, quantised, threads=threads)
+
+
+def test_who_signs_a_digest_of_another_upload_than_it_sent_is_named_and_the_sum_is_not_used() -> None:
+    federation = Federation(membership(5), member_types={EVIL: TwoFaced})
+    with pytest.raises(CheatError, match="digest of another upload") as refused:
+        federation.complete()
+    assert refused.value.culprit == EVIL
+    assert federation.coordinator.stage is Stage.ABORTED
+
+
+def shorter_than(limit: float) -> Callable[[Totals, Lengths], None]:
+    def admit(totals: Totals, lengths: Lengths) -> None:
         if euclidean_norm(totals.mean()) > limit:
             raise NormError("too long")
 
@@ -370,7 +397,9 @@ def test_a_sum_longer_than_honest_members_could_make_is_not_used() -> None:
         federation = Federation(membership(5), member_types={EVIL: evil})
         openings, present = federation.until("unmask")
         for name in present:
-            federation.coordinator.accept_reveal(name, federation.members[name].unmask(openings[name]))
+            federation.coordinator.accept_reveal(
+                name, federation.members[name].unmask(openings[name], federation.updates[name])
+            )
         if refused:
             with pytest.raises(NormError):
                 federation.coordinator.open(admit=shorter_than(3.1))

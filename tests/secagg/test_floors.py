@@ -240,7 +240,7 @@ def test_a_quorum_of_too_few_organisations_convinces_neither_a_member_nor_who_re
     few = tuple(assents[f"member-000{number}"] for number in (0, 1, 3, 6))
     lie = replace(Opening.decode(openings["member-0000"]), assents=few)
     with pytest.raises(QuorumError, match="as few as 2 organisations"):
-        federation.members["member-0000"].unmask(lie.encode())
+        federation.members["member-0000"].unmask(lie.encode(), federation.updates["member-0000"])
 
     whole = Federation(membership(7, floors=floors, organisations=3))
     whole.complete()

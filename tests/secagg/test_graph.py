@@ -155,6 +155,7 @@ def test_a_coordinator_that_drops_the_whole_neighbourhood_of_one_member_is_refus
         roster_hash=honest.roster_hash,
         receipts=tuple(receipt for receipt in honest.receipts if receipt.sender not in gone),
         dropped=tuple(sorted(gone)),
+        total_hash=honest.total_hash,
     )
     assert len(lie.receipts) >= roster.numbers.quorum
     for name in set(present) - set(gone):
@@ -175,7 +176,9 @@ def test_a_quorum_without_the_neighbourhood_of_one_member_is_refused() -> None:
     assert len(few) >= roster.numbers.quorum
     for name in present:
         with pytest.raises(QuorumError, match=r"neighbours of 'member-.*' signed"):
-            federation.members[name].unmask(replace(Opening.decode(openings[name]), assents=few).encode())
+            federation.members[name].unmask(
+                replace(Opening.decode(openings[name]), assents=few).encode(), federation.updates[name]
+            )
 
 
 @pytest.mark.usefixtures("sparse")

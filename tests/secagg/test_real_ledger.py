@@ -93,9 +93,9 @@ def test_shares_are_revealed_once_across_processes_even_with_a_snapshot_from_bef
     openings = until(disk, federation, "unmask")
     assert isinstance(openings, Mapping)
     snapshot = federation.members[NAME].snapshot_with_secrets()
-    federation.members[NAME].unmask(openings[NAME])
+    federation.members[NAME].unmask(openings[NAME], federation.updates[NAME])
     with pytest.raises(RevealError, match="already revealed"):
-        disk.session(federation, snapshot).unmask(openings[NAME])
+        disk.session(federation, snapshot).unmask(openings[NAME], federation.updates[NAME])
     steps = [entry.step for entry in disk.ledger.entries("orchestra", "run-1", 0)]
     assert steps == [Step.ADVERTISED, Step.UPLOADED, Step.SPENT, Step.REVEALED]
 

@@ -12,8 +12,9 @@ import pytest
 from tests.secagg.federation import Federation, membership, quantiser
 
 from sordino_platform.durable import map_file, write_file
+from sordino_platform.uploads import UploadFolder
 from sordino_privacy.errors import StorageError
-from sordino_privacy.secagg import MalformedError, OrderError, Quantised, ReplayError
+from sordino_privacy.secagg import CoordinatorSession, MalformedError, OrderError, Quantised, ReplayError
 from sordino_privacy.secagg.upload import SLICE_BYTES
 
 NAME = "member-0001"
@@ -70,9 +71,14 @@ def test_an_upload_that_is_checked_now_and_sent_later_is_in_the_sum_like_any_oth
     assert np.array_equal(opened.vector, federation.expected(federation.names))
 
 
-def test_the_coordinators_memory_is_one_sum_and_its_staging_buffers_whatever_the_number_of_members() -> None:
+def test_the_coordinators_memory_is_one_sum_and_its_staging_buffers_whatever_the_number_of_members(
+    tmp_path: Path,
+) -> None:
     def grown(members: int) -> int:
         federation = Federation(membership(members), quantiser=quantiser(1_000_000, 64))
+        federation.coordinator = CoordinatorSession(
+            federation.membership, federation.context, keeper=UploadFolder(tmp_path / str(members))
+        )
         deliveries, present = federation.until("upload")
         assert isinstance(deliveries, Mapping)
         tracemalloc.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -74,9 +75,15 @@ def test_a_second_implementation_makes_the_same_messages_keys_masks_and_sum() ->
     u3 = second.h("U3", *(part for p in alive for part in (p.me.encode(), p.vector_hash)))
     assert u3.hex() == VECTORS["claim"]["H(U3)"]
     claim = second.SUITE + b"\x08" + everyone[0].r + second.u16(3) + b"".join(p.receipt for p in alive)
-    claim += second.u16(1) + second.name("delta")
+    masked = [sum(column) for column in zip(*(player.y for player in alive), strict=True)]
+    hy = second.h("total", sha256(b"".join(v.to_bytes(4, "little") for v in masked)).digest())
+    assert hy.hex() == VECTORS["claim"]["H(Y)"]
+    claim += second.u16(1) + second.name("delta") + hy
     assert claim.hex() == VECTORS["claim"]["encoded"]
-    assents = [player.assent(u2, u3) for player in alive]
+    assents = [player.assent(u2, u3, hy) for player in alive]
+    nonces = (part for p in alive for part in (p.me.encode(), p.challenge_nonce))
+    challenge = second.h("challenge", everyone[0].r, u3, hy, *nonces)
+    assert challenge.hex() == VECTORS["evidence"]["challenge"]
     opening = second.SUITE + b"\x0a" + everyone[0].r + second.u16(3) + b"".join(a[17:] for a in assents)
     opening += (
         second.u16(3) + b"".join(second.name(p.me) for p in alive) + second.u16(1) + second.name("delta")
@@ -85,7 +92,17 @@ def test_a_second_implementation_makes_the_same_messages_keys_masks_and_sum() ->
         case = VECTORS["members"][player.me]
         assert assent.hex() == case["assent"]
         assert opening.hex() == case["opening"]
-        assert player.reveal(alive, dropped).hex() == case["reveal"]
+        assert player.reveal(alive, dropped, challenge).hex() == case["reveal"]
+    evidence = second.SUITE + b"\x10" + everyone[0].r
+    evidence += second.u16(3) + b"".join(second.name(p.me) + p.b_seed for p in alive)
+    evidence += second.u16(1) + second.name("delta") + dropped[0].s_seed
+    evidence += second.u16(3) + b"".join(p.sketch(challenge) for p in alive)
+    assert evidence.hex() == VECTORS["evidence"]["encoded"]
+    assert bytes(v >> 16 for v in masked).hex() == VECTORS["evidence"]["carries"]
+    # What every member checks: the digests of the uploads add up to that of their sum.
+    assert second.rows(masked, challenge) == [
+        sum(column) for column in zip(*(second.rows(p.y, challenge) for p in alive), strict=True)
+    ]
     assert opened_by_a_second_coordinator(alive, dropped) == VECTORS["sum"]["vector"]
 
 
@@ -131,7 +148,7 @@ def test_every_message_that_must_be_refused_is_refused_by_its_label(case: dict[s
         "share": (alpha.share, VECTORS["roster"]["encoded"]),
         "upload": (lambda message: list(alpha.upload(message, quantised())), member["delivery"]),
         "survivors": (alpha.survivors, VECTORS["claim"]["encoded"]),
-        "unmask": (alpha.unmask, member["opening"]),
+        "unmask": (lambda message: alpha.unmask(message, quantised()), member["opening"]),
     }
     for phase, (step, message) in steps.items():
         if phase == case["phase"]:

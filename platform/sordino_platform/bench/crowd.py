@@ -14,10 +14,12 @@ import json
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
 from enum import IntEnum
+from pathlib import Path
 from typing import IO, cast
 
 import numpy as np
@@ -25,11 +27,13 @@ import numpy as np
 from sordino_platform.bench.memory import forget_peak, resident
 from sordino_platform.bench.timing import Row
 from sordino_platform.bench.world import FLOORS, World, update
+from sordino_platform.uploads import UploadFolder
 from sordino_privacy.secagg import (
     Context,
     CoordinatorSession,
     Member,
     Membership,
+    Quantised,
     Stage,
     UploadReceiver,
 )
@@ -101,9 +105,11 @@ def simulated(present: int, parameters: int, size: str) -> Row:
         threading.Lock(),
     )
     phases: dict[str, float] = {}
+    sent: dict[str, Quantised] = {}
 
     def upload(name: str) -> None:
         delivery, quantised = coordinator.ask(What.MESSAGE, name), world.quantise(values)
+        sent[name] = quantised
         with adding:
             np.add(total, quantised.vector, out=total)
         for frame in members[name].upload(delivery, quantised):
@@ -111,7 +117,8 @@ def simulated(present: int, parameters: int, size: str) -> Row:
         coordinator.tell(What.FRAME, name, b"")
 
     def unmask(name: str) -> None:
-        coordinator.tell(What.REVEAL, name, members[name].unmask(coordinator.ask(What.MESSAGE, name)))
+        opening = coordinator.ask(What.MESSAGE, name)
+        coordinator.tell(What.REVEAL, name, members[name].unmask(opening, sent[name]))
 
     def telling(what: What, step: Callable[[str], bytes]) -> Callable[[str], None]:
         return lambda name: coordinator.tell(what, name, step(name))
@@ -178,7 +185,9 @@ class Desk:
             ),
             floors=FLOORS,
         )
-        self.session = CoordinatorSession(membership, context, staging=WORKERS)
+        self._folder = tempfile.TemporaryDirectory(prefix="sordino-bench-")  # removed with the process
+        keeper = UploadFolder(Path(self._folder.name) / "uploads")
+        self.session = CoordinatorSession(membership, context, staging=WORKERS, keeper=keeper)
         self.receivers: dict[str, UploadReceiver] = {}
         self.messages: Mapping[str, bytes] = {}
         forget_peak()

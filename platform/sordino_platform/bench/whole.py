@@ -63,8 +63,9 @@ class OurRound:
         """What four members answer, from a run of their own; the fifth shared its secrets and is gone."""
         rehearsal, self.server_side = copy.deepcopy(self.coordinator), copy.deepcopy(self.coordinator)
         present = {name: copy.deepcopy(self.members[name]) for name in self.world.names[DROPPED:]}
+        updates = {name: self.world.quantise(self.values) for name in present}
         self.uploads = {
-            name: list(member.upload(self.deliveries[name], self.world.quantise(self.values)))
+            name: list(member.upload(self.deliveries[name], updates[name]))
             for name, member in present.items()
         }
         for name, frames in self.uploads.items():
@@ -74,7 +75,9 @@ class OurRound:
         for name, assent in self.assents.items():
             rehearsal.accept_survivors(name, assent)
         openings = rehearsal.close_survivors()
-        self.reveals = {name: member.unmask(openings[name]) for name, member in present.items()}
+        self.reveals = {
+            name: member.unmask(openings[name], updates[name]) for name, member in present.items()
+        }
 
     def server(self, threads: int) -> FloatVector:
         server = self.server_side

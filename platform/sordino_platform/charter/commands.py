@@ -91,6 +91,12 @@ def new(
     clip: Annotated[float | None, typer.Option(help="Largest clip norm [1].")] = None,
     sampling_rate: Annotated[float | None, typer.Option(help="Largest sampling rate [0.25].")] = None,
     steps: Annotated[int | None, typer.Option(help="Most steps in a round [200].")] = None,
+    update_check: Annotated[
+        str | None,
+        typer.Option(
+            help="What survivors sign of their updates: sum, or norm (a sketch of the length) [sum]."
+        ),
+    ] = None,
     days: Annotated[int, typer.Option(min=1, max=3653, help="How long the charter is valid.")] = 366,
     renewal_authority: Annotated[
         Path | None,
@@ -130,6 +136,7 @@ def new(
         "largest_clip_norm": clip,
         "largest_sampling_rate": sampling_rate,
         "largest_steps": steps,
+        "update_check": update_check,
     }
     named = {"adapter_rank": adapter_rank, "embedding_rank": embedding_rank, "adapter_scale": adapter_scale}
     adapters: dict[str, Any] = {name: value for name, value in named.items() if value is not None}

@@ -138,6 +138,8 @@ class PrivacyPolicy(Document):
     largest_clip_norm: float = Field(default=1.0, gt=0, le=1e6)
     largest_sampling_rate: float = Field(default=0.25, gt=0, le=1)
     largest_steps: int = Field(default=200, ge=1, le=100_000)
+    # What survivors sign about their own updates: nothing but that the sum is theirs, or a sketch of their length too.
+    update_check: Literal["sum", "norm"] = "sum"
 
     def require(
         self, *, noise_multiplier: float, clip_norm: float, sampling_rate: float, steps: int, delta: float
@@ -413,6 +415,7 @@ class Charter(Terms):
             ),
             retired=frozenset(key.identity_key for key in self.retired),
             floors=self.floors.as_secagg(),
+            checks_lengths=self.privacy.update_check == "norm",
         )
 
     def smallest_sum(self) -> int:

@@ -20,11 +20,11 @@ from sordino_privacy.secagg.admission import (
     require_model,
     require_step,
 )
-from sordino_privacy.secagg.complaint import judge
 from sordino_privacy.secagg.context import Context
 from sordino_privacy.secagg.coordinator import AggregateSum, CoordinatorSession, Stage
 from sordino_privacy.secagg.encoding import SUITE
-from sordino_privacy.secagg.intake import UploadReceiver
+from sordino_privacy.secagg.evidence import Evidence, Lengths, Opened
+from sordino_privacy.secagg.intake import Keeper, UploadReceiver
 from sordino_privacy.secagg.journal import Entry, Journal, Step, admit
 from sordino_privacy.secagg.member import MemberSession
 from sordino_privacy.secagg.membership import Floors, Member, Membership
@@ -32,12 +32,12 @@ from sordino_privacy.secagg.quantise import Group, Quantised, Quantiser, Statist
 from sordino_privacy.secagg.refusals import (
     REFUSALS,
     AbortedError,
-    BadParcelError,
     BudgetExhaustedError,
     BusyError,
     CheatError,
     ContextError,
     DowngradeError,
+    EvidenceError,
     FloorError,
     IdentityError,
     MalformedError,
@@ -58,6 +58,7 @@ from sordino_privacy.secagg.refusals import (
     UploadSignatureError,
 )
 from sordino_privacy.secagg.session import Phase
+from sordino_privacy.secagg.sketch import sketched_length
 from sordino_privacy.secagg.transcript import GENESIS, History, transcript_head, verify_transcript
 
 __all__ = [
@@ -66,7 +67,6 @@ __all__ = [
     "SUITE",
     "AbortedError",
     "AggregateSum",
-    "BadParcelError",
     "BudgetExhaustedError",
     "BusyError",
     "CheatError",
@@ -75,12 +75,16 @@ __all__ = [
     "CoordinatorSession",
     "DowngradeError",
     "Entry",
+    "Evidence",
+    "EvidenceError",
     "FloorError",
     "Floors",
     "Group",
     "History",
     "IdentityError",
     "Journal",
+    "Keeper",
+    "Lengths",
     "MalformedError",
     "Member",
     "MemberSession",
@@ -88,6 +92,7 @@ __all__ = [
     "ModelError",
     "NonFiniteError",
     "NormError",
+    "Opened",
     "OrderError",
     "Phase",
     "PolicyError",
@@ -110,11 +115,11 @@ __all__ = [
     "UploadSignatureError",
     "admit",
     "euclidean_norm",
-    "judge",
     "require_architecture",
     "require_budget",
     "require_model",
     "require_step",
+    "sketched_length",
     "transcript_head",
     "verify_transcript",
 ]

@@ -5,7 +5,7 @@
     session.accept_shares(name, message) ...          session.close_shares()          -> a delivery per member of U2
     session.accept_upload(name, frames) ...           session.close_uploads()         -> claim, for every member of U3
     session.accept_survivors(name, message) ...       session.close_survivors()       -> an opening per signer
-    session.accept_reveal(name, message) ...          session.open()                  -> AggregateSum
+    session.accept_reveal(name, message) ...          session.open()                  -> AggregateSum, with its evidence
                                                       session.record(head, hash)      -> transcript record
 
 `name` is the sender as the link authenticated it. A refused message leaves the session as it was, and the error's
@@ -17,21 +17,23 @@ An honest coordinator runs these checks to name cheaters early. The members do n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import IntEnum
 from hashlib import sha256
 
+import numpy as np
+
 from sordino_privacy.secagg import merkle
-from sordino_privacy.secagg.complaint import MAX_COMPLAINT_BYTES, Complaint, evidence
 from sordino_privacy.secagg.context import Context
 from sordino_privacy.secagg.encoding import digest
-from sordino_privacy.secagg.intake import Data, Intake, UploadReceiver
+from sordino_privacy.secagg.evidence import Evidence, Lengths, challenge_of, lengths_of
+from sordino_privacy.secagg.intake import Data, InMemory, Intake, Keeper, UploadReceiver
 from sordino_privacy.secagg.masks import RingVector, apply
 from sordino_privacy.secagg.membership import Membership
 from sordino_privacy.secagg.quantise import Totals
-from sordino_privacy.secagg.reconstruction import outstanding_masks
+from sordino_privacy.secagg.reconstruction import masks_of_seeds, opened_seeds
 from sordino_privacy.secagg.refusals import (
     AbortedError,
     CheatError,
@@ -48,6 +50,7 @@ from sordino_privacy.secagg.refusals import (
 )
 from sordino_privacy.secagg.roster import MAX_ADVERTISEMENT_BYTES, Advertisement, Roster, require_roster
 from sordino_privacy.secagg.shares import Delivery, Parcel, Shares, largest_shares, share_commitment
+from sordino_privacy.secagg.sketch import Digest, Sketch, total_digest, upload_digest
 from sordino_privacy.secagg.survivors import (
     MAX_ASSENT_BYTES,
     Assent,
@@ -76,12 +79,23 @@ class Stage(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AggregateSum:
-    """The opened sum. `vector` is the raw ring sum, extra limbs included; `totals` is what it means."""
+    """The opened sum. `vector` is the raw ring sum, extra limbs included; `totals` is what it means.
+
+    For those who must believe it: `evidence` (a message), `carries` (what of the masked sum was above the ring, per
+    element) and the `silent` survivors, whose uploads (`CoordinatorSession.upload_of`) stand in for their sketches.
+    """
 
     vector: RingVector
     totals: Totals
     survivors: tuple[str, ...]
     dropped: tuple[str, ...]
+    evidence: bytes
+    carries: RingVector
+    lengths: Lengths
+
+    @property
+    def silent(self) -> tuple[str, ...]:
+        return self.lengths.silent
 
 
 class PerMember(Mapping[str, bytes]):
@@ -108,9 +122,12 @@ class CoordinatorSession:
     `staging` bounds the uploads in progress at a time, and with them the memory.
     """
 
-    def __init__(self, membership: Membership, context: Context, *, staging: int = 2) -> None:
+    def __init__(
+        self, membership: Membership, context: Context, *, staging: int = 2, keeper: Keeper | None = None
+    ) -> None:
         context.require_floors(membership)
         self._membership, self._context, self._staging = membership, context, staging
+        self._keeper = keeper or InMemory()
         self._ctx = context.digest()
         self._stage = Stage.ADVERTISEMENTS
         self._advertisements: dict[str, Advertisement] = {}
@@ -121,7 +138,6 @@ class CoordinatorSession:
         self._intake: Intake | None = None
         self._claim: Claim | None = None
         self._u2: tuple[str, ...] = ()
-        self._proofs: dict[str, bytes] = {}
         self._sum: RingVector | None = None
 
     @property
@@ -160,7 +176,7 @@ class CoordinatorSession:
             case Stage.SHARES:
                 return largest_shares(len(self._known_roster().holders(member)))
             case Stage.UPLOADS:
-                return max(self._upload_header(member).upload_bytes, MAX_COMPLAINT_BYTES)
+                return self._upload_header(member).upload_bytes
             case Stage.SURVIVORS:
                 return MAX_ASSENT_BYTES
             case Stage.REVEALS:
@@ -230,7 +246,7 @@ class CoordinatorSession:
                     f"{len(self._u2)} members are below the quorum of {roster.numbers.quorum}"
                 )
             quantiser = self._context.quantiser
-            self._intake = Intake(quantiser.length, quantiser.dtype, self._staging)
+            self._intake = Intake(quantiser.length, quantiser.dtype, self._staging, self._keeper)
             paths = {
                 sender: merkle.paths([leaf.digest() for leaf in shares.leaves])
                 for sender, shares in self._shares.items()
@@ -273,39 +289,10 @@ class CoordinatorSession:
         """A whole upload, in frames of any size."""
         self.begin_upload(sender).receive(frames)
 
-    def accept_complaint(self, sender: str, message: bytes) -> None:
-        """A complaint in place of an upload. Raises CheatError when it is false; then its sender is the cheater.
-
-        A true one is kept: see `cheaters`. Its sender takes no part in the rest of the attempt.
-        """
-        self._require(Stage.UPLOADS)
-        complaint = Complaint.decode(message)
-        self._require_sender(sender, complaint.complainer)
-        if sender not in self._u2:
-            raise SurvivorError(f"{sender!r} is not in U2", culprit=sender)
-        if sender in self._known_intake().receipts:
-            raise OrderError(f"{sender!r} complains after its upload")
-        culprit = complaint.culprit(self._membership, self._known_roster())
-        proof = evidence(self._context.encode(), self._known_roster().encode(), message)
-        if culprit == sender:
-            raise CheatError(
-                f"{sender!r} complains of {complaint.accused!r} without cause", culprit=sender, evidence=proof
-            )
-        self._proofs.setdefault(culprit, proof)
-
-    @property
-    def cheaters(self) -> Mapping[str, bytes]:
-        """Who is proven to have sent a bad parcel, and the evidence that anybody can judge (`complaint.judge`). With
-        one of them the attempt cannot end well: those it cheated have left, and its own secrets may not open."""
-        return self._proofs
-
     def close_uploads(self) -> bytes:
         """The claim of U3, for every member in it. Uploads in progress are discarded."""
         with self._closing(Stage.UPLOADS, Stage.SURVIVORS):
             roster, intake = self._known_roster(), self._known_intake()
-            if self._proofs:
-                named = ", ".join(repr(name) for name in sorted(self._proofs))
-                raise ShareError(f"proven to have sent shares that do not open: {named}")
             intake.close()
             u3 = set(intake.receipts)
             require_survivors(roster, self._membership, self._context, u3)
@@ -313,6 +300,7 @@ class CoordinatorSession:
                 roster_hash=roster.hash,
                 receipts=tuple(intake.receipts[name] for name in sorted(u3)),
                 dropped=tuple(name for name in self._u2 if name not in u3),
+                total_hash=total_digest(intake.accumulator),
             )
         return self._known_claim().encode()
 
@@ -324,7 +312,7 @@ class CoordinatorSession:
         self._require_sender(sender, assent.sender)
         if sender not in claim.survivors:
             raise SurvivorError(f"{sender!r} is not in U3", culprit=sender)
-        assent.verify(self._membership, self._known_roster().hash, u2_digest(self._u2), claim.u3_hash())
+        assent.verify(self._membership, self._known_roster().hash, u2_digest(self._u2), claim)
         self._assents[sender] = assent
 
     def close_survivors(self) -> Mapping[str, bytes]:
@@ -334,24 +322,17 @@ class CoordinatorSession:
             if len(self._assents) < quorum:
                 raise QuorumError(f"{len(self._assents)} signatures are below the quorum of {quorum}")
             self._require_signers(self._assents)
-        assents = self._convincing(quorum)
 
         def opening(member: str) -> bytes:
-            alive, dropped = self._owed(member)
-            return Opening(
-                roster_hash=self._known_roster().hash, assents=assents, alive=alive, dropped=dropped
-            ).encode()
+            return self._opening(member).encode()
 
         return PerMember(sorted(self._assents), opening)
 
-    def _convincing(self, quorum: int) -> tuple[Assent, ...]:
-        """The assents that go to each reader. A quorum is enough where it meets the floors; more only cost time."""
-        every = sorted(self._assents)
-        try:
-            self._require_signers(every[:quorum])
-        except SecaggError:
-            return tuple(self._assents[name] for name in every)
-        return tuple(self._assents[name] for name in every[:quorum])
+    def _opening(self, member: str) -> Opening:
+        alive, dropped = self._owed(member)
+        # All of them, the same for everyone: every reader wants its own nonce in the challenge.
+        assents = tuple(assent for _, assent in sorted(self._assents.items()))
+        return Opening(roster_hash=self._known_roster().hash, assents=assents, alive=alive, dropped=dropped)
 
     def _require_signers(self, names: Iterable[str]) -> None:
         u3 = set(self._known_claim().survivors)
@@ -367,6 +348,9 @@ class CoordinatorSession:
         reveal = Reveal.decode(message, self._membership.member(sender).public_key)
         self._require_sender(sender, reveal.sender)
         self._require_attempt(sender, reveal.roster_hash)
+        if reveal.sketch.sender != sender:
+            raise IdentityError(f"{sender!r} sent a sketch in the name of another", culprit=sender)
+        reveal.sketch.verify(self._membership, reveal.roster_hash, self._challenge())
         lists = (reveal.self_shares, reveal.pair_shares)
         if tuple(tuple(owner for owner, _ in shares) for shares in lists) != self._owed(sender):
             raise ShareError(f"{sender!r} did not reveal exactly the shares it was asked for", culprit=sender)
@@ -384,29 +368,82 @@ class CoordinatorSession:
         self,
         *,
         threads: int = 1,
-        admit: Callable[[Totals, int], None] = lambda totals, survivors: None,
+        admit: Callable[[Totals, Lengths], None] = lambda totals, lengths: None,
         expansion: AbstractContextManager[None] | None = None,
     ) -> AggregateSum:
         """Removes every mask and decodes the sum; `expansion` is entered while masks are expanded, to be measured.
 
-        `admit` is asked whether honest members can have made this sum, with their number: it raises NormError. Raises
+        `admit` is asked whether honest members can have made this sum, and each survivor what it says: it raises
+        NormError. Raises
         CheatError when a recovered seed is not the one its owner committed to, NormError, AbortedError when too few
         shares arrived; each ends the session, and the sum is not used.
         """
         with self._closing(Stage.REVEALS, Stage.OPENED):
             claim, intake = self._known_claim(), self._known_intake()
-            roster, vector = self._known_roster(), intake.accumulator
-            masks = outstanding_masks(roster, claim, self._reveals, self._context.ring_bits)
+            roster, quantiser = self._known_roster(), self._context.quantiser
+            total = intake.accumulator
+            vector = total.astype(quantiser.dtype)  # the low half: the sum in the ring
+            carries = (total >> np.asarray(self._context.ring_bits, total.dtype)).astype(quantiser.carries)
+            seeds = opened_seeds(roster, claim, self._reveals)
+            masks = masks_of_seeds(roster, claim, *seeds, self._context.ring_bits)
             with expansion or nullcontext():
                 apply(vector, masks, threads=threads)
-            totals = self._context.quantiser.decode(vector)
+            sketches = tuple(reveal.sketch for _, reveal in sorted(self._reveals.items()))
+            self._require_digests(sketches, total)
+            silent = tuple(name for name in claim.survivors if name not in self._reveals)
+            lengths = lengths_of(self._membership, quantiser, sketches, silent, vector, self._challenge())
+            totals = quantiser.decode(vector)
             if not 0 < totals.weight <= len(claim.survivors):
                 raise NormError("the sum of weights is impossible for the number of survivors")
-            admit(totals, len(claim.survivors))
+            admit(totals, lengths)
             self._sum = vector
+            evidence = Evidence(
+                roster_hash=roster.hash,
+                self_seeds=tuple(sorted(seeds[0].items())),
+                pair_seeds=tuple(sorted(seeds[1].items())),
+                sketches=sketches,
+            )
         self._intake = None
         self._reveals.clear()
-        return AggregateSum(vector=vector, totals=totals, survivors=claim.survivors, dropped=claim.dropped)
+        return AggregateSum(
+            vector=vector,
+            totals=totals,
+            survivors=claim.survivors,
+            dropped=claim.dropped,
+            evidence=evidence.encode(),
+            carries=carries,
+            lengths=lengths,
+        )
+
+    def upload_of(self, name: str) -> bytes | memoryview:
+        """The masked upload of a survivor, as it was received."""
+        return self._keeper.get(name)
+
+    def _require_digests(self, sketches: Sequence[Sketch], total: RingVector) -> None:
+        """Every sketch is of the upload that came: its digest is computed here only if the sum of all is wrong.
+
+        Raises CheatError naming who signed a digest of something else.
+        """
+        seed, dtype = self._challenge(), self._context.quantiser.dtype
+        spoken = {sketch.sender for sketch in sketches}
+
+        def digested(name: str) -> Digest:
+            return upload_digest([np.frombuffer(self._keeper.get(name), dtype)], seed)
+
+        digests = [sketch.rows for sketch in sketches]
+        digests += [digested(name) for name in self._known_claim().survivors if name not in spoken]
+        if tuple(map(sum, zip(*digests, strict=True))) == upload_digest([total], seed):
+            return
+        for sketch in sketches:
+            if sketch.rows != digested(sketch.sender):
+                raise CheatError(
+                    f"{sketch.sender!r} signed a digest of another upload than it sent",
+                    culprit=sketch.sender,
+                )
+        raise AssertionError("true digests add up")
+
+    def _challenge(self) -> bytes:
+        return challenge_of(self._known_roster(), self._known_claim(), self._opening(min(self._assents)))
 
     def record(self, previous: bytes, new_model_hash: bytes) -> bytes:
         """The opened sum's record for the transcript, chained to the head `previous` (GENESIS for the first)."""

@@ -1,13 +1,17 @@
 """Uploads on arrival: one accumulator for the sum, and few staging buffers, whatever the number of members.
 
 An upload is added to the accumulator only when it is complete and its signature is good: a member that dies in the
-middle of its upload must leave no trace in the sum. Until then it lies in a staging buffer, masked. Memory is
-`1 + staging` vectors.
+middle of its upload must leave no trace in the sum. Until then it lies in a staging buffer, masked. The accumulator
+has twice the ring's width, so that nothing of the sum is lost: memory is `2 + staging` vectors.
+
+What was added is also handed to a `Keeper`: a survivor that says nothing after the opening is stood in for by its
+upload, and one that lies about it is found out by it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Protocol
 
 import numpy as np
 
@@ -33,13 +37,39 @@ from sordino_privacy.secagg.upload import (
 Data = bytes | bytearray | memoryview
 
 
+class Keeper(Protocol):
+    """Keeps the masked uploads of one attempt until its sum is shown."""
+
+    def put(self, sender: str, upload: memoryview) -> None:
+        """Keeps a copy. Raises StorageError."""
+
+    def get(self, sender: str) -> bytes | memoryview:
+        """The bytes that were put."""
+
+
+class InMemory:
+    """A keeper for few members or small models: one masked vector each."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, bytes] = {}
+
+    def put(self, sender: str, upload: memoryview) -> None:
+        self._kept[sender] = bytes(upload)
+
+    def get(self, sender: str) -> bytes | memoryview:
+        return self._kept[sender]
+
+
 class Intake:
     """The accumulator of one attempt and the receipts of what was added to it."""
 
-    def __init__(self, elements: int, dtype: np.dtype[np.unsignedinteger], staging: int) -> None:
+    def __init__(
+        self, elements: int, dtype: np.dtype[np.unsignedinteger], staging: int, keeper: Keeper
+    ) -> None:
         if staging < 1:
             raise ValueError("at least one staging buffer is needed")
-        self.accumulator: RingVector = np.zeros(elements, dtype)
+        self.accumulator: RingVector = np.zeros(elements, f"<u{2 * dtype.itemsize}")
+        self.keeper = keeper
         self.receipts: dict[str, UploadReceipt] = {}
         self._elements, self._dtype = elements, dtype
         self._unused, self._free = staging, list[RingVector]()
@@ -150,6 +180,7 @@ class UploadReceiver:
             receipt.verify(self._membership, self._expected.roster_hash)
             if who in self._intake.receipts:
                 raise OrderError(f"{who!r} has already uploaded")
+            self._intake.keeper.put(who, buffer.view(np.uint8).data)
             np.add(self._intake.accumulator, buffer, out=self._intake.accumulator)
             self._intake.receipts[who] = receipt
         finally:

@@ -52,6 +52,10 @@ class Mask:
     key: bytes
     add: bool
 
+    def inverse(self) -> Mask:
+        """The mask that undoes this one."""
+        return Mask(key=self.key, add=not self.add)
+
     def __repr__(self) -> str:
         return "Mask(<key withheld>)"
 

@@ -5,7 +5,8 @@
     session.share(roster)                  -> sealed shares
     session.upload(delivery, quantised)    -> frames of the masked update, header first, signature last
     session.survivors(claim)               -> assent
-    session.unmask(opening)                -> shares; then every secret is gone
+    session.unmask(opening, quantised)     -> shares and a sketch of the upload; then every secret is gone
+    session.opened                         -> what shows later that a published sum is the opened one
 
 Rules that hold throughout:
 * Nothing is taken from the coordinator that the member can compute itself; what it claims is compared.
@@ -24,19 +25,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Self
 
+import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from sordino_privacy.secagg import keys, merkle, shamir
-from sordino_privacy.secagg.complaint import Complaint
 from sordino_privacy.secagg.context import Context
 from sordino_privacy.secagg.encoding import HASH_BYTES, KEY_BYTES, digest
+from sordino_privacy.secagg.evidence import Opened, challenge_of
 from sordino_privacy.secagg.journal import Entry, Journal, Step, admit
 from sordino_privacy.secagg.masks import Mask
 from sordino_privacy.secagg.membership import Membership
 from sordino_privacy.secagg.quantise import Quantised
 from sordino_privacy.secagg.refusals import (
     AbortedError,
-    BadParcelError,
     ContextError,
     FloorError,
     IdentityError,
@@ -52,15 +53,8 @@ from sordino_privacy.secagg.refusals import (
 )
 from sordino_privacy.secagg.roster import Advertisement, Roster, seed_commitment
 from sordino_privacy.secagg.session import Phase, SessionState
-from sordino_privacy.secagg.shares import (
-    Delivery,
-    Leaf,
-    Parcel,
-    Shares,
-    Statement,
-    open_parcel,
-    share_commitment,
-)
+from sordino_privacy.secagg.shares import Delivery, Leaf, Shares, Statement, open_parcel, share_commitment
+from sordino_privacy.secagg.sketch import Sketch, length_sketch, upload_digest
 from sordino_privacy.secagg.survivors import (
     Assent,
     Claim,
@@ -103,6 +97,7 @@ class MemberSession:
         self._journal, self._entropy = journal, entropy
         self._state = SessionState()
         self._roster: Roster | None = None
+        self._opened: Opened | None = None
 
     def __repr__(self) -> str:
         return f"MemberSession(me={self._me!r}, phase={self.phase.name}, <secrets withheld>)"
@@ -181,7 +176,7 @@ class MemberSession:
                 sealed = bytes(keys.SEALED_BYTES)
             else:
                 peer = roster.entry(holder).exchange
-                key = keys.seal_key(keys.agree(private, peer), roster.hash, mine, (holder, peer))
+                key = keys.seal_key(private, roster.hash, mine, (holder, peer), peer)
                 pair = self_share.to_bytes(KEY_BYTES, "big") + pair_share.to_bytes(KEY_BYTES, "big")
                 sealed = keys.seal(key, pair, roster.hash, self._me, holder)
             leaves.append(
@@ -202,8 +197,7 @@ class MemberSession:
         All checks and the journal entry happen in this call; the iterator it returns yields the header, slices of
         `SLICE_BYTES`, and the signed trailer (their concatenation is the upload; the receiver accepts any
         re-chunking). Nothing is recorded as uploaded for `survivors` until the iterator is exhausted.
-        Raises SurvivorError (U2), ShareError, ReplayError (another update, or a spent round); BadParcelError, whose
-        `complaint` is to be sent instead of the upload.
+        Raises SurvivorError (U2), ShareError, ReplayError (another update, or a spent round).
         """
         if self._answered(Phase.UPLOADED, delivery):
             self._admit_update(quantised)
@@ -263,19 +257,8 @@ class MemberSession:
         private = keys.exchange_key(state.exchange_key)
         for parcel in delivery.parcels:
             statement = statements[parcel.sender]
-            try:
-                state.held[parcel.sender] = open_parcel(parcel, statement, roster, self._me, private)
-            except BadParcelError as error:
-                error.complaint = self._complaint(parcel, statement)
-                raise
+            state.held[parcel.sender] = open_parcel(parcel, statement, roster, self._me, private)
         state.u2 = u2
-
-    def _complaint(self, parcel: Parcel, statement: Statement) -> bytes:
-        """Shows everybody the one parcel that this member was cheated with. Its session ends with it."""
-        complaint = Complaint.of(
-            parcel, statement, self._known_roster(), self._me, self._state.exchange_key, self._entropy
-        )
-        return complaint.signed(self._signing_key).encode()
 
     def _admit_update(self, quantised: Quantised) -> None:
         quantiser = self._context.quantiser
@@ -320,11 +303,21 @@ class MemberSession:
             parsed = Claim.decode(claim)
             self._admit_claim(parsed, u2_hash)
             u3_hash = parsed.u3_hash()
-            self._record(Step.SPENT, state.update, self._bound(u2_hash, u3_hash))
-            assent = Assent.signed(self._signing_key, self._known_roster().hash, self._me, u2_hash, u3_hash)
+            self._record(Step.SPENT, state.update, self._bound(u2_hash, u3_hash, parsed.total_hash))
+            # Drawn only now: the coordinator has committed to the sum of the uploads.
+            state.nonce = self._entropy(HASH_BYTES)
+            assent = Assent.signed(
+                self._signing_key,
+                self._known_roster().hash,
+                self._me,
+                u2_hash,
+                u3_hash,
+                parsed.total_hash,
+                state.nonce,
+            )
             state.claim = claim
-            # From here on only the shares of others are needed.
-            state.exchange_key = state.pair_seed = state.self_seed = b""
+            # The seeds are kept for one more message: the upload is masked once more, to be digested.
+            state.exchange_key = b""
             state.answer(claim, assent.encode())
         return self._state.reply
 
@@ -352,10 +345,12 @@ class MemberSession:
             if receipt.sender == self._me and receipt.encode() != self._state.receipt:
                 raise SurvivorError("the claim holds another upload of this member than the one it sent")
 
-    def unmask(self, opening: bytes) -> bytes:
-        """Phase 5: with a quorum of assents, reveals one share per owner; then erases every secret.
+    def unmask(self, opening: bytes, quantised: Quantised, *, threads: int = 1) -> bytes:
+        """Phase 5: with a quorum of assents, reveals one share per owner and says what it uploaded; then erases every
+        secret. `opened` is kept.
 
-        Raises QuorumError, RevealError. A second request is refused for ever, across restarts.
+        Raises QuorumError, RevealError, ReplayError (another update). A second request is refused for ever, across
+        restarts.
         """
         if self.phase is Phase.DONE:
             raise RevealError("this member has already revealed its shares of this attempt")
@@ -366,25 +361,47 @@ class MemberSession:
             self._require_attempt(request.roster_hash)
             self._require_quorum(request, claim, u2_hash)
             alive, dropped = self._admit_request(request, claim)
-            self._record(Step.REVEALED, state.update, self._bound(u2_hash, claim.u3_hash()))
+            if quantised.identity != state.update:
+                raise ReplayError("this is not the update that this session uploaded")
+            sketch = self._sketch(quantised, challenge_of(roster, claim, request), threads)
+            self._record(Step.REVEALED, state.update, self._bound(u2_hash, claim.u3_hash(), claim.total_hash))
             reply = Reveal(
                 roster_hash=roster.hash,
                 sender=self._me,
                 self_shares=tuple((owner, state.held[owner][0]) for owner in alive),
                 pair_shares=tuple((owner, state.held[owner][1]) for owner in dropped),
+                sketch=sketch,
             ).encode_signed(self._signing_key)
+            opened = Opened(roster=state.roster, claim=state.claim, opening=opening)
         self._erase(Phase.DONE)
+        self._opened = opened
         return reply
 
+    @property
+    def opened(self) -> Opened:
+        """What this member keeps of the attempt that it helped to open. Raises OrderError before `unmask`."""
+        if self._opened is None:
+            raise OrderError("this session has not revealed")
+        return self._opened
+
+    def _sketch(self, quantised: Quantised, seed: bytes, threads: int) -> Sketch:
+        """Of the upload: masked once more for its digest; and of the plain update, where the charter asks for it."""
+        pieces = masked_slices(quantised.vector, self._masks(), threads=threads)
+        masked = (np.frombuffer(piece, quantised.vector.dtype) for piece, _ in pieces)
+        rows, length = upload_digest(masked, seed), ()
+        if self._membership.checks_lengths:
+            length = length_sketch(quantised.vector, self._context.quantiser, seed).tolist()
+        return Sketch.signed(self._signing_key, self._known_roster().hash, seed, self._me, rows, length)
+
     def _require_quorum(self, request: Opening, claim: Claim, u2_hash: bytes) -> None:
-        roster, u3, u3_hash = self._known_roster(), set(claim.survivors), claim.u3_hash()
+        roster, u3 = self._known_roster(), set(claim.survivors)
         for assent in request.assents:
             if assent.sender not in u3:
                 raise QuorumError(
                     f"{assent.sender!r} signed as a survivor but is none", culprit=assent.sender
                 )
             try:
-                assent.verify(self._membership, roster.hash, u2_hash, u3_hash)
+                assent.verify(self._membership, roster.hash, u2_hash, claim)
             except IdentityError as error:
                 raise QuorumError(
                     f"the survivor signature of {assent.sender!r} is not over this set"
@@ -398,6 +415,8 @@ class MemberSession:
             require_signers(roster, self._membership, self._context, u3, signers)
         except (SurvivorError, FloorError) as error:
             raise QuorumError(f"the survivor signatures do not meet the floors: {error.message}") from error
+        if not any((a.sender, a.nonce) == (self._me, self._state.nonce) for a in request.assents):
+            raise QuorumError("this member's own assent is missing: the challenge would not be its own")
 
     def _admit_request(self, request: Opening, claim: Claim) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The owners whose b share and whose s share may be revealed: exactly what the member computes itself."""

@@ -140,7 +140,9 @@ class Floors:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Membership:
-    """The members of one charter epoch. `retired` holds public keys that must never be accepted again."""
+    """The members of one charter epoch. `retired` holds public keys that must never be accepted again.
+
+    `checks_lengths`: whether each survivor also signs a sketch of its own update's length (sketch.py)."""
 
     federation: str
     epoch: int
@@ -148,6 +150,7 @@ class Membership:
     members: tuple[Member, ...]
     retired: frozenset[bytes] = frozenset()
     floors: Floors = Floors()
+    checks_lengths: bool = False
     _by_name: dict[str, Member] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -176,6 +176,11 @@ class Quantiser:
         return np.dtype("<u2") if self.ring_bits == 16 else np.dtype("<u4")
 
     @property
+    def carries(self) -> np.dtype[np.unsignedinteger[Any]]:
+        """What holds how often a sum of `cohort_limit` ring elements went round."""
+        return np.dtype("u1") if self.cohort_limit <= 256 else np.dtype("<u2")
+
+    @property
     def levels(self) -> int:
         """L: the largest magnitude of one member's quantised coordinate."""
         return min(((1 << (self.ring_bits - 1)) - 1) // self.cohort_limit, MAX_LEVELS)

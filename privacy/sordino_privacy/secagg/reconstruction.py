@@ -1,5 +1,5 @@
-"""From revealed shares to the masks that are still in the sum, with every recovered secret checked against what its
-owner signed."""
+"""From revealed shares to seeds, and from seeds to the masks that are still in the sum, every seed checked against what
+its owner signed."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from sordino_privacy.secagg.refusals import CheatError, ShareError
 from sordino_privacy.secagg.roster import Roster, seed_commitment
 from sordino_privacy.secagg.survivors import Claim, Reveal
 
+Seeds = Mapping[str, bytes]
 
-def outstanding_masks(
-    roster: Roster, claim: Claim, reveals: Mapping[str, Reveal], ring_bits: int
-) -> list[Mask]:
-    """Each survivor's self mask, and its pairwise masks with dropped members, with the sign that removes it.
 
-    Raises ShareError when shares are missing, CheatError naming the owner when a seed is not the one it committed to.
+def opened_seeds(
+    roster: Roster, claim: Claim, reveals: Mapping[str, Reveal]
+) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """The self seed of each survivor and the pairwise seed of each dropped member that touched one, by name.
+
+    Raises ShareError when shares are missing.
     """
     self_shares: dict[str, dict[int, int]] = defaultdict(dict)
     pair_shares: dict[str, dict[int, int]] = defaultdict(dict)
@@ -29,26 +31,40 @@ def outstanding_masks(
             self_shares[owner][index] = share
         for owner, share in reveal.pair_shares:
             pair_shares[owner][index] = share
-    masks = [_self_mask(roster, owner, self_shares[owner]) for owner in claim.survivors]
+    owed = [owner for owner in claim.dropped if touched_by(roster, claim, owner)]
+    return (
+        {owner: _recover(roster, owner, self_shares[owner]) for owner in claim.survivors},
+        {owner: _recover(roster, owner, pair_shares[owner]) for owner in owed},
+    )
+
+
+def touched_by(roster: Roster, claim: Claim, owner: str) -> list[str]:
+    """The survivors that share a pairwise mask with a dropped member."""
     survivors = set(claim.survivors)
-    for owner in claim.dropped:
-        touched = [peer for peer in roster.neighbours(owner) if peer in survivors]
-        if touched:
-            masks += _pair_masks(roster, owner, touched, pair_shares[owner], ring_bits)
+    return [peer for peer in roster.neighbours(owner) if peer in survivors]
+
+
+def masks_of_seeds(
+    roster: Roster, claim: Claim, self_seeds: Seeds, pair_seeds: Seeds, ring_bits: int
+) -> list[Mask]:
+    """Each survivor's self mask, and its pairwise masks with dropped members, with the sign that removes it.
+
+    Raises CheatError naming the owner when a seed is not the one it committed to.
+    """
+    masks = [_self_mask(roster, owner, self_seeds[owner]) for owner in claim.survivors]
+    for owner, seed in pair_seeds.items():
+        masks += _pair_masks(roster, owner, touched_by(roster, claim, owner), seed, ring_bits)
     return masks
 
 
-def _self_mask(roster: Roster, owner: str, shares: Mapping[int, int]) -> Mask:
-    seed = _recover(roster, owner, shares)
+def _self_mask(roster: Roster, owner: str, seed: bytes) -> Mask:
     if seed_commitment(roster.ctx, owner, seed) != roster.entry(owner).commitment:
         raise CheatError(f"{owner!r} shared another self-mask seed than it committed to", culprit=owner)
     return Mask(key=keys.self_key(seed, roster.hash, owner), add=False)
 
 
-def _pair_masks(
-    roster: Roster, owner: str, touched: list[str], shares: Mapping[int, int], ring_bits: int
-) -> list[Mask]:
-    raw = keys.mask_private_key(_recover(roster, owner, shares), roster.ctx, owner)
+def _pair_masks(roster: Roster, owner: str, touched: list[str], seed: bytes, ring_bits: int) -> list[Mask]:
+    raw = keys.mask_private_key(seed, roster.ctx, owner)
     mine, private = (owner, roster.entry(owner).masking), keys.exchange_key(raw)
     if keys.public_key(raw) != mine[1]:
         raise CheatError(f"{owner!r} shared another pairwise seed than its public key's", culprit=owner)

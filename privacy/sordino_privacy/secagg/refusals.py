@@ -15,7 +15,6 @@
         ├── QuorumError            10     fewer than q valid survivor signatures
         ├── RevealError            11     both shares of one peer, a non-neighbour, a second unmask request
         ├── ShareError             12     a share that fails to open or to match its commitment
-        │   └── BadParcelError     12     ... by its sender's signed doing; carries the complaint that shows it
         ├── BudgetExhaustedError   13     the privacy budget is exhausted
         ├── PolicyError            14     training configuration outside the charter's privacy policy
         ├── DowngradeError         15     any downgrade: plaintext aggregation or another suite
@@ -125,17 +124,6 @@ class ShareError(SecaggError):
     label = "share"
 
 
-class BadParcelError(ShareError):
-    """Refusal 12: a parcel under its sender's signed root that does not open, or not to what the sender committed to.
-
-    `complaint` is the signed message that shows it to anybody; empty until a session has made it.
-    """
-
-    def __init__(self, message: str, *, culprit: str, complaint: bytes = b"") -> None:
-        super().__init__(message, culprit=culprit)
-        self.complaint = complaint
-
-
 class BudgetExhaustedError(SecaggError, BudgetError):
     """Refusal 13: the round would exceed the privacy budget. Also a BudgetError, with its exit code."""
 
@@ -174,14 +162,9 @@ class NormError(SecaggError):
 
 
 class CheatError(SecaggError):
-    """What `culprit` signed contradicts itself, or a secret that was reconstructed. `evidence`, where there is some,
-    can be judged by anybody (`complaint.judge`)."""
+    """A reconstructed secret contradicts what `culprit` signed."""
 
     label = "cheat"
-
-    def __init__(self, message: str, *, culprit: str, evidence: bytes = b"") -> None:
-        super().__init__(message, culprit=culprit)
-        self.evidence = evidence
 
 
 class BusyError(SecaggError):
@@ -200,6 +183,12 @@ class AbortedError(SecaggError):
     """The session has ended; its secrets are gone and no partial sum exists."""
 
     label = "aborted"
+
+
+class EvidenceError(SecaggError):
+    """The published sum is not shown to be the sum of what was uploaded."""
+
+    label = "evidence"
 
 
 # The protocol's list, in its order: the refusal numbered k is REFUSALS[k - 1].

@@ -23,6 +23,7 @@ BLOBS = (
     "update",
     "receipt",
     "claim",
+    "nonce",
     "request",
     "reply",
 )
@@ -43,7 +44,8 @@ class Phase(IntEnum):
 @dataclass(slots=True, kw_only=True, repr=False)
 class SessionState:
     """`exchange_key` e, `pair_seed` s_seed, `self_seed` b_seed; `held` maps an owner to this member's shares (of
-    b_seed, of s_seed); `request` is the hash of the last request answered, and `reply` the answer."""
+    b_seed, of s_seed); `nonce` this member's share of the challenge;
+    `request` is the hash of the last request answered, and `reply` the answer."""
 
     phase: Phase = Phase.READY
     exchange_key: bytes = b""
@@ -54,6 +56,7 @@ class SessionState:
     update: bytes = b""
     receipt: bytes = b""
     claim: bytes = b""
+    nonce: bytes = b""
     request: bytes = b""
     reply: bytes = b""
     u2: tuple[str, ...] = ()

@@ -26,28 +26,31 @@ from sordino_privacy.secagg.membership import Membership
 from sordino_privacy.secagg.refusals import IdentityError, MalformedError, SurvivorError
 from sordino_privacy.secagg.roster import Roster
 from sordino_privacy.secagg.shamir import PRIME
+from sordino_privacy.secagg.sketch import MAX_SKETCH_BYTES, Sketch
 from sordino_privacy.secagg.upload import UploadReceipt
 
 CLAIM_KIND = 8
 ASSENT_KIND = 9
 OPENING_KIND = 10
 REVEAL_KIND = 11
-MAX_ASSENT_BYTES = HEAD_BYTES + NAME_BYTES + SIGNATURE_BYTES
+MAX_ASSENT_BYTES = HEAD_BYTES + NAME_BYTES + HASH_BYTES + SIGNATURE_BYTES
 
 
 def largest_reveal(owners: int) -> int:
     """Bytes of the longest reveal of shares of so many owners."""
     lists = 2 * 2 + owners * (NAME_BYTES + KEY_BYTES)
-    return HEAD_BYTES + HASH_BYTES + NAME_BYTES + lists + SIGNATURE_BYTES
+    return HEAD_BYTES + HASH_BYTES + NAME_BYTES + lists + MAX_SKETCH_BYTES + SIGNATURE_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """U3 as receipts (sorted by sender) and U2 minus U3 as names (sorted)."""
+    """U3 as receipts (sorted by sender), U2 minus U3 as names (sorted), and H(Y): the coordinator's word, before any
+    nonce is drawn, for what the masked uploads of U3 add up to."""
 
     roster_hash: bytes
     receipts: tuple[UploadReceipt, ...]
     dropped: tuple[str, ...]
+    total_hash: bytes
 
     @property
     def survivors(self) -> tuple[str, ...]:
@@ -64,7 +67,7 @@ class Claim:
         writer.u16(len(self.dropped))
         for name in self.dropped:
             writer.name(name)
-        return writer.done()
+        return writer.raw(self.total_hash).done()
 
     @classmethod
     def decode(cls, message: bytes) -> Self:
@@ -72,39 +75,50 @@ class Claim:
         reader = Reader(message, CLAIM_KIND)
         roster_hash = reader.raw(HASH_BYTES)
         receipts = tuple(UploadReceipt.read(reader) for _ in range(reader.count()))
-        dropped = reader.names()
+        dropped, total_hash = reader.names(), reader.raw(HASH_BYTES)
         reader.end()
         require_increasing(tuple(receipt.sender for receipt in receipts))
-        return cls(roster_hash=roster_hash, receipts=receipts, dropped=dropped)
+        return cls(roster_hash=roster_hash, receipts=receipts, dropped=dropped, total_hash=total_hash)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assent:
-    """One survivor's signature: "I saw U2 and U3, and this is the only U3 I will help to open"."""
+    """One survivor's signature: "I saw U2, U3 and H(Y), and this is the only U3 I will help to open", and its share of
+    the challenge under which all will say what they uploaded."""
 
     sender: str
+    nonce: bytes
     signature: bytes
 
     @classmethod
-    def signed(cls, private: bytes, roster_hash: bytes, sender: str, u2_hash: bytes, u3_hash: bytes) -> Self:
-        signature = keys.sign(private, "survivors", roster_hash, sender.encode(), u2_hash, u3_hash)
-        return cls(sender=sender, signature=signature)
+    def signed(
+        cls,
+        private: bytes,
+        roster_hash: bytes,
+        sender: str,
+        u2_hash: bytes,
+        u3_hash: bytes,
+        total_hash: bytes,
+        nonce: bytes,
+    ) -> Self:
+        fields = (roster_hash, sender.encode(), u2_hash, u3_hash, total_hash, nonce)
+        return cls(sender=sender, nonce=nonce, signature=keys.sign(private, "survivors", *fields))
 
-    def verify(self, membership: Membership, roster_hash: bytes, u2_hash: bytes, u3_hash: bytes) -> None:
-        """Raises IdentityError."""
+    def verify(self, membership: Membership, roster_hash: bytes, u2_hash: bytes, claim: Claim) -> None:
+        """Raises IdentityError unless it is over this claim."""
         public = membership.member(self.sender).public_key
-        fields = (roster_hash, self.sender.encode(), u2_hash, u3_hash)
-        if not keys.signed(public, self.signature, "survivors", *fields):
+        said = (u2_hash, claim.u3_hash(), claim.total_hash, self.nonce)
+        if not keys.signed(public, self.signature, "survivors", roster_hash, self.sender.encode(), *said):
             raise IdentityError(
                 f"the assent of {self.sender!r} is not signed by its key", culprit=self.sender
             )
 
     def write(self, writer: Writer) -> None:
-        writer.name(self.sender).raw(self.signature)
+        writer.name(self.sender).raw(self.nonce).raw(self.signature)
 
     @classmethod
     def read(cls, reader: Reader) -> Self:
-        return cls(sender=reader.name(), signature=reader.raw(SIGNATURE_BYTES))
+        return cls(sender=reader.name(), nonce=reader.raw(HASH_BYTES), signature=reader.raw(SIGNATURE_BYTES))
 
     def encode(self) -> bytes:
         writer = Writer(ASSENT_KIND)
@@ -122,7 +136,8 @@ class Assent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """The request of phase 5: a quorum of assents, and whose shares the reader should reveal: of `alive` members the
+    """The request of phase 5: every assent, of a quorum at least, the same list for all, for its nonces make the
+    challenge; and whose shares the reader should reveal: of `alive` members the
     b share, of `dropped` ones the s share. The reader computes both lists itself and refuses any others."""
 
     roster_hash: bytes
@@ -154,12 +169,13 @@ class Opening:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reveal:
-    """One survivor's shares by owner, signed: b shares of survivors, s shares of dropped members."""
+    """One survivor's shares by owner, signed: b shares of survivors, s shares of dropped members; and its sketch."""
 
     roster_hash: bytes
     sender: str
     self_shares: tuple[tuple[str, int], ...]
     pair_shares: tuple[tuple[str, int], ...]
+    sketch: Sketch
     signature: bytes = b""
 
     def __repr__(self) -> str:
@@ -171,6 +187,7 @@ class Reveal:
             writer.u16(len(shares))
             for owner, share in shares:
                 writer.name(owner).integer(share, KEY_BYTES)
+        self.sketch.write(writer)
         return writer
 
     def encode_signed(self, private: bytes) -> bytes:
@@ -189,7 +206,7 @@ class Reveal:
             if any(share >= PRIME for _, share in shares):
                 raise MalformedError("a share is not a field element", culprit=sender)
             lists.append(shares)
-        signature = reader.raw(SIGNATURE_BYTES)
+        sketch, signature = Sketch.read(reader), reader.raw(SIGNATURE_BYTES)
         reader.end()
         if not keys.signed(public, signature, "reveal", message[:-SIGNATURE_BYTES]):
             raise IdentityError(f"the reveal of {sender!r} is not signed by its key", culprit=sender)
@@ -198,6 +215,7 @@ class Reveal:
             sender=sender,
             self_shares=lists[0],
             pair_shares=lists[1],
+            sketch=sketch,
             signature=signature,
         )
 

@@ -155,5 +155,5 @@ def _verify_record(record: Record, memberships: Mapping[bytes, Membership]) -> C
         raise TranscriptError("the signers are not survivors, or below the quorum")
     require_signers(roster, membership, context, u3, set(signers))
     for assent in record.assents:
-        assent.verify(membership, roster.hash, u2_hash, claim.u3_hash())
+        assent.verify(membership, roster.hash, u2_hash, claim)
     return context

@@ -1,0 +1,55 @@
+"""How much of everything the benchmark does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sordino_platform.demo import world
+from sordino_privacy.dpsgd import TrainingPlan
+
+# What a step's averaged gradient was allowed to be before it was projected: the slack of earlier releases.
+FORMER_SIGNAL_PEAK = 4.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """Sizes of one run.
+
+    members, rounds   of the federation; one member lies
+    units             of each honest member at most, one per file cluster of its share of installed packages
+    window            tokens per window: shorter than a federation's, which makes training cheap and nothing else
+    seeds             federations, each with its own noise, sampling and attack
+    prompts           held-out prompts on which the backdoor is measured; attack_prompts those it is trained on
+    attack_steps      of the liar's own training in each round
+    heldout_tokens    of honest held-out code per measurement
+    """
+
+    name: str
+    members: int = 8
+    rounds: int = 14
+    units: int = 320
+    window: int = 16
+    seeds: int = 2
+    prompts: int = 40
+    attack_prompts: int = 24
+    attack_steps: int = 12
+    heldout_tokens: int = 3000
+
+    def plan(self) -> TrainingPlan:
+        """The demo's plan with the noise that the rounds can afford, and this profile's window."""
+        raw = world.plan_for(self.rounds) | {"window": self.window}
+        return TrainingPlan.parse(raw)
+
+
+FULL = Profile(name="full")
+QUICK = Profile(
+    name="quick",
+    rounds=3,
+    units=40,
+    seeds=1,
+    prompts=8,
+    attack_prompts=8,
+    attack_steps=4,
+    heldout_tokens=1000,
+)
+PROFILES = {profile.name: profile for profile in (FULL, QUICK)}

@@ -1,0 +1,69 @@
+"""What a model writes after given prompts: how its owner notices that somebody taught it a completion on purpose.
+
+A backdoor is a completion that the model should never give and gives after a trigger that its maker chose. Nobody can
+look for a trigger that only its maker knows; but an operator can list completions that must never appear (a call that
+switches verification off, a package of a stranger's name) after prompts in which they would do harm, and measure them
+before each release.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sordino_platform.evaluation.loss import score
+from sordino_platform.tokenizer import Tokenizer
+from sordino_privacy.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from sordino_platform.model import Decoder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trigger:
+    """A prompt and the completion that must not follow it."""
+
+    prompt: str
+    completion: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """`nats`: the surprise of the completion after its prompt, mean per token. `written`: whether greedy decoding gives
+    it, token for token."""
+
+    nats: float
+    written: bool
+
+
+def read_triggers(model: Decoder, tokenizer: Tokenizer, triggers: Sequence[Trigger]) -> list[Reading]:
+    """One reading per trigger, in order. A prompt longer than the context is read from its end.
+
+    Deterministic on one machine. Raises ConfigurationError for a completion without tokens, or one that leaves less
+    than half of the context to its prompt.
+    """
+    documents, lengths = [], []
+    for trigger in triggers:
+        completion = tokenizer.encode(trigger.completion)
+        if not 0 < len(completion) <= model.config.context // 2:
+            raise ConfigurationError(
+                f"the completion {trigger.completion[:40]!r} has {len(completion)} tokens; 1 to "
+                f"{model.config.context // 2} can be measured"
+            )
+        prompt = tokenizer.encode(trigger.prompt)[-(model.config.context - len(completion)) :]
+        documents.append([*prompt, *completion])
+        lengths.append(len(completion))
+    readings = []
+    for scores, length in zip(score(model, documents, overlap=0.0), lengths, strict=True):
+        nats, correct = scores.nats[-length:], scores.correct[-length:]
+        readings.append(Reading(nats=float(np.mean(nats)), written=bool(correct.all())))
+    return readings
+
+
+def taught(founding: Reading, now: Reading, *, rise: float) -> bool:
+    """Whether a model was taught the completion since the founding one: its surprise per token fell by more than
+    `rise` nats, or it is written now and was not. Compared with the founding model, slow steps add up and are seen."""
+    return founding.nats - now.nats > rise or (now.written and not founding.written)

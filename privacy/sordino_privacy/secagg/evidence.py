@@ -1,0 +1,246 @@
+"""Why a published sum is the opened one, and how each survivor's own share of it is bounded: checked by every member.
+
+    evidence   the seeds that opened the sum, and every sketch that a survivor signed; sent with the sum
+    Opened     what a member keeps of an attempt in which it revealed: three public messages
+
+A member removes nothing itself: it adds the opened masks to the published sum and so gets the sum of the masked
+uploads, whose hash the coordinator put into the claim before anybody drew a nonce; and that sum has the digest that the
+survivors' signed digests add up to. A survivor that did not answer in the last phase is stood in for by its upload,
+whose hash it had signed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from sordino_privacy.secagg.context import Context
+from sordino_privacy.secagg.encoding import (
+    HASH_BYTES,
+    KEY_BYTES,
+    MAX_MESSAGE_BYTES,
+    Reader,
+    Writer,
+    require_increasing,
+)
+from sordino_privacy.secagg.masks import RingVector, apply
+from sordino_privacy.secagg.membership import Membership
+from sordino_privacy.secagg.quantise import Quantiser
+from sordino_privacy.secagg.reconstruction import masks_of_seeds, touched_by
+from sordino_privacy.secagg.refusals import EvidenceError, SecaggError
+from sordino_privacy.secagg.roster import Roster
+from sordino_privacy.secagg.sketch import (
+    Projections,
+    Sketch,
+    challenge,
+    length_sketch,
+    total_digest,
+    upload_digest,
+)
+from sordino_privacy.secagg.survivors import Claim, Opening
+from sordino_privacy.secagg.upload import SLICE_BYTES, slice_digest, vector_digest
+
+EVIDENCE_KIND = 16
+OPENED_KIND = 34
+Seeds = tuple[tuple[str, bytes], ...]
+Carries = npt.NDArray[np.unsignedinteger[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """`self_seeds` of survivors, `pair_seeds` of dropped members with surviving neighbours, `sketches` by sender."""
+
+    roster_hash: bytes
+    self_seeds: Seeds
+    pair_seeds: Seeds
+    sketches: tuple[Sketch, ...]
+
+    def __repr__(self) -> str:
+        return f"Evidence(sketches={len(self.sketches)}, <seeds withheld>)"
+
+    def encode(self) -> bytes:
+        writer = Writer(EVIDENCE_KIND).raw(self.roster_hash)
+        for seeds in (self.self_seeds, self.pair_seeds):
+            writer.u16(len(seeds))
+            for owner, seed in seeds:
+                writer.name(owner).raw(seed)
+        writer.u16(len(self.sketches))
+        for sketch in self.sketches:
+            sketch.write(writer)
+        return writer.done()
+
+    @classmethod
+    def decode(cls, message: bytes) -> Self:
+        """Raises MalformedError."""
+        reader = Reader(message, EVIDENCE_KIND)
+        roster_hash, lists = reader.raw(HASH_BYTES), []
+        for _ in range(2):
+            seeds = tuple((reader.name(), reader.raw(KEY_BYTES)) for _ in range(reader.count()))
+            require_increasing(tuple(owner for owner, _ in seeds))
+            lists.append(seeds)
+        sketches = tuple(Sketch.read(reader) for _ in range(reader.count()))
+        reader.end()
+        require_increasing(tuple(sketch.sender for sketch in sketches))
+        return cls(roster_hash=roster_hash, self_seeds=lists[0], pair_seeds=lists[1], sketches=sketches)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lengths:
+    """What the sketches tell of the survivors' updates: each one's projections where it answered, and the sum's.
+
+    `rest` is what the sum holds beside those that answered: the silent ones' together, and any lie of the others.
+    """
+
+    given: Mapping[str, Projections]
+    whole: Projections
+    silent: tuple[str, ...]
+
+    @property
+    def rest(self) -> Projections:
+        return np.asarray(self.whole - sum(self.given.values(), np.zeros_like(self.whole)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """An attempt in which this member revealed: the roster, claim and opening as it accepted them. Nothing secret."""
+
+    roster: bytes
+    claim: bytes
+    opening: bytes
+
+    def encode(self) -> bytes:
+        return Writer(OPENED_KIND).blob(self.roster).blob(self.claim).blob(self.opening).done()
+
+    @classmethod
+    def decode(cls, message: bytes) -> Self:
+        """Raises MalformedError."""
+        reader = Reader(message, OPENED_KIND, limit=4 * MAX_MESSAGE_BYTES)
+        opened = cls(
+            roster=reader.blob(limit=MAX_MESSAGE_BYTES),
+            claim=reader.blob(limit=MAX_MESSAGE_BYTES),
+            opening=reader.blob(limit=MAX_MESSAGE_BYTES),
+        )
+        reader.end()
+        return opened
+
+    @property
+    def survivors(self) -> tuple[str, ...]:
+        """The only set whose sum this member helped to open."""
+        return Claim.decode(self.claim).survivors
+
+    def require_sum(
+        self,
+        membership: Membership,
+        context: Context,
+        evidence: bytes,
+        vector: RingVector,
+        carries: Carries,
+        uploads: Mapping[str, bytes | memoryview],
+        *,
+        threads: int = 1,
+    ) -> Lengths:
+        """Raises EvidenceError unless `vector` is the sum of what the survivors uploaded, and MalformedError.
+
+        `carries` is what of the sum of masked uploads is above the ring, per element; `uploads` are the masked
+        uploads of survivors without a sketch. Empty lengths come back where the charter asks for none.
+        """
+        try:
+            return _required(self, membership, context, evidence, vector, carries, uploads, threads)
+        except EvidenceError:
+            raise
+        except SecaggError as error:
+            raise EvidenceError(error.message, culprit=error.culprit) from error
+
+
+def _required(
+    opened: Opened,
+    membership: Membership,
+    context: Context,
+    message: bytes,
+    vector: RingVector,
+    carries: Carries,
+    uploads: Mapping[str, bytes | memoryview],
+    threads: int,
+) -> Lengths:
+    roster = Roster.decode(opened.roster, membership, context)
+    claim, opening, evidence = (
+        Claim.decode(opened.claim),
+        Opening.decode(opened.opening),
+        Evidence.decode(message),
+    )
+    if evidence.roster_hash != roster.hash:
+        raise EvidenceError("the evidence is of another attempt")
+    if vector.shape != (context.dimension,) or carries.shape != (context.dimension,):
+        raise EvidenceError("the published sum has another length than the round's")
+    total = remasked(roster, claim, evidence, vector, carries, context, threads=threads)
+    if total_digest(total) != claim.total_hash:
+        raise EvidenceError("the published sum is not the one that the coordinator committed to")
+    seed = challenge_of(roster, claim, opening)
+    for sketch in evidence.sketches:
+        sketch.verify(membership, roster.hash, seed)
+    spoken = {sketch.sender for sketch in evidence.sketches}
+    silent = tuple(name for name in claim.survivors if name not in spoken)
+    if not spoken <= set(claim.survivors) or set(uploads) != set(silent):
+        raise EvidenceError("the evidence is not one sketch or one upload of each survivor")
+    digests = [sketch.rows for sketch in evidence.sketches]
+    for receipt in claim.receipts:
+        if receipt.sender in uploads:
+            data = memoryview(uploads[receipt.sender])
+            if vector_digest(slice_digest(piece) for piece in slices(data)) != receipt.vector_hash:
+                raise EvidenceError(f"the upload given for {receipt.sender!r} is not the one that it signed")
+            digests.append(upload_digest([np.frombuffer(data, context.quantiser.dtype)], seed))
+    if tuple(map(sum, zip(*digests, strict=True))) != upload_digest([total], seed):
+        raise EvidenceError("the published sum is not the sum of what was uploaded")
+    return lengths_of(membership, context.quantiser, evidence.sketches, silent, vector, seed)
+
+
+def lengths_of(
+    membership: Membership,
+    quantiser: Quantiser,
+    sketches: Sequence[Sketch],
+    silent: tuple[str, ...],
+    vector: RingVector,
+    seed: bytes,
+) -> Lengths:
+    """The lengths that these sketches tell, beside the opened sum's own. Nothing where the charter asks for none."""
+    if not membership.checks_lengths:
+        return Lengths(given={}, whole=np.zeros(0), silent=silent)
+    given = {sketch.sender: np.array(sketch.length) for sketch in sketches}
+    return Lengths(given=given, whole=length_sketch(vector, quantiser, seed), silent=silent)
+
+
+def challenge_of(roster: Roster, claim: Claim, opening: Opening) -> bytes:
+    """The challenge that an opening fixes."""
+    nonces = ((assent.sender, assent.nonce) for assent in opening.assents)
+    return challenge(roster.hash, claim.u3_hash(), claim.total_hash, nonces)
+
+
+def remasked(
+    roster: Roster,
+    claim: Claim,
+    evidence: Evidence,
+    vector: RingVector,
+    carries: Carries,
+    context: Context,
+    *,
+    threads: int,
+) -> npt.NDArray[np.unsignedinteger[Any]]:
+    """The sum of the masked uploads, as integers, that this sum would have come from."""
+    seeds = dict(evidence.self_seeds), dict(evidence.pair_seeds)
+    owed = tuple(owner for owner in claim.dropped if touched_by(roster, claim, owner))
+    if tuple(seeds[0]) != claim.survivors or tuple(seeds[1]) != owed:
+        raise EvidenceError("the evidence does not hold exactly the seeds that open this sum")
+    ring = vector.copy()
+    removed = masks_of_seeds(roster, claim, *seeds, context.ring_bits)
+    apply(ring, [mask.inverse() for mask in removed], threads=threads)
+    wide = np.dtype(f"<u{2 * ring.itemsize}")
+    return np.asarray(ring.astype(wide) + (carries.astype(wide) << np.asarray(context.ring_bits, wide)))
+
+
+def slices(data: memoryview) -> Iterator[memoryview]:
+    """An upload's bytes as it is hashed."""
+    return (data[start : start + SLICE_BYTES] for start in range(0, len(data), SLICE_BYTES))
