@@ -35,6 +35,7 @@ SUMMARIES = {
     "eval": "Measures a model on held-out code: bits per byte, accuracy, exact match",
     "corpus": "Fetches and cleans the public corpora",
     "lsp": "The language server, for editors that speak LSP",
+    "serve": "Completions for one person, without a federation",
     "pretrain": "Trains the public base model",
     "identity": "Keys and certificates: new, request, approve, renew, retire",
     "train": "Stand-alone training on your own repositories, with a live loss graph",

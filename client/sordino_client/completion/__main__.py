@@ -10,6 +10,9 @@ from sordino_client.completion import server
 from sordino_platform import telemetry
 from sordino_privacy.errors import SordinoError
 
+# `sordino serve` looks every few seconds whether an agent takes its place.
+PATIENCE_SECONDS = 20.0
+
 
 def main() -> int:
     """Runs until it is told to end; returns the exit code."""
@@ -45,6 +48,7 @@ def main() -> int:
             port=arguments.port,
             repositories=[path.absolute() for path in arguments.repo],
             precision=arguments.precision,
+            patience=PATIENCE_SECONDS,
             layers=arguments.layers,
         )
     except SordinoError as error:

@@ -12,7 +12,8 @@ import fcntl
 import os
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -28,8 +29,12 @@ from sordino_platform.web.server import Server
 from sordino_privacy.errors import PortInUseError
 
 Layers = Literal["both", "model", "memory"]
+# What the endpoint does, as it changes: a word for programs, a sentence for people.
+Told = Callable[[str, str], None]
 NAME = "completion"
 POLL_SECONDS = 5.0
+BEGIN_SECONDS = 0.5
+LOCK_STEP_SECONDS = 0.1
 
 
 def serve(
@@ -39,13 +44,19 @@ def serve(
     repositories: Sequence[Path] = (),
     precision: Precision = "int8",
     layers: Layers = "both",
+    patience: float = 0.0,
+    told: Told = lambda *_: None,
+    left: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Serves until SIGTERM or SIGINT; remembers `repositories`. Raises SordinoError where it cannot begin.
+    """Serves until SIGTERM or SIGINT, or until `left` says that the place is another's; remembers `repositories`.
+
+    Waits up to `patience` seconds for an endpoint that still runs there to end. Raises SordinoError where it cannot
+    begin.
 
     `layers` other than both is for measuring: the model alone, or the memory alone.
     """
     durable.make_folder(state)
-    with _only_one(state):
+    with _only_one(state, patience):
         token = loopback.read_token(state)
         upkeep = Upkeep(state, repositories)
         memory = Memory(upkeep.store, alone=layers == "memory")
@@ -53,7 +64,7 @@ def serve(
         statistics = Statistics(state / "statistics.json")
         sockets = loopback.listen(state, NAME, port)
         try:
-            asyncio.run(_run(engine, upkeep, statistics, state, sockets, token))
+            asyncio.run(_run(engine, upkeep, statistics, state, sockets, token, told, left))
         finally:
             engine.close()
             statistics.save()
@@ -61,10 +72,13 @@ def serve(
 
 
 @contextlib.contextmanager
-def _only_one(state: Path) -> Iterator[None]:
+def _only_one(state: Path, patience: float) -> Iterator[None]:
     """One endpoint per folder: the kernel lets go of the lock when the process ends, however it ends."""
+    deadline = time.monotonic() + patience
     descriptor = os.open(state / "completion.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
+        while not _locked(descriptor) and time.monotonic() < deadline:
+            time.sleep(LOCK_STEP_SECONDS)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError as error:
@@ -75,6 +89,13 @@ def _only_one(state: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def _locked(descriptor: int) -> bool:
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
+
+
 async def _run(
     engine: Engine,
     upkeep: Upkeep,
@@ -82,6 +103,8 @@ async def _run(
     state: Path,
     sockets: list[socket.socket],
     token: str,
+    told: Told,
+    left: Callable[[], bool],
 ) -> None:
     server = Server(app.build(engine, upkeep, statistics, token=token))
     loop = asyncio.get_running_loop()
@@ -91,20 +114,35 @@ async def _run(
     async def watch() -> None:
         answered = 0
         while True:
+            if left():
+                server.end()
+                return
             engine.refresh()
             if engine.answered != answered and not engine.in_flight:
                 answered = engine.answered
                 return_memory()
             await upkeep.look(engine.answered)
             await asyncio.to_thread(statistics.save)
-            await asyncio.sleep(POLL_SECONDS)
+            told("memory", _remembered(upkeep))
+            told("engine", engine.state[1])
+            starting = upkeep.building or engine.state[0] == "loading"
+            await asyncio.sleep(BEGIN_SECONDS if starting else POLL_SECONDS)
 
     serving = asyncio.create_task(server.serve(sockets))
     watching = asyncio.create_task(watch())
     port = loopback.announce(state, NAME, sockets)
     telemetry.log().info("completion_endpoint_up", port=port, pid=os.getpid())
+    told("serving", f"http://{loopback.LOOPBACK}:{port}")
     try:
         await serving
     finally:
         watching.cancel()
         await upkeep.close()
+
+
+def _remembered(upkeep: Upkeep) -> str:
+    """What the memory holds, in words."""
+    if upkeep.building:
+        return "reading your folders"
+    status = upkeep.store.status()
+    return f"{status.files:,} files, {status.tokens:,} tokens, {status.bytes / 1e6:.1f} MB"

@@ -1,0 +1,115 @@
+"""Completions for one person, without a federation: `sordino serve`.
+
+It serves in the place where a member's agent would (FOLDER/completion), so editors find it in the same way, and an
+agent that starts there later goes on with the same memory, statistics and token. Once the folder holds a member, this
+endpoint ends and leaves the place to the agent.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sordino_client.completion import bundle, server
+from sordino_client.completion.bundle import Bundle
+from sordino_platform.durable import make_folder
+from sordino_platform.release import write_serving_bundle
+from sordino_privacy.errors import ConfigurationError, DataError, StorageError
+
+COMPLETION: Final = "completion"
+# What `sordino client join` writes (sordino_client.settings).
+MEMBER_FILE: Final = "member.toml"
+WEIGHTS: Final = "model.safetensors"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """One line of what the endpoint does: `name` is for programs, `text` for people."""
+
+    name: str
+    text: str
+
+
+Tell = Callable[[State], None]
+
+
+def chosen(model: Path | None) -> tuple[Bundle, str]:
+    """The model to serve, and how it is called: the base that ships, or what `sordino train` made.
+
+    `model` is a run's folder, a folder of bundles, one bundle, or the weights within one. Raises StorageError or
+    ConfigurationError where it is none of these.
+    """
+    if model is None:
+        return bundle.shipped(), "the base model that ships"
+    place = model.parent if model.name == WEIGHTS else model
+    for folder in (place / "serving", place):
+        if folder.is_dir() and (current := bundle.current(folder)) is not None:
+            return bundle.load(current), f"the model in {model}"
+    if (place / WEIGHTS).is_file():
+        return bundle.load(place), f"the model in {model}"
+    raise StorageError(
+        f"{model} holds no model", hint="give the folder of a run of `sordino train`, or leave --model out"
+    )
+
+
+def serve(folder: Path, repositories: Sequence[Path], *, model: Path | None, port: int, tell: Tell) -> None:
+    """Serves until SIGTERM or SIGINT, or until `folder` holds a member. `tell` is called in any thread, once a state.
+
+    Raises SordinoError where it cannot begin.
+    """
+    if (folder / MEMBER_FILE).exists():
+        raise ConfigurationError(
+            f"{folder} belongs to a member of a federation, whose agent serves completions",
+            hint=f"run: sordino client up --folder {folder}",
+        )
+    for repository in repositories:
+        if not repository.is_dir():
+            raise DataError(f"{repository} is not a folder", hint="give the top folder of a repository")
+    found, name = chosen(model)
+    tell(State(name="model", text=f"{name}, release {found.release}"))
+    state = folder / COMPLETION
+    make_folder(folder)
+    make_folder(state)
+    write_serving_bundle(
+        state / "serving", found.config, found.weights, found.tokenizer, release=found.release
+    )
+
+    def left() -> bool:
+        if not (folder / MEMBER_FILE).exists():
+            return False
+        tell(State(name="joined", text="this machine joined a federation: its agent serves from now on"))
+        return True
+
+    server.serve(state, port=port, repositories=repositories, told=_teller(tell, repositories), left=left)
+    tell(State(name="ended", text="memory and statistics are kept for the next start"))
+
+
+def _teller(tell: Tell, repositories: Sequence[Path]) -> server.Told:
+    said: set[tuple[str, str]] = set()
+
+    def told(name: str, text: str) -> None:
+        if name == "memory" and not repositories:
+            text = "of the open file only: give --repo DIR to remember your folders"
+        if (name, text) not in said:
+            said.add((name, text))
+            tell(State(name=name, text=text))
+
+    return told
+
+
+def end_with_stdin() -> None:
+    """Ends this process, as on SIGTERM, when whoever started it has gone: its end of our stdin closes."""
+
+    def wait() -> None:
+        # Not through sys.stdin: a thread within its lock would end the interpreter by force.
+        while os.read(sys.stdin.fileno(), 4096):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="stdin", daemon=True).start()
