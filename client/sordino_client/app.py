@@ -18,12 +18,14 @@ from flwr.clientapp import ClientApp
 from sordino_client.agreement import agree
 from sordino_client.contribution import admit, contribute, give_back, stored_update, uploaded
 from sordino_client.heads import heed_head, signed_head
+from sordino_client.history import answer
 from sordino_client.member import Member
 from sordino_client.readiness import unready
 from sordino_client.residence import resident
 from sordino_client.result import take
 from sordino_client.round_folder import RoundFolder
 from sordino_platform.flower.phases import Fields, Phase, Scalar, Vector, pack
+from sordino_platform.history import Question
 from sordino_platform.link import Made
 from sordino_platform.offer import Offer, Presence
 from sordino_platform.proposal import Proposal
@@ -116,6 +118,13 @@ def hello(member: Member, fields: Fields, context: Context) -> Reply:
         head=signed_head(member),
     )
     return present.fields(), {}
+
+
+@app.query("history")
+@phase
+def history(member: Member, fields: Fields, context: Context) -> Reply:
+    """Charters, manifests or a release's vector, for a coordinator that was restored from a backup."""
+    return answer(member, Question.parse(fields))
 
 
 @app.train(Phase.TRAIN)

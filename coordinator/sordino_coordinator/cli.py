@@ -77,6 +77,38 @@ def up(
 
 
 @app.command()
+def adopt(
+    folder: Path = FOLDER,
+    seconds: float = typer.Option(60.0, min=1.0, max=86_400.0, help="How long to wait for members."),
+    as_json: bool = JSON,
+) -> None:
+    """After a restore: takes this coordinator's own newer history back from the members that hold it.
+
+    Run it with the coordinator stopped, before `up`. Every charter, manifest and model is verified; members are not
+    believed. A further release is signed that restores the newest, and rounds go on from there.
+
+    Example: sordino coordinator adopt --folder /var/lib/sordino/coordinator --seconds 120
+    """
+    from sordino_coordinator.adopting import adopt as run
+
+    found = run(folder, seconds=seconds)
+    if as_json:
+        typer.echo(json.dumps(asdict(found)))
+        return
+    for line in found.refused:
+        typer.secho(f"not believed: {line}", fg=typer.colors.YELLOW, err=True)
+    typer.echo(f"asked {', '.join(found.members)}")
+    if not found.releases:
+        typer.echo(f"nothing to adopt: no connected member holds more than release {found.newest}")
+        return
+    typer.echo(
+        f"adopted {found.releases} release(s), the newest {found.newest}, and {found.epochs} epoch(s); "
+        f"release {found.newest + 1} restores it"
+    )
+    typer.echo(f"next: `sordino coordinator up --folder {folder}`; records of adopted rounds are lost here")
+
+
+@app.command()
 def status(folder: Path = FOLDER, as_json: bool = JSON) -> None:
     """Shows what the coordinator does now, what was ordered, the newest release, the last round, the certificate.
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from flwr.app import RecordDict
 from flwr.serverapp import Grid
 
+from sordino_coordinator.behind import require_not_behind
 from sordino_coordinator.boundary import Answer, Lost
 from sordino_coordinator.control.live import Doing
 from sordino_coordinator.exchange import exchange
@@ -79,9 +80,13 @@ def gather(
 def hello(
     federation: Federation, grid: Grid, connected: Sequence[int], offer: Offer
 ) -> tuple[dict[str, int], dict[str, Held]]:
-    """Offers the round; gives node id and what it holds, of each member that answers and is ready for it."""
+    """Offers the round; gives node id and what it holds, of each member that answers and is ready for it.
+
+    Raises ConfigurationError when the members are ahead of this coordinator.
+    """
     nodes: dict[str, int] = {}
     held: dict[str, Held] = {}
+    ahead: set[str] = set()
     # On our own link the certificate says who is asked; a stock grid knows a node's name only from its answer.
     asked = dict(grid.members()) if isinstance(grid, LinkGrid) else {str(node): node for node in connected}
     heads = {node_id(name): head for name, head in federation.rounds.heads().items()}
@@ -96,6 +101,8 @@ def hello(
             raise IdentityError(f"{answer.member!r} answered in the name of {name!r}", culprit=answer.member)
         federation.keep_head(name, present.head)
         federation.note_unready(name, present.unready)
+        if present.release > offer.release:
+            ahead.add(name)
         if present.unready is None:
             nodes[name] = asked[answer.member]
             held[name] = Held(release=present.release, epoch=present.epoch)
@@ -113,4 +120,5 @@ def hello(
         if isinstance(item, Lost) and item.rejected is not None:
             federation.metrics.rejected.labels(item.rejected.value).inc()
             federation.log.warning("hello_refused", member=item.member, error=item.error)
+    require_not_behind(federation.membership, ahead, release=offer.release)
     return nodes, held

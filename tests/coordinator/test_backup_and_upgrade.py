@@ -13,11 +13,13 @@ import pytest
 import time_machine
 from tests.coordinator.test_orders import command, one_round, running
 
+from sordino_coordinator.behind import require_not_behind
 from sordino_coordinator.control.view import status_facts
 from sordino_coordinator.rounds import SCHEMA, Outcome, RoundStore
 from sordino_platform.flower.phases import Phase
 from sordino_platform.identity import Identity
 from sordino_platform.release import ReleaseStore
+from sordino_privacy.errors import ConfigurationError
 
 
 def back_up(hub: Path, archive: Path) -> None:
@@ -50,7 +52,7 @@ def test_a_coordinator_restored_after_its_last_round_goes_on_where_it_was(
         assert grid.members["elm"].releases.head() == federation.releases.head()
 
 
-def test_a_coordinator_restored_from_before_the_last_round_is_refused_by_every_member(
+def test_a_coordinator_restored_from_before_the_last_round_stops_and_says_what_to_do(
     place: Path, hub: Path, tmp_path: Path
 ) -> None:
     back_up(hub, tmp_path / "backup.tar")
@@ -59,10 +61,19 @@ def test_a_coordinator_restored_from_before_the_last_round_is_refused_by_every_m
     restore(hub, tmp_path / "backup.tar")
     with running(place) as (federation, strategy, grid):
         held = {name: member.releases.head() for name, member in grid.members.items()}
-        federation.desk.defaults = federation.settings.model_copy(update={"attempts": 1})
-        assert not one_round(federation, strategy, grid, 0.002)
+        with pytest.raises(ConfigurationError, match="5 members hold newer releases than 0") as caught:
+            one_round(federation, strategy, grid, 0.002)
+        assert "sordino coordinator adopt" in caught.value.hint
         assert {name: member.releases.head() for name, member in grid.members.items()} == held
-        assert set(federation.rounds.rounds()[-1].dropped.values()) == {"refused"}
+        charged = {name: len(member.ledger.reservations()) for name, member in grid.members.items()}
+        assert set(charged.values()) == {1}  # of the round before the restore
+
+
+def test_a_members_word_alone_does_not_stop_a_coordinator(place: Path) -> None:
+    membership = Identity.load(place / "coordinator").charter.membership()
+    require_not_behind(membership, {"alder"}, release=3)
+    with pytest.raises(ConfigurationError, match="2 members hold newer releases than 3"):
+        require_not_behind(membership, {"alder", "birch"}, release=3)
 
 
 def test_a_database_of_the_release_before_is_taken_over_in_place(hub: Path) -> None:

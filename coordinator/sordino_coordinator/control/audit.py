@@ -57,6 +57,7 @@ class Action(StrEnum):
     ROLLBACK_FAILED = "rollback_failed"
     MEMBER_REFUSED = "member_refused"
     OPERATOR_REFUSED = "operator_refused"
+    ADOPTED = "adopted"
 
 
 Origin = Literal["coordinator", "command", "api"]

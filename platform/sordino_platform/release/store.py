@@ -203,7 +203,7 @@ class ReleaseStore:
         """
         signed = SignedManifest.parse(manifest)
         if vector is not None:
-            _require_vector(signed.manifest, vector)
+            require_vector(signed.manifest, vector)
         with locked(self.folder):
             chain, number = self.chain(), signed.manifest.number
             if number < len(chain):
@@ -313,7 +313,8 @@ def next_model(
     return optimiser.step(model, mean, tuple(moments) or optimiser.fresh(model.size))
 
 
-def _require_vector(manifest: Manifest, vector: Vector) -> None:
+def require_vector(manifest: Manifest, vector: Vector) -> None:
+    """Raises ConfigurationError unless `vector` is the one that the manifest signs."""
     if vector.size != manifest.dimension or vector_hash(vector) != manifest.vector_hash:
         raise ConfigurationError(
             f"the vector is not the one of release {manifest.number}",

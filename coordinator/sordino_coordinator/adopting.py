@@ -1,0 +1,263 @@
+"""`sordino coordinator adopt`: a coordinator that was restored from an older backup takes its own newer history back.
+
+Members hold what it signed and forgot. Each that connects is asked for the charters and manifests that are missing
+here; nothing of what they send is believed. Charters count with the root's signature, manifests with this coordinator's
+own, each in its place in the chain, and the newest vector with the hash that its manifest signs. All members must tell
+one history, of which what is held here is the beginning: two different releases of one number mean that a second
+coordinator ran, and no command may choose between them.
+
+Then, in one step: the releases are kept, and a further one is signed that restores the newest. So the run is new, no
+round's number means two things, and the state of a server optimiser, which members do not hold, begins anew.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from sordino_coordinator.boundary import Answer, Answered
+from sordino_coordinator.control.audit import Action, AuditLog
+from sordino_coordinator.exchange import exchange
+from sordino_coordinator.grid import LinkGrid
+from sordino_coordinator.settings import load_settings
+from sordino_coordinator.up import take_lock
+from sordino_platform.architecture import Vector
+from sordino_platform.charter.document import MAX_CHARTER_BYTES
+from sordino_platform.flower import shim
+from sordino_platform.flower.codec import ENVELOPE_BYTES
+from sordino_platform.history import BATCH_BYTES, HISTORY, Question, Want
+from sordino_platform.identity import Identity, admit
+from sordino_platform.link import LinkServer, ServerTls
+from sordino_platform.release import ReleaseStore, SignedManifest
+from sordino_platform.release.manifest import MAX_MANIFEST_BYTES, dimension_of, require_next
+from sordino_platform.release.store import require_vector
+from sordino_platform.telemetry import configure_logging, log
+from sordino_privacy.errors import ConfigurationError, LinkError, SordinoError
+
+ASK_SECONDS = 60.0
+LOOK_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adopted:
+    """What was found. `releases` were taken over from what `members` hold; none when nothing was missing. `refused`
+    says of whom something was not believed, and why."""
+
+    members: tuple[str, ...]
+    refused: tuple[str, ...]
+    epochs: int
+    releases: int
+    newest: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Told:
+    """What one member told, verified as far as it goes; `problem` says why it was not believed further."""
+
+    chain: list[SignedManifest] = field(default_factory=list)
+    problem: str = ""
+
+
+class Archive:
+    """One coordinator's folder, and the members that are connected to it."""
+
+    def __init__(self, folder: Path, server: LinkServer, identity: Identity) -> None:
+        self._identity = identity
+        self._releases = ReleaseStore(folder / "releases", identity.charters)
+        self._grid = LinkGrid(server, run=1, count=lambda *_: None)
+        self._refused: list[str] = []
+
+    def adopt(self, audit: AuditLog) -> Adopted:
+        """Asks all who are connected, decides, then keeps. Raises ConfigurationError, LinkError, StorageError."""
+        members = self._grid.members()
+        if not members:
+            raise LinkError(
+                "no member is connected", hint="wait longer: --seconds; members connect by themselves"
+            )
+        before = len(self._identity.charters.chain())
+        self._ask_charters(members)
+        epochs = len(self._identity.charters.chain()) - before
+        told = {name: self._ask_manifests(name, node) for name, node in members.items()}
+        held = list(self._releases.chain())
+        longest = agreed(held, told)
+        missing = longest[len(held) :]
+        names = tuple(sorted(members))
+        if not missing:
+            return Adopted(
+                members=names, refused=tuple(self._refused), epochs=epochs, releases=0, newest=len(held) - 1
+            )
+        newest = missing[-1].manifest.number
+        holders = {name: members[name] for name, one in told.items() if len(one.chain) == len(longest)}
+        vector = self._ask_vector(holders, missing[-1])
+        for signed in missing[:-1]:
+            self._releases.accept(signed.to_bytes(), None)
+        self._releases.accept(missing[-1].to_bytes(), vector)
+        head = self._releases.head()
+        self._releases.add(
+            vector,
+            key=self._identity.signing_key,
+            run=secrets.token_hex(16),
+            heldout_loss=head.heldout_loss,
+            transcript_head=head.transcript_head,
+            restores=newest,
+        )
+        said = f"releases {len(held)} to {newest} of what {', '.join(sorted(holders))} hold"
+        audit.append(Action.ADOPTED, said[:1000])
+        log().info("adopted", count=len(missing), release=newest)
+        return Adopted(
+            members=names,
+            refused=tuple(self._refused),
+            epochs=epochs,
+            releases=len(missing),
+            newest=newest,
+        )
+
+    def _note(self, member: str, problem: str) -> None:
+        self._refused.append(f"{member}: {problem}")
+        log().warning("history_refused", member=member, error=problem)
+
+    def _ask(
+        self, nodes: Mapping[str, int], question: Question, accept: Callable[[Answer], None]
+    ) -> dict[str, str]:
+        """Asks each member; returns why those were not believed whose answer was none."""
+        most = ENVELOPE_BYTES + BATCH_BYTES + max(MAX_CHARTER_BYTES, MAX_MANIFEST_BYTES, self._vector_bytes())
+        problems = {}
+        for item in exchange(
+            self._grid,
+            nodes,
+            lambda _: question.pack(),
+            accept,
+            message_type=HISTORY,
+            round=0,
+            seconds=ASK_SECONDS,
+            reply_bytes=lambda _: most,
+        ):
+            if not isinstance(item, Answered):
+                problems[item.member] = item.error or item.reason.value
+        return problems
+
+    def _vector_bytes(self) -> int:
+        return 4 * dimension_of(self._identity.charter)
+
+    def _items(self, node: Mapping[str, int], question: Question) -> tuple[list[bytes], str]:
+        items: list[bytes] = []
+
+        def accept(answer: Answer) -> None:
+            items.extend(answer.fields.blobs("items"))
+
+        problems = self._ask(node, question, accept)
+        return items, next(iter(problems.values()), "")
+
+    def _ask_charters(self, members: Mapping[str, int]) -> None:
+        """Takes the epochs over that are missing here. The root signed them: it does not matter who brings them."""
+        store = self._identity.charters
+        for name, node in members.items():
+            while True:
+                had = len(store.chain())
+                items, _ = self._items({name: node}, Question(want=Want.CHARTERS, first=had + 1))
+                try:
+                    store.accept_chain(items)
+                except SordinoError as problem:
+                    self._note(name, problem.message)
+                if len(store.chain()) == had:
+                    break
+
+    def _ask_manifests(self, name: str, node: int) -> Told:
+        """The chain that a member holds, from what is held here on. Each manifest is verified before the next."""
+        told = Told(chain=list(self._releases.chain()[:-1]))
+        while not told.problem:
+            items, told.problem = self._items(
+                {name: node}, Question(want=Want.MANIFESTS, first=len(told.chain))
+            )
+            if not items:
+                break
+            try:
+                for data in items:
+                    signed = SignedManifest.parse(data)
+                    require_next(told.chain, signed, self._identity.charters)
+                    told.chain.append(signed)
+            except SordinoError as problem:
+                told.problem = problem.message
+        if told.problem:
+            self._note(name, told.problem)
+        return told
+
+    def _ask_vector(self, holders: Mapping[str, int], newest: SignedManifest) -> Vector:
+        """The newest release's vector, from the first member whose bytes have the signed hash."""
+        found: list[Vector] = []
+        manifest = newest.manifest
+
+        def accept(answer: Answer) -> None:
+            vector = answer.fields.vector("weights", np.float32)
+            require_vector(manifest, vector)
+            found.append(vector)
+
+        for name, node in holders.items():
+            question = Question(want=Want.WEIGHTS, first=manifest.number)
+            problems = self._ask({name: node}, question, accept)
+            if found:
+                return found[0]
+            self._note(name, next(iter(problems.values()), "it sent no model"))
+        raise LinkError(
+            f"no connected member has the model of release {manifest.number}",
+            hint="wait for others: members that took part in its round hold it",
+        )
+
+
+def agreed(held: list[SignedManifest], told: Mapping[str, Told]) -> list[SignedManifest]:
+    """The one history that all tell, the longest version of it. Raises ConfigurationError when there are two."""
+    longest, teller = held, "this coordinator"
+    for name, one in told.items():
+        for number, (ours, theirs) in enumerate(zip(longest, one.chain, strict=False)):
+            if ours != theirs:
+                raise ConfigurationError(
+                    f"there are two different releases {number}: one at {teller}, another at {name}",
+                    hint="this coordinator's key signed both. Restore the backup once more and adopt before `up`; if "
+                    "that was done, a second coordinator ran: see docs/guides/backup.md",
+                )
+        if len(one.chain) > len(longest):
+            longest, teller = one.chain, name
+    return longest
+
+
+def adopt(folder: Path, *, seconds: float) -> Adopted:
+    """Listens as `up` does, waits `seconds` for the charter's members, and adopts what they hold.
+
+    Raises StorageError when the coordinator runs, PortInUseError, ConfigurationError, LinkError.
+    """
+    os.umask(0o077)
+    configure_logging(folder / "events.jsonl", console=False)
+    lock = take_lock(folder)
+    settings, identity = load_settings(folder), Identity.load(folder)
+
+    def identify(certificate: bytes) -> str:
+        role, name = admit(certificate, identity.charter)
+        if role != "member":
+            raise LinkError("only members connect to a coordinator")
+        return name
+
+    def still(member: str) -> None:
+        if identity.charter.identity_key("member", member) is None:
+            raise LinkError(f"{member!r} is not a member in epoch {identity.charter.epoch}")
+
+    def tls() -> ServerTls:
+        own = identity.tls()
+        return ServerTls(key=own.private_key, certificate=own.certificate, ca=own.authority)
+
+    server = LinkServer(settings.listen, tls=tls, identify=identify, admit=still)
+    server.start()
+    try:
+        shim.identify(run=1, node=shim.COORDINATOR_NODE)
+        until, all_members = time.monotonic() + seconds, len(identity.charter.members)
+        while time.monotonic() < until and len(server.connected()) < all_members:
+            time.sleep(LOOK_SECONDS)
+        return Archive(folder, server, identity).adopt(AuditLog(folder, key=identity.signing_key))
+    finally:
+        server.stop()
+        os.close(lock)

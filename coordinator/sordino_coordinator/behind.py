@@ -1,0 +1,25 @@
+"""A coordinator that is behind its members was restored from an old backup: it must not go on, and says what to do.
+
+Every member would refuse what it signs next, round after round, and be charged for some. A member's word alone stops
+nothing: more must say so than may collude by the charter, and at least two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sordino_privacy.errors import ConfigurationError
+from sordino_privacy.secagg import Membership
+
+FEWEST = 2
+
+
+def require_not_behind(membership: Membership, ahead: Collection[str], *, release: int) -> None:
+    """Raises ConfigurationError when more members hold a newer release than `release` than can all be lying."""
+    liars = membership.corrupt(membership.floors.gamma_permille)
+    if len(ahead) > max(liars, FEWEST - 1):
+        raise ConfigurationError(
+            f"{len(ahead)} members hold newer releases than {release}, the newest here: "
+            "this folder was restored from a backup that is older than they are",
+            hint="`sordino coordinator adopt` takes the newer history back from them; then `sordino coordinator up`",
+        )
