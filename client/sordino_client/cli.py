@@ -92,8 +92,13 @@ def status(folder: Path | None = FOLDER, as_json: bool = JSON) -> None:
             typer.echo(f"{name.replace('_', ' '):20} {value}")
 
 
-@app.command()
+ledger_app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
+app.add_typer(ledger_app, name="ledger")
+
+
+@ledger_app.callback()
 def ledger(
+    context: typer.Context,
     folder: Path | None = FOLDER,
     picture: Path | None = typer.Option(None, help="Draw what was spent, round by round, as a PNG."),
     author: list[int] = typer.Option(
@@ -105,6 +110,8 @@ def ledger(
 
     Example: sordino client ledger --picture ledger.png --author 8
     """
+    if context.invoked_subcommand is not None:
+        return
     from sordino_client.status import draw_ledger, read_ledger
 
     facts = read_ledger(folder or default_folder(), authors=author)
@@ -142,6 +149,32 @@ def ledger(
         )
     for clusters, value in facts["epsilon_of_an_author"].items():
         typer.echo(f"of a person who wrote {clusters} file clusters: epsilon {value:.2f}")
+
+
+@ledger_app.command()
+def recover(folder: Path | None = FOLDER, as_json: bool = JSON) -> None:
+    """Charges what a ledger lost that was restored, deleted or copied, in the worst case; then the member may train on.
+
+    Stop the agent first. Rounds that this machine still knows are charged as they were; others at the worst that the
+    charter allows. Run it only when sordino asks for it.
+
+    Example: sordino client ledger recover --folder ~/.local/share/sordino
+    """
+    from dataclasses import asdict
+
+    from sordino_client.recovery import recover as run
+
+    done = run(folder or default_folder())
+    if as_json:
+        typer.echo(json.dumps(asdict(done)))
+        return
+    typer.echo(
+        f"charged anew: {done.known} rounds as this machine knew them, {done.named} that releases name and "
+        f"{done.counted} that a witness counted, these at the worst that the charter allows"
+    )
+    typer.echo(f"local epsilon {done.before:.2f} -> {done.after:.2f} of {done.budget:.2f}")
+    if done.after >= done.budget:
+        typer.echo("the budget is spent: this member takes no part any more; completions go on")
 
 
 @app.command()

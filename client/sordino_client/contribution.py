@@ -14,6 +14,7 @@ from safetensors.numpy import save
 
 from sordino_client.completion import presence
 from sordino_client.corpus import UnitRegistry
+from sordino_client.heads import require_charged
 from sordino_client.member import Member
 from sordino_client.preparation import Prepared
 from sordino_client.round_folder import RoundFolder
@@ -53,6 +54,7 @@ def contribute(member: Member, proposal: Proposal) -> None:
     for other in place.path.parent.glob("*"):
         if other != place.path:
             shutil.rmtree(other)
+    require_charged(member)
     member.ledger.require(plan, run=context.run, round=context.round)
     place.agree(context, plan)
     if place.trained:

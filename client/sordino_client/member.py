@@ -23,7 +23,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sordino_client.corpus import UnitRegistry
+from sordino_client.corpus.origin import origins
+from sordino_client.heads import require_charged
 from sordino_client.ledger import Budget, Ledger
+from sordino_client.ledger.machine import Machine, machine_folder
 from sordino_client.metrics import MemberMetrics, ParticipationOutcome
 from sordino_client.participation import Participation
 from sordino_client.preparation import Prepared, last_prepared, prepare
@@ -61,6 +64,7 @@ class Member:
     config: Architecture
     parameters: Parameters = field(repr=False)
     ledger: Ledger
+    machine: Machine
     releases: ReleaseStore
     metrics: MemberMetrics
     worker: TrainingWorker
@@ -101,11 +105,14 @@ class Member:
                 config=charter.model.config(),
                 parameters=founding_parameters(charter.model),
                 ledger=ledger,
+                machine=Machine(settings.budgets_folder or machine_folder()),
                 releases=ReleaseStore(folder / "releases", identity.charters),
                 metrics=MemberMetrics(),
                 worker=worker,
                 participation=Participation(folder, settings.participate),
             )
+            member.machine.claim(ledger)
+            require_charged(member)
             member.metrics.budget.set(budget.epsilon)
             member.metrics.epsilon.set(ledger.spent().value)
             member.metrics.expiry.set(identity.tls().expires_at.timestamp())
@@ -134,13 +141,19 @@ class Member:
     def prepared(self, *, window: int, refresh: bool = False) -> Prepared:
         """The units of this member's repositories: read now with `refresh`, or if no earlier reading fits.
 
-        Raises DataError when a repository cannot be read or has too few units.
+        Raises DataError when a repository cannot be read or has too few units, ConfigurationError when this machine
+        knows another budget for this code.
         """
         folder = self.folder / "corpus"
         tokenizer = self.tokenizer()
         prepared = None if refresh else last_prepared(folder, self.settings, tokenizer, window=window)
         if prepared is None:
             prepared = prepare(folder, self.settings, tokenizer, window=window, end=self.config.end)
+        if not self.machine.has_claimed(self.ledger, prepared.reading):
+            with UnitRegistry(folder / "units.sqlite") as registry:
+                texts = registry.texts()
+            known = origins(self.settings.repositories)
+            self.machine.claim_data(self.ledger, origins=known, texts=texts, reading=prepared.reading)
         self.metrics.corpus_files.set(prepared.files)
         self.metrics.corpus_units.set(prepared.units)
         for reason, count in prepared.excluded.items():

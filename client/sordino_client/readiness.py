@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 
 from sordino_client.contribution import require_space
+from sordino_client.heads import require_charged
 from sordino_client.ledger import DayCapError
 from sordino_client.member import Member
 from sordino_platform.offer import Offer, Unready
@@ -27,6 +28,7 @@ def unready(member: Member, offer: Offer) -> Unready | None:
     checks: tuple[tuple[Unready, Callable[[], object]], ...] = (
         (Unready.CHARTER, member.charter.require_current),
         (Unready.LEDGER, member.ledger.require_whole),
+        (Unready.LEDGER, lambda: require_charged(member)),
         (Unready.PLAN, lambda: require_plan(member, offer)),
         (Unready.BASE, member.base),
         (Unready.DISK, lambda: require_space(member)),

@@ -34,6 +34,10 @@ COMMENTS = {
     "training_processors": "How many processors training may use; 1 leaves the others to people.",
     "train_on_battery": "Whether training goes on while the machine runs on its battery.",
     "base_model": "The folder of the Hugging Face base, where the charter names one: its files must be the same.",
+    "budgets_folder": (
+        "Where this machine's file of budgets lies [the user's state folder]. Another one only to try things: the file "
+        "keeps two folders from spending one budget twice."
+    ),
     "training_slots": "A folder shared by the members of one machine, so that they train one after the other.",
     "keep_quantised_updates_for_a_proof_on_this_machine": (
         "Keeps every quantised update in clear in this folder, so that a sum can be proven. Never in production."
@@ -63,6 +67,7 @@ class MemberSettings(Settings):
     training_processors: int = Field(1, ge=1, le=64)
     train_on_battery: bool = False
     base_model: Path | None = None
+    budgets_folder: Path | None = None
     training_slots: Path | None = None
     keep_quantised_updates_for_a_proof_on_this_machine: Path | None = None
 

@@ -29,12 +29,13 @@ from sordino_platform.canonical import (
 from sordino_privacy.errors import ConfigurationError
 
 LABEL = "sordino-ledger-head/1"
-MAX_HEAD_BYTES = 2048
+MAX_HEAD_BYTES = 8192
 
 
 class LedgerHead(Document):
     """Where a ledger stood: `sequence` rows, the newest with `digest`; `charges` rounds that were charged. `generation`
-    counts how often what was lost was charged anew: a ledger of a later generation replaces all of an earlier one."""
+    counts how often what was lost was charged anew: a ledger of a later generation replaces all of an earlier one.
+    `before` are some earlier rows and their digests: how far two ledgers are one."""
 
     version: Literal["sordino-ledger-head/1"] = "sordino-ledger-head/1"
     federation: Name
@@ -43,6 +44,7 @@ class LedgerHead(Document):
     sequence: int = Field(ge=0, lt=1 << 62)
     charges: int = Field(ge=0, lt=1 << 62)
     digest: Digest
+    before: tuple[tuple[int, Digest], ...] = Field(default=(), max_length=64)
 
     @property
     def age(self) -> tuple[int, int]:

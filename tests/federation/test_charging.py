@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -37,13 +38,16 @@ def module(number: int) -> str:
 def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("charging")
     code = base / "code"
-    for number in range(8):
-        (code / f"part{number}").mkdir(parents=True)
-        (code / f"part{number}" / "module.py").write_text(module(number))
     folder = base / "federation"
-    inprocess.found_in(
-        folder, of_members={"repositories": [str(code)], "minimum_units": 4, "heldout_share": 0.0}
-    )
+    inprocess.found_in(folder, of_members={"minimum_units": 4, "heldout_share": 0.0})
+    for index, name in enumerate(inprocess.NAMES):
+        for number in range(8):
+            part = code / name / f"part{number}"
+            part.mkdir(parents=True)
+            (part / "module.py").write_text(module(8 * index + number))
+        settings = folder / "members" / name / "member.toml"
+        said = settings.read_text()
+        settings.write_text(said.replace(json.dumps([str(folder)]), json.dumps([str(code / name)])))
     return folder
 
 

@@ -74,15 +74,20 @@ def start_another(elm: Path, backup: Path) -> None:
 
 @pytest.mark.parametrize("lose", [restore, delete, start_another])
 def test_a_member_whose_ledger_lost_rows_is_told_and_trains_no_more(
-    place: Path, federation: Federation, lose: Callable[[Path, Path], None], tmp_path: Path
+    place: Path,
+    federation: Federation,
+    lose: Callable[[Path, Path], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     elm, backup = place / "members" / "elm", tmp_path / "backup"
     with Member.open(elm):
         pass
     shutil.copytree(elm / "ledger", backup)
     assert one_round(place, federation, 1) == dict.fromkeys(inprocess.NAMES)
-    # What the second rule finds, the releases that name it, must not be what stops it here.
+    # What the other rules find, the releases that name it and the machine's own file, must not be what stops it here.
     shutil.rmtree(elm / "releases")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another machine"))
     lose(elm, backup)
     assert one_round(place, federation, 2) == dict.fromkeys(inprocess.NAMES) | {"elm": Unready.LEDGER}
     with pytest.raises(StorageError, match="not whole") as refused, Member.open(elm):
@@ -156,6 +161,7 @@ def test_a_head_says_how_many_rows_and_charges_and_no_epsilon(place: Path) -> No
             "sequence",
             "charges",
             "digest",
+            "before",
         }
 
 

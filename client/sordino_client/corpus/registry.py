@@ -162,6 +162,13 @@ class UnitRegistry:
             )
             return frozenset(str(row[0]) for row in rows)
 
+    def texts(self) -> list[bytes]:
+        """The digests of all texts that ever stood here."""
+        with self._storage():
+            return [
+                bytes(row[0]) for row in self._connection.execute("SELECT digest FROM text ORDER BY digest")
+            ]
+
     def largest_merge(self) -> int:
         """The largest number of trained units that turned out to be one; 1 where that never happened."""
         with self._storage():

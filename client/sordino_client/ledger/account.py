@@ -46,7 +46,7 @@ class Account:
     datasets: set[str] = field(default_factory=set)
     reservations: dict[tuple[str, int], Reservation] = field(default_factory=dict)
     reserved_at: list[int] = field(default_factory=list)
-    firm: set[tuple[str, int]] = field(default_factory=set)
+    firm: dict[tuple[str, int], int] = field(default_factory=dict)  # at which row it became so
     steps: dict[tuple[str, str, int], list[Entry]] = field(default_factory=lambda: defaultdict(list))
     epochs: dict[str, int] = field(default_factory=dict)
     latest: int = 0
@@ -101,7 +101,7 @@ class Account:
                     run=run, round=round_, plan=bytes.fromhex(str(body["plan"])), event=event, time=row.time
                 )
                 if row.kind == "lost":
-                    self.firm.add((run, round_))
+                    self.firm.setdefault((run, round_), row.sequence)
                 else:
                     self.reserved_at.append(row.time)
             case "recover":
@@ -116,11 +116,11 @@ class Account:
             case "commit":
                 key = str(body["run"]), _whole(body["round"])
                 self.reservations[key] = replace(self.reservations[key], committed=True)
-                self.firm.add(key)
+                self.firm.setdefault(key, row.sequence)
             case "secagg":
                 entry = parse_entry(body)
                 if entry.step >= Step.UPLOADED:
-                    self.firm.add((entry.run, entry.round))
+                    self.firm.setdefault((entry.run, entry.round), row.sequence)
                 self.steps[entry.federation, entry.run, entry.round].append(entry)
                 self.epochs[entry.federation] = max(self.epochs.get(entry.federation, 0), entry.epoch)
             case _:

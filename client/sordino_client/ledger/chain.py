@@ -42,7 +42,7 @@ CREATE TABLE row (
 CREATE TRIGGER row_is_never_changed BEFORE UPDATE ON row BEGIN SELECT raise(ABORT, 'the ledger is append-only'); END;
 CREATE TRIGGER row_is_never_removed BEFORE DELETE ON row BEGIN SELECT raise(ABORT, 'the ledger is append-only'); END;
 """
-_HINT = "do not restore a ledger from a backup; if this machine was restored, start a new ledger with a new budget"
+_HINT = "do not restore or delete a ledger; `sordino client ledger recover` charges what is missing, in the worst case"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,13 +66,15 @@ class Row:
 class Chain:
     """The open ledger file of this process. Raises StorageError for whatever is wrong with it."""
 
-    def __init__(self, folder: Path, *, witness: Head | None = None) -> None:
+    def __init__(self, folder: Path, *, witness: Head | None = None, recovering: bool = False) -> None:
+        """With `recovering` it is opened whatever mark and witness say; its own rows must still follow one another."""
         make_folder(folder)
         self.folder = folder
         self._lock = _take_lock(folder / LOCK)
         try:
-            self._connection = _connect(folder)
-            self._head = verify(self._connection, folder, witness)
+            self.lost = _read_mark(folder) if recovering else None
+            self._connection = _connect(folder, recovering=recovering)
+            self._head = verify(self._connection, folder, witness, recovering=recovering)
         except BaseException:
             os.close(self._lock)
             raise
@@ -136,9 +138,23 @@ def read_rows(folder: Path) -> list[Row]:
         return list(_rows(connection))
 
 
-def verify(connection: sqlite3.Connection, folder: Path, witness: Head | None) -> Head:
+def first_digest(folder: Path) -> bytes | None:
+    """The digest of the first row of the ledger in `folder`, which no other ledger has; None where there is none."""
+    if not (folder / DATABASE).exists():
+        return None
+    try:
+        with closing(sqlite3.connect(f"file:{folder / DATABASE}?mode=ro", uri=True)) as connection:
+            row = connection.execute("SELECT digest FROM row WHERE sequence = 1").fetchone()
+    except sqlite3.Error:
+        return None
+    return None if row is None else bytes(row[0])
+
+
+def verify(
+    connection: sqlite3.Connection, folder: Path, witness: Head | None, *, recovering: bool = False
+) -> Head:
     """Recomputes the whole chain and compares it with the mark and the witness. Returns the head."""
-    known = [head for head in (_read_mark(folder), witness) if head is not None]
+    known = [] if recovering else [head for head in (_read_mark(folder), witness) if head is not None]
     digest, sequence, seen = _GENESIS, 0, {0: _GENESIS}
     wanted = {head.sequence for head in known}
     try:
@@ -161,16 +177,16 @@ def verify(connection: sqlite3.Connection, folder: Path, witness: Head | None) -
             )
         if seen[head.sequence] != head.digest:
             raise StorageError("the privacy ledger was replaced by another one", hint=_HINT)
-    if not known and sequence > 1:
+    if not known and sequence > 1 and not recovering:
         # The first row's mark may be lost to a crash; every later row has one before it.
         raise StorageError("the privacy ledger's high-water mark was deleted", hint=_HINT)
     return Head(sequence=sequence, digest=digest)
 
 
-def _connect(folder: Path) -> sqlite3.Connection:
+def _connect(folder: Path, *, recovering: bool = False) -> sqlite3.Connection:
     path = folder / DATABASE
     fresh = not path.exists()
-    if fresh and (folder / MARK).exists():
+    if fresh and (folder / MARK).exists() and not recovering:
         raise StorageError("the privacy ledger was deleted: its high-water mark is still there", hint=_HINT)
     try:
         if fresh:

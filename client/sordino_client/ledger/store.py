@@ -27,7 +27,8 @@ from pathlib import Path
 from sordino_client.ledger.account import Account, Reservation, entry_body
 from sordino_client.ledger.budget import Budget, Cost, DayCapError
 from sordino_client.ledger.chain import Chain, Head, read_rows
-from sordino_client.ledger.witness import RECOVER, Witness, contradiction, keep, kept
+from sordino_client.ledger.witness import FILE as WITNESS_FILE
+from sordino_client.ledger.witness import RECOVER, Witness, contradiction, keep, kept, milestones
 from sordino_privacy.accounting import Epsilon, SampledGaussian, epsilon, runs_left
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import BudgetError, ConfigurationError, RefusalError, StorageError
@@ -47,6 +48,7 @@ class Ledger:
         self._account = Account.replay(chain.rows())
         self._lock = threading.RLock()
         self._contradicted: str | None = None
+        self._watcher: Callable[[Ledger], None] | None = None
 
     @classmethod
     def open(
@@ -57,19 +59,21 @@ class Ledger:
         budget: Budget,
         witness: Head | None = None,
         clock: Callable[[], int] = time.time_ns,
+        recovering: bool = False,
     ) -> Ledger:
         """Opens or makes the ledger in `folder`, verifies all of it and locks it.
 
         `datasets` are repository identities (`repository_identity`). `witness` is the head that someone else last
         heard, such as the coordinator. Raises StorageError when the ledger is held, damaged, rolled back or deleted,
-        ConfigurationError when it belongs to other data.
+        ConfigurationError when it belongs to other data. With `recovering` nothing that others remember is asked: for
+        `sordino_client.recovery` alone.
         """
         if not datasets:
             raise ConfigurationError("a ledger needs the identity of at least one repository")
-        chain = Chain(folder, witness=witness)
+        chain = Chain(folder, witness=witness, recovering=recovering)
         try:
             ledger = cls(chain, budget, clock)
-            if (seen := kept(folder)) is not None:
+            if not recovering and (seen := kept(folder)) is not None:
                 ledger.heed(seen)
                 ledger.require_whole()
             ledger._adopt(datasets)
@@ -92,6 +96,27 @@ class Ledger:
     def budget(self) -> Budget:
         return self._budget
 
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        return self._chain.folder
+
+    @property
+    def identity(self) -> bytes:
+        """The digest of the first row: no other ledger has it, whatever folder this one lies in."""
+        first = self._chain.digest_at(1)
+        assert first is not None, "an opened ledger names its data in its first row"
+        return first
+
+    @property
+    def lost(self) -> Head | None:
+        """The high-water mark as it was found, while recovering."""
+        return self._chain.lost
+
+    def watch(self, watcher: Callable[[Ledger], None]) -> None:
+        """`watcher` is called after each row, before the call that wrote it returns."""
+        self._watcher = watcher
+
     def limit(self, epsilon: float) -> None:
         """Takes another cap on the total: the smaller of the member's own and a new epoch's. Spending stays."""
         with self._lock:
@@ -110,7 +135,43 @@ class Ledger:
                 sequence=head.sequence,
                 digest=head.digest,
                 charges=len(self._account.reservations),
+                before=tuple(
+                    (sequence, self._chain.digest_at(sequence) or b"")
+                    for sequence in milestones(head.sequence)
+                ),
             )
+
+    def agrees(self, witness: Witness) -> int:
+        """Up to which of its rows this ledger is certainly the one that the witness saw; 0 where that is unknown."""
+        with self._lock:
+            places = ((witness.sequence, witness.digest), *witness.before)
+            return max((at for at, digest in places if self._chain.digest_at(at) == digest), default=0)
+
+    def firm_by(self, sequence: int) -> frozenset[tuple[str, int]]:
+        """The rounds that were charged for good by that row."""
+        with self._lock:
+            return frozenset(key for key, row in self._account.firm.items() if row <= sequence)
+
+    def charge_lost(self, run: str, round: int, plan: bytes, event: SampledGaussian) -> None:
+        """Charges a round whose row was lost: for good, whatever the budget says. Recovery alone calls it."""
+        body: dict[str, object] = {
+            "run": run,
+            "round": round,
+            "plan": plan.hex(),
+            "sampling_rate": event.sampling_rate,
+            "noise_multiplier": event.noise_multiplier,
+            "steps": event.steps,
+        }
+        with self._lock:
+            self._append("lost", body, self._now())
+
+    def begin_generation(self, superseded: Collection[Witness]) -> None:
+        """What these witnesses saw is charged: a new generation, which they contradict no more."""
+        with self._lock:
+            places = sorted({(witness.generation, witness.sequence) for witness in superseded})
+            self._append("recover", {"superseded": places}, self._now())
+            (self._chain.folder / WITNESS_FILE).unlink(missing_ok=True)
+            self._contradicted = None
 
     def heed(self, witness: Witness) -> None:
         """Takes note of where this ledger is said to have stood, by somebody whom this member believes.
@@ -118,17 +179,22 @@ class Ledger:
         From a contradiction on it charges nothing more, also after a restart, until it was recovered.
         """
         with self._lock:
+            found = self.contradiction(witness)
+            if found is not None and self._contradicted is None:
+                keep(self._chain.folder, witness)
+                self._contradicted = found
+
+    def contradiction(self, witness: Witness) -> str | None:
+        """Why this ledger cannot be the one that the witness saw, or None."""
+        with self._lock:
             account = self._account
-            found = contradiction(
+            return contradiction(
                 witness,
                 generation=account.generation,
                 sequence=self._chain.head.sequence,
                 superseded=account.superseded,
                 digest_at=self._chain.digest_at,
             )
-            if found is not None and self._contradicted is None:
-                keep(self._chain.folder, witness)
-                self._contradicted = found
 
     @property
     def whole(self) -> bool:
@@ -309,6 +375,8 @@ class Ledger:
     def _append(self, kind: str, body: dict[str, object], now: int) -> None:
         self._account.apply(self._chain.append(kind, body, time=now))
         self._chain.mark()
+        if self._watcher is not None:
+            self._watcher(self)
 
 
 def read_account(folder: Path) -> Account:

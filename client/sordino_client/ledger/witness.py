@@ -16,23 +16,29 @@ from sordino_platform.durable import read_file, write_file
 from sordino_privacy.errors import StorageError
 
 FILE = "ledger.witness"
-MAX_WITNESS_BYTES = 1024
+MAX_WITNESS_BYTES = 16 << 10
 RECOVER = "`sordino client ledger recover` charges what is missing, in the worst case; then training goes on"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Witness:
-    """`charges` is how many rounds were charged there."""
+    """`charges` is how many rounds were charged there; `before` are earlier rows and their digests (see milestones)."""
 
     generation: int
     sequence: int
     digest: bytes
     charges: int
+    before: tuple[tuple[int, bytes], ...] = ()
 
     @property
     def age(self) -> tuple[int, int]:
         """What makes one witness newer than another."""
         return self.generation, self.sequence
+
+
+def milestones(sequence: int) -> tuple[int, ...]:
+    """The rows 1, 2, 4, 8 ... before this one: by them it is found how far two ledgers are one."""
+    return tuple(sequence - (1 << power) for power in range(sequence.bit_length()) if sequence > 1 << power)
 
 
 def contradiction(
@@ -61,7 +67,8 @@ def contradiction(
 
 def keep(folder: Path, witness: Witness) -> None:
     """Remembers a witness that contradicts the ledger, so that no restart forgets it. Raises StorageError."""
-    fields = asdict(witness) | {"digest": witness.digest.hex()}
+    before = [[sequence, digest.hex()] for sequence, digest in witness.before]
+    fields = asdict(witness) | {"digest": witness.digest.hex(), "before": before}
     write_file(folder / FILE, json.dumps(fields).encode(), secret=True)
 
 
@@ -71,6 +78,7 @@ def kept(folder: Path) -> Witness | None:
         return None
     try:
         raw = json.loads(read_file(folder / FILE, limit=MAX_WITNESS_BYTES))
-        return Witness(**{**raw, "digest": bytes.fromhex(raw["digest"])})
+        before = tuple((int(sequence), bytes.fromhex(digest)) for sequence, digest in raw["before"])
+        return Witness(**{**raw, "digest": bytes.fromhex(raw["digest"]), "before": before})
     except (ValueError, TypeError, KeyError) as error:
         raise StorageError(f"{folder / FILE} is damaged", hint=RECOVER) from error

@@ -66,6 +66,7 @@ def found_virtual(folder: Path, *, members: int, rounds: int = 1) -> None:
             "windows_per_unit": 4,
             "epsilon_per_day": EPSILON_BUDGET,
             "rounds_per_day": ROUNDS_PER_DAY,
+            "budgets_folder": str(folder / "budgets"),
             "training_slots": str(folder / "slots"),
         }
         write_file(place / "member.toml", toml_text(member, comments={}).encode(), secret=True)

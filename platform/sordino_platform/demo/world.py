@@ -223,6 +223,8 @@ def write_member_settings(world: World, *, address: str) -> None:
             # A federation of minutes: its whole budget may go in one day.
             "epsilon_per_day": world.budget,
             "rounds_per_day": ROUNDS_PER_DAY,
+            # The same packages may be tried in many such federations: they share no budget with anything.
+            "budgets_folder": str(world.folder / "budgets"),
             "window": world.plan["window"],
             "training_slots": str(world.folder / "slots"),
             **world.member_settings,

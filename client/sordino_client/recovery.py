@@ -1,0 +1,150 @@
+"""`sordino client ledger recover`: charges what a ledger lost, so that the member may go on without a forgotten round.
+
+What is missing is found from three witnesses, and charged in this order (docs/adr/0021):
+
+1. rounds that this machine's file of budgets knows, of this ledger, of the one that lay here before, and of ledgers
+   that stood for the same code and are gone: exactly as they were charged;
+2. releases in the verified chain that name this member: at the worst that their charter allows;
+3. rounds that a witness (the mark, the head that the coordinator kept) counted and nobody names: at the worst that the
+   present charter allows. As many as it counted, less those that were charged for good before the last row on which
+   ledger and witness certainly agree; none where this machine's file saw the witness's own place.
+
+Too much may be charged, never too little. It is safe to repeat: what is there is not charged again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sordino_client.corpus import UnitRegistry
+from sordino_client.corpus.origin import origins
+from sordino_client.heads import uncharged
+from sordino_client.ledger import Budget, Ledger, Witness
+from sordino_client.ledger.machine import Machine, Record, machine_folder
+from sordino_client.ledger.witness import kept
+from sordino_client.settings import BUDGET_DELTA, load_settings
+from sordino_platform.charter import PrivacyPolicy
+from sordino_platform.durable import make_folder
+from sordino_platform.identity import Identity
+from sordino_platform.release import ReleaseStore
+from sordino_privacy.accounting import SampledGaussian
+
+NO_PLAN = bytes(32)
+LOST_RUN = "lost{}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """How many rounds were charged anew: `known` exactly, `named` and `counted` at the worst; epsilon before, after."""
+
+    known: int
+    named: int
+    counted: int
+    before: float
+    after: float
+    budget: float
+
+
+def recover(folder: Path) -> Recovered:
+    """Charges what is missing in the ledger of the member in `folder`, which must not run.
+
+    Raises StorageError when the ledger is held by an agent or its rows do not follow one another, ConfigurationError.
+    """
+    settings, identity = load_settings(folder), Identity.load(folder)
+    charter, machine = identity.charter, Machine(settings.budgets_folder or machine_folder())
+    budget = Budget(epsilon=min(settings.budget_epsilon, charter.privacy.largest_epsilon), delta=BUDGET_DELTA)
+    make_folder(folder / "corpus")
+    make_folder(folder / "ledger")
+    with UnitRegistry(folder / "corpus" / "units.sqlite") as registry:
+        datasets, texts = [registry.dataset], registry.texts()
+    with Ledger.open(folder / "ledger", datasets=datasets, budget=budget, recovering=True) as ledger:
+        before = ledger.spent().value
+        seen = witnesses(ledger, folder / "ledger")
+        mine = records(machine, ledger, origins=origins(settings.repositories), texts=texts)
+        seen += [record.witness for record in mine if record.ledger == ledger.identity]
+        missing = [
+            (witness, missing_from(ledger, witness, mine))
+            for witness in seen
+            if ledger.contradiction(witness)
+        ]
+        known = charge_known(ledger, mine)
+        releases = ReleaseStore(folder / "releases", identity.charters)
+        named = uncharged(releases, settings.name, {(one.run, one.round) for one in ledger.reservations()})
+        for made in named:
+            policy = identity.charters.by_hash(made.charter_hash).privacy
+            ledger.charge_lost(made.run, made.round, NO_PLAN, worst(policy))
+        counted = max((count for _, count in missing), default=0)
+        generation = ledger.stands().generation + 1
+        for number in range(counted):
+            ledger.charge_lost(LOST_RUN.format(generation), number, NO_PLAN, worst(charter.privacy))
+        if missing or known or named:
+            ledger.begin_generation([witness for witness, _ in missing])
+        machine.forget([record.ledger for record in mine if record.ledger != ledger.identity])
+        machine.note(ledger)
+        return Recovered(
+            known=known,
+            named=len(named),
+            counted=counted,
+            before=before,
+            after=ledger.spent().value,
+            budget=budget.epsilon,
+        )
+
+
+def worst(policy: PrivacyPolicy) -> SampledGaussian:
+    """The dearest round that a member may be asked for under this policy."""
+    return SampledGaussian(
+        sampling_rate=policy.largest_sampling_rate,
+        noise_multiplier=policy.smallest_noise_multiplier,
+        steps=policy.largest_steps,
+    )
+
+
+def witnesses(ledger: Ledger, folder: Path) -> list[Witness]:
+    """The high-water mark and the head that the coordinator handed back. A mark does not count charges: each of its
+    rows may have been one."""
+    found = [witness for witness in [kept(folder)] if witness is not None]
+    if ledger.lost is not None:
+        mark, generation = ledger.lost, ledger.stands().generation
+        found.append(
+            Witness(generation=generation, sequence=mark.sequence, digest=mark.digest, charges=mark.sequence)
+        )
+    return found
+
+
+def missing_from(ledger: Ledger, witness: Witness, mine: Sequence[Record]) -> int:
+    """How many rounds at most the witness counted that neither the ledger nor this machine's file has."""
+    if any(record.saw(witness) for record in mine):
+        return 0
+    certain = ledger.firm_by(ledger.agrees(witness))
+    return max(0, witness.charges - len(certain))
+
+
+def records(
+    machine: Machine, ledger: Ledger, *, origins: Sequence[str], texts: Sequence[bytes]
+) -> list[Record]:
+    """What this machine knows of this ledger, of earlier ones of this folder, and of ones that are gone and stood for
+    the same code."""
+    folder = str(ledger.folder.resolve())
+    return [
+        record
+        for record in machine.records()
+        if record.ledger == ledger.identity
+        or record.folder == folder
+        or (not record.exists() and record.same_data(origins, texts))
+    ]
+
+
+def charge_known(ledger: Ledger, mine: Sequence[Record]) -> int:
+    """Charges the rounds that the machine's file has and the ledger has not, as they were. How many there were."""
+    there = {(one.run, one.round) for one in ledger.reservations()}
+    count = 0
+    for record in mine:
+        for charge in record.charges:
+            if (charge.run, charge.round) not in there:
+                ledger.charge_lost(charge.run, charge.round, charge.plan, charge.event)
+                there.add((charge.run, charge.round))
+                count += 1
+    return count
