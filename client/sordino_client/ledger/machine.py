@@ -55,8 +55,8 @@ class Charge(Document):
 
 class Record(Document):
     """One ledger. `ledger` is the digest of its first row, which no other has; `heads` are its newest rows, as sequence
-    and digest; `origins` are first commits; `texts` the smallest digests of its texts; `reading` names the newest reading
-    of its code that has this budget (sordino_client.corpus.registry)."""
+    and digest; `origins` are first commits; `texts` the smallest digests of its texts; `reading` names the newest
+    reading of its code that has this budget (sordino_client.corpus.registry)."""
 
     ledger: Digest
     folder: str
