@@ -15,6 +15,7 @@ from sordino_platform.charter.changes import changes
 from sordino_platform.founding_model import require_founding
 from sordino_platform.proposal import Proposal, quantiser_for
 from sordino_platform.release import SignedManifest, vector_hash
+from sordino_platform.round_limits import RoundLimits
 from sordino_platform.telemetry import log
 from sordino_privacy.errors import ConfigurationError
 from sordino_privacy.secagg import Context, ContextError, ModelError, PolicyError, euclidean_norm
@@ -69,13 +70,7 @@ def agree(member: Member, proposal: Proposal) -> Context:
     member.charter.require_current()
     if not is_round(said.run, said.round):
         raise ContextError("the run's name is not one that a coordinator of this software gives")
-    member.charter.privacy.require(
-        noise_multiplier=plan.noise_multiplier,
-        clip_norm=plan.clip_norm,
-        sampling_rate=plan.sampling_rate,
-        steps=plan.steps,
-        delta=plan.delta,
-    )
+    RoundLimits.of(member.charter, member.parameters).require_plan(plan)
     if (
         plan.delta > member.ledger.budget.delta * 10
         or plan.windows_per_unit > member.settings.windows_per_unit
@@ -119,7 +114,8 @@ def _require_reachable(member: Member, proposal: Proposal) -> None:
     place = RoundFolder.of(member.folder, manifest.run, manifest.round)
     if not place.agreed:
         return
-    old, limit = member.releases.vector(), manifest.optimiser.reach(place.norm_limit())
+    old = member.releases.vector()
+    limit = manifest.optimiser.reach(place.norm_limit(), old.size)
     if old.shape != proposal.weights.shape:
         raise ModelError("the proposed weights have another shape than this member's model")
     if not (norm := euclidean_norm(proposal.weights - old)) <= limit:

@@ -14,6 +14,7 @@ from sordino_client.heads import require_charged
 from sordino_client.ledger import DayCapError
 from sordino_client.member import Member
 from sordino_platform.offer import Offer, Unready
+from sordino_platform.round_limits import RoundLimits
 from sordino_platform.telemetry import log
 from sordino_privacy.errors import DataError, SordinoError
 from sordino_privacy.secagg import PolicyError
@@ -50,13 +51,7 @@ def unready(member: Member, offer: Offer) -> Unready | None:
 def require_plan(member: Member, offer: Offer) -> None:
     """Whether charter and settings allow the plan. Raises PolicyError."""
     plan = offer.plan
-    member.charter.privacy.require(
-        noise_multiplier=plan.noise_multiplier,
-        clip_norm=plan.clip_norm,
-        sampling_rate=plan.sampling_rate,
-        steps=plan.steps,
-        delta=plan.delta,
-    )
+    RoundLimits.of(member.charter, member.parameters).require_plan(plan)
     if plan.windows_per_unit > member.settings.windows_per_unit:
         raise PolicyError("the plan's windows per unit exceed this member's own settings")
 

@@ -16,9 +16,10 @@ from sordino_platform.flower.phases import Fields
 from sordino_platform.huggingface import write_adapter
 from sordino_platform.proposal import require_honest_lengths, require_honest_mean
 from sordino_platform.release import Manifest, SignedManifest, next_model, write_serving_bundle
+from sordino_platform.round_limits import RoundLimits
 from sordino_platform.telemetry import log
 from sordino_privacy.errors import ConfigurationError
-from sordino_privacy.secagg import ModelError, NormError, Opened, Totals
+from sordino_privacy.secagg import ModelError, NormError, Opened, PolicyError, Totals
 
 THREADS = 2
 
@@ -40,6 +41,7 @@ def take(member: Member, fields: Fields) -> int:
     made = parsed(manifest)
     if made.members != opened.survivors:
         raise ModelError("the release names other members than those whose sum this member helped to open")
+    require_allowed(member, place, made)
     step = require_shown(member, place, opened, fields).mean()
     try:
         before, optimiser = member.releases.head(), made.optimiser
@@ -64,6 +66,15 @@ def parsed(manifest: bytes) -> Manifest:
         return SignedManifest.parse(manifest).manifest
     except ConfigurationError as error:
         raise ModelError(error.message) from error
+
+
+def require_allowed(member: Member, place: RoundFolder, made: Manifest) -> None:
+    """The server's step after this round's plan moves the model no further than the charter allows. Raises
+    ModelError."""
+    try:
+        RoundLimits.of(member.charter, member.parameters).require_step(place.plan(), made.optimiser)
+    except PolicyError as error:
+        raise ModelError(error.message, hint=error.hint) from error
 
 
 def require_shown(member: Member, place: RoundFolder, opened: Opened, fields: Fields) -> Totals:

@@ -21,6 +21,7 @@ from sordino_platform.durable import read_secret
 from sordino_platform.identity import Identity
 from sordino_platform.identity.renewal import RenewalBox
 from sordino_platform.release import ReleaseStore
+from sordino_platform.round_limits import RoundLimits
 from sordino_privacy.errors import DataError, SordinoError, StorageError
 
 
@@ -62,11 +63,14 @@ def signed_moments(folder: Path, identity: Identity) -> list[datetime]:
 
 
 def plan(settings: CoordinatorSettings, identity: Identity) -> str:
-    """The training plan lies inside the charter's privacy policy. Raises PolicyError, ConfigurationError."""
-    from sordino_coordinator.federation import require_plan
+    """The plan and the server's step lie inside the charter's policies. Raises PolicyError, ConfigurationError."""
+    from sordino_platform.founding_model import founding_parameters
 
-    require_plan(identity.charter, settings.plan.plan())
-    return "inside the charter's privacy policy"
+    charter, chosen = identity.charter, settings.plan.plan()
+    limits = RoundLimits.of(charter, founding_parameters(charter.model))
+    limits.require_step(chosen, settings.server_optimiser)
+    reach = limits.reach(chosen, settings.server_optimiser)
+    return f"inside the charter's policies; a round moves the model by at most {reach / limits.norm:.1%} of its length"
 
 
 def heldout(settings: CoordinatorSettings) -> Finding:

@@ -53,6 +53,7 @@ from sordino_platform.link import Direction
 from sordino_platform.offer import Unready
 from sordino_platform.release import ReleaseStore, next_model, vector_hash
 from sordino_platform.release.optimiser import Moments
+from sordino_platform.round_limits import RoundLimits
 from sordino_platform.telemetry import log
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import ConfigurationError, SordinoError, StorageError
@@ -104,7 +105,8 @@ class Federation:
         if identity.card.role != "coordinator":
             raise ConfigurationError(f"{folder} holds the identity of a member, not of a coordinator")
         plan, config = settings.plan.plan(), charter.model.config()
-        require_plan(charter, plan)
+        parameters = founding_parameters(charter.model)
+        RoundLimits.of(charter, parameters).require_step(plan, settings.server_optimiser)
         if settings.heldout and isinstance(config, HuggingFaceConfig):
             raise ConfigurationError(
                 "held-out code cannot measure a Hugging Face base: the coordinator has the adapters only",
@@ -123,7 +125,7 @@ class Federation:
             membership=membership,
             plan=plan,
             config=config,
-            parameters=founding_parameters(charter.model),
+            parameters=parameters,
             releases=releases,
             rounds=rounds,
             metrics=metrics,
@@ -199,12 +201,14 @@ class Federation:
     def begin(self) -> None:
         """Before each round: heeds the operator's orders, and takes a new epoch of the charter over.
 
-        Returns when a round may begin, or when the process is to stop. Raises ConfigurationError, StorageError.
+        Returns when a round may begin, or when the process is to stop. Raises ConfigurationError, StorageError,
+        PolicyError (the plan or the server's step is beyond the charter).
         """
         self.desk.wait(self.stopping)
         self.settings = self.desk.settings()
         self.adopt()
         self.charter.require_current()
+        RoundLimits.of(self.charter, self.parameters).require_step(self.plan, self.settings.server_optimiser)
         self.show()
 
     def adopt(self) -> None:
@@ -216,11 +220,11 @@ class Federation:
         if charter.hash() == self.charter.hash():
             return
         try:
-            require_plan(charter, self.plan)
             if charter.model != self.charter.model:
                 raise ConfigurationError(
                     f"epoch {charter.epoch} is for another model", hint="a new model is a new federation"
                 )
+            RoundLimits.of(charter, self.parameters).require_step(self.plan, self.settings.server_optimiser)
         except SordinoError as error:
             self.audit.append(Action.EPOCH_REFUSED, f"epoch {charter.epoch}: {error.message}")
             raise
@@ -412,14 +416,3 @@ class Federation:
             self.log.info(
                 "epsilon", member=member, epsilon=epsilon, budget=self.charter.privacy.largest_epsilon
             )
-
-
-def require_plan(charter: Charter, plan: TrainingPlan) -> None:
-    """Raises PolicyError unless the plan lies inside the charter's privacy policy."""
-    charter.privacy.require(
-        noise_multiplier=plan.noise_multiplier,
-        clip_norm=plan.clip_norm,
-        sampling_rate=plan.sampling_rate,
-        steps=plan.steps,
-        delta=plan.delta,
-    )

@@ -151,11 +151,31 @@ def test_a_damaged_state_is_found_and_an_impossible_optimiser_refused(place: Pat
             federation.releases.moments()
 
 
-@pytest.mark.parametrize("optimiser", [AVERAGE, MOMENTUM, ADAM], ids=["fedavg", "fedavgm", "fedadam"])
-def test_no_step_is_longer_than_the_reach_of_its_optimiser(optimiser: ServerOptimiser) -> None:
+OPTIMISERS = st.builds(
+    ServerOptimiser,
+    name=st.sampled_from(["fedavg", "fedavgm", "fedadam"]),
+    learning_rate=st.floats(1e-3, 4.0),
+    beta1=st.floats(0.0, 0.95),
+    beta2=st.floats(0.0, 0.999),
+    tau=st.floats(1e-4, 1.0),
+)
+
+
+@given(optimiser=OPTIMISERS, seed=st.integers(0, 1 << 32), same=st.booleans())
+def test_no_step_is_longer_than_the_reach_of_its_optimiser(
+    optimiser: ServerOptimiser, seed: int, same: bool
+) -> None:
+    chance = np.random.default_rng(seed)
     model, moments = np.zeros(50, dtype=np.float32), optimiser.fresh(50)
-    direction = np.ones(50, dtype=np.float32) / np.float32(math.sqrt(50))
-    for _ in range(60):  # the same mean, as long as a mean may be, again and again
-        moved, moments = optimiser.step(model, direction, moments)
-        assert np.linalg.norm((moved - model).astype(np.float64)) <= optimiser.reach(1.0) * (1 + 1e-5)
+    direction = chance.normal(size=50)
+    for _ in range(40):
+        if not same:
+            direction = chance.normal(size=50) * (chance.random(50) < chance.random())
+        # As long as a mean may be, or much shorter: what divides by its own spread moves far on little.
+        length = 10.0 ** chance.choice([0.0, 0.0, -3.0, -6.0])
+        mean = (direction * length / max(np.linalg.norm(direction), 1e-9)).astype(np.float32)
+        moved, moments = optimiser.step(model, mean, moments)
+        step = np.linalg.norm((moved - model).astype(np.float64))
+        # Coordinates are rounded at the size of the model that they are added to.
+        assert step <= optimiser.reach(1.0, 50) * (1 + 1e-3) + 1e-6 * np.linalg.norm(model)
         model = moved

@@ -114,7 +114,7 @@ def test_an_authority_for_renewals_comes_and_goes_with_an_epoch(place: Path) -> 
         run("identity authority hub --out again.pem")
     with pytest.raises(UsageError, match="no authority for renewals"):
         run("charter new root --renewal-days 20")
-    run("charter new root --replace --renewal-authority renewals.pem --renewal-days 20")
+    run("charter new root --renewal-authority renewals.pem --renewal-days 20")
     assert "members only, for 20 days" in run("charter show root --draft").stdout
     run("charter sign root --out second.json")
     assert "renewals.authority" in (diff := run("charter diff charter.json second.json").stdout)

@@ -21,6 +21,9 @@ from sordino_coordinator.control.orders import Orders, Pace, change_orders, read
 from sordino_coordinator.control.schedule import Schedule
 from sordino_coordinator.settings import CoordinatorSettings
 from sordino_platform.canonical import first_problem
+from sordino_platform.founding_model import founding_parameters
+from sordino_platform.identity import Identity
+from sordino_platform.round_limits import RoundLimits
 from sordino_privacy.errors import SordinoError, UsageError
 
 POLL_SECONDS = 0.5
@@ -112,7 +115,10 @@ def order_rollback(folder: Path, number: int) -> Orders:
 def set_pace(
     folder: Path, defaults: CoordinatorSettings, changes: dict[str, Any], *, reset: bool = False
 ) -> Orders:
-    """Changes some terms of the pace; with `reset`, all others go back to coordinator.toml. Raises UsageError."""
+    """Changes some terms of the pace; with `reset`, all others go back to coordinator.toml.
+
+    Raises UsageError, and PolicyError for a server's step beyond the charter.
+    """
 
     def step(orders: Orders) -> Orders:
         kept = {} if reset else orders.pace.model_dump(exclude_none=True)
@@ -120,7 +126,11 @@ def set_pace(
             pace = Pace(**(kept | changes))
         except ValidationError as error:
             raise UsageError(f"that pace cannot be: {first_problem(error)}") from None
-        pace.over(defaults)  # raises before anything is written
+        settings = pace.over(defaults)  # raises before anything is written
+        if "server_optimiser" in changes:
+            charter = Identity.load(folder).charter
+            limits = RoundLimits.of(charter, founding_parameters(charter.model))
+            limits.require_step(settings.plan.plan(), settings.server_optimiser)
         return orders.model_copy(update={"pace": pace})
 
     return change_orders(folder, step)

@@ -17,6 +17,7 @@ from sordino_platform.charter.document import (
     RetiredKey,
     Role,
     TlsAuthority,
+    TrainingPolicy,
 )
 from sordino_platform.charter.shipped import shipped_model
 from sordino_platform.charter.signed import SignedCharter, require_successor
@@ -37,6 +38,7 @@ __all__ = [
     "Role",
     "SignedCharter",
     "TlsAuthority",
+    "TrainingPolicy",
     "require_successor",
     "shipped_model",
 ]

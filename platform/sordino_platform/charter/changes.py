@@ -17,6 +17,13 @@ _WEAKER_WHEN_HIGHER = {
     "privacy.largest_clip_norm",
     "privacy.largest_sampling_rate",
     "privacy.largest_steps",
+    "training.largest_move_permille",
+    "training.largest_learning_rate",
+    "training.largest_noise_multiplier",
+    "training.largest_windows_per_unit",
+    "training.largest_server_rate",
+    "training.largest_momentum",
+    "training.largest_second_momentum",
     "renewals.validity_days",
 }
 _WEAKER_WHEN_LOWER = {
@@ -25,6 +32,8 @@ _WEAKER_WHEN_LOWER = {
     "floors.gamma_permille",
     "floors.honest",
     "privacy.smallest_noise_multiplier",
+    "training.smallest_expected_units",
+    "training.smallest_tau",
 }
 
 
@@ -65,6 +74,7 @@ def _weaker(field: str, before: object, after: object) -> bool:
 
 def _flat(terms: Terms) -> dict[str, object]:
     data = terms.model_dump(mode="json", exclude={"version", "epoch", "previous", "issued_at"})
+    data["training"] = terms.training_policy().model_dump(mode="json")  # in force, written down or not
     flat: dict[str, object] = {}
     for member in data.pop("members"):
         flat[f"members.{member['name']}"] = f"{member['organisation']}, {member['identity_key']}"

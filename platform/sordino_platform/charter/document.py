@@ -1,4 +1,4 @@
-"""What a federation has agreed on: `Charter`, format `sordino-charter/1`.
+"""What a federation has agreed on: `Charter`, format `sordino-charter/2`; charters of version 1 are read.
 
 The charter is the federation's constitution. It is signed by the offline root key, pinned by every member and
 enforced by the member's software *against the coordinator*: a value from the coordinator can only make a check
@@ -36,7 +36,12 @@ from sordino_privacy.secagg.encoding import MAX_MEMBERS, SUITE
 from sordino_privacy.secagg.graph import quorum
 from sordino_privacy.secagg.refusals import PolicyError
 
-LABEL = "sordino-charter/1"
+LABEL = (
+    "sordino-charter/1"  # of hashes and signatures, over all versions: the version stands in what is signed
+)
+FIRST_VERSION = "sordino-charter/1"
+VERSION = "sordino-charter/2"
+POLICY_HINT = "`sordino charter show` prints the policy; only a new epoch can change it"
 MAX_CHARTER_BYTES = 8 << 20
 FIRST_EPOCH = 1
 NO_PREVIOUS = bytes(32)
@@ -129,6 +134,14 @@ class Floors(Document):
         return secagg.Floors(**self.model_dump())
 
 
+def _require_inside(policy: str, bounds: dict[str, bool]) -> None:
+    for what, holds in bounds.items():
+        if not holds:
+            raise PolicyError(
+                f"{what} of this round is outside the charter's {policy} policy", hint=POLICY_HINT
+            )
+
+
 class PrivacyPolicy(Document):
     """The weakest privacy that a member may be asked for. Epsilon is local, per member, over the member's data."""
 
@@ -145,19 +158,62 @@ class PrivacyPolicy(Document):
         self, *, noise_multiplier: float, clip_norm: float, sampling_rate: float, steps: int, delta: float
     ) -> None:
         """Refusal 14: raises PolicyError unless one round of training lies inside this policy. NaN lies outside."""
-        inside = {
-            "the noise multiplier": noise_multiplier >= self.smallest_noise_multiplier,
-            "the clip norm": 0 < clip_norm <= self.largest_clip_norm,
-            "the sampling rate": 0 < sampling_rate <= self.largest_sampling_rate,
-            "the number of steps": 0 < steps <= self.largest_steps,
-            "delta": 0 < delta <= self.largest_delta,
-        }
-        for what, holds in inside.items():
-            if not holds:
-                raise PolicyError(
-                    f"{what} of this round is outside the charter's privacy policy",
-                    hint="`sordino charter show` prints the policy; only a new epoch can change it",
-                )
+        _require_inside(
+            "privacy",
+            {
+                "the noise multiplier": noise_multiplier >= self.smallest_noise_multiplier,
+                "the clip norm": 0 < clip_norm <= self.largest_clip_norm,
+                "the sampling rate": 0 < sampling_rate <= self.largest_sampling_rate,
+                "the number of steps": 0 < steps <= self.largest_steps,
+                "delta": 0 < delta <= self.largest_delta,
+            },
+        )
+
+
+class TrainingPolicy(Document):
+    """How far one round may move the model, and the numbers of a plan and of the server's step that lead there.
+
+    `largest_move_permille` is the one that a person can judge: a share of the length (L2 norm) of the vector that the
+    federation starts from. A plan, with the server's step after it, that could move the model further in one round is
+    refused, whatever its single numbers are; the other fields bound each of those alone.
+    """
+
+    largest_move_permille: int = Field(default=100, ge=1, le=10_000)
+    largest_learning_rate: float = Field(default=1.0, gt=0, le=1000)
+    largest_noise_multiplier: float = Field(default=100.0, gt=0, le=10_000)
+    smallest_expected_units: int = Field(default=4, ge=1, le=1 << 24)
+    largest_windows_per_unit: int = Field(default=64, ge=1, le=1024)
+    largest_server_rate: float = Field(default=4.0, gt=0, le=1000)
+    largest_momentum: float = Field(default=0.95, ge=0, lt=1)
+    largest_second_momentum: float = Field(default=0.999, ge=0, lt=1)
+    smallest_tau: float = Field(default=1e-4, gt=0, le=1)
+
+    def require(
+        self, *, learning_rate: float, noise_multiplier: float, expected_units: int, windows_per_unit: int
+    ) -> None:
+        """Refusal 14: raises PolicyError unless each number of a plan lies inside this policy. NaN lies outside."""
+        _require_inside(
+            "training",
+            {
+                "the learning rate": 0 < learning_rate <= self.largest_learning_rate,
+                "the noise multiplier": 0 < noise_multiplier <= self.largest_noise_multiplier,
+                "the expected number of units": expected_units >= self.smallest_expected_units,
+                "the number of windows of a unit": 0 < windows_per_unit <= self.largest_windows_per_unit,
+            },
+        )
+
+    def require_server_step(self, *, learning_rate: float, beta1: float, beta2: float, tau: float) -> None:
+        """Refusal 14: raises PolicyError unless each number of the server's step lies inside this policy, those that
+        the step does not use too: they are signed with it."""
+        _require_inside(
+            "training",
+            {
+                "the server's learning rate": 0 < learning_rate <= self.largest_server_rate,
+                "the server's momentum": 0 <= beta1 <= self.largest_momentum,
+                "the server's second momentum": 0 <= beta2 <= self.largest_second_momentum,
+                "the server's tau": tau >= self.smallest_tau,
+            },
+        )
 
 
 class ModelTerms(Document):
@@ -286,7 +342,8 @@ class RenewalTerms(Document):
 class Terms(Document):
     """What a draft and a charter share."""
 
-    version: Literal["sordino-charter/1"] = "sordino-charter/1"
+    # Version 1 had no training policy: it is read with the default one, and its bytes and hash stay what they were.
+    version: Literal["sordino-charter/1", "sordino-charter/2"] = "sordino-charter/2"
     federation: Name
     epoch: int = Field(ge=FIRST_EPOCH, lt=1 << 32)
     previous: Digest = NO_PREVIOUS
@@ -296,6 +353,7 @@ class Terms(Document):
     retired: tuple[RetiredKey, ...] = Field(default=(), max_length=4 * MAX_MEMBERS)
     floors: Floors = Floors()
     privacy: PrivacyPolicy = PrivacyPolicy()
+    training: TrainingPolicy | None = None
     model: ModelTerms | HuggingFaceTerms
     # One suite and one quantiser, no menu: no round is held under any other (`Charter.membership`). A charter of the
     # suite before is still read, because the chain of epochs holds it. What the quantiser needs (ranges, ring, levels)
@@ -307,12 +365,21 @@ class Terms(Document):
 
     @model_serializer(mode="wrap")
     def _without_what_is_absent(self, plain: SerializerFunctionWrapHandler) -> dict[str, object]:
-        # A charter without this term has the bytes, and so the hash, that it had before the term existed.
+        # A charter without these terms has the bytes, and so the hash, that it had before the terms existed.
         data: dict[str, object] = plain(self)
-        return {name: value for name, value in data.items() if name != "renewals" or value is not None}
+        later = ("renewals", "training")
+        return {name: value for name, value in data.items() if name not in later or value is not None}
+
+    def training_policy(self) -> TrainingPolicy:
+        """The policy in force: a charter of version 1 names none, and the default holds."""
+        return self.training or TrainingPolicy()
 
     @model_validator(mode="after")
     def _coherent(self) -> Terms:
+        if (self.version == FIRST_VERSION) != (self.training is None):
+            raise ValueError(
+                "a training policy stands in every charter from version 2 on, and in none of version 1"
+            )
         if (
             self.renewals is not None
             and self.renewals.authority.x509().subject == self.tls_authority.x509().subject

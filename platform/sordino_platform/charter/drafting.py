@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from sordino_platform.canonical import decode, encode, first_problem, moment
 from sordino_platform.charter.document import (
     MAX_CHARTER_BYTES,
+    VERSION,
     Charter,
     Coordinator,
     Draft,
@@ -32,6 +33,7 @@ from sordino_platform.charter.document import (
     ModelTerms,
     RetiredKey,
     TlsAuthority,
+    TrainingPolicy,
 )
 from sordino_platform.charter.signed import SignedCharter
 from sordino_platform.charter.store import CharterStore
@@ -54,7 +56,7 @@ def first_draft(
     validity: timedelta = VALIDITY,
     **terms: Any,
 ) -> Draft:
-    """The draft of epoch 1; `terms` are `floors` and `privacy` where the defaults do not suit."""
+    """The draft of epoch 1; `terms` are `floors`, `privacy` and `training` where the defaults do not suit."""
     issued = moment(now or datetime.now(UTC))
     return _checked(
         federation=federation,
@@ -63,7 +65,7 @@ def first_draft(
         expires_at=issued + validity,
         model=model,
         tls_authority=tls_authority,
-        **terms,
+        **{"training": TrainingPolicy()} | terms,
     )
 
 
@@ -73,14 +75,16 @@ def next_draft(
     """The draft of the epoch after `charter`, for the suite that this version speaks, with the same terms where
     `terms` does not replace them. Raises ConfigurationError when they are not coherent."""
     issued = moment(now or datetime.now(UTC))
-    return revised(
-        Draft(**dict(charter)),
-        suite=SUITE,
-        epoch=charter.epoch + 1,
-        previous=charter.hash(),
-        issued_at=issued,
-        expires_at=issued + validity,
-        **terms,
+    present = dict(charter) | {"version": VERSION, "training": charter.training_policy(), "suite": SUITE}
+    return _checked(
+        **present
+        | {
+            "epoch": charter.epoch + 1,
+            "previous": charter.hash(),
+            "issued_at": issued,
+            "expires_at": issued + validity,
+        }
+        | terms
     )
 
 

@@ -33,10 +33,11 @@ from sordino_platform.canonical import (
     require_signature,
     sign,
 )
-from sordino_platform.charter import Charter, CharterStore, HuggingFaceTerms, ModelTerms
+from sordino_platform.charter import Charter, CharterStore, HuggingFaceTerms, ModelTerms, TrainingPolicy
 from sordino_platform.release.optimiser import ServerOptimiser
 from sordino_privacy.errors import ConfigurationError
 from sordino_privacy.secagg.encoding import MAX_MEMBERS
+from sordino_privacy.secagg.refusals import PolicyError
 
 LABEL = "sordino-release/1"
 MAX_MANIFEST_BYTES = 1 << 20
@@ -142,6 +143,8 @@ def _require_origin(manifest: Manifest, charter: Charter, chain: Sequence[Signed
             raise ConfigurationError(f"{what} names {strangers[0]!r}, who is not a member")
         if not chain:
             raise ConfigurationError(f"{what} is the base, and no round makes it")
+        if charter.training is not None:  # an epoch of version 1 bounded no optimiser: its releases stand
+            _require_optimiser(manifest, charter.training, what)
         if len(manifest.moments) != manifest.optimiser.moments:
             raise ConfigurationError(f"{what} does not name the moments of its optimiser")
     if manifest.restores is None:
@@ -155,3 +158,13 @@ def _require_origin(manifest: Manifest, charter: Charter, chain: Sequence[Signed
         restored.model,
     ):
         raise ConfigurationError(f"{what} says that it restores release {manifest.restores}, and does not")
+
+
+def _require_optimiser(manifest: Manifest, training: TrainingPolicy, what: str) -> None:
+    step = manifest.optimiser
+    try:
+        training.require_server_step(
+            learning_rate=step.learning_rate, beta1=step.beta1, beta2=step.beta2, tau=step.tau
+        )
+    except PolicyError as error:
+        raise ConfigurationError(f"{what}: {error.message}") from None

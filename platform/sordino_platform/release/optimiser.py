@@ -14,6 +14,7 @@ fused or a reduced one. The moments travel with the opened sum, and their hashes
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -40,15 +41,23 @@ class ServerOptimiser(Document):
         """How many vectors of the model's length the step keeps between rounds."""
         return {"fedavg": 0, "fedavgm": 1, "fedadam": 2}[self.name]
 
-    def reach(self, longest: float) -> float:
-        """The largest L2 norm of one step, when no mean so far was longer than `longest`."""
+    def reach(self, longest: float, dimension: int) -> float:
+        """The largest L2 norm of one step in `dimension` coordinates, when no mean so far was longer than `longest`.
+
+        fedadam's m' is an average of means, so no longer than the longest. And in each coordinate, by Cauchy-Schwarz on
+        the two sums, |m'| / sqrt(v') <= (1 - beta1) / sqrt((1 - beta2)(1 - beta1^2 / beta2)) where beta1^2 < beta2.
+        """
         match self.name:
             case "fedavg":
                 return self.learning_rate * longest
             case "fedavgm":
                 return self.learning_rate * longest / (1 - self.beta1)
-            case _:
-                return self.learning_rate * longest / self.tau
+            case "fedadam":
+                by_mean = longest / self.tau
+                if (ratio := self.beta1**2 / self.beta2 if self.beta2 else 1.0) >= 1:
+                    return self.learning_rate * by_mean
+                coordinate = (1 - self.beta1) / math.sqrt((1 - self.beta2) * (1 - ratio))
+                return self.learning_rate * min(by_mean, coordinate * math.sqrt(dimension))
 
     def fresh(self, dimension: int) -> Moments:
         """The moments before the first step."""

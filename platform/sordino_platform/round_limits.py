@@ -1,0 +1,105 @@
+"""How far one round may move the model: the charter's bounds on a plan and on the server's step, on both sides.
+
+A plan is the coordinator's proposal, and what is refused for being too long follows from the plan: without a bound of
+its own it would refuse nothing. The charter names one number, a share of the length of the vector that the federation
+starts from, and no plan and no server's step that could move the model further in one round is taken.
+
+    limits = RoundLimits.of(charter, parameters)
+    limits.require_plan(plan)                     # before anything is read, charged or trained
+    limits.require_step(plan, optimiser)          # the plan, and the server's step after it
+    limits.move                                   # the number that `charter show` prints
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from sordino_platform.architecture import Architecture, Parameters, trainable_shapes
+from sordino_platform.charter import Charter, Draft, PrivacyPolicy, TrainingPolicy
+from sordino_platform.charter.document import POLICY_HINT
+from sordino_platform.proposal import norm_limit, quantiser_for
+from sordino_platform.release.optimiser import ServerOptimiser
+from sordino_privacy.dpsgd import TrainingPlan
+from sordino_privacy.secagg import PolicyError, euclidean_norm
+
+PLAIN = ServerOptimiser()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundLimits:
+    """What one charter allows. `norm` is the L2 norm of the vector that the federation starts from, `members` their
+    number in the charter."""
+
+    privacy: PrivacyPolicy
+    training: TrainingPolicy
+    config: Architecture
+    norm: float
+    members: int
+
+    @classmethod
+    def of(cls, charter: Charter | Draft, parameters: Parameters) -> RoundLimits:
+        """The limits under `charter`; `parameters` are those that its model starts from (`founding_parameters`)."""
+        config = charter.model.config()
+        return cls(
+            privacy=charter.privacy,
+            training=charter.training_policy(),
+            config=config,
+            norm=math.hypot(*(euclidean_norm(parameters[name].ravel()) for name in trainable_shapes(config))),
+            members=max(1, len(charter.members)),
+        )
+
+    @property
+    def move(self) -> float:
+        """The longest step that one round may take, as an L2 norm."""
+        return self.training.largest_move_permille / 1000 * self.norm
+
+    def reach(self, plan: TrainingPlan, optimiser: ServerOptimiser) -> float:
+        """The longest step that a round of this plan and this server's step can take."""
+        quantiser = quantiser_for(self.config, plan, members=self.members)
+        return optimiser.reach(norm_limit(plan, quantiser), quantiser.dimension)
+
+    def require_plan(self, plan: TrainingPlan) -> None:
+        """Refusal 14: raises PolicyError unless the plan, with a plain average after it, lies within every bound of the
+        charter."""
+        self.privacy.require(
+            noise_multiplier=plan.noise_multiplier,
+            clip_norm=plan.clip_norm,
+            sampling_rate=plan.sampling_rate,
+            steps=plan.steps,
+            delta=plan.delta,
+        )
+        self.training.require(
+            learning_rate=plan.learning_rate,
+            noise_multiplier=plan.noise_multiplier,
+            expected_units=plan.expected_units,
+            windows_per_unit=plan.windows_per_unit,
+        )
+        if plan.window > self.config.context:
+            raise PolicyError(
+                f"a window of {plan.window} tokens is longer than the model's {self.config.context}"
+            )
+        self._require_move(self.reach(plan, PLAIN))
+
+    def require_step(self, plan: TrainingPlan, optimiser: ServerOptimiser) -> None:
+        """Refusal 14: raises PolicyError unless plan and server's step lie within every bound of the charter, each
+        alone and both together."""
+        self.require_plan(plan)
+        require_optimiser(self.training, optimiser)
+        self._require_move(self.reach(plan, optimiser))
+
+    def _require_move(self, reach: float) -> None:
+        if not (math.isfinite(reach) and reach <= self.move):
+            raise PolicyError(
+                f"a round of this plan could move the model by {reach:.4g}, "
+                f"{reach / self.norm:.1%} of its length; the charter allows {self.move:.4g}, "
+                f"{self.training.largest_move_permille / 1000:.1%}",
+                hint=POLICY_HINT,
+            )
+
+
+def require_optimiser(training: TrainingPolicy, optimiser: ServerOptimiser) -> None:
+    """Refusal 14: raises PolicyError unless the terms of the server's step lie within the charter's bounds."""
+    training.require_server_step(
+        learning_rate=optimiser.learning_rate, beta1=optimiser.beta1, beta2=optimiser.beta2, tau=optimiser.tau
+    )
