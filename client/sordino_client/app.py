@@ -29,8 +29,8 @@ from sordino_platform.history import Question
 from sordino_platform.link import Made
 from sordino_platform.offer import Offer, Presence
 from sordino_platform.proposal import Proposal
+from sordino_privacy.secagg import BadParcelError, MemberSession, OrderError
 from sordino_privacy.secagg import Context as Agreement
-from sordino_privacy.secagg import MemberSession, OrderError
 
 SESSION = "sordino.session/1"
 REFUSED = 1
@@ -160,7 +160,13 @@ def upload(member: Member, fields: Fields, context: Context) -> Reply:
     update nor its masked form is ever whole in memory."""
     agreement, session = kept(member, context)
     quantised = stored_update(member, agreement)
-    session.upload(fields.blob("delivery"), quantised)  # every check, and the journal's entry
+    try:
+        session.upload(fields.blob("delivery"), quantised)  # every check, and the journal's entry
+    except BadParcelError as error:
+        # Another member cheated this one: the coordinator is shown who, so that the next attempt goes on without it.
+        forget(context)
+        member.cheated(error)
+        return {"complaint": error.complaint}, {}
     uploaded(member, agreement)
     keep(context, agreement, session)
 

@@ -43,6 +43,7 @@ from sordino_platform.telemetry import log
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import BudgetError, ConfigurationError, RefusalError, SordinoError, StorageError
 from sordino_privacy.secagg import (
+    BadParcelError,
     BudgetExhaustedError,
     Context,
     Journal,
@@ -174,6 +175,11 @@ class Member:
     def tokenizer(self) -> Tokenizer | HuggingFaceTokenizer:
         folder = self.base()
         return Tokenizer.shipped() if folder is None else HuggingFaceTokenizer.load(folder)
+
+    def cheated(self, error: BadParcelError) -> None:
+        """Counts and logs that another member cheated this one. The round goes on for it, in the next attempt."""
+        self.metrics.refusals.labels(error.label).inc()
+        log().warning("cheated", member=self.name, error=error.message)
 
     def refused(self, error: Exception) -> None:
         """Counts and logs a refusal. The text of our own errors holds no data; of others only the class is logged."""

@@ -56,12 +56,15 @@ class Answered:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lost:
     """A member that gave no acceptable reply. `rejected` is the label of the message that was refused, if one was;
-    `error` one line for the operator."""
+    `error` one line for the operator; `cheated`: what it signed proves that it cheated, by `proof`
+    where a third party can judge it."""
 
     member: str
     reason: Dropped
     error: str = ""
     rejected: Rejected | None = None
+    cheated: bool = False
+    proof: bytes = b""
 
 
 Accept = Callable[[Answer], None]
@@ -87,6 +90,8 @@ def judge(member: str, opened: Callable[[], Message], accept: Accept, *, seconds
             reason=Dropped.INVALID,
             error=printable(error.message),
             rejected=rejection_of(error),
+            cheated=isinstance(error, CheatError) and error.culprit == member,
+            proof=error.proof if isinstance(error, CheatError) else b"",
         )
     except Exception as error:  # noqa: BLE001 - the boundary: whatever it is, it ends here
         return Lost(

@@ -63,7 +63,15 @@ NO_RUN_RELEASES = "founding"
 
 
 class UnusableSumError(SordinoError):
-    """An opened sum that must not become a release: its norm, a value that is not finite, or the held-out loss."""
+    """An opened sum that must not become a release: its norm, a value that is not finite, or the held-out loss.
+
+    `of_members`: members made it what it is. `culprit` is the one that is proven to have spoiled it; "" where only the
+    sum is known, so that nobody can be named.
+    """
+
+    def __init__(self, message: str, *, culprit: str = "", of_members: bool = True) -> None:
+        super().__init__(message)
+        self.culprit, self.of_members = culprit, of_members
 
 
 @dataclass(slots=True, kw_only=True)
@@ -91,6 +99,7 @@ class Federation:
     stopping: threading.Event = field(default_factory=threading.Event)
     stop_at: float = math.inf
     traffic: Counter[Direction] = field(default_factory=Counter)
+    cheaters: set[str] = field(default_factory=set)
     unready: dict[str, Unready | None] = field(default_factory=dict)
 
     @classmethod
@@ -311,7 +320,9 @@ class Federation:
         Raises UnusableSumError (the old model stays), StorageError.
         """
         if self.identity.charter.hash() != self.charter.hash():
-            raise UnusableSumError("a new epoch of the charter began during the round; the old model stays")
+            raise UnusableSumError(
+                "a new epoch of the charter began during the round; the old model stays", of_members=False
+            )
         mean, optimiser = opened.totals.mean(), self.settings.server_optimiser
         norm = float(np.linalg.norm(mean.astype(np.float64)))
         vector, moments = next_model(self.releases.head(), optimiser, self.weights(), mean, self.moments())
@@ -407,6 +418,21 @@ class Federation:
         self.note(lambda: self.rounds.note_unready(member, reason or ""))
         if reason is not None:
             self.log.warning("member_not_ready", member=member, reason=reason.value)
+
+    def exclude(self, member: str, why: str, *, round: int, proof: bytes = b"") -> None:
+        """Books a member that was proven to cheat: it is left out of every attempt until this process is started anew.
+
+        `proof` is kept beside the transcript, for whoever wants to judge it (sordino_privacy.secagg.judge).
+        """
+        if member in self.cheaters:
+            return
+        self.cheaters.add(member)
+        self.metrics.cheaters.set(len(self.cheaters))
+        if proof:
+            make_folder(self.folder / "proofs")
+            write_file(self.folder / "proofs" / f"{round:06d}-{member}.bin", proof)
+        self.audit.append(Action.MEMBER_CHEATED, f"round {round}, {member}: {why}")
+        self.log.error("member_cheated", round=round, member=member, error=why)
 
     def note_epsilon(self, member: str, epsilon: float) -> None:
         """Shows the local epsilon that a member reported. Raises nothing: it is for the operator's eyes only."""

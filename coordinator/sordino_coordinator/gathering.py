@@ -43,7 +43,8 @@ def gather(
     """
     settings = federation.settings
     smallest = federation.quorum()
-    wished = max(settings.cohort, smallest) if settings.cohort else len(federation.membership.members)
+    willing = {member.name for member in federation.membership.members} - federation.cheaters
+    wished = max(min(settings.cohort or len(willing), len(willing)), smallest)
     started, told, ready = time.monotonic(), -1, 0
     asked_at, asked = 0.0, set[int]()
     while not federation.stopping.is_set():
@@ -103,7 +104,7 @@ def hello(
         federation.note_unready(name, present.unready)
         if present.release > offer.release:
             ahead.add(name)
-        if present.unready is None:
+        if present.unready is None and name not in federation.cheaters:
             nodes[name] = asked[answer.member]
             held[name] = Held(release=present.release, epoch=present.epoch)
 

@@ -89,6 +89,13 @@ class CoordinatorMetrics:
             phase=phases,
             reason=tuple(r.value for r in Dropped),
         )
+        self.cheaters = metrics.gauge(
+            "sordino_members_excluded", "Members that were proven to cheat, left out until a restart"
+        )
+        self.unattributable = metrics.counter(
+            "sordino_unattributable_sums_total",
+            "Opened sums that no honest members can have made, where the sum cannot tell who did",
+        )
         self.response_seconds = metrics.histogram(
             "sordino_client_response_seconds", "How long members took to answer", PHASE_BUCKETS, phase=phases
         )

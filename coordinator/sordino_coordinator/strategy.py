@@ -26,6 +26,7 @@ from sordino_coordinator.control.live import Doing
 from sordino_coordinator.exchange import GivenUpError, exchange
 from sordino_coordinator.federation import Federation, UnusableSumError
 from sordino_coordinator.gathering import Held, gather
+from sordino_coordinator.metrics import Dropped, Rejected
 from sordino_coordinator.rounds import Outcome
 from sordino_platform.flower.codec import ENVELOPE_BYTES
 from sordino_platform.flower.phases import Phase, pack
@@ -163,7 +164,7 @@ class SecureFedAvg(Strategy):
             self.close(round, aborted.outcome, aborted.reason)
             return False
         except UnusableSumError as error:
-            self.close(round, Outcome.ABORTED_ERROR, error.message)
+            self.close(round, Outcome.ABORTED_ERROR, self.attributed(round, error))
             return False
         self.close(round, Outcome.COMPLETED, "", release=release, included=opened.survivors)
         with contextlib.suppress(
@@ -172,21 +173,39 @@ class SecureFedAvg(Strategy):
             self.announce(grid, round, session, opened, moments)
         return True
 
+    def attributed(self, round: Round, error: UnusableSumError) -> str:
+        """Why the sum is not used, and whether anybody can be named: books who is proven to have spoiled it."""
+        if error.culprit:
+            self.federation.exclude(error.culprit, error.message, round=round.number)
+        if error.culprit or not error.of_members:
+            return error.message
+        self.metrics.unattributable.inc()
+        self.log.warning("sum_unattributable", round=round.number, reason=error.message)
+        return f"{error.message}; nobody can be named, for only the sum is known"
+
     def attempts(self, grid: Grid, round: Round) -> tuple[CoordinatorSession, AggregateSum]:
         """Tries the exchange; members keep their update, so only the keys are new in the next attempt."""
-        federation = self.federation
+        federation, failed = self.federation, 0
         while True:
+            excluded = len(federation.cheaters)
             try:
                 return self.exchange_keys_and_sum(grid, round)
             except RoundAbortedError as aborted:
                 self.log.warning(
                     "attempt_failed", round=round.number, attempt=round.attempt, reason=aborted.reason
                 )
-                if round.attempt + 1 >= federation.settings.attempts or federation.stopping.is_set():
+                # A cheater could use all attempts up, and each only once: who is named does not come back.
+                failed += len(federation.cheaters) == excluded
+                honest = {member.name for member in federation.membership.members} - federation.cheaters
+                if failed >= federation.settings.attempts or len(honest) < federation.quorum():
+                    raise
+                if federation.stopping.is_set():
                     raise
             round.attempt += 1
             round.nodes, round.held = gather(federation, grid, number=round.number)
-            round.dropped = {}
+            round.dropped = {
+                name: reason for name, reason in round.dropped.items() if name in federation.cheaters
+            }
 
     def exchange_keys_and_sum(self, grid: Grid, round: Round) -> tuple[CoordinatorSession, AggregateSum]:
         """The phases of one attempt, in order. Raises RoundAbortedError when too few members are left for one."""
@@ -218,6 +237,9 @@ class SecureFedAvg(Strategy):
             session.accept_shares(answer.member, answer.only("shares"))
 
         def uploaded(answer: Answer) -> None:
+            if "complaint" in answer.fields:
+                session.accept_complaint(answer.member, answer.only("complaint"))
+                return
             upload = answer.fields.raw("upload")
             answer.fields.done()
             session.accept_upload(answer.member, [upload])
@@ -241,6 +263,20 @@ class SecureFedAvg(Strategy):
         phase(Phase.SHARE, session.awaiting(), lambda _: pack({"roster": roster}), shared)
         parcels = closing(session.close_shares, Outcome.ABORTED_DROPOUTS)
         phase(Phase.UPLOAD, parcels, lambda name: pack({"delivery": parcels[name]}), uploaded)
+        for cheater, proof in session.cheaters.items():
+            why = "its signed shares do not open, or not to what it committed to"
+            self.drop(
+                round,
+                Phase.UPLOAD,
+                Lost(
+                    member=cheater,
+                    reason=Dropped.INVALID,
+                    error=why,
+                    rejected=Rejected.SIGNATURE,
+                    cheated=True,
+                    proof=proof,
+                ),
+            )
         claim = closing(session.close_uploads, Outcome.ABORTED_DROPOUTS)
         phase(Phase.SURVIVORS, session.awaiting(), lambda _: pack({"claim": claim}), signed)
         openings = closing(session.close_survivors, Outcome.ABORTED_DROPOUTS)
@@ -358,6 +394,8 @@ class SecureFedAvg(Strategy):
         self.metrics.dropouts.labels(phase.value, lost.reason.value).inc()
         if lost.rejected is not None:
             self.metrics.rejected.labels(lost.rejected.value).inc()
+        if lost.cheated:
+            self.federation.exclude(lost.member, lost.error, round=round.number, proof=lost.proof)
         self.log.warning(
             "member_dropped",
             round=round.number,
@@ -472,6 +510,6 @@ def closing(close: Callable[[], T], outcome: Outcome) -> T:
         return close()
     except (CheatError, NormError) as error:
         # The members have signed this sum: no other attempt of the round can follow.
-        raise UnusableSumError(error.message) from error
+        raise UnusableSumError(error.message, culprit=error.culprit or "") from error
     except SecaggError as error:
         raise RoundAbortedError(outcome, error.message) from error

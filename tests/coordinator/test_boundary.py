@@ -72,7 +72,7 @@ def test_an_exception_that_nobody_expected_is_named_by_class_and_place_and_not_b
 @pytest.mark.parametrize(
     ("error", "label"),
     [
-        (CheatError("x"), Rejected.SIGNATURE),
+        (CheatError("x", culprit="alder"), Rejected.SIGNATURE),
         (IdentityError("x"), Rejected.UNKNOWN_CLIENT),
         (ReplayError("x"), Rejected.REPLAY),
     ],

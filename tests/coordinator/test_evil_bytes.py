@@ -6,15 +6,20 @@ It costs that member only: the process lives, the honest complete every round, a
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 from tests.coordinator.crew import federation
+from tests.coordinator.test_faults import rounds
 from tests.federation import inprocess
-from tests.federation.forged import FORGERIES
+from tests.federation.forged import FORGERIES, Forge, fields, joined, parts
 
-from sordino_coordinator.rounds import Outcome, RoundStore
+from sordino_coordinator.control.audit import Action, read_lines
+from sordino_coordinator.rounds import Outcome
 from sordino_platform.flower.phases import HELLO, Phase
 from sordino_platform.link.messages import Payload
+from sordino_privacy.secagg import judge, merkle
+from sordino_privacy.secagg.shares import Shares, Statement
 
 EVIL = "elm"
 EXCHANGES = (Phase.TRAIN, Phase.SHARE, Phase.UPLOAD, Phase.SURVIVORS, Phase.UNMASK)
@@ -55,10 +60,8 @@ def test_whatever_one_member_sends_in_any_phase_the_honest_complete_every_round(
     with federation(place, tmp_path / "log", **settings) as (hub, crew):
         crew.answers = forge
         assert hub.wait(500) == 0
-        store = RoundStore(hub.folder / "state.sqlite")
-        rows = store.rounds()
-        store.close()
         events = hub.events()
+    rows = rounds(hub.folder)
     honest = tuple(name for name in inprocess.NAMES if name != EVIL)
     assert [row.outcome for row in rows] == [Outcome.COMPLETED] * len(told)
     for row, (kind, _) in zip(rows, told, strict=True):
@@ -76,3 +79,53 @@ def test_whatever_one_member_sends_in_any_phase_the_honest_complete_every_round(
     dropped = [event for event in events if event["event"] == "member_dropped"]
     assert {event["member"] for event in dropped} == {EVIL}
     assert not [event for event in itertools.chain(refusals, dropped) if " at " in str(event["error"])]
+
+
+def shares_that_do_not_open(key: bytes) -> Forge:
+    """The evil member's true message of shares, with every parcel to another made unreadable, and signed anew."""
+
+    def forge(payload: bytes) -> bytes:
+        message, vectors = parts(payload)
+        (field,) = [item for item in fields(message) if item.key == "shares"]
+        true = Shares.decode(field.value.bytes)
+        leaves = tuple(
+            leaf if leaf.recipient == EVIL else replace(leaf, sealed=bytes(len(leaf.sealed)))
+            for leaf in true.leaves
+        )
+        statement = Statement.signed(
+            key, true.roster_hash, EVIL, merkle.root([leaf.digest() for leaf in leaves])
+        )
+        lie = Shares(roster_hash=true.roster_hash, statement=statement, leaves=leaves)
+        field.value.bytes = lie.encode()
+        return joined(message, vectors)
+
+    return forge
+
+
+def test_who_seals_garbage_to_all_others_is_proven_named_and_left_out_and_the_honest_complete_the_round(
+    place: Path, tmp_path: Path
+) -> None:
+    # One attempt only, and one round may fail: a proven cheat costs neither.
+    settings = {"rounds": 2, "exchange_seconds": 30.0, "attempts": 1, "give_up_after": 1}
+    with federation(place, tmp_path / "log", gather_seconds=600.0, **settings) as (hub, crew):
+        forge = shares_that_do_not_open(crew.members[EVIL].identity.signing_key.private_bytes_raw())
+        crew.answers = lambda kind, name, honest: (
+            forge(inprocess.joined(honest)) if (kind, name) == (Phase.SHARE.message_type, EVIL) else honest
+        )
+        assert hub.wait(300) == 0
+        membership = crew.members["alder"].charter.membership()
+        events = hub.events()
+    rows = rounds(hub.folder)
+    honest = tuple(name for name in inprocess.NAMES if name != EVIL)
+    assert [(row.outcome, row.members, row.attempts) for row in rows] == [
+        (Outcome.COMPLETED, honest, 2),
+        (Outcome.COMPLETED, honest, 1),
+    ]
+    assert rows[0].dropped == {EVIL: "invalid"}
+    assert {event["member"] for event in events if event["event"] == "member_dropped"} == {EVIL}
+    assert [event["member"] for event in events if event["event"] == "member_cheated"] == [EVIL]
+    audited = [line.entry for line in read_lines(hub.folder) if line.entry.action is Action.MEMBER_CHEATED]
+    assert len(audited) == 1
+    assert EVIL in audited[0].detail
+    (proof,) = (hub.folder / "proofs").iterdir()
+    assert judge(proof.read_bytes(), membership) == EVIL

@@ -56,6 +56,7 @@ class Action(StrEnum):
     ROLLED_BACK = "rolled_back"
     ROLLBACK_FAILED = "rollback_failed"
     MEMBER_REFUSED = "member_refused"
+    MEMBER_CHEATED = "member_cheated"
     OPERATOR_REFUSED = "operator_refused"
     ADOPTED = "adopted"
 

@@ -20,6 +20,7 @@ from sordino_privacy.secagg.admission import (
     require_model,
     require_step,
 )
+from sordino_privacy.secagg.complaint import judge
 from sordino_privacy.secagg.context import Context
 from sordino_privacy.secagg.coordinator import AggregateSum, CoordinatorSession, Stage
 from sordino_privacy.secagg.encoding import SUITE
@@ -32,6 +33,7 @@ from sordino_privacy.secagg.quantise import Group, Quantised, Quantiser, Statist
 from sordino_privacy.secagg.refusals import (
     REFUSALS,
     AbortedError,
+    BadParcelError,
     BudgetExhaustedError,
     BusyError,
     CheatError,
@@ -67,6 +69,7 @@ __all__ = [
     "SUITE",
     "AbortedError",
     "AggregateSum",
+    "BadParcelError",
     "BudgetExhaustedError",
     "BusyError",
     "CheatError",
@@ -115,6 +118,7 @@ __all__ = [
     "UploadSignatureError",
     "admit",
     "euclidean_norm",
+    "judge",
     "require_architecture",
     "require_budget",
     "require_model",

@@ -26,6 +26,7 @@ from hashlib import sha256
 import numpy as np
 
 from sordino_privacy.secagg import merkle
+from sordino_privacy.secagg.complaint import MAX_COMPLAINT_BYTES, Complaint, proof
 from sordino_privacy.secagg.context import Context
 from sordino_privacy.secagg.encoding import digest
 from sordino_privacy.secagg.evidence import Evidence, Lengths, challenge_of, lengths_of
@@ -138,6 +139,7 @@ class CoordinatorSession:
         self._intake: Intake | None = None
         self._claim: Claim | None = None
         self._u2: tuple[str, ...] = ()
+        self._proofs: dict[str, bytes] = {}
         self._sum: RingVector | None = None
 
     @property
@@ -176,7 +178,7 @@ class CoordinatorSession:
             case Stage.SHARES:
                 return largest_shares(len(self._known_roster().holders(member)))
             case Stage.UPLOADS:
-                return self._upload_header(member).upload_bytes
+                return max(self._upload_header(member).upload_bytes, MAX_COMPLAINT_BYTES)
             case Stage.SURVIVORS:
                 return MAX_ASSENT_BYTES
             case Stage.REVEALS:
@@ -289,10 +291,39 @@ class CoordinatorSession:
         """A whole upload, in frames of any size."""
         self.begin_upload(sender).receive(frames)
 
+    def accept_complaint(self, sender: str, message: bytes) -> None:
+        """A complaint in place of an upload. Raises CheatError when it is false; then its sender is the cheater.
+
+        A true one is kept: see `cheaters`. Its sender takes no part in the rest of the attempt.
+        """
+        self._require(Stage.UPLOADS)
+        complaint = Complaint.decode(message)
+        self._require_sender(sender, complaint.complainer)
+        if sender not in self._u2:
+            raise SurvivorError(f"{sender!r} is not in U2", culprit=sender)
+        if sender in self._known_intake().receipts:
+            raise OrderError(f"{sender!r} complains after its upload")
+        culprit = complaint.culprit(self._membership, self._known_roster())
+        shown = proof(self._context.encode(), self._known_roster().encode(), message)
+        if culprit == sender:
+            raise CheatError(
+                f"{sender!r} complains of {complaint.accused!r} without cause", culprit=sender, proof=shown
+            )
+        self._proofs.setdefault(culprit, shown)
+
+    @property
+    def cheaters(self) -> Mapping[str, bytes]:
+        """Who is proven to have sent a bad parcel, and the proof that anybody can judge (`complaint.judge`). With
+        one of them the attempt cannot end well: those it cheated have left, and its own secrets may not open."""
+        return self._proofs
+
     def close_uploads(self) -> bytes:
         """The claim of U3, for every member in it. Uploads in progress are discarded."""
         with self._closing(Stage.UPLOADS, Stage.SURVIVORS):
             roster, intake = self._known_roster(), self._known_intake()
+            if self._proofs:
+                named = ", ".join(repr(name) for name in sorted(self._proofs))
+                raise ShareError(f"proven to have sent shares that do not open: {named}")
             intake.close()
             u3 = set(intake.receipts)
             require_survivors(roster, self._membership, self._context, u3)

@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from sordino_privacy.secagg.encoding import KEY_BYTES, joined, label
-from sordino_privacy.secagg.refusals import ShareError
+from sordino_privacy.secagg.refusals import BadParcelError
 
-CURVE_PRIME = (1 << 255) - 19
+CURVE_PRIME, CURVE_A = (1 << 255) - 19, 486662  # v^2 = u^3 + A u^2 + u (RFC 7748)
 # The canonical u-coordinates of order 1, 2, 4 and 8, on the curve and its twist (RFC 7748, section 6.1; a test checks
 # them against Wycheproof's).
 SMALL_ORDER_KEYS = frozenset(
@@ -56,14 +56,17 @@ def agree(private: X25519PrivateKey, public: bytes) -> bytes:
 
 
 def sound_public_key(public: bytes) -> bool:
-    """Whether `public` is a canonical X25519 key of large order.
+    """Whether `public` is a canonical X25519 key of large order, on the curve.
 
-    A key of small order gives zero with every private key; a non-canonical encoding would let one key pass for two.
+    A key of small order gives zero with every private key; a non-canonical encoding would let one key pass for two; a
+    key on the twist is no multiple of the base point, and nothing could be proven of it (`equality`).
     """
+    u = int.from_bytes(public, "little")
     return (
         len(public) == KEY_BYTES
-        and int.from_bytes(public, "little") < CURVE_PRIME
+        and u < CURVE_PRIME
         and public not in SMALL_ORDER_KEYS
+        and pow(u * (u * (u + CURVE_A) + 1), (CURVE_PRIME - 1) // 2, CURVE_PRIME) == 1
     )
 
 
@@ -91,15 +94,12 @@ def pair_key(
 
 
 def seal_key(
-    private: X25519PrivateKey,
-    roster_hash: bytes,
-    sender: tuple[str, bytes],
-    recipient: tuple[str, bytes],
-    peer: bytes,
+    shared: bytes, roster_hash: bytes, sender: tuple[str, bytes], recipient: tuple[str, bytes]
 ) -> bytes:
-    """K_share from `sender` to `recipient` (name, e public key): directional, used once."""
+    """K_share from `sender` to `recipient` (name, e public key): directional, used once. `shared` is what the two
+    agreed on (X25519)."""
     info = (sender[0].encode(), recipient[0].encode(), sender[1], recipient[1])
-    return derive(agree(private, peer), roster_hash, "share", *info)
+    return derive(shared, roster_hash, "share", *info)
 
 
 def _aad(roster_hash: bytes, sender: str, recipient: str) -> bytes:
@@ -112,13 +112,13 @@ def seal(key: bytes, shares: bytes, roster_hash: bytes, sender: str, recipient: 
 
 
 def unseal(key: bytes, sealed: bytes, roster_hash: bytes, sender: str, recipient: str) -> bytes:
-    """The pair of shares. Raises ShareError; the length is checked before anything is decrypted."""
+    """The pair of shares. Raises BadParcelError; the length is checked before anything is decrypted."""
     if len(sealed) != SEALED_BYTES:
-        raise ShareError(f"the sealed share from {sender!r} has a wrong length", culprit=sender)
+        raise BadParcelError(f"the sealed share from {sender!r} has a wrong length", culprit=sender)
     try:
         return AESGCM(key).decrypt(SEAL_NONCE, sealed, _aad(roster_hash, sender, recipient))
     except InvalidTag as error:
-        raise ShareError(f"the sealed share from {sender!r} does not open", culprit=sender) from error
+        raise BadParcelError(f"the sealed share from {sender!r} does not open", culprit=sender) from error
 
 
 def sign(private: bytes, purpose: str, *fields: bytes) -> bytes:

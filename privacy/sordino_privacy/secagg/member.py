@@ -29,6 +29,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from sordino_privacy.secagg import keys, merkle, shamir
+from sordino_privacy.secagg.complaint import Complaint
 from sordino_privacy.secagg.context import Context
 from sordino_privacy.secagg.encoding import HASH_BYTES, KEY_BYTES, digest
 from sordino_privacy.secagg.evidence import Opened, challenge_of
@@ -38,6 +39,7 @@ from sordino_privacy.secagg.membership import Membership
 from sordino_privacy.secagg.quantise import Quantised
 from sordino_privacy.secagg.refusals import (
     AbortedError,
+    BadParcelError,
     ContextError,
     FloorError,
     IdentityError,
@@ -53,7 +55,15 @@ from sordino_privacy.secagg.refusals import (
 )
 from sordino_privacy.secagg.roster import Advertisement, Roster, seed_commitment
 from sordino_privacy.secagg.session import Phase, SessionState
-from sordino_privacy.secagg.shares import Delivery, Leaf, Shares, Statement, open_parcel, share_commitment
+from sordino_privacy.secagg.shares import (
+    Delivery,
+    Leaf,
+    Parcel,
+    Shares,
+    Statement,
+    open_parcel,
+    share_commitment,
+)
 from sordino_privacy.secagg.sketch import Sketch, length_sketch, upload_digest
 from sordino_privacy.secagg.survivors import (
     Assent,
@@ -176,7 +186,7 @@ class MemberSession:
                 sealed = bytes(keys.SEALED_BYTES)
             else:
                 peer = roster.entry(holder).exchange
-                key = keys.seal_key(private, roster.hash, mine, (holder, peer), peer)
+                key = keys.seal_key(keys.agree(private, peer), roster.hash, mine, (holder, peer))
                 pair = self_share.to_bytes(KEY_BYTES, "big") + pair_share.to_bytes(KEY_BYTES, "big")
                 sealed = keys.seal(key, pair, roster.hash, self._me, holder)
             leaves.append(
@@ -197,7 +207,8 @@ class MemberSession:
         All checks and the journal entry happen in this call; the iterator it returns yields the header, slices of
         `SLICE_BYTES`, and the signed trailer (their concatenation is the upload; the receiver accepts any
         re-chunking). Nothing is recorded as uploaded for `survivors` until the iterator is exhausted.
-        Raises SurvivorError (U2), ShareError, ReplayError (another update, or a spent round).
+        Raises SurvivorError (U2), ShareError, ReplayError (another update, or a spent round); BadParcelError, whose
+        `complaint` is to be sent instead of the upload.
         """
         if self._answered(Phase.UPLOADED, delivery):
             self._admit_update(quantised)
@@ -257,8 +268,19 @@ class MemberSession:
         private = keys.exchange_key(state.exchange_key)
         for parcel in delivery.parcels:
             statement = statements[parcel.sender]
-            state.held[parcel.sender] = open_parcel(parcel, statement, roster, self._me, private)
+            try:
+                state.held[parcel.sender] = open_parcel(parcel, statement, roster, self._me, private)
+            except BadParcelError as error:
+                error.complaint = self._complaint(parcel, statement)
+                raise
         state.u2 = u2
+
+    def _complaint(self, parcel: Parcel, statement: Statement) -> bytes:
+        """Shows everybody the one parcel that this member was cheated with. Its session ends with it."""
+        complaint = Complaint.of(
+            parcel, statement, self._known_roster(), self._me, self._state.exchange_key, self._entropy
+        )
+        return complaint.signed(self._signing_key).encode()
 
     def _admit_update(self, quantised: Quantised) -> None:
         quantiser = self._context.quantiser

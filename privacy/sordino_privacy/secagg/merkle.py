@@ -9,6 +9,9 @@ from collections.abc import Sequence
 
 from sordino_privacy.secagg.encoding import digest
 
+LONGEST_PATH = 16
+"""Siblings of a leaf, in the largest tree that a list of the protocol's length can have."""
+
 
 def _levels(leaves: Sequence[bytes]) -> list[list[bytes]]:
     levels = [list(leaves)]

@@ -15,6 +15,7 @@
         ├── QuorumError            10     fewer than q valid survivor signatures
         ├── RevealError            11     both shares of one peer, a non-neighbour, a second unmask request
         ├── ShareError             12     a share that fails to open or to match its commitment
+        │   └── BadParcelError     12     ... by its sender's signed doing; carries the complaint that shows it
         ├── BudgetExhaustedError   13     the privacy budget is exhausted
         ├── PolicyError            14     training configuration outside the charter's privacy policy
         ├── DowngradeError         15     any downgrade: plaintext aggregation or another suite
@@ -124,6 +125,17 @@ class ShareError(SecaggError):
     label = "share"
 
 
+class BadParcelError(ShareError):
+    """Refusal 12: a parcel under its sender's signed root that does not open, or not to what the sender committed to.
+
+    `complaint` is the signed message that shows it to anybody; empty until a session has made it.
+    """
+
+    def __init__(self, message: str, *, culprit: str, complaint: bytes = b"") -> None:
+        super().__init__(message, culprit=culprit)
+        self.complaint = complaint
+
+
 class BudgetExhaustedError(SecaggError, BudgetError):
     """Refusal 13: the round would exceed the privacy budget. Also a BudgetError, with its exit code."""
 
@@ -162,9 +174,14 @@ class NormError(SecaggError):
 
 
 class CheatError(SecaggError):
-    """A reconstructed secret contradicts what `culprit` signed."""
+    """What `culprit` signed contradicts itself, or a secret that was reconstructed. `proof`, where there is one,
+    can be judged by anybody (`complaint.judge`)."""
 
     label = "cheat"
+
+    def __init__(self, message: str, *, culprit: str, proof: bytes = b"") -> None:
+        super().__init__(message, culprit=culprit)
+        self.proof = proof
 
 
 class BusyError(SecaggError):

@@ -26,7 +26,7 @@ from sordino_privacy.secagg.encoding import (
 )
 from sordino_privacy.secagg.keys import SEALED_BYTES
 from sordino_privacy.secagg.membership import Membership
-from sordino_privacy.secagg.refusals import IdentityError, MalformedError, ShareError
+from sordino_privacy.secagg.refusals import BadParcelError, IdentityError, MalformedError, ShareError
 from sordino_privacy.secagg.roster import Roster
 from sordino_privacy.secagg.shamir import PRIME
 
@@ -174,7 +174,7 @@ class Delivery:
             sender = reader.name()
             leaf = Leaf.read(reader, recipient)
             length = reader.u8()
-            if length > 16:
+            if length > merkle.LONGEST_PATH:
                 raise MalformedError("a path is longer than any tree of the protocol")
             parcels.append(
                 Parcel(sender=sender, leaf=leaf, path=tuple(reader.raw(HASH_BYTES) for _ in range(length)))
@@ -185,29 +185,43 @@ class Delivery:
         return cls(roster_hash=roster_hash, statements=statements, parcels=tuple(parcels))
 
 
-def open_parcel(
-    parcel: Parcel, statement: Statement, roster: Roster, recipient: str, private: X25519PrivateKey
-) -> tuple[int, int]:
-    """The two shares (of b_seed, of s_seed) that `parcel` carries for `recipient`. Raises ShareError.
-
-    The leaf must be under the sender's signed root at the recipient's place; the ciphertext must open; each share
-    must be a field element and match its commitment.
-    """
+def require_under_root(parcel: Parcel, statement: Statement, roster: Roster, recipient: str) -> None:
+    """Raises ShareError unless the parcel's leaf is under the sender's signed root at the recipient's place. Whoever
+    carried the parcel may have changed it, so nobody is named."""
     sender = parcel.sender
     index, count = roster.place(sender, recipient), len(roster.holders(sender))
     if len(parcel.path) != merkle.path_length(index, count):
-        raise ShareError(f"the path of the share from {sender!r} has a wrong length", culprit=sender)
+        raise ShareError(f"the path of the share from {sender!r} has a wrong length")
     if merkle.climb(parcel.leaf.digest(), index, count, parcel.path) != statement.root:
-        raise ShareError(f"the share from {sender!r} is not under its signed root", culprit=sender)
+        raise ShareError(f"the share from {sender!r} is not under its signed root")
+
+
+def unsealed(parcel: Parcel, roster: Roster, recipient: str, shared: bytes) -> tuple[int, int]:
+    """The two shares (of b_seed, of s_seed) of a parcel that is under its sender's root. Raises BadParcelError.
+
+    `shared` is what sender and recipient agreed on. The ciphertext must open; each share must be a field element and
+    match its commitment. All of it is what the sender signed, so the sender is at fault.
+    """
+    sender = parcel.sender
     theirs, mine = roster.entry(sender).exchange, roster.entry(recipient).exchange
-    key = keys.seal_key(private, roster.hash, (sender, theirs), (recipient, mine), theirs)
+    key = keys.seal_key(shared, roster.hash, (sender, theirs), (recipient, mine))
     opened = keys.unseal(key, parcel.leaf.sealed, roster.hash, sender, recipient)
     pair = int.from_bytes(opened[:KEY_BYTES], "big"), int.from_bytes(opened[KEY_BYTES:], "big")
     committed = parcel.leaf.self_commitment, parcel.leaf.pair_commitment
     for which, share, commitment in zip("bs", pair, committed, strict=True):
         # Else the reader's own reveal of it would be refused later, and the reader blamed.
         if share >= PRIME:
-            raise ShareError(f"a share from {sender!r} is not a field element", culprit=sender)
+            raise BadParcelError(f"a share from {sender!r} is not a field element", culprit=sender)
         if share_commitment(roster.hash, sender, recipient, which, share) != commitment:
-            raise ShareError(f"a share from {sender!r} does not match its commitment", culprit=sender)
+            raise BadParcelError(f"a share from {sender!r} does not match its commitment", culprit=sender)
     return pair
+
+
+def open_parcel(
+    parcel: Parcel, statement: Statement, roster: Roster, recipient: str, private: X25519PrivateKey
+) -> tuple[int, int]:
+    """The two shares (of b_seed, of s_seed) that `parcel` carries for `recipient`. Raises ShareError; BadParcelError
+    when it is the sender's doing."""
+    require_under_root(parcel, statement, roster, recipient)
+    shared = keys.agree(private, roster.entry(parcel.sender).exchange)
+    return unsealed(parcel, roster, recipient, shared)
