@@ -88,7 +88,7 @@ def status(folder: Path | None = FOLDER, as_json: bool = JSON) -> None:
         typer.echo(json.dumps(facts))
         return
     for name, value in facts.items():
-        if value not in ("", None):
+        if value not in ("", None, []):
             typer.echo(f"{name.replace('_', ' '):20} {value}")
 
 

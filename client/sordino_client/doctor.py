@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from sordino_client.completion import unread
+from sordino_client.corpus import Reason
 from sordino_client.settings import MemberSettings, load_settings
 from sordino_client.status import alive, read_ledger, read_status
 from sordino_platform.doctor import checks
@@ -15,6 +17,7 @@ from sordino_platform.release import ReleaseStore
 from sordino_privacy.errors import DataError, SordinoError
 
 NEARLY_SPENT = 0.9
+SHOWS = "`sordino client corpus --repo DIR` reads a repository anew and counts what it cannot read"
 
 
 def member_checks(folder: Path, identity: Identity) -> Iterator[Finding]:
@@ -27,6 +30,8 @@ def member_checks(folder: Path, identity: Identity) -> Iterator[Finding]:
         return
     yield ok("settings", f"{folder / 'member.toml'} is understood")
     yield checked("repositories", lambda: repositories(settings))
+    yield prepared(folder)
+    yield remembered(folder)
     yield checked("budget", lambda: budget(folder))
     yield checked("releases", lambda: releases(folder, identity))
     own = running(folder)
@@ -53,6 +58,26 @@ def repositories(settings: MemberSettings) -> str:
                 hint="correct `repositories` in member.toml, or the folder's permissions",
             ) from None
     return f"{len(settings.repositories)} folder(s), all readable"
+
+
+def prepared(folder: Path) -> Finding:
+    """Whether what training reads was read whole."""
+    from sordino_client.preparation import not_read
+
+    if counts := not_read(folder / "corpus"):
+        said = ", ".join(
+            f"{count:,} entries {unread.PARTS[Reason(reason)]}" for reason, count in counts.items()
+        )
+        return warning("training data", said, SHOWS)
+    return ok("training data", "nothing is known to be missing from it")
+
+
+def remembered(folder: Path) -> Finding:
+    """Whether the local memory holds every repository."""
+    gaps = unread.read(folder / "completion" / "memory")
+    if gaps:
+        return warning("local memory", "; ".join(map(str, gaps)), SHOWS)
+    return ok("local memory", "no repository is missing from it")
 
 
 def budget(folder: Path) -> Finding:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from sordino_client.completion import unread
 from sordino_client.corpus import (
     Reason,
     UnitRegistry,
@@ -132,6 +133,15 @@ def last_prepared(
         return None
     with UnitRegistry(folder / "units.sqlite") as registry:
         return prepared if registry.is_current(prepared.reading) else None
+
+
+def not_read(folder: Path) -> dict[str, int]:
+    """How many entries of the repositories the last preparation could not read, by reason; empty where it read all."""
+    try:
+        excluded = json.loads(read_file(folder / SUMMARY, limit=MAX_SUMMARY_BYTES))["excluded"]
+        return {str(reason): int(excluded[reason]) for reason in unread.PARTS if excluded.get(reason)}
+    except (StorageError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def names(settings: MemberSettings) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from sordino_client.completion import unread
 from sordino_client.completion.asking import find
 from sordino_client.corpus import UnitRegistry
 from sordino_client.ledger import read_account
@@ -42,6 +43,7 @@ def read_status(folder: Path) -> dict[str, Any]:
     memory = folder / "completion" / "memory"
     # Sizes only: nothing outside the endpoint's process opens the memory.
     facts["memory_bytes"] = sum(path.stat().st_size for path in memory.glob("*") if path.is_file())
+    facts["memory_unread"] = [str(gap) for gap in unread.read(memory)]
     running = find(folder / "completion") if facts["running"] else None
     if running is not None:
         held = running.ask("GET", "/v1/memory")

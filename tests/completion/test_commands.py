@@ -67,7 +67,8 @@ def test_the_memory_is_sized_by_status_and_purged_by_its_command(
     repository.mkdir()
     (repository / "a.py").write_text("def area(width, height):\n    return width * height\n" * 9)
     release(state / "serving")
-    running = start(state, "--repo", str(repository))
+    gone = tmp_path / "gone"
+    running = start(state, "--repo", str(repository), "--repo", str(gone))
     while not running.endpoint.ask("GET", "/v1/memory")["files"]:
         time.sleep(0.05)
     (tmp_path / "status.json").write_text(json.dumps({"member": "ada", "pid": os.getpid()}))
@@ -76,7 +77,11 @@ def test_the_memory_is_sized_by_status_and_purged_by_its_command(
     assert found["memory_files"] == 1
     assert found["memory_tokens"] > 50
     assert found["memory_bytes"] == sum(path.stat().st_size for path in (state / "memory").iterdir())
-    assert run("memory", "--folder", str(tmp_path)).startswith("1 files, ")
+    missing = f"{gone} is missing: cannot read {gone}: no such file or directory"
+    assert found["memory_unread"] == [missing]
+    said = run("memory", "--folder", str(tmp_path))
+    assert said.startswith("1 files, ")
+    assert said.endswith(f"warning: {missing}\n")
     assert json.loads(run("memory", "--folder", str(tmp_path), "--purge", "--json"))["bytes"] == 0
     assert not (state / "memory").exists()
     assert json.loads(run("status", "--folder", str(tmp_path), "--json"))["memory_bytes"] == 0

@@ -22,6 +22,7 @@ import sordino_client
 import sordino_coordinator
 import sordino_platform
 import sordino_privacy
+from sordino_client.completion.memory import __main__ as memory_build
 from sordino_client.completion.memory import index
 from sordino_client.completion.memory.fitting import Observation, fit
 from sordino_client.completion.memory.mixture import (
@@ -36,6 +37,9 @@ from sordino_client.completion.memory.mixture import (
 from sordino_client.completion.memory.recall import LocalRecall
 from sordino_client.completion.memory.store import Store
 from sordino_client.completion.prompt import Prompt
+from sordino_client.corpus import Corpus, CorpusPolicy, read_repositories
+from sordino_client.doctor import remembered
+from sordino_platform.doctor.finding import State
 from sordino_platform.tokenizer import END, Tokenizer
 
 VOCABULARY = 40
@@ -302,6 +306,73 @@ def test_a_memory_that_other_rules_screened_is_not_read_and_goes_with_the_next_b
     assert store.refresh({"a": "password = '<secret>'\n" * 20}, tokenizer)
     assert not old & set(store.folder.glob("*.tokens"))
     assert store.read(tokenizer)
+
+
+def built(state: Path, *repositories: Path) -> subprocess.CompletedProcess[str]:
+    """The build as the endpoint starts it."""
+    command = [sys.executable, "-m", "sordino_client.completion.memory", "--state", str(state)]
+    for repository in repositories:
+        command += ["--repo", str(repository)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_repository_that_is_missing_from_the_memory_is_named_everywhere(
+    tmp_path: Path, start: Callable[..., Any], release: Callable[..., Path]
+) -> None:
+    state, whole, part, gone = (tmp_path / name for name in ("completion", "whole", "part", "gone"))
+    for name in (whole, part):
+        (name / "below").mkdir(parents=True)
+        (name / f"{name.name}.py").write_text(
+            f"def {name.name}(width, height):\n    return width * height\n" * 9
+        )
+    (part / "below" / ".gitignore").write_bytes(b"#" * (1 << 20) + b"\n")
+    (part / ".git").write_bytes(b"gitdir: no\0where")
+    release(state / "serving")
+    done = built(state, whole, part, gone)
+    assert done.returncode == 4
+    assert f"warning: {part} is incomplete: 1 entries have ignore rules that cannot be read" in done.stderr
+    assert f"warning: {gone} is missing: cannot read {gone}: no such file or directory" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert json.loads(done.stdout)["files"] == 2
+    running = start(state, "--repo", str(whole), "--repo", str(part), "--repo", str(gone))
+    unread = running.endpoint.ask("GET", "/v1/memory")["unread"]
+    assert [(gap["repository"], gap["whole"]) for gap in unread] == [(str(part), False), (str(gone), True)]
+    assert [str(gap) for gap in Store(state / "memory").status().unread] == [
+        line.removeprefix("warning: ") for line in done.stderr.splitlines()
+    ]
+    finding = remembered(tmp_path)
+    assert finding.state is State.WARNING
+    assert str(gone) in finding.said
+    assert str(part) in finding.said
+    (part / "below" / ".gitignore").unlink()
+    gone.mkdir()
+    (gone / "gone.py").write_text("def gone(width, height):\n    return width * height\n" * 9)
+    assert built(state, whole, part, gone).returncode == 0
+    assert Store(state / "memory").status().unread == ()
+    assert remembered(tmp_path).state is State.OK
+
+
+def test_whatever_one_repository_does_to_the_reader_costs_that_one_only(
+    tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(roots: list[Path], *, policy: CorpusPolicy) -> Corpus:
+        if roots[0].name == "bad":
+            raise RuntimeError("SECRET-IN-THE-MESSAGE")
+        return read_repositories(roots, policy=policy)
+
+    monkeypatch.setattr(memory_build, "read_repositories", read)
+    for name in ("good", "bad"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.py").write_text("def area(width, height):\n    return width * height\n" * 9)
+    store = Store(tmp_path / "memory")
+    memory_build.build(store, [tmp_path / "bad", tmp_path / "good"], tokenizer)
+    (gap,) = store.status().unread
+    assert (gap.repository, gap.whole, gap.reason) == (
+        str(tmp_path / "bad"),
+        True,
+        "reading failed (RuntimeError)",
+    )
+    assert store.status().files == 1
 
 
 class TestItStays:

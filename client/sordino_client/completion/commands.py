@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from sordino_client.completion.unread import Gap
+
 STATE = typer.Option(None, "--state", envvar="SORDINO_COMPLETION_STATE", help="State folder of the endpoint.")
 FOLDER = typer.Option(None, "--folder", "-f", help="The member's folder [~/.local/share/sordino].")
 JSON = typer.Option(False, "--json", help="Print JSON for programs.")
@@ -78,6 +80,8 @@ def memory(
         typer.echo(json.dumps(found))
         return
     typer.echo(f"{found['files']:,} files, {found['tokens']:,} tokens, {found['bytes'] / 1e6:.1f} MB")
+    for gap in found["unread"]:
+        typer.echo(f"warning: {Gap(**gap)}", err=True)
 
 
 def _place(folder: Path | None, state: Path | None) -> Path:

@@ -1,7 +1,8 @@
 """`python -m sordino_client.completion.memory --state DIR --repo DIR...`: builds the memory and ends.
 
 A process of its own at the lowest priority: reading and sorting a repository must not cost the endpoint a
-millisecond, nor its memory. It prints one line of figures and no text of any file.
+millisecond, nor its memory. It prints one line of figures and no text of any file,
+names on standard error what it could not read, and ends with 4 when there was such a part.
 """
 
 from __future__ import annotations
@@ -14,26 +15,42 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from sordino_client.completion import bundle
+from sordino_client.completion import bundle, unread
 from sordino_client.completion.memory.store import Store
-from sordino_client.corpus import Corpus, CorpusPolicy, read_repositories
+from sordino_client.completion.unread import Gap
+from sordino_client.corpus import CorpusPolicy, read_repositories
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import DataError, SordinoError
 
 LOWEST_PRIORITY = 19
+# The memory was built, and something is not in it.
+INCOMPLETE = DataError.exit_code
 
 
 def build(store: Store, repositories: list[Path], tokenizer: Tokenizer) -> bool:
-    """Makes the memory hold what the repositories hold now; returns whether it changed. Raises SordinoError."""
+    """Makes the memory hold what the repositories hold now; returns whether it changed. Raises SordinoError.
+
+    A repository that cannot be read leaves the others; what is missing is noted beside the memory.
+    """
     documents: dict[str, str] = {}
+    gaps: list[Gap] = []
     for root in repositories:
         try:
-            corpus: Corpus | None = read_repositories([root], policy=CorpusPolicy())
-        except DataError:
-            corpus = None  # one repository that is gone or empty leaves the others
-        for file in corpus.files if corpus else ():
+            corpus = read_repositories([root], policy=CorpusPolicy())
+        except DataError as error:
+            gaps.append(Gap(repository=str(root), whole=True, reason=error.message))
+            continue
+        except Exception as error:  # noqa: BLE001 - whatever one repository holds, it costs that one only
+            gaps.append(
+                Gap(repository=str(root), whole=True, reason=f"reading failed ({type(error).__name__})")
+            )
+            continue
+        gaps += unread.partial(root, corpus.excluded)
+        for file in corpus.files:
             documents[f"{root}\0{file.path}"] = file.text
-    return store.refresh(documents, tokenizer)
+    changed = store.refresh(documents, tokenizer)
+    unread.write(store.folder, gaps)
+    return changed
 
 
 def main() -> int:
@@ -63,7 +80,10 @@ def main() -> int:
         "seconds": round(time.perf_counter() - started, 3),
     }
     print(json.dumps(figures))  # noqa: T201
-    return 0
+    missing = unread.read(store.folder)
+    for gap in missing:
+        print(f"warning: {gap}", file=sys.stderr)  # noqa: T201
+    return INCOMPLETE if missing else 0
 
 
 if __name__ == "__main__":

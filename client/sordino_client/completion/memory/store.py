@@ -23,7 +23,9 @@ from typing import Any
 
 import numpy as np
 
+from sordino_client.completion import unread
 from sordino_client.completion.memory.index import Index, Match, Positions, Tokens, pad, sort
+from sordino_client.completion.unread import Gap
 from sordino_client.corpus.secrets import RULES_VERSION
 from sordino_platform import durable
 from sordino_platform.tokenizer import Tokenizer
@@ -54,6 +56,7 @@ class Status:
     files: int
     tokens: int
     bytes: int
+    unread: tuple[Gap, ...] = ()  # what is not in it although it should be
 
 
 class OpenSegment:
@@ -150,7 +153,12 @@ class Store:
         segments = self._load().get("segments", [])
         size = sum(path.stat().st_size for path in self.folder.glob("*") if path.is_file()) if segments else 0
         files = len({name for segment in segments for name in segment["documents"]})
-        return Status(files=files, tokens=sum(s["tokens"] for s in segments), bytes=size)
+        return Status(
+            files=files,
+            tokens=sum(s["tokens"] for s in segments),
+            bytes=size,
+            unread=unread.read(self.folder),
+        )
 
     def stamp(self) -> int:
         """Changes when the memory does; 0 while there is none."""

@@ -67,4 +67,7 @@ class Upkeep:
         code = await process.wait()
         self._process = None
         status = self.store.status()
-        telemetry.log().info("memory_built", outcome="ok" if code == 0 else "failed", bytes=status.bytes)
+        outcome = "failed" if code else "ok"
+        if status.unread:
+            outcome = "incomplete"  # said on the statistics page, by `client status` and `doctor`
+        telemetry.log().info("memory_built", outcome=outcome, bytes=status.bytes)

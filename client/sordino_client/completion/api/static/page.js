@@ -60,6 +60,9 @@ function rows(into, cells) {
 function show(found, memory) {
   const held = memory.tokens ? `remembers ${number(memory.files)} files (${number(Math.round(memory.bytes / 1e5) / 10)} MB)` : "remembers no files";
   byId("state").textContent = found.model ? `${found.state} · ${held}` : found.state;
+  byId("unread").textContent = memory.unread
+    .map((gap) => `Not remembered: ${gap.repository} is ${gap.whole ? "missing" : "incomplete"} (${gap.reason}).`).join(" ");
+  byId("unread").hidden = memory.unread.length === 0;
   const figures = [[number(found.shown), "shown"], [number(found.accepted), "accepted"], [percent(found.acceptance), "of the shown accepted"],
     [percent(found.completed_ratio), "of the code completed"], [ms(found.latency_p50_ms), "half are faster"],
     [ms(found.latency_p95_ms), "95 % are faster"]];

@@ -1,0 +1,70 @@
+"""What the local memory lacks, and why: repositories that could not be read, wholly or in part.
+
+Written by the build, shown by `sordino client status`, `client memory`, `doctor` and the statistics page: a part that
+failed must never pass for the whole. It holds paths and reasons, no text of any file.
+
+    STATE/memory/unread.json    {"version": 1, "gaps": [{"repository", "whole", "reason"}]}; missing where nothing is
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sordino_client.corpus.policy import Reason
+from sordino_platform import durable
+from sordino_privacy.errors import StorageError
+
+_FILE = "unread.json"
+_VERSION = 1
+_MAX_BYTES = 1 << 20
+# What a read's counts say of entries that it could not read.
+PARTS: dict[Reason, str] = {
+    Reason.UNREADABLE: "could not be read",
+    Reason.RULES: "have ignore rules that cannot be read",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """One repository, all of it (`whole`) or a part, and one line on why it is not in the memory."""
+
+    repository: str
+    whole: bool
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.repository} is {'missing' if self.whole else 'incomplete'}: {self.reason}"
+
+
+def partial(repository: Path, excluded: Mapping[Reason, int]) -> list[Gap]:
+    """The gap that a read's counts tell of; none where everything could be read."""
+    parts = [f"{excluded[reason]:,} entries {text}" for reason, text in PARTS.items() if excluded.get(reason)]
+    return [Gap(repository=str(repository), whole=False, reason="; ".join(parts))] if parts else []
+
+
+def write(memory: Path, gaps: Sequence[Gap]) -> None:
+    """Puts the gaps of a build into the memory's folder, or removes what an earlier one left. Raises StorageError."""
+    if gaps:
+        document = {"version": _VERSION, "gaps": [asdict(gap) for gap in gaps]}
+        durable.write_file(memory / _FILE, json.dumps(document).encode(), secret=True)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            (memory / _FILE).unlink()
+
+
+def read(memory: Path) -> tuple[Gap, ...]:
+    """The gaps of the newest build; none where nothing was noted or the note is not readable."""
+    try:
+        document = json.loads(durable.read_file(memory / _FILE, limit=_MAX_BYTES))
+        if document["version"] != _VERSION:
+            return ()
+        return tuple(
+            Gap(repository=str(gap["repository"]), whole=bool(gap["whole"]), reason=str(gap["reason"]))
+            for gap in document["gaps"]
+        )
+    except (StorageError, ValueError, KeyError, TypeError):
+        return ()
