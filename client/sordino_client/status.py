@@ -17,6 +17,7 @@ from sordino_client.settings import BUDGET_DELTA, load_settings
 from sordino_platform.durable import read_file
 from sordino_platform.identity import Identity
 from sordino_platform.identity.renewal import ending
+from sordino_platform.identity.site import CARD
 from sordino_platform.release import ReleaseStore
 from sordino_privacy.accounting import SampledGaussian, epsilon, group_epsilon, runs_left
 from sordino_privacy.accounting.epsilon import MAX_GROUP
@@ -34,7 +35,8 @@ def read_status(folder: Path) -> dict[str, Any]:
         )
     facts: dict[str, Any] = json.loads(read_file(path, limit=STATUS_LIMIT))
     facts["running"] = alive(int(facts["pid"]))
-    facts |= certificate(Identity.load(folder))
+    if (folder / CARD).exists():  # an endpoint alone has no identity
+        facts |= certificate(Identity.load(folder))
     if (folder / "ledger").exists():
         facts |= kept(folder)
     endpoint = folder / "completion" / "completion.json"

@@ -81,7 +81,7 @@ def memory(
         return
     typer.echo(f"{found['files']:,} files, {found['tokens']:,} tokens, {found['bytes'] / 1e6:.1f} MB")
     for gap in found["unread"]:
-        typer.echo(f"warning: {Gap(**gap)}", err=True)
+        typer.echo(f"warning: {Gap(**gap)}")
 
 
 def _place(folder: Path | None, state: Path | None) -> Path:
