@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sordino_client.cli import app
+from sordino_client.completion import unread
 from sordino_client.completion.query import Answer, Completion
 from sordino_client.completion.reasons import EXPLANATION, Reason, why
 from sordino_client.completion.statistics import Statistics
@@ -110,6 +111,9 @@ def test_the_page_draws_what_was_counted(
     statistics.outcome("repeats_suffix")
     statistics.save()
     running = start(state)
+    (state / "memory").mkdir()  # as a build notes it
+
+    unread.write(state / "memory", [unread.Gap(repository="/work/gone", whole=True, reason="no such folder")])
     address = f"http://127.0.0.1:{running.endpoint.port}/"
     browser = [str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
     browser += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=8000", "--dump-dom"]
@@ -121,6 +125,7 @@ def test_the_page_draws_what_was_counted(
     assert "1 234" in page
     assert page.count("<rect") == 4, "two series of one day, twice"
     assert EXPLANATION["repeats_suffix"] in page
+    assert "Not remembered: /work/gone is missing (no such folder)." in page
     assert 'aria-label="Completions a day over 1 days: 1234 shown, 1 accepted"' in page
     assert "1 234" not in drawn(address), "without the token there are no figures"
 

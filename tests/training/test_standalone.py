@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from sordino_client.training.cli import clock, graph, line
-from sordino_client.training.standalone import Report, Settings, Standalone
+from sordino_client.training.standalone import SCREENED, Report, Settings, Standalone, prepare
+from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import ConfigurationError, DataError, UsageError
 
 SETTINGS = Settings(size="2.3m", start="scratch", tokens=512 * 2, windows=1)
@@ -71,6 +72,14 @@ def test_a_folder_with_another_run_is_refused(finished: Standalone, repository: 
     other = Settings(size="2.3m", start="scratch", tokens=512 * 8, windows=1)
     with pytest.raises(ConfigurationError, match="other settings"):
         Standalone(finished.folder, [repository], other)
+
+
+def test_a_run_whose_files_other_rules_screened_is_refused(tmp_path: Path, repository: Path) -> None:
+    prepare(tmp_path, [repository], Tokenizer.shipped())
+    prepare(tmp_path, [], Tokenizer.shipped())
+    (tmp_path / SCREENED).unlink()  # as before literals were masked
+    with pytest.raises(ConfigurationError, match="rules about credentials"):
+        prepare(tmp_path, [], Tokenizer.shipped())
 
 
 def test_bad_input_is_one_clear_error(tmp_path: Path) -> None:

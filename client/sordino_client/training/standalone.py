@@ -27,6 +27,7 @@ import numpy as np
 import torch
 
 from sordino_client.corpus import Corpus, read_repositories, split_heldout
+from sordino_client.corpus.secrets import RULES_VERSION
 from sordino_client.pretrain import checkpoint, curve
 from sordino_client.pretrain.corpus import Document
 from sordino_client.pretrain.muon import Muon, Rates
@@ -39,6 +40,7 @@ from sordino_platform.release import write_serving_bundle
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import ConfigurationError, DataError, UsageError
 
+SCREENED = "screened.json"
 HELDOUT_SHARE = 0.1
 HELDOUT_WINDOWS = 16
 LOG_SECONDS = 2.0
@@ -194,13 +196,28 @@ def prepare(folder: Path, repositories: Sequence[Path], tokenizer: Tokenizer) ->
     """The run's tokens, training and held out: encoded on the first call, read from the folder afterwards."""
     stored = open_shard(folder / "training", tokenizer), open_shard(folder / "heldout", tokenizer)
     if stored[0] is not None and stored[1] is not None:
+        _require_screened(folder)
         return stored[0], stored[1]
     if not repositories:
         raise UsageError("a new run needs at least one repository", hint="--repo DIR")
     training, heldout = split_heldout(read_repositories(repositories), HELDOUT_SHARE)
+    write_file(folder / SCREENED, json.dumps({"secret_rules": RULES_VERSION}).encode(), secret=True)
     encode(_documents(training), tokenizer, folder / "training")
     encode(_documents(heldout), tokenizer, folder / "heldout")
     return prepare(folder, repositories, tokenizer)
+
+
+def _require_screened(folder: Path) -> None:
+    """Raises ConfigurationError when the run's files were read under other rules about credentials."""
+    try:
+        screened = json.loads((folder / SCREENED).read_bytes())
+    except (OSError, ValueError):
+        screened = None
+    if screened != {"secret_rules": RULES_VERSION}:
+        raise ConfigurationError(
+            f"{folder} holds files that were read before today's rules about credentials: one may stand in them",
+            hint="begin a new run in another folder, and delete this one",
+        )
 
 
 def _documents(corpus: Corpus) -> list[Document]:
