@@ -29,7 +29,7 @@ from sordino_client.control.server import ControlServer
 from sordino_client.member import Member
 from sordino_client.renewing import Renewing
 from sordino_client.residence import MEMBER
-from sordino_client.result import serve
+from sordino_client.serving import serve
 from sordino_client.training import Progress
 from sordino_platform.children import die_with_parent
 from sordino_platform.durable import write_file

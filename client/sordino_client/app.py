@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterator, Mapping
 from flwr.app import ConfigRecord, ConfigRecordValues, Context, Error, Message
 from flwr.clientapp import ClientApp
 
-from sordino_client.agreement import agree
+from sordino_client.adoption import adopt
+from sordino_client.agreement import decide
 from sordino_client.contribution import admit, contribute, give_back, stored_update, uploaded
+from sordino_client.epochs import EpochWaitsError, heed_epochs
 from sordino_client.heads import heed_head, signed_head
 from sordino_client.history import answer
 from sordino_client.member import Member
@@ -24,11 +26,13 @@ from sordino_client.readiness import unready
 from sordino_client.residence import resident
 from sordino_client.result import take
 from sordino_client.round_folder import RoundFolder
+from sordino_platform.charter.waiting import keep_waiting
 from sordino_platform.flower.phases import Fields, Phase, Scalar, Vector, pack
 from sordino_platform.history import Question
 from sordino_platform.link import Made
 from sordino_platform.offer import Offer, Presence
 from sordino_platform.proposal import Proposal
+from sordino_platform.provenance import Provenance
 from sordino_privacy.secagg import BadParcelError, MemberSession, OrderError
 from sordino_privacy.secagg import Context as Agreement
 
@@ -57,6 +61,7 @@ def phase(handle: Handler) -> Callable[[Message, Context], Message]:
             except Exception as error:  # noqa: BLE001 - Flower would send the text of whatever passes here
                 forget(context)
                 member.refused(error)
+                member.participation.tidy()
                 return Message(Error(REFUSED, type(error).__name__), reply_to=message)
         return Message(pack(scalars, vectors), reply_to=message)
 
@@ -87,6 +92,11 @@ def kept(member: Member, context: Context) -> tuple[Agreement, MemberSession]:
     if record is None:
         raise OrderError("no round is under way at this member")
     agreement = Agreement.decode(bytes(record["agreement"]))  # type: ignore[arg-type]  # written by `keep`
+    member.participation.require_willing(wanted=(agreement.run, agreement.round, agreement.train_config_hash))
+    if member.identity.charter.hash() != agreement.charter_hash:
+        raise EpochWaitsError(
+            "a new epoch of the charter began during the round", hint="the next round is under the new one"
+        )
     snapshot = bytes(record["secrets"])  # type: ignore[arg-type]
     return agreement, MemberSession.restore(snapshot, *member.session_arguments(agreement))
 
@@ -107,6 +117,7 @@ def hello(member: Member, fields: Fields, context: Context) -> Reply:
     """
     offer = Offer.parse(fields)
     heed_head(member, offer.head)
+    heed_epochs(member, offer.charters)
     member.participation.offered(offer)
     if not member.participation.paused:
         give_back(member, keep=lambda run, round: round == offer.round)
@@ -130,13 +141,24 @@ def history(member: Member, fields: Fields, context: Context) -> Reply:
 @app.train(Phase.TRAIN)
 @phase
 def train(member: Member, fields: Fields, context: Context) -> Reply:
-    """Checks the proposal against charter, person and budget, trains once per round, and advertises fresh keys."""
+    """Checks the proposal against charter, person and budget, takes over what it brings, trains once per round, and
+    advertises fresh keys."""
     proposal = Proposal.parse(fields)
-    agreement = agree(member, proposal)
-    session = MemberSession(*member.session_arguments(agreement))
-    session.propose(proposal.context.encode())
+    said = proposal.context
+    member.participation.require_willing(wanted=(said.run, said.round, proposal.plan.digest()))
+    try:
+        agreed = decide(member, proposal)
+    except EpochWaitsError:
+        keep_waiting(member.folder, proposal.charters, member.identity.charters)
+        raise
+    agreement = agreed.context
+    session = MemberSession(*member.session_arguments(agreement, agreed.adoption.membership))
+    session.propose(said.encode())
     admit(member, proposal)
-    contribute(member, proposal)  # only now: a round that will be refused must not be charged
+    adopt(
+        member, agreed.adoption
+    )  # only now is anything kept: every check has passed, and the owner allows it
+    contribute(member, proposal, agreed.model)
     advertisement = session.advertise()
     keep(context, agreement, session)
     epsilon, head = member.epsilon_spent(), signed_head(member)
@@ -203,4 +225,4 @@ def unmask(member: Member, fields: Fields, context: Context) -> Reply:
 @phase
 def result(member: Member, fields: Fields, context: Context) -> Reply:
     """Repeats the coordinator's arithmetic on the opened sum, and takes the release over if it is the same."""
-    return {"release": take(member, fields)}, {}
+    return {"release": take(member, Provenance.parse(fields))}, {}

@@ -17,13 +17,13 @@ from sordino_client.corpus import UnitRegistry
 from sordino_client.heads import require_charged
 from sordino_client.member import Member
 from sordino_client.preparation import Prepared
-from sordino_client.round_folder import RoundFolder
+from sordino_client.round_folder import RoundFolder, prune_rounds
 from sordino_client.training import TrainingJob
 from sordino_client.training.job import finished
 from sordino_client.training.slots import training_slot
 from sordino_client.training.yielding import battery_in_use, giving_way
-from sordino_platform.architecture import trainable_shapes, unflatten
-from sordino_platform.durable import make_folder, sync_folder, write_file
+from sordino_platform.architecture import Vector, trainable_shapes, unflatten
+from sordino_platform.durable import make_folder, write_file
 from sordino_platform.proposal import SIZE_BUCKETS, Proposal, quantiser_for
 from sordino_privacy.errors import StorageError
 from sordino_privacy.secagg import Context, Quantised, Statistics
@@ -38,46 +38,45 @@ def admit(member: Member, proposal: Proposal) -> None:
     context = proposal.context
     known = any((r.run, r.round) == (context.run, context.round) for r in member.ledger.reservations())
     after = member.epsilon_spent() if known else member.ledger.preview(proposal.plan).after
-    member.participation.admit(context.run, context.round, epsilon_after=after)
+    member.participation.admit(context.run, context.round, proposal.plan.digest(), epsilon_after=after)
 
 
-def contribute(member: Member, proposal: Proposal) -> None:
+def contribute(member: Member, proposal: Proposal, model: Vector) -> None:
     """Trains, quantises and stores; or finds what an earlier attempt stored. Never twice.
 
     Charged as late as is sound: everything that can refuse is asked first, the charge is durable before the first
     gradient, and a training that ends without an update costs nothing, because nothing of it left.
-    Raises BudgetError, DataError, ConfigurationError, StorageError, TrainingError.
+    `model` is the vector that the round begins with. Raises BudgetError, DataError, ConfigurationError, StorageError,
+    TrainingError.
     """
     context, plan = proposal.context, proposal.plan
     place = RoundFolder.of(member.folder, context.run, context.round)
     give_back(member, keep=lambda run, round: (run, round) == (context.run, context.round))
-    for other in place.path.parent.glob("*"):
-        if other != place.path:
-            shutil.rmtree(other)
+    prune_rounds(member.folder, but=place)
     require_charged(member)
     member.ledger.require(plan, run=context.run, round=context.round)
-    place.agree(context, plan)
+    place.agree(context)
     if place.trained:
         charge(member, proposal)
         return
     try:
-        train(member, proposal, place)
+        train(member, proposal, place, model)
     except BaseException:
         # Whatever ended it, nothing of this round has left: without its update, nothing ever will.
         if (context.run, context.round) not in member.ledger.firm():
-            destroy(place)
+            place.remove()
             member.ledger.void(context.run, context.round)
             member.metrics.epsilon.set(member.epsilon_spent())
         raise
 
 
-def train(member: Member, proposal: Proposal, place: RoundFolder) -> None:
+def train(member: Member, proposal: Proposal, place: RoundFolder, model: Vector) -> None:
     """Makes ready, waits for a place to train, charges, trains, and stores the quantised update."""
     context, plan = proposal.context, proposal.plan
     prepared = member.prepared(window=plan.window)
     base = member.base()
     require_space(member)
-    weights = unflatten(member.config, member.parameters, proposal.weights)
+    weights = unflatten(member.config, member.parameters, model)
     make_folder(place.path)
     write_file(place.path / "weights.safetensors", save(weights), secret=True)
     job = TrainingJob(
@@ -145,16 +144,9 @@ def give_back(member: Member, *, keep: Callable[[str, int], bool]) -> None:
     """Ends rounds of which nothing left, but for those to `keep`: the update is destroyed, then the charge returned."""
     for run, round in member.ledger.held():
         if not keep(run, round):
-            destroy(RoundFolder.of(member.folder, run, round))
+            RoundFolder.of(member.folder, run, round).remove()
             member.ledger.void(run, round)
             member.metrics.epsilon.set(member.epsilon_spent())
-
-
-def destroy(place: RoundFolder) -> None:
-    """Removes a round's folder, durably: what was charged for it can no longer leave."""
-    if place.path.exists():
-        shutil.rmtree(place.path)
-        sync_folder(place.path.parent)
 
 
 def require_space(member: Member) -> None:

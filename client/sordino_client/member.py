@@ -30,6 +30,7 @@ from sordino_client.ledger.machine import Machine, machine_folder
 from sordino_client.metrics import MemberMetrics, ParticipationOutcome
 from sordino_client.participation import Participation
 from sordino_client.preparation import Prepared, last_prepared, prepare
+from sordino_client.round_folder import newest_round, prune_rounds
 from sordino_client.settings import BUDGET_DELTA, MemberSettings, load_settings
 from sordino_client.training import Progress, TrainingWorker
 from sordino_platform.architecture import Architecture, HuggingFaceConfig, Parameters
@@ -93,6 +94,9 @@ class Member:
         with UnitRegistry(folder / "corpus" / "units.sqlite") as registry:
             datasets = [registry.dataset]  # the data's own name: it stays when files change or folders move
         make_folder(folder / "ledger")
+        participation = Participation(folder, settings.participate)
+        # What a killed process left of older rounds; the newest one may still be under way.
+        prune_rounds(folder, but=None if participation.paused else newest_round(folder))
         with (
             Ledger.open(folder / "ledger", datasets=datasets, budget=budget) as ledger,
             TrainingWorker(processors=settings.training_processors) as worker,
@@ -110,7 +114,7 @@ class Member:
                 releases=ReleaseStore(folder / "releases", identity.charters),
                 metrics=MemberMetrics(),
                 worker=worker,
-                participation=Participation(folder, settings.participate),
+                participation=participation,
             )
             member.machine.claim(ledger)
             require_charged(member)
@@ -125,19 +129,23 @@ class Member:
         return self.settings.name
 
     def newest_release(self) -> int:
-        """The number of the newest release held, -1 when there is none."""
-        return len(self.releases.chain()) - 1
+        """The number of the newest release whose vector is held, -1 when there is none: what was begun and cut short
+        by a crash comes again with the next proposal."""
+        newest = len(self.releases.chain()) - 1
+        while newest >= 0 and not self.releases.holds(newest):
+            newest -= 1
+        return newest
 
     def epsilon_spent(self) -> float:
         """The local epsilon of everything ever reserved; it depends on no data."""
         return self.ledger.spent().value
 
     def session_arguments(
-        self, agreement: Context
+        self, agreement: Context, membership: Membership | None = None
     ) -> tuple[str, bytes, Membership, Context, Journal, Callable[[int], bytes]]:
-        """What a `MemberSession` is made of."""
+        """What a `MemberSession` is made of; `membership` where it is not in force yet."""
         key = self.identity.signing_key.private_bytes_raw()
-        return self.name, key, self.membership, agreement, self.ledger, secrets.token_bytes
+        return self.name, key, membership or self.membership, agreement, self.ledger, secrets.token_bytes
 
     def prepared(self, *, window: int, refresh: bool = False) -> Prepared:
         """The units of this member's repositories: read now with `refresh`, or if no earlier reading fits.

@@ -2,8 +2,10 @@
 
 The coordinator paces the rounds. A member says at each offer whether it is ready (sordino_platform.offer); nothing
 trains at a member that is not. It is ready for every round, or, with `participate = "when_asked"`, for one round each
-time a person agrees. An agreement names the epsilon that may be spent in all after the round: a proposal that costs
-more is refused, whatever was offered. A pause holds until it is lifted, over restarts too; an agreement does not.
+time a person agrees. An agreement is to one offer, by run, round and plan, and names the epsilon that may be spent in
+all after that round: a proposal of anything else, or that costs more, is refused, whatever was offered. A pause holds
+until it is lifted, over restarts too; an agreement does not. Who paused or withdrew answers nothing more of the round,
+in whatever phase it is.
 
 Safe to share between threads: the link's handler, the trainer's progress and the control server meet here.
 """
@@ -16,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from sordino_client.round_folder import RoundFolder, prune_rounds
 from sordino_platform.durable import write_file
 from sordino_platform.offer import Offer
 from sordino_privacy.errors import RefusalError, UsageError
@@ -25,10 +28,20 @@ PAUSED_FILE = "paused"
 TOLERANCE = 1e-6  # an epsilon goes to a person's screen and back as a decimal number
 
 
+Wanted = tuple[str, int, bytes]
+"""Which round, by run, number and the plan's digest."""
+
+
+class UnwillingError(RefusalError):
+    """The member's owner does not want this now."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consent:
-    """A person agreed to take part in `round`, as long as no more than `epsilon_after` is spent in all."""
+    """A person agreed to take part in the round that `offer` names (`Offer.id`), as long as no more than
+    `epsilon_after` is spent in all."""
 
+    offer: str
     round: int
     epsilon_after: float
 
@@ -58,12 +71,13 @@ class Participation:
     """One member's. `changed` is called after each change, on whatever thread made it."""
 
     def __init__(self, folder: Path, mode: Mode) -> None:
-        self._flag = folder / PAUSED_FILE
+        self._folder, self._flag = folder, folder / PAUSED_FILE
         self._lock = threading.RLock()
         self.mode: Mode = mode
         self.paused = self._flag.exists()
         self.offer: Offer | None = None
         self.agreed: Consent | None = None
+        self._agreed_to: Wanted | None = None
         self.activity = Activity()
         self.last: Ended | None = None
         self.revision = 0
@@ -76,7 +90,14 @@ class Participation:
     def ready(self) -> bool:
         """What to answer an offer."""
         with self._lock:
-            return not self.paused and (self.mode == "every_round" or self.agreed is not None)
+            return not self.paused and (
+                self.mode == "every_round"
+                or (self._agreed_to is not None and self._agreed_to == self._offered)
+            )
+
+    @property
+    def _offered(self) -> Wanted | None:
+        return None if self.offer is None else (self.offer.run, self.offer.round, self.offer.plan.digest())
 
     # ------------------------------------------------------------------------------------------- what a person wishes
 
@@ -85,18 +106,21 @@ class Participation:
         with self._lock:
             if self.paused:
                 raise UsageError("this member is paused", hint="resume first")
-            if self.offer is None or self.offer.round != agreement.round:
+            if self.offer is None or self.offer.id != agreement.offer:
                 raise UsageError(
-                    f"round {agreement.round} is not offered now",
+                    f"round {agreement.round} is not offered now, or not under the plan that was shown",
                     hint="look at the present offer and its cost",
                 )
-            self.agreed, self._withdrawn = agreement, None
+            self.agreed, self._agreed_to, self._withdrawn = agreement, self._offered, None
             self._change()
 
     def withdraw(self) -> None:
         """Takes an agreement back. What was charged stays charged; an update that was sent cannot be called back."""
         with self._lock:
-            self.agreed, self._withdrawn = None, self._round
+            self.agreed, self._agreed_to = None, None
+            self._withdrawn = self._round or self._withdrawn
+            if self.activity.phase == "idle":  # else the round's own handler removes it when it ends
+                self.tidy()
             self._change()
 
     def pause(self) -> None:
@@ -125,20 +149,38 @@ class Participation:
                 elif offer is None or offer.round == self.activity.round:
                     self.activity = Activity()  # another attempt of the same round will follow
                     self._change()
+            if offer is not None and not self.paused:
+                prune_rounds(self._folder, but=RoundFolder.of(self._folder, offer.run, offer.round))
             if offer != before:
                 self._change()
 
-    def admit(self, run: str, round: int, *, epsilon_after: float) -> None:
-        """Whether a proposal may go on to training. Raises RefusalError: paused, withdrawn, not agreed, or dearer."""
+    def require_willing(self, *, wanted: Wanted | None = None) -> None:
+        """Raises UnwillingError: paused, withdrawn from the round `wanted`, or that round under that plan is not the
+        one that was agreed to."""
         with self._lock:
             if self.paused:
-                raise RefusalError("this member is paused")
-            if self._withdrawn == (run, round):
-                raise RefusalError("this member withdrew from the round")
-            if self.mode == "when_asked" and self.agreed is None:
-                raise RefusalError("nobody at this member agreed to a round")
-            if self.agreed is not None and epsilon_after > self.agreed.epsilon_after + TOLERANCE:
-                raise RefusalError(
+                raise UnwillingError("this member is paused")
+            if wanted is None:
+                return
+            if self._withdrawn == wanted[:2]:
+                raise UnwillingError("this member withdrew from the round")
+            if self.mode == "when_asked" and self._agreed_to != wanted:
+                raise UnwillingError(
+                    "nobody at this member agreed to this round under this plan",
+                    hint="look at the present offer and its cost",
+                )
+
+    def admit(self, run: str, round: int, plan: bytes, *, epsilon_after: float) -> None:
+        """Whether a proposal, by its plan's digest, may go on to training. Raises UnwillingError: what
+        `require_willing` raises, or dearer than was agreed to."""
+        with self._lock:
+            self.require_willing(wanted=(run, round, plan))
+            if (
+                self.agreed is not None
+                and self._agreed_to == (run, round, plan)
+                and not epsilon_after <= self.agreed.epsilon_after + TOLERANCE
+            ):
+                raise UnwillingError(
                     f"the round would bring the epsilon to {epsilon_after:.3f}; "
                     f"{self.agreed.epsilon_after:.3f} was agreed to",
                     hint="look at the cost of the present offer and agree again",
@@ -155,7 +197,7 @@ class Participation:
         """A step of the local training is done. Raises RefusalError, which ends it, when the member has withdrawn."""
         with self._lock:
             if self._withdrawn is not None and self._withdrawn == self._round:
-                raise RefusalError("this member withdrew from the round")
+                raise UnwillingError("this member withdrew from the round")
             self.activity = Activity(
                 phase="train", round=self.activity.round, step=step, steps=steps, seconds_left=seconds_left
             )
@@ -171,8 +213,18 @@ class Participation:
         """The round is over for this member; an agreement is used up."""
         with self._lock:
             self.last = Ended(round=round, outcome=outcome, message=message, charged=self._charged)
-            self.agreed, self.activity, self._round, self._charged = None, Activity(), None, False
+            self.agreed, self._agreed_to = None, None
+            self.activity, self._round, self._charged = Activity(), None, False
             self._change()
+
+    def tidy(self) -> None:
+        """Removes what is kept of rounds that this member takes no part in any more: all where it is paused, else the
+        one that it withdrew from."""
+        with self._lock:
+            if self.paused:
+                prune_rounds(self._folder)
+            elif self._withdrawn is not None:
+                RoundFolder.of(self._folder, *self._withdrawn).remove()
 
     def touch(self) -> None:
         """Something else changed that is shown beside this: the link, the release, the privacy spent."""

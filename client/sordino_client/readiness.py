@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 
 from sordino_client.contribution import require_space
+from sordino_client.epochs import require_no_epoch_waits
 from sordino_client.heads import require_charged
 from sordino_client.ledger import DayCapError
 from sordino_client.member import Member
@@ -28,6 +29,7 @@ def unready(member: Member, offer: Offer) -> Unready | None:
         return Unready.NOT_ASKED
     checks: tuple[tuple[Unready, Callable[[], object]], ...] = (
         (Unready.CHARTER, member.charter.require_current),
+        (Unready.EPOCH, lambda: require_no_epoch_waits(member)),
         (Unready.LEDGER, member.ledger.require_whole),
         (Unready.LEDGER, lambda: require_charged(member)),
         (Unready.PLAN, lambda: require_plan(member, offer)),

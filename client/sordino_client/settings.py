@@ -23,6 +23,11 @@ COMMENTS = {
         "every_round takes part whenever the coordinator begins a round; when_asked only in rounds that a person "
         "agreed to, in the editor."
     ),
+    "accept_unasked": (
+        "New epochs of the charter that are taken without a person, by what they change: members_added, "
+        "members_removed, members_changed, coordinator, tls_authority. Renewals and stricter terms need none; what "
+        "protects less always waits for one."
+    ),
     "size_bucket": "The declared size class, 1 to 8: the weight of this member's update is size_bucket / 8. Public.",
     "minimum_units": "Refuse to train on fewer units (file clusters) than this: too few cannot be private.",
     "windows_per_unit": "Token windows kept of each unit, to draw from; a plan that asks for more is refused.",
@@ -56,6 +61,9 @@ class MemberSettings(Settings):
     epsilon_per_day: float = Field(4.0, gt=0, le=1000)
     rounds_per_day: int = Field(24, ge=1, le=100_000)
     participate: Literal["every_round", "when_asked"] = "every_round"
+    accept_unasked: list[
+        Literal["members_added", "members_removed", "members_changed", "coordinator", "tls_authority"]
+    ] = Field([], max_length=5)
     size_bucket: int = Field(8, ge=1, le=8)
     minimum_units: int = Field(64, ge=1)
     windows_per_unit: int = Field(64, ge=1, le=1024)

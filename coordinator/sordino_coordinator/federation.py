@@ -44,22 +44,34 @@ from sordino_platform.architecture import (
     unflatten,
 )
 from sordino_platform.charter import Charter
-from sordino_platform.durable import make_folder, write_file
+from sordino_platform.durable import make_folder, read_file, write_file
 from sordino_platform.flower.phases import pack
 from sordino_platform.founding_model import founding_parameters
 from sordino_platform.identity import Identity
 from sordino_platform.ledger_head import SignedLedgerHead
 from sordino_platform.link import Direction
 from sordino_platform.offer import Unready
+from sordino_platform.plans import parse_plan
+from sordino_platform.provenance import UPLOAD, OpenedSum, Provenance, packed
 from sordino_platform.release import ReleaseStore, next_model, vector_hash
 from sordino_platform.release.optimiser import Moments
 from sordino_platform.round_limits import RoundLimits
 from sordino_platform.telemetry import log
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import ConfigurationError, SordinoError, StorageError
-from sordino_privacy.secagg import GENESIS, AggregateSum, CoordinatorSession, Membership, transcript_head
+from sordino_privacy.secagg import (
+    GENESIS,
+    AggregateSum,
+    Context,
+    CoordinatorSession,
+    Membership,
+    Record,
+    transcript_head,
+)
 
 NO_RUN_RELEASES = "founding"
+MAX_RECORD_BYTES = 256 << 20
+PLAN, SUM, CARRIES, EVIDENCE = "plan.json", "sum.bin", "carries.bin", "evidence.bin"
 
 
 class UnusableSumError(SordinoError):
@@ -294,12 +306,60 @@ class Federation:
         """What the context of a round names as its model."""
         return bytes(self.releases.head().vector_hash)
 
-    def history(self, *, after: int) -> list[bytes]:
-        """The signed manifests that a member whose newest release is `after` lacks (-1: it has none)."""
-        return [
-            self.releases.manifest_bytes(number)
-            for number in range(after + 1, self.releases.head().number + 1)
-        ]
+    def provenance(self, *, after: int) -> Provenance | None:
+        """What a member whose newest release is `after` (-1: it has none) needs to check the newest one; None where it
+        holds that. Raises StorageError.
+
+        A release that an older version made has no kept sum: its manifest goes alone, and a member that lacks it can
+        follow after the next round.
+        """
+        head = self.releases.head()
+        if after >= head.number:
+            return None
+        numbers = range(max(after, -1) + 1, head.number + 1)
+        manifests = tuple(self.releases.manifest_bytes(number) for number in numbers)
+        if head.restores is not None:
+            restored, voucher = head.restores, self._record_that_began_with(head.vector_hash)
+            if restored in (0, after) or voucher is None:
+                return Provenance(manifests=manifests)
+            return Provenance(manifests=manifests, model=self.releases.vector(restored), voucher=voucher)
+        kept = self.releases.opened(head.number)
+        if head.round is None or kept is None:
+            return Provenance(manifests=manifests)
+        record, before = self.record(head.number), self.releases.manifest(head.number - 1)
+        quantiser = Context.decode(Record.decode(record).context).quantiser
+        opened = OpenedSum(
+            record=record,
+            plan=parse_plan(bytes(kept[PLAN])),
+            sum=np.frombuffer(kept[SUM], dtype=quantiser.dtype),
+            carries=np.frombuffer(kept[CARRIES], dtype=quantiser.carries),
+            evidence=bytes(kept[EVIDENCE]),
+            uploads={
+                name.removeprefix(UPLOAD): data for name, data in kept.items() if name.startswith(UPLOAD)
+            },
+            moments=self.releases.moments(before.number) if before.optimiser == head.optimiser else (),
+        )
+        at_hand = after == before.number or before.number == 0
+        model = None if at_hand else self.releases.vector(before.number)
+        return Provenance(manifests=manifests, opened=opened, model=model)
+
+    def record(self, number: int) -> bytes:
+        """The members' signed record of the round that made a release. Raises StorageError."""
+        return read_file(self.transcript(number), limit=MAX_RECORD_BYTES)
+
+    def transcript(self, number: int) -> Path:
+        """Where that record is, if it was not lost with a restored backup."""
+        return self.folder / "transcript" / f"{number:06d}.bin"
+
+    def _record_that_began_with(self, vector_hash: bytes) -> bytes | None:
+        """The newest record of a round whose members all began with the model of that hash."""
+        chain = self.releases.chain()
+        for signed in reversed(chain[1:]):
+            manifest = signed.manifest
+            began = manifest.round is not None and chain[manifest.number - 1].manifest.vector_hash
+            if began == vector_hash and self.transcript(manifest.number).exists():
+                return self.record(manifest.number)
+        return None
 
     def epochs(self, *, after: int) -> tuple[bytes, ...]:
         """The signed charters up to this round's that a member whose newest epoch is `after` lacks."""
@@ -341,7 +401,7 @@ class Federation:
             make_folder(self.folder / "sums")
             write_file(self.folder / "sums" / f"{round:06d}.bin", opened.vector.tobytes())
         record = session.record(self.releases.head().transcript_head or GENESIS, vector_hash(vector))
-        write_file(self.folder / "transcript" / f"{self.releases.head().number + 1:06d}.bin", record)
+        write_file(self.transcript(self.releases.head().number + 1), record)
         manifest = self.releases.add(
             vector,
             key=self.identity.signing_key,
@@ -352,6 +412,13 @@ class Federation:
             transcript_head=transcript_head(record),
             optimiser=optimiser,
             moments=moments,
+            opened={
+                PLAN: self.plan.canonical(),
+                SUM: opened.vector.data.cast("B"),
+                CARRIES: opened.carries.data.cast("B"),
+                EVIDENCE: opened.evidence,
+                **{f"{UPLOAD}{name}": session.upload_of(name) for name in opened.silent},
+            },
         )
         # All of it is in the published sum: the share of coordinates that met the end of the quantiser's range.
         saturated = opened.totals.saturated / (mean.size * len(opened.survivors))
@@ -376,20 +443,9 @@ class Federation:
         same = self.releases.head().optimiser == self.settings.server_optimiser
         return self.releases.moments() if same else ()
 
-    def announcement(
-        self, round: int, session: CoordinatorSession, opened: AggregateSum, before: Moments
-    ) -> RecordDict:
-        """The RESULT message: the opened ring sum and what shows that it is the survivors', the signed manifest that
-        must follow from it, and `before`, the optimiser's state that the step began with."""
-        manifest = self.releases.manifest_bytes(self.releases.head().number)
-        moments = {f"moment{index}": moment for index, moment in enumerate(before)}
-        uploads = {
-            f"upload.{name}": np.frombuffer(session.upload_of(name), np.uint8) for name in opened.silent
-        }
-        return pack(
-            {"run": self.run, "round": round, "manifest": manifest, "evidence": opened.evidence},
-            {"sum": opened.vector, "carries": opened.carries, **moments, **uploads},
-        )
+    def announcement(self) -> RecordDict:
+        """The RESULT message: the newest release, and how the round made it from the one before."""
+        return pack(*packed(self.provenance(after=self.releases.head().number - 1), {}))
 
     def keep_head(self, member: str, data: bytes) -> None:
         """Keeps the head of a member's ledger that the member signed, to hand it back. One that is not is not kept."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from flwr.app import RecordDict
@@ -58,6 +58,7 @@ def gather(
         if connected and (set(connected) != asked or now - asked_at >= ASK_AGAIN_SECONDS):
             asked_at, asked = now, set(connected)
             offer = Offer(
+                run=federation.run,
                 round=number or federation.rounds.next_round(),
                 release=federation.releases.head().number,
                 connected=len(connected),
@@ -83,30 +84,56 @@ def hello(
 ) -> tuple[dict[str, int], dict[str, Held]]:
     """Offers the round; gives node id and what it holds, of each member that answers and is ready for it.
 
+    Who holds an older epoch is asked again with the newer ones: its owner may have to look at them first.
     Raises ConfigurationError when the members are ahead of this coordinator.
     """
-    nodes: dict[str, int] = {}
-    held: dict[str, Held] = {}
-    ahead: set[str] = set()
     # On our own link the certificate says who is asked; a stock grid knows a node's name only from its answer.
     asked = dict(grid.members()) if isinstance(grid, LinkGrid) else {str(node): node for node in connected}
+    found = ask(federation, grid, asked, offer, {})
+    behind = {
+        member: federation.epochs(after=present.epoch)
+        for member, present in found.items()
+        if present.unready is None and present.epoch < federation.charter.epoch
+    }
+    if behind:
+        again = ask(federation, grid, {member: asked[member] for member in behind}, offer, behind)
+        found = {member: present for member, present in found.items() if member not in behind} | again
+    ahead = {present.member for present in found.values() if present.release > offer.release}
+    require_not_behind(federation.membership, ahead, release=offer.release)
+    ready = [
+        (asked[member], present)
+        for member, present in found.items()
+        if present.unready is None and present.member not in federation.cheaters
+    ]
+    nodes = {present.member: node for node, present in ready}
+    held = {present.member: Held(release=present.release, epoch=present.epoch) for _, present in ready}
+    return nodes, held
+
+
+def ask(
+    federation: Federation,
+    grid: Grid,
+    asked: Mapping[str, int],
+    offer: Offer,
+    charters: Mapping[str, tuple[bytes, ...]],
+) -> dict[str, Presence]:
+    """What each of `asked` (name or number, and node) answers to the offer and the signed epochs that go with it."""
+    found: dict[str, Presence] = {}
     heads = {node_id(name): head for name, head in federation.rounds.heads().items()}
 
     def content(member: str) -> RecordDict:
-        return replace(offer, head=heads.get(asked[member], b"")).pack()
+        head = heads.get(asked[member], b"")
+        return replace(offer, head=head, charters=charters.get(member, ())).pack()
 
     def answered(answer: Answer) -> None:
         present = Presence.parse(answer.fields)
         name = federation.membership.member(present.member).name
-        if (isinstance(grid, LinkGrid) and name != answer.member) or name in nodes:
+        twice = name in {other.member for other in found.values()}
+        if (isinstance(grid, LinkGrid) and name != answer.member) or twice:
             raise IdentityError(f"{answer.member!r} answered in the name of {name!r}", culprit=answer.member)
         federation.keep_head(name, present.head)
         federation.note_unready(name, present.unready)
-        if present.release > offer.release:
-            ahead.add(name)
-        if present.unready is None and name not in federation.cheaters:
-            nodes[name] = asked[answer.member]
-            held[name] = Held(release=present.release, epoch=present.epoch)
+        found[answer.member] = present
 
     for item in exchange(
         grid,
@@ -121,5 +148,4 @@ def hello(
         if isinstance(item, Lost) and item.rejected is not None:
             federation.metrics.rejected.labels(item.rejected.value).inc()
             federation.log.warning("hello_refused", member=item.member, error=item.error)
-    require_not_behind(federation.membership, ahead, release=offer.release)
-    return nodes, held
+    return found

@@ -32,13 +32,12 @@ from sordino_platform.flower.codec import ENVELOPE_BYTES
 from sordino_platform.flower.phases import Phase, pack
 from sordino_platform.link import Direction
 from sordino_platform.proposal import (
-    SILENT_LIMIT,
     Proposal,
     quantiser_for,
     require_honest_lengths,
     require_honest_mean,
 )
-from sordino_platform.release.optimiser import Moments
+from sordino_platform.provenance import SILENT_LIMIT
 from sordino_platform.telemetry import timed
 from sordino_platform.uploads import UploadFolder
 from sordino_privacy.errors import SordinoError, StorageError, UsageError
@@ -155,7 +154,6 @@ class SecureFedAvg(Strategy):
         self.log.info("round_started", round=round.number, members=sorted(nodes), cohort=len(nodes))
         try:
             session, opened = self.attempts(grid, round)
-            moments = federation.moments()
             release = federation.commit(round.number, session, opened)
         except StorageError:
             self.metrics.write_errors.inc()
@@ -170,7 +168,7 @@ class SecureFedAvg(Strategy):
         with contextlib.suppress(
             RoundAbortedError
         ):  # told to stop: members learn the release with their next round
-            self.announce(grid, round, session, opened, moments)
+            self.announce(grid, round)
         return True
 
     def attributed(self, round: Round, error: UnusableSumError) -> str:
@@ -212,16 +210,13 @@ class SecureFedAvg(Strategy):
         federation, context = self.federation, self.context(round)
         keeper = UploadFolder(federation.folder / "uploads")
         session = CoordinatorSession(federation.membership, context, keeper=keeper)
-        weights = federation.weights()
 
         def proposal(member: str) -> RecordDict:
             held = round.held[member]
-            manifests = tuple(federation.history(after=held.release))
             return Proposal(
                 context=context,
                 plan=federation.plan,
-                manifests=manifests,
-                weights=weights,
+                provenance=federation.provenance(after=held.release),
                 charters=federation.epochs(after=held.epoch),
             ).pack()
 
@@ -405,18 +400,11 @@ class SecureFedAvg(Strategy):
             error=lost.error,
         )
 
-    def announce(
-        self,
-        grid: Grid,
-        round: Round,
-        session: CoordinatorSession,
-        opened: AggregateSum,
-        moments: Moments,
-    ) -> None:
+    def announce(self, grid: Grid, round: Round) -> None:
         """Tells the round's members the opened sum, what shows that it is theirs, and the release. Who misses it learns
         the release with its next round."""
         federation = self.federation
-        content = federation.announcement(round.number, session, opened, moments)
+        content = federation.announcement()
         here = set(grid.get_node_ids())
         present = [name for name, node in round.nodes.items() if node in here]
 

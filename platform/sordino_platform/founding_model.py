@@ -7,16 +7,8 @@ and a member refuses any other.
 from __future__ import annotations
 
 from sordino_platform import base
-from sordino_platform.architecture import (
-    Architecture,
-    Parameters,
-    Vector,
-    add_adapters,
-    flatten,
-    without_adapters,
-)
+from sordino_platform.architecture import Vector, add_adapters, without_adapters
 from sordino_platform.charter import HuggingFaceTerms, ModelTerms
-from sordino_platform.release import Manifest, vector_hash
 from sordino_privacy.errors import ConfigurationError
 
 
@@ -37,16 +29,3 @@ def founding_parameters(terms: ModelTerms | HuggingFaceTerms) -> dict[str, Vecto
     if without_adapters(config) != shipped:
         raise ConfigurationError("the charter's model is not of the architecture of the base that it names")
     return add_adapters(config, parameters, directions=base.directions())
-
-
-def require_founding(manifest: Manifest, config: Architecture, parameters: Parameters) -> None:
-    """Raises ConfigurationError when `manifest` is of release 0 and its vector is not the one that is derived here.
-
-    A coordinator has no say in where training begins: whoever chose the start of the adapters could make members spend
-    privacy on directions of its own choice.
-    """
-    if manifest.number == 0 and manifest.vector_hash != vector_hash(flatten(config, parameters)):
-        raise ConfigurationError(
-            "release 0 is not the model that follows from the charter",
-            hint="install the version of sordino that the federation was founded with",
-        )

@@ -7,6 +7,7 @@ that it would refuse says so now: nobody else trains, and nobody is charged, for
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -14,11 +15,12 @@ from flwr.app import RecordDict
 
 from sordino_platform.flower.phases import Fields, Scalar, pack
 from sordino_platform.ledger_head import MAX_HEAD_BYTES
-from sordino_platform.proposal import parse_plan
+from sordino_platform.plans import parse_plan
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import LinkError
 
 MAX_COUNT = 1 << 32
+MAX_RUN_CHARACTERS = 64
 COUNTS = ("round", "release", "connected", "ready", "required", "members")
 
 
@@ -33,6 +35,7 @@ class Unready(StrEnum):
     PAUSED = "paused"
     NOT_ASKED = "not_asked"
     CHARTER = "charter"
+    EPOCH = "epoch"
     PLAN = "plan"
     BUDGET = "budget"
     DAY_CAP = "day_cap"
@@ -46,11 +49,13 @@ class Unready(StrEnum):
 class Offer:
     """The content of a HELLO message.
 
-    `round` is the number that the next round will have, `release` the newest model. Of the charter's `members`, so
-    many are `connected` and were `ready` when they were last asked; a round needs `required` of them. `head` is the
-    newest signed head of this member's ledger that the coordinator keeps (sordino_platform.ledger_head), or empty.
+    `run` and `round` are the names that the next round will have, `release` the newest model. Of the charter's
+    `members`, so many are `connected` and were `ready` when they were last asked; a round needs `required` of them.
+    `head` is the newest signed head of this member's ledger that the coordinator keeps (sordino_platform.ledger_head),
+    or empty. `charters` are signed epochs that the member lacks: its owner may have to look at them first.
     """
 
+    run: str
     round: int
     release: int
     connected: int
@@ -59,11 +64,15 @@ class Offer:
     members: int
     plan: TrainingPlan
     head: bytes = b""
+    charters: tuple[bytes, ...] = ()
 
     def pack(self) -> RecordDict:
         """As Flower records."""
-        counts: dict[str, Scalar] = {name: getattr(self, name) for name in COUNTS}
-        return pack({**counts, "plan": self.plan.canonical(), "head": self.head})
+        fields: dict[str, Scalar] = {name: getattr(self, name) for name in COUNTS}
+        fields |= {"run": self.run, "plan": self.plan.canonical(), "head": self.head}
+        if self.charters:
+            fields["charters"] = list(self.charters)
+        return pack(fields)
 
     @classmethod
     def parse(cls, fields: Fields) -> Offer:
@@ -71,11 +80,21 @@ class Offer:
         counts = {name: fields.integer(name) for name in COUNTS}
         if not all(0 <= count < MAX_COUNT for count in counts.values()):
             raise LinkError("the coordinator's offer has a count that cannot be")
+        run = fields.text("run")
+        if len(run) > MAX_RUN_CHARACTERS or not run.isalnum() or not run.isascii():
+            raise LinkError("the coordinator's offer names a run that cannot be")
         plan, head = parse_plan(fields.blob("plan")), fields.blob("head")
         if len(head) > MAX_HEAD_BYTES:
             raise LinkError("the coordinator's offer has a ledger head that is too long")
+        charters = tuple(fields.blobs("charters")) if "charters" in fields else ()
         fields.done()
-        return cls(**counts, plan=plan, head=head)
+        return cls(run=run, **counts, plan=plan, head=head, charters=charters)
+
+    @property
+    def id(self) -> str:
+        """A name for exactly this round under this plan, 64 hexadecimal digits: what a person agrees to."""
+        text = f"sordino-offer/1\n{self.run}\n{self.round}\n".encode()
+        return hashlib.sha256(text + self.plan.digest()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,17 +6,17 @@ the release it verified and the plan it parsed, and goes on only if the two agre
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 
 import numpy as np
 from flwr.app import RecordDict
 
-from sordino_platform.architecture import Architecture, Vector, trainable_shapes
+from sordino_platform.architecture import Architecture, trainable_shapes
 from sordino_platform.flower.phases import Fields, Scalar, pack
+from sordino_platform.plans import parse_plan
+from sordino_platform.provenance import Provenance, packed
 from sordino_privacy.dpsgd import TrainingPlan
-from sordino_privacy.errors import LinkError
 from sordino_privacy.secagg import (
     Context,
     Group,
@@ -28,7 +28,6 @@ from sordino_privacy.secagg import (
     sketched_length,
 )
 
-MAX_PLAN_BYTES = 1 << 16
 SIZE_BUCKETS = 8
 """A member's weight is its declared size bucket, 1 to 8, as a share of this."""
 
@@ -37,53 +36,31 @@ SIZE_BUCKETS = 8
 class Proposal:
     """The content of a TRAIN message.
 
-    `manifests` are the signed releases that the member lacks, oldest first; `weights` is the newest one's vector;
-    `charters` are the signed epochs that it lacks.
+    `provenance` is of the releases that the member lacks, None where it holds the newest; the model itself is not sent
+    to who holds it. `charters` are the signed epochs that the member lacks.
     """
 
     context: Context
     plan: TrainingPlan
-    manifests: tuple[bytes, ...]
-    weights: Vector
+    provenance: Provenance | None = None
     charters: tuple[bytes, ...] = ()
 
     def pack(self) -> RecordDict:
         """As Flower records."""
         fields: dict[str, Scalar] = {"context": self.context.encode(), "plan": self.plan.canonical()}
-        if self.manifests:
-            fields["manifests"] = list(self.manifests)
         if self.charters:
             fields["charters"] = list(self.charters)
-        return pack(fields, {"weights": self.weights})
+        return pack(*packed(self.provenance, fields))
 
     @classmethod
     def parse(cls, fields: Fields) -> Proposal:
         """Takes the message apart. Raises LinkError, or what the parsers of its parts raise."""
         context = Context.decode(fields.blob("context"))
-        plan, manifests = fields.blob("plan"), fields.blobs("manifests") if "manifests" in fields else []
+        plan = fields.blob("plan")
         charters = fields.blobs("charters") if "charters" in fields else []
-        weights = fields.vector("weights", np.float32)
+        provenance = Provenance.parse(fields) if "manifests" in fields else None
         fields.done()
-        return cls(
-            context=context,
-            plan=parse_plan(plan),
-            manifests=tuple(manifests),
-            weights=weights,
-            charters=tuple(charters),
-        )
-
-
-def parse_plan(plan: bytes) -> TrainingPlan:
-    """The plan in its canonical bytes. Raises LinkError, or what `TrainingPlan.parse` raises."""
-    if len(plan) > MAX_PLAN_BYTES:
-        raise LinkError("the coordinator's training plan is larger than a plan can be")
-    try:
-        raw = json.loads(plan)
-    except ValueError as error:
-        raise LinkError("the coordinator's training plan is not JSON") from error
-    if not isinstance(raw, dict):
-        raise LinkError("the coordinator's training plan is not an object")
-    return TrainingPlan.parse(raw)
+        return cls(context=context, plan=parse_plan(plan), provenance=provenance, charters=tuple(charters))
 
 
 def quantiser_for(config: Architecture, plan: TrainingPlan, *, members: int) -> Quantiser:
@@ -110,8 +87,6 @@ def norm_limit(
 LENGTH_FACTOR = 1.425
 """How much longer a sketch may tell an update to be than its limit: by chance, one at its limit is told to be that long
 once in 10^9 times (chi-square with 128 degrees of freedom)."""
-SILENT_LIMIT = 16
-"""Survivors without a sketch whose uploads stand in for them; each costs every member a download of that size."""
 
 
 def require_honest_lengths(plan: TrainingPlan, quantiser: Quantiser, lengths: Lengths) -> None:

@@ -20,10 +20,10 @@ from types import TracebackType
 import numpy as np
 from flwr.app import Context
 
-from sordino_client.agreement import adopt, receive
 from sordino_client.app import app
 from sordino_client.member import Member
 from sordino_client.residence import MEMBER
+from sordino_platform.charter import SignedCharter
 from sordino_platform.children import die_with_parent
 from sordino_platform.durable import make_folder, write_file
 from sordino_platform.flower import shim
@@ -169,10 +169,7 @@ class Crew:
                 token = MEMBER.set(member)
                 try:
                     if kind == Phase.TRAIN.message_type:
-                        proposal = Proposal.parse(Fields(decode(request.payload)))
-                        receive(member, proposal.charters)
-                        adopt(member)
-                        store_update(member, proposal)
+                        store_update(member, Proposal.parse(Fields(decode(request.payload))))
                     context = contexts.setdefault(run, shim.new_context(run=run, node=me, run_config={}))
                     return self.answers(kind, member.name, encode(app(message, context)))
                 finally:
@@ -186,7 +183,10 @@ def store_update(member: Member, proposal: Proposal) -> None:
     place = member.folder / "round" / f"{proposal.context.run}-{proposal.context.round}"
     if (place / "quantised.bin").exists():
         return
-    quantiser = quantiser_for(member.config, proposal.plan, members=len(member.membership.members))
+    members = len(member.charter.members)
+    if proposal.charters:  # a new epoch, which the member takes over with this proposal
+        members = len(SignedCharter.parse_unverified(proposal.charters[-1]).charter.members)
+    quantiser = quantiser_for(member.config, proposal.plan, members=members)
     vector = np.full(quantiser.dimension, 0.0005, dtype=np.float32)
     make_folder(place)
     quantised = quantiser.quantise(vector, 1.0, Statistics(examples=8), secrets.token_bytes)

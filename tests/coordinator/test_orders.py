@@ -10,12 +10,14 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from tests.federation import inprocess
 from typer.testing import CliRunner
 
+from sordino_client.epochs import waiting_epoch
 from sordino_coordinator.cli import app
 from sordino_coordinator.control import desk
 from sordino_coordinator.control.audit import FILE, FOLDER, Action, read_lines, verify_audit
@@ -23,12 +25,15 @@ from sordino_coordinator.control.live import Doing
 from sordino_coordinator.control.orders import Orders, read_orders
 from sordino_coordinator.control.view import status_facts
 from sordino_coordinator.federation import Federation
-from sordino_coordinator.gathering import gather
+from sordino_coordinator.gathering import gather, hello
 from sordino_coordinator.rounds import Outcome
 from sordino_coordinator.strategy import SecureFedAvg
+from sordino_platform.charter.changes import ALWAYS, Kind
+from sordino_platform.charter.commands import app as charter_app
 from sordino_platform.flower.phases import Phase
 from sordino_platform.identity import Identity
 from sordino_platform.identity import authority as root
+from sordino_platform.offer import COUNTS, Offer, Unready
 from sordino_platform.release import ReleaseStore
 from sordino_privacy.errors import SordinoError, UsageError
 from sordino_privacy.secagg import verify_transcript
@@ -52,6 +57,13 @@ def one_round(
     for member in grid.members.values():
         inprocess.store_update(member, federation, number, value)
     return bool(strategy.one_round(grid))
+
+
+def ready(federation: Federation, grid: inprocess.InProcessGrid) -> set[str]:
+    """Who says that it is ready for the next round."""
+    counts: dict[str, Any] = dict.fromkeys(COUNTS, 4)
+    offer = Offer(run=federation.run, plan=federation.plan, **counts)
+    return set(hello(federation, grid, list(grid.get_node_ids()), offer)[0])
 
 
 def actions(hub: Path) -> list[Action]:
@@ -192,8 +204,8 @@ def test_an_epoch_that_protects_less_waits_for_a_person_at_each_member(place: Pa
         root.begin_epoch(place / "root", privacy=looser)
         signed = root.sign_epoch(place / "root").to_bytes()
         federation.identity.charters.accept(signed)
-        federation.desk.defaults = federation.settings.model_copy(update={"attempts": 1})
-        assert not one_round(federation, strategy, grid, 0.001)
+        federation.adopt()
+        assert ready(federation, grid) == set()
         assert {member.charter.epoch for member in grid.members.values()} == {1}
         for member in grid.members.values():
             member.identity.charters.accept(signed)
@@ -201,6 +213,32 @@ def test_an_epoch_that_protects_less_waits_for_a_person_at_each_member(place: Pa
         assert {member.ledger.budget.epsilon for member in grid.members.values()} == {
             8.0
         }  # their own cap stays
+
+
+def test_an_epoch_waits_for_a_person_unless_the_member_named_what_it_takes_unasked(place: Path) -> None:
+    """A signed epoch that replaces somebody: nobody takes it over, and each says what to type."""
+    with running(place) as (federation, strategy, grid):
+        for member in grid.members.values():
+            member.settings = member.settings.model_copy(update={"accept_unasked": []})
+        root.retire(place / "root", "elm")
+        signed = root.sign_epoch(place / "root").to_bytes()
+        federation.identity.charters.accept(signed)
+        grid.leave("elm")
+        federation.adopt()
+        assert ready(federation, grid) == set()
+        assert set(federation.unready.values()) == {Unready.EPOCH}
+        for member in grid.members.values():
+            assert member.charter.epoch == member.identity.charter.epoch == 1
+            assert not member.ledger.reservations()
+            waits = waiting_epoch(member)
+            assert waits is not None
+            assert waits.epoch == 2
+            assert {change.kind for change in waits.changes} - ALWAYS == {Kind.MEMBERS_REMOVED}
+            done = CliRunner().invoke(charter_app, waits.command.split()[2:], catch_exceptions=False)
+            assert (done.exit_code, "members.elm" in done.output) == (0, True)
+            assert waiting_epoch(member) is None
+        assert one_round(federation, strategy, grid, 0.001)
+        assert {member.charter.epoch for member in grid.members.values()} == {2}
 
 
 def test_an_epoch_that_begins_during_a_round_voids_it(place: Path, hub: Path) -> None:

@@ -135,12 +135,10 @@ class EvilHub:
             MEMBER.reset(token)
 
     def propose(self, context: Context | None = None) -> Message:
-        releases = self.federation.releases
         proposal = Proposal(
             context=context or self.context,
             plan=self.federation.plan,
-            manifests=tuple(self.federation.history(after=self.member.newest_release())),
-            weights=releases.vector(),
+            provenance=self.federation.provenance(after=self.member.newest_release()),
         )
         return self.ask(Phase.TRAIN, proposal.pack())
 

@@ -85,8 +85,7 @@ def proposal(federation: Federation, *, round: int = 1) -> Proposal:
     return Proposal(
         context=SecureFedAvg(federation).context(Round(round, {}, {})),
         plan=federation.plan,
-        manifests=tuple(federation.history(after=-1)),
-        weights=federation.weights(),
+        provenance=federation.provenance(after=-1),
     )
 
 
@@ -101,7 +100,7 @@ def test_a_training_that_ends_without_an_update_is_charged_before_and_given_back
         member.worker = worker = Failing(member)
         head = member.ledger.head()
         with pytest.raises(TrainingError):
-            contribute(member, proposal(federation))
+            contribute(member, proposal(federation), federation.weights())
         assert worker.seen == 1, "the charge was durable before training began"
         assert member.epsilon_spent() == 0
         assert not any((member.folder / "round").iterdir())
@@ -146,7 +145,7 @@ def test_whatever_refuses_before_training_writes_no_row(
         member.worker = worker = Failing(member)
         spoil(member, monkeypatch)
         with pytest.raises(error):
-            contribute(member, proposal(federation))
+            contribute(member, proposal(federation), federation.weights())
         assert member.ledger.head() == head
         assert worker.seen == 0
 
@@ -202,7 +201,7 @@ def test_twenty_two_doomed_rounds_drain_nothing_and_meet_the_cap_of_the_day(
         for round in range(1, 23):
             inprocess.store_update(member, federation, round, 0.001)
             with contextlib.suppress(BudgetError):
-                contribute(member, proposal(federation, round=round))
+                contribute(member, proposal(federation, round=round), federation.weights())
                 begun += 1
             assert len(member.ledger.reservations()) <= 1
         assert begun == 10

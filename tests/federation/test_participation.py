@@ -25,14 +25,16 @@ from sordino_platform.offer import Offer
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import LinkError, RefusalError, UsageError
 
+PLAN = TrainingPlan.parse(dict(inprocess.PLAN))
 OFFER = Offer(
+    run="run",
     round=4,
     release=3,
     connected=5,
     ready=4,
     required=5,
     members=5,
-    plan=TrainingPlan.parse(dict(inprocess.PLAN)),
+    plan=PLAN,
 )
 
 
@@ -46,7 +48,7 @@ def wish(tmp_path: Path) -> Participation:
 class TestReadiness:
     def test_a_member_that_waits_to_be_asked_is_ready_once_a_person_agreed(self, wish: Participation) -> None:
         assert not wish.ready
-        wish.agree(Consent(round=4, epsilon_after=1.0))
+        wish.agree(Consent(offer=OFFER.id, round=4, epsilon_after=1.0))
         assert wish.ready
 
     def test_a_member_of_every_round_needs_no_agreement(self, tmp_path: Path) -> None:
@@ -55,7 +57,7 @@ class TestReadiness:
     def test_a_pause_holds_over_a_restart_and_an_agreement_does_not(
         self, wish: Participation, tmp_path: Path
     ) -> None:
-        wish.agree(Consent(round=4, epsilon_after=1.0))
+        wish.agree(Consent(offer=OFFER.id, round=4, epsilon_after=1.0))
         assert not Participation(tmp_path, "when_asked").ready
         wish.pause()
         assert not wish.ready
@@ -65,26 +67,26 @@ class TestReadiness:
 
     def test_only_the_offered_round_can_be_agreed_to(self, wish: Participation) -> None:
         with pytest.raises(UsageError, match="round 5 is not offered"):
-            wish.agree(Consent(round=5, epsilon_after=1.0))
+            wish.agree(Consent(offer=replace(OFFER, round=5).id, round=5, epsilon_after=1.0))
         wish.offered(None)
         with pytest.raises(UsageError):
-            wish.agree(Consent(round=4, epsilon_after=1.0))
+            wish.agree(Consent(offer=OFFER.id, round=4, epsilon_after=1.0))
 
 
 class TestProposals:
     def test_one_that_costs_more_than_was_agreed_to_is_refused(self, wish: Participation) -> None:
-        wish.agree(Consent(round=4, epsilon_after=1.0))
-        wish.admit("run", 4, epsilon_after=1.0)
+        wish.agree(Consent(offer=OFFER.id, round=4, epsilon_after=1.0))
+        wish.admit("run", 4, PLAN.digest(), epsilon_after=1.0)
         with pytest.raises(RefusalError, match=r"1\.010; 1\.000 was agreed"):
-            wish.admit("run", 4, epsilon_after=1.01)
+            wish.admit("run", 4, PLAN.digest(), epsilon_after=1.01)
 
     def test_one_that_nobody_agreed_to_is_refused(self, wish: Participation) -> None:
         with pytest.raises(RefusalError, match="nobody"):
-            wish.admit("run", 4, epsilon_after=0.1)
+            wish.admit("run", 4, PLAN.digest(), epsilon_after=0.1)
 
     def test_an_agreement_is_used_up_by_one_round(self, wish: Participation) -> None:
-        wish.agree(Consent(round=4, epsilon_after=1.0))
-        wish.admit("run", 4, epsilon_after=1.0)
+        wish.agree(Consent(offer=OFFER.id, round=4, epsilon_after=1.0))
+        wish.admit("run", 4, PLAN.digest(), epsilon_after=1.0)
         wish.entered("train", 4)
         wish.charged()
         wish.ended(4, "contributed")
@@ -95,7 +97,7 @@ class TestProposals:
     def test_another_attempt_of_the_round_is_still_agreed_to_and_another_round_is_not(
         self, wish: Participation
     ) -> None:
-        wish.agree(Consent(round=4, epsilon_after=1.0))
+        wish.agree(Consent(offer=OFFER.id, round=4, epsilon_after=1.0))
         wish.entered("share_keys", 4)
         wish.offered(OFFER)
         assert wish.ready
@@ -107,13 +109,13 @@ class TestProposals:
 
     def test_who_withdrew_is_out_of_the_round_even_as_a_member_of_every_round(self, tmp_path: Path) -> None:
         wish = Participation(tmp_path, "every_round")
-        wish.admit("run", 4, epsilon_after=1.0)
+        wish.admit("run", 4, PLAN.digest(), epsilon_after=1.0)
         wish.withdraw()
         with pytest.raises(RefusalError, match="withdrew"):
             wish.trained(1, 2, 3.0)
         with pytest.raises(RefusalError, match="withdrew"):
-            wish.admit("run", 4, epsilon_after=1.0)
-        wish.admit("run", 5, epsilon_after=1.0)
+            wish.admit("run", 4, PLAN.digest(), epsilon_after=1.0)
+        wish.admit("run", 5, PLAN.digest(), epsilon_after=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -172,8 +174,9 @@ class TestControl:
 
     def test_a_person_agrees_withdraws_pauses_and_resumes(self, served: Served) -> None:
         served.member.participation.offered(OFFER)
-        agreed = {"round": 4, "epsilon_after": 2.5}
-        assert served.endpoint.ask("POST", "/v1/member/agree", agreed)["participation"]["agreed"] == agreed
+        agreed = {"offer": served.endpoint.ask("GET", "/v1/member")["offer"]["id"], "epsilon_after": 2.5}
+        answer = served.endpoint.ask("POST", "/v1/member/agree", agreed)
+        assert answer["participation"]["agreed"] == {**agreed, "round": 4}
         assert served.member.participation.ready
         assert served.endpoint.ask("POST", "/v1/member/withdraw", {})["participation"]["agreed"] is None
         assert served.endpoint.ask("POST", "/v1/member/pause", {})["participation"]["paused"] is True
@@ -200,11 +203,12 @@ class TestControl:
         "body",
         [
             {},
-            {"round": 4},
-            {"round": 4, "epsilon_after": 0},
-            {"round": 4, "epsilon_after": 1e9},
-            {"round": -1, "epsilon_after": 1},
-            {"round": 4, "epsilon_after": 1, "more": 1},
+            {"offer": OFFER.id},
+            {"offer": OFFER.id, "epsilon_after": 0},
+            {"offer": OFFER.id, "epsilon_after": 1e9},
+            {"offer": "4", "epsilon_after": 1},
+            {"round": 4, "epsilon_after": 1},
+            {"offer": OFFER.id, "epsilon_after": 1, "more": 1},
         ],
     )
     def test_a_wish_that_is_not_one_is_refused(self, served: Served, body: dict[str, Any]) -> None:
@@ -247,7 +251,7 @@ def test_a_round_waits_for_the_member_that_must_be_asked_and_runs_when_it_agrees
             while wish.offer is None:
                 time.sleep(0.05)
             offered.set()
-            wish.agree(Consent(round=wish.offer.round, epsilon_after=8.0))
+            wish.agree(Consent(offer=wish.offer.id, round=wish.offer.round, epsilon_after=8.0))
 
         person = threading.Thread(target=agree)
         person.start()

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.federation.hub import EvilHub, Opened, found_many, refused_as
 
-from sordino_client.agreement import agree
+from sordino_client.agreement import decide
 from sordino_coordinator.control import desk
 from sordino_coordinator.federation import Federation
 from sordino_platform.architecture import flatten
@@ -55,8 +55,7 @@ def proposal(hub: EvilHub, plan: TrainingPlan) -> Proposal:
     return Proposal(
         context=context,
         plan=plan,
-        manifests=tuple(hub.federation.history(after=hub.member.newest_release())),
-        weights=hub.federation.releases.vector(),
+        provenance=hub.federation.provenance(after=hub.member.newest_release()),
     )
 
 
@@ -67,7 +66,7 @@ def limits_of(hub: EvilHub) -> RoundLimits:
 def accepted(hub: EvilHub, plan: TrainingPlan) -> bool:
     """Whether the real member agrees to it."""
     try:
-        agree(hub.member, proposal(hub, plan))
+        decide(hub.member, proposal(hub, plan))
     except PolicyError:
         return False
     return True
@@ -167,7 +166,7 @@ def test_the_plan_of_the_attack_is_refused_by_member_and_coordinator_with_the_nu
     with pytest.raises(
         PolicyError, match=r"could move the model by .* of its length; the charter allows 15\.\d+, 10\.0%"
     ):
-        agree(hub.member, proposal(hub, far))
+        decide(hub.member, proposal(hub, far))
 
 
 BEYOND = [

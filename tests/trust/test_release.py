@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,6 +35,7 @@ from sordino_privacy.errors import ConfigurationError, StorageError
 
 Federation = Callable[..., Foundation]
 NAMES = tuple(f"member-{index}" for index in range(5))
+ROUND: dict[str, Any] = {"run": "r1", "round": 9, "members": NAMES[:4]}
 
 
 @pytest.fixture
@@ -120,7 +122,7 @@ def test_a_gap_a_fork_and_another_vector_are_refused(
         mine.accept(filled.manifest_bytes(1), vector_of(hub, 9.0))
     fork = mirror(filled, tmp_path / "fork")
     fork.add(vector_of(hub, 7.0), key=hub.signing_key, run="r1")
-    fork.add(vector_of(hub, 8.0), key=hub.signing_key, run="r1")
+    fork.add(vector_of(hub, 8.0), key=hub.signing_key, **ROUND)
     with pytest.raises(ConfigurationError, match="two different releases 0"):
         mine.accept(fork.manifest_bytes(0), None)
     with pytest.raises(ConfigurationError, match="does not follow the release"):
@@ -145,6 +147,7 @@ def forged(manifest: Manifest, hub: Identity, **fields: object) -> bytes:
         ({"members": NAMES[:3]}, "fewer than the floor of 4"),
         ({"members": NAMES[:4][::-1]}, "sorted"),
         ({"members": (*NAMES[:4], "member-3")}, "once each"),
+        ({"round": None, "members": ()}, "of no round, restores no release and is not the base"),
         ({"round": None}, "members or moments but no round"),
         ({"round": None, "members": (), "moments": (b"x" * 32,)}, "members or moments but no round"),
         ({"moments": (b"x" * 32,)}, "does not name the moments of its optimiser"),
@@ -275,10 +278,10 @@ def test_a_release_that_was_cut_short_leaves_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", full)
         with pytest.raises(StorageError, match="disk is full"):
-            filled.add(vector_of(hub, 5.0), key=hub.signing_key, run="r1")
+            filled.add(vector_of(hub, 5.0), key=hub.signing_key, **ROUND)
     (filled.folder / ".adding-died").mkdir()  # as a killed process leaves it
     assert filled.verify()[-1].manifest.number == 2
-    assert filled.add(vector_of(hub, 5.0), key=hub.signing_key, run="r1").number == 3
+    assert filled.add(vector_of(hub, 5.0), key=hub.signing_key, **ROUND).number == 3
     assert list(filled.folder.glob(".adding-*")) == []
 
 
@@ -302,7 +305,7 @@ def test_an_uncommitted_release_can_be_discarded_at_start(filled: ReleaseStore, 
     assert filled.discard_after(1) == 1
     assert filled.verify()[-1].manifest.number == 1
     assert filled.discard_after(1) == 0
-    assert filled.add(vector_of(hub, 4.0), key=hub.signing_key, run="r1").number == 2
+    assert filled.add(vector_of(hub, 4.0), key=hub.signing_key, **ROUND).number == 2
 
 
 def test_a_rollback_outlives_the_start_of_the_coordinator(filled: ReleaseStore, hub: Identity) -> None:
@@ -312,7 +315,7 @@ def test_a_rollback_outlives_the_start_of_the_coordinator(filled: ReleaseStore, 
 
 
 def test_pruning_keeps_the_manifests_the_base_and_the_newest(filled: ReleaseStore, hub: Identity) -> None:
-    filled.add(vector_of(hub, 4.0), key=hub.signing_key, run="r1")
+    filled.add(vector_of(hub, 4.0), key=hub.signing_key, **ROUND)
     filled.prune(keep=2)
     assert [filled.holds(number) for number in range(4)] == [True, False, True, True]
     assert len(filled.verify(weights=True)) == 4
@@ -327,7 +330,7 @@ def test_a_release_under_an_older_epoch_than_the_last_one_is_refused(
     old = store.add(vector_of(hub, 1.0), key=hub.signing_key, run="r1")
     authority.retire(foundation.root, "member-5")
     hub.charters.accept(authority.sign_epoch(foundation.root).to_bytes())
-    new = store.add(vector_of(hub, 2.0), key=hub.signing_key, run="r1")
+    new = store.add(vector_of(hub, 2.0), key=hub.signing_key, **ROUND)
     assert new.charter_hash != old.charter_hash
     back = forged(new, hub, number=2, parent=new.hash(), charter_hash=old.charter_hash)
     with pytest.raises(ConfigurationError, match="went back to epoch 1"):
@@ -337,7 +340,7 @@ def test_a_release_under_an_older_epoch_than_the_last_one_is_refused(
 def test_a_second_process_sees_what_the_first_adds(filled: ReleaseStore, hub: Identity) -> None:
     other = ReleaseStore(filled.folder, CharterStore(hub.charters.folder, root=hub.charters.root))
     assert other.head().number == 2
-    filled.add(vector_of(hub, 4.0), key=hub.signing_key, run="r1")
+    filled.add(vector_of(hub, 4.0), key=hub.signing_key, **ROUND)
     assert other.head().number == 3
 
 

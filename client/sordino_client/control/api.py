@@ -30,11 +30,12 @@ CHANGE_SECONDS = 300.0
 
 
 class Wish(BaseModel):
-    """A person agreed to this round, as long as no more epsilon than this is spent in all after it."""
+    """A person agreed to the round that this offer names (by its `id`), as long as no more epsilon than this is spent
+    in all after it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    round: Annotated[int, Field(ge=0, lt=1 << 32)]
+    offer: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     epsilon_after: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
 
 
@@ -90,6 +91,7 @@ class Desk:
             self._cost = key, self.member.ledger.preview(offer.plan)
         cost = self._cost[1]
         return {
+            "id": offer.id,
             "round": offer.round,
             "release": offer.release,
             "connected": offer.connected,
@@ -154,7 +156,9 @@ def build(desk: Desk, *, token: str) -> Guard:
 
     @app.post("/v1/member/agree")
     async def agree(body: Wish) -> dict[str, Any]:
-        wish.agree(Consent(round=body.round, epsilon_after=body.epsilon_after))
+        offer = wish.offer
+        round = offer.round if offer is not None else 0
+        wish.agree(Consent(offer=body.offer, round=round, epsilon_after=body.epsilon_after))
         return await state()
 
     @app.post("/v1/member/withdraw")

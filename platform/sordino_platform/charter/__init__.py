@@ -21,13 +21,14 @@ from sordino_platform.charter.document import (
 )
 from sordino_platform.charter.shipped import shipped_model
 from sordino_platform.charter.signed import SignedCharter, require_successor
-from sordino_platform.charter.store import CharterStore
+from sordino_platform.charter.store import CharterStore, Epochs
 
 __all__ = [
     "Charter",
     "CharterStore",
     "Coordinator",
     "Draft",
+    "Epochs",
     "Floors",
     "HuggingFaceTerms",
     "Member",

@@ -1,11 +1,13 @@
 """What changed between two charters, for the person who decides whether to accept the new one.
 
-A change that can only weaken protection is marked, because that is the line a reviewer looks for.
+A change that can only weaken protection is marked, because that is the line a reviewer looks for. Every change is of
+one kind, by which a member's own policy may let it in unasked; one that weakens is of none.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from sordino_platform.charter.document import Terms
 
@@ -37,6 +39,24 @@ _WEAKER_WHEN_LOWER = {
 }
 
 
+class Kind(StrEnum):
+    """What a change is about, as far as a person may decide on it beforehand. TERMS is all the rest: whatever this
+    version does not know for harmless."""
+
+    RENEWAL = "renewal"
+    STRICTER = "stricter"
+    MEMBERS_ADDED = "members_added"
+    MEMBERS_REMOVED = "members_removed"
+    MEMBERS_CHANGED = "members_changed"
+    COORDINATOR = "coordinator"
+    TLS_AUTHORITY = "tls_authority"
+    TERMS = "terms"
+
+
+ALWAYS = frozenset({Kind.RENEWAL, Kind.STRICTER})
+"""What needs no person: a later expiry, and what can only protect more."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """One line of a comparison. `before` is empty for what was added, `after` for what was removed."""
@@ -44,6 +64,7 @@ class Change:
     field: str
     before: str
     after: str
+    kind: Kind = Kind.TERMS
     weaker: bool = False
 
 
@@ -55,9 +76,35 @@ def changes(old: Terms, new: Terms) -> tuple[Change, ...]:
         a, b = before.get(field), after.get(field)
         if a != b:
             found.append(
-                Change(field=field, before=_text(a), after=_text(b), weaker=_weaker(field, a, b)),
+                Change(
+                    field=field,
+                    before=_text(a),
+                    after=_text(b),
+                    kind=_kind(field, a, b),
+                    weaker=_weaker(field, a, b),
+                ),
             )
     return tuple(found)
+
+
+def _kind(field: str, before: object, after: object) -> Kind:
+    section, _, name = field.partition(".")
+    match section:
+        case "expires_at":
+            # Text of one format: the later moment is the greater one.
+            return Kind.RENEWAL if str(after) > str(before) else Kind.STRICTER
+        case "members" if name:
+            if before is None:
+                return Kind.MEMBERS_ADDED
+            return Kind.MEMBERS_REMOVED if after is None else Kind.MEMBERS_CHANGED
+        case "retired":  # says which key went; that a member went or has another one is a line of its own
+            return Kind.STRICTER if before is None else Kind.TERMS
+        case "coordinator":
+            return Kind.COORDINATOR
+        case "tls_authority":
+            return Kind.TLS_AUTHORITY
+        case _:
+            return Kind.STRICTER if _weaker(field, after, before) else Kind.TERMS
 
 
 def _weaker(field: str, before: object, after: object) -> bool:

@@ -27,6 +27,7 @@ from sordino_platform.charter import (
 from sordino_platform.charter.changes import changes
 from sordino_platform.charter.document import MAX_CHARTER_BYTES, Charter, Draft, Terms
 from sordino_platform.charter.signed import require_successor
+from sordino_platform.charter.waiting import clear_waiting, waiting
 from sordino_platform.durable import read_file, write_file
 from sordino_platform.identity import authority, site
 from sordino_platform.identity.enrolment import MAX_REQUEST_BYTES
@@ -255,14 +256,25 @@ def show(
 @app.command()
 def diff(
     old: Annotated[Path, typer.Argument(help="The charter that is held: a file or a folder.")],
-    latest: Annotated[Path, typer.Argument(metavar="NEW", help="The charter that is offered.")],
+    latest: Annotated[
+        Path | None,
+        typer.Argument(metavar="[NEW]", help="The charter that is offered [what waits in the folder OLD]."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare two charters; what protects less is marked.
 
     Example: sordino charter diff charter-1.json charter-2.json
+    Example: sordino charter diff ~/.local/share/sordino
     """
-    _show_changes(_terms(old), _terms(latest), as_json=as_json)
+    held = _terms(old)
+    if latest is not None:
+        return _show_changes(held, _terms(latest), as_json=as_json)
+    store = _store(old) if old.is_dir() else None
+    found = waiting(old, store) if store is not None else ()
+    if store is None or not found:
+        raise UsageError(f"no new epoch waits in {old}", hint="name the charter to compare with")
+    return _show_changes(held, store.with_offered(found).head(), as_json=as_json)
 
 
 @app.command()
@@ -302,18 +314,27 @@ def verify(
 @app.command()
 def accept(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="An identity's folder.")],
-    charters: Annotated[list[Path], typer.Argument(metavar="CHARTER...", help="New epochs, in their order.")],
+    charters: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[CHARTER]...", help="New epochs, in their order [those that wait there]."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Take new epochs of the charter into an identity's folder. A coordinator or agent that runs sees them at its next
     message; nothing is restarted.
 
     Example: sordino charter accept coordinator charter-2.json
+    Example: sordino charter accept ~/.local/share/sordino
     """
     store = site.open_charters(folder)
     before = store.head().charter
-    for path in charters:
-        store.accept(read_file(path, limit=MAX_CHARTER_BYTES))
+    given = [read_file(path, limit=MAX_CHARTER_BYTES) for path in charters or ()]
+    offered = given or waiting(folder, store)
+    if not offered:
+        raise UsageError(f"no new epoch waits in {folder}", hint="name the file of the charter to accept")
+    for data in offered:
+        store.accept(data)
+    clear_waiting(folder, store)
     _show_changes(before, store.head().charter, as_json=as_json)
 
 

@@ -8,7 +8,8 @@ epoch differs from the others' refuses the context of every round.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from sordino_platform.charter.document import FIRST_EPOCH, MAX_CHARTER_BYTES, Charter
@@ -16,6 +17,28 @@ from sordino_platform.charter.signed import SignedCharter, require_successor, tw
 from sordino_platform.durable import locked, make_folder, read_file, write_file
 from sordino_platform.keys import parse_fingerprint
 from sordino_privacy.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class Epochs:
+    """Verified epochs of a federation, in memory, oldest first."""
+
+    charters: tuple[Charter, ...]
+    _by_hash: Mapping[bytes, Charter]
+
+    def head(self) -> Charter:
+        """The newest one."""
+        return self.charters[-1]
+
+    def by_hash(self, charter_hash: bytes) -> Charter:
+        """The one with this hash. Raises ConfigurationError when it is not among them."""
+        charter = self._by_hash.get(charter_hash)
+        if charter is None:
+            raise ConfigurationError(
+                f"no charter that is held here has the hash {charter_hash.hex()[:16]}...",
+                hint="ask the coordinator or the root's holder for the missing epoch",
+            )
+        return charter
 
 
 class CharterStore:
@@ -49,6 +72,23 @@ class CharterStore:
             )
         return chain[-1]
 
+    def with_offered(self, offered: Sequence[bytes]) -> Epochs:
+        """What this store would hold once it had accepted `offered`, in their order. Writes nothing.
+
+        Raises what `accept` raises.
+        """
+        held = self.head().charter
+        chain = [signed.charter for signed in self.chain()]
+        known = dict(self._by_hash)
+        for data in offered:
+            charter = SignedCharter.parse(data, root=self.root).charter
+            if charter.hash() in known:
+                continue  # sent again: a member that restarted may hold it by now
+            require_successor(held, charter)
+            chain.append(charter)
+            known[charter.hash()], held = charter, charter
+        return Epochs(tuple(chain), known)
+
     def accept(self, data: bytes) -> Charter:
         """Verifies and keeps a charter from outside; one that is held already is accepted again and changes nothing.
 
@@ -79,16 +119,13 @@ class CharterStore:
                 raise two_charters(epoch)
         return self.head().charter
 
+    def epochs(self) -> Epochs:
+        """Every epoch held, in memory."""
+        return Epochs(tuple(signed.charter for signed in self.chain()), self._by_hash)
+
     def by_hash(self, charter_hash: bytes) -> Charter:
         """The held charter with this hash. Raises ConfigurationError when there is none."""
-        self.chain()
-        charter = self._by_hash.get(charter_hash)
-        if charter is None:
-            raise ConfigurationError(
-                f"no charter that is held here has the hash {charter_hash.hex()[:16]}...",
-                hint="ask the coordinator or the root's holder for the missing epoch",
-            )
-        return charter
+        return self.epochs().by_hash(charter_hash)
 
     def _path(self, epoch: int) -> Path:
         return self.folder / f"charter-{epoch:06d}.json"

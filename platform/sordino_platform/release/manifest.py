@@ -8,14 +8,17 @@ Releases form a chain. Release 0 is the public base; each later one names the ha
 * the epoch never goes back;
 * the model is the charter's model, the vector has the model's length;
 * a release of a round names its members, all of the charter, at least as many as the charter's honest floor;
-* a rollback is a *new* release that restores an older one's vector; nothing is ever removed from the chain.
+* a rollback is a *new* release that restores an older one's vector; nothing is ever removed from the chain;
+* there is no fourth shape: what is neither the base, nor a rollback, nor of a round, is no release.
+
+What a manifest says of itself is not yet true: how its vector came about is checked by sordino_platform.following.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import Field
@@ -33,7 +36,7 @@ from sordino_platform.canonical import (
     require_signature,
     sign,
 )
-from sordino_platform.charter import Charter, CharterStore, HuggingFaceTerms, ModelTerms, TrainingPolicy
+from sordino_platform.charter import Charter, HuggingFaceTerms, ModelTerms, TrainingPolicy
 from sordino_platform.release.optimiser import ServerOptimiser
 from sordino_privacy.errors import ConfigurationError
 from sordino_privacy.secagg.encoding import MAX_MEMBERS
@@ -95,7 +98,15 @@ class SignedManifest(Document):
         return encode(self)
 
 
-def require_next(chain: Sequence[SignedManifest], offered: SignedManifest, charters: CharterStore) -> None:
+class Charters(Protocol):
+    """Where a release's charter is found: a store on disk, or epochs that were verified and are not kept yet."""
+
+    def by_hash(self, charter_hash: bytes) -> Charter:
+        """Raises ConfigurationError when it is not known."""
+        ...
+
+
+def require_next(chain: Sequence[SignedManifest], offered: SignedManifest, charters: Charters) -> None:
     """Raises ConfigurationError, naming the broken rule, unless `offered` may follow `chain` (empty: release 0)."""
     manifest = offered.manifest
     what = f"release {manifest.number}"
@@ -134,6 +145,8 @@ def _require_origin(manifest: Manifest, charter: Charter, chain: Sequence[Signed
     if manifest.round is None:
         if members or manifest.moments:
             raise ConfigurationError(f"{what} names members or moments but no round")
+        if chain and manifest.restores is None:
+            raise ConfigurationError(f"{what} is of no round, restores no release and is not the base")
     else:
         if len(members) < (fewest := charter.smallest_sum()):
             raise ConfigurationError(f"{what} sums {len(members)} members, fewer than the floor of {fewest}")

@@ -25,6 +25,7 @@ from sordino_platform.architecture import Vector
 from sordino_platform.canonical import Document
 
 Moments = tuple[Vector, ...]
+MOST_MOMENTS = 2
 
 
 class ServerOptimiser(Document):

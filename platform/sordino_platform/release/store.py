@@ -14,7 +14,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,7 +24,15 @@ from pydantic import ValidationError
 from sordino_platform.architecture import Vector
 from sordino_platform.canonical import first_problem, moment
 from sordino_platform.charter import CharterStore
-from sordino_platform.durable import locked, make_folder, move_folder, read_file, sync_folder, write_file
+from sordino_platform.durable import (
+    locked,
+    make_folder,
+    map_file,
+    move_folder,
+    read_file,
+    sync_folder,
+    write_file,
+)
 from sordino_platform.release.manifest import (
     MAX_MANIFEST_BYTES,
     NO_PARENT,
@@ -46,6 +54,10 @@ from sordino_privacy.errors import ConfigurationError, StorageError
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 MOMENT = "moment-{}.safetensors"
+OPENED = "opened"
+KEPT = 3
+"""Of the newest so many releases the weights are kept."""
+MAX_SHOWN_BYTES = 5 << 30
 
 
 class ReleaseStore:
@@ -131,12 +143,13 @@ class ReleaseStore:
             data, dimension=manifest.dimension, sha256=manifest.weights_sha256, what=f"the weights in {path}"
         )
 
-    def moments(self) -> Moments:
-        """The verified state of the server optimiser after the newest release; empty where it begins anew.
+    def moments(self, number: int | None = None) -> Moments:
+        """The verified state of the server optimiser after a release (the newest by default); empty where it begins
+        anew.
 
         Raises StorageError when a file is missing, truncated or altered.
         """
-        manifest = self.head()
+        manifest = self.head() if number is None else self.manifest(number)
         place, size = self._place(manifest.number), file_size(manifest.dimension)
         return tuple(
             parse_weights(
@@ -161,10 +174,12 @@ class ReleaseStore:
         restores: int | None = None,
         optimiser: ServerOptimiser | None = None,
         moments: Moments = (),
+        opened: Mapping[str, bytes | memoryview] | None = None,
         now: datetime | None = None,
     ) -> Manifest:
         """Signs and keeps the next release, under the newest charter. When it returns, the release survives a crash.
 
+        `opened` are files that show how a round made it, by name: kept as long as members may ask for them.
         Raises StorageError for a full disk or a vector that is not finite, ConfigurationError for a broken rule.
         """
         charter = self.charters.head().charter
@@ -192,7 +207,7 @@ class ReleaseStore:
                 )
             except ValidationError as error:
                 raise ConfigurationError(f"the release cannot be: {first_problem(error)}") from None
-            return self._keep(SignedManifest.sign(manifest, key), vector, moments)
+            return self._keep(SignedManifest.sign(manifest, key), vector, moments, opened)
 
     def accept(self, manifest: bytes, vector: Vector | None) -> Manifest:
         """Verifies and keeps a release from the coordinator; `vector` is what the member computed or received.
@@ -255,19 +270,35 @@ class ReleaseStore:
                 sync_folder(self.folder)
         return removed
 
-    def prune(self, *, keep: int = 3) -> None:
+    def prune(self, *, keep: int = KEPT) -> None:
         """Removes the weights, never the manifests, of all but the newest `keep` releases and the base.
 
-        Moments are kept of the newest two only: a round that a crash cut short goes back by one.
+        Moments and opened sums are kept of the newest two only: a round that a crash cut short goes back by one.
         """
         newest = len(self.chain())
         for number in range(1, newest - keep):
             (self._place(number) / WEIGHTS).unlink(missing_ok=True)
         for number in range(1, newest - 2):
-            for path in self._place(number).glob(MOMENT.format("*")):
-                path.unlink()
+            place = self._place(number)
+            for path in place.glob(MOMENT.format("*")):
+                path.unlink(missing_ok=True)
+            shutil.rmtree(place / OPENED, ignore_errors=True)
 
-    def _keep(self, signed: SignedManifest, vector: Vector | None, moments: Moments = ()) -> Manifest:
+    def opened(self, number: int) -> dict[str, memoryview] | None:
+        """The files that show how a round made a release, by name, mapped; None where they are not kept."""
+        self.manifest(number)
+        place = self._place(number) / OPENED
+        if not place.exists():
+            return None
+        return {path.name: map_file(path, limit=MAX_SHOWN_BYTES) for path in sorted(place.iterdir())}
+
+    def _keep(
+        self,
+        signed: SignedManifest,
+        vector: Vector | None,
+        moments: Moments = (),
+        opened: Mapping[str, bytes | memoryview] | None = None,
+    ) -> Manifest:
         require_next(self._chain, signed, self.charters)
         place = self._place(signed.manifest.number)
         for left in self.folder.glob(".adding-*"):  # by a process that died while it wrote
@@ -279,6 +310,10 @@ class ReleaseStore:
                 write_file(temporary / WEIGHTS, header(vector.size), payload(vector))
             for index, moment in enumerate(moments):
                 write_file(temporary / MOMENT.format(index), header(moment.size), payload(moment))
+            if opened:
+                make_folder(temporary / OPENED)
+                for name, data in opened.items():
+                    write_file(temporary / OPENED / name, data)
             write_file(temporary / MANIFEST, signed.to_bytes())
             move_folder(temporary, place)
         except BaseException:
@@ -314,7 +349,8 @@ def next_model(
 
 
 def require_vector(manifest: Manifest, vector: Vector) -> None:
-    """Raises ConfigurationError unless `vector` is the one that the manifest signs."""
+    """Raises ConfigurationError unless `vector` is the one that the manifest signs, StorageError unless it is
+    finite."""
     if vector.size != manifest.dimension or vector_hash(vector) != manifest.vector_hash:
         raise ConfigurationError(
             f"the vector is not the one of release {manifest.number}",

@@ -61,7 +61,16 @@ from sordino_privacy.secagg.refusals import (
 )
 from sordino_privacy.secagg.session import Phase
 from sordino_privacy.secagg.sketch import sketched_length
-from sordino_privacy.secagg.transcript import GENESIS, History, transcript_head, verify_transcript
+from sordino_privacy.secagg.transcript import (
+    GENESIS,
+    History,
+    Record,
+    VerifiedRecord,
+    sum_digest,
+    transcript_head,
+    verify_record,
+    verify_transcript,
+)
 
 __all__ = [
     "GENESIS",
@@ -102,6 +111,7 @@ __all__ = [
     "Quantised",
     "Quantiser",
     "QuorumError",
+    "Record",
     "ReplayError",
     "RevealError",
     "RosterError",
@@ -116,6 +126,7 @@ __all__ = [
     "TranscriptError",
     "UploadReceiver",
     "UploadSignatureError",
+    "VerifiedRecord",
     "admit",
     "euclidean_norm",
     "judge",
@@ -124,6 +135,8 @@ __all__ = [
     "require_model",
     "require_step",
     "sketched_length",
+    "sum_digest",
     "transcript_head",
+    "verify_record",
     "verify_transcript",
 ]

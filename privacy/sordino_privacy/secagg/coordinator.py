@@ -21,14 +21,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import IntEnum
-from hashlib import sha256
 
 import numpy as np
 
 from sordino_privacy.secagg import merkle
 from sordino_privacy.secagg.complaint import MAX_COMPLAINT_BYTES, Complaint, proof
 from sordino_privacy.secagg.context import Context
-from sordino_privacy.secagg.encoding import digest
 from sordino_privacy.secagg.evidence import Evidence, Lengths, challenge_of, lengths_of
 from sordino_privacy.secagg.intake import Data, InMemory, Intake, Keeper, UploadReceiver
 from sordino_privacy.secagg.masks import RingVector, apply
@@ -62,7 +60,7 @@ from sordino_privacy.secagg.survivors import (
     require_signers,
     require_survivors,
 )
-from sordino_privacy.secagg.transcript import Record
+from sordino_privacy.secagg.transcript import Record, sum_digest
 from sordino_privacy.secagg.upload import UploadHeader, u2_digest
 
 
@@ -487,7 +485,7 @@ class CoordinatorSession:
             statements=tuple(self._shares[name].statement for name in self._u2),
             claim=self._known_claim().encode(),
             assents=tuple(assent for _, assent in sorted(self._assents.items())),
-            sum_hash=digest("sum", sha256(self._sum.data).digest()),
+            sum_hash=sum_digest(self._sum),
             new_model_hash=new_model_hash,
         ).encode()
 

@@ -127,6 +127,12 @@ class Opened:
         reader.end()
         return opened
 
+    def same_as(self, other: Opened) -> bool:
+        """Whether both are of one attempt, one set of survivors and one challenge; openings differ in what each member
+        was asked to reveal."""
+        assents = [Opening.decode(opened.opening).assents for opened in (self, other)]
+        return (self.roster, self.claim) == (other.roster, other.claim) and assents[0] == assents[1]
+
     @property
     def survivors(self) -> tuple[str, ...]:
         """The only set whose sum this member helped to open."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
+from sordino_privacy.secagg.encoding import digest
 from sordino_privacy.secagg.refusals import ReplayError, RevealError
 
 
@@ -58,6 +59,11 @@ class Journal(Protocol):
         An entry equal to a recorded one is admitted without a second copy (a resent message).
         """
         ...
+
+
+def bound(roster_hash: bytes, *hashes: bytes) -> bytes:
+    """The `digest` of an entry after the first: it names R, and U2, and U3 where the step is over that."""
+    return digest("journal", roster_hash, *hashes)
 
 
 def admit(existing: Sequence[Entry], entry: Entry) -> None:

@@ -33,7 +33,7 @@ from sordino_privacy.secagg.complaint import Complaint
 from sordino_privacy.secagg.context import Context
 from sordino_privacy.secagg.encoding import HASH_BYTES, KEY_BYTES, digest
 from sordino_privacy.secagg.evidence import Opened, challenge_of
-from sordino_privacy.secagg.journal import Entry, Journal, Step, admit
+from sordino_privacy.secagg.journal import Entry, Journal, Step, admit, bound
 from sordino_privacy.secagg.masks import Mask
 from sordino_privacy.secagg.membership import Membership
 from sordino_privacy.secagg.quantise import Quantised
@@ -500,9 +500,9 @@ class MemberSession:
             raise ReplayError("the message belongs to another attempt or roster")
 
     def _bound(self, *hashes: bytes) -> bytes:
-        return digest("journal", self._known_roster().hash, *hashes)
+        return bound(self._known_roster().hash, *hashes)
 
-    def _entry(self, step: Step, update: bytes, bound: bytes) -> Entry:
+    def _entry(self, step: Step, update: bytes, what: bytes) -> Entry:
         context = self._context
         return Entry(
             federation=context.federation,
@@ -512,11 +512,11 @@ class MemberSession:
             attempt=context.attempt,
             step=step,
             update=update,
-            digest=bound,
+            digest=what,
         )
 
-    def _record(self, step: Step, update: bytes, bound: bytes) -> None:
-        entry = self._entry(step, update, bound)
+    def _record(self, step: Step, update: bytes, what: bytes) -> None:
+        entry = self._entry(step, update, what)
         existing = self._journal.entries(entry.federation, entry.run, entry.round)
         # Asked here too, so that a journal that only stores cannot weaken the rule.
         admit(existing, entry)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Self
 
 from sordino_privacy.secagg.context import MAX_CONTEXT_BYTES, Context
@@ -25,11 +26,14 @@ from sordino_privacy.secagg.encoding import (
     digest,
     require_increasing,
 )
+from sordino_privacy.secagg.evidence import Opened
+from sordino_privacy.secagg.journal import bound
+from sordino_privacy.secagg.masks import RingVector
 from sordino_privacy.secagg.membership import Membership
 from sordino_privacy.secagg.refusals import SecaggError, TranscriptError
 from sordino_privacy.secagg.roster import Roster
 from sordino_privacy.secagg.shares import Statement
-from sordino_privacy.secagg.survivors import Assent, Claim, require_signers, require_survivors
+from sordino_privacy.secagg.survivors import Assent, Claim, Opening, require_signers, require_survivors
 from sordino_privacy.secagg.upload import u2_digest
 
 KIND = 12
@@ -79,6 +83,23 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedRecord:
+    """What a verified record proves: a quorum of the members agreed on `context` and opened the sum of exactly
+    `survivors`. `bound` is what each of them wrote into its journal when it signed that set.
+
+    Each of them checked, before it began, that `context.model_hash` is the model that it holds: the record vouches
+    for that model too. The record's own `sum_hash` and `new_model_hash` are the coordinator's word; `opened` is what
+    the evidence of the sum itself is checked against.
+    """
+
+    record: Record
+    context: Context
+    survivors: tuple[str, ...]
+    bound: bytes
+    opened: Opened
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class History:
     """What a verified transcript says: how many sums, the newest model, and the head to compare with others'."""
 
@@ -92,6 +113,11 @@ def transcript_head(record: bytes) -> bytes:
     return digest("transcript", record)
 
 
+def sum_digest(vector: RingVector) -> bytes:
+    """The hash of an opened ring sum that its record holds, 32 bytes."""
+    return digest("sum", sha256(vector.data).digest())
+
+
 def verify_transcript(records: Iterable[bytes], memberships: Mapping[bytes, Membership]) -> History:
     """Checks a whole history. `memberships` maps the hash of each charter to its membership.
 
@@ -103,7 +129,7 @@ def verify_transcript(records: Iterable[bytes], memberships: Mapping[bytes, Memb
             record = Record.decode(message)
             if record.previous != head:
                 raise TranscriptError("it does not follow the record before it")
-            context = _verify_record(record, memberships)
+            context = verify_record(record, memberships).context
         except SecaggError as error:
             raise TranscriptError(
                 f"record {count} of the transcript does not verify: {error.message}", hint=error.hint
@@ -127,7 +153,11 @@ def verify_transcript(records: Iterable[bytes], memberships: Mapping[bytes, Memb
     return History(records=count, head=head, model_hash=model)
 
 
-def _verify_record(record: Record, memberships: Mapping[bytes, Membership]) -> Context:
+def verify_record(record: Record, memberships: Mapping[bytes, Membership]) -> VerifiedRecord:
+    """Checks one record by itself: every signature in it, the floors, the quorum. `memberships` as above.
+
+    Raises TranscriptError and what the parsers of its parts raise.
+    """
     context = Context.decode(record.context)
     membership = memberships.get(context.charter_hash)
     if membership is None:
@@ -156,4 +186,15 @@ def _verify_record(record: Record, memberships: Mapping[bytes, Membership]) -> C
     require_signers(roster, membership, context, u3, set(signers))
     for assent in record.assents:
         assent.verify(membership, roster.hash, u2_hash, claim)
-    return context
+    return VerifiedRecord(
+        record=record,
+        context=context,
+        survivors=claim.survivors,
+        bound=bound(roster.hash, u2_hash, claim.u3_hash(), claim.total_hash),
+        opened=Opened(
+            roster=record.roster,
+            claim=record.claim,
+            # Who was asked for which shares is of no more interest: the signatures and their nonces are.
+            opening=Opening(roster_hash=roster.hash, assents=record.assents, alive=(), dropped=()).encode(),
+        ),
+    )

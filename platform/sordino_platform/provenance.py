@@ -1,0 +1,127 @@
+"""What travels with a release, so that whoever receives it can check how it was made, whatever it held before.
+
+Releases come in three shapes and no other. The founding one follows from the charter and the installed base. A rollback
+brings back a model that was released before. Every other one is the step of one round, and comes with what shows that:
+the record that the round's members signed, the plan, the sum that they opened with its evidence, and the state of the
+server optimiser before.
+
+A receiver that lacks more than one release needs no more than that of the newest. The members of a round sign the model
+that they began with, which each of them had verified: so a record with a quorum of signatures vouches for that
+model, and what came before it may be pruned. `following.follow` holds all the checks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sordino_platform.architecture import Vector
+from sordino_platform.flower.phases import Fields, Scalar
+from sordino_platform.flower.phases import Vector as Wire
+from sordino_platform.plans import parse_plan
+from sordino_platform.release.optimiser import MOST_MOMENTS
+from sordino_privacy.dpsgd import TrainingPlan
+from sordino_privacy.errors import LinkError
+from sordino_privacy.secagg import Context, Record
+
+Ring = npt.NDArray[np.unsignedinteger[Any]]
+UPLOAD = "upload."
+SILENT_LIMIT = 16
+"""Survivors without a sketch whose uploads stand in for them; each costs every member a download of that size."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedSum:
+    """How a round made a release.
+
+    The members' signed `record`, their `plan`, the opened ring `sum`, and the server optimiser's `moments` before the
+    step. That the sum is the survivors': the protocol's `evidence` message, the `carries` of the masked sum, and the
+    masked `uploads` of survivors that signed no sketch, by name.
+    """
+
+    record: bytes
+    plan: TrainingPlan
+    sum: Ring = field(repr=False)
+    carries: Ring = field(repr=False)
+    evidence: bytes = field(repr=False)
+    uploads: Mapping[str, bytes | memoryview] = field(repr=False)
+    moments: tuple[Vector, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """The signed `manifests` that the receiver lacks, oldest first, and how the newest came about.
+
+    opened    of a release that a round made
+    model     the vector that the release follows from or restores, for a receiver that does not hold it
+    voucher   beside the `model` of a rollback: the record of a round that began with it
+    """
+
+    manifests: tuple[bytes, ...]
+    opened: OpenedSum | None = None
+    model: Vector | None = field(default=None, repr=False)
+    voucher: bytes = b""
+
+    def parts(self) -> tuple[dict[str, Scalar], dict[str, Wire]]:
+        """As the fields and vectors of a message."""
+        fields: dict[str, Scalar] = {"manifests": list(self.manifests)}
+        vectors: dict[str, Wire] = {}
+        if self.model is not None:
+            vectors["model"] = self.model
+        if self.voucher:
+            fields["voucher"] = self.voucher
+        if (opened := self.opened) is not None:
+            fields |= {"record": opened.record, "evidence": opened.evidence}
+            fields |= {"round_plan": opened.plan.canonical(), "silent": ",".join(opened.uploads)}
+            vectors |= {"sum": opened.sum, "carries": opened.carries}
+            vectors |= {f"moment{index}": moment for index, moment in enumerate(opened.moments)}
+            vectors |= {
+                f"{UPLOAD}{name}": np.frombuffer(upload, np.uint8) for name, upload in opened.uploads.items()
+            }
+        return fields, vectors
+
+    @classmethod
+    def parse(cls, fields: Fields) -> Provenance:
+        """Takes it out of a message that has a field `manifests`. Raises LinkError, or what the parsers of its parts
+        raise."""
+        manifests = tuple(fields.blobs("manifests"))
+        if not manifests:
+            raise LinkError("the coordinator's message names no release")
+        model = fields.vector("model", np.float32) if "model" in fields else None
+        voucher = fields.blob("voucher") if "voucher" in fields else b""
+        opened = None
+        if "record" in fields:
+            record, plan = fields.blob("record"), parse_plan(fields.blob("round_plan"))
+            # The ring's width is the round's, as its members signed it.
+            quantiser = Context.decode(Record.decode(record).context).quantiser
+            silent = [name for name in fields.text("silent").split(",") if name]
+            if len(silent) > SILENT_LIMIT:
+                raise LinkError(
+                    f"the coordinator names {len(silent)} silent survivors, more than a round has"
+                )
+            opened = OpenedSum(
+                record=record,
+                plan=plan,
+                sum=fields.vector("sum", quantiser.dtype.type),
+                carries=fields.vector("carries", quantiser.carries.type),
+                evidence=fields.blob("evidence"),
+                uploads={name: fields.raw(f"{UPLOAD}{name}") for name in silent},
+                moments=tuple(
+                    fields.vector(f"moment{index}", np.float32)
+                    for index in range(MOST_MOMENTS)
+                    if f"moment{index}" in fields
+                ),
+            )
+        return cls(manifests=manifests, opened=opened, model=model, voucher=voucher)
+
+
+def packed(
+    provenance: Provenance | None, fields: Mapping[str, Scalar]
+) -> tuple[dict[str, Scalar], dict[str, Wire]]:
+    """`fields` and, if there is any, the provenance beside them."""
+    added, vectors = provenance.parts() if provenance is not None else ({}, {})
+    return {**fields, **added}, vectors
