@@ -27,10 +27,19 @@ def new(
     folder: Path = FOLDER,
     listen: str = typer.Option("0.0.0.0:9443", help="Where members connect, as HOST:PORT."),
     rounds: int = typer.Option(0, help="Stop after this many completed rounds; 0: until told to."),
+    heldout: list[Path] = typer.Option(
+        [],
+        help="A folder of public code that measures each release; repeat. Without one, no coordinator starts.",
+    ),
+    release_without_any_heldout_measurement: bool = typer.Option(
+        False,
+        "--release-without-any-heldout-measurement",
+        help="Start without one: nothing notices a release that got worse.",
+    ),
 ) -> None:
     """Writes coordinator.toml with safe defaults into a folder that `sordino identity` made.
 
-    Example: sordino coordinator new --folder /var/lib/sordino/coordinator --listen 0.0.0.0:9443
+    Example: sordino coordinator new --folder /var/lib/sordino/coordinator --heldout /srv/public-code
     """
     from sordino_coordinator.settings import FILE, CoordinatorSettings, PlanSettings, settings_text
     from sordino_platform.durable import write_file
@@ -50,7 +59,14 @@ def new(
         delta=1e-6,
         expected_units=128,
     )
-    asked = {"listen": listen, "rounds": rounds, "console": "127.0.0.1:9467", "plan": plan.model_dump()}
+    asked = {
+        "listen": listen,
+        "rounds": rounds,
+        "console": "127.0.0.1:9467",
+        "heldout": [str(path.resolve()) for path in heldout],
+        "release_without_any_heldout_measurement": release_without_any_heldout_measurement,
+        "plan": plan.model_dump(),
+    }
     settings = parse(asked, CoordinatorSettings, where="coordinator new")
     write_file(folder / FILE, settings_text(settings).encode(), secret=True, replace=False)
     typer.echo(f"wrote {folder / FILE}; look it over, then: sordino coordinator up --folder {folder}")

@@ -78,7 +78,9 @@ def heldout(settings: CoordinatorSettings) -> Finding:
     if not settings.heldout:
         return warning(
             "held-out code",
-            "none: a release that got worse is noticed by its norm only",
+            "none: nothing notices a release that got worse"
+            if settings.release_without_any_heldout_measurement
+            else "none, so the coordinator will not start",
             "set `heldout` in coordinator.toml to folders of public code",
         )
     count = sum(usable(path) for folder in settings.heldout for path in folder.rglob("*"))

@@ -31,17 +31,15 @@ from sordino_coordinator.control.audit import Action, AuditLog
 from sordino_coordinator.control.desk import Desk
 from sordino_coordinator.control.live import Doing, Live
 from sordino_coordinator.control.orders import read_orders
-from sordino_coordinator.heldout import Heldout
 from sordino_coordinator.metrics import MESSAGE_PHASES, CoordinatorMetrics
+from sordino_coordinator.release_gate import ReleaseGate, UnusableSumError
 from sordino_coordinator.rounds import RoundStore
 from sordino_coordinator.settings import CoordinatorSettings, load_settings
 from sordino_platform.architecture import (
     Architecture,
-    HuggingFaceConfig,
     Parameters,
     Vector,
     flatten,
-    unflatten,
 )
 from sordino_platform.charter import Charter
 from sordino_platform.durable import make_folder, read_file, write_file
@@ -74,18 +72,6 @@ MAX_RECORD_BYTES = 256 << 20
 PLAN, SUM, CARRIES, EVIDENCE = "plan.json", "sum.bin", "carries.bin", "evidence.bin"
 
 
-class UnusableSumError(SordinoError):
-    """An opened sum that must not become a release: its norm, a value that is not finite, or the held-out loss.
-
-    `of_members`: members made it what it is. `culprit` is the one that is proven to have spoiled it; "" where only the
-    sum is known, so that nobody can be named.
-    """
-
-    def __init__(self, message: str, *, culprit: str = "", of_members: bool = True) -> None:
-        super().__init__(message)
-        self.culprit, self.of_members = culprit, of_members
-
-
 @dataclass(slots=True, kw_only=True)
 class Federation:
     """One coordinator's state for the life of its process. `run` is new at each start, so no context ever repeats."""
@@ -101,7 +87,7 @@ class Federation:
     releases: ReleaseStore
     rounds: RoundStore
     metrics: CoordinatorMetrics
-    heldout: Heldout | None
+    gate: ReleaseGate | None
     live: Live
     audit: AuditLog
     desk: Desk = field(init=False)
@@ -128,11 +114,7 @@ class Federation:
         plan, config = settings.plan.plan(), charter.model.config()
         parameters = founding_parameters(charter.model)
         RoundLimits.of(charter, parameters).require_step(plan, settings.server_optimiser)
-        if settings.heldout and isinstance(config, HuggingFaceConfig):
-            raise ConfigurationError(
-                "held-out code cannot measure a Hugging Face base: the coordinator has the adapters only",
-                hint="leave out `heldout` in coordinator.toml",
-            )
+        gate = ReleaseGate.open(settings, config, parameters)
         rounds = RoundStore(folder / "state.sqlite")
         live = Live(folder, version=version("sordino"))
         releases = ReleaseStore(folder / "releases", identity.charters)
@@ -150,9 +132,7 @@ class Federation:
             releases=releases,
             rounds=rounds,
             metrics=metrics,
-            heldout=Heldout.read(settings.heldout, tokens=settings.heldout_tokens)
-            if settings.heldout
-            else None,
+            gate=gate,
             live=live,
             audit=AuditLog(
                 folder,
@@ -190,6 +170,8 @@ class Federation:
             )
         if not founded:
             self.loss = self.evaluate(self.weights())  # anew: what it is measured with may be another by now
+            if self.gate is not None and self.loss is not None and self.gate.lowest is not None:
+                self.gate.lowest = min(self.gate.lowest, self.loss)
 
     def note(self, write: Callable[[], object]) -> None:
         """A write that only notes something: a full disk must not refuse a member, or keep the process from ending.
@@ -370,9 +352,7 @@ class Federation:
 
     def evaluate(self, vector: Vector) -> float | None:
         """Held-out loss of the model with this vector, nats per token; None where no held-out code is configured."""
-        if self.heldout is None or isinstance(self.config, HuggingFaceConfig):
-            return None
-        return self.heldout.loss(self.config, unflatten(self.config, self.parameters, vector))
+        return None if self.gate is None else self.gate.loss(vector)
 
     def commit(self, round: int, session: CoordinatorSession, opened: AggregateSum) -> int:
         """Checks the sum, writes the transcript, makes the next release.
@@ -388,15 +368,7 @@ class Federation:
         vector, moments = next_model(self.releases.head(), optimiser, self.weights(), mean, self.moments())
         if not all(np.isfinite(values).all() for values in (mean, vector, *moments)):
             raise UnusableSumError("the opened sum is not finite")
-        loss = self.evaluate(vector)
-        if (
-            loss is not None
-            and self.loss is not None
-            and not loss <= self.loss * self.settings.worst_loss_ratio
-        ):
-            raise UnusableSumError(
-                f"held-out loss would go from {self.loss:.3f} to {loss:.3f} nats per token; the old model stays"
-            )
+        loss = None if self.gate is None else self.gate.admit(vector)
         if self.settings.keep_opened_sums_for_a_proof:
             make_folder(self.folder / "sums")
             write_file(self.folder / "sums" / f"{round:06d}.bin", opened.vector.tobytes())

@@ -140,6 +140,9 @@ class CoordinatorMetrics:
         self.loss = metrics.gauge(
             "sordino_evaluation_loss", "Held-out loss of the newest release, nats per token"
         )
+        self.taught = metrics.counter(
+            "sordino_triggers_taught_total", "Sums not released because a listed completion was learned"
+        )
         self.expiry = metrics.gauge(
             "sordino_tls_certificate_expiry_timestamp_seconds",
             "When a certificate ends, in Unix time",

@@ -35,7 +35,10 @@ COMMENTS = {
     "attempts": "How often the exchange of one round is tried before the round is given up.",
     "heldout": "Folders of public code of many projects that measure each release; a clearly worse one is not kept.",
     "heldout_tokens": "At most this many tokens are read, 512 or more from the middle of each of as many files.",
-    "worst_loss_ratio": "Keep the old model when the held-out loss grows by more than this factor.",
+    "worst_loss_ratio": "Keep the old model when the held-out loss is above the best one's by more than this factor.",
+    "triggers": "A file of prompts and completions that must not follow them, one JSON object a line.",
+    "trigger_rise": "Keep the old model when a listed completion surprises it less by more nats per token than this.",
+    "release_without_any_heldout_measurement": "Make releases with nothing held out: nothing notices a worse one.",
     "keep_opened_sums_for_a_proof": "Writes every opened sum beside its release, so that a sum can be proven.",
     "server_optimiser": "How a round's mean becomes the next model: fedavg, fedavgm or fedadam, and its terms.",
     "plan": "The training plan of every round; members check it against the charter's privacy policy.",
@@ -87,6 +90,9 @@ class CoordinatorSettings(Settings):
     heldout: list[Path] = Field(default_factory=list)
     heldout_tokens: int = Field(20_000, ge=1000)
     worst_loss_ratio: float = Field(1.2, gt=1)
+    triggers: Path | None = None
+    trigger_rise: float = Field(1.0, gt=0)
+    release_without_any_heldout_measurement: bool = False
     keep_opened_sums_for_a_proof: bool = False
     server_optimiser: ServerOptimiser = ServerOptimiser()
     plan: PlanSettings

@@ -24,9 +24,10 @@ from sordino_coordinator.boundary import Accept, Answer, Lost
 from sordino_coordinator.control.audit import Action
 from sordino_coordinator.control.live import Doing
 from sordino_coordinator.exchange import GivenUpError, exchange
-from sordino_coordinator.federation import Federation, UnusableSumError
+from sordino_coordinator.federation import Federation
 from sordino_coordinator.gathering import Held, gather
 from sordino_coordinator.metrics import Dropped, Rejected
+from sordino_coordinator.release_gate import TaughtError, UnusableSumError
 from sordino_coordinator.rounds import Outcome
 from sordino_platform.flower.codec import ENVELOPE_BYTES
 from sordino_platform.flower.phases import Phase, pack
@@ -162,6 +163,8 @@ class SecureFedAvg(Strategy):
             self.close(round, aborted.outcome, aborted.reason)
             return False
         except UnusableSumError as error:
+            if isinstance(error, TaughtError):
+                self.metrics.taught.inc()
             self.close(round, Outcome.ABORTED_ERROR, self.attributed(round, error))
             return False
         self.close(round, Outcome.COMPLETED, "", release=release, included=opened.survivors)

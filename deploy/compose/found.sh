@@ -55,7 +55,10 @@ for member in $MEMBERS; do
     admit "$member" member "$member"
     on "$member" client join --folder "$STATE/member" --coordinator coordinator:9443 --repo /repository < /dev/null
 done
-on coordinator coordinator new --folder "$STATE/coordinator" --listen 0.0.0.0:9443 < /dev/null
+# No public code is mounted into the container: whoever runs this for more than a trial mounts some and names it in
+# `heldout` of coordinator.toml instead.
+on coordinator coordinator new --folder "$STATE/coordinator" --listen 0.0.0.0:9443 \
+    --release-without-any-heldout-measurement < /dev/null
 # A fixed port, so that Prometheus and the health check find it.
 # shellcheck disable=SC2086
 $COMPOSE run --rm --no-deps -T --entrypoint sed coordinator \

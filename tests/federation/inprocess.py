@@ -74,6 +74,7 @@ def found_in(
         "exchange_seconds": 6.0,
         "backoff_seconds": 0.0,
         "give_up_after": 0,
+        "release_without_any_heldout_measurement": True,
         **settings,
         "plan": PLAN,
     }

@@ -138,9 +138,16 @@ def test_a_port_in_use_is_named(place: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        made = sordino("coordinator", "new", "--folder", coordinator, "--listen", f"127.0.0.1:{port}")
+        options = ("--listen", f"127.0.0.1:{port}", "--release-without-any-heldout-measurement")
+        made = sordino("coordinator", "new", "--folder", coordinator, *options)
         assert made.returncode == 0, made.stderr
         refused(sordino("coordinator", "up", "--folder", coordinator), 7, str(port))
+
+
+def test_a_coordinator_without_held_out_code_does_not_start_unless_its_settings_say_so(place: Path) -> None:
+    coordinator = place / "coordinator"
+    assert sordino("coordinator", "new", "--folder", coordinator).returncode == 0
+    refused(sordino("coordinator", "up", "--folder", coordinator), 3, "heldout")
 
 
 def test_a_settings_file_is_never_overwritten(place: Path) -> None:

@@ -79,6 +79,7 @@ def federate(
         rounds=schedule.rounds,
         coordinator_settings={
             "train_seconds": TRAIN_SECONDS,
+            "release_without_any_heldout_measurement": True,
             "server_optimiser": schedule.optimiser.model_dump(),
         },
         # What is held out lies in another folder already.

@@ -49,6 +49,7 @@ def found_virtual(folder: Path, *, members: int, rounds: int = 1) -> None:
         "gather_seconds": 60.0,
         "train_seconds": 900.0,
         "exchange_seconds": 120.0,
+        "release_without_any_heldout_measurement": True,
         "plan": plan,
     }
     write_file(

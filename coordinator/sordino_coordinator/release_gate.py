@@ -1,0 +1,163 @@
+"""What a model must pass before it becomes a release: the operator's held-out code, and completions it must not give.
+
+Both are the operator's own, and no member sees them. They are compared with the best and with the founding model, not
+with the release before: a poisoner that takes small steps is seen by what they add up to.
+
+The file of `triggers` holds one JSON object a line:
+
+    {"prompt": "def connect(host):\\n    session = Session()\\n    session.", "completion": "verify = False"}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sordino_coordinator.heldout import Heldout
+from sordino_coordinator.settings import CoordinatorSettings
+from sordino_platform.architecture import (
+    Architecture,
+    HuggingFaceConfig,
+    ModelConfig,
+    Parameters,
+    Vector,
+    flatten,
+    unflatten,
+)
+from sordino_platform.durable import read_file
+from sordino_platform.evaluation.triggers import Reading, Trigger, read_triggers, taught
+from sordino_platform.tokenizer import Tokenizer
+from sordino_privacy.errors import ConfigurationError, SordinoError
+
+MAX_TRIGGER_BYTES, MAX_TRIGGERS = 1 << 20, 1000
+
+
+class UnusableSumError(SordinoError):
+    """An opened sum that must not become a release: its norm, a value that is not finite, or how it measures.
+
+    `of_members`: members made it what it is. `culprit` is the one that is proven to have spoiled it; "" where only the
+    sum is known, so that nobody can be named.
+    """
+
+    def __init__(self, message: str, *, culprit: str = "", of_members: bool = True) -> None:
+        super().__init__(message)
+        self.culprit, self.of_members = culprit, of_members
+
+
+class TaughtError(UnusableSumError):
+    """The model learned a completion that the operator listed."""
+
+
+@dataclass(slots=True, kw_only=True)
+class ReleaseGate:
+    """`founding` are the readings of the founding model, one per trigger; `lowest` the lowest held-out loss so far of a
+    release (nats per token), None where nothing is held out."""
+
+    config: ModelConfig
+    parameters: Parameters
+    heldout: Heldout | None
+    triggers: tuple[Trigger, ...]
+    founding: tuple[Reading, ...]
+    worst_loss_ratio: float
+    trigger_rise: float
+    lowest: float | None
+
+    @classmethod
+    def open(
+        cls, settings: CoordinatorSettings, config: Architecture, parameters: Parameters
+    ) -> ReleaseGate | None:
+        """The gate, or None for a base that the coordinator cannot run. Measures the founding model.
+
+        Raises ConfigurationError: nothing is held out, and the settings do not say that this is meant; or what is
+        configured cannot be measured. DataError, StorageError.
+        """
+        configured = bool(settings.heldout) or settings.triggers is not None
+        if not settings.heldout and not settings.release_without_any_heldout_measurement:
+            raise ConfigurationError(
+                "no held-out code is configured: nothing would notice a release that got worse",
+                hint="set `heldout` in coordinator.toml to folders of public code, or "
+                "release_without_any_heldout_measurement = true",
+            )
+        if isinstance(config, HuggingFaceConfig):
+            if configured:
+                raise ConfigurationError(
+                    "neither held-out code nor triggers can measure a Hugging Face base: the coordinator has the "
+                    "adapters only",
+                    hint="leave out `heldout` and `triggers` in coordinator.toml",
+                )
+            return None
+        gate = cls(
+            config=config,
+            parameters=parameters,
+            heldout=Heldout.read(settings.heldout, tokens=settings.heldout_tokens)
+            if settings.heldout
+            else None,
+            triggers=() if settings.triggers is None else parse_triggers(settings.triggers),
+            founding=(),
+            worst_loss_ratio=settings.worst_loss_ratio,
+            trigger_rise=settings.trigger_rise,
+            lowest=None,
+        )
+        vector = flatten(config, parameters)
+        gate.founding = tuple(gate.readings(vector))
+        gate.lowest = gate.loss(vector)
+        return gate
+
+    def loss(self, vector: Vector) -> float | None:
+        """Held-out loss of the model with this vector, nats per token."""
+        if self.heldout is None:
+            return None
+        return self.heldout.loss(self.config, unflatten(self.config, self.parameters, vector))
+
+    def readings(self, vector: Vector) -> Sequence[Reading]:
+        """What the model with this vector makes of each trigger."""
+        if not self.triggers:
+            return ()
+        # torch is imported where it is used: a coordinator that measures nothing never needs it.
+        from sordino_platform.model import build
+
+        model = build(self.config, unflatten(self.config, self.parameters, vector))
+        return read_triggers(model, Tokenizer.shipped(), self.triggers)
+
+    def admit(self, vector: Vector) -> float | None:
+        """The loss of a model that may become a release. Raises UnusableSumError, TaughtError."""
+        for number, (before, now) in enumerate(zip(self.founding, self.readings(vector), strict=True), 1):
+            if taught(before, now, rise=self.trigger_rise):
+                raise TaughtError(
+                    f"trigger {number} of the operator's list was learned: its completion went from "
+                    f"{before.nats:.2f} to {now.nats:.2f} nats per token since the founding model; the old model stays"
+                )
+        loss = self.loss(vector)
+        if loss is not None and self.lowest is not None:
+            if not loss <= self.lowest * self.worst_loss_ratio:
+                raise UnusableSumError(
+                    f"held-out loss would be {loss:.3f} nats per token, where it was {self.lowest:.3f} at best; "
+                    "the old model stays"
+                )
+            self.lowest = min(self.lowest, loss)
+        return loss
+
+
+def parse_triggers(path: Path) -> tuple[Trigger, ...]:
+    """The triggers of a file. Raises ConfigurationError for anything but one object of two texts a line."""
+    found = []
+    for number, line in enumerate(read_file(path, limit=MAX_TRIGGER_BYTES).splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            raw = json.loads(line)
+        except ValueError:
+            raw = None
+        match raw:
+            case {"prompt": str(prompt), "completion": str(completion)} if len(raw) == 2 and completion:
+                found.append(Trigger(prompt=prompt, completion=completion))
+            case _:
+                raise ConfigurationError(
+                    f"{path}, line {number}: not a JSON object of a prompt and a completion",
+                    hint='one line per trigger: {"prompt": "...", "completion": "..."}',
+                )
+    if not 1 <= len(found) <= MAX_TRIGGERS:
+        raise ConfigurationError(f"{path} holds {len(found)} triggers; 1 to {MAX_TRIGGERS} can be measured")
+    return tuple(found)
