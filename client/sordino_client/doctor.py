@@ -7,6 +7,9 @@ from pathlib import Path
 
 from sordino_client.completion import unread
 from sordino_client.corpus import Reason
+from sordino_client.heads import uncharged
+from sordino_client.ledger import read_account
+from sordino_client.ledger.witness import RECOVER, kept
 from sordino_client.settings import MemberSettings, load_settings
 from sordino_client.status import alive, read_ledger, read_status
 from sordino_platform.doctor import checks
@@ -14,7 +17,7 @@ from sordino_platform.doctor.finding import Finding, checked, failed, ok, warnin
 from sordino_platform.identity import Identity
 from sordino_platform.link import Cause, ClientTls, diagnose
 from sordino_platform.release import ReleaseStore
-from sordino_privacy.errors import DataError, SordinoError
+from sordino_privacy.errors import DataError, SordinoError, StorageError
 
 NEARLY_SPENT = 0.9
 SHOWS = "`sordino client corpus --repo DIR` reads a repository anew and counts what it cannot read"
@@ -33,6 +36,7 @@ def member_checks(folder: Path, identity: Identity) -> Iterator[Finding]:
     yield prepared(folder)
     yield remembered(folder)
     yield checked("budget", lambda: budget(folder))
+    yield checked("ledger", lambda: ledger(folder, identity))
     yield checked("releases", lambda: releases(folder, identity))
     own = running(folder)
     for name in ("completion_port", "metrics_port"):
@@ -97,6 +101,21 @@ def budget(folder: Path) -> Finding:
     if spent > NEARLY_SPENT * whole:
         return warning("budget", said, "few rounds are left: see docs/runbooks/PrivacyBudgetNearlySpent.md")
     return ok("budget", said)
+
+
+def ledger(folder: Path, identity: Identity) -> str:
+    """Whether anybody remembers more of the ledger than it holds. Raises StorageError, as the agent would."""
+    if not (folder / "ledger").exists():
+        return "none yet"
+    if kept(folder / "ledger") is not None:
+        raise StorageError(
+            "the privacy ledger is not whole: the coordinator keeps a newer head of it", hint=RECOVER
+        )
+    charged = read_account(folder / "ledger").reservations
+    missing = uncharged(ReleaseStore(folder / "releases", identity.charters), identity.card.name, charged)
+    if missing:
+        raise StorageError(f"{len(missing)} releases that name this member are not charged", hint=RECOVER)
+    return f"whole: {len(charged)} rounds are charged, and every release that names this member is among them"
 
 
 def releases(folder: Path, identity: Identity) -> str:

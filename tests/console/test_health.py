@@ -86,7 +86,17 @@ def ends(days: float) -> tuple[Ending, ...]:
     return (Ending(what="Charter", ends=NOW + timedelta(days=days)),)
 
 
+def not_ready(**reasons: str) -> tuple[MemberState, ...]:
+    return tuple(replace(one, unready=reasons.get(one.name, "")) for one in MEMBERS)
+
+
 CASES: list[tuple[str, State, Level, str]] = [
+    (
+        "too few ready",
+        replace(GOOD, members=not_ready(alder="budget", birch="day cap")),
+        Level.ACT,
+        "NoRoundCompleted",
+    ),
     ("a write failed", replace(GOOD, write_errors=1), Level.ACT, "LedgerFailing"),
     ("forged", replace(GOOD, forged={"signature": 2}), Level.ACT, "ForgedMessages"),
     ("ended", replace(GOOD, endings=ends(-1)), Level.ACT, "CertificateExpiring"),

@@ -16,6 +16,7 @@ import pytest
 from tests.federation import inprocess
 from tests.federation.test_charging import module
 
+from sordino_client import doctor
 from sordino_client.corpus.origin import origins
 from sordino_client.ledger import Budget, Ledger, Witness
 from sordino_client.ledger.machine import FILE, TEXTS, Machine, Record, machine_folder
@@ -26,6 +27,7 @@ from sordino_client.settings import BUDGET_DELTA
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.strategy import SecureFedAvg
 from sordino_platform.charter import PrivacyPolicy
+from sordino_platform.identity import Identity
 from sordino_privacy.accounting import SampledGaussian, epsilon
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import ConfigurationError, StorageError
@@ -270,7 +272,10 @@ def test_a_ledger_that_knows_less_than_its_members_releases_does_not_open(
     ):
         pass
     assert "sordino client ledger recover" in refused.value.hint
+    with pytest.raises(StorageError, match="not charged"):
+        doctor.ledger(elm, Identity.load(elm))
     done = recover(elm)
+    assert doctor.ledger(elm, Identity.load(elm)).startswith("whole: 2 rounds")
     assert (done.known, done.named, done.counted) == (0, 2, 0)
     assert done.after == spent(0, worst=2) > spent(2)
     with Member.open(elm) as member:

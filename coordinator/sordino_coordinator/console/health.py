@@ -158,6 +158,16 @@ def cohort(state: State) -> Iterator[Finding]:
         yield Finding(level=Level.WATCH, text=text, runbook="CohortNearMinimum")
 
 
+def unready(state: State) -> Iterator[Finding]:
+    """Enough members are there, and too few of them can take part: the round waits for them, and says for whom."""
+    away = [one for one in state.members if one.unready]
+    ready = state.connected - len(away)
+    if state.running is None and ready < state.smallest_cohort <= state.connected:
+        reasons = ", ".join(f"{one.name} ({one.unready})" for one in away)
+        text = f"{ready} members are ready and a round needs {state.smallest_cohort}; not ready: {reasons}."
+        yield Finding(level=Level.ACT, text=text, runbook="NoRoundCompleted")
+
+
 def overdue(state: State) -> Iterator[Finding]:
     """Rounds must go on completing."""
     limit = max(ROUND_OVERDUE, timedelta(seconds=3 * state.pause_seconds))
@@ -198,6 +208,7 @@ RULES: Final[tuple[Callable[[State], Iterator[Finding]], ...]] = (
     endings,
     members,
     cohort,
+    unready,
     overdue,
     aborting,
     budgets,

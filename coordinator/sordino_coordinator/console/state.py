@@ -37,13 +37,14 @@ RECENT_SECONDS: Final = 15 * 60.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberState:
     """A member of the charter. `epsilon` is what it chose to report, and `certificate_ends` what it last showed;
-    None before it did."""
+    None before it did. `unready` is why it takes no part (sordino_platform.offer.Unready), empty where it does."""
 
     name: str
     organisation: str
     connected: bool
     epsilon: float | None
     certificate_ends: datetime | None
+    unready: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,4 +225,5 @@ def member_state(member: Member, seen: MemberRecord | None, *, connected: bool) 
         connected=connected,
         epsilon=None if seen is None else seen.epsilon,
         certificate_ends=None if seen is None else datetime.fromtimestamp(seen.certificate_expires, UTC),
+        unready=seen.unready.replace("_", " ") if seen is not None and connected else "",
     )
