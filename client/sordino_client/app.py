@@ -3,7 +3,7 @@
 The same object runs in the agent (over our link), in Flower's simulation engine, and under a stock SuperNode. Between
 two messages the session is a snapshot in Flower's `context.state`; the update itself stays in the member's folder.
 
-What goes back on a failure is the name of an error class and nothing else: an exception's text may speak of the data.
+What goes back on a failure is one word of a closed set (refusal.py): an exception's text may speak of the data.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from sordino_client.heads import heed_head, signed_head
 from sordino_client.history import answer
 from sordino_client.member import Member
 from sordino_client.readiness import unready
+from sordino_client.refusal import word_of
 from sordino_client.residence import resident
 from sordino_client.result import take
 from sordino_client.round_folder import RoundFolder
@@ -62,7 +63,7 @@ def phase(handle: Handler) -> Callable[[Message, Context], Message]:
                 forget(context)
                 member.refused(error)
                 member.participation.tidy()
-                return Message(Error(REFUSED, type(error).__name__), reply_to=message)
+                return Message(Error(REFUSED, word_of(error)), reply_to=message)
         return Message(pack(scalars, vectors), reply_to=message)
 
     return answer

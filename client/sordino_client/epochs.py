@@ -12,9 +12,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from sordino_client.member import Member
-from sordino_platform.charter import Charter
+from sordino_platform.charter import Charter, CharterStore
 from sordino_platform.charter.changes import ALWAYS, Change, Kind, changes
 from sordino_platform.charter.waiting import keep_waiting, waiting
 from sordino_privacy.secagg import PolicyError
@@ -31,6 +32,15 @@ class WaitingEpoch:
     epoch: int
     changes: tuple[Change, ...]
     command: str
+
+    def facts(self) -> dict[str, Any]:
+        """For a status in JSON."""
+        lines = [
+            f"{change.field}: {change.before or '(none)'} -> {change.after or '(none)'}"
+            + (" (protects less)" if change.weaker else "")
+            for change in self.changes
+        ]
+        return {"waits": self.epoch, "changes": lines, "command": self.command}
 
 
 def require_unasked(folder: Path, held: Charter, chain: Sequence[Charter], unasked: Collection[str]) -> None:
@@ -66,7 +76,7 @@ def heed_epochs(member: Member, offered: Sequence[bytes]) -> None:
 
 def require_no_epoch_waits(member: Member) -> None:
     """Raises EpochWaitsError where an epoch waits for a person: this member is in no round under the one before."""
-    waits = waiting_epoch(member)
+    waits = waiting_epoch(member.folder, member.identity.charters)
     if waits is not None:
         raise EpochWaitsError(
             f"epoch {waits.epoch} of the charter waits for a person",
@@ -74,10 +84,9 @@ def require_no_epoch_waits(member: Member) -> None:
         )
 
 
-def waiting_epoch(member: Member) -> WaitingEpoch | None:
-    """The first epoch that waits in this member's folder; None where none does."""
-    charters = member.identity.charters
-    found = waiting(member.folder, charters)
+def waiting_epoch(folder: Path, charters: CharterStore) -> WaitingEpoch | None:
+    """The first epoch that waits in a member's folder; None where none does."""
+    found = waiting(folder, charters)
     if not found:
         return None
     held = charters.head().charter
@@ -85,5 +94,5 @@ def waiting_epoch(member: Member) -> WaitingEpoch | None:
     return WaitingEpoch(
         epoch=offered.epoch,
         changes=changes(held, offered),
-        command=f"sordino charter accept {member.folder}",
+        command=f"sordino charter accept {folder}",
     )

@@ -12,6 +12,7 @@ from typing import Any
 from sordino_client.completion import unread
 from sordino_client.completion.asking import find
 from sordino_client.corpus import UnitRegistry
+from sordino_client.epochs import waiting_epoch
 from sordino_client.ledger import read_account
 from sordino_client.settings import BUDGET_DELTA, load_settings
 from sordino_platform.durable import read_file
@@ -36,7 +37,11 @@ def read_status(folder: Path) -> dict[str, Any]:
     facts: dict[str, Any] = json.loads(read_file(path, limit=STATUS_LIMIT))
     facts["running"] = alive(int(facts["pid"]))
     if (folder / CARD).exists():  # an endpoint alone has no identity
-        facts |= certificate(Identity.load(folder))
+        identity = Identity.load(folder)
+        facts |= certificate(identity)
+        if (waits := waiting_epoch(folder, identity.charters)) is not None:
+            look = waits.command.replace("accept", "diff")
+            facts["epoch_waits"] = f"epoch {waits.epoch}: {look}, then {waits.command}"
     if (folder / "ledger").exists():
         facts |= kept(folder)
     endpoint = folder / "completion" / "completion.json"

@@ -230,13 +230,13 @@ def test_an_epoch_waits_for_a_person_unless_the_member_named_what_it_takes_unask
         for member in grid.members.values():
             assert member.charter.epoch == member.identity.charter.epoch == 1
             assert not member.ledger.reservations()
-            waits = waiting_epoch(member)
+            waits = waiting_epoch(member.folder, member.identity.charters)
             assert waits is not None
             assert waits.epoch == 2
             assert {change.kind for change in waits.changes} - ALWAYS == {Kind.MEMBERS_REMOVED}
             done = CliRunner().invoke(charter_app, waits.command.split()[2:], catch_exceptions=False)
             assert (done.exit_code, "members.elm" in done.output) == (0, True)
-            assert waiting_epoch(member) is None
+            assert waiting_epoch(member.folder, member.identity.charters) is None
         assert one_round(federation, strategy, grid, 0.001)
         assert {member.charter.epoch for member in grid.members.values()} == {2}
 

@@ -49,7 +49,7 @@ def test_a_roster_of_the_victim_and_four_colluders_is_refused_by_the_member_itse
 ) -> None:
     floors = Floors(cohort=members // 5 + 3)
     with Opened(founded(members, members, floors), place) as hub:
-        assert refused_as(hub.share(others_of(members)[:4])) == "FloorError"
+        assert refused_as(hub.share(others_of(members)[:4])) == "floors"
         assert not hub.member.ledger.entries("crowd", hub.context.run, 1)[1:], (
             "nothing after the advertisement"
         )
@@ -62,7 +62,7 @@ def test_all_colluders_of_the_charter_and_the_victim_are_too_few_and_a_roster_wi
     corrupt = members // 5
     floors = Floors(cohort=corrupt + 3)
     with Opened(founded(members, members, floors), place) as hub:
-        assert refused_as(hub.share(others_of(members)[: corrupt + 1])) == "FloorError"
+        assert refused_as(hub.share(others_of(members)[: corrupt + 1])) == "floors"
     shutil.rmtree(place)
     with Opened(founded(members, members, floors), place) as hub:
         assert refused_as(hub.share(others_of(members)[: corrupt + 2])) == "answered"
@@ -83,7 +83,7 @@ def test_a_roster_of_the_victims_organisation_and_the_colluders_of_two_others_is
         ]
         assert (len(colleagues), len(colluders)) == (3, 4)
         chosen = [*colleagues[:2], *colluders]
-        assert refused_as(hub.share(chosen)) == "FloorError"
+        assert refused_as(hub.share(chosen)) == "floors"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_floors_that_are_stricter_than_the_charters_are_accepted_and_kept(
     founded: Callable[..., Path], place: Path, stricter: dict[str, int], too_small: int, large_enough: int
 ) -> None:
     """Of 20 members at gamma 333 six may collude, so that nine are needed where the charter alone asks for seven."""
-    for size, answer in ((too_small, "FloorError"), (large_enough, "answered")):
+    for size, answer in ((too_small, "floors"), (large_enough, "answered")):
         with Opened(founded(20, 20, Floors(cohort=7)), place) as hub:
             context = replace(hub.context, **stricter)  # type: ignore[arg-type]
             assert refused_as(hub.share(others_of(20)[: size - 1], context)) == answer
@@ -104,9 +104,9 @@ def test_floors_that_are_stricter_than_the_charters_are_accepted_and_kept(
 @pytest.mark.parametrize(
     ("weaker", "refusal"),
     [
-        ({"cohort": 6}, "FloorError"),
-        ({"organisations": 2}, "FloorError"),
-        ({"gamma_permille": 149}, "ThresholdError"),
+        ({"cohort": 6}, "floors"),
+        ({"organisations": 2}, "floors"),
+        ({"gamma_permille": 149}, "threshold"),
     ],
 )
 def test_a_context_that_is_weaker_than_the_charter_is_refused_before_anything_is_charged(

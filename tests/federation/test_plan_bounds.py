@@ -152,7 +152,7 @@ def test_the_plan_of_the_attack_is_refused_by_member_and_coordinator_with_the_nu
     """Learning rate 1,000: its limit would have been seventy times the length of the whole model."""
     attack = replace(hub.federation.plan, learning_rate=1000.0)
     assert limit_of(hub, attack) > 70 * limits_of(hub).norm
-    assert refused_as(hub.ask(Phase.TRAIN, proposal(hub, attack).pack())) == "PolicyError"
+    assert refused_as(hub.ask(Phase.TRAIN, proposal(hub, attack).pack())) == "policy"
     assert not hub.member.ledger.reservations()
     shutil.copytree(founded, tmp_path / "copy")
     file = tmp_path / "copy" / "coordinator" / "coordinator.toml"

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sordino_client.completion.api import problems
 from sordino_client.completion.api.guard import Guard
+from sordino_client.epochs import waiting_epoch
 from sordino_client.ledger import Cost
 from sordino_client.member import Member
 from sordino_client.participation import Consent
@@ -81,8 +82,14 @@ class Desk:
                 "agreed": asdict(wish.agreed) if wish.agreed else None,
             },
             "offer": self._offer(offer) if offer is not None else None,
+            "epoch": self._epoch(),
             "last": asdict(wish.last) if wish.last else None,
         }
+
+    def _epoch(self) -> dict[str, Any] | None:
+        """The epoch that waits for a person: its number, what changes a line each, and what to type."""
+        waits = waiting_epoch(self.member.folder, self.member.identity.charters)
+        return None if waits is None else waits.facts()
 
     def _offer(self, offer: Offer) -> dict[str, Any]:
         """The offer in counts, and what it would cost by this member's own accounting."""

@@ -27,6 +27,7 @@ const member: Member = {
     ready: 4,
     required: 5,
     members: 5,
+    id: "0".repeat(64),
     cost: { run: 0.5, after: 2.5, runs_left: 9 },
   },
   last: null,

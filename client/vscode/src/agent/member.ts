@@ -10,6 +10,8 @@ export interface Cost {
 
 /** The round that the coordinator would like to run next, as it last said, and its cost as the agent computes it. */
 export interface Offer {
+  /** Names exactly this round under this plan: what a person agrees to. */
+  readonly id: string;
   readonly round: number;
   readonly release: number;
   readonly connected: number;
@@ -85,9 +87,9 @@ export const readLedger = async (address: Address): Promise<Ledger> =>
 export const readReleases = async (address: Address): Promise<readonly Release[]> =>
   (await ask(address, "GET", "/v1/member/releases")) as readonly Release[];
 
-/** Agrees to take part in one round, as long as everything spent stays at or under `epsilonAfter`. */
-export const agree = async (address: Address, round: number, epsilonAfter: number): Promise<Member> =>
-  (await ask(address, "POST", "/v1/member/agree", { body: { round, epsilon_after: epsilonAfter } })) as Member;
+/** Agrees to take part in the round that was shown, as long as everything spent stays at or under `epsilonAfter`. */
+export const agree = async (address: Address, offer: string, epsilonAfter: number): Promise<Member> =>
+  (await ask(address, "POST", "/v1/member/agree", { body: { offer, epsilon_after: epsilonAfter } })) as Member;
 
 export const withdraw = async (address: Address): Promise<Member> =>
   (await ask(address, "POST", "/v1/member/withdraw", { body: {} })) as Member;

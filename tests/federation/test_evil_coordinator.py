@@ -1,0 +1,239 @@
+"""A coordinator that owns the true key lies to a real member: what it gets, and what stays in the member's folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.federation.evil_coordinator import EvilCoordinator, folder_hash
+from tests.federation.hub import found_many, inprocess, refused_as
+
+from sordino_client.participation import Consent
+from sordino_platform.charter import Floors
+from sordino_platform.flower.phases import HELLO, Fields
+from sordino_platform.offer import Offer
+from sordino_platform.provenance import Provenance
+from sordino_privacy.secagg import sum_digest
+
+
+@pytest.fixture(scope="module")
+def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("evil") / "federation"
+    found_many(folder, 5, organisations=5, floors=Floors(cohort=4))
+    return folder
+
+
+@pytest.fixture
+def evil(founded: Path, tmp_path: Path) -> Iterator[EvilCoordinator]:
+    shutil.copytree(founded, tmp_path / "federation")
+    coordinator = EvilCoordinator(tmp_path / "federation")
+    yield coordinator
+    coordinator.close()
+
+
+def whole_round(evil: EvilCoordinator) -> None:
+    """A true round with the victim, up to the release."""
+    attempt = evil.begin()
+    assert not evil.propose().has_error()
+    while (reply := attempt.advance()) is not None:
+        assert not reply.has_error(), reply.error.reason
+
+
+def others_round(evil: EvilCoordinator) -> None:
+    """A true round without the victim."""
+    attempt = evil.begin()
+    attempt.victim = b""
+    for _ in range(4):
+        attempt.advance()
+
+
+def test_a_true_round_is_taken_over_and_its_release_served(evil: EvilCoordinator) -> None:
+    whole_round(evil)
+    assert Fields(evil.result()).integer("release") == 1
+    assert evil.member.newest_release() == 1
+    assert (evil.home / "completion" / "serving" / "CURRENT").read_text().startswith("release-000001")
+
+
+def lie_no_round(evil: EvilCoordinator) -> Provenance:
+    vector = evil.poison()
+    return Provenance(manifests=(evil.signed(vector),), model=vector)
+
+
+def lie_rollback(evil: EvilCoordinator) -> Provenance:
+    vector = evil.poison()
+    return Provenance(manifests=(evil.signed(vector, restores=0),), model=vector)
+
+
+def lie_round(evil: EvilCoordinator) -> Provenance:
+    vector, attempt = evil.poison(), evil.attempt
+    assert attempt is not None
+    names = tuple(sorted(member.name for member in evil.federation.charter.members))
+    manifest = evil.signed(vector, run=evil.federation.run, round=attempt.context.round, members=names)
+    return Provenance(manifests=(manifest,), model=vector)
+
+
+@pytest.mark.parametrize("lie", [lie_no_round, lie_rollback, lie_round])
+@pytest.mark.parametrize("how", ["proposal", "result after TRAIN"])
+@pytest.mark.parametrize("willing", ["willing", "paused", "withdrawn"])
+def test_a_release_that_no_round_made_is_refused_and_nothing_of_it_stays(
+    evil: EvilCoordinator, lie: Callable[[EvilCoordinator], Provenance], how: str, willing: str
+) -> None:
+    whole_round(evil)
+    evil.result()
+    evil.begin()
+    if how == "result after TRAIN":
+        assert not evil.propose().has_error()
+    wish = evil.member.participation
+    if willing == "paused":
+        wish.pause()
+    elif willing == "withdrawn":
+        wish.admit(evil.federation.run, evil.round, evil.federation.plan.digest(), epsilon_after=1.0)
+        wish.withdraw()
+    before = folder_hash(evil.home)
+    shown = lie(evil)
+    if how == "proposal":
+        assert shown.model is not None
+        reply = evil.propose(provenance=shown, context=evil.poisoned_context(shown.model))
+        assert reply.has_error()
+    else:
+        evil.result(shown)
+    assert folder_hash(evil.home) == before
+    assert evil.member.newest_release() == 1
+
+
+@pytest.mark.parametrize("spoil", ["record", "sum", "plan", "members", "evidence", "moments"])
+def test_a_result_that_differs_in_anything_from_what_its_members_signed_is_refused(
+    evil: EvilCoordinator, spoil: str
+) -> None:
+    whole_round(evil)
+    true = evil.federation.provenance(after=0)
+    assert true is not None
+    assert true.opened is not None
+    opened = true.opened
+    match spoil:
+        case "record":
+            data = bytearray(opened.record)
+            data[-70] ^= 1  # in the sum's hash, the coordinator's own word
+            false = replace(true, opened=replace(opened, record=bytes(data)))
+        case "sum":
+            other = opened.sum.copy()
+            other[0] += 1
+            record = opened.record.replace(sum_digest(opened.sum), sum_digest(other))
+            false = replace(true, opened=replace(opened, sum=other, record=record))
+        case "plan":
+            plan = replace(opened.plan, learning_rate=opened.plan.learning_rate * 2)
+            false = replace(true, opened=replace(opened, plan=plan))
+        case "members":
+            manifest = evil.federation.releases.manifest(1)
+            names = manifest.members[:-1]
+            false = replace(
+                true,
+                manifests=(
+                    evil.signed(
+                        evil.federation.weights(),
+                        number=1,
+                        parent=manifest.parent,
+                        round=1,
+                        members=names,
+                        run=manifest.run,
+                    ),
+                ),
+            )
+        case "evidence":
+            false = replace(true, opened=replace(opened, carries=opened.carries + 1))
+        case _:
+            false = replace(true, opened=replace(opened, moments=(evil.federation.weights(),)))
+    before = folder_hash(evil.home)
+    assert evil.result(false).has_error()
+    assert folder_hash(evil.home) == before
+    assert not evil.result().has_error(), "the true one is taken"
+
+
+def test_a_gap_of_any_length_is_closed_by_the_newest_round_and_the_model_that_its_members_vouch_for(
+    evil: EvilCoordinator,
+) -> None:
+    for _ in range(5):
+        others_round(evil)
+    evil.begin()
+    reply = evil.propose()
+    assert not reply.has_error(), reply.error.reason
+    assert evil.member.newest_release() == 5
+    assert np.array_equal(evil.member.releases.vector(), evil.federation.weights())
+
+
+def test_a_gap_with_another_model_than_the_members_vouch_for_is_refused(evil: EvilCoordinator) -> None:
+    for _ in range(3):
+        others_round(evil)
+    evil.begin()
+    true = evil.federation.provenance(after=-1)
+    assert true is not None
+    before = folder_hash(evil.home)
+    assert evil.propose(provenance=replace(true, model=evil.poison())).has_error()
+    assert evil.propose(provenance=replace(true, model=None)).has_error()
+    assert evil.propose(provenance=replace(true, opened=None)).has_error()
+    assert folder_hash(evil.home) == before
+
+
+def test_a_rollback_is_followed_by_who_holds_the_model_and_by_who_is_told_who_vouches_for_it(
+    evil: EvilCoordinator,
+) -> None:
+    for _ in range(3):
+        others_round(evil)
+    evil.federation.roll_back(1)
+    evil.truth.add(evil.federation.model_hash())
+    evil.begin()
+    assert not evil.propose().has_error()
+    assert evil.member.newest_release() == 4
+    assert np.array_equal(evil.member.releases.vector(), evil.federation.weights())
+
+
+def test_consent_is_to_one_round_under_one_plan_once(evil: EvilCoordinator) -> None:
+    federation, wish = evil.federation, evil.member.participation
+    wish.mode = "when_asked"
+    evil.begin()
+    offer = Offer(
+        run=federation.run,
+        round=evil.round,
+        release=0,
+        connected=5,
+        ready=5,
+        required=4,
+        members=5,
+        plan=federation.plan,
+    )
+    assert refused_as(evil.propose()) == "unwilling"
+    assert not evil.ask(HELLO, offer.pack()).has_error()
+    wish.agree(Consent(offer=offer.id, round=offer.round, epsilon_after=8.0))
+    assert refused_as(evil.propose(**evil.other_plan())) == "unwilling"
+    assert not evil.member.ledger.reservations()
+    wish.agree(Consent(offer=offer.id, round=offer.round, epsilon_after=8.0))
+    assert not evil.propose().has_error()
+    evil.begin()
+    assert refused_as(evil.propose()) == "unwilling"
+    assert {(held.run, held.round) for held in evil.member.ledger.reservations()} == {(federation.run, 1)}
+
+
+def test_an_epoch_that_waits_leaves_nothing_in_force_and_is_where_its_owner_finds_it(
+    evil: EvilCoordinator,
+) -> None:
+    evil.begin()
+    charter, before = evil.member.identity.charter, evil.member.ledger.head()
+    assert refused_as(evil.propose(charters=(evil.replacing_epoch(),))) == "epoch"
+    assert evil.member.identity.charter == evil.member.charter == charter
+    assert evil.member.ledger.head() == before
+    assert [path.name for path in (evil.home / "waiting").iterdir()] == ["charter-000002.json"]
+
+
+def test_rounds_of_a_member_that_pauses_are_not_kept(evil: EvilCoordinator) -> None:
+    evil.begin()
+    assert not evil.propose().has_error()
+    assert any((evil.home / "round").iterdir())
+    evil.member.participation.pause()
+    assert not any((evil.home / "round").iterdir())
+    inprocess.store_update(evil.member, evil.federation, 9, 0.001)
+    evil.restart()
+    assert not any((evil.home / "round").iterdir())
