@@ -40,6 +40,12 @@ def main() -> int:
         default="both",
         help="what answers; one alone is for measuring",
     )
+    parser.add_argument(
+        "--show",
+        choices=("quiet", "balanced", "eager", "all"),
+        default="balanced",
+        help="how sure a text must be to be shown, where a request does not say",
+    )
     arguments = parser.parse_args()
     telemetry.configure_logging()
     try:
@@ -50,6 +56,7 @@ def main() -> int:
             precision=arguments.precision,
             patience=PATIENCE_SECONDS,
             layers=arguments.layers,
+            show=arguments.show,
         )
     except SordinoError as error:
         print(f"error: {error.message}\nwhat to do: {error.hint}", file=sys.stderr)  # noqa: T201

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +30,7 @@ from sordino_client.completion.query import Answer, Cancelled, OnText, Query, Re
 from sordino_client.completion.reference import ReferenceNetwork
 from sordino_client.completion.runtime import RuntimeNetwork
 from sordino_client.completion.selftest import MAX_DIVERGENCE, divergence, sample, self_test
+from sordino_client.completion.showing.worth import Show
 from sordino_client.completion.vocabulary import Vocabulary
 from sordino_platform import telemetry
 from sordino_platform.tokenizer import Tokenizer
@@ -116,8 +117,10 @@ class Engine:
         *,
         recall: Callable[[Prompt, Vocabulary], Recall | None] | None = None,
         precision: Precision = "int8",
+        show: Show = "all",
     ) -> None:
         self.folder = folder
+        self._show: Show = show
         self._personal = personal.place(folder.parent)
         self._presence = Presence(presence_lock(folder.parent))
         self._precision: Precision = precision
@@ -279,7 +282,8 @@ class Engine:
         def remember(prompt: Prompt) -> Recall | None:
             return recall(prompt, vocabulary) if recall is not None else None
 
-        answer = generator.answer(job.query, recall=remember, on_text=job.on_text, cancelled=job.withdrawn)
+        query = job.query if job.query.show is not None else replace(job.query, show=self._show)
+        answer = generator.answer(query, recall=remember, on_text=job.on_text, cancelled=job.withdrawn)
         self.answered += 1
         job.future.set_result(answer)
 

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sordino_client.completion.cache import MAX_BRANCHES
+from sordino_client.completion.showing.judgement import Unshown
+from sordino_client.completion.showing.worth import Show
 from sordino_client.completion.stopping import Finish
 from sordino_client.completion.text.fitting import Cut
 
@@ -58,6 +60,8 @@ class Query:
     seconds: float | None = None
     # The file's path as the editor has it, where it says: only its names are looked at (api/service.py).
     path: str | None = field(default=None, repr=False)
+    # How sure a text must be to be shown; None leaves it to the endpoint. Sampled texts are always shown.
+    show: Show | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ class Completion:
     finish: Finish
     tokens: tuple[Token, ...]
     confidence: float
-    cut: Cut | None = None
+    cut: Cut | Unshown | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ from sordino_client.completion.cache import Precision
 from sordino_client.completion.engine import Engine, return_memory
 from sordino_client.completion.memory.recall import Memory
 from sordino_client.completion.memory.upkeep import Upkeep
+from sordino_client.completion.showing.worth import Show
 from sordino_client.completion.statistics import Statistics
 from sordino_platform import durable, telemetry
 from sordino_platform.web.server import Server
@@ -47,20 +48,24 @@ def serve(
     patience: float = 0.0,
     told: Told = lambda *_: None,
     left: Callable[[], bool] = lambda: False,
+    show: Show = "balanced",
 ) -> None:
     """Serves until SIGTERM or SIGINT, or until `left` says that the place is another's; remembers `repositories`.
 
     Waits up to `patience` seconds for an endpoint that still runs there to end. Raises SordinoError where it cannot
     begin.
 
-    `layers` other than both is for measuring: the model alone, or the memory alone.
+    `show` is how sure a text must be to be shown, where a request does not say. `layers` other than both is for
+    measuring: the model alone, or the memory alone.
     """
     durable.make_folder(state)
     with _only_one(state, patience):
         token = loopback.read_token(state)
         upkeep = Upkeep(state, repositories)
         memory = Memory(upkeep.store, alone=layers == "memory")
-        engine = Engine(state / "serving", recall=None if layers == "model" else memory, precision=precision)
+        engine = Engine(
+            state / "serving", recall=None if layers == "model" else memory, precision=precision, show=show
+        )
         statistics = Statistics(state / "statistics.json")
         sockets = loopback.listen(state, NAME, port)
         try:

@@ -31,6 +31,8 @@ from sordino_client.completion.query import (
     Recall,
     Token,
 )
+from sordino_client.completion.showing import judgement
+from sordino_client.completion.showing.judgement import Unshown
 from sordino_client.completion.stopping import Finish, Stops, judge
 from sordino_client.completion.text.fitting import Cut, Fit
 from sordino_client.completion.text.place import Place, normal
@@ -69,7 +71,7 @@ class _Branch:
     sent_tokens: int = 0
     text: str = ""
     finish: Finish | None = None
-    cut: Cut | None = None
+    cut: Cut | Unshown | None = None
 
 
 class Run:
@@ -91,6 +93,8 @@ class Run:
         self.network, self.vocabulary, self.place = network, vocabulary, place
         self.pieces, self.continuations = vocabulary.pieces, vocabulary.continuations
         self.query, self.slot, self.memory, self.check, self.on_text = query, slot, memory, check, on_text
+        self.show = query.show if query.show is not None and query.temperature <= 0 else "all"
+        self.hopeless = judgement.hopeless(self.show)
         self.typed = prompt.typed
         self.shared = slot.cache.length
         count = max(1, min(query.alternatives, MAX_ALTERNATIVES))
@@ -247,6 +251,8 @@ class Run:
         verdict = judge(branch.text, self.stops, self.block)
         if verdict.finish is not None:
             branch.finish = verdict.finish
+        elif branch.logprob < self.hopeless:
+            branch.finish = "cut"
         elif (
             branch.counted >= self.limit
             or len(branch.written) >= self.rows
@@ -273,11 +279,20 @@ class Run:
             branch.finish = branch.finish or "cut"
             branch.text, branch.cut = text[: fitted.end], fitted.cut
             branch.tokens = _within(branch.tokens, len(branch.text))
-        self._send(branch, fitted.end if branch.finish is not None else min(upto, fitted.safe))
+            self._judged(branch)
+        self._send(branch, len(branch.text) if branch.finish is not None else min(upto, fitted.safe))
+
+    def _judged(self, branch: _Branch) -> None:
+        """Shortens a text that ended to what is worth showing."""
+        pieces, logprobs = [t.text for t in branch.tokens], [t.logprob for t in branch.tokens]
+        judged = judgement.judge(branch.text, pieces, logprobs, self.place, self.query.path, self.show)
+        if judged.end < len(branch.text):
+            branch.text, branch.cut = branch.text[: judged.end], branch.cut or judged.why
+            branch.tokens = _within(branch.tokens, judged.end)
 
     def _send(self, branch: _Branch, safe: int) -> None:
         """Streams the first alternative as far as it will certainly stay."""
-        if self.on_text is None or self.count != 1:
+        if self.on_text is None or self.count != 1 or (self.show != "all" and branch.finish is None):
             return
         upto = len(branch.tokens)
         if branch.finish is None:

@@ -2,8 +2,8 @@
 
 Clients send fields that we do not have and models that we do not serve: both are ignored, as every local server
 does. `echo` is refused: the prompt is never sent back. A prompt given as token numbers is refused: they are of
-another vocabulary. `multiline` and `path` are our additions: the one overrides what the cursor's place decides; in a
-file whose path says that it may hold secrets nothing is completed.
+another vocabulary. Our additions: `multiline` overrides what the cursor's place decides, `show` how sure a text must
+be; in a file whose `path` says that it may hold secrets nothing is completed.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from sordino_client.completion.api.replies import Seed, also, compact, editor_of
 from sordino_client.completion.api.service import Service
 from sordino_client.completion.query import MAX_ALTERNATIVES, Completion, Query, Token
 from sordino_client.completion.reasons import why
+from sordino_client.completion.showing.worth import Show
 
 
 class CompletionRequest(Asked):
@@ -44,6 +45,7 @@ class CompletionRequest(Asked):
     multiline: bool | None = None
     segments: tabby.Segments | None = None
     path: FilePath | None = None
+    show: Show | None = None
 
     def query(self) -> Query:
         """The engine's form of it."""
@@ -61,6 +63,8 @@ class CompletionRequest(Asked):
             seed=self.seed,
             stop=tuple(stop),
             multiline=self.multiline,
+            # Who asks for probabilities measures the model: nothing is kept from it.
+            show=self.show or ("all" if self.logprobs is not None else None),
             top_logprobs=self.logprobs or 0,
         )
 

@@ -26,6 +26,9 @@ def typing(
     role: Annotated[
         str | None, typer.Option("--role", help="Another corpus than the held-out ones, e.g. tuning.")
     ] = None,
+    show: Annotated[
+        str, typer.Option("--show", help="quiet, balanced, eager or all: how sure a shown text must be.")
+    ] = "balanced",
     cache: Annotated[
         Path | None,
         typer.Option("--cache", metavar="DIR", help="Where corpora are kept.", show_default="user cache"),
@@ -41,10 +44,13 @@ def typing(
     """
     from sordino_client.completion.bench.typing.figures import figures, paired
     from sordino_client.completion.bench.typing.passages import passages
+    from sordino_client.completion.showing.worth import PRICES
     from sordino_client.pretrain.commands import user_cache
     from sordino_client.pretrain.corpus import read_corpus
     from sordino_client.pretrain.sources import ROLES
 
+    if show not in {*PRICES, "all"}:
+        raise typer.BadParameter(f"{show!r} is none of quiet, balanced, eager, all")
     folder = cache or user_cache()
     chosen: list[Passage] = []
     documents: dict[str, list[Any]] = {}
@@ -56,7 +62,7 @@ def typing(
         for document in mine:
             documents.setdefault(document.project, []).append(document)
         chosen += passages(mine, files=files, characters=characters)
-    typed = {layers: _through_endpoints(chosen, documents, layers, model) for layers in LAYERS}
+    typed = {layers: _through_endpoints(chosen, documents, layers, show, model) for layers in LAYERS}
     words = _words(chosen)
     whole = typed["both"]
     found = figures(whole, interval=True) | {
@@ -78,7 +84,7 @@ def typing(
 
 
 def _through_endpoints(
-    chosen: Sequence[Passage], documents: dict[str, list[Any]], layers: Any, model: Path | None
+    chosen: Sequence[Passage], documents: dict[str, list[Any]], layers: Any, show: Any, model: Path | None
 ) -> list[Typed]:
     """Each project's passages beside an endpoint of its own, whose memory has the project without what is typed."""
     from sordino_client.completion.bench.typing.contenders import endpoint
@@ -89,7 +95,7 @@ def _through_endpoints(
         mine = [passage for passage in chosen if passage.project == project]
         open_paths = {passage.path for passage in mine}
         remembered = [d for d in documents[project] if d.path not in open_paths][:MAX_REMEMBERED_FILES]
-        with endpoint(remembered, layers, model=model) as asking:
+        with endpoint(remembered, layers, show=show, model=model) as asking:
             for passage in mine:
                 results[project, passage.path] = replay(passage, asking(passage.path))
                 typer.echo(f"{layers}: {project}/{passage.path}", err=True)

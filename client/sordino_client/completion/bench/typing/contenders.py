@@ -19,6 +19,7 @@ from sordino_client.completion.bench.endpoint import START_SECONDS
 from sordino_client.completion.bench.typing.replay import Suggest, Suggestion
 from sordino_client.completion.memory.store import Store
 from sordino_client.completion.server import Layers
+from sordino_client.completion.showing.worth import Show
 from sordino_client.pretrain.corpus import Document
 from sordino_platform import base
 from sordino_platform.release import write_serving_bundle
@@ -32,7 +33,7 @@ IDENTIFIER = re.compile(r"[^\W\d]\w*")
 
 @contextlib.contextmanager
 def endpoint(
-    documents: Sequence[Document], layers: Layers, *, model: Path | None = None
+    documents: Sequence[Document], layers: Layers, *, show: Show = "balanced", model: Path | None = None
 ) -> Iterator[Callable[[str], Suggest]]:
     """An endpoint process whose memory holds `documents`; gives, for a file's path, what suggests in it.
 
@@ -52,6 +53,8 @@ def endpoint(
             str(state),
             "--layers",
             layers,
+            "--show",
+            show,
         ]
         if layers != "model":
             command += ["--repo", str(repository)]
