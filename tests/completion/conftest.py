@@ -69,15 +69,15 @@ class Running:
 
 @pytest.fixture(scope="session")
 def start() -> Iterator[Callable[..., Running]]:
-    """Starts endpoints; they end with the session."""
+    """Starts endpoints that show whatever is written, unless told otherwise; they end with the session."""
     started: list[Running] = []
 
     def begin(state: Path, *arguments: str) -> Running:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        log = state / "log.txt"
+        log, program = state / "log.txt", [sys.executable, "-m", "sordino_client.completion"]
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "sordino_client.completion", "--state", str(state), *arguments],
+                [*program, "--state", str(state), "--show", "all", *arguments],
                 stdout=output,
                 stderr=output,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},

@@ -336,3 +336,16 @@ def test_the_openapi_document_holds_what_is_answered(running: Any) -> None:
             assert response.status_code < 500, case.path
 
         probe()
+
+
+def test_a_request_says_how_sure_a_text_must_be(running: Any) -> None:
+    asked = {"prompt": "def transfer(amount):\n    return ", "max_tokens": 12, "path": "a.py"}
+    answers = {
+        show: running.endpoint.ask("POST", "/v1/completions", {**asked, "show": show})
+        for show in ("all", "quiet")
+    }
+    assert answers["all"]["choices"][0]["text"]
+    assert answers["quiet"]["choices"][0]["text"] == "", "random weights are sure of nothing"
+    assert answers["quiet"]["sordino"]["reason"].startswith("nothing was likely enough")
+    with_figures = running.endpoint.ask("POST", "/v1/completions", {**asked, "show": None, "logprobs": 1})
+    assert with_figures["choices"][0]["text"] == answers["all"]["choices"][0]["text"]
