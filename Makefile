@@ -27,6 +27,7 @@ test: $(VENV)/.ready check  ## Runs the checks and the tests
 	$(BIN)/python -m pytest -q -m 'not slow'
 
 test-all: $(VENV)/.ready check  ## Runs the slow suites too
+	$(PIP) install --quiet --no-deps -r requirements/fuzz.txt
 	$(BIN)/python -m pytest -q
 
 check: $(VENV)/.ready  ## ruff, mypy --strict, the floors

@@ -16,7 +16,7 @@ def parse_plan(plan: bytes) -> TrainingPlan:
         raise LinkError("the coordinator's training plan is larger than a plan can be")
     try:
         raw = json.loads(plan)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the second for what is nested without end
         raise LinkError("the coordinator's training plan is not JSON") from error
     if not isinstance(raw, dict):
         raise LinkError("the coordinator's training plan is not an object")
