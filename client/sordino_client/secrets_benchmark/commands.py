@@ -39,9 +39,10 @@ def secrets(
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch).resolve()
         write(planted, folder)
-        found: dict[str, Any] = {"seed": seed} | recall.figures(planted, recall.read(planted, folder))
+        caught = recall.read(planted, folder)
+        found: dict[str, Any] = {"seed": seed} | recall.figures(planted, caught)
         found |= realcode.measure(real)
-        found["peers"] = others.compare(planted, folder, real) if peers else {}
+        found["peers"] = others.compare(planted, folder, real, caught=caught.files) if peers else {}
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return

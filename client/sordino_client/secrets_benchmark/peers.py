@@ -1,4 +1,5 @@
-"""Other scanners over the same files, where they are on the PATH: gitleaks, betterleaks, kingfisher, detect-secrets.
+"""Other scanners over the same files, where they are on the PATH: gitleaks, betterleaks, kingfisher,
+credsweeper, detect-secrets.
 
 Each is run as its own command, offline, with the rules that it ships. A peer is given the benefit of the doubt: a
 planted file counts as found whatever the peer reports in it. None of them masks, so a file of real code with any
@@ -54,6 +55,12 @@ PEERS = (
         paths=lambda report: [row["finding"]["path"] for row in report["findings"]],
     ),
     Peer(
+        command="credsweeper",
+        arguments=("--path", "FOLDER", "--save-json", "REPORT", "--jobs", "1"),
+        paths=lambda report: [line["path"] for row in report for line in row["line_data_list"]],
+        lines=100_000,
+    ),
+    Peer(
         command="detect-secrets",
         arguments=("-C", "FOLDER", "scan", "--all-files", "."),
         paths=lambda report: list(report["results"]),
@@ -62,13 +69,16 @@ PEERS = (
 )  # fmt: skip
 
 
-def compare(planted: Sequence[Planted], folder: Path, real: Sequence[RealFile]) -> dict[str, dict[str, Any]]:
-    """By peer: recall, worst kind, real files it would leave out, lines a second; or why it was not run."""
-    return {peer.command: _measured(peer, planted, folder, real) for peer in PEERS}
+def compare(
+    planted: Sequence[Planted], folder: Path, real: Sequence[RealFile], *, caught: frozenset[str]
+) -> dict[str, dict[str, Any]]:
+    """By peer: recall, worst kind, how many planted files it found that are not in `caught` (ours), real files that it
+    would leave out, lines a second; or why it was not run."""
+    return {peer.command: _measured(peer, planted, folder, real, caught) for peer in PEERS}
 
 
 def _measured(
-    peer: Peer, planted: Sequence[Planted], folder: Path, real: Sequence[RealFile]
+    peer: Peer, planted: Sequence[Planted], folder: Path, real: Sequence[RealFile], caught: frozenset[str]
 ) -> dict[str, Any]:
     program = shutil.which(peer.command)
     if program is None:
@@ -83,6 +93,7 @@ def _measured(
     return {
         "recall": recall(planted, found),
         "recall_worst_kind": min(by(planted, found, "kind").values()),
+        "found_what_ours_missed": len(found - caught),
         "files_wrongly_left_out_per_1000": 1000 * len(flagged) / files,
         "lines_per_second": lines / seconds,
         "real_lines": lines,
