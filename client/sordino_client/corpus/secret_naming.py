@@ -42,7 +42,7 @@ def strength(name: str) -> int:
     parts = [part.lower() for part in _PARTS.findall(name)]
     while parts and (parts[-1] in _FILLING or parts[-1].isdigit()):
         parts.pop()
-    if not parts:
+    if not parts or "public" in parts:
         return 0
     last, before = parts[-1], parts[-2] if len(parts) > 1 else ""
     if (
@@ -54,7 +54,7 @@ def strength(name: str) -> int:
     if last in _SECRETS or last.endswith(("secret", "token", "apikey")):
         return SECRET
     if last in {"key", "keys"} and (before in _KEY_KINDS or before in _SECRETS):
-        return SECRET if before != "public" else 0
+        return SECRET
     if last in {"base", "id", "url", "uri"} and before in {"key", "token", "secret"}:
         return WEAK
-    return WEAK if last in _WEAK and before != "public" else 0
+    return WEAK if last in _WEAK else 0

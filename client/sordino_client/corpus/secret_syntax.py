@@ -48,7 +48,7 @@ ELEMENT = re.compile(r"<(?P<name>[A-Za-z][\w.:-]*)(?:\s[^<>]*)?>(?P<secret>[^<>\
 COMMAND = re.compile(
     r"(?:\s-u\s?|--user[= ])[\"']?(?P<user>[\w.@-]+):(?P<secret>[^\s\"'@]{4,})"
     r"|\b(?:mysql|mysqldump|mysqladmin|sshpass|mongo|mongosh)\b[^\n]*?\s-p\s?[\"']?(?P<short>[^\s\"']{4,})"
-    r"|--?(?P<flag>[\w-]*(?:pass(?:word|wd|phrase)?|pwd|secret|token|key))"
+    r"|(?<![\w-])--?(?P<flag>[\w-]*(?:pass(?:word|wd|phrase)?|pwd|secret|token|key))"
     r"(?:[= ]|[\"'],?\s*[\"'])[\"']?(?P<flagged>[^\s\"',;]{4,})"
     r"|--from-literal[= ][\"']?[\w.-]+=(?P<literal>[^\s\"']{4,})",
     re.IGNORECASE,

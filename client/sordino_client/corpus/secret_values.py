@@ -138,9 +138,12 @@ def is_written(value: str) -> bool:
         return True
     if (_REFERENCE.fullmatch(value) or _PATH.fullmatch(value)) and randomness(value) < 0.3:
         return True
+    rest = _ALGORITHM.sub("", value)
     if _NAMING.search(value) is not None:
-        return randomness(value) < 0.3
-    return not any(map(str.isdigit, _ALGORITHM.sub("", value))) and randomness(value) < 0.3
+        return randomness(rest) < 0.3
+    if rest.isalpha() and len(rest) < 12:
+        return randomness(rest) < 0.6  # a short word or abbreviation may have letters that words seldom have
+    return not any(map(str.isdigit, rest)) and randomness(rest) < 0.3
 
 
 def may_be_password(value: str) -> bool:
@@ -175,5 +178,5 @@ def is_uuid(value: str) -> bool:
 
 def dashed_words(value: str) -> int:
     """How many plain words stand in a passphrase such as `amber-canyon-tulip-onyx`, 0 for anything else."""
-    parts = re.split(r"[-_.]", value)
+    parts = value.split("-")
     return len(parts) if all(part.isalpha() and len(part) > 2 for part in parts) else 0
