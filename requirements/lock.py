@@ -6,7 +6,7 @@ What is locked stays as it is, unless pyproject.toml asks for another version or
     make lock UPGRADE="certifi uv"   # these to their newest versions
     make lock UPGRADE=everything
 
-The language server's library (pygls 2) asks for an attrs above the range that dp-accounting declares, so the two
+The tests' language client (pygls 2) asks for an attrs above the range that dp-accounting declares, so the two
 cannot be resolved together. They run together (the accounting's known answers are tested with this attrs), so the
 lock holds the newer one and is installed with --no-deps.
 

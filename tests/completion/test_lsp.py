@@ -1,17 +1,29 @@
-"""The language server, driven by pygls' own client over stdio."""
+"""The language server: driven by pygls' own client over stdio, and message by message."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from lsprotocol import types
 from pygls.lsp.client import LanguageClient
 
+from sordino_client.completion import bundle
+from sordino_client.completion.lsp.documents import Documents, Edit
+from sordino_client.completion.lsp.outcomes import Outcomes
+from sordino_client.completion.text.positions import ENCODINGS, Encoding, Lines, units
+from sordino_platform.release import write_serving_bundle
+
+COMMAND = (sys.executable, "-m", "sordino_platform.cli", "lsp", "--state")
 TEXT = "def area(width, height):\n    return \n\nprint(area(2, 3))\n"
 URI = "file:///a.py"
 
@@ -19,7 +31,7 @@ URI = "file:///a.py"
 async def converse(state: Path) -> tuple[types.InitializeResult, list[str], list[str]]:
     """Opens a document and asks for both kinds of completion at the end of its second line."""
     client = LanguageClient("test", "1")
-    await client.start_io(sys.executable, "-m", "sordino_platform.cli", "lsp", "--state", str(state))
+    await client.start_io(*COMMAND, str(state))
     try:
         initialized = await client.initialize_async(
             types.InitializeParams(capabilities=types.ClientCapabilities(), root_uri=None)
@@ -49,24 +61,287 @@ async def converse(state: Path) -> tuple[types.InitializeResult, list[str], list
         await client.stop()  # type: ignore[no-untyped-call]
 
 
+class Editor:
+    """An editor that speaks raw messages."""
+
+    def __init__(self, state: Path, *encodings: str) -> None:
+        self.process = subprocess.Popen([*COMMAND, str(state)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.count = 0
+        self.notices: list[dict[str, Any]] = []
+        general = {"general": {"positionEncodings": list(encodings)}} if encodings else {}
+        self.capabilities = self.ask("initialize", {"capabilities": general})["capabilities"]
+        self.tell("initialized", {})
+
+    def write(self, message: Any) -> None:
+        body = json.dumps(message).encode()
+        assert self.process.stdin is not None
+        self.process.stdin.write(b"Content-Type: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        self.process.stdin.flush()
+
+    def tell(self, method: str, parameters: Any, **more: Any) -> None:
+        self.write({"jsonrpc": "2.0", "method": method, "params": parameters, **more})
+
+    def begin(self, method: str, parameters: Any) -> int:
+        self.count += 1
+        self.tell(method, parameters, id=self.count)
+        return self.count
+
+    def ask(self, method: str, parameters: Any) -> Any:
+        answer = self.answer(self.begin(method, parameters))
+        assert "result" in answer, answer
+        return answer["result"]
+
+    def answer(self, number: int | None) -> dict[str, Any]:
+        while True:
+            message = self.read()
+            if "id" in message and message["id"] == number:
+                return message
+            self.notices.append(message)
+
+    def read(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        length = 0
+        while line := self.process.stdout.readline().strip():
+            length = int(line.split(b":")[1])
+        message: dict[str, Any] = json.loads(self.process.stdout.read(length))
+        return message
+
+    def open(self, uri: str, text: str) -> None:
+        document = {"uri": uri, "languageId": "x", "version": 1, "text": text}
+        self.tell("textDocument/didOpen", {"textDocument": document})
+
+    def type(self, uri: str, line: int, column: int, text: str) -> None:
+        at = {"line": line, "character": column}
+        change = {"range": {"start": at, "end": at}, "text": text}
+        document = {"uri": uri, "version": 2}
+        self.tell("textDocument/didChange", {"textDocument": document, "contentChanges": [change]})
+
+    def inline(self, uri: str, line: int, column: int) -> list[dict[str, Any]]:
+        where = {"textDocument": {"uri": uri}, "position": {"line": line, "character": column}}
+        found = self.ask("textDocument/inlineCompletion", {**where, "context": {"triggerKind": 1}})
+        items: list[dict[str, Any]] = found["items"]
+        return items
+
+    def end(self) -> int:
+        if self.process.poll() is None:
+            self.ask("shutdown", None)
+            self.tell("exit", None)
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        self.process.stdout.close()
+        return self.process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory, start: Callable[..., Any]) -> Any:
+    """An endpoint with the model that ships."""
+    state, base = tmp_path_factory.mktemp("lsp"), bundle.shipped()
+    (state / "serving").mkdir()
+    write_serving_bundle(state / "serving", base.config, base.weights, base.tokenizer, release=1)
+    return start(state)
+
+
+@pytest.fixture
+def editor(serving: Any) -> Iterator[Editor]:
+    made = Editor(serving.state)
+    yield made
+    assert made.end() == 0
+
+
+def figures(serving: Any) -> dict[str, Any]:
+    found: dict[str, Any] = serving.endpoint.ask("GET", "/v1/statistics")
+    return found
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_both_kinds_give_the_endpoints_completion(
-    tmp_path: Path, start: Callable[..., Any], release: Callable[..., Path]
-) -> None:
-    release(tmp_path / "serving")
-    running = start(tmp_path)
+def test_both_kinds_give_the_endpoints_completion(serving: Any) -> None:
     before, after = TEXT[: TEXT.index("return ") + 7], TEXT[TEXT.index("return ") + 7 :]
-    answer = running.endpoint.ask(
+    answer = serving.endpoint.ask(
         "POST", "/v1/completions", {"prompt": before, "suffix": after, "max_tokens": 64}
     )
     expected = [choice["text"] for choice in answer["choices"]]
-    initialized, inline, plain = asyncio.run(converse(tmp_path))
+    initialized, inline, plain = asyncio.run(converse(serving.state))
     assert inline == plain == expected
     assert initialized.capabilities.inline_completion_provider
     assert initialized.capabilities.completion_provider
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_without_an_endpoint_it_is_silent(tmp_path: Path) -> None:
+def test_without_an_endpoint_it_is_silent_and_says_why(tmp_path: Path) -> None:
     _, inline, plain = asyncio.run(converse(tmp_path))
     assert inline == plain == []
+    editor = Editor(tmp_path)
+    editor.open(URI, TEXT)
+    assert editor.inline(URI, 1, 11) == []
+    assert "no completion endpoint runs" in editor.ask("workspace/executeCommand", {"command": "sordino.why"})
+    assert {notice["method"] for notice in editor.notices} == {"window/logMessage", "window/showMessage"}
+    assert editor.end() == 0
+
+
+def test_typing_along_a_suggestion_asks_nobody(editor: Editor, serving: Any) -> None:
+    editor.open("file:///typed.py", TEXT)
+    first = editor.inline("file:///typed.py", 1, 11)[0]["insertText"]
+    asked = figures(serving)["requests"]
+    for size in range(1, len(first)):
+        editor.type("file:///typed.py", 1, 10 + size, first[size - 1])
+        assert editor.inline("file:///typed.py", 1, 11 + size)[0]["insertText"] == first[size:]
+    # What would follow was asked for ahead, once, where the suggestion stood long enough.
+    assert figures(serving)["requests"] - asked <= 1
+
+
+def test_what_became_of_a_suggestion_is_counted(editor: Editor, serving: Any) -> None:
+    before = figures(serving)
+    editor.open("file:///counted.py", TEXT)
+    item = editor.inline("file:///counted.py", 1, 11)[0]
+    until(lambda: figures(serving)["shown"] == before["shown"] + 1)
+    editor.type("file:///counted.py", 1, 11, item["insertText"])
+    editor.ask("workspace/executeCommand", item["command"])
+    until(lambda: figures(serving)["accepted"] == before["accepted"] + 1)
+    assert figures(serving)["dismissed"] == before["dismissed"]
+
+
+def test_a_file_that_may_hold_secrets_gets_nothing_and_its_text_stays(editor: Editor, serving: Any) -> None:
+    asked = figures(serving)["requests"]
+    editor.open("file:///home/x/.env", TEXT)
+    assert editor.inline("file:///home/x/.env", 1, 11) == []
+    assert "may hold secrets" in editor.ask("workspace/executeCommand", {"command": "sordino.why"})
+    assert figures(serving)["requests"] == asked
+
+
+def test_a_withdrawn_request_is_answered_as_cancelled(editor: Editor) -> None:
+    editor.open("file:///gone.py", TEXT * 200)
+    where = {"textDocument": {"uri": "file:///gone.py"}, "position": {"line": 600, "character": 0}}
+    number = editor.begin("textDocument/inlineCompletion", {**where, "context": {"triggerKind": 1}})
+    editor.tell("$/cancelRequest", {"id": number})
+    assert editor.answer(number)["error"]["code"] == -32800
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r"])
+def test_a_document_gets_its_own_line_endings(editor: Editor, end: str) -> None:
+    text = "class A {\n    void deposit(int amount) {\n        \n    }\n}\n".replace("\n", end)
+    editor.open(f"file:///{len(end)}.java", text)
+    offered = editor.inline(f"file:///{len(end)}.java", 2, 8)[0]["insertText"]
+    assert end in offered
+    assert not {"\r", "\n"} & set(offered.replace(end, ""))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "column"), [("utf-8", 12), ("utf-16", 10), ("utf-32", 9), ("utf-7", 10)]
+)
+def test_columns_are_counted_as_was_agreed(serving: Any, encoding: str, column: int) -> None:
+    editor = Editor(serving.state, encoding)
+    assert editor.capabilities["positionEncoding"] == (encoding if encoding != "utf-7" else "utf-16")
+    before = "a\x0cb\u2028c\x85d\n'😀' + re"
+    editor.open("file:///wide.py", before + "\n")
+    answer = serving.endpoint.ask(
+        "POST", "/v1/completions", {"prompt": before, "suffix": "\n", "max_tokens": 64}
+    )
+    expected = [choice["text"] for choice in answer["choices"] if choice["text"].strip()]
+    assert [item["insertText"] for item in editor.inline("file:///wide.py", 1, column - 1)] == expected
+    assert editor.end() == 0
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ({"method": "textDocument/nothing", "id": 90}, -32601),
+        ({"method": "textDocument/completion", "id": 90, "params": {"textDocument": 3}}, -32602),
+        ({"method": "textDocument/completion", "id": 90, "params": [1]}, -32602),
+        ({"method": "workspace/executeCommand", "id": 90, "params": {"command": "rm"}}, -32602),
+        ([1, 2], -32600),
+    ],
+)
+def test_what_is_not_the_protocols_is_refused_and_ends_nothing(
+    editor: Editor, message: Any, code: int
+) -> None:
+    editor.write(message)
+    assert editor.answer(90 if isinstance(message, dict) else None)["error"]["code"] == code
+    editor.tell(
+        "textDocument/didChange", {"textDocument": {"uri": "file:///unknown"}, "contentChanges": [{}]}
+    )
+    editor.open(URI, TEXT)
+    assert editor.inline(URI, 1, 11)
+
+
+def test_the_end_of_the_pipe_ends_it(serving: Any) -> None:
+    editor = Editor(serving.state)
+    assert editor.process.stdin is not None
+    assert editor.process.stdout is not None
+    editor.process.stdin.close()
+    assert editor.process.wait(20) == 1
+    editor.process.stdout.close()
+
+
+CHARS = st.characters(exclude_categories=["Cs"])
+ODD = st.text(st.sampled_from([*"aé文😀\n\r\x0c\x0b\x85\u2028\x1c"]), max_size=20)
+
+
+class TestPositions:
+    @given(st.one_of(ODD, st.text(CHARS)), st.sampled_from(ENCODINGS), st.data())
+    def test_a_place_and_back(self, text: str, encoding: Encoding, data: st.DataObject) -> None:
+        lines = Lines(text)
+        at = data.draw(st.integers(0, len(text)))
+        back = lines.offset(*lines.position(at, encoding), encoding)
+        # Within a line ending there is no position: it is the line's end.
+        assert back == at or (text[at - 1 : at + 1] == "\r\n" and back == at - 1)
+
+    @given(ODD)
+    def test_lines_end_where_the_protocol_says(self, text: str) -> None:
+        normal = text.replace("\r\n", "\n").replace("\r", "\n")
+        assert len(Lines(text).starts) == normal.count("\n") + 1
+
+    @given(ODD, st.sampled_from(ENCODINGS), st.integers(0, 9), st.integers(0, 60))
+    def test_any_position_is_a_place_between_whole_characters(
+        self, text: str, encoding: Encoding, line: int, column: int
+    ) -> None:
+        lines = Lines(text)
+        at = lines.offset(line, column, encoding)
+        assert 0 <= at <= len(text)
+        if line < len(lines.starts):
+            assert units(text[lines.starts[line] : at], encoding) <= column
+
+    @given(ODD, ODD, st.sampled_from(ENCODINGS), st.data())
+    def test_a_change_is_what_the_editor_did(
+        self, text: str, added: str, encoding: Encoding, data: st.DataObject
+    ) -> None:
+        documents, lines = Documents(encoding), Lines(text)
+        documents.opened({"textDocument": {"uri": URI, "text": text}})
+        first = data.draw(st.integers(0, len(text)))
+        last = data.draw(st.integers(first, len(text)))
+        places = []
+        for at in (first, last):
+            line, column = lines.position(at, encoding)
+            places.append({"line": line, "character": column})
+        start, end = (documents.offset(lines, place) for place in places)
+        change = {"range": {"start": places[0], "end": places[1]}, "text": added}
+        uri, edits = documents.changed({"textDocument": {"uri": URI}, "contentChanges": [change]})
+        assert (uri, edits) == (URI, [Edit(start, end - start, added)])
+        assert documents.size(URI) == len(text) - (end - start) + len(added)
+
+
+def test_what_flickers_by_was_not_seen_and_what_stood_is_dismissed() -> None:
+    told: list[tuple[str, str, int]] = []
+    waiting: list[Callable[[], None]] = []
+
+    def later(_: float, act: Callable[[], None]) -> Callable[[], None]:
+        waiting.append(act)
+        return lambda: None
+
+    outcomes = Outcomes(lambda what, name, size: told.append((what, name, size)), later)
+    outcomes.offered("d", 3, "one", "abc")
+    outcomes.edited("d", Edit(3, 0, "x"))
+    assert told == []
+    outcomes.offered("d", 4, "two", "abc def")
+    waiting.pop()()
+    outcomes.edited("d", Edit(4, 0, "a"))
+    outcomes.edited("d", Edit(5, 0, "bc"))
+    outcomes.edited("d", Edit(7, 0, "?"))
+    assert told == [("view", "two", 0), ("partial", "two", 2), ("typed", "", 3), ("dismiss", "two", 0)]

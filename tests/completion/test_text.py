@@ -148,6 +148,11 @@ class TestBrackets:
         assert text[: fitted.end] == offered
         assert (fitted.cut is not None) == (offered != text)
 
+    def test_what_is_open_too_far_above_is_not_mistaken_for_what_is_near(self) -> None:
+        prefix = "class A {\n" + "    int x;\n" * 2000 + "    int f() {\n        "
+        assert Fit(prefix, "\n}\n")("return a;\n    }", done=True).cut is None
+        assert Fit(prefix, "\n    }\n}\n")("return a;\n    }", done=True).cut == "repeats_suffix"
+
 
 class TestFollowing:
     @pytest.mark.parametrize(

@@ -42,14 +42,15 @@ class Endpoint:
         finally:
             connection.close()
         if response.status >= 400:
-            said = answer.get("error") if isinstance(answer, dict) else None
-            message = said.get("message") if isinstance(said, dict) else f"status {response.status}"
-            raise LinkError(f"the completion endpoint refused: {message}")
+            raise LinkError(f"the completion endpoint refused: {_said(answer)}")
         return answer
 
     async def ask_async(self, path: str, document: Any, *, editor: str) -> Any:
         """`ask("POST", ...)` on the event loop. Cancelling hangs up, which withdraws the request."""
-        reader, writer = await asyncio.open_connection(self.host, self.port)
+        try:
+            reader, writer = await asyncio.open_connection(self.host, self.port)
+        except OSError as error:
+            raise LinkError("the completion endpoint does not answer") from error
         body = json.dumps(document).encode()
         head = (
             f"POST {path} HTTP/1.0\r\nHost: {self.host}\r\nAuthorization: Bearer {self.token}\r\n"
@@ -59,26 +60,44 @@ class Endpoint:
             writer.write(head.encode() + body)
             await writer.drain()
             status, _, rest = (await reader.read(-1)).partition(b"\r\n")
+            answered = rest.partition(b"\r\n\r\n")[2]
+            document = json.loads(answered) if answered else None
             if status.split(b" ")[1:2] != [b"200"]:
-                raise LinkError("the completion endpoint refused")
-            return json.loads(rest.partition(b"\r\n\r\n")[2])
+                raise LinkError(_said(document))
+            return document
         except (OSError, ValueError) as error:
             raise LinkError("the completion endpoint does not answer") from error
         finally:
             writer.close()
 
 
-def find(state: Path) -> Endpoint | None:
-    """The endpoint that runs on this state folder, or None. Raises ConfigurationError for an unsafe token file."""
+def read(state: Path) -> Endpoint | None:
+    """The endpoint whose files lie in this state folder, or None; whether it still runs is not asked.
+
+    Raises ConfigurationError for a token file that others can read.
+    """
     try:
         document = json.loads(durable.read_file(state / "completion.json", limit=4096))
         port = int(document["port"])
         token = durable.read_secret(state / "token", limit=256).decode("ascii").strip()
     except (StorageError, ValueError, KeyError, TypeError):
         return None
-    endpoint = Endpoint(host="127.0.0.1", port=port, token=token)
+    return Endpoint(host="127.0.0.1", port=port, token=token)
+
+
+def find(state: Path) -> Endpoint | None:
+    """The endpoint that runs on this state folder, or None. Raises ConfigurationError for an unsafe token file."""
+    endpoint = read(state)
+    if endpoint is None:
+        return None
     try:
         endpoint.ask("GET", "/v1/models")
     except LinkError:
         return None  # the file of an endpoint that was killed
     return endpoint
+
+
+def _said(answer: Any) -> str:
+    """The endpoint's own reason for a refusal."""
+    said = answer.get("error") if isinstance(answer, dict) else None
+    return str(said.get("message")) if isinstance(said, dict) else "without a reason"

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from sordino_client.completion.text.place import BREAK, KEPT_BEFORE, KEPT_BEHIND
-from sordino_privacy.errors import ConfigurationError, DataError, LinkError, UsageError
+from sordino_privacy.errors import DataError, LinkError, UsageError
 
 MAX_FILE_BYTES = 1 << 20
 
@@ -161,10 +161,6 @@ def lsp(
 
     Example (Helix, languages.toml): [language-server.sordino] command = "sordino", args = ["lsp"]
     """
-    try:
-        from sordino_client.completion.api.lsp import run
-    except ImportError as error:
-        raise ConfigurationError(
-            "the language server's library is not installed", hint="pip install 'pygls>=2.1,<3'"
-        ) from error
-    run((state or default_state()).expanduser().absolute())
+    from sordino_client.completion.lsp.server import run
+
+    raise typer.Exit(run((state or default_state()).expanduser().absolute()))

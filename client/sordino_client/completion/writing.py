@@ -35,7 +35,7 @@ from sordino_client.completion.showing import judgement
 from sordino_client.completion.showing.judgement import Unshown
 from sordino_client.completion.stopping import Finish, Stops, judge
 from sordino_client.completion.text.fitting import Cut, Fit
-from sordino_client.completion.text.place import Place, normal
+from sordino_client.completion.text.place import LF, Place, normal
 from sordino_client.completion.text.utf8 import START
 from sordino_client.completion.vocabulary import Vocabulary
 from sordino_client.corpus import languages
@@ -198,17 +198,21 @@ class Run:
         probabilities: Probabilities = shifted / shifted.sum()
         if self.memory is not None:
             probabilities = self.memory.mix(probabilities, branch.written)
-        allowed = self.continuations.allowed[branch.state]
         missing = self.typed[len(branch.raw) :]
+        if not missing and branch.state == START:  # nearly always
+            usual: Probabilities = probabilities * self.continuations.between
+            if (total := usual.sum()) > 0:
+                usual /= total
+                return usual
+        allowed = self.continuations.allowed[branch.state]
         if missing:
             agreeing = np.zeros_like(allowed)
             agreeing[self.vocabulary.agreeing(missing)] = True
             allowed = allowed & agreeing
         restricted: Probabilities = np.where(allowed, probabilities, 0.0)
-        if (missing or branch.state != START or not restricted.any()) and allowed.any():
-            # The floor keeps possible what must come (the rest of a character, what is typed already) even where
-            # the model holds it for impossible.
-            restricted[allowed] += 1e-12
+        # The floor keeps possible what must come (the rest of a character, what is typed already) even where the
+        # model holds it for impossible.
+        restricted[allowed] += 1e-12
         total = restricted.sum()
         if not total:  # a vocabulary that cannot end the character it began
             restricted[END] = total = 1.0
@@ -304,6 +308,8 @@ class Run:
             branch.sent, branch.sent_tokens = max(safe, branch.sent), max(upto, branch.sent_tokens)
 
     def _outward(self, tokens: Sequence[Token]) -> tuple[Token, ...]:
+        if self.place.ending == LF:
+            return tuple(tokens)
         return tuple(replace(token, text=self.place.outward(token.text)) for token in tokens)
 
     def _completion(self, branch: _Branch) -> Completion:

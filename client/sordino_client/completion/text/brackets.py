@@ -17,13 +17,14 @@ from typing import Final
 OPENS: Final = {"(": ")", "[": "]", "{": "}"}
 CLOSES: Final = {closing: opening for opening, closing in OPENS.items()}
 QUOTES: Final = "\"'`"
-# A string that ends on its line, or one bracket. An apostrophe within a word is no quote.
+# A string that ends on its line, or one bracket. An apostrophe within a word is no quote. Each branch begins with its
+# one character, which lets the search leap from one to the next.
 MARKS: Final = re.compile(
-    r"\"(?:[^\"\\\n]|\\.)*\"|(?<![A-Za-z0-9_]{2})'(?:[^'\\\n]|\\.)*'|`(?:[^`\\\n]|\\.)*`|[()\[\]{}]"
+    r"\"(?:[^\"\\\n]|\\.)*\"|'(?<![A-Za-z0-9_]{2}')(?:[^'\\\n]|\\.)*'|`(?:[^`\\\n]|\\.)*`|\(|\)|\[|\]|\{|\}"
 )
 # Further away than this nothing is looked at: what is open there is not known.
-BEFORE: Final = 16 << 10
-BEHIND: Final = 8 << 10
+BEFORE: Final = 8 << 10
+BEHIND: Final = 4 << 10
 
 
 @dataclass(slots=True)
@@ -60,7 +61,8 @@ class Surroundings:
         # A string that the rest of the line ends.
         self._quote_taken = self._quote is not None and _string_end(rest, self._quote) is not None
         self._stack = _opened(before)
-        _take(self._stack, suffix[:BEHIND], self._quote if self._quote_taken else None)
+        quote = self._quote if self._quote_taken else None
+        _take(self._stack, suffix[:BEHIND], quote, unknown=not self._whole)
 
     def check(self, text: str) -> Balance:
         """How `text` would stand in balance here."""
@@ -142,18 +144,21 @@ def _opened(text: str) -> list[Open]:
     """The brackets that are open at the end of `text`, the innermost last."""
     stack: list[tuple[str, int]] = []
     for found in MARKS.finditer(text):
-        mark = found.group()
-        if mark in OPENS:
-            stack.append((mark, found.start()))
-        elif mark in CLOSES:
-            at = next((n for n in range(len(stack) - 1, -1, -1) if stack[n][0] == CLOSES[mark]), None)
-            if at is not None:
-                del stack[at:]
+        mark = found[0]
+        opening = CLOSES.get(mark)
+        if opening is None:
+            if mark in OPENS:
+                stack.append((mark, found.start()))
+        elif stack and stack[-1][0] == opening:
+            stack.pop()
+        else:
+            at = next((n for n in range(len(stack) - 1, -1, -1) if stack[n][0] == opening), len(stack))
+            del stack[at:]
     return [Open(mark, _indentation(text, start)) for mark, start in stack]
 
 
-def _take(stack: list[Open], suffix: str, quote: str | None) -> None:
-    """Marks what the brackets of `suffix` close."""
+def _take(stack: list[Open], suffix: str, quote: str | None, *, unknown: bool) -> None:
+    """Marks what the brackets of `suffix` close. `unknown`: what they close may lie too far above to be in `stack`."""
     at = 0 if quote is None else (_string_end(suffix, quote) or 0) + 1
     depth: list[str] = []
     for found in MARKS.finditer(suffix, at):
@@ -169,7 +174,9 @@ def _take(stack: list[Open], suffix: str, quote: str | None) -> None:
             level = _indentation(suffix, found.start()) if leads else None
             candidates = [one for one in stack if one.mark == CLOSES[mark] and not one.taken]
             same = [one for one in candidates if one.indentation == level]
-            for one in (same or candidates)[-1:]:
+            if not same and not (leads and unknown):
+                same = candidates
+            for one in same[-1:]:
                 one.taken = True
             if all(one.taken for one in stack):
                 return

@@ -16,6 +16,7 @@ MAX_UNIT: Final = 120
 MAX_UNIT_LINES: Final = 6
 # A unit of so few characters must come more often before it counts.
 SHORT: Final = 8
+SHORTEST: Final = 8
 TIMES: Final = 3
 TIMES_SHORT: Final = 4
 TIMES_BARE: Final = 12
@@ -30,7 +31,7 @@ def in_line(line: str) -> int | None:
     >>> line[: in_line(line)]
     ' b'
     """
-    if not line:
+    if len(line) < SHORTEST:
         return None
     last, size = line[-1], len(line)
     for unit in range(1, min(MAX_UNIT, size // TIMES) + 1):

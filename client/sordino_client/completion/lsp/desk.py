@@ -1,0 +1,153 @@
+"""Asks the endpoint for an editor: from what is known, now, and ahead of the typing. Lives on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final
+
+from sordino_client.completion import asking
+from sordino_client.completion.lsp.documents import Cursor
+from sordino_client.completion.lsp.outcomes import Happening, Outcomes
+from sordino_client.completion.lsp.suggestions import Suggestion, Suggestions
+from sordino_privacy.errors import LinkError, SordinoError
+
+WAIT_SECONDS: Final = 10.0
+AHEAD_SECONDS: Final = 0.35
+MAX_TOKENS: Final = 64
+NAMES: Final = 500
+
+ABSENT: Final = "no completion endpoint runs on this machine"
+SECRET: Final = "a file of this name may hold secrets: nothing is completed in it"  # noqa: S105 - a sentence
+
+
+class Desk:
+    """`said` takes the reason for each silence, in words a developer understands."""
+
+    def __init__(self, state: Path, said: Callable[[str], None]) -> None:
+        self._state, self._said = state, said
+        self.editor = f"lsp-{os.getpid()}"
+        self.reason = "nothing was asked for yet"
+        self.known = Suggestions()
+        self.outcomes = Outcomes(self._report, self._later)
+        self._names: dict[str, bool] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ahead: tuple[Cursor, asyncio.Task[Suggestion]] | None = None
+        self._planned: asyncio.TimerHandle | None = None
+
+    async def suggestion(self, cursor: Cursor) -> Suggestion | None:
+        """What is suggested at a cursor, None for nothing. Cancelling hangs up, which withdraws the request."""
+        self._unplan()
+        found = self.known.find(cursor)
+        if found is None:
+            try:
+                found = await self._asked(cursor)
+            except (LinkError, TimeoutError) as error:
+                self.silent(error.message if isinstance(error, LinkError) else "the endpoint is too slow")
+                return None
+        if not found.text.strip():
+            self.silent(found.reason)
+            return None
+        self.outcomes.offered(cursor.document, cursor.offset, found.id, found.text)
+        self._plan(cursor, found)
+        return found
+
+    def silent(self, reason: str) -> None:
+        """Notes why there is nothing, and says so."""
+        self.reason = reason
+        self._said(reason)
+
+    def close(self) -> None:
+        """Gives up what is under way; reports what was typed."""
+        self._unplan()
+        self.outcomes.flush()
+
+    async def settle(self) -> None:
+        """Waits for reports that are on their way."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=1)
+
+    async def _asked(self, cursor: Cursor) -> Suggestion:
+        if self._ahead is not None and self._ahead[0] == cursor:
+            with contextlib.suppress(LinkError, TimeoutError):
+                return await asyncio.shield(self._ahead[1])  # it is being computed already
+        if self._ahead is not None:
+            self._ahead[1].cancel()
+        if await self._secret(cursor.document):
+            raise LinkError(SECRET)
+        return await self._complete(cursor, self.editor)
+
+    async def _complete(self, cursor: Cursor, editor: str) -> Suggestion:
+        request = {
+            "prompt": cursor.prefix,
+            "suffix": cursor.suffix,
+            "max_tokens": MAX_TOKENS,
+            "path": cursor.document,
+        }
+        answer = await self._post("/v1/completions", request, editor)
+        texts = [str(choice["text"]) for choice in answer["choices"]]
+        suggestion = Suggestion(
+            id=str(answer["id"]),
+            model=str(answer["model"]),
+            text=texts[0] if texts else "",
+            reason=str(answer["sordino"]["reason"]),
+        )
+        self.known.put(cursor, suggestion)
+        return suggestion
+
+    async def _secret(self, document: str) -> bool:
+        """Whether the file's name says that it may hold secrets: then none of its text is sent."""
+        if document not in self._names:
+            if len(self._names) >= NAMES:
+                self._names.clear()
+            answer = await self._post("/v1/secret-name", {"path": document[:4096] or "untitled"}, self.editor)
+            self._names[document] = answer["secret"] is not False
+        return self._names[document]
+
+    async def _post(self, path: str, document: Any, editor: str) -> Any:
+        # Read anew each time: the endpoint may have been restarted on another port.
+        endpoint = asking.read(self._state)
+        if endpoint is None:
+            raise LinkError(ABSENT)
+        async with asyncio.timeout(WAIT_SECONDS):
+            return await endpoint.ask_async(path, document, editor=editor)
+
+    def _plan(self, cursor: Cursor, found: Suggestion) -> None:
+        """Once a suggestion has stood for a moment, computes what would follow it: the processor is idle then."""
+        then = Cursor(
+            cursor.document, cursor.prefix + found.text, cursor.suffix, cursor.offset + len(found.text)
+        )
+
+        def begin() -> None:
+            if self.known.find(then) is not None:
+                return
+            task = asyncio.create_task(self._complete(then, f"{self.editor}/ahead"))
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._ahead = (then, task)
+
+        self._planned = asyncio.get_running_loop().call_later(AHEAD_SECONDS, begin)
+
+    def _unplan(self) -> None:
+        if self._planned is not None:
+            self._planned.cancel()
+            self._planned = None
+
+    def _report(self, happening: Happening, name: str, characters: int) -> None:
+        body = {"type": happening, "completion_id": name, "choice_index": 0, "characters": characters}
+
+        async def tell() -> None:
+            with contextlib.suppress(SordinoError, TimeoutError):  # a count that is lost is no fault
+                await self._post("/v1/events", body, self.editor)
+
+        self._begin(tell())
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _later(self, seconds: float, act: Callable[[], None]) -> Callable[[], None]:
+        return asyncio.get_running_loop().call_later(seconds, act).cancel

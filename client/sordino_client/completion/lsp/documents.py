@@ -1,0 +1,90 @@
+"""The open documents of one editor, and the window around a cursor. The only text that the server keeps. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sordino_client.completion.prompt import MAX_PREFIX_CHARACTERS, MAX_SUFFIX_CHARACTERS
+from sordino_client.completion.text.positions import Encoding, Lines
+
+# Larger documents get nothing, as in our VS Code extension: nobody writes them by hand.
+MAX_CHARACTERS: Final = 2_000_000
+# The window moves in steps, not with each key: what is known of a place must stay findable.
+STEP: Final = 4 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """What stands around a cursor in a document, as far as the engine reads. `offset` counts from its beginning."""
+
+    document: str
+    prefix: str = field(repr=False)
+    suffix: str = field(repr=False)
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """`removed` characters at `offset` became `text`."""
+
+    offset: int
+    removed: int
+    text: str = field(repr=False)
+
+
+class Documents:
+    """By URI. `encoding` is the one that was agreed on with the editor. Methods raise KeyError, TypeError or
+    ValueError where an editor's parameters are not the protocol's."""
+
+    def __init__(self, encoding: Encoding = "utf-16") -> None:
+        self.encoding = encoding
+        self._open: dict[str, Lines] = {}
+
+    def opened(self, parameters: Any) -> None:
+        """`textDocument/didOpen`."""
+        document = parameters["textDocument"]
+        self._open[str(document["uri"])] = Lines(str(document["text"]))
+
+    def closed(self, parameters: Any) -> None:
+        """`textDocument/didClose`."""
+        self._open.pop(str(parameters["textDocument"]["uri"]), None)
+
+    def changed(self, parameters: Any) -> tuple[str, Sequence[Edit]]:
+        """`textDocument/didChange`: the document, and what was done to it."""
+        uri, edits = str(parameters["textDocument"]["uri"]), []
+        lines = self._open[uri]
+        for change in parameters["contentChanges"]:
+            text = str(change["text"])
+            start, end = 0, len(lines.text)
+            if change.get("range") is not None:
+                start, end = (
+                    self.offset(lines, change["range"]["start"]),
+                    self.offset(lines, change["range"]["end"]),
+                )
+                end = max(start, end)
+            lines = lines.replaced(start, end, text)
+            edits.append(Edit(start, end - start, text))
+        self._open[uri] = lines
+        return uri, edits
+
+    def size(self, uri: str) -> int:
+        """Characters of a document. Raises KeyError."""
+        return len(self._open[uri].text)
+
+    def cursor(self, uri: str, start: Any, end: Any, chosen: str = "") -> Cursor:
+        """The text up to `start` with `chosen` added, and from `end` on."""
+        lines = self._open[uri]
+        before, behind = self.offset(lines, start), self.offset(lines, end)
+        # Rounded up: what is sent is never more than the engine reads.
+        first = max(0, -(-(before - MAX_PREFIX_CHARACTERS) // STEP) * STEP)
+        return Cursor(
+            document=uri,
+            prefix=lines.text[first:before] + chosen,
+            suffix=lines.text[behind : behind + MAX_SUFFIX_CHARACTERS],
+            offset=behind,
+        )
+
+    def offset(self, lines: Lines, position: Any) -> int:
+        return lines.offset(int(position["line"]), int(position["character"]), self.encoding)
