@@ -153,6 +153,7 @@ class Agent:
             "message": self._status.message,
             "hint": self._status.hint,
             "doing": doing,
+            "not_ready": member.participation.unready or "",
             "release": member.newest_release(),
             "metrics_port": self._metrics.port,
             "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -160,9 +160,9 @@ class Member:
             prepared = prepare(folder, self.settings, tokenizer, window=window, end=self.config.end)
         if not self.machine.has_claimed(self.ledger, prepared.reading):
             with UnitRegistry(folder / "units.sqlite") as registry:
-                texts = registry.texts()
+                marks = registry.marks()
             known = origins(self.settings.repositories)
-            self.machine.claim_data(self.ledger, origins=known, texts=texts, reading=prepared.reading)
+            self.machine.claim_data(self.ledger, origins=known, texts=marks, reading=prepared.reading)
         self.metrics.corpus_files.set(prepared.files)
         self.metrics.corpus_units.set(prepared.units)
         for reason, count in prepared.excluded.items():

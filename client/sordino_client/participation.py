@@ -20,7 +20,7 @@ from typing import Literal
 
 from sordino_client.round_folder import RoundFolder, prune_rounds
 from sordino_platform.durable import write_file
-from sordino_platform.offer import Offer
+from sordino_platform.offer import Offer, Unready
 from sordino_privacy.errors import RefusalError, UsageError
 
 Mode = Literal["every_round", "when_asked"]
@@ -80,11 +80,18 @@ class Participation:
         self._agreed_to: Wanted | None = None
         self.activity = Activity()
         self.last: Ended | None = None
+        self.unready: Unready | None = None
         self.revision = 0
         self.changed: Callable[[], None] = lambda: None
         self._withdrawn: tuple[str, int] | None = None
         self._round: tuple[str, int] | None = None
         self._charged = False
+
+    def note_unready(self, reason: Unready | None) -> bool:
+        """What the last offer was answered with (None: ready); whether that is another answer than before."""
+        with self._lock:
+            changed, self.unready = self.unready is not reason, reason
+            return changed
 
     @property
     def ready(self) -> bool:

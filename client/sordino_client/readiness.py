@@ -22,11 +22,20 @@ from sordino_privacy.secagg import PolicyError
 
 
 def unready(member: Member, offer: Offer) -> Unready | None:
-    """The first reason against a round like this, or None. What is wrong is logged here; only the label leaves."""
+    """The first reason against a round like this, or None. What is wrong is logged when it changes; only the label
+    leaves."""
+    found, error = first_reason(member, offer)
+    if member.participation.note_unready(found) and error is not None:
+        log().warning("not_ready", member=member.name, reason=found, error=error.message, hint=error.hint)
+    return found
+
+
+def first_reason(member: Member, offer: Offer) -> tuple[Unready | None, SordinoError | None]:
+    """The reason, and the error behind it where there is one."""
     if member.participation.paused:
-        return Unready.PAUSED
+        return Unready.PAUSED, None
     if not member.participation.ready:
-        return Unready.NOT_ASKED
+        return Unready.NOT_ASKED, None
     checks: tuple[tuple[Unready, Callable[[], object]], ...] = (
         (Unready.CHARTER, member.charter.require_current),
         (Unready.EPOCH, lambda: require_no_epoch_waits(member)),
@@ -42,12 +51,8 @@ def unready(member: Member, offer: Offer) -> Unready | None:
         try:
             check()
         except SordinoError as error:
-            found = Unready.DAY_CAP if isinstance(error, DayCapError) else reason
-            log().warning(
-                "not_ready", member=member.name, reason=found.value, error=error.message, hint=error.hint
-            )
-            return found
-    return None
+            return (Unready.DAY_CAP if isinstance(error, DayCapError) else reason), error
+    return None, None
 
 
 def require_plan(member: Member, offer: Offer) -> None:

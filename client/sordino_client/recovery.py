@@ -58,7 +58,8 @@ def recover(folder: Path) -> Recovered:
     make_folder(folder / "corpus")
     make_folder(folder / "ledger")
     with UnitRegistry(folder / "corpus" / "units.sqlite") as registry:
-        datasets, texts = [registry.dataset], registry.texts()
+        registry.assume_trained()
+        datasets, texts = [registry.dataset], registry.marks()
     with Ledger.open(folder / "ledger", datasets=datasets, budget=budget, recovering=True) as ledger:
         before = ledger.spent().value
         seen = witnesses(ledger, folder / "ledger")
@@ -123,7 +124,7 @@ def missing_from(ledger: Ledger, witness: Witness, mine: Sequence[Record]) -> in
 
 
 def records(
-    machine: Machine, ledger: Ledger, *, origins: Sequence[str], texts: Sequence[bytes]
+    machine: Machine, ledger: Ledger, *, origins: Sequence[str], texts: Sequence[str]
 ) -> list[Record]:
     """What this machine knows of this ledger, of earlier ones of this folder, and of ones that are gone and stood for
     the same code."""

@@ -19,7 +19,9 @@ from sordino_coordinator.control.view import status_facts
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.rounds import Outcome
 from sordino_coordinator.strategy import RoundsFailedError, SecureFedAvg
+from sordino_platform.charter.waiting import keep_waiting
 from sordino_platform.flower.phases import Phase
+from sordino_platform.identity import authority
 from sordino_platform.offer import Unready
 from sordino_privacy.errors import ConfigurationError
 
@@ -63,6 +65,13 @@ def expire(member: Member, patched: pytest.MonkeyPatch) -> None:
 
     member.charter = member.charter.model_copy()
     patched.setattr(type(member.charter), "require_current", require_current)
+
+
+def hold_an_epoch(member: Member, _: pytest.MonkeyPatch) -> None:
+    """An epoch that the root signed and this member's person has not seen yet."""
+    place = member.folder.parents[1] / "root"
+    authority.begin_epoch(place, privacy=member.charter.privacy.model_copy(update={"largest_epsilon": 9.5}))
+    keep_waiting(member.folder, [authority.sign_epoch(place).to_bytes()], member.identity.charters)
 
 
 def tighten(member: Member, _: pytest.MonkeyPatch) -> None:
@@ -109,6 +118,7 @@ REASONS: dict[Unready, Spoil] = {
     Unready.PAUSED: pause,
     Unready.NOT_ASKED: ask,
     Unready.CHARTER: expire,
+    Unready.EPOCH: hold_an_epoch,
     Unready.PLAN: tighten,
     Unready.BUDGET: spend,
     Unready.DAY_CAP: cap,

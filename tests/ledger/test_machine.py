@@ -234,8 +234,8 @@ def test_a_repository_cannot_make_git_run_anything(tmp_path: Path) -> None:
 def test_a_tenth_of_the_texts_in_common_is_the_same_data(texts: int, shared: int, same: bool) -> None:
     """Also where both are known by a sample only."""
     draw = random.Random(texts + shared)
-    common = [draw.randbytes(32) for _ in range(shared)]
-    mine, theirs = (common + [draw.randbytes(32) for _ in range(texts - shared)] for _ in range(2))
+    common = [draw.randbytes(8).hex() for _ in range(shared)]
+    mine, theirs = (common + [draw.randbytes(8).hex() for _ in range(texts - shared)] for _ in range(2))
     record = Record(ledger=bytes(32), folder="/x", generation=0, texts=tuple(sorted(theirs)[:TEXTS]))
     assert record.same_data([], mine) is same
 

@@ -162,12 +162,16 @@ class UnitRegistry:
             )
             return frozenset(str(row[0]) for row in rows)
 
-    def texts(self) -> list[bytes]:
-        """The digests of all texts that ever stood here."""
+    def marks(self) -> list[str]:
+        """Of each text that ever stood here, the first 8 bytes of its digest in hex, sorted."""
         with self._storage():
-            return [
-                bytes(row[0]) for row in self._connection.execute("SELECT digest FROM text ORDER BY digest")
-            ]
+            rows = self._connection.execute("SELECT substr(digest, 1, 8) FROM text ORDER BY digest")
+            return [bytes(row[0]).hex() for row in rows]
+
+    def assume_trained(self) -> None:
+        """Takes every unit for a trained one: after a loss nobody knows which were."""
+        with self._storage(), self._transaction():
+            self._connection.execute("UPDATE unit SET trained = 1 WHERE trained = 0 AND merged_into IS NULL")
 
     def largest_merge(self) -> int:
         """The largest number of trained units that turned out to be one; 1 where that never happened."""

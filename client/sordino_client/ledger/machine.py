@@ -13,7 +13,7 @@ import contextlib
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -32,6 +32,7 @@ HEADS = 64
 TEXTS = 2048
 SAME_DATA = 0.1
 FEW_TEXTS = 4
+Mark = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
 
 
 class Charge(Document):
@@ -55,7 +56,7 @@ class Charge(Document):
 
 class Record(Document):
     """One ledger. `ledger` is the digest of its first row, which no other has; `heads` are its newest rows, as sequence
-    and digest; `origins` are first commits; `texts` the smallest digests of its texts; `reading` names the newest
+    and digest; `origins` are first commits; `texts` the smallest marks of its texts; `reading` names the newest
     reading of its code that has this budget (sordino_client.corpus.registry)."""
 
     ledger: Digest
@@ -64,7 +65,7 @@ class Record(Document):
     heads: tuple[tuple[int, Digest], ...] = ()
     charges: tuple[Charge, ...] = ()
     origins: tuple[str, ...] = ()
-    texts: tuple[Digest, ...] = ()
+    texts: tuple[Mark, ...] = ()
     reading: str = ""
 
     @property
@@ -83,15 +84,15 @@ class Record(Document):
         """Whether that ledger still lies where it was."""
         return first_digest(Path(self.folder)) == bytes(self.ledger)
 
-    def same_data(self, origins: Collection[str], texts: Collection[bytes]) -> bool:
+    def same_data(self, origins: Collection[str], texts: Collection[str]) -> bool:
         """Whether it stands for data that has one of these first commits, or a tenth of these texts in common."""
         if set(origins) & set(self.origins):
             return True
         if not texts or not self.texts:
             return False
         # Both are the smallest digests of their data: beyond the end of either sample nothing is known of the other.
-        samples: list[list[bytes]] = [sorted(texts)[:TEXTS], sorted(self.texts)[:TEXTS]]
-        end: bytes = min((side[-1] for side in samples if len(side) == TEXTS), default=b"\xff" * 32)
+        samples = [sorted(texts)[:TEXTS], sorted(self.texts)[:TEXTS]]
+        end = min((side[-1] for side in samples if len(side) == TEXTS), default="g")  # beyond all hexadecimal
         mine, theirs = ({text for text in side if text <= end} for side in samples)
         smaller = min(len(mine), len(theirs))
         shared = len(mine & theirs)
@@ -144,7 +145,7 @@ class Machine:
         )
 
     def claim_data(
-        self, ledger: Ledger, *, origins: Collection[str], texts: Collection[bytes], reading: str
+        self, ledger: Ledger, *, origins: Collection[str], texts: Collection[str], reading: str
     ) -> None:
         """Notes which data the ledger stands for. Raises ConfigurationError when that data has another budget."""
         texts = sorted(texts)[:TEXTS]
@@ -169,7 +170,7 @@ class Machine:
         ledger: Ledger,
         *,
         origins: Collection[str] = (),
-        texts: Collection[bytes] = (),
+        texts: Collection[str] = (),
         reading: str = "",
     ) -> None:
         """Brings a ledger's record up to date; what is known of its data is kept. Durable when this returns."""
