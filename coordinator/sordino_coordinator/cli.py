@@ -41,33 +41,17 @@ def new(
 
     Example: sordino coordinator new --folder /var/lib/sordino/coordinator --heldout /srv/public-code
     """
-    from sordino_coordinator.settings import FILE, CoordinatorSettings, PlanSettings, settings_text
+    from sordino_coordinator.settings import FILE, first_settings, settings_text
     from sordino_platform.durable import write_file
     from sordino_platform.link.address import require_address
-    from sordino_platform.settings import parse
 
     require_address(listen, option="--listen")
-    plan = PlanSettings(
-        sampling_rate=0.1,
-        noise_multiplier=1.0,
-        clip_norm=0.5,
-        steps=4,
-        windows_per_unit=4,
-        window=256,
-        learning_rate=0.002,
-        optimiser="adam",
-        delta=1e-6,
-        expected_units=128,
+    settings = first_settings(
+        listen=listen,
+        rounds=rounds,
+        heldout=heldout,
+        release_without_any_heldout_measurement=release_without_any_heldout_measurement,
     )
-    asked = {
-        "listen": listen,
-        "rounds": rounds,
-        "console": "127.0.0.1:9467",
-        "heldout": [str(path.resolve()) for path in heldout],
-        "release_without_any_heldout_measurement": release_without_any_heldout_measurement,
-        "plan": plan.model_dump(),
-    }
-    settings = parse(asked, CoordinatorSettings, where="coordinator new")
     write_file(folder / FILE, settings_text(settings).encode(), secret=True, replace=False)
     typer.echo(f"wrote {folder / FILE}; look it over, then: sordino coordinator up --folder {folder}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -101,6 +102,37 @@ class CoordinatorSettings(Settings):
         """The same settings with the console at another address. Raises ConfigurationError."""
         fields = {**self.model_dump(exclude_none=True), "console": address}
         return parse(fields, CoordinatorSettings, where="--console")
+
+
+def first_settings(
+    *,
+    listen: str,
+    rounds: int = 0,
+    heldout: Sequence[Path] = (),
+    release_without_any_heldout_measurement: bool = False,
+) -> CoordinatorSettings:
+    """The settings that a new coordinator begins with. Raises ConfigurationError."""
+    plan = PlanSettings(
+        sampling_rate=0.1,
+        noise_multiplier=1.0,
+        clip_norm=0.5,
+        steps=4,
+        windows_per_unit=4,
+        window=256,
+        learning_rate=0.002,
+        optimiser="adam",
+        delta=1e-6,
+        expected_units=128,
+    )
+    asked = {
+        "listen": listen,
+        "rounds": rounds,
+        "console": "127.0.0.1:9467",
+        "heldout": [str(path.resolve()) for path in heldout],
+        "release_without_any_heldout_measurement": release_without_any_heldout_measurement,
+        "plan": plan.model_dump(),
+    }
+    return parse(asked, CoordinatorSettings, where="coordinator new")
 
 
 def load_settings(folder: Path) -> CoordinatorSettings:

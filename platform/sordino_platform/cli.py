@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points, version
 from typing import Any
 
@@ -40,6 +40,11 @@ SUMMARIES = {
     "identity": "Keys and certificates: new, request, approve, renew, retire",
     "train": "Stand-alone training on your own repositories, with a live loss graph",
     "bench": "Measures speed and quality, side by side with peers",
+    "federation": "Founds a federation: a plan, join codes, one approval",
+    "join": "Joins a federation with a join code, and runs",
+}
+
+BENCHMARK_SUMMARIES = {
     "dp": "Private training, beside plain PyTorch and stock Opacus: time, memory, accounting",
     "completion": "The completion engine and endpoint, beside torch and llama.cpp",
     "secagg": "Secure aggregation, beside Flower's SecAgg+ and the speed of the cipher",
@@ -55,6 +60,7 @@ class LazyCommands(TyperGroup):
     """A group whose commands are entry points of `entry_group`, imported when they are used."""
 
     entry_group = GROUP
+    summaries = SUMMARIES
 
     @property
     def found(self) -> dict[str, EntryPoint]:
@@ -69,17 +75,18 @@ class LazyCommands(TyperGroup):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         entry = self.found.get(cmd_name)
-        return None if entry is None else as_command(cmd_name, entry.load())
+        return None if entry is None else as_command(cmd_name, entry.load(), self.summaries)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, SUMMARIES[name]) for name in self.list_commands(ctx)])
+            formatter.write_dl([(name, self.summaries[name]) for name in self.list_commands(ctx)])
 
 
 class LazyBenchmarks(LazyCommands):
     """The benchmarks that the installed packages offer."""
 
     entry_group = BENCHMARKS
+    summaries = BENCHMARK_SUMMARIES
 
 
 class PlainHelp(click.HelpFormatter):
@@ -93,7 +100,7 @@ class PlainHelp(click.HelpFormatter):
 click.Context.formatter_class = PlainHelp
 
 
-def as_command(name: str, target: Any) -> click.Command:
+def as_command(name: str, target: Any, summaries: Mapping[str, str] = SUMMARIES) -> click.Command:
     """A click command from a Typer app (a group) or from a function annotated for Typer (one command)."""
     if isinstance(target, typer.Typer):
         command = typer.main.get_command(target)
@@ -102,7 +109,7 @@ def as_command(name: str, target: Any) -> click.Command:
         single.command(name, help=target.__doc__)(target)
         command = typer.main.get_command(single)
     command.name = name
-    command.short_help = SUMMARIES.get(name)
+    command.short_help = summaries.get(name)
     return command
 
 

@@ -14,6 +14,7 @@ from sordino_platform.identity.site import (
     install,
     make_request,
     open_charters,
+    read_card,
 )
 
 __all__ = [
@@ -31,4 +32,5 @@ __all__ = [
     "open_charters",
     "peer_name",
     "peer_uri",
+    "read_card",
 ]

@@ -8,6 +8,7 @@ only the second; `root.key` can stay on a medium in a safe between two epochs.
 from __future__ import annotations
 
 import hmac
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,19 @@ def invite(
     return token
 
 
+def open_invitations(folder: Path, *, now: datetime) -> list[str]:
+    """The names that were invited, may still come, and have not."""
+    return sorted(
+        invitation.name
+        for path in (folder / INVITATIONS).glob("*.json")
+        if now < (invitation := _read_invitation(path)).expires_at
+    )
+
+
+def _read_invitation(path: Path) -> Invitation:
+    return decode(Invitation, read_secret(path), limit=4096, what=str(path))
+
+
 def enrol(folder: Path, request: bytes, *, now: datetime | None = None) -> Card:
     """Lets the sender of a request into the draft, if its token is good, and uses the token up.
 
@@ -230,6 +244,22 @@ def approve_all(
         else:
             issued.append(Issued(role=card.role, name=card.name, certificate=certificate))
     return Renewed(certificates=tuple(issued), charters=_texts(store)).to_bytes(), refused
+
+
+def enrolment(folder: Path, requests: Sequence[bytes], *, now: datetime | None = None) -> bytes:
+    """The certificates of all these requests in one answer, for parties of the newest charter.
+
+    Raises ConfigurationError, naming the party, when one of them cannot have its certificate.
+    """
+    store, moment_now = charters_of(folder), now or datetime.now(UTC)
+    charter = store.head().charter
+    issued = []
+    for data in requests:
+        request = EnrolmentRequest.parse(data)
+        card = request.body.card
+        certificate = _issued(folder, request, charter, now=moment_now, validity=CERTIFICATE_VALIDITY)
+        issued.append(Issued(role=card.role, name=card.name, certificate=certificate))
+    return Renewed(certificates=tuple(issued), charters=_texts(store)).to_bytes()
 
 
 def _texts(store: CharterStore) -> tuple[str, ...]:
@@ -321,7 +351,7 @@ def _require_invited(folder: Path, request: EnrolmentRequest, now: datetime) -> 
         )
     if not path.exists():
         raise ConfigurationError("the enrolment token is not known here", hint=again)
-    invitation = decode(Invitation, read_secret(path), limit=4096, what=str(path))
+    invitation = _read_invitation(path)
     if not hmac.compare_digest(proof(invitation.verifier, request.body), request.proof):
         raise ConfigurationError("the enrolment token is wrong", hint=again)
     if (invitation.role, invitation.name, invitation.organisation) != (

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +18,7 @@ from sordino_platform.identity import authority, site
 from sordino_platform.identity.enrolment import MAX_REPLY_BYTES, Token
 from sordino_platform.identity.renewal import MAX_BUNDLE_BYTES, RenewalBox, ending, is_bundle
 from sordino_platform.keys import fingerprint
+from sordino_platform.link.address import told_apart
 from sordino_privacy.errors import ConfigurationError, SordinoError, UsageError
 
 app = typer.Typer(
@@ -55,7 +55,7 @@ def new(
 
     Example: sordino identity new acme --federation demo --name acme --organisation "Acme Ltd"
     """
-    names, addresses = _hosts(host or ())
+    names, addresses = told_apart(host or ())
     site.create(
         folder,
         federation=federation,
@@ -277,18 +277,6 @@ def _say_refused(refused: Sequence[str]) -> None:
 
 def _role(coordinator: bool) -> Role:
     return "coordinator" if coordinator else "member"
-
-
-def _hosts(hosts: Sequence[str]) -> tuple[list[str], list[str]]:
-    """DNS names and addresses, told apart."""
-    names: list[str] = []
-    addresses: list[str] = []
-    for host in hosts:
-        try:
-            addresses.append(str(ip_address(host)))
-        except ValueError:
-            names.append(host.lower())
-    return names, addresses
 
 
 def _write(data: bytes, out: Path | None) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from ipaddress import ip_address
+
 from sordino_privacy.errors import LinkError, UsageError
 
 
@@ -13,6 +16,18 @@ def parse_address(address: str) -> tuple[str, int]:
             f"{address!r} is not an address", hint="write host:port, for example coordinator.example.org:9443"
         )
     return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def told_apart(hosts: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """DNS names and IP addresses of `hosts`, each once, in their order."""
+    names: list[str] = []
+    addresses: list[str] = []
+    for host in hosts:
+        try:
+            addresses.append(str(ip_address(host)))
+        except ValueError:
+            names.append(host.lower())
+    return tuple(dict.fromkeys(names)), tuple(dict.fromkeys(addresses))
 
 
 def require_address(address: str, *, option: str) -> None:

@@ -1,0 +1,117 @@
+"""A party's side of `sordino join`: keys and request; once the approval is there, certificate, charters and settings.
+
+Every step looks at what is there and does what is missing, so a join that was broken off is begun again with the same
+command. The private keys never leave the folder.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Final
+
+from sordino_platform.durable import read_file
+from sordino_platform.founding.code import JoinCode
+from sordino_platform.identity import (
+    Card,
+    EnrolmentRequest,
+    Reply,
+    Token,
+    create,
+    install,
+    make_request,
+    site,
+)
+from sordino_platform.identity.enrolment import MAX_REQUEST_BYTES
+from sordino_platform.identity.renewal import MAX_BUNDLE_BYTES, Renewed
+from sordino_privacy.errors import ConfigurationError
+
+GROUP: Final = "sordino.joiners"
+APPROVAL: Final = "enrolled.json"
+LOOK_SECONDS: Final = 1.0
+SETTLED_SECONDS: Final = 2.0
+
+Settle = Callable[[Path, JoinCode, Sequence[Path]], Callable[[], None]]
+"""Writes a role's settings where there are none, and returns what runs the party."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joining:
+    """One party that joins. `folders`: a member's repositories, or the coordinator's public held-out code."""
+
+    folder: Path
+    code: JoinCode
+    folders: tuple[Path, ...] = ()
+
+    def request(self, now: datetime) -> bytes:
+        """The request to carry to the root's holder: the one that waits already, or a new one.
+
+        Raises ConfigurationError for a code that expired, or a folder that belongs to somebody else.
+        """
+        code, folder = self.code, self.folder
+        if (folder / site.CARD).exists():
+            self._require_ours(site.read_card(folder))
+        else:
+            code.require_current(now)
+            create(
+                folder,
+                federation=code.federation,
+                role=code.role,
+                name=code.name,
+                organisation=code.organisation,
+                dns_names=code.dns_names,
+                addresses=code.addresses,
+            )
+        token = Token.parse(code.token)
+        if (folder / site.REQUEST).exists() and (folder / site.PENDING).exists():
+            data = read_file(folder / site.REQUEST, limit=MAX_REQUEST_BYTES)
+            if EnrolmentRequest.parse(data).body.invitation == token.invitation:
+                return data
+        code.require_current(now)
+        return make_request(folder, token=token, now=now)
+
+    @property
+    def enrolled(self) -> bool:
+        """Whether certificate and charters are there."""
+        return (self.folder / site.TLS).exists()
+
+    def wait(self, approval: Path) -> None:
+        """Waits until the approval lies at `approval`, for as long as it takes, and installs it."""
+        # A file that somebody copies here is there before it is whole.
+        while not approval.exists() or time.time() - approval.stat().st_mtime < SETTLED_SECONDS:
+            time.sleep(LOOK_SECONDS)
+        self.install(read_file(approval, limit=MAX_BUNDLE_BYTES))
+
+    def install(self, data: bytes, *, now: datetime | None = None) -> None:
+        """Takes this party's part out of the approval of all, verifies it and puts it to use.
+
+        Raises ConfigurationError when this party is not in it, or any part does not verify.
+        """
+        approval, code = Renewed.parse(data, what="the approval"), self.code
+        for issued in approval.certificates:
+            if (issued.role, issued.name) == (code.role, code.name):
+                reply = Reply(certificate=issued.certificate, charters=approval.charters)
+                install(self.folder, reply.to_bytes(), root=code.root, now=now)
+                return
+        raise ConfigurationError(
+            f"the approval holds nothing for {code.name!r}",
+            hint="its request was not there when the root's holder approved: send it, and ask for another approval",
+        )
+
+    def settle(self) -> Callable[[], None]:
+        """Writes the settings of this role; returns what runs the party. Raises what the role's own checks raise."""
+        (entry,) = entry_points(group=GROUP, name=self.code.role)
+        settle: Settle = entry.load()
+        return settle(self.folder, self.code, self.folders)
+
+    def _require_ours(self, card: Card) -> None:
+        code = self.code
+        if (card.federation, card.role, card.name) != (code.federation, code.role, code.name):
+            raise ConfigurationError(
+                f"{self.folder} belongs to the {card.role} {card.name!r} of {card.federation}",
+                hint="give another --folder: one folder holds one party",
+            )

@@ -1,0 +1,135 @@
+"""`plan.toml`: who founds a federation, on what floors, under which privacy, with which model.
+
+federation = "orchard"
+
+[coordinator]
+name = "hub"
+organisation = "Orchard Ltd"
+address = "fl.example.org:9443"
+
+[[members]]
+name = "alder"
+organisation = "Alder Ltd"
+
+[floors]              # as `sordino charter new` has them; what is left out has its default
+cohort = 3
+
+[privacy]
+largest_epsilon = 8.0
+
+[model]               # adapter_rank, embedding_rank, adapter_scale
+adapter_rank = 4
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from sordino_platform.canonical import first_problem
+from sordino_platform.charter import Floors, PrivacyPolicy, Role, shipped_model
+from sordino_platform.founding.code import JoinCode
+from sordino_platform.identity import authority
+from sordino_platform.link.address import parse_address, told_apart
+from sordino_platform.settings import Settings, load
+from sordino_privacy.errors import ConfigurationError
+from sordino_privacy.secagg.encoding import MAX_MEMBERS
+
+Terms = dict[str, int | float]
+
+
+class PartyPlan(Settings):
+    """A member."""
+
+    name: str
+    organisation: str
+
+
+class CoordinatorPlan(PartyPlan):
+    """The coordinator, and where members reach it. `hosts`: further names or addresses of it."""
+
+    address: str
+    hosts: list[str] = Field(default_factory=list, max_length=15)
+
+
+class FederationPlan(Settings):
+    """The whole file."""
+
+    version: int = Field(1, ge=1, le=1)
+    federation: str
+    code_days: int = Field(3, ge=1, le=14)
+    charter_days: int = Field(366, ge=1, le=3653)
+    coordinator: CoordinatorPlan
+    members: list[PartyPlan] = Field(min_length=1, max_length=MAX_MEMBERS)
+    floors: Terms = Field(default_factory=dict)
+    privacy: Terms = Field(default_factory=dict)
+    model: Terms = Field(default_factory=dict)
+
+    def parties(self) -> Iterator[tuple[Role, PartyPlan]]:
+        """The coordinator, then the members."""
+        yield "coordinator", self.coordinator
+        for member in self.members:
+            yield "member", member
+
+
+def read_plan(path: Path) -> FederationPlan:
+    """Reads a plan. Raises ConfigurationError for a name that occurs twice too: each code is for one party."""
+    plan = load(path, FederationPlan)
+    names = [party.name for _, party in plan.parties()]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigurationError(
+            f"{path}: {twice[0]!r} names two parties", hint="each party has its own name"
+        )
+    return plan
+
+
+def found(plan: FederationPlan, root: Path, *, passphrase: str, now: datetime) -> list[tuple[str, JoinCode]]:
+    """Makes the root in the folder `root` and invites every party; returns their names and join codes.
+
+    Raises ConfigurationError when the terms cannot be, or `root` is one already. The codes hold secrets.
+    """
+    try:
+        floors, privacy = Floors.model_validate(plan.floors), PrivacyPolicy.model_validate(plan.privacy)
+    except ValidationError as error:
+        raise ConfigurationError(f"the plan's terms cannot be: {first_problem(error)}") from None
+    unknown = sorted(plan.model.keys() - {"adapter_rank", "embedding_rank", "adapter_scale"})
+    if unknown:
+        raise ConfigurationError(
+            f"[model] has no {unknown[0]!r}", hint="it has adapter_rank, embedding_rank, adapter_scale"
+        )
+    host, _ = parse_address(plan.coordinator.address)
+    names, addresses = told_apart([host, *plan.coordinator.hosts])
+    pin = authority.found_root(
+        root,
+        federation=plan.federation,
+        model=shipped_model(**plan.model),  # type: ignore[arg-type]  # its own checks say what is wrong
+        passphrase=passphrase,
+        floors=floors,
+        privacy=privacy,
+        validity=timedelta(days=plan.charter_days),
+        now=now,
+    )
+    codes = []
+    validity = timedelta(days=plan.code_days)
+    for role, party in plan.parties():
+        token = authority.invite(
+            root, role=role, name=party.name, organisation=party.organisation, now=now, validity=validity
+        )
+        code = JoinCode(
+            federation=plan.federation,
+            role=role,
+            name=party.name,
+            organisation=party.organisation,
+            coordinator=plan.coordinator.address,
+            dns_names=names if role == "coordinator" else (),
+            addresses=addresses if role == "coordinator" else (),
+            root=pin,
+            token=token.text(),
+            expires_at=now.replace(microsecond=0) + validity,
+        )
+        codes.append((party.name, code))
+    return codes
