@@ -20,6 +20,7 @@ import numpy as np
 
 from sordino_privacy.secagg import (
     GENESIS,
+    BadParcelError,
     Context,
     CoordinatorSession,
     Entry,
@@ -28,16 +29,19 @@ from sordino_privacy.secagg import (
     Member,
     MemberSession,
     Membership,
+    Quantised,
     Quantiser,
     Statistics,
     admit,
     keys,
+    merkle,
     transcript_head,
 )
+from sordino_privacy.secagg.complaint import Complaint, proof
 from sordino_privacy.secagg.graph import degree_and_threshold, permutation, quorum
 from sordino_privacy.secagg.masks import Mask, apply
 from sordino_privacy.secagg.roster import Roster
-from sordino_privacy.secagg.shares import Delivery
+from sordino_privacy.secagg.shares import Delivery, Shares, Statement
 from sordino_privacy.secagg.survivors import Claim, Opening
 from sordino_privacy.secagg.upload import u2_digest
 
@@ -257,7 +261,61 @@ def build() -> dict[str, Any]:
         ],
     }
     out["refused"] = refused
+    out["complaints"] = complaints(roster_bytes, deliveries["alpha"], out["members"]["delta"]["shares"])
     return out
+
+
+def complaints(roster: bytes, delivery: bytes, shares: str) -> list[dict[str, Any]]:
+    """Two of alpha in the same attempt: of a parcel of delta that does not open, and of bravo's, which is in order."""
+    true = Shares.decode(bytes.fromhex(shares))
+    first = replace(true.leaves[0], sealed=bytes(80))
+    leaves = (first, *true.leaves[1:])
+    digests = [leaf.digest() for leaf in leaves]
+    statement = Statement.signed(fixed("identity delta"), true.roster_hash, "delta", merkle.root(digests))
+    sent = Delivery.decode(delivery, "alpha")
+    lie = replace(
+        sent,
+        statements=(*sent.statements[:3], statement),
+        parcels=(*sent.parcels[:2], replace(sent.parcels[2], leaf=first, path=merkle.paths(digests)[0])),
+    ).encode()
+    member, draws = session("alpha")
+    member.advertise()
+    member.share(roster)
+    before = len(draws.given)
+    try:
+        list(member.upload(lie, quantised_of("alpha")))
+    except BadParcelError as error:
+        cheated = error.complaint
+    bravo, parcel = sent.statements[1], sent.parcels[0]
+    false, twice = session("alpha")
+    false.advertise()
+    false.share(roster)
+    parsed = Roster.decode(roster, membership(), context())
+    framed = Complaint.of(parcel, bravo, parsed, "alpha", false._state.exchange_key, twice)
+    return [
+        {
+            "what": "delta's parcel does not open",
+            "delivery": lie.hex(),
+            "draws": [draw.hex() for draw in draws.given[before:]],
+            "message": cheated.hex(),
+            "proof": proof(context().encode(), roster, cheated).hex(),
+            "culprit": "delta",
+        },
+        {
+            "what": "bravo's parcel is in order",
+            "delivery": delivery.hex(),
+            "draws": [draw.hex() for draw in twice.given[before:]],
+            "message": (message := framed.signed(fixed("identity alpha")).encode()).hex(),
+            "proof": proof(context().encode(), roster, message).hex(),
+            "culprit": "alpha",
+        },
+    ]
+
+
+def quantised_of(name: str) -> Quantised:
+    update = np.array([0.1, -0.5, 2.0, -0.25, 3.0], np.float32) * np.float32(1 + 0.25 * NAMES.index(name))
+    statistics = Statistics(loss=1.5, examples=4096)
+    return context().quantiser.quantise(update, 0.5, statistics, Draws(f"dither {name}"))
 
 
 def masked(mask: Mask) -> dict[str, Any]:

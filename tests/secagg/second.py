@@ -177,6 +177,26 @@ class Player:
                 out += name(player.me) + leaf + bytes([len(siblings)]) + b"".join(siblings)
         return out
 
+    def complaint(
+        self, accused: Player, statement: bytes, leaf: bytes, siblings: list[bytes], k: bytes
+    ) -> bytes:
+        """Phase 3: shows the parcel that `accused` sent, with the point Z of the pair and its proof. `k`: 64 bytes."""
+        scalar = bytearray(self.e)
+        scalar[0], scalar[31] = scalar[0] & 248, scalar[31] & 127 | 64
+        x = int.from_bytes(scalar, "little") // 8 % ORDER
+        p, a = point_of(accused.signed[2]), times(x, times(8, BASE))
+        if a[0] % 2:
+            x, a = ORDER - x, (-a[0] % Q, a[1])
+        h8 = times(8, p)
+        z, once = times(x, h8), int.from_bytes(k, "little") % ORDER
+        ids = (accused.me.encode(), self.me.encode())
+        parts = (a, p, z, times(once, times(8, BASE)), times(once, h8))
+        c = int.from_bytes(h("equality", self.r, *ids, *map(compressed, parts)), "big") % ORDER
+        proof = compressed(z) + c.to_bytes(32, "big") + ((once + c * x) % ORDER).to_bytes(32, "big")
+        body = SUITE + b"\x0d" + self.r + name(self.me) + statement + leaf
+        body += bytes([len(siblings)]) + b"".join(siblings) + proof
+        return body + sign(self.identity, "complaint", body)
+
     def masks(self) -> list[tuple[bytes, int]]:
         out = [(derive(self.b_seed, self.r, "self", self.me.encode()), 1)]
         for other in self.players:
@@ -243,6 +263,50 @@ def lengths(values: list[int], groups: list[tuple[int, float]], cohort: int, cha
         for word, value, step in zip(words, values, steps, strict=False):
             out[32 * block + word % 32] += -step * value if word & 0x8000 else step * value
     return out
+
+
+Q = 2**255 - 19
+ORDER = 2**252 + 27742317777372353535851937790883648493
+D = -121665 * pow(121666, -1, Q) % Q
+Point = tuple[int, int]
+
+
+def plus(a: Point, b: Point) -> Point:
+    """On edwards25519, in affine coordinates."""
+    t = D * a[0] * b[0] * a[1] * b[1] % Q
+    x = (a[0] * b[1] + b[0] * a[1]) * pow(1 + t, -1, Q) % Q
+    return x, (a[1] * b[1] + a[0] * b[0]) * pow(1 - t, -1, Q) % Q
+
+
+def times(scalar: int, point: Point) -> Point:
+    total = (0, 1)
+    while scalar:
+        if scalar & 1:
+            total = plus(total, point)
+        point, scalar = plus(point, point), scalar >> 1
+    return total
+
+
+def even(y: int) -> Point:
+    """The point with this y and an even x."""
+    square = (y * y - 1) * pow(D * y * y + 1, -1, Q) % Q
+    x = pow(square, (Q + 3) // 8, Q)
+    if x * x % Q != square:
+        x = x * pow(2, (Q - 1) // 4, Q) % Q
+    assert x * x % Q == square
+    return (x if x % 2 == 0 else Q - x), y
+
+
+BASE = even(4 * pow(5, -1, Q) % Q)
+
+
+def point_of(public: bytes) -> Point:
+    u = int.from_bytes(public, "little")
+    return even((u - 1) * pow(u + 1, -1, Q) % Q)
+
+
+def compressed(point: Point) -> bytes:
+    return (point[1] | point[0] % 2 << 255).to_bytes(32, "little")
 
 
 def elements(data: bytes, size: int) -> list[int]:

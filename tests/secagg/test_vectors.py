@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.secagg import second
 
-from sordino_privacy.secagg import SecaggError
+from sordino_privacy.secagg import SecaggError, judge
 
 FOLDER = Path(__file__).parents[2] / "docs" / "vectors"
 VECTORS: dict[str, Any] = json.loads((FOLDER / "secagg-2.json").read_text())
@@ -104,6 +104,25 @@ def test_a_second_implementation_makes_the_same_messages_keys_masks_and_sum() ->
         sum(column) for column in zip(*(second.rows(p.y, challenge) for p in alive), strict=True)
     ]
     assert opened_by_a_second_coordinator(alive, dropped) == VECTORS["sum"]["vector"]
+
+
+def test_a_second_implementation_makes_the_same_complaints() -> None:
+    everyone = players()
+    alpha, bravo, delta = everyone[0], everyone[1], everyone[3]
+    leaf = (bytes(80), *delta.leaves[0][1:])
+    hashes = [second.h("leaf", b"alpha", *leaf), *delta.hashes[1:]]
+    root = second.tree(hashes)
+    signed = second.sign(delta.identity, "shares", delta.r, b"delta", root)
+    statement = second.name("delta") + root + signed
+    given = [
+        (delta, statement, b"".join(leaf), second.path(hashes, 0)),
+        (bravo, bravo.statement, b"".join(bravo.leaves[0]), second.path(bravo.hashes, 0)),
+    ]
+    for case, (accused, root_signed, shown, siblings) in zip(VECTORS["complaints"], given, strict=True):
+        draws = bytes.fromhex("".join(case["draws"]))
+        message = alpha.complaint(accused, root_signed, shown, siblings, draws)
+        assert message.hex() == case["message"]
+        assert judge(bytes.fromhex(case["proof"]), generator().membership()) == case["culprit"]
 
 
 def opened_by_a_second_coordinator(alive: list[second.Player], dropped: list[second.Player]) -> str:
