@@ -18,9 +18,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out what is marked `vscode` unless it was asked for; its scenes are one story, played in order."""
+    """Leaves out what is marked `vscode` unless it was asked for; a file's scenes are one story, played in order."""
     if "vscode" in config.option.markexpr:
-        items.sort(key=lambda item: item.reportinfo()[1] or 0)
+        items.sort(key=lambda item: (str(item.path), item.reportinfo()[1] or 0))
         return
     left_out = [item for item in items if item.get_closest_marker("vscode")]
     if left_out:

@@ -36,6 +36,7 @@ NAME = "completion"
 POLL_SECONDS = 5.0
 BEGIN_SECONDS = 0.5
 LOCK_STEP_SECONDS = 0.1
+STEP_SECONDS = 0.01
 
 
 def serve(
@@ -134,6 +135,8 @@ async def _run(
             await asyncio.sleep(BEGIN_SECONDS if starting else POLL_SECONDS)
 
     serving = asyncio.create_task(server.serve(sockets))
+    while not server.started and not serving.done():
+        await asyncio.sleep(STEP_SECONDS)  # nobody may find the door before it opens
     watching = asyncio.create_task(watch())
     port = loopback.announce(state, NAME, sockets)
     telemetry.log().info("completion_endpoint_up", port=port, pid=os.getpid())

@@ -1,6 +1,7 @@
 /** The extension's one entry: makes the parts and connects them. Nothing runs until the editor or the agent speaks. */
 import { randomBytes } from "node:crypto";
 import * as vscode from "vscode";
+import { Alone } from "./agent/alone.ts";
 import { Connection } from "./agent/connection.ts";
 import { report } from "./agent/completions.ts";
 import { memberFolder } from "./agent/folder.ts";
@@ -32,6 +33,15 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
   );
   const ghost = new GhostText(connection, outcomes, editor);
   const pages = new Pages(connection);
+  const alone = new Alone(
+    connection,
+    () => ({
+      on: agentSettings().serveAlone && vscode.workspace.isTrusted,
+      command: agentSettings().command,
+      folders: (vscode.workspace.workspaceFolders ?? []).filter(({ uri }) => uri.scheme === "file").map(({ uri }) => uri.fsPath),
+    }),
+    () => sayOnce(context),
+  );
   const command = (name: string, act: (...given: never[]) => unknown): vscode.Disposable =>
     vscode.commands.registerCommand(`sordino.${name}`, async (...given: never[]) => {
       try {
@@ -43,6 +53,7 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
     });
   context.subscriptions.push(
     { dispose: () => connection.dispose() },
+    alone,
     ghost,
     pages,
     new StatusBar(connection),
@@ -83,7 +94,23 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
       if (event.affectsConfiguration("sordino.folder")) {
         void connection.open(folder());
       }
+      if (event.affectsConfiguration("sordino.serveAlone")) {
+        alone.look();
+      }
     }),
+    vscode.workspace.onDidGrantWorkspaceTrust(() => alone.look()),
   );
   await connection.open(folder());
+}
+
+/** Says once, on this machine, that completions are served without a federation, and where that ends. */
+function sayOnce(context: vscode.ExtensionContext): void {
+  const said = "sordino.saidAlone";
+  if (context.globalState.get(said) !== true) {
+    void context.globalState.update(said, true);
+    void vscode.window.showInformationMessage(
+      "Sordino serves completions on this machine, from its base model and a local memory of this workspace. " +
+        "Nothing leaves the machine. It ends with this window; the setting sordino.serveAlone switches it off.",
+    );
+  }
 }

@@ -5,6 +5,8 @@ import { SuggestionCache } from "../src/ghost/cache.ts";
 import { regionAtEnd } from "../src/ghost/lexical.ts";
 import { type Offered, Outcomes, SEEN_MS } from "../src/ghost/outcome.ts";
 import { Pace } from "../src/ghost/pace.ts";
+import { wanted } from "../src/agent/alone.ts";
+import { BEFORE, first, STEP, whole } from "../src/ghost/window.ts";
 import { type Circumstances, silenceHere, type Switches } from "../src/ghost/silence.ts";
 
 const place = (prefix: string, suffix = "\n}") => ({ document: "file:///A.java", prefix, suffix });
@@ -197,5 +199,41 @@ describe("what became of a suggestion", () => {
     outcomes.moved("a", 10);
     outcomes.moved("a", 3);
     assert.deepEqual(told, [["view"], ["dismiss"]]);
+  });
+});
+
+describe("the window of text", () => {
+  test("a cut never leaves half a character", () => {
+    const text = "a😀文😀b";
+    for (let start = 0; start <= text.length; start += 1) {
+      for (let end = start; end <= text.length; end += 1) {
+        const cut = whole(text.slice(start, end));
+        assert.doesNotMatch(cut, /\p{Cs}/u);
+        assert.ok(text.includes(cut));
+      }
+    }
+  });
+  test("it holds no more than the engine reads, and stands still while someone types", () => {
+    for (const at of [0, 10, BEFORE, BEFORE + 1, BEFORE + STEP + 1, 5 * BEFORE + 7]) {
+      assert.ok(at - first(at) <= BEFORE);
+      assert.equal(first(at) % STEP, 0);
+    }
+    assert.equal(first(BEFORE + STEP + 1), first(BEFORE + STEP + 100));
+  });
+});
+
+describe("an endpoint of one's own", () => {
+  const wish = { on: true, command: "sordino", folders: ["/work"] };
+  const nothing = { folder: "/f", joined: false, completion: undefined, control: undefined, health: undefined, member: undefined, unsafe: undefined };
+  const address = { port: 1, socket: undefined, token: "t" };
+  test("is started only where no member is and nothing answers", () => {
+    assert.ok(wanted(wish, nothing, false));
+    assert.ok(!wanted(wish, { ...nothing, joined: true }, false));
+    assert.ok(!wanted(wish, { ...nothing, completion: address }, false));
+    assert.ok(!wanted(wish, { ...nothing, control: address }, false));
+    assert.ok(!wanted(wish, { ...nothing, unsafe: "x" }, false));
+    assert.ok(!wanted({ ...wish, on: false }, nothing, false));
+    assert.ok(!wanted({ ...wish, folders: [] }, nothing, false));
+    assert.ok(!wanted(wish, nothing, true));
   });
 });

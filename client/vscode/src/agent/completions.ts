@@ -3,6 +3,8 @@ import { ask } from "./request.ts";
 import type { Address } from "./folder.ts";
 
 export interface Query {
+  /** The document's URI: the agent looks at its names only. */
+  readonly document: string;
   readonly prefix: string;
   readonly suffix: string;
   readonly alternatives: number;
@@ -35,6 +37,7 @@ export async function complete(address: Address, query: Query): Promise<Suggeste
     n: query.alternatives,
     max_tokens: MAX_TOKENS,
     temperature: 0,
+    path: query.document.slice(0, 4096),
   };
   const answer = (await ask(address, "POST", "/v1/completions", {
     body,

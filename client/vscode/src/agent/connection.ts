@@ -122,7 +122,8 @@ export class Connection {
     });
     // After a round the new model is loaded within seconds; until then the old one answers, and says so.
     const swapping = member !== undefined && member.release > 0 && found?.model !== `sordino-${member.release}`;
-    const starting = member !== undefined && found === undefined;
+    // A door that was written down and does not answer yet: the model is being loaded, or its process is gone.
+    const starting = (member !== undefined || completion !== undefined) && found === undefined;
     this.looks = swapping || starting || found?.status === "loading" ? this.looks + 1 : 0;
     if (this.looks > 0 && this.looks <= MOST_LOOKS) {
       this.timer = setTimeout(() => void this.refresh(), LOADING_MS);

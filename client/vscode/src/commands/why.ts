@@ -43,6 +43,10 @@ export async function why(connection: Connection, ghost: GhostText, editorName: 
     void vscode.window.showInformationMessage("No suggestion: the editor shows no inline suggestions (editor.inlineSuggest.enabled).");
     return;
   }
+  if (ghost.refusal !== "") {
+    void vscode.window.showInformationMessage(`No suggestion: ${ghost.refusal}.`);
+    return;
+  }
   const { completion } = connection.situation;
   const [last] = completion === undefined ? [] : await lastOutcomes(completion, editorName);
   void vscode.window.showInformationMessage(

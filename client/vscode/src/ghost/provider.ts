@@ -3,17 +3,15 @@ import * as vscode from "vscode";
 import type { Connection } from "../agent/connection.ts";
 import { complete, isSecretName, type Suggested } from "../agent/completions.ts";
 import type { Address } from "../agent/folder.ts";
-import { AbsentError, AbortedError } from "../agent/request.ts";
+import { AbsentError, AbortedError, RefusedError } from "../agent/request.ts";
 import { switches } from "../settings.ts";
 import { type Place, type Rest, SuggestionCache } from "./cache.ts";
 import { regionAtEnd } from "./lexical.ts";
 import type { Outcomes } from "./outcome.ts";
 import { Pace } from "./pace.ts";
 import { type Silence, silenceHere } from "./silence.ts";
+import { BEHIND, first, whole } from "./window.ts";
 
-/** More text than this is not read by the agent either. */
-const MAX_SIDE = 64 << 10;
-const WINDOW_STEP = 4 << 10;
 const AHEAD_MS = 350;
 const REMEMBERED_NAMES = 500;
 
@@ -155,9 +153,16 @@ export class GhostText implements vscode.InlineCompletionItemProvider, vscode.Di
       this.model = found.model;
     }
     this.cache.put(place, { ...found, complete });
+    this.refusal = "";
   }
 
+  /** What the agent said to the last request that it refused: for *Why No Suggestion*. */
+  refusal = "";
+
   private missed(error: unknown): void {
+    if (error instanceof RefusedError) {
+      this.refusal = error.message;
+    }
     // A refusal (busy, withdrawn, no model yet) is the agent's own affair and counted there.
     if (error instanceof AbsentError && !(error instanceof AbortedError)) {
       void this.connection.refresh();
@@ -172,9 +177,9 @@ export class GhostText implements vscode.InlineCompletionItemProvider, vscode.Di
     rest: Rest,
   ): vscode.InlineCompletionItem[] {
     const offset = document.offsetAt(range.end);
-    const first = rest.texts[0] as string;
-    this.outcomes.offered({ document: place.document, offset, id: rest.id, choice: rest.choices[0] as number, text: first });
-    this.planAhead(place, first);
+    const best = rest.texts[0] as string;
+    this.outcomes.offered({ document: place.document, offset, id: rest.id, choice: rest.choices[0] as number, text: best });
+    this.planAhead(place, best);
     return rest.texts.map(
       (text, number) =>
         new vscode.InlineCompletionItem(chosen + text, range, {
@@ -225,11 +230,10 @@ function placeAt(
   const chosen = selected?.text ?? "";
   const at = document.offsetAt(range.start);
   const end = document.offsetAt(position);
-  // The window moves in steps, not with each key: what is known of a place must stay findable.
-  const from = document.positionAt(Math.max(0, Math.ceil((at - MAX_SIDE) / WINDOW_STEP) * WINDOW_STEP));
-  const until = document.positionAt(end + (MAX_SIDE >> 2));
-  const prefix = document.getText(new vscode.Range(from, range.start)) + chosen;
-  const suffix = document.getText(new vscode.Range(position, until));
+  const from = document.positionAt(first(at));
+  const until = document.positionAt(end + BEHIND);
+  const prefix = whole(document.getText(new vscode.Range(from, range.start))) + chosen;
+  const suffix = whole(document.getText(new vscode.Range(position, until)));
   return { place: { document: document.uri.toString(), prefix, suffix }, range, chosen };
 }
 
