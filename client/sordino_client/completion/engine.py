@@ -241,10 +241,12 @@ class Engine:
         with self._lock:
             for job in self._open.values():
                 job.cancel()
-            worker = self._worker
+            worker, loading = self._worker, self._loading
         if worker is not None:
             self._waiting.put(None)
             worker.join()
+        if loading is not None:
+            loading.join()  # an interpreter that ends within the runtime's own code is aborted
 
     def _work(self) -> None:
         while (job := self._waiting.get()) is not None:
