@@ -19,7 +19,7 @@ from sordino_client.app import app
 from sordino_client.member import Member
 from sordino_client.residence import MEMBER
 from sordino_coordinator.federation import Federation
-from sordino_platform.charter import Floors, HuggingFaceTerms, ModelTerms, shipped_model
+from sordino_platform.charter import Floors, HuggingFaceTerms, ModelTerms, PrivacyPolicy, shipped_model
 from sordino_platform.durable import make_folder, write_file
 from sordino_platform.flower import shim
 from sordino_platform.flower.codec import decode, encode
@@ -53,6 +53,7 @@ def found_in(
     organisations: Mapping[str, str] | None = None,
     model: ModelTerms | HuggingFaceTerms | None = None,
     of_members: Mapping[str, object] | None = None,
+    privacy: PrivacyPolicy | None = None,
     **settings: object,
 ) -> None:
     """Members (five of five organisations, if nobody says otherwise), their settings and the coordinator's.
@@ -66,6 +67,7 @@ def found_in(
         members=[(name, known.get(name, f"{name} ltd")) for name in names],
         model=model or shipped_model(adapter_rank=1),
         floors=Floors(cohort=cohort),
+        privacy=privacy or PrivacyPolicy(),
     )
     coordinator = {
         "version": 1,
