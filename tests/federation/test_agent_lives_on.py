@@ -25,7 +25,11 @@ from tests.link.pki import Authority
 from sordino_client import connection
 from sordino_client.completion.asking import Endpoint, find
 from sordino_client.connection import Connection
+from sordino_client.metrics import MemberMetrics
+from sordino_client.renewing import Renewing
 from sordino_client.status import read_status
+from sordino_coordinator.clerk import Clerk
+from sordino_coordinator.metrics import CoordinatorMetrics
 from sordino_platform.children import die_with_parent
 from sordino_platform.identity import Identity, install, make_request
 from sordino_platform.identity import authority as root
@@ -193,3 +197,32 @@ def test_a_refused_link_waits_and_comes_back_when_something_here_changes(
     thread.join(10)
     assert not thread.is_alive()
     hub.stop()
+
+
+def test_both_sides_ask_in_time_and_warn_thirty_seven_and_one_days_before(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same clock for both: nothing sleeps, the moment is an argument."""
+    now = datetime.now(UTC)
+    asked: list[bytes] = []
+    hub, birch = (Identity.load(place / where) for where in ("coordinator", "members/birch"))
+    for folder in (hub.folder, birch.folder):
+        name = Identity.load(folder).card.name
+        for path in (place / "root" / "issued").glob(f"*.{name}.*"):
+            path.unlink()
+        reply = root.approve(place / "root", make_request(folder), validity=timedelta(days=300))
+        install(folder, reply)
+    metrics = CoordinatorMetrics(members=("birch",))
+    clerk, renewing = Clerk(hub, metrics), Renewing(birch, MemberMetrics(), asked.append)
+    box = RenewalBox(hub.folder)
+    said: list[tuple[int, int]] = []
+    for day in (0, 199, 201, 271, 272, 294, 299.5, 301):
+        capsys.readouterr()
+        clerk.tick(now + timedelta(days=day))
+        renewing.tick(now + timedelta(days=day))
+        lines = [line for line in capsys.readouterr().out.splitlines() if "certificate_expiring" in line]
+        said.append((len(lines), sum("within 30" in line for line in lines)))
+        assert [bool(one) for one in asked[-1:]] == [day > 200]
+        assert bool(box.waiting()) == (day > 200)
+    # Once each, on both sides: at 30 days, at 7, at 1, at the end.
+    assert said == [(0, 0), (0, 0), (0, 0), (2, 2), (0, 0), (2, 0), (2, 0), (2, 0)]
