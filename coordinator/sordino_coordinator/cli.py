@@ -39,6 +39,8 @@ def new(
 ) -> None:
     """Writes coordinator.toml with safe defaults into a folder that `sordino identity` made.
 
+    The plan is the one that the benchmark found to gain something, with the noise that the charter's epsilon needs.
+
     Example: sordino coordinator new --folder /var/lib/sordino/coordinator --heldout /srv/public-code
     """
     from sordino_coordinator.settings import FILE, first_settings, settings_text
@@ -47,6 +49,7 @@ def new(
 
     require_address(listen, option="--listen")
     settings = first_settings(
+        folder,
         listen=listen,
         rounds=rounds,
         heldout=heldout,

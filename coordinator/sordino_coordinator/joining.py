@@ -19,7 +19,7 @@ def settle(folder: Path, code: JoinCode, folders: Sequence[Path]) -> Callable[[]
     """
     if not (folder / FILE).exists():
         _, port = parse_address(code.coordinator)
-        settings = first_settings(listen=f"0.0.0.0:{port}", heldout=folders)
+        settings = first_settings(folder, listen=f"0.0.0.0:{port}", heldout=folders)
         write_file(folder / FILE, settings_text(settings).encode(), secret=True, replace=False)
 
     def run() -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
+from sordino_platform.architecture import ModelConfig
+from sordino_platform.charter import PrivacyPolicy
+from sordino_platform.identity import Identity
 from sordino_platform.release.optimiser import ServerOptimiser
 from sordino_platform.settings import Settings, load, parse, toml_text
+from sordino_platform.suggested import OPTIMISER, suggested_plan
 from sordino_privacy.dpsgd import TrainingPlan
+from sordino_privacy.errors import ConfigurationError
 
 FILE = "coordinator.toml"
 
@@ -105,32 +111,28 @@ class CoordinatorSettings(Settings):
 
 
 def first_settings(
+    folder: Path,
     *,
     listen: str,
     rounds: int = 0,
     heldout: Sequence[Path] = (),
     release_without_any_heldout_measurement: bool = False,
 ) -> CoordinatorSettings:
-    """The settings that a new coordinator begins with. Raises ConfigurationError."""
-    plan = PlanSettings(
-        sampling_rate=0.1,
-        noise_multiplier=1.0,
-        clip_norm=0.5,
-        steps=4,
-        windows_per_unit=4,
-        window=256,
-        learning_rate=0.002,
-        optimiser="adam",
-        delta=1e-6,
-        expected_units=128,
-    )
+    """The settings that a new coordinator in `folder` begins with: the plan that the benchmark found to gain something,
+    with the noise that the charter's epsilon needs. Raises ConfigurationError."""
+    try:
+        charter = Identity.load(folder).charter
+        privacy, context = charter.privacy, charter.model.context
+    except ConfigurationError:  # written before the ceremony has ended: for the charter's defaults
+        privacy, context = PrivacyPolicy(), ModelConfig().context
     asked = {
         "listen": listen,
         "rounds": rounds,
         "console": "127.0.0.1:9467",
         "heldout": [str(path.resolve()) for path in heldout],
         "release_without_any_heldout_measurement": release_without_any_heldout_measurement,
-        "plan": plan.model_dump(),
+        "server_optimiser": OPTIMISER.model_dump(),
+        "plan": asdict(suggested_plan(privacy, context=context)),
     }
     return parse(asked, CoordinatorSettings, where="coordinator new")
 

@@ -18,6 +18,7 @@ from sordino_platform.demo.processes import Processes
 from sordino_platform.durable import make_folder, read_file
 from sordino_platform.identity import Identity
 from sordino_platform.release import ReleaseStore
+from sordino_platform.suggested import affordable_noise
 from sordino_privacy.dpsgd import TrainingPlan
 
 LEAST_NOISE = 0.5
@@ -34,7 +35,7 @@ class FederationRun:
 
 def plan_within(profile: Profile, epsilon: float, *, rounds: int) -> TrainingPlan:
     """The profile's plan with the smallest noise that `rounds` rounds can afford within `epsilon`."""
-    noise = world.affordable_noise(
+    noise = affordable_noise(
         profile.sampling_rate,
         profile.steps * rounds,
         within=epsilon * PLANNED_SHARE,

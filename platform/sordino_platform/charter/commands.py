@@ -21,14 +21,18 @@ from sordino_platform.charter import (
     PrivacyPolicy,
     RenewalTerms,
     SignedCharter,
+    TrainingPolicy,
     drafting,
     shipped_model,
 )
 from sordino_platform.charter.changes import changes
 from sordino_platform.charter.document import MAX_CHARTER_BYTES, Charter, Draft, Terms
+from sordino_platform.charter.preflight import Preflight, lines, preflight
+from sordino_platform.charter.shipped import ADAPTER_RANK, EMBEDDING_RANK
 from sordino_platform.charter.signed import require_successor
 from sordino_platform.charter.waiting import clear_waiting, waiting
 from sordino_platform.durable import read_file, write_file
+from sordino_platform.founding_model import founding_parameters
 from sordino_platform.identity import authority, site
 from sordino_platform.identity.enrolment import MAX_REQUEST_BYTES
 from sordino_platform.identity.renewal import renewal_authority as renewal_authority_of
@@ -40,9 +44,10 @@ from sordino_platform.passphrase import (
     named_passphrase,
     source,
 )
-from sordino_privacy.errors import UsageError
+from sordino_platform.round_limits import RoundLimits
+from sordino_privacy.errors import ConfigurationError, UsageError
 
-Section = TypeVar("Section", Floors, PrivacyPolicy)
+Section = TypeVar("Section", Floors, PrivacyPolicy, TrainingPolicy)
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -53,7 +58,10 @@ app = typer.Typer(
     "Example: sordino charter new root --federation demo",
 )
 
-DEFAULT_RANK = 8
+DEFAULT_RANK = 8  # of adapters on a base of Hugging Face's format
+DEFAULT_ADAPTERS = {"adapter_rank": ADAPTER_RANK, "embedding_rank": EMBEDDING_RANK}
+# Plain lines, not a table: a terminal that is too narrow must never cut a fingerprint short.
+LINE = "  {:<18}{}".format
 MAX_AUTHORITY_BYTES = 16 << 10
 RootFolder = Annotated[Path, typer.Argument(metavar="ROOT", help="The root folder, made by `charter new`.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print machine-readable figures.")]
@@ -64,11 +72,11 @@ def new(
     folder: RootFolder,
     federation: Annotated[str | None, typer.Option(help="The federation's name, a-z 0-9 and '-'.")] = None,
     adapter_rank: Annotated[
-        int | None, typer.Option(help="Train low-rank adapters of this rank; 0 trains the whole model.")
+        int | None, typer.Option(help="Train low-rank adapters of this rank; 0 trains the whole model [4].")
     ] = None,
     embedding_rank: Annotated[
         int | None,
-        typer.Option(help="Rank of an adapter on the tied embedding, beside those of the layers [0]."),
+        typer.Option(help="Rank of an adapter on the tied embedding, beside those of the layers [8]."),
     ] = None,
     adapter_scale: Annotated[
         float | None, typer.Option(help="Length of the rows that adapters begin with; 4 to 6 suit noise [6].")
@@ -77,7 +85,13 @@ def new(
         Path | None,
         typer.Option(help="Train adapters on the model in this folder, of Hugging Face's format [rank 8]."),
     ] = None,
-    cohort: Annotated[int | None, typer.Option(help="Fewest members of a round [5].")] = None,
+    members: Annotated[
+        int,
+        typer.Option(min=0, help="How many members are expected: for the figures, and the smallest cohort."),
+    ] = 0,
+    cohort: Annotated[
+        int | None, typer.Option(help="Fewest members of a round [5, or what so many members need].")
+    ] = None,
     organisations: Annotated[int | None, typer.Option(help="Fewest organisations in a round [3].")] = None,
     organisation_share: Annotated[
         int | None, typer.Option(help="Largest share of one organisation, in thousandths [500].")
@@ -97,6 +111,16 @@ def new(
         typer.Option(
             help="What survivors sign of their updates: sum, or norm (a sketch of the length) [sum]."
         ),
+    ] = None,
+    largest_move: Annotated[
+        int | None,
+        typer.Option(help="How far a round may move the model, in thousandths of its length [100]."),
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Largest learning rate of the members [1].")
+    ] = None,
+    server_rate: Annotated[
+        float | None, typer.Option(help="Largest learning rate of the server's step [4].")
     ] = None,
     days: Annotated[int, typer.Option(min=1, max=3653, help="How long the charter is valid.")] = 366,
     renewal_authority: Annotated[
@@ -119,9 +143,10 @@ def new(
     """Begin a federation: makes the root key, the TLS authority and the draft of epoch 1. In a root folder that has
     signed epochs: begins the next one, with the terms that the options change.
 
-    Keep ROOT on a machine that is not on a network. The fingerprint that is printed is what members pin.
+    Keep ROOT on a machine that is not on a network. The fingerprint that is printed is what members pin. What the
+    terms mean in a round (epsilon, noise, step, collusion, dropouts) is printed below them, with what to think about.
 
-    Example: sordino charter new root --federation demo --epsilon 8 --cohort 5
+    Example: sordino charter new root --federation demo --epsilon 8 --members 20
     """
     floors = {
         "cohort": cohort,
@@ -139,6 +164,11 @@ def new(
         "largest_steps": steps,
         "update_check": update_check,
     }
+    training = {
+        "largest_move_permille": largest_move,
+        "largest_learning_rate": learning_rate,
+        "largest_server_rate": server_rate,
+    }
     named = {"adapter_rank": adapter_rank, "embedding_rank": embedding_rank, "adapter_scale": adapter_scale}
     adapters: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
     validity = timedelta(days=days)
@@ -154,10 +184,11 @@ def new(
         authority.found_root(
             folder,
             federation=federation,
-            model=_model(base_model, adapters),
+            model=_model(base_model, adapters or DEFAULT_ADAPTERS),
             passphrase=given if given is not None else _new_passphrase() if passphrase else "",
-            floors=_revised(Floors(), floors),
+            floors=_roomy(_revised(Floors(), floors), members, chosen=cohort is not None),
             privacy=_revised(PrivacyPolicy(), privacy),
+            training=_revised(TrainingPolicy(), training),
             validity=validity,
         )
     else:
@@ -171,6 +202,7 @@ def new(
             terms: dict[str, Any] = {
                 "floors": _revised(present.floors, floors),
                 "privacy": _revised(present.privacy, privacy),
+                "training": _revised(present.training_policy(), training),
                 "renewals": _renewals(present, renewal_authority, renewal_days),
             }
             if base_model is not None or adapters != {}:
@@ -182,8 +214,18 @@ def new(
         else:
             present = authority.charters_of(folder).head().charter
             authority.begin_epoch(folder, validity=validity, **revision(present))
-    _show(drafting.read_draft(folder), root=authority.charters_of(folder).root, as_json=as_json)
+    draft = drafting.read_draft(folder)
+    try:
+        found = preflight(draft, members=members)
+    except ConfigurationError as error:  # the figures need the base, which only who trains must have
+        found, missing = None, error.message
+    facts = None if found is None else asdict(found)
+    _show(draft, root=authority.charters_of(folder).root, as_json=as_json, preflight=facts)
     if not as_json:
+        if found is None:
+            typer.echo(f"what it means in a round cannot be said here: {missing}")
+        else:
+            _explain(found)
         typer.echo("next: `sordino identity invite`, then `sordino charter add`, then `sordino charter sign`")
 
 
@@ -422,6 +464,20 @@ def _model(base_model: Path | None, adapters: Mapping[str, Any]) -> ModelTerms |
     return HuggingFaceTerms.of(describe(base_model.expanduser(), rank=rank))
 
 
+def _explain(found: Preflight) -> None:
+    typer.echo(f"what it means, with {found.members} members and the suggested plan:")
+    for what, words in lines(found):
+        typer.echo(LINE(what, words))
+    for warning in found.warnings:
+        typer.secho(f"  think about it: {warning}", fg=typer.colors.YELLOW)
+
+
+def _roomy(floors: Floors, members: int, *, chosen: bool) -> Floors:
+    """The floors with the smallest cohort that so many members need, where none was chosen."""
+    needed = floors.as_secagg().smallest_cohort(members)
+    return floors if chosen or floors.cohort >= needed else floors.model_copy(update={"cohort": needed})
+
+
 def _kept(draft: Draft | Charter, base_model: Path | None, given: Mapping[str, Any]) -> dict[str, Any]:
     """The draft's terms of adapters that stay as they are beside those that are given."""
     if base_model is not None or not isinstance(draft.model, ModelTerms):
@@ -444,24 +500,44 @@ def _in_words(model: ModelTerms | HuggingFaceTerms) -> str:
     return f"{shape} of rank {model.adapter_rank}{embedding}, scale {model.adapter_scale:g}"
 
 
-def _show(terms: Terms, *, root: str, as_json: bool) -> None:
+def _move(terms: Terms) -> dict[str, float | None]:
+    """How far a round may move the model: a share of its length, and, where the base is installed here, in numbers."""
+    share = terms.training_policy().largest_move_permille / 1000
+    if not isinstance(terms, Charter | Draft):
+        return {"share": share, "norm": None, "length": None}
+    try:
+        limits = RoundLimits.of(terms, founding_parameters(terms.model))
+    except ConfigurationError:  # another base: whoever reads the charter here does not train it
+        return {"share": share, "norm": None, "length": None}
+    return {"share": share, "norm": limits.norm, "length": limits.move}
+
+
+def _show(terms: Terms, *, root: str, as_json: bool, preflight: Mapping[str, Any] | None = None) -> None:
     digest = terms.hash().hex() if isinstance(terms, Charter) else None
+    move = _move(terms)
     if as_json:
-        return _print_json(terms.model_dump(mode="json") | {"hash": digest, "root": root})
-    # Plain lines, not a table: a terminal that is too narrow must never cut a fingerprint short.
+        more = {"hash": digest, "root": root, "training": terms.training_policy().model_dump(), "move": move}
+        if preflight is not None:
+            more["preflight"] = dict(preflight)
+        return _print_json(terms.model_dump(mode="json") | more)
     typer.secho(
         f"{terms.federation}, epoch {terms.epoch}{'' if digest else ', a draft: not signed'}", bold=True
     )
-    line = "  {:<18}{}".format
+    line = LINE
     typer.echo(line("root fingerprint", root))
     if digest:
         typer.echo(line("charter hash", digest))
     left = terms.expires_at - datetime.now(UTC)
     typer.echo(line("valid until", f"{terms.expires_at:%Y-%m-%d} ({left.days} days left)"))
-    for section, value in (("floors", terms.floors), ("privacy", terms.privacy)):
+    sections = (("floors", terms.floors), ("privacy", terms.privacy), ("training", terms.training_policy()))
+    for section, value in sections:
         typer.echo(
             line(section, ", ".join(f"{name} {number}" for name, number in value.model_dump().items()))
         )
+    share = f"{move['share']:.1%} of the length of the model that it starts from"
+    if move["norm"] is not None:
+        share = f"{move['length']:.4g}, {share} ({move['norm']:.4g})"
+    typer.echo(line("one round", f"moves the model by at most {share}"))
     typer.echo(line("model", _in_words(terms.model)))
     typer.echo(line("base", terms.model.base_sha256.hex()))
     if isinstance(terms.model, ModelTerms):

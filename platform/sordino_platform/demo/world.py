@@ -13,7 +13,7 @@ from sordino_platform.charter import Floors, ModelTerms, PrivacyPolicy, shipped_
 from sordino_platform.durable import make_folder, write_file
 from sordino_platform.identity.ceremony import Foundation, found
 from sordino_platform.settings import toml_text
-from sordino_privacy.accounting import SampledGaussian, epsilon
+from sordino_platform.suggested import affordable_noise
 from sordino_privacy.errors import ConfigurationError, DataError, SordinoError
 
 # (member, organisation): five companies that would never show each other their code.
@@ -199,16 +199,6 @@ def plan_for(rounds: int) -> dict[str, object]:
     steps = int(str(PLAN["steps"])) * (rounds + 1)
     noise = affordable_noise(float(str(PLAN["sampling_rate"])), steps, within=EPSILON_PLANNED, least=0.6)
     return PLAN | {"noise_multiplier": noise}
-
-
-def affordable_noise(sampling_rate: float, steps: int, *, within: float, least: float) -> float:
-    """The smallest noise multiplier (from `least` in steps of 0.05) at which `steps` steps cost `within` at most."""
-    noise = least
-    while True:
-        event = SampledGaussian(sampling_rate=sampling_rate, noise_multiplier=noise, steps=steps)
-        if epsilon([event], DELTA).value <= within:
-            return noise
-        noise = round(noise + 0.05, 2)
 
 
 def write_member_settings(world: World, *, address: str) -> None:

@@ -1,0 +1,163 @@
+"""What a charter would mean in its rounds, said before it is signed: privacy, noise, how far a round moves the model,
+who may collude and who may drop out.
+
+The figures are of the suggested plan (`sordino_platform.suggested`), which `sordino coordinator new` writes; another
+plan has others, and `sordino doctor` of the coordinator says its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from sordino_platform.architecture import trainable_shapes
+from sordino_platform.charter.document import Charter, Draft
+from sordino_platform.founding_model import founding_parameters
+from sordino_platform.round_limits import RoundLimits
+from sordino_platform.suggested import OPTIMISER, suggested_plan
+from sordino_privacy.accounting import SampledGaussian, epsilon
+from sordino_privacy.dpsgd import TrainingPlan
+from sordino_privacy.secagg.graph import quorum
+
+MOST_ROUNDS = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preflight:
+    """`members` is the number that the figures are for; `may_collude`, `may_drop_out` of them in a round of all, and
+    `may_drop_out_of_smallest` in a round of the smallest cohort.
+
+    `epsilon_first_round` is what one round costs a fresh budget, `rounds` how many fit into `epsilon` (local, at
+    `delta`). `noise_to_signal`: the length of the noise in the mean of all members over the longest signal there can
+    be. `reach` and `largest_move`: how far a round can move the model, and may, as shares of its length. `parameters`
+    are those that are trained.
+    """
+
+    members: int
+    may_collude: int
+    may_drop_out: int
+    may_drop_out_of_smallest: int
+    smallest_cohort: int
+    epsilon: float
+    delta: float
+    epsilon_first_round: float
+    rounds: int
+    parameters: int
+    noise_to_signal: float
+    reach: float
+    largest_move: float
+    warnings: tuple[str, ...]
+
+
+def preflight(terms: Draft | Charter, *, members: int = 0) -> Preflight:
+    """The figures of `terms` for `members` (those of the terms, or the smallest cohort, where that is more).
+
+    Raises ConfigurationError when the base that is installed here is not the charter's.
+    """
+    floors = terms.floors.as_secagg()
+    members = max(members, len(terms.members), floors.cohort)
+    corrupt = floors.corrupt(members)
+
+    def dropouts(roster: int) -> int:
+        return max(0, roster - quorum(roster, corrupt=corrupt, honest=floors.honest))
+
+    plan = suggested_plan(terms.privacy, context=terms.model.context)
+    limits = RoundLimits.of(terms, founding_parameters(terms.model))
+    dimension = sum(math.prod(shape) for shape in trainable_shapes(limits.config).values())
+    noise = plan.noise_deviation() * math.sqrt(plan.steps * dimension / members)
+    found = Preflight(
+        members=members,
+        may_collude=corrupt,
+        may_drop_out=dropouts(members),
+        may_drop_out_of_smallest=dropouts(floors.cohort),
+        smallest_cohort=floors.cohort,
+        epsilon=terms.privacy.largest_epsilon,
+        delta=plan.delta,
+        epsilon_first_round=_cost(plan, 1),
+        rounds=_rounds(plan, terms.privacy.largest_epsilon),
+        parameters=dimension,
+        noise_to_signal=noise / (plan.steps * plan.signal_norm()),
+        reach=limits.reach(plan, OPTIMISER) / limits.norm,
+        largest_move=limits.move / limits.norm,
+        warnings=(),
+    )
+    return _with_warnings(found, terms)
+
+
+def lines(found: Preflight) -> Iterator[tuple[str, str]]:
+    """(what, in words), for a person; the warnings are apart."""
+    yield (
+        "privacy",
+        f"{found.epsilon_first_round:.2f} epsilon for the first round; {found.rounds} rounds fit into epsilon "
+        f"{found.epsilon:g} (local, delta {found.delta:g}) at each member",
+    )
+    yield (
+        "noise",
+        f"{found.noise_to_signal:.1f} times as long as the longest signal there can be, in the mean of "
+        f"{found.members} members ({found.parameters:,} trained parameters)",
+    )
+    yield (
+        "step",
+        f"a round moves the model by at most {found.reach:.1%} of its length; "
+        f"the charter allows {found.largest_move:.1%}",
+    )
+    yield "collusion", f"{found.may_collude} of {found.members} members may collude with the coordinator"
+    yield (
+        "dropouts",
+        f"{found.may_drop_out} of {found.members} members may drop out of a round of all, "
+        f"{found.may_drop_out_of_smallest} of a round of {found.smallest_cohort}",
+    )
+
+
+def _with_warnings(found: Preflight, terms: Draft | Charter) -> Preflight:
+    floors, warnings = terms.floors.as_secagg(), []
+    share = floors.gamma_permille / 1000
+    if found.may_collude == 0:
+        warnings.append(
+            f"no collusion is borne: floor({share:g} x {found.members}) = 0, so one member that tells the coordinator "
+            "its own update leaves the others with less than the honest floor"
+        )
+    if found.may_drop_out == 0:
+        warnings.append(
+            f"no dropout is borne: a round of {found.members} ends without a model when one member leaves it"
+        )
+    if (needed := floors.smallest_cohort(found.members)) > floors.cohort:
+        warnings.append(
+            f"with {found.members} members the smallest cohort must be {needed} or more: --cohort {needed}"
+        )
+    if found.reach > found.largest_move:
+        warnings.append(
+            "the suggested plan is beyond --largest-move: choose a shorter one in coordinator.toml"
+        )
+    if found.noise_to_signal > 4:
+        warnings.append(
+            "the noise is so long that little can be learnt: more members, or fewer trained parameters"
+        )
+    sizes = Counter(member.organisation for member in terms.members)
+    for organisation, size in sizes.most_common(1):
+        if size > found.may_collude > 0:
+            warnings.append(
+                f"{organisation} has {size} members: if it colludes as a whole, that is more than the "
+                f"{found.may_collude} that are allowed for"
+            )
+    return replace(found, warnings=tuple(warnings))
+
+
+def _cost(plan: TrainingPlan, rounds: int) -> float:
+    event = SampledGaussian(
+        sampling_rate=plan.sampling_rate, noise_multiplier=plan.noise_multiplier, steps=plan.steps * rounds
+    )
+    return epsilon([event], plan.delta).value
+
+
+def _rounds(plan: TrainingPlan, budget: float) -> int:
+    """How many rounds of the plan fit into the budget."""
+    low, high = 0, 1
+    while high < MOST_ROUNDS and _cost(plan, high) <= budget:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if _cost(plan, middle) <= budget else (low, middle)
+    return low
