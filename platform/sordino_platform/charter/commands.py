@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from pydantic import ValidationError
@@ -27,12 +27,10 @@ from sordino_platform.charter import (
 )
 from sordino_platform.charter.changes import changes
 from sordino_platform.charter.document import MAX_CHARTER_BYTES, Charter, Draft, Terms
-from sordino_platform.charter.preflight import Preflight, lines, preflight
 from sordino_platform.charter.shipped import ADAPTER_RANK, EMBEDDING_RANK
 from sordino_platform.charter.signed import require_successor
 from sordino_platform.charter.waiting import clear_waiting, waiting
 from sordino_platform.durable import read_file, write_file
-from sordino_platform.founding_model import founding_parameters
 from sordino_platform.identity import authority, site
 from sordino_platform.identity.enrolment import MAX_REQUEST_BYTES
 from sordino_platform.identity.renewal import renewal_authority as renewal_authority_of
@@ -44,8 +42,10 @@ from sordino_platform.passphrase import (
     named_passphrase,
     source,
 )
-from sordino_platform.round_limits import RoundLimits
 from sordino_privacy.errors import ConfigurationError, UsageError
+
+if TYPE_CHECKING:
+    from sordino_platform.charter.preflight import Preflight
 
 Section = TypeVar("Section", Floors, PrivacyPolicy, TrainingPolicy)
 app = typer.Typer(
@@ -214,6 +214,8 @@ def new(
         else:
             present = authority.charters_of(folder).head().charter
             authority.begin_epoch(folder, validity=validity, **revision(present))
+    from sordino_platform.charter.preflight import preflight  # imports flwr
+
     draft = drafting.read_draft(folder)
     try:
         found = preflight(draft, members=members)
@@ -465,6 +467,8 @@ def _model(base_model: Path | None, adapters: Mapping[str, Any]) -> ModelTerms |
 
 
 def _explain(found: Preflight) -> None:
+    from sordino_platform.charter.preflight import lines
+
     typer.echo(f"what it means, with {found.members} members and the suggested plan:")
     for what, words in lines(found):
         typer.echo(LINE(what, words))
@@ -502,6 +506,9 @@ def _in_words(model: ModelTerms | HuggingFaceTerms) -> str:
 
 def _move(terms: Terms) -> dict[str, float | None]:
     """How far a round may move the model: a share of its length, and, where the base is installed here, in numbers."""
+    from sordino_platform.founding_model import founding_parameters
+    from sordino_platform.round_limits import RoundLimits  # imports flwr
+
     share = terms.training_policy().largest_move_permille / 1000
     if not isinstance(terms, Charter | Draft):
         return {"share": share, "norm": None, "length": None}
