@@ -271,6 +271,16 @@ def test_what_is_not_the_protocols_is_refused_and_ends_nothing(
     assert editor.inline(URI, 1, 11)
 
 
+def test_it_needs_no_protocol_library() -> None:
+    """None can be installed beside what training needs: a plain wheel must do."""
+    code = (
+        "import sys, sordino_client.completion.lsp.server\n"
+        "print(sorted({'pygls', 'lsprotocol', 'cattrs', 'torch', 'onnxruntime'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_the_end_of_the_pipe_ends_it(serving: Any) -> None:
     editor = Editor(serving.state)
     assert editor.process.stdin is not None
