@@ -160,7 +160,7 @@ def test_a_word_is_accepted_and_then_all_of_it(day: Day) -> None:
 def test_another_suggestion_is_shown_and_escape_hides_it(day: Day) -> None:
     editor = day.editor
     editor.press("End", "Enter")
-    editor.type("return", delay=60)
+    editor.type("this.owner =", delay=60)  # more than one text is likely behind it
     editor.press("Space")
     first = editor.ghost()
     editor.press("Alt+]")

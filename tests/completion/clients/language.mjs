@@ -20,7 +20,9 @@ await connection.sendNotification(protocol.DidOpenTextDocumentNotification.type,
 const inline = await connection.sendRequest(protocol.InlineCompletionRequest.type, { ...where, context: { triggerKind: 1 } });
 const plain = await connection.sendRequest(protocol.CompletionRequest.type, where);
 const cancelling = new protocol.CancellationTokenSource();
-const pending = connection.sendRequest(protocol.InlineCompletionRequest.type, { ...where, context: { triggerKind: 1 } }, cancelling.token);
+// At another place: what is known of this one is answered before anybody could cancel.
+const elsewhere = { ...where, position: { line: 0, character: 3 }, context: { triggerKind: 1 } };
+const pending = connection.sendRequest(protocol.InlineCompletionRequest.type, elsewhere, cancelling.token);
 cancelling.cancel();
 const cancelled = await pending.then(() => "answered", (error) => error.code);
 console.log(JSON.stringify({

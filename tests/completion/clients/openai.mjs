@@ -31,5 +31,5 @@ try {
 }
 console.log(JSON.stringify({
   models, whole: whole.choices[0].text, streamed, several: several.choices.map((choice) => choice.text),
-  logprobs: whole.choices[0].logprobs.token_logprobs.length, tokens: whole.usage.completion_tokens, aborted, refused,
+  logprobs: whole.choices[0].logprobs.token_logprobs.length, written: whole.choices[0].logprobs.tokens.join(""), tokens: whole.usage.completion_tokens, aborted, refused,
 }));
