@@ -121,7 +121,7 @@ def hello(member: Member, fields: Fields, context: Context) -> Reply:
     heed_epochs(member, offer.charters)
     member.participation.offered(offer)
     if not member.participation.paused:
-        give_back(member, keep=lambda run, round: round == offer.round)
+        give_back(member, keep=lambda run, round: (run, round) == (offer.run, offer.round))
     present = Presence(
         member=member.name,
         release=member.newest_release(),

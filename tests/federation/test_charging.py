@@ -14,14 +14,19 @@ from tests.federation import inprocess
 
 from sordino_client.contribution import contribute
 from sordino_client.member import Member
+from sordino_client.status import read_ledger, read_status
 from sordino_client.training import TrainingJob, TrainingWorker
 from sordino_client.training.job import TrainingError
 from sordino_coordinator.federation import Federation
+from sordino_coordinator.gathering import hello
 from sordino_coordinator.rounds import Outcome
 from sordino_coordinator.strategy import Round, SecureFedAvg
 from sordino_platform.flower.phases import Phase
+from sordino_platform.offer import Offer
 from sordino_platform.proposal import Proposal
+from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import BudgetError, DataError, SordinoError, StorageError
+from sordino_privacy.secagg import Step
 
 
 def module(number: int) -> str:
@@ -206,3 +211,58 @@ def test_twenty_two_doomed_rounds_drain_nothing_and_meet_the_cap_of_the_day(
             assert len(member.ledger.reservations()) <= 1
         assert begun == 10
         assert member.epsilon_spent() == 0, "each was given back when the next was proposed"
+
+
+def test_a_coordinator_that_moves_on_in_the_middle_of_a_round_gets_no_upload_of_it(
+    place: Path, federation: Federation
+) -> None:
+    """It offers another round between TRAIN and UPLOAD, so that the charge is given back, and asks for the upload."""
+    with inprocess.opened(place) as members:
+        grid = inprocess.InProcessGrid(members, run=7)
+        for member in members.values():
+            inprocess.store_update(member, federation, 1, 0.001)
+        other = Offer(
+            run=federation.run,
+            round=99,
+            release=0,
+            connected=5,
+            ready=5,
+            required=4,
+            members=5,
+            plan=federation.plan,
+        )
+        moved = False
+
+        def move_on(kind: str) -> None:
+            nonlocal moved
+            if kind == Phase.UPLOAD.message_type and not moved:
+                moved = True
+                assert {len(member.ledger.held()) for member in members.values()} == {1}
+                hello(federation, grid, list(grid.get_node_ids()), other)
+
+        grid.on_message = move_on
+        assert SecureFedAvg(federation).one_round(grid) is False
+        assert moved
+        for member in members.values():
+            steps = {entry.step for entry in member.ledger.entries("test", federation.run, 1)}
+            assert steps == {Step.ADVERTISED}, "nothing of the round left, and nothing of it is charged"
+            assert member.epsilon_spent() == 0
+
+
+def test_status_and_ledger_say_the_same_epsilon_whatever_the_agent_last_wrote(place: Path) -> None:
+    folder = place / "members" / "alder"
+    with Member.open(folder) as member:
+        member.ledger.reserve("run", 1, TrainingPlan.parse(dict(inprocess.PLAN)))
+        spent = member.epsilon_spent()
+    assert spent > 2
+    stale = {"member": "alder", "pid": 1, "doing": "idle", "release": -1, "epsilon_spent": 0.0}
+    (folder / "status.json").write_text(json.dumps(stale))
+    assert read_status(folder)["epsilon_spent"] == read_ledger(folder)["epsilon_spent"] == spent
+
+
+def test_the_days_caps_are_on_unless_the_members_owner_says_otherwise(place: Path) -> None:
+    settings = place / "members" / "alder" / "member.toml"
+    kept = [line for line in settings.read_text().splitlines() if "_per_day" not in line]
+    settings.write_text("\n".join(kept) + "\n")
+    with Member.open(place / "members" / "alder") as member:
+        assert (member.ledger.budget.epsilon_per_day, member.ledger.budget.rounds_per_day) == (4.0, 24)

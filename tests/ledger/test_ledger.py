@@ -234,12 +234,12 @@ def test_whether_a_round_is_affordable_does_not_count_what_will_be_given_back(fo
     with reopen(folder, budget=Budget(epsilon=3.0, delta=1e-6)) as ledger:
         ledger.reserve("run", 1, PLAN)
         head = ledger.head()
-        ledger.require(PLAN, round=2)
+        ledger.require(PLAN, run="run", round=2)
         ledger.require(PLAN, run="run", round=1)  # charged already
         ledger.record(entry(Step.ADVERTISED))
         ledger.record(entry(Step.UPLOADED))
         with pytest.raises(BudgetError, match="no such run left"):
-            ledger.require(PLAN, round=2)
+            ledger.require(PLAN, run="run", round=2)
         assert ledger.head().sequence == head.sequence + 2
 
 

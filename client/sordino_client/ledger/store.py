@@ -217,11 +217,10 @@ class Ledger:
         with self._lock:
             return tuple(self._account.reservations.values())
 
-    def held(self, *, besides: int | None = None) -> Sequence[tuple[str, int]]:
-        """The rounds (run, number) that are charged and of which nothing has left; but for those of number `besides`,
-        which may still go on."""
+    def held(self) -> Sequence[tuple[str, int]]:
+        """The rounds (run, number) that are charged and of which nothing has left."""
         with self._lock:
-            return tuple(key for key in self._account.held() if key[1] != besides)
+            return tuple(self._account.held())
 
     def firm(self) -> frozenset[tuple[str, int]]:
         """The rounds (run, number) of which something left, or was about to: charged for good."""
@@ -240,17 +239,16 @@ class Ledger:
                 runs_left=runs_left(spent, run, self._budget.epsilon, self._budget.delta),
             )
 
-    def require(self, plan: TrainingPlan, *, run: str | None = None, round: int | None = None) -> None:
-        """Whether a round of this plan could be charged now. Charges nothing.
+    def require(self, plan: TrainingPlan, *, run: str, round: int) -> None:
+        """Whether that round could be charged now, under this plan. Charges nothing.
 
-        `run` and `round` name it where it is known already; charges that are held for other rounds do not count,
-        because they are given back before this one is charged. Raises BudgetError, DayCapError.
+        Charges that are held for other rounds do not count, because they are given back before this one is charged.
+        Raises BudgetError, DayCapError, StorageError when the ledger is not whole.
         """
         with self._lock:
             self.require_whole()
-            known = None if run is None or round is None else self._account.reservations.get((run, round))
-            if known is None:
-                self._check(SampledGaussian.of(plan), self._now(), plan, besides=self.held(besides=round))
+            if (run, round) not in self._account.reservations:
+                self._check(SampledGaussian.of(plan), self._now(), plan, besides=self._account.held())
 
     def reserve(self, run: str, round: int, plan: TrainingPlan) -> Reservation:
         """Charges one round. Durable when it returns.
