@@ -201,6 +201,9 @@ def test_no_text_is_a_code(text: str) -> None:
         (("largest_epsilon = 4.0", "largest_epsilon = -1"), "largest_epsilon"),
         (("[floors]", "[model]\nrank = 3\n[floors]"), "no 'rank'"),
         (('federation = "orchard"', "federation = 3"), "federation"),
+        (("cohort = 3", "cohort = 4"), "3 members are fewer than the smallest cohort, 4"),
+        (('organisation = "Birch Ltd"', 'organisation = "Alder Ltd"'), "as few as 2 of 2 organisations"),
+        (("[privacy]", "[training]\nlargest_move = 3\n[privacy]"), "largest_move"),
     ],
 )
 def test_a_plan_that_cannot_be_makes_nothing(place: Path, change: tuple[str, str], said: str) -> None:

@@ -185,3 +185,15 @@ def test_what_the_coordinator_writes_for_itself_lies_within_the_charter(tmp_path
     limits = RoundLimits.of(foundation.charter, founding_parameters(foundation.charter.model))
     limits.require_step(settings.plan.plan(), settings.server_optimiser)
     assert settings.plan.plan() == suggested_plan(foundation.charter.privacy, context=512)
+
+
+@pytest.mark.parametrize(
+    ("members", "cohort"), [(0, 5), (3, 3), (4, 4), (5, 5), (14, 5), (15, 6), (20, 7), (1000, 203)]
+)
+def test_the_default_cohort_has_room_for_every_colluder_and_no_more_than_the_members(
+    members: int, cohort: int
+) -> None:
+    floors = drafting.floors_for(members)
+    assert floors.cohort == cohort
+    if members:
+        floors.as_secagg().require_possible({f"organisation {number}": 1 for number in range(members)})

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic import ValidationError
@@ -27,7 +27,7 @@ from sordino_platform.charter import (
 )
 from sordino_platform.charter.changes import changes
 from sordino_platform.charter.document import MAX_CHARTER_BYTES, Charter, Draft, Terms
-from sordino_platform.charter.shipped import ADAPTER_RANK, EMBEDDING_RANK
+from sordino_platform.charter.shipped import DEFAULT_ADAPTERS
 from sordino_platform.charter.signed import require_successor
 from sordino_platform.charter.waiting import clear_waiting, waiting
 from sordino_platform.durable import read_file, write_file
@@ -44,9 +44,6 @@ from sordino_platform.passphrase import (
 )
 from sordino_privacy.errors import ConfigurationError, UsageError
 
-if TYPE_CHECKING:
-    from sordino_platform.charter.preflight import Preflight
-
 Section = TypeVar("Section", Floors, PrivacyPolicy, TrainingPolicy)
 app = typer.Typer(
     no_args_is_help=True,
@@ -59,7 +56,6 @@ app = typer.Typer(
 )
 
 DEFAULT_RANK = 8  # of adapters on a base of Hugging Face's format
-DEFAULT_ADAPTERS = {"adapter_rank": ADAPTER_RANK, "embedding_rank": EMBEDDING_RANK}
 # Plain lines, not a table: a terminal that is too narrow must never cut a fingerprint short.
 LINE = "  {:<18}{}".format
 MAX_AUTHORITY_BYTES = 16 << 10
@@ -90,7 +86,7 @@ def new(
         typer.Option(min=0, help="How many members are expected: for the figures, and the smallest cohort."),
     ] = 0,
     cohort: Annotated[
-        int | None, typer.Option(help="Fewest members of a round [5, or what so many members need].")
+        int | None, typer.Option(help="Fewest members of a round [5, or what --members need].")
     ] = None,
     organisations: Annotated[int | None, typer.Option(help="Fewest organisations in a round [3].")] = None,
     organisation_share: Annotated[
@@ -186,7 +182,7 @@ def new(
             federation=federation,
             model=_model(base_model, adapters or DEFAULT_ADAPTERS),
             passphrase=given if given is not None else _new_passphrase() if passphrase else "",
-            floors=_roomy(_revised(Floors(), floors), members, chosen=cohort is not None),
+            floors=_revised(drafting.floors_for(members), floors),
             privacy=_revised(PrivacyPolicy(), privacy),
             training=_revised(TrainingPolicy(), training),
             validity=validity,
@@ -214,20 +210,12 @@ def new(
         else:
             present = authority.charters_of(folder).head().charter
             authority.begin_epoch(folder, validity=validity, **revision(present))
-    from sordino_platform.charter.preflight import preflight  # imports flwr
-
     draft = drafting.read_draft(folder)
-    try:
-        found = preflight(draft, members=members)
-    except ConfigurationError as error:  # the figures need the base, which only who trains must have
-        found, missing = None, error.message
-    facts = None if found is None else asdict(found)
+    facts, said = explained(draft, members=members)
     _show(draft, root=authority.charters_of(folder).root, as_json=as_json, preflight=facts)
     if not as_json:
-        if found is None:
-            typer.echo(f"what it means in a round cannot be said here: {missing}")
-        else:
-            _explain(found)
+        for words in said:
+            typer.echo(words)
         typer.echo("next: `sordino identity invite`, then `sordino charter add`, then `sordino charter sign`")
 
 
@@ -466,20 +454,18 @@ def _model(base_model: Path | None, adapters: Mapping[str, Any]) -> ModelTerms |
     return HuggingFaceTerms.of(describe(base_model.expanduser(), rank=rank))
 
 
-def _explain(found: Preflight) -> None:
-    from sordino_platform.charter.preflight import lines
+def explained(draft: Draft, *, members: int) -> tuple[dict[str, Any] | None, list[str]]:
+    """What the terms of a draft mean in a round with so many members: the figures, and the lines for a person. No
+    figures where the base is not installed here, which only who trains must have."""
+    from sordino_platform.charter.preflight import lines, preflight  # imports flwr
 
-    typer.echo(f"what it means, with {found.members} members and the suggested plan:")
-    for what, words in lines(found):
-        typer.echo(LINE(what, words))
-    for warning in found.warnings:
-        typer.secho(f"  think about it: {warning}", fg=typer.colors.YELLOW)
-
-
-def _roomy(floors: Floors, members: int, *, chosen: bool) -> Floors:
-    """The floors with the smallest cohort that so many members need, where none was chosen."""
-    needed = floors.as_secagg().smallest_cohort(members)
-    return floors if chosen or floors.cohort >= needed else floors.model_copy(update={"cohort": needed})
+    try:
+        found = preflight(draft, members=members)
+    except ConfigurationError as error:
+        return None, [f"what it means in a round cannot be said here: {error.message}"]
+    said = [f"what it means, with {found.members} members and the suggested plan:"]
+    said += [LINE(what, words) for what, words in lines(found)]
+    return asdict(found), said + [f"  think about it: {warning}" for warning in found.warnings]
 
 
 def _kept(draft: Draft | Charter, base_model: Path | None, given: Mapping[str, Any]) -> dict[str, Any]:

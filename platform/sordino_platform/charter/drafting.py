@@ -28,6 +28,7 @@ from sordino_platform.charter.document import (
     Charter,
     Coordinator,
     Draft,
+    Floors,
     HuggingFaceTerms,
     Member,
     ModelTerms,
@@ -86,6 +87,16 @@ def next_draft(
         }
         | terms
     )
+
+
+def floors_for(members: int) -> Floors:
+    """The default floors for so many expected members (0: nobody said): the smallest cohort has room for every
+    colluder and the honest floor, and is no larger than the membership."""
+    floors = Floors()
+    if not members:
+        return floors
+    needed = floors.as_secagg().smallest_cohort(members)
+    return floors.model_copy(update={"cohort": max(needed, min(floors.cohort, members))})
 
 
 def revised(draft: Draft, **terms: Any) -> Draft:

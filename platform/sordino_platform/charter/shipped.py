@@ -9,7 +9,7 @@ from sordino_platform.charter.document import ModelTerms
 ADAPTER_SCALE = 6.0
 # What a new federation trains where nothing else is asked (docs/federation-benchmark.md): 114,816 parameters. Of the
 # whole base, 3.4 million, nothing was gained at the same epsilon.
-ADAPTER_RANK, EMBEDDING_RANK = 4, 8
+DEFAULT_ADAPTERS: dict[str, int | float] = {"adapter_rank": 4, "embedding_rank": 8}
 
 
 def shipped_model(

@@ -54,17 +54,21 @@ def plan(
 
     Example: sordino federation plan plan.toml --root root --out codes
     """
+    from sordino_platform.charter.commands import explained
     from sordino_platform.founding.plan import found, read_plan
 
     passphrase = named_passphrase(passphrase_file, passphrase_fd, passphrase_env) or ""
-    codes = found(read_plan(file), root, passphrase=passphrase, now=datetime.now(UTC))
+    read = read_plan(file)
+    codes = found(read, root, passphrase=passphrase, now=datetime.now(UTC))
     if out is not None:
         make_folder(out)
         for name, code in codes:
             write_file(out / f"{name}.code", f"{code.text()}\n".encode(), secret=True, replace=False)
+    figures, said = explained(drafting.read_draft(root), members=len(read.members))
     if as_json:
         facts = {
             "root": authority.charters_of(root).root,
+            "preflight": figures,
             "codes": {name: code.text() for name, code in codes},
         }
         typer.echo(json.dumps(facts, indent=1))
@@ -73,6 +77,8 @@ def plan(
     for name, code in codes:
         typer.echo(f"{code.role} {name} of {code.organisation}, until {code.expires_at:%Y-%m-%d %H:%M} UTC")
         typer.echo(f"    {out / (name + '.code') if out is not None else code.text()}")
+    for words in said:
+        typer.echo(words)
     typer.echo("next: each party runs `sordino join CODE`, and sends you NAME.request.json")
 
 

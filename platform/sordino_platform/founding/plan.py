@@ -17,12 +17,17 @@ cohort = 3
 [privacy]
 largest_epsilon = 8.0
 
+[training]            # how far a round may move the model, and what leads there
+largest_move_permille = 100
+
 [model]               # adapter_rank, embedding_rank, adapter_scale
 adapter_rank = 4
+embedding_rank = 8
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -30,7 +35,8 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from sordino_platform.canonical import first_problem
-from sordino_platform.charter import Floors, PrivacyPolicy, Role, shipped_model
+from sordino_platform.charter import Floors, PrivacyPolicy, Role, TrainingPolicy, drafting, shipped_model
+from sordino_platform.charter.shipped import DEFAULT_ADAPTERS
 from sordino_platform.founding.code import JoinCode
 from sordino_platform.identity import authority
 from sordino_platform.link.address import parse_address, told_apart
@@ -66,6 +72,7 @@ class FederationPlan(Settings):
     members: list[PartyPlan] = Field(min_length=1, max_length=MAX_MEMBERS)
     floors: Terms = Field(default_factory=dict)
     privacy: Terms = Field(default_factory=dict)
+    training: Terms = Field(default_factory=dict)
     model: Terms = Field(default_factory=dict)
 
     def parties(self) -> Iterator[tuple[Role, PartyPlan]]:
@@ -93,7 +100,11 @@ def found(plan: FederationPlan, root: Path, *, passphrase: str, now: datetime) -
     Raises ConfigurationError when the terms cannot be, or `root` is one already. The codes hold secrets.
     """
     try:
-        floors, privacy = Floors.model_validate(plan.floors), PrivacyPolicy.model_validate(plan.privacy)
+        floors = Floors.model_validate(drafting.floors_for(len(plan.members)).model_dump() | plan.floors)
+        privacy, training = (
+            PrivacyPolicy.model_validate(plan.privacy),
+            TrainingPolicy.model_validate(plan.training),
+        )
     except ValidationError as error:
         raise ConfigurationError(f"the plan's terms cannot be: {first_problem(error)}") from None
     unknown = sorted(plan.model.keys() - {"adapter_rank", "embedding_rank", "adapter_scale"})
@@ -101,15 +112,18 @@ def found(plan: FederationPlan, root: Path, *, passphrase: str, now: datetime) -
         raise ConfigurationError(
             f"[model] has no {unknown[0]!r}", hint="it has adapter_rank, embedding_rank, adapter_scale"
         )
+    # All who join by this plan are known: what the charter could never keep is refused before anybody gets a code.
+    floors.as_secagg().require_possible(Counter(member.organisation for member in plan.members))
     host, _ = parse_address(plan.coordinator.address)
     names, addresses = told_apart([host, *plan.coordinator.hosts])
     pin = authority.found_root(
         root,
         federation=plan.federation,
-        model=shipped_model(**plan.model),  # type: ignore[arg-type]  # its own checks say what is wrong
+        model=shipped_model(**plan.model or DEFAULT_ADAPTERS),  # type: ignore[arg-type]  # its own checks say what is wrong
         passphrase=passphrase,
         floors=floors,
         privacy=privacy,
+        training=training,
         validity=timedelta(days=plan.charter_days),
         now=now,
     )
