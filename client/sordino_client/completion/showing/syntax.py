@@ -78,6 +78,11 @@ class Gate:
         self._parser, self._endings = parser, endings
         self._last = _Parsed(b"", parser.parse(b""))
 
+    def errors(self, text: str) -> int:
+        """How many places of a file are wrong or missing; at most ERRORS_SEEN are counted."""
+        self._last = self._parse(text)
+        return _errors(self._last.tree.root_node)
+
     def passes(self, prefix: str, text: str, suffix: str) -> bool:
         """Whether all of `text` can stand between `prefix` and `suffix` (LF only)."""
         return self.end(prefix, text, suffix, ends=[len(text)]) == len(text)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from sordino_client.completion.bench.typing.replay import Passage, Typed
 
 LANGUAGES = {"java": "heldout", "python": "heldout-python"}
-LAYERS = ("both", "model", "memory")
+LAYERS: tuple[Literal["both", "model", "memory"], ...] = ("both", "model", "memory")
+UNGATED, UNJUDGED = "without_the_syntax_gate", "all_that_is_written"
 MAX_REMEMBERED_FILES = 800
 
 
@@ -62,20 +63,22 @@ def typing(
         for document in mine:
             documents.setdefault(document.project, []).append(document)
         chosen += passages(mine, files=files, characters=characters)
-    typed = {layers: _through_endpoints(chosen, documents, layers, show, model) for layers in LAYERS}
+    typed = _through_endpoints(chosen, documents, show, model)
     words = _words(chosen)
     whole = typed["both"]
     found = figures(whole, interval=True) | {
-        "by_layer": {layers: figures(rows, interval=True) for layers, rows in typed.items()},
+        "by_layer": {layers: figures(typed[layers], interval=True) for layers in LAYERS},
         "by_language": {
             language: figures(_of(language, chosen, whole), interval=True) for language in LANGUAGES
         },
+        "by_showing": {name: figures(typed[name], interval=True) for name in (UNGATED, UNJUDGED)},
         "peers": {
             "word_completion": figures(words, interval=True),
             "memory_alone": figures(typed["memory"], interval=True),
         },
         "over_word_completion": paired(whole, words),
         "over_model_alone": paired(whole, typed["model"]),
+        "over_all_that_is_written": paired(whole, typed[UNJUDGED]),
     }
     if as_json:
         typer.echo(json.dumps(found))
@@ -84,22 +87,30 @@ def typing(
 
 
 def _through_endpoints(
-    chosen: Sequence[Passage], documents: dict[str, list[Any]], layers: Any, show: Any, model: Path | None
-) -> list[Typed]:
-    """Each project's passages beside an endpoint of its own, whose memory has the project without what is typed."""
-    from sordino_client.completion.bench.typing.contenders import endpoint
+    chosen: Sequence[Passage], documents: dict[str, list[Any]], show: Any, model: Path | None
+) -> dict[str, list[Typed]]:
+    """Each project's passages beside endpoints of its own, whose memory has the project without what is typed."""
+    from sordino_client.completion.bench.typing.contenders import adds_error, endpoint
     from sordino_client.completion.bench.typing.replay import replay
 
-    results: dict[tuple[str, str], Typed] = {}
+    results: dict[str, dict[tuple[str, str], Typed]] = {name: {} for name in (*LAYERS, UNGATED, UNJUDGED)}
     for project in dict.fromkeys(passage.project for passage in chosen):
         mine = [passage for passage in chosen if passage.project == project]
         open_paths = {passage.path for passage in mine}
         remembered = [d for d in documents[project] if d.path not in open_paths][:MAX_REMEMBERED_FILES]
-        with endpoint(remembered, layers, show=show, model=model) as asking:
-            for passage in mine:
-                results[project, passage.path] = replay(passage, asking(passage.path))
-                typer.echo(f"{layers}: {project}/{passage.path}", err=True)
-    return [results[passage.project, passage.path] for passage in chosen]
+        for layers in LAYERS:
+            with endpoint(remembered, layers, model=model) as asking:
+                for passage in mine:
+                    contenders: dict[str, Any] = {layers: asking(passage.path, show)}
+                    if layers == "both":
+                        contenders |= {UNGATED: asking(None, show), UNJUDGED: asking(None, "all")}
+                    for name, suggest in contenders.items():
+                        typed = replay(passage, suggest, adds_error(passage.path))
+                        results[name][project, passage.path] = typed
+                    typer.echo(f"{layers}: {project}/{passage.path}", err=True)
+    return {
+        name: [rows[passage.project, passage.path] for passage in chosen] for name, rows in results.items()
+    }
 
 
 def _words(chosen: Sequence[Passage]) -> list[Typed]:
@@ -125,12 +136,14 @@ def _show(found: dict[str, Any]) -> None:
         "shown/100 keys",
         "right",
         "wrong characters/100 keys",
+        "new errors",
         "p50 ms",
         "p95 ms",
     ):
         table.add_column(heading, justify="left" if not heading else "right")
     rows = [
         *found["by_layer"].items(),
+        *found["by_showing"].items(),
         *found["by_language"].items(),
         ("word completion", found["peers"]["word_completion"]),
     ]
@@ -140,6 +153,6 @@ def _show(found: dict[str, Any]) -> None:
         table.add_row(
             name, percent(one["saved_share"]), f"{low:.1%} to {high:.1%}", f"{one['shown_per_100_keys']:.1f}",
             percent(one["right_share"]), f"{one['wrong_characters_per_100_keys']:.1f}",
-            str(one["p50_ms"]), str(one["p95_ms"]),
+            percent(one["new_error_share"]), str(one["p50_ms"]), str(one["p95_ms"]),
         )  # fmt: skip
     Console().print(table)

@@ -16,9 +16,10 @@ from pathlib import Path, PurePosixPath
 from sordino_client.completion import asking
 from sordino_client.completion.asking import Endpoint
 from sordino_client.completion.bench.endpoint import START_SECONDS
-from sordino_client.completion.bench.typing.replay import Suggest, Suggestion
+from sordino_client.completion.bench.typing.replay import AddsError, Suggest, Suggestion
 from sordino_client.completion.memory.store import Store
 from sordino_client.completion.server import Layers
+from sordino_client.completion.showing.syntax import gate_for
 from sordino_client.completion.showing.worth import Show
 from sordino_client.pretrain.corpus import Document
 from sordino_platform import base
@@ -33,9 +34,11 @@ IDENTIFIER = re.compile(r"[^\W\d]\w*")
 
 @contextlib.contextmanager
 def endpoint(
-    documents: Sequence[Document], layers: Layers, *, show: Show = "balanced", model: Path | None = None
-) -> Iterator[Callable[[str], Suggest]]:
-    """An endpoint process whose memory holds `documents`; gives, for a file's path, what suggests in it.
+    documents: Sequence[Document], layers: Layers, *, model: Path | None = None
+) -> Iterator[Callable[[str | None, Show], Suggest]]:
+    """An endpoint process whose memory holds `documents`; gives what suggests in a file of a path, shown so surely.
+
+    Without a path the endpoint does not know the language: its syntax gate is open.
 
     `model` is a folder of `sordino pretrain --export`; None is the base that ships.
     """
@@ -53,15 +56,13 @@ def endpoint(
             str(state),
             "--layers",
             layers,
-            "--show",
-            show,
         ]
         if layers != "model":
             command += ["--repo", str(repository)]
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         try:
             server = _ready(process, state, remembers=layers != "model")
-            yield lambda path: _asking(server, path)
+            yield lambda path, show: _asking(server, path, show)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(30)
@@ -81,6 +82,23 @@ def word_completion(prefix: str, suffix: str) -> Suggestion | None:
     if found is None:
         return None
     return Suggestion(text=found[len(begun) :], milliseconds=1000 * (time.perf_counter() - started))
+
+
+def adds_error(path: str) -> AddsError:
+    """Whether a shown text is a syntax error in a file of this name where as many lines of the truth are none.
+
+    Stricter than the gate that may have let it through: the file is parsed as it would stand, with no ending tried.
+    """
+    gate = gate_for(path)
+
+    def added(before: str, shown: str, coming: str, after: str) -> bool:
+        if gate is None:
+            return False
+        truth = "\n".join(coming.split("\n")[: shown.count("\n") + 1])
+        allowed = gate.errors(before + after)
+        return gate.errors(before + truth + after) <= allowed < gate.errors(before + shown + after)
+
+    return added
 
 
 def _write_repository(folder: Path, documents: Sequence[Document]) -> None:
@@ -104,11 +122,11 @@ def _ready(process: subprocess.Popen[bytes], state: Path, *, remembers: bool) ->
     raise StorageError("the endpoint did not start", hint="run `sordino client up` by hand to see why")
 
 
-def _asking(server: Endpoint, path: str) -> Suggest:
+def _asking(server: Endpoint, path: str | None, show: Show) -> Suggest:
     """Asks as the editor's extension does: one line or block, the text on both sides, and the file's name."""
 
     def suggest(prefix: str, suffix: str) -> Suggestion | None:
-        request = {"prompt": prefix, "suffix": suffix, "path": path}
+        request = {"prompt": prefix, "suffix": suffix, "path": path, "show": show}
         while True:
             started = time.perf_counter()
             try:

@@ -24,6 +24,9 @@ def figures(typed: Sequence[Typed], *, interval: bool = False) -> dict[str, Any]
         "wrong_characters_per_100_keys": round(
             100 * sum(one.wrong_characters for one in typed) / max(keys, 1), 2
         ),
+        "new_error_share": round(
+            sum(one.new_errors for one in typed) / max(1, sum(one.shown for one in typed)), 4
+        ),
         "p50_ms": _percentile(milliseconds, 50),
         "p95_ms": _percentile(milliseconds, 95),
         "files": len(typed),

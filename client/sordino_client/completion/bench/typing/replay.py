@@ -34,7 +34,8 @@ class Suggestion:
 
 @dataclass(slots=True, kw_only=True)
 class Typed:
-    """One passage, typed to its end. `saved` is characters less the key that accepted them."""
+    """One passage, typed to its end. `saved` is characters less the key that accepted them; `new_errors` counts what
+    was shown and would have been a syntax error where the truth is none."""
 
     characters: int
     keys: int = 0
@@ -42,13 +43,16 @@ class Typed:
     right: int = 0
     saved: int = 0
     wrong_characters: int = 0
+    new_errors: int = 0
     milliseconds: list[float] = field(default_factory=list)
 
 
 Suggest = Callable[[str, str], Suggestion | None]
+# (text before the cursor, what is shown, what comes in truth, text behind) -> whether it adds an error of its own
+AddsError = Callable[[str, str, str, str], bool]
 
 
-def replay(passage: Passage, suggest: Suggest) -> Typed:
+def replay(passage: Passage, suggest: Suggest, adds_error: AddsError = lambda *_: False) -> Typed:
     """Types `passage`; `suggest(prefix, suffix)` gives the text to show at a cursor, or None.
 
     Every character is typed or accepted exactly once: `keys + saved == characters`.
@@ -63,6 +67,8 @@ def replay(passage: Passage, suggest: Suggest) -> Typed:
                 typed.shown += 1
                 typed.milliseconds.append(made.milliseconds)
                 coming = passage.text[at:]
+                before = passage.before + passage.text[:at]
+                typed.new_errors += adds_error(before, standing, coming, passage.after)
                 if acceptable(standing, coming):
                     typed.right += 1
                     typed.saved += len(standing) - 1
