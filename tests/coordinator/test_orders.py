@@ -141,10 +141,10 @@ def test_a_rollback_is_made_between_two_rounds_and_training_goes_on_from_it(plac
         assert one_round(federation, strategy, grid, 0.002)
         before = federation.releases.vector(1)
         desk.order_rollback(hub, 1)
-        assert one_round(federation, strategy, grid, 0.004)
+        assert one_round(federation, strategy, grid, 0.003)
         assert [m.manifest.restores for m in federation.releases.chain()] == [None, None, None, 1, None]
         np.testing.assert_array_equal(federation.releases.vector(3), before)
-        np.testing.assert_allclose(federation.releases.vector(4) - before, 0.004, atol=2e-4)
+        np.testing.assert_allclose(federation.releases.vector(4) - before, 0.003, atol=2e-4)
         for member in grid.members.values():
             assert member.releases.head() == federation.releases.head()
     records = [path.read_bytes() for path in sorted((hub / "transcript").glob("*.bin"))]
