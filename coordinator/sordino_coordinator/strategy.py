@@ -40,7 +40,7 @@ from sordino_platform.proposal import (
 )
 from sordino_platform.provenance import SILENT_LIMIT
 from sordino_platform.telemetry import timed
-from sordino_platform.uploads import UploadFolder
+from sordino_platform.uploads import UploadFolder, forget_uploads
 from sordino_privacy.errors import SordinoError, StorageError, UsageError
 from sordino_privacy.secagg import (
     AggregateSum,
@@ -167,6 +167,8 @@ class SecureFedAvg(Strategy):
                 self.metrics.taught.inc()
             self.close(round, Outcome.ABORTED_ERROR, self.attributed(round, error))
             return False
+        finally:
+            forget_uploads(federation.folder / "uploads")
         self.close(round, Outcome.COMPLETED, "", release=release, included=opened.survivors)
         with contextlib.suppress(
             RoundAbortedError

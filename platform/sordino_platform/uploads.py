@@ -1,7 +1,7 @@
 """The masked uploads of the attempt that runs, on the coordinator's disk until its sum is shown.
 
 Masked bytes are no secret from the coordinator, which is all that could read them. They are not synced: an attempt does
-not survive the process. Whoever opens the folder again empties it.
+not survive the process. They go when the round ends, and whoever opens the folder again empties it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class UploadFolder:
 
     def __init__(self, folder: Path) -> None:
         """Empties `folder`. Raises StorageError."""
-        shutil.rmtree(folder, ignore_errors=True)
+        forget_uploads(folder)
         make_folder(folder)
         self._folder = folder
 
@@ -39,6 +39,7 @@ class UploadFolder:
         """The bytes, mapped."""
         return map_file(self._folder / f"{sender}.bin", limit=MAX_UPLOAD_BYTES)
 
-    def clear(self) -> None:
-        """Removes everything."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+
+def forget_uploads(folder: Path) -> None:
+    """Removes what an attempt kept in `folder`, if there is any."""
+    shutil.rmtree(folder, ignore_errors=True)

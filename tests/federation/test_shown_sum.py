@@ -120,6 +120,7 @@ def test_a_true_sum_is_taken_by_all_also_where_a_survivor_went_silent(
         assert {member.newest_release() for name, member in members.items() if name not in silent} == {1}
         assert one_round(hub, members)
         assert taken(members) == {2}
+        assert not (hub.folder / "uploads").exists()  # what stands in for the silent goes with the round
 
 
 # A member that sends too much
