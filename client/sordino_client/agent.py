@@ -126,7 +126,9 @@ class Agent:
         STREAMED.set(streamed)
         kind, _, phase = message.metadata.message_type.partition(".")
         if kind == "train" and message.metadata.group_id.isdecimal():
-            self._member.participation.entered(phase, int(message.metadata.group_id))
+            entry = self._member.participation.entered(phase, int(message.metadata.group_id))
+            # Training is long: what nobody waits for is ended at once, and the next message is answered.
+            request.when_given_up(lambda: self._abandon(entry))
         reply = app(message, self._contexts[run])
         self._write_status("idle")
         return encode(reply, streamed)
@@ -164,6 +166,11 @@ class Agent:
 
     def _trained(self, progress: Progress) -> None:
         self._member.participation.trained(progress.step, progress.steps, progress.seconds_left)
+
+    def _abandon(self, entry: int) -> None:
+        """Nobody waits for that phase any more."""
+        if self._member.participation.abandon(entry):
+            self._end_training()
 
     def _end_training(self) -> None:
         """The member withdrew: the trainer ends at once, and the round goes on without this member."""

@@ -87,10 +87,14 @@ def train(member: Member, proposal: Proposal, place: RoundFolder, model: Vector)
         plan=plan,
         base=base,
     )
-    with training_slot(member.settings.training_slots), _giving_way(member):
+    with (
+        training_slot(member.settings.training_slots, member.participation.require_wanted),
+        _giving_way(member),
+    ):
         member.worker.warm()
         if finished(job) is None:
             take_units(member, prepared, job.units)
+        member.participation.require_wanted()
         charge(member, proposal)
         started = time.monotonic()
         update = member.worker.train(job, member.on_progress)

@@ -86,6 +86,7 @@ class Participation:
         self._withdrawn: tuple[str, int] | None = None
         self._round: tuple[str, int] | None = None
         self._charged = False
+        self._entry, self._abandoned = 0, False
 
     def note_unready(self, reason: Unready | None) -> bool:
         """What the last offer was answered with (None: ready); whether that is another answer than before."""
@@ -194,15 +195,31 @@ class Participation:
                 )
             self._round = (run, round)
 
-    def entered(self, phase: str, round: int) -> None:
-        """A phase of a round began."""
+    def abandon(self, entry: int) -> bool:
+        """Nobody waits for the phase that `entered` numbered so: the coordinator ended the round, or its time is up.
+        Whether that is the present phase."""
         with self._lock:
+            self._abandoned = self._abandoned or entry == self._entry
+            return entry == self._entry
+
+    def require_wanted(self) -> None:
+        """Raises UnwillingError once the present phase was abandoned."""
+        with self._lock:
+            if self._abandoned:
+                raise UnwillingError("nobody waits for this round any more: it ended without this member")
+
+    def entered(self, phase: str, round: int) -> int:
+        """A phase of a round began; its number, for `abandon`."""
+        with self._lock:
+            self._entry, self._abandoned = self._entry + 1, False
             self.activity = Activity(phase=phase, round=round)
             self._change()
+            return self._entry
 
     def trained(self, step: int, steps: int, seconds_left: float) -> None:
         """A step of the local training is done. Raises RefusalError, which ends it, when the member has withdrawn."""
         with self._lock:
+            self.require_wanted()
             if self._withdrawn is not None and self._withdrawn == self._round:
                 raise UnwillingError("this member withdrew from the round")
             self.activity = Activity(

@@ -22,6 +22,7 @@ from tests.federation.hub import VICTIM, inprocess, key_of, others_of
 
 from sordino_client.app import app
 from sordino_client.member import Member
+from sordino_client.participation import UnwillingError
 from sordino_client.residence import MEMBER
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.strategy import Round, SecureFedAvg
@@ -249,9 +250,19 @@ class EvilCoordinator:
         round = Round(self.round, {VICTIM: node_id(VICTIM)}, {})
         round.attempt = number
         self.attempt = Attempt(self, self.strategy.context(round))
-        if not (self.home / "round" / f"{federation.run}-{self.round}" / "quantised.bin").exists():
+        stored = (self.home / "round" / f"{federation.run}-{self.round}" / "quantised.bin").exists()
+        if not stored and self.willing():
             inprocess.store_update(self.member, federation, self.round, 0.001)
         return self.attempt
+
+    def willing(self) -> bool:
+        """Whether the victim's owner lets it train in the present round; then what training leaves is put there."""
+        plan = self.federation.plan.digest()
+        try:
+            self.member.participation.require_willing(wanted=(self.federation.run, self.round, plan))
+        except UnwillingError:
+            return False
+        return True
 
     def propose(self, **lies: Any) -> Message:
         """TRAIN for the present attempt; `lies` replace fields of the proposal."""

@@ -14,8 +14,9 @@ from tests.federation import inprocess
 
 from sordino_client.contribution import contribute
 from sordino_client.member import Member
+from sordino_client.participation import UnwillingError
 from sordino_client.status import read_ledger, read_status
-from sordino_client.training import TrainingJob, TrainingWorker
+from sordino_client.training import Progress, TrainingJob, TrainingWorker
 from sordino_client.training.job import TrainingError
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.gathering import hello
@@ -110,6 +111,37 @@ def test_a_training_that_ends_without_an_update_is_charged_before_and_given_back
         assert member.epsilon_spent() == 0
         assert not any((member.folder / "round").iterdir())
         assert member.ledger.head().sequence == head.sequence + 2
+
+
+class Abandoned(Failing):
+    """A worker that is told in the middle of its training that nobody waits for the round any more."""
+
+    entry = 0
+
+    def train(self, job: TrainingJob, on_progress: object = None) -> object:  # type: ignore[override]
+        self.seen = len(self.member.ledger.reservations())
+        assert self.member.participation.abandon(self.entry)
+        assert callable(on_progress)
+        on_progress(Progress(step=1, steps=9, tokens_per_second=1.0, seconds_left=8.0, loss=1.0))
+        raise AssertionError("the first step after it ends the training")
+
+
+def test_training_for_a_round_that_ended_is_withdrawn_at_once_and_costs_nothing(
+    place: Path, federation: Federation
+) -> None:
+    with Member.open(place / "members" / "alder") as member:
+        wish = member.participation
+        member.on_progress = lambda progress: wish.trained(progress.step, progress.steps, 0.0)
+        member.worker = worker = Abandoned(member)
+        worker.entry = wish.entered("train", 1)
+        with pytest.raises(UnwillingError, match="nobody waits"):
+            contribute(member, proposal(federation), federation.weights())
+        assert worker.seen == 1
+        assert not member.ledger.reservations()
+        assert not any((member.folder / "round").iterdir())
+        assert not wish.abandon(worker.entry - 1), "an older phase's end is not the present one's"
+        wish.entered("train", 2)
+        wish.require_wanted()
 
 
 def spoil_data(member: Member, patched: pytest.MonkeyPatch) -> None:

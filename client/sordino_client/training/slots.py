@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sordino_platform.durable import make_folder
@@ -15,8 +15,10 @@ SLOT_SECONDS = 0.1
 
 
 @contextlib.contextmanager
-def training_slot(folder: Path | None) -> Iterator[None]:
-    """Holds one of the machine's places to train, one per core, where several members share it. None: no waiting."""
+def training_slot(folder: Path | None, wanted: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Holds one of the machine's places to train, one per core, where several members share it. None: no waiting.
+
+    `wanted` is asked while it waits, and raises when the training is not wanted any more."""
     if folder is None:
         yield
         return
@@ -27,6 +29,7 @@ def training_slot(folder: Path | None) -> Iterator[None]:
     ]
     try:
         while not any(free(slot) for slot in slots):
+            wanted()
             time.sleep(SLOT_SECONDS)
         yield
     finally:

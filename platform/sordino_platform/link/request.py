@@ -20,6 +20,7 @@ class Request:
     deadline: float
     """On this machine's monotonic clock."""
     _given_up: threading.Event = field(default_factory=threading.Event, repr=False)
+    _told: list[Callable[[], None]] = field(default_factory=list, repr=False)
 
     @property
     def remaining(self) -> float:
@@ -36,9 +37,21 @@ class Request:
         self._given_up.wait(min(seconds, self.remaining))
         return self.cancelled
 
+    def when_given_up(self, act: Callable[[], None]) -> None:
+        """Has `act` called once, on a thread of its own, when nobody wants the reply any more: for a handler that
+        cannot look by itself while it waits for something else."""
+        self._told.append(act)
+        if self._given_up.is_set():
+            self._tell()
+
     def give_up(self) -> None:
         """Nobody wants the reply any more."""
         self._given_up.set()
+        self._tell()
+
+    def _tell(self) -> None:
+        while self._told:
+            threading.Thread(target=self._told.pop(), name="sordino-given-up", daemon=True).start()
 
 
 Handler: TypeAlias = Callable[[Request], Payload | None]

@@ -1,0 +1,99 @@
+"""The state machine of an evil coordinator against the real member; and that it notices each fault, put back.
+
+A few hundred steps in every run of the tests, thousands with the slow ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+from tests.federation.hub import found_many
+from tests.federation.machine import EvilMachine
+
+from sordino_platform.charter import Floors
+
+CHECKS = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
+QUICK = settings(
+    max_examples=12, stateful_step_count=20, deadline=None, derandomize=True, suppress_health_check=CHECKS
+)
+LONG = settings(max_examples=120, stateful_step_count=40, deadline=None, suppress_health_check=CHECKS)
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> type[EvilMachine]:
+    folder: Path = tmp_path_factory.mktemp("machine") / "federation"
+    found_many(folder, 5, organisations=5, floors=Floors(cohort=4))
+    return type("FoundedMachine", (EvilMachine,), {"founded": folder})
+
+
+def test_no_order_of_messages_gets_anything_that_is_not_the_coordinators(machine: type[EvilMachine]) -> None:
+    run_state_machine_as_test(machine, settings=QUICK)
+
+
+@pytest.mark.slow
+def test_nor_do_thousands_of_them(machine: type[EvilMachine]) -> None:
+    run_state_machine_as_test(machine, settings=LONG)
+
+
+def believes_manifests(patched: pytest.MonkeyPatch) -> None:
+    """The old fault: a signed manifest with weights that match it is enough."""
+
+    def believing(provenance: object, newest: object, before: object, held: object) -> object:
+        return provenance.model  # type: ignore[attr-defined]
+
+    patched.setattr("sordino_platform.following._stepped", believing)
+
+
+def restores_whatever(patched: pytest.MonkeyPatch) -> None:
+    def believing(provenance: object, newest: object, held: object) -> object:
+        return provenance.model  # type: ignore[attr-defined]
+
+    patched.setattr("sordino_platform.following._restored", believing)
+    patched.setattr("sordino_platform.release.manifest._require_origin", lambda *_: None)
+
+
+def keeps_before_it_asks(patched: pytest.MonkeyPatch) -> None:
+    """The old fault: releases were stored while the proposal was still being judged, whatever the owner wished."""
+    from sordino_client.adoption import adopt
+    from sordino_client.agreement import decide as honest
+
+    def eager(member: object, proposal: object) -> object:
+        agreed = honest(member, proposal)  # type: ignore[arg-type]
+        adopt(member, agreed.adoption)  # type: ignore[arg-type]
+        return agreed
+
+    patched.setattr("sordino_client.app.decide", eager)
+    patched.setattr("sordino_client.participation.Participation.require_willing", lambda *_, **__: None)
+
+
+def takes_epochs_unasked(patched: pytest.MonkeyPatch) -> None:
+    patched.setattr("sordino_client.agreement.require_unasked", lambda *_: None)
+
+
+def tells_the_class(patched: pytest.MonkeyPatch) -> None:
+    patched.setattr("sordino_client.app.word_of", lambda error: type(error).__name__)
+
+
+MUTANTS = [
+    believes_manifests,
+    restores_whatever,
+    keeps_before_it_asks,
+    takes_epochs_unasked,
+    tells_the_class,
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
+def test_each_old_fault_is_found_when_it_is_put_back(
+    machine: type[EvilMachine], mutant: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    hunt = settings(LONG, max_examples=60, stateful_step_count=25, phases=[Phase.generate], database=None)
+    with pytest.MonkeyPatch.context() as patched:
+        mutant(patched)
+        with pytest.raises(AssertionError):
+            run_state_machine_as_test(machine, settings=hunt)
