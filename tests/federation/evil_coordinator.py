@@ -27,6 +27,7 @@ from sordino_client.residence import MEMBER
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.strategy import Round, SecureFedAvg
 from sordino_platform.architecture import Vector
+from sordino_platform.charter import SignedCharter
 from sordino_platform.flower import shim
 from sordino_platform.flower.codec import decode, encode
 from sordino_platform.flower.phases import Fields, Phase, node_id, pack
@@ -314,6 +315,23 @@ class EvilCoordinator:
         authority.begin_epoch(root)
         authority.retire(root, COLLUDERS[-1])
         return authority.sign_epoch(root).to_bytes()
+
+    def context_under(self, epoch: bytes) -> Context:
+        """The present attempt's context, under another epoch."""
+        assert self.attempt is not None
+        said, charter = self.attempt.context, SignedCharter.parse_unverified(epoch).charter
+        return Context.under(
+            charter.membership(),
+            run=said.run,
+            round=said.round,
+            attempt=said.attempt,
+            server_nonce=said.server_nonce,
+            model_hash=said.model_hash,
+            train_config_hash=said.train_config_hash,
+            quantiser=quantiser_for(
+                self.federation.config, self.federation.plan, members=len(charter.members)
+            ),
+        )
 
     def other_plan(self) -> dict[str, Any]:
         """Fields of a proposal that is right in everything but that its plan is another than was offered."""

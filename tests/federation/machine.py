@@ -193,7 +193,8 @@ class EvilMachine(RuleBasedStateMachine):
         if how == "offer":
             self.tell(lambda: self.offer((self.epoch,)))
         else:
-            self.tell(lambda: self.evil.propose(charters=(self.epoch,)))
+            context = self.evil.context_under(self.epoch)
+            self.tell(lambda: self.evil.propose(charters=(self.epoch,), context=context))
 
     @rule()
     def hello(self) -> None:

@@ -211,6 +211,7 @@ def test_consent_is_to_one_round_under_one_plan_once(evil: EvilCoordinator) -> N
     assert refused_as(evil.propose(**evil.other_plan())) == "unwilling"
     assert not evil.member.ledger.reservations()
     wish.agree(Consent(offer=offer.id, round=offer.round, epsilon_after=8.0))
+    inprocess.store_update(evil.member, federation, evil.round, 0.001)
     assert not evil.propose().has_error()
     evil.begin()
     assert refused_as(evil.propose()) == "unwilling"
