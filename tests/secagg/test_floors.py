@@ -8,12 +8,15 @@ memberships so small that every roster, every set of colluders and every survivo
 from __future__ import annotations
 
 import itertools
+import random
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import hypergeom
 from tests.secagg.federation import Federation, membership
 
@@ -227,6 +230,44 @@ def test_whatever_roster_and_survivors_are_accepted_the_honest_part_keeps_every_
                 )
         found += len(sums)
     assert found, "some round is possible under this charter"
+
+
+@settings(max_examples=80, deadline=None)
+@given(seed=st.integers(0, 1 << 32), groups=st.integers(2, 20), organisations=st.integers(1, 3))
+def test_the_floors_around_each_survivor_of_a_circulant_graph_are_those_of_the_page(
+    seed: int, groups: int, organisations: int
+) -> None:
+    floors = Floors(
+        cohort=6, organisations=organisations, organisation_share_permille=1000, gamma_permille=200, honest=2
+    )
+    try:
+        charter = membership(20, floors=floors, organisations=groups)
+    except ConfigurationError:
+        return
+    chance = random.Random(seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sordino_privacy.secagg.graph.COMPLETE_LIMIT", 5)
+        patch.setattr("sordino_privacy.secagg.graph.degree_and_threshold", lambda *_: (8, 5))
+        roster = unsigned(charter, context_of(charter), tuple(member.name for member in charter.members))
+    organisation = {member.name: member.organisation for member in charter.members}
+    u3 = set(chance.sample(roster.names, chance.randint(12, 20)))
+    signers = set(chance.sample(sorted(u3), chance.randint(12, len(u3))))
+
+    def left(names: set[str], corrupt: int) -> int:
+        return honest_organisations(Counter(organisation[name] for name in names).values(), corrupt)
+
+    around = [signers.intersection(roster.neighbours(name)) for name in u3]
+    holds = (
+        len(signers) >= 13
+        and left(signers, 4) >= organisations
+        and all(len(near) >= 6 and left(near, 4) >= organisations for near in around)
+    )
+    try:
+        require_signers(roster, charter, context_of(charter), u3, signers)
+    except (SurvivorError, FloorError):
+        assert not holds
+    else:
+        assert holds
 
 
 def test_a_quorum_of_too_few_organisations_convinces_neither_a_member_nor_who_reads_the_transcript() -> None:

@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Self
+
+import numpy as np
 
 from sordino_privacy.secagg import keys
 from sordino_privacy.secagg.context import Context
@@ -250,10 +253,28 @@ def _require_floors(
             f"{len(counted)} of {len(u3)} survivors {what}, below the floor of {numbers.quorum}"
         )
     membership.require_organisations(counted, organisations=organisations, corrupt=numbers.corrupt)
-    for name in () if numbers.complete else sorted(u3):
-        near = counted.intersection(roster.neighbours(name))
-        if len(near) < numbers.neighbours:
-            raise SurvivorError(f"fewer than {numbers.neighbours} neighbours of {name!r} {what}")
-        membership.require_organisations(
-            near, organisations=organisations, corrupt=min(numbers.threshold - 1, numbers.corrupt)
-        )
+    if not numbers.complete:
+        _require_neighbourhoods(roster, membership, organisations, u3, counted, what)
+
+
+def _require_neighbourhoods(
+    roster: Roster, membership: Membership, organisations: int, u3: set[str], counted: set[str], what: str
+) -> None:
+    """The floors around each survivor. Counted by place in the roster: by name it would take a large round seconds."""
+    numbers, everyone = roster.numbers, sorted(u3)
+    corrupt = min(numbers.threshold - 1, numbers.corrupt)
+    present = np.zeros(numbers.members, dtype=bool)
+    present[[roster.positions[name] for name in counted]] = True
+    near = present[np.array(roster.graph.neighbours)].sum(axis=1)[
+        [roster.positions[name] for name in everyone]
+    ]
+    if (fewest := int(near.min())) < numbers.neighbours:
+        name = everyone[int(near.argmin())]
+        raise SurvivorError(f"fewer than {numbers.neighbours} neighbours of {name!r} {what}")
+    sizes = Counter(membership.member(name).organisation for name in counted)
+    largest = sum(size for _, size in sizes.most_common(organisations - 1))
+    if fewest - largest > corrupt:
+        return  # even if the largest organisations sat around one survivor, the colluders could not fill the others
+    for name in everyone:
+        around = counted.intersection(roster.neighbours(name))
+        membership.require_organisations(around, organisations=organisations, corrupt=corrupt)
