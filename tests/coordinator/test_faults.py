@@ -157,4 +157,5 @@ def test_fifty_members_join_at_once_and_complete_a_round(tmp_path: Path) -> None
         (row,) = rounds(hub.folder)
         assert (row.outcome, row.members, row.dropped) == (Outcome.COMPLETED, tuple(names), {})
         assert row.bytes_in > 50 * 50_000  # each uploads 25,216 ring elements of two bytes or more
-        assert row.bytes_out > row.bytes_in
+        # Rosters, shares and the result: a model goes to nobody who holds it.
+        assert row.bytes_out > 50 * 20_000
