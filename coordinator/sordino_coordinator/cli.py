@@ -220,14 +220,18 @@ def releases(folder: Path = FOLDER, as_json: bool = JSON) -> None:
 @transcript.command("verify")
 def verify(
     records: Path = typer.Argument(
-        ..., help="The folder of records (transcript/ of the coordinator, or a copy)."
+        ..., help="The coordinator's folder or a copy of it, or a folder of records alone."
     ),
-    charters: list[Path] = typer.Option(..., "--charter", help="A signed charter; repeat for each epoch."),
+    charters: list[Path] = typer.Option(
+        [], "--charter", help="A signed charter; repeat for each epoch [charters/ of that folder]."
+    ),
     root: str = typer.Option(..., help="The root's fingerprint, known out of band."),
     as_json: bool = JSON,
 ) -> None:
-    """Checks a federation's whole history from its records and charters alone; trusts nobody.
+    """Checks of every opened sum who signed what, from records and charters alone; trusts nobody. The sums themselves
+    are not kept for ever: members repeat the arithmetic of each release that they take.
 
+    Example: sordino coordinator transcript verify coordinator/ --root abcd-...
     Example: sordino coordinator transcript verify transcript/ --charter charter-000001.json --root abcd-...
     """
     from sordino_platform.charter import SignedCharter
@@ -235,9 +239,11 @@ def verify(
     from sordino_privacy.errors import DataError
     from sordino_privacy.secagg import verify_transcript
 
-    signed = [SignedCharter.parse(read_file(path, limit=8 << 20), root=root) for path in charters]
+    found = charters or sorted((records / "charters").glob("charter-*.json"))
+    signed = [SignedCharter.parse(read_file(path, limit=8 << 20), root=root) for path in found]
     memberships = {one.charter.hash(): one.charter.membership() for one in signed}
-    paths = sorted(records.glob("*.bin"))
+    place = records / "transcript" if (records / "transcript").is_dir() else records
+    paths = sorted(place.glob("*.bin"))
     if not paths:
         raise DataError(
             f"there is no record in {records}",

@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.app import ArrayRecord, Error, Message
+from typer.testing import CliRunner
 
+from sordino_coordinator.cli import app as coordinator_cli
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.metrics import Dropped
 from sordino_coordinator.rounds import Outcome
@@ -309,6 +311,9 @@ def test_an_outsider_verifies_the_history_by_command_from_records_and_charter_al
     (charter,) = (place / "members" / "alder" / "charters").glob("*.json")
     shutil.copy(charter, outside / "charter.json")
     root = Identity.load(place / "members" / "alder").charters.root
+    whole = ["transcript", "verify", str(place / "coordinator"), "--root", root, "--json"]
+    done = CliRunner().invoke(coordinator_cli, whole, catch_exceptions=False)
+    assert json.loads(done.output)["records"] == 1, "one folder is enough: its charters are there"
     shutil.rmtree(place / "coordinator")
 
     def verify(folder: str, charter: str = "charter.json") -> tuple[int, str]:
