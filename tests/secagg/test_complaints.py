@@ -30,8 +30,8 @@ from sordino_privacy.secagg import (
     merkle,
 )
 from sordino_privacy.secagg.complaint import MAX_COMPLAINT_BYTES, Complaint, proof
-from sordino_privacy.secagg.equality import ORDER, Equality
-from sordino_privacy.secagg.roster import Roster
+from sordino_privacy.secagg.equality import ORDER, Equality, of_key
+from sordino_privacy.secagg.roster import Advertisement, Roster
 from sordino_privacy.secagg.shamir import PRIME
 from sordino_privacy.secagg.shares import Delivery, Leaf, Shares, Statement, share_commitment
 
@@ -284,11 +284,23 @@ def test_the_proven_point_is_what_x25519_gives_both_and_no_other_pair_shares_it(
         assert proof.verified(theirs, mine, b"bound") is None
 
 
-def test_a_key_on_the_twist_is_unsound_and_one_on_the_curve_is_sound() -> None:
-    on_twist = (2).to_bytes(32, "little")
-    assert not keys.sound_public_key(on_twist)
-    assert keys.sound_public_key((9).to_bytes(32, "little"))
-    assert all(keys.sound_public_key(keys.public_key(bytes([n]) * 32)) for n in range(50))
+class OnTheTwist(MemberSession):
+    """Advertises a key of which nothing could be proven, and sends what does not open."""
+
+    def advertise(self) -> bytes:
+        super().advertise()
+        true = Advertisement.decode(self._state.advertisement)
+        twist = next(u for n in range(2, 50) if of_key(u := n.to_bytes(32, "little")) is None)
+        self._state.advertisement = replace(true, exchange=twist).signed(signing_key(EVIL)).encode()
+        return self._state.advertisement
+
+
+def test_a_cheater_whose_key_is_on_the_twist_is_named_all_the_same() -> None:
+    federation = Federation(membership(6), member_types={EVIL: OnTheTwist})
+    complaint, _ = complaint_of(federation)
+    federation.coordinator.accept_complaint(HIT, complaint.encode())
+    assert list(federation.coordinator.cheaters) == [EVIL]
+    assert all(of_key(keys.public_key(bytes([n]) * 32)) for n in range(50))
 
 
 def test_a_proof_of_another_charter_is_refused(cheated: tuple[Federation, Complaint]) -> None:

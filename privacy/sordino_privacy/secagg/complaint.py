@@ -27,7 +27,7 @@ from sordino_privacy.secagg.encoding import (
     Reader,
     Writer,
 )
-from sordino_privacy.secagg.equality import PROOF_BYTES, Equality
+from sordino_privacy.secagg.equality import PROOF_BYTES, Equality, of_key
 from sordino_privacy.secagg.membership import Membership
 from sordino_privacy.secagg.merkle import LONGEST_PATH
 from sordino_privacy.secagg.refusals import (
@@ -161,6 +161,10 @@ class Complaint:
         accused, complainer = self.accused, self.complainer
         if accused == complainer or accused not in roster.positions or not roster.holds(complainer, accused):
             return False
+        if of_key(roster.entry(accused).exchange) is None:
+            return (
+                True  # a key on the twist, which no honest member advertises: nothing can be proven with it
+            )
         try:
             self.statement.verify(membership, roster.hash)
             require_under_root(self.parcel, self.statement, roster, complainer)

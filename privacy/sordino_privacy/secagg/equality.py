@@ -107,13 +107,15 @@ class Equality:
 
     @classmethod
     def proven(cls, private: bytes, theirs: bytes, entropy: Callable[[int], bytes], *bound: bytes) -> Self:
-        """Z of this private key and `theirs` (a public key on the curve), with the proof bound to `bound`."""
+        """Z of this private key and the public key `theirs`, with the proof bound to `bound`. All zero for a key on
+        the twist: no secret made it from the base point, so its owner is dishonest whatever Z is."""
         clamped = bytearray(private)
         clamped[0] &= 248
         clamped[31] = clamped[31] & 127 | 64
         secret = (int.from_bytes(clamped, "little") >> 3) % ORDER
         peer = of_key(theirs)
-        assert peer is not None  # a roster holds no key of the twist
+        if peer is None:  # nothing can be proven of a key on the twist, and nothing need be
+            return cls(shared=bytes(KEY_BYTES), challenge=0, response=0)
         mine = times(secret, G)
         if compressed(mine)[31] >> 7:
             secret, mine = ORDER - secret, minus(mine)
