@@ -17,7 +17,7 @@ from sordino_platform.charter import Floors
 from sordino_platform.flower.phases import HELLO, Fields
 from sordino_platform.offer import Offer
 from sordino_platform.provenance import Provenance
-from sordino_privacy.secagg import sum_digest
+from sordino_privacy.secagg import Step, sum_digest
 
 
 @pytest.fixture(scope="module")
@@ -238,3 +238,14 @@ def test_rounds_of_a_member_that_pauses_are_not_kept(evil: EvilCoordinator) -> N
     inprocess.store_update(evil.member, evil.federation, 9, 0.001)
     evil.restart()
     assert not any((evil.home / "round").iterdir())
+
+
+def test_a_new_epoch_ends_the_round_at_this_member_before_its_next_phase(evil: EvilCoordinator) -> None:
+    attempt = evil.begin()
+    assert not evil.propose().has_error()
+    evil.member.identity.charters.accept(evil.replacing_epoch())
+    reply = attempt.advance()
+    assert reply is not None
+    assert refused_as(reply) == "epoch"
+    entries = evil.member.ledger.entries("crowd", evil.federation.run, evil.round)
+    assert {entry.step for entry in entries} == {Step.ADVERTISED}
