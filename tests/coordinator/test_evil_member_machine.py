@@ -97,7 +97,7 @@ def steps(place: Path, *, examples: int, each: int) -> None:
 
 @pytest.mark.timeout(900)
 def test_whatever_it_says_for_some_steps_the_honest_complete_every_round(founded: Path) -> None:
-    steps(founded, examples=2, each=20)
+    steps(founded, examples=4, each=30)
 
 
 @pytest.mark.slow
