@@ -156,9 +156,8 @@ def train(member: Member, fields: Fields, context: Context) -> Reply:
     session = MemberSession(*member.session_arguments(agreement, agreed.adoption.membership))
     session.propose(said.encode())
     admit(member, proposal)
-    adopt(
-        member, agreed.adoption
-    )  # only now is anything kept: every check has passed, and the owner allows it
+    # Only now is anything kept: every check of what is taken over has passed, and the owner allows it.
+    adopt(member, agreed.adoption)
     contribute(member, proposal, agreed.model)
     advertisement = session.advertise()
     keep(context, agreement, session)
