@@ -245,13 +245,13 @@ class Federation:
         self.log.info("rolled_back", release=manifest.number, loss=self.loss)
         self.show()
 
+    def superseded(self) -> bool:
+        """Whether a newer epoch of the charter lies in the folder than the one that the round is held under."""
+        return self.identity.charter.hash() != self.charter.hash()
+
     def must_yield(self) -> bool:
         """Whether an order, a new epoch or a rollback must be heeded before a round may begin."""
-        return (
-            self.identity.charter.hash() != self.charter.hash()
-            or read_orders(self.folder).restore is not None
-            or self.desk.must_wait()
-        )
+        return self.superseded() or read_orders(self.folder).restore is not None or self.desk.must_wait()
 
     def quorum(self) -> int:
         """The fewest members that a round begins with: the charter's smallest cohort, or more if the operator says
@@ -359,7 +359,7 @@ class Federation:
 
         Raises UnusableSumError (the old model stays), StorageError.
         """
-        if self.identity.charter.hash() != self.charter.hash():
+        if self.superseded():
             raise UnusableSumError(
                 "a new epoch of the charter began during the round; the old model stays", of_members=False
             )

@@ -202,7 +202,7 @@ class SecureFedAvg(Strategy):
                 honest = {member.name for member in federation.membership.members} - federation.cheaters
                 if failed >= federation.settings.attempts or len(honest) < federation.quorum():
                     raise
-                if federation.stopping.is_set():
+                if federation.stopping.is_set() or federation.superseded():
                     raise
             round.attempt += 1
             round.nodes, round.held = gather(federation, grid, number=round.number)
@@ -327,8 +327,13 @@ class SecureFedAvg(Strategy):
         reply_bytes: Callable[[str], int],
     ) -> None:
         """Runs one exchange. An answer that `accept` refuses costs its member the round. `reply_bytes` is the most
-        that a member's whole reply can have."""
+        that a member's whole reply can have. Raises RoundAbortedError when a new epoch of the charter began: what comes
+        of the round could not be released, so nobody is asked for more."""
         federation, settings = self.federation, self.federation.settings
+        if phase is not Phase.RESULT and federation.superseded():
+            raise RoundAbortedError(
+                Outcome.ABORTED_ERROR, "a new epoch of the charter began; the next round is held under it"
+            )
         seconds = settings.train_seconds if phase is Phase.TRAIN else settings.exchange_seconds
         nodes = {name: round.nodes[name] for name in sorted(members)}
         started, answered = time.monotonic(), 0

@@ -255,6 +255,28 @@ def test_an_epoch_that_begins_during_a_round_voids_it(place: Path, hub: Path) ->
         assert "new epoch" in row.reason
 
 
+@pytest.mark.parametrize("phase", [Phase.TRAIN, Phase.SHARE])
+def test_an_epoch_that_begins_before_the_uploads_ends_the_round_before_anybody_pays(
+    place: Path, hub: Path, phase: Phase
+) -> None:
+    with running(place) as (federation, strategy, grid):
+        root.retire(place / "root", "elm")
+        signed = root.sign_epoch(place / "root").to_bytes()
+        for member in grid.members.values():
+            inprocess.store_update(member, federation, 1, 0.001)
+        asked: list[str] = []
+
+        def begin(kind: str) -> None:
+            asked.append(kind)
+            if kind == phase.message_type:
+                federation.identity.charters.accept(signed)
+
+        grid.on_message = begin
+        assert not strategy.one_round(grid)
+        assert Phase.UPLOAD.message_type not in asked
+        assert "new epoch" in federation.rounds.rounds()[-1].reason
+
+
 def test_a_stop_drains_and_then_gives_the_round_up(place: Path, hub: Path) -> None:
     with running(place) as (federation, strategy, grid):
         federation.desk.defaults = federation.settings.model_copy(

@@ -15,10 +15,7 @@ The protocol is specified in docs/protocol.md.
 
 from sordino_privacy.secagg.admission import (
     euclidean_norm,
-    require_architecture,
-    require_budget,
     require_model,
-    require_step,
 )
 from sordino_privacy.secagg.complaint import judge
 from sordino_privacy.secagg.context import Context
@@ -130,10 +127,7 @@ __all__ = [
     "admit",
     "euclidean_norm",
     "judge",
-    "require_architecture",
-    "require_budget",
     "require_model",
-    "require_step",
     "sketched_length",
     "sum_digest",
     "transcript_head",
