@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sordino_client.completion.api.sentinels import TEMPLATES, Filled, split
+from sordino_client.completion.context import Snippet
 from sordino_client.completion.statistics import Statistics, read
 
 PREFIX, SUFFIX = "def area(width, height):\n    return ", "\n\nprint(area(2, 3))\n"
@@ -229,11 +230,11 @@ class TestSentinels:
 
     def test_what_precedes_describes_other_files(self) -> None:
         prompt = "<|repo_name|>r<|file_sep|>other.py\nx\n<|fim_prefix|>a<|fim_suffix|>b<|fim_middle|>"
-        assert split(prompt, "") == Filled("a", "b")
+        assert split(prompt, "") == Filled("a", "b", others=(Snippet(path="other.py", text="x\n"),))
 
     def test_the_file_that_is_completed_is_named_last(self) -> None:
         prompt = "<|repo_name|>r<|file_sep|>o.py\nx\n<|file_sep|>b.env\n<|fim_prefix|>a<|fim_suffix|>b<|fim_middle|>"
-        assert split(prompt, "") == Filled("a", "b", "b.env")
+        assert split(prompt, "") == Filled("a", "b", "b.env", (Snippet(path="o.py", text="x\n"),))
 
     @given(st.lists(st.sampled_from([*(p for t in TEMPLATES for p in t), "[SUFFIX]", "x", "\n"]), max_size=6))
     def test_source_text_with_sentinels_is_source_text(self, parts: list[str]) -> None:

@@ -65,6 +65,7 @@ class Generator:
             budget=self.context - max(limit, min(RESERVE, self.context // 4)),
             openings=[slot.opening for slot in self._slots],
             heal=query.heal,
+            context=query.context,
         )
         slot, reused = self._slot(prompt)
         logits = self._read_prompt(slot, prompt.tokens, check)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sordino_client.completion.context import Snippet
 from sordino_client.completion.vocabulary import Vocabulary, split_lines
 from sordino_platform.tokenizer import END, MIDDLE, PREFIX, SUFFIX
 
@@ -27,7 +28,8 @@ class Prompt:
 
     `typed`: bytes taken back by token healing (`healed` tokens); the completion begins with them. `opening`: the
     window's first whole lines, by which the next prompt finds the same window. `before`: the tokens of all known
-    text before the cursor (healed), `after` of the text behind it, for the local memory.
+    text before the cursor (healed), `after` of the text behind it, `context` of each piece of another file (the nearest
+    last), for the local memory.
     """
 
     tokens: list[int]
@@ -36,6 +38,7 @@ class Prompt:
     opening: tuple[str, ...]
     before: list[int]
     after: list[int]
+    context: tuple[list[int], ...] = ()
 
 
 def build(
@@ -46,6 +49,7 @@ def build(
     budget: int,
     openings: Sequence[tuple[str, ...]] = (),
     heal: bool = True,
+    context: Sequence[Snippet] = (),
 ) -> Prompt:
     """At most `budget` tokens for the text between `prefix` and `suffix`."""
     whole = len(prefix) <= MAX_PREFIX_CHARACTERS
@@ -56,7 +60,7 @@ def build(
         kept, typed = vocabulary.heal(encoded[-1], lines[-1])
         healed = len(encoded[-1]) - len(kept)
         encoded[-1] = kept
-    after = [t for line in vocabulary.encode_lines(split_lines(suffix[:MAX_SUFFIX_CHARACTERS])) for t in line]
+    after = _tokens(vocabulary, suffix[:MAX_SUFFIX_CHARACTERS])
     room = budget - 3
     behind = after[: room // SUFFIX_SHARE] if suffix.strip() else []
     room -= len(behind)
@@ -75,7 +79,12 @@ def build(
         opening=tuple(lines[start : min(start + 2, len(lines) - 1)]),
         before=before,
         after=after,
+        context=tuple(_tokens(vocabulary, snippet.text) for snippet in reversed(context)),
     )
+
+
+def _tokens(vocabulary: Vocabulary, text: str) -> list[int]:
+    return [token for line in vocabulary.encode_lines(split_lines(text)) for token in line]
 
 
 def _window(

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sordino_client.completion.cache import MAX_BRANCHES
+from sordino_client.completion.context import Snippet
 from sordino_client.completion.showing.judgement import Unshown
 from sordino_client.completion.showing.worth import Show
 from sordino_client.completion.stopping import Finish
@@ -62,6 +63,8 @@ class Query:
     path: str | None = field(default=None, repr=False)
     # How sure a text must be to be shown; None leaves it to the endpoint. Sampled texts are always shown.
     show: Show | None = None
+    # Pieces of other files, the nearest first: as the editor sent them, until the service admits them (context.py).
+    context: tuple[Snippet, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,10 @@ Stop = Annotated[str, BeforeValidator(_whole), Field(min_length=1, max_length=25
 FilePath = Annotated[str, BeforeValidator(_whole), Field(max_length=4096)]
 
 
+# A client may send more pieces of other files than are taken (context.MAX_PIECES): the others are not looked at.
+MAX_GIVEN = 256
+
+
 class Asked(BaseModel):
     """A request of a foreign client: its unknown fields are ignored, and null is no value."""
 

@@ -2,8 +2,8 @@
 
 Learned from those clients: the real prefix is `input_prefix + prompt`; `n_predict: 0` reads the prompt ahead;
 `n_cmpl` above 1 is answered with an array; a `response_fields` entry such as `timings/prompt_n` becomes a key of
-that very name; JSON carries no spaces, because llama.vim searches the text for `"content":"`. `input_extra` (other
-files) is not used: the local memory knows the repository.
+that very name; JSON carries no spaces, because llama.vim searches the text for `"content":"`. `input_extra` (pieces
+of other files) is recalled from, the last first: those clients append what is newest, as llama.cpp keeps the end.
 """
 
 from __future__ import annotations
@@ -15,13 +15,21 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import Field
 
-from sordino_client.completion.api.fields import Asked, FilePath, Stop, Text
+from sordino_client.completion.api.fields import MAX_GIVEN, Asked, FilePath, Stop, Text
 from sordino_client.completion.api.replies import SeedOrNone, also, compact, editor_of, reply
 from sordino_client.completion.api.service import Service
+from sordino_client.completion.context import Snippet
 from sordino_client.completion.query import MAX_ALTERNATIVES, Answer, Completion, Query
 
 Milliseconds = Annotated[float, Field(ge=0, le=3_600_000)]
 STOP_TYPES = {"length": "limit", "stop": "word"}
+
+
+class Extra(Asked):
+    """A piece of another file."""
+
+    filename: FilePath = ""
+    text: Text = ""
 
 
 class InfillRequest(Asked):
@@ -30,6 +38,7 @@ class InfillRequest(Asked):
     input_prefix: Text = ""
     input_suffix: Text = ""
     prompt: Text = ""
+    input_extra: Annotated[tuple[Extra, ...], Field(max_length=MAX_GIVEN)] = ()
     n_predict: Annotated[int, Field(ge=-1, le=1 << 20)] = -1
     n_cmpl: Annotated[int, Field(ge=1, le=1 << 10)] = 1
     temperature: Annotated[float, Field(ge=0, le=10)] = 0.0
@@ -54,6 +63,7 @@ class InfillRequest(Asked):
             seed=self.seed if self.seed >= 0 else None,
             stop=self.stop,
             seconds=self.t_max_predict_ms / 1000 or None,
+            context=tuple(Snippet(path=one.filename, text=one.text) for one in reversed(self.input_extra)),
         )
 
 

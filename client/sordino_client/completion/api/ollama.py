@@ -47,6 +47,7 @@ class GenerateRequest(Asked):
             prefix=filled.prefix,
             suffix=filled.suffix,
             path=self.path or filled.path,
+            context=filled.others,
             max_tokens=options.num_predict if options.num_predict >= 0 else 64,
             temperature=options.temperature,
             top_p=options.top_p or 1.0,

@@ -3,7 +3,8 @@
 Clients send fields that we do not have and models that we do not serve: both are ignored, as every local server
 does. `echo` is refused: the prompt is never sent back. A prompt given as token numbers is refused: they are of
 another vocabulary. Our additions: `multiline` overrides what the cursor's place decides, `show` how sure a text must
-be; in a file whose `path` says that it may hold secrets nothing is completed.
+be; in a file whose `path` says that it may hold secrets nothing is completed; `context` are pieces of other files, the
+nearest first.
 """
 
 from __future__ import annotations
@@ -18,13 +19,21 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import Field
 
 from sordino_client.completion.api import sentinels, tabby
-from sordino_client.completion.api.fields import Asked, FilePath, Stop, Text
+from sordino_client.completion.api.fields import MAX_GIVEN, Asked, FilePath, Stop, Text
 from sordino_client.completion.api.problems import Problem
 from sordino_client.completion.api.replies import Seed, also, compact, editor_of, explain
 from sordino_client.completion.api.service import Service
+from sordino_client.completion.context import Snippet
 from sordino_client.completion.query import MAX_ALTERNATIVES, Completion, Query, Token
 from sordino_client.completion.reasons import why
 from sordino_client.completion.showing.worth import Show
+
+
+class Piece(Asked):
+    """A piece of another file that is open in the editor, or was just edited there."""
+
+    path: FilePath = ""
+    text: Text = ""
 
 
 class CompletionRequest(Asked):
@@ -46,6 +55,7 @@ class CompletionRequest(Asked):
     segments: tabby.Segments | None = None
     path: FilePath | None = None
     show: Show | None = None
+    context: Annotated[tuple[Piece, ...], Field(max_length=MAX_GIVEN)] = ()
 
     def query(self) -> Query:
         """The engine's form of it."""
@@ -66,6 +76,7 @@ class CompletionRequest(Asked):
             # Who asks for probabilities measures the model: nothing is kept from it.
             show=self.show or ("all" if self.logprobs is not None else None),
             top_logprobs=self.logprobs or 0,
+            context=(*(Snippet(path=one.path, text=one.text) for one in self.context), *filled.others),
         )
 
 

@@ -10,13 +10,16 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from sordino_client.completion.context import Snippet
+
 
 class Filled(NamedTuple):
-    """The text before and behind the cursor, and the file's path where the template names it."""
+    """The text before and behind the cursor; where the template has them, the path and other files, last first."""
 
     prefix: str
     suffix: str
     path: str | None = None
+    others: tuple[Snippet, ...] = ()
 
 
 class _Template(NamedTuple):
@@ -31,6 +34,7 @@ TEMPLATES = (
     _Template("<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"),  # DeepSeek
     _Template("<PRE> ", " <SUF>", " <MID>"),  # CodeLlama
 )
+SEPARATED = re.compile(r"<\|?file_sep\|?>([^\n<]{1,4096})\n")
 NAMED = re.compile(r"<\|?file_sep\|?>([^\n<]{1,4096})\n?\s*\Z")
 CODESTRAL_SUFFIX, CODESTRAL_PREFIX = "[SUFFIX]", "[PREFIX]"
 
@@ -48,7 +52,7 @@ def split(prompt: str, suffix: str) -> Filled:
             others, begin, rest = inner.partition(template.begin)
             before, hole, behind = rest.rpartition(template.hole)
             if begin and hole:
-                return Filled(before, behind, _named(others))
+                return Filled(before, behind, _named(others), _files(others))
     if prompt.startswith(CODESTRAL_SUFFIX) and CODESTRAL_PREFIX in prompt:
         behind, _, before = prompt.removeprefix(CODESTRAL_SUFFIX).partition(CODESTRAL_PREFIX)
         return Filled(before, behind)
@@ -59,3 +63,10 @@ def _named(others: str) -> str | None:
     """The path behind the last separator of files, if no text of a file follows it."""
     found = NAMED.search(others)
     return found.group(1) if found else None
+
+
+def _files(others: str) -> tuple[Snippet, ...]:
+    """The files that stand before this one, each behind a separator and its path."""
+    _, *parts = SEPARATED.split(NAMED.sub("", others))
+    found = [Snippet(path=path, text=text) for path, text in zip(parts[::2], parts[1::2], strict=True)]
+    return tuple(reversed([snippet for snippet in found if snippet.text.strip()]))

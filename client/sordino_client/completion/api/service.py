@@ -6,10 +6,11 @@ import asyncio
 import secrets
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sordino_client.completion.api.metrics import CompletionMetrics
+from sordino_client.completion.context import admitted
 from sordino_client.completion.engine import Busy, Engine, Job, NoModel
 from sordino_client.completion.names import may_hold_secrets
 from sordino_client.completion.query import Answer, Cancelled, Query, Token, nothing
@@ -105,10 +106,8 @@ class Service:
         return nothing(self.engine.model or "", silence="secret_file")
 
     async def _submit(self, query: Query, editor: str, on_text: Any, warm: bool) -> Job:
-        # Off the event loop: the first request may wait for the model to load.
-        submitting = asyncio.ensure_future(
-            asyncio.to_thread(self.engine.submit, query, editor=editor, on_text=on_text, warm=warm)
-        )
+        # Off the event loop: the first request may wait for the model to load, and texts are looked through.
+        submitting = asyncio.ensure_future(asyncio.to_thread(self._take, query, editor, on_text, warm))
         try:
             job = await asyncio.shield(submitting)
         except asyncio.CancelledError:
@@ -124,6 +123,11 @@ class Service:
             raise
         self.metrics.in_flight.set(self.engine.in_flight)
         return job
+
+    def _take(self, query: Query, editor: str, on_text: Any, warm: bool) -> Job:
+        """The one door for pieces of other files, whatever the dialect."""
+        query = replace(query, context=admitted(query.context))
+        return self.engine.submit(query, editor=editor, on_text=on_text, warm=warm)
 
     async def _finish(self, job: Job) -> Answer:
         try:

@@ -1,8 +1,9 @@
 """The Tabby dialect, as tabby-agent speaks it for VS Code, IntelliJ and Vim.
 
 `POST /v1/completions` with `segments` (dispatched by openai.py: the path is shared), `/v1/health`,
-`/v1beta/server_setting`, `/v1/events`. Declarations and snippets of other files that the agent adds are not used: the
-local memory knows the repository. Events are counted on this machine; the agent's own telemetry is switched off.
+`/v1beta/server_setting`, `/v1/events`. Declarations and snippets of other files that the agent adds are recalled from,
+in the order in which Tabby's own server takes them; its clipboard and edit history are not used. Events are counted on
+this machine; the agent's own telemetry is switched off.
 """
 
 from __future__ import annotations
@@ -13,13 +14,24 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
-from sordino_client.completion.api.fields import Asked, FilePath, Text
+from sordino_client.completion.api.fields import MAX_GIVEN, Asked, FilePath, Text
 from sordino_client.completion.api.replies import explain, reply
 from sordino_client.completion.api.service import Service
+from sordino_client.completion.context import Snippet
 from sordino_client.completion.query import Query
 from sordino_client.completion.statistics import Event
 
 EVENTS: dict[str, Event] = {"view": "shown", "select": "accepted", "dismiss": "dismissed"}
+
+
+class Piece(Asked):
+    """A declaration or a snippet of another file."""
+
+    filepath: FilePath = ""
+    body: Text = ""
+
+
+Pieces = Annotated[tuple[Piece, ...], Field(max_length=MAX_GIVEN)]
 
 
 class Segments(Asked):
@@ -28,6 +40,26 @@ class Segments(Asked):
     prefix: Text = ""
     suffix: Text | None = None
     filepath: FilePath | None = None
+    declarations: Pieces = ()
+    relevant_snippets_from_changed_files: Pieces = ()
+    relevant_code_snippets: Pieces = ()
+    relevant_snippets_from_recently_opened_files: Pieces = ()
+
+    def query(self) -> Query:
+        """The engine's form of it."""
+        pieces = (
+            *self.declarations,
+            *self.relevant_snippets_from_changed_files,
+            *self.relevant_code_snippets,
+            *self.relevant_snippets_from_recently_opened_files,
+        )
+        return Query(
+            prefix=self.prefix,
+            suffix=self.suffix or "",
+            max_tokens=64,
+            path=self.filepath,
+            context=tuple(Snippet(path=one.filepath, text=one.body) for one in pieces),
+        )
 
 
 class EventReport(Asked):
@@ -48,8 +80,7 @@ class ServerSetting(BaseModel):
 
 async def complete(service: Service, segments: Segments, editor: str) -> Response:
     """Answers the shared path's `segments` form."""
-    query = Query(prefix=segments.prefix, suffix=segments.suffix or "", max_tokens=64, path=segments.filepath)
-    answer = await service.complete(query, editor=editor)
+    answer = await service.complete(segments.query(), editor=editor)
     choices = [{"index": n, "text": c.text} for n, c in enumerate(answer.completions) if c.text]
     document: dict[str, Any] = {"id": service.issue(answer), "choices": choices, "sordino": explain(answer)}
     return reply(document, answer)

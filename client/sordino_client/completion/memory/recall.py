@@ -31,13 +31,13 @@ class _Found:
 
 
 class LocalRecall:
-    """`generation.Recall` over the open file and the indexed repositories."""
+    """`generation.Recall` over the open file, with what the editor sent beside it, and the indexed repositories."""
 
     def __init__(self, segments: Sequence[OpenSegment], prompt: Prompt) -> None:
         self._segments = segments
         self._before = prompt.before[-KEPT_BEFORE:]
         # The cursor is the stream's end: a match there would be the context with itself.
-        self._live = pad([prompt.after, self._before])[0][:-1]
+        self._live = pad([*prompt.context, prompt.after, self._before])[0][:-1]
         self._last: tuple[tuple[int, ...], _Found] | None = None
 
     def mix(self, probabilities: Probabilities, written: Sequence[int]) -> Probabilities:

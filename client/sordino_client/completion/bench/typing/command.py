@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from sordino_client.completion.bench.typing.replay import Passage, Typed
+from sordino_client.completion.context import MAX_PIECES
 
 LANGUAGES = {"java": "heldout", "python": "heldout-python"}
 LAYERS: tuple[Literal["both", "model", "memory"], ...] = ("both", "model", "memory")
@@ -30,6 +31,12 @@ def typing(
     show: Annotated[
         str, typer.Option("--show", help="quiet, balanced, eager or all: how sure a shown text must be.")
     ] = "balanced",
+    context: Annotated[
+        int,
+        typer.Option(
+            "--context", min=0, max=MAX_PIECES, help="Instead: what so many files beside the open one add."
+        ),
+    ] = 0,
     cache: Annotated[
         Path | None,
         typer.Option("--cache", metavar="DIR", help="Where corpora are kept.", show_default="user cache"),
@@ -40,6 +47,8 @@ def typing(
 
     The figures at the top are of model and memory together; `by_layer`, `by_language` and `peers` have the parts and
     what an editor offers by itself. Takes some ten minutes. Needs `sordino corpus fetch heldout` and `heldout-python`.
+
+    With `--context` there is no repository; the beginnings of the nearest files are sent as an editor sends open tabs.
 
     Example: sordino bench typing --files 8 --json
     """
@@ -63,6 +72,9 @@ def typing(
         for document in mine:
             documents.setdefault(document.project, []).append(document)
         chosen += passages(mine, files=files, characters=characters)
+    if context:
+        _tell(_beside(chosen, documents, show, model, context), as_json=as_json)
+        return
     typed = _through_endpoints(chosen, documents, show, model)
     words = _words(chosen)
     whole = typed["both"]
@@ -80,10 +92,7 @@ def typing(
         "over_model_alone": paired(whole, typed["model"]),
         "over_all_that_is_written": paired(whole, typed[UNJUDGED]),
     }
-    if as_json:
-        typer.echo(json.dumps(found))
-    else:
-        _show(found)
+    _tell(found, as_json=as_json)
 
 
 def _through_endpoints(
@@ -111,6 +120,29 @@ def _through_endpoints(
     return {
         name: [rows[passage.project, passage.path] for passage in chosen] for name, rows in results.items()
     }
+
+
+def _beside(
+    chosen: Sequence[Passage], documents: dict[str, list[Any]], show: Any, model: Path | None, count: int
+) -> dict[str, Any]:
+    from sordino_client.completion.bench.typing.beside import typed_beside
+    from sordino_client.completion.bench.typing.figures import figures, paired
+
+    typed = typed_beside(chosen, documents, show, model, (0, count))
+    return figures(typed[count], interval=True) | {
+        "by_context": {str(files): figures(rows, interval=True) for files, rows in typed.items()},
+        "by_language": {
+            language: figures(_of(language, chosen, typed[count]), interval=True) for language in LANGUAGES
+        },
+        "over_the_open_file": paired(typed[count], typed[0]),
+    }
+
+
+def _tell(found: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(found))
+    else:
+        _show(found)
 
 
 def _words(chosen: Sequence[Passage]) -> list[Typed]:
@@ -142,10 +174,11 @@ def _show(found: dict[str, Any]) -> None:
     ):
         table.add_column(heading, justify="left" if not heading else "right")
     rows = [
-        *found["by_layer"].items(),
-        *found["by_showing"].items(),
+        *found.get("by_layer", {}).items(),
+        *found.get("by_showing", {}).items(),
+        *((f"{files} files as context", one) for files, one in found.get("by_context", {}).items()),
         *found["by_language"].items(),
-        ("word completion", found["peers"]["word_completion"]),
+        *(("word completion", peers["word_completion"]) for peers in [found.get("peers")] if peers),
     ]
     percent: Callable[[float], str] = lambda share: f"{share:.1%}"  # noqa: E731 - a format with a name
     for name, one in rows:

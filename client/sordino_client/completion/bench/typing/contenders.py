@@ -9,14 +9,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.resources import as_file, files
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 from sordino_client.completion import asking
 from sordino_client.completion.asking import Endpoint
 from sordino_client.completion.bench.endpoint import START_SECONDS
 from sordino_client.completion.bench.typing.replay import AddsError, Suggest, Suggestion
+from sordino_client.completion.context import Snippet
 from sordino_client.completion.memory.store import Store
 from sordino_client.completion.server import Layers
 from sordino_client.completion.showing.syntax import gate_for
@@ -32,11 +34,15 @@ MIN_WORD_PREFIX = 2
 IDENTIFIER = re.compile(r"[^\W\d]\w*")
 
 
+class Asking(Protocol):
+    """Who suggests in a file of this path, shown so surely, with these pieces of other files."""
+
+    def __call__(self, path: str | None, show: Show, context: Sequence[Snippet] = ()) -> Suggest: ...
+
+
 @contextlib.contextmanager
-def endpoint(
-    documents: Sequence[Document], layers: Layers, *, model: Path | None = None
-) -> Iterator[Callable[[str | None, Show], Suggest]]:
-    """An endpoint process whose memory holds `documents`; gives what suggests in a file of a path, shown so surely.
+def endpoint(documents: Sequence[Document], layers: Layers, *, model: Path | None = None) -> Iterator[Asking]:
+    """An endpoint process whose memory holds `documents`, which may be none, and the open file.
 
     Without a path the endpoint does not know the language: its syntax gate is open.
 
@@ -57,12 +63,13 @@ def endpoint(
             "--layers",
             layers,
         ]
-        if layers != "model":
+        remembers = bool(documents) and layers != "model"
+        if remembers:
             command += ["--repo", str(repository)]
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         try:
-            server = _ready(process, state, remembers=layers != "model")
-            yield lambda path, show: _asking(server, path, show)
+            server = _ready(process, state, remembers=remembers)
+            yield lambda path, show, context=(): _asking(server, path, show, context)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(30)
@@ -122,11 +129,12 @@ def _ready(process: subprocess.Popen[bytes], state: Path, *, remembers: bool) ->
     raise StorageError("the endpoint did not start", hint="run `sordino client up` by hand to see why")
 
 
-def _asking(server: Endpoint, path: str | None, show: Show) -> Suggest:
+def _asking(server: Endpoint, path: str | None, show: Show, context: Sequence[Snippet]) -> Suggest:
     """Asks as the editor's extension does: one line or block, the text on both sides, and the file's name."""
+    pieces = [{"path": snippet.path, "text": snippet.text} for snippet in context]
 
     def suggest(prefix: str, suffix: str) -> Suggestion | None:
-        request = {"prompt": prefix, "suffix": suffix, "path": path, "show": show}
+        request = {"prompt": prefix, "suffix": suffix, "path": path, "show": show, "context": pieces}
         while True:
             started = time.perf_counter()
             try:

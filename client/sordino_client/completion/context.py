@@ -1,0 +1,62 @@
+"""What an editor sends beside the open file: pieces of other files that are open or were just edited there.
+
+They join the open file's own part of the memory for one request, and nothing else: they are not kept, and the model
+does not read them. An open tab may hold a credential that stands in no repository, so here the corpus's rules apply
+again: nothing of a file that is named like secrets, and a placeholder for every literal that may be one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final
+
+from sordino_client.completion.names import may_hold_secrets
+from sordino_client.completion.text.place import normal
+from sordino_client.corpus.languages import by_name
+from sordino_client.corpus.secrets import screen
+
+MAX_PIECES: Final = 8
+# Of UTF-8, in all pieces together.
+MAX_BYTES: Final = 32 << 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snippet:
+    """A piece of another file. `path` is the file's, as the editor has it, "" where it does not say."""
+
+    path: str = field(repr=False)
+    text: str = field(repr=False)
+
+
+def admitted(given: Iterable[Snippet]) -> tuple[Snippet, ...]:
+    """What may be recalled of `given` (the nearest first): LF only, masked, MAX_PIECES and MAX_BYTES at most.
+
+    A piece is taken whole or not at all: cut in two, a credential is no longer known for one. The first that does not
+    fit ends the list, so that never more than the bounds are looked through.
+    """
+    taken: list[Snippet] = []
+    left = MAX_BYTES
+    for snippet in given:
+        if len(taken) == MAX_PIECES:
+            break
+        if len(snippet.text) > MAX_BYTES or may_hold_secrets(snippet.path):
+            continue
+        text = normal(snippet.text)
+        if len(text.encode()) > left:
+            break
+        masked = _masked(text, by_name(snippet.path) or "")
+        size = len(masked.encode())
+        if size > left:  # a placeholder may be longer than what it stands for
+            break
+        if masked.strip():
+            taken.append(Snippet(path=snippet.path, text=masked))
+            left -= size
+    return tuple(taken)
+
+
+# The same tabs are sent with every key.
+@lru_cache(maxsize=4 * MAX_PIECES)
+def _masked(text: str, language: str) -> str:
+    return screen(text, language).text
