@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
+CHROMIUM = $(firstword $(foreach one,chromium chromium-browser google-chrome,$(shell command -v $(one) 2>/dev/null)))
 
 .PHONY: help demo test test-all test-browser test-deploy check format lock proto wheel vsix test-vscode clean
 
@@ -26,9 +27,13 @@ demo: $(VENV)/.ready  ## Runs a whole federation on this machine, on real reposi
 test: $(VENV)/.ready check  ## Runs the checks and the tests
 	$(BIN)/python -m pytest -q -m 'not slow'
 
-test-all: $(VENV)/.ready check  ## Runs the slow suites too
+test-all: $(VENV)/.ready check  ## Runs the slow suites too, and those in a browser where there is a Chromium
 	$(PIP) install --quiet --no-deps -r requirements/fuzz.txt
 	$(BIN)/python -m pytest -q
+	@if [ -n "$(CHROMIUM)" ]; then $(MAKE) test-browser; \
+	else echo "no Chromium: the console was not looked at (make test-browser)"; fi
+	@if [ -n "$(CHROMIUM)" ] && command -v npm >/dev/null; then $(MAKE) test-vscode; \
+	else echo "no Chromium or no npm: the editor was not tried (make test-vscode)"; fi
 
 check: $(VENV)/.ready  ## ruff, mypy --strict, the floors
 	$(BIN)/ruff check .
@@ -47,7 +52,7 @@ test-deploy: $(VENV)/.ready  ## Checks deploy/ with the tools of Prometheus, sys
 	$(BIN)/python -m pytest -q -m deploy tests/ops
 
 test-browser: $(VENV)/.ready  ## Looks at the coordinator's console with Chromium: accessibility, widths, keyboard, live
-	@command -v chromium chromium-browser google-chrome >/dev/null || { \
+	@[ -n "$(CHROMIUM)" ] || { \
 	  echo "error: no Chromium; on Debian: apt-get install chromium"; exit 2; }
 	$(PIP) install --quiet --no-deps -r requirements/browser.txt
 	$(BIN)/python -m pytest -q -m browser tests/console

@@ -167,6 +167,7 @@ def test_without_script_the_page_is_whole(chromium: Any, console: Console, token
     seen.page.goto(seen.address)
     seen.page.fill("#token", token)
     seen.page.click("button")
+    seen.page.wait_for_selector("#verdict")  # a click does not wait for the page that it leads to
     for name in (
         "verdict",
         "figures",
