@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from sordino_client.pretrain import curve
+from sordino_client.training import standalone
 from sordino_client.training.cli import clock, graph, line
 from sordino_client.training.standalone import SCREENED, Report, Settings, Standalone, prepare
 from sordino_platform.tokenizer import Tokenizer
@@ -66,6 +68,30 @@ def test_an_interrupted_run_ends_as_the_uninterrupted_one(
         assert torch.equal(mine, whole)
     assert again.heldout[0] == finished.heldout[0]
     assert again.heldout[-1] == finished.heldout[-1]
+
+
+def test_an_interrupted_run_measures_where_it_ended(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two checkpoints: what is said after Ctrl-C is of the model that is left, not of the last checkpoint."""
+    monkeypatch.setattr(standalone, "LOG_SECONDS", 0.0)
+    session = Standalone(tmp_path, [repository], SETTINGS, threads=1)
+    session.run(lambda report: session.stop(), checkpoint_seconds=3600)
+    assert (session.progress.steps, session.finished) == (1, False)
+    assert session.heldout == [session.heldout[0], session._heldout_loss()]
+    measured = [e["steps"] for e in curve.read(tmp_path / "log.jsonl") if "validation" in e]
+    assert measured == [0, 1]
+
+
+def test_the_graph_shows_validation_from_the_first_point(finished: Standalone) -> None:
+    """Measured before the first step, at no tokens: a logarithmic axis would leave it out."""
+    (axes,) = curve.picture(curve.read(finished.folder / "log.jsonl")).axes
+    training, validation = axes.get_lines()
+    places = axes.transAxes.inverted().transform(axes.transData.transform(validation.get_xydata()))
+    assert len(places) == len(finished.heldout)
+    assert bool(((places >= -1e-9) & (places <= 1 + 1e-9)).all())
+    assert validation.get_xdata()[0] == 0
+    assert min(training.get_xdata()) > 0
 
 
 def test_a_folder_with_another_run_is_refused(finished: Standalone, repository: Path) -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def append(path: Path, entry: dict[str, float]) -> None:
@@ -27,25 +31,36 @@ def truncate(path: Path, steps: int) -> None:
 
 
 def draw(folder: Path) -> None:
-    """Draws `loss.png` from `log.jsonl`: training and validation loss in nats per token over tokens seen."""
-    from matplotlib.figure import Figure  # costs a second: only when there is something to draw
-
+    """Draws `loss.png` from `log.jsonl`."""
     entries = read(folder / "log.jsonl")
     if not entries:
         return
+    picture(entries).savefig(folder / "loss.png.part", format="png", dpi=110)
+    (folder / "loss.png.part").replace(folder / "loss.png")
+
+
+def picture(entries: list[dict[str, float]]) -> Figure:
+    """Training and validation loss in nats per token over tokens seen, from the measurement before the first step on
+    where there is one: a logarithmic axis alone has no place for it."""
+    from matplotlib.figure import Figure  # costs a second: only when there is something to draw
+
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    millions = [e["tokens"] / 1e6 for e in entries]
-    axes.plot(
-        millions, [e["loss"] for e in entries], linewidth=0.8, label="training (half fill-in-the-middle)"
-    )
+    # What was measured before the first step was not trained on: it is of the validation curve alone.
+    trained = [(e["tokens"] / 1e6, e["loss"]) for e in entries if e["tokens"] > 0]
+    if trained:
+        axes.plot(*zip(*trained, strict=True), linewidth=0.8, label="training (half fill-in-the-middle)")
     measured = [(e["tokens"] / 1e6, e["validation"]) for e in entries if "validation" in e]
     if measured:
         axes.plot(*zip(*measured, strict=True), marker="o", markersize=3, label="validation (plain)")
-    axes.set(xlabel="million tokens", ylabel="nats per token", xscale="log")
+    axes.set(xlabel="million tokens", ylabel="nats per token")
+    if len(trained) == len(entries):
+        axes.set_xscale("log")
+    else:
+        axes.set_xscale("symlog", linthresh=min((million for million, _ in trained), default=1.0))
+        axes.set_xlim(left=0)
     last = entries[-1]
     axes.set_title(f"{last['tokens'] / 1e6:.1f}M tokens, {last['cpu_seconds'] / 3600:.1f} CPU-hours")
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(folder / "loss.png.part", format="png", dpi=110)
-    (folder / "loss.png.part").replace(folder / "loss.png")
+    return figure

@@ -69,7 +69,8 @@ def train(
         typer.echo(json.dumps(result))
     else:
         typer.echo(
-            f"held-out loss {session.heldout[0]:.3f} -> {session.heldout[-1]:.3f} nats per token; "
+            f"held-out loss {session.heldout[0]:.3f} -> {session.heldout[-1]:.3f} nats per token, measured after "
+            f"{session.progress.steps} steps and {session.progress.tokens:,} of {settings.tokens:,} tokens; "
             f"graph {result['graph']}; model {result['serving']}"
         )
     if not session.finished:

@@ -108,7 +108,9 @@ class Standalone:
         self._stopped = False
         curve.truncate(folder / "log.jsonl", self.progress.steps)
         # Every measurement so far, oldest first: nats per token on files of directories that are not trained on.
-        self.heldout = [e["validation"] for e in curve.read(folder / "log.jsonl") if "validation" in e]
+        measured = [e for e in curve.read(folder / "log.jsonl") if "validation" in e]
+        self.heldout = [e["validation"] for e in measured]
+        self._measured_at = int(measured[-1]["steps"]) if measured else -1
 
     @property
     def finished(self) -> bool:
@@ -119,12 +121,15 @@ class Standalone:
         self._stopped = True
 
     def run(self, on_report: Callable[[Report], None], *, checkpoint_seconds: float = 60.0) -> None:
-        """Trains to the end of the run or until `stop`, with a checkpoint every `checkpoint_seconds` and at the end."""
+        """Trains to the end of the run or until `stop`, with a checkpoint every `checkpoint_seconds` and at the end.
+
+        The held-out files are measured with each checkpoint, the last one too."""
         if self.progress.steps == 0:
             self._log(math.nan, measured=True)
         began = saved = logged = time.monotonic()
         start = self.progress.tokens
         losses: list[float] = []
+        mean = math.nan
         while not self.finished and not self._stopped:
             before = time.monotonic(), time.process_time()
             losses.append(self._step())
@@ -152,6 +157,10 @@ class Standalone:
                     seconds_left=max(0, self.settings.tokens - self.progress.tokens) / rate,
                 )
             )
+        if (
+            self._measured_at != self.progress.steps
+        ):  # interrupted: what is said at the end is of where it ended
+            self._log(float(np.mean(losses)) if losses else mean, measured=True)
         self._save()
         self._export()
 
@@ -160,6 +169,7 @@ class Standalone:
         if measured:
             entry["validation"] = self._heldout_loss()
             self.heldout.append(entry["validation"])
+            self._measured_at = self.progress.steps
         entry["loss"] = entry["validation"] if math.isnan(mean) else mean
         curve.append(self.folder / "log.jsonl", entry)
 
