@@ -87,6 +87,8 @@ def status(folder: Path | None = FOLDER, as_json: bool = JSON) -> None:
     if as_json:
         typer.echo(json.dumps(facts))
         return
+    if "release" in facts and facts["release"] is None:
+        facts["release"] = "none yet: the first one comes with the first round"
     for name, value in facts.items():
         if value not in ("", None, []):
             typer.echo(f"{name.replace('_', ' '):20} {value}")

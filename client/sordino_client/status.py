@@ -44,6 +44,8 @@ def read_status(folder: Path) -> dict[str, Any]:
             facts["epoch_waits"] = f"epoch {waits.epoch}: {look}, then {waits.command}"
     if (folder / "ledger").exists():
         facts |= kept(folder)
+    if isinstance(held := facts.get("release"), int) and held < 0:
+        facts["release"] = None  # -1 is the wire's way to say that there is none
     endpoint = folder / "completion" / "completion.json"
     if endpoint.exists():
         facts["completion_port"] = json.loads(read_file(endpoint, limit=STATUS_LIMIT))["port"]
@@ -68,7 +70,8 @@ def certificate(identity: Identity) -> dict[str, Any]:
 
 
 def kept(folder: Path) -> dict[str, Any]:
-    """What the ledger and the releases say themselves: what an agent last wrote of them may be old.
+    """What the ledger and the releases say themselves: what an agent last wrote of them may be old. `release` is -1
+    where none was received.
 
     Verifies both chains. Raises StorageError, ConfigurationError.
     """

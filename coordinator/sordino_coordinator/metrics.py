@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from importlib.metadata import version
+from typing import Final
 
 from sordino_coordinator.control.audit import Action
 from sordino_coordinator.rounds import Outcome
@@ -28,6 +30,17 @@ class Dropped(StrEnum):
     REFUSED = "refused"
     REVOKED = "revoked"
     STORAGE = "storage"  # this side could not keep its reply
+
+
+WORDS: Final[Mapping[Dropped, str]] = {
+    Dropped.TIMEOUT: "no answer before the phase's deadline: its machine is too slow, asleep, or its network hangs",
+    Dropped.DISCONNECT: "its link broke and did not come back in time: its machine sleeps, or its network fails",
+    Dropped.INVALID: "its answer did not verify: compare the versions of sordino",
+    Dropped.REFUSED: "it refused: its own log and `sordino client status` say why, and only there",
+    Dropped.REVOKED: "it is not in the charter any more, or its certificate ended",
+    Dropped.STORAGE: "this coordinator could not keep its answer: look at the disk",
+}
+"""What to say, and to look at, where nothing was said of a single case."""
 
 
 class Rejected(StrEnum):

@@ -26,7 +26,7 @@ from sordino_coordinator.control.live import Doing
 from sordino_coordinator.exchange import GivenUpError, exchange
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.gathering import Held, gather
-from sordino_coordinator.metrics import Dropped, Rejected
+from sordino_coordinator.metrics import WORDS, Dropped, Rejected
 from sordino_coordinator.release_gate import TaughtError, UnusableSumError
 from sordino_coordinator.rounds import Outcome
 from sordino_platform.flower.codec import ENVELOPE_BYTES
@@ -407,7 +407,7 @@ class SecureFedAvg(Strategy):
             phase=phase.value,
             member=lost.member,
             reason=lost.reason.value,
-            error=lost.error,
+            error=lost.error or WORDS[lost.reason],
         )
 
     def announce(self, grid: Grid, round: Round) -> None:

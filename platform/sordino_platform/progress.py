@@ -1,7 +1,7 @@
 """What the coordinator's events say: folded into a state that views draw, and told as sentences.
 
 The demo's screen, its report and the coordinator's console read the same file (`events.jsonl`) through this module.
-An event of an unknown kind changes nothing.
+An event of an unknown kind, or of no round, changes nothing.
 """
 
 from __future__ import annotations
@@ -80,10 +80,8 @@ class Progress:
         elif kind == "stopped":
             self.stopped = True
             self.traffic = {way: int(event[way]) for way in ("received", "sent")}
-        elif "round" in event:
-            self._apply_to_round(
-                kind, event, self.rounds.setdefault(event["round"], RoundView(event["round"]))
-            )
+        elif type(number := event.get("round")) is int:
+            self._apply_to_round(kind, event, self.rounds.setdefault(number, RoundView(number)))
 
     def _apply_to_round(self, kind: str | None, event: Mapping[str, Any], one: RoundView) -> None:
         if kind == "round_started":
@@ -121,7 +119,7 @@ SENTENCES = {
     "listening": "the coordinator listens",
     "member_connected": "{member} connected",
     "member_disconnected": "{member} went away: {reason}",
-    "member_dropped": "round {round} goes on without {member}: {reason}",
+    "member_dropped": "round {round} goes on without {member}: {reason}{why}",
     "phase_started": "round {round}: {phase} ({count} members are asked)",
     "recovered": "the coordinator recovered from a stop in the middle of a round; the newest release is {release}",
     "release": "release {release} was signed",
@@ -143,7 +141,8 @@ def sentence(event: Mapping[str, Any]) -> str | None:
         f": {reason}" if reason else f": held-out loss {loss:.4f} nats per token" if loss is not None else ""
     )
     labels = {name: str(event[name]).replace("_", " ") for name in ("phase", "outcome") if name in event}
+    why = f" ({event['error']})" if event.get("error") else ""
     try:
-        return form.format_map({**event, **labels, "ending": ending})
+        return form.format_map({**event, **labels, "ending": ending, "why": why})
     except (KeyError, ValueError):  # an event of another version lacks a field, or has another type there
         return None

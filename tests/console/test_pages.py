@@ -13,7 +13,8 @@ from sordino_coordinator.console.curve import curve, nice
 from sordino_coordinator.console.runbooks import read_runbooks, render
 from sordino_coordinator.control.audit import newest
 from sordino_coordinator.federation import Federation
-from sordino_platform.telemetry import log
+from sordino_coordinator.metrics import WORDS, Dropped
+from sordino_platform.telemetry import follow, log
 
 VOID = {"meta", "link", "input", "br", "hr", "img"}
 
@@ -66,7 +67,7 @@ def test_every_round_stands_in_the_table_with_its_outcome_and_who_left(page: Pag
     rounds = page.section("rounds")
     assert "of the last 3: 2 completed, 1 aborted dropouts" in rounds
     assert "elm (timeout)" in rounds
-    assert "3 survivors are below the floor of 4" in rounds
+    assert "3 of 3 survivors uploaded, below the floor of 4" in rounds
 
 
 def test_the_funnel_shows_where_members_were_lost(page: Page) -> None:
@@ -75,6 +76,15 @@ def test_the_funnel_shows_where_members_were_lost(page: Page) -> None:
     assert "5 of 5" in funnel
     assert "3 of 5" in funnel
     assert "cedar (timeout in masked input), elm (timeout in masked input)" in funnel
+
+
+def test_who_left_a_round_is_told_with_a_reason_in_words(page: Page, federation: Federation) -> None:
+    events, _ = follow(federation.folder / "events.jsonl")
+    left = [event["error"] for event in events if event["event"] == "member_dropped"]
+    assert len(left) >= 3  # the silent ones; a silent member says nothing of itself
+    assert all(left)
+    assert f"round 3 goes on without elm: timeout ({WORDS[Dropped.TIMEOUT]})" in page.section("events")
+    assert set(WORDS) == set(Dropped)
 
 
 def test_the_loss_is_that_of_the_signed_releases(page: Page, federation: Federation) -> None:

@@ -47,6 +47,18 @@ def test_a_new_attempt_begins_with_nobody_dropped_and_keeps_the_time_that_was_sp
     assert one.phases == {"train": 2.0}
 
 
+def test_an_event_of_no_round_changes_nothing() -> None:
+    """What is not of a round, or not of a round that can be, must not keep the console from reading on."""
+    before = told()
+    after = told(
+        {"event": "release", "round": None, "release": 0, "member": "alder"},
+        {"event": "round_started", "round": "2", "members": [], "timestamp": "t"},
+        {"event": "round_started", "round": True, "members": [], "timestamp": "t"},
+    )
+    after.forget(keep=1)
+    assert after == before
+
+
 def test_only_the_newest_rounds_are_kept() -> None:
     progress = Progress()
     for number in range(1, 11):

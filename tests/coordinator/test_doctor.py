@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -13,7 +14,10 @@ from pathlib import Path
 
 import pytest
 import time_machine
+from typer.testing import CliRunner
 
+from sordino_client.cli import app as client_app
+from sordino_client.status import read_status
 from sordino_coordinator.control import desk
 from sordino_coordinator.control.audit import FILE, FOLDER, Action, AuditLog
 from sordino_platform.doctor import checks
@@ -48,6 +52,13 @@ def test_a_sound_member_only_lacks_a_coordinator_that_runs(place: Path) -> None:
     found = {finding.check: finding for finding in examine(member(place)) if finding.state is State.FAILED}
     assert set(found) == {"coordinator"}
     assert "nothing listens on 127.0.0.1:1" in found["coordinator"].said
+
+
+def test_a_member_without_a_release_says_so_in_words(place: Path) -> None:
+    (member(place) / "status.json").write_text(json.dumps({"pid": os.getpid(), "release": -1}))
+    assert read_status(member(place))["release"] is None
+    said = CliRunner().invoke(client_app, ["status", "--folder", str(member(place))], catch_exceptions=False)
+    assert "none yet" in next(line for line in said.output.splitlines() if line.startswith("release"))
 
 
 def break_clock(place: Path) -> tuple[Path, str, str, int]:

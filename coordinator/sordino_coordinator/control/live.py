@@ -1,12 +1,14 @@
 """What the coordinator does now: in memory for its own API, and in `status.json` for whoever reads the folder.
 
-The file is a courtesy: a full disk must not stop a round, whose own writes raise.
+The file is a courtesy: a full disk must not stop a round, whose own writes raise. Changes that come fast are written
+together, the last of them too: a file that stays one change behind says what is not so for as long as nothing happens.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import threading
 import time
@@ -62,7 +64,8 @@ class Live:
     """The status of this process. Any thread may read it; the coordinator's own changes it."""
 
     def __init__(self, folder: Path, *, version: str) -> None:
-        self._path, self._lock, self._written = folder / FILE, threading.Lock(), 0.0
+        self._path, self._lock, self._written = folder / FILE, threading.Lock(), -math.inf
+        self._later: threading.Timer | None = None
         self._status = Status(pid=os.getpid(), version=version, since=time.time())
 
     @property
@@ -71,17 +74,34 @@ class Live:
         return self._status
 
     def update(self, **changes: Any) -> None:
-        """Notes what changed. A new state or phase is written at once, counts at most once a second."""
+        """Notes what changed. A new state or phase is written at once, counts within a second."""
         with self._lock:
             before = self._status
             if changes.get("doing", before.doing) != before.doing:
                 changes["since"] = time.time()
             self._status = after = replace(before, **changes)
             turned = (after.doing, after.phase, after.round) != (before.doing, before.phase, before.round)
-            if turned or time.monotonic() - self._written >= WRITE_EVERY_SECONDS:
-                self._written = time.monotonic()
-                with contextlib.suppress(SordinoError):
-                    write_file(self._path, json.dumps(asdict(after)).encode(), secret=True)
+            left = self._written + WRITE_EVERY_SECONDS - time.monotonic()
+            if turned or left <= 0:
+                self._write()
+            elif after != before and self._later is None:
+                self._later = threading.Timer(left, self._catch_up)
+                self._later.daemon = True  # whoever stops writes its last state at once
+                self._later.start()
+
+    def _catch_up(self) -> None:
+        with self._lock:
+            if self._later is not None:
+                self._write()
+
+    def _write(self) -> None:
+        """Writes the present status; what was to be written later is in it. The lock is held."""
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        self._written = time.monotonic()
+        with contextlib.suppress(SordinoError):
+            write_file(self._path, json.dumps(asdict(self._status)).encode(), secret=True)
 
 
 def read_status(folder: Path) -> Status | None:

@@ -225,7 +225,7 @@ class Reveal:
 
 def require_survivors(roster: Roster, membership: Membership, context: Context, u3: set[str]) -> None:
     """The floors of a sum's members. Raises SurvivorError, or FloorError for those of organisations."""
-    _require_floors(roster, membership, context, u3, u3, "survive")
+    _require_floors(roster, membership, context, u3, u3, "uploaded")
 
 
 def require_signers(
