@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -86,12 +87,12 @@ def test_an_interrupted_run_measures_where_it_ended(
 def test_the_graph_shows_validation_from_the_first_point(finished: Standalone) -> None:
     """Measured before the first step, at no tokens: a logarithmic axis would leave it out."""
     (axes,) = curve.picture(curve.read(finished.folder / "log.jsonl")).axes
-    training, validation = axes.get_lines()
-    places = axes.transAxes.inverted().transform(axes.transData.transform(validation.get_xydata()))
+    training, validation = (np.asarray(drawn.get_xydata()) for drawn in axes.get_lines())
+    places = axes.transAxes.inverted().transform(axes.transData.transform(validation))
     assert len(places) == len(finished.heldout)
     assert bool(((places >= -1e-9) & (places <= 1 + 1e-9)).all())
-    assert validation.get_xdata()[0] == 0
-    assert min(training.get_xdata()) > 0
+    assert validation[0, 0] == 0
+    assert training[:, 0].min() > 0
 
 
 def test_a_folder_with_another_run_is_refused(finished: Standalone, repository: Path) -> None:
