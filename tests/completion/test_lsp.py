@@ -20,6 +20,7 @@ from pygls.lsp.client import LanguageClient
 from sordino_client.completion import bundle
 from sordino_client.completion.lsp.documents import Documents, Edit
 from sordino_client.completion.lsp.outcomes import Outcomes
+from sordino_client.completion.reasons import EXPLANATION
 from sordino_client.completion.text.positions import ENCODINGS, Encoding, Lines, units
 from sordino_platform.release import write_serving_bundle
 
@@ -64,12 +65,13 @@ async def converse(state: Path) -> tuple[types.InitializeResult, list[str], list
 class Editor:
     """An editor that speaks raw messages."""
 
-    def __init__(self, state: Path, *encodings: str) -> None:
+    def __init__(self, state: Path, *encodings: str, options: Any = None) -> None:
         self.process = subprocess.Popen([*COMMAND, str(state)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.count = 0
         self.notices: list[dict[str, Any]] = []
         general = {"general": {"positionEncodings": list(encodings)}} if encodings else {}
-        self.capabilities = self.ask("initialize", {"capabilities": general})["capabilities"]
+        begin = {"capabilities": general, "initializationOptions": options}
+        self.capabilities = self.ask("initialize", begin)["capabilities"]
         self.tell("initialized", {})
 
     def write(self, message: Any) -> None:
@@ -116,9 +118,11 @@ class Editor:
         document = {"uri": uri, "version": 2}
         self.tell("textDocument/didChange", {"textDocument": document, "contentChanges": [change]})
 
-    def inline(self, uri: str, line: int, column: int) -> list[dict[str, Any]]:
+    def inline(self, uri: str, line: int, column: int, *, by_hand: bool = True) -> list[dict[str, Any]]:
         where = {"textDocument": {"uri": uri}, "position": {"line": line, "character": column}}
-        found = self.ask("textDocument/inlineCompletion", {**where, "context": {"triggerKind": 1}})
+        found = self.ask(
+            "textDocument/inlineCompletion", {**where, "context": {"triggerKind": 1 if by_hand else 2}}
+        )
         items: list[dict[str, Any]] = found["items"]
         return items
 
@@ -195,6 +199,31 @@ def test_typing_along_a_suggestion_asks_nobody(editor: Editor, serving: Any) -> 
         assert editor.inline("file:///typed.py", 1, 11 + size)[0]["insertText"] == first[size:]
     # What would follow was asked for ahead, once, where the suggestion stood long enough.
     assert figures(serving)["requests"] - asked <= 1
+
+
+@pytest.mark.parametrize("show", ["quiet", "balanced", "eager", "all", None, "loud"])
+def test_the_editors_setting_decides_as_one_types_and_all_is_shown_to_who_asks_by_hand(
+    serving: Any, show: str | None
+) -> None:
+    before, after = TEXT[: TEXT.index("return ") + 7], TEXT[TEXT.index("return ") + 7 :]
+    request = {"prompt": before, "suffix": after, "max_tokens": 64, "path": URI}
+
+    def told(**more: Any) -> list[str]:
+        answer = serving.endpoint.ask("POST", "/v1/completions", request | more)
+        return [choice["text"] for choice in answer["choices"] if choice["text"].strip()]
+
+    editor = Editor(serving.state, options={"show": show})
+    editor.open(URI, TEXT)
+    typing = [item["insertText"] for item in editor.inline(URI, 1, 11, by_hand=False)]
+    assert typing == told(**({"show": show} if show not in {None, "loud"} else {}))
+    if not typing:
+        why = editor.ask("workspace/executeCommand", {"command": "sordino.why"})
+        assert why == EXPLANATION["unsure"]
+    assert [item["insertText"] for item in editor.inline(URI, 1, 11)] == told(show="all") != []
+    warned = [notice for notice in editor.notices if "show is none of" in notice["params"]["message"]]
+    assert bool(warned) == (show == "loud")
+    assert told(show="quiet") == []
+    assert editor.end() == 0
 
 
 def test_what_became_of_a_suggestion_is_counted(editor: Editor, serving: Any) -> None:

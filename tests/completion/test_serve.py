@@ -17,6 +17,7 @@ import pytest
 
 from sordino_client.completion import asking, bundle, solo, user_service
 from sordino_client.completion.asking import Endpoint
+from sordino_client.completion.reasons import EXPLANATION
 from sordino_client.settings import FILE
 from sordino_platform.release import write_serving_bundle
 from sordino_privacy.errors import ConfigurationError, StorageError, UsageError
@@ -155,6 +156,18 @@ def test_a_model_of_ones_own_is_served(serve: Callable[..., Serving], tmp_path: 
     assert "sordino-244 answers" in running.until("engine", "answers")
 
 
+def test_how_sure_a_text_must_be_is_set_for_editors_that_do_not_say(serve: Callable[..., Serving]) -> None:
+    running = serve("--show", "all")
+    running.until("engine", "answers")
+    request = {"prompt": "def area(width, height):\n    return "}
+    shown, quiet = (
+        running.endpoint().ask("POST", "/v1/completions", request | more) for more in ({}, {"show": "quiet"})
+    )
+    assert shown["sordino"]["reason"] == EXPLANATION["shown"]
+    assert quiet["sordino"]["reason"] == EXPLANATION["unsure"]
+    assert serve("--show", "loud").process.wait(60) == UsageError.exit_code
+
+
 def test_it_ends_with_whoever_started_it(serve: Callable[..., Serving]) -> None:
     running = serve("--while-stdin")
     running.until("serving")
@@ -174,9 +187,11 @@ def test_a_second_one_says_that_the_first_runs(serve: Callable[..., Serving]) ->
 
 class TestService:
     def test_the_unit_names_what_was_asked(self) -> None:
-        text = user_service.unit(Path("/h/x"), [Path('/h/a "b" 5%$')], model=Path("/h/run"), port=4711)
+        text = user_service.unit(
+            Path("/h/x"), [Path('/h/a "b" 5%$')], model=Path("/h/run"), port=4711, show="quiet"
+        )
         (line,) = [line for line in text.splitlines() if line.startswith("ExecStart=")]
-        assert '"--repo" "/h/a \\"b\\" 5%%$$" "--model" "/h/run" "--port" "4711"' in line
+        assert '"--repo" "/h/a \\"b\\" 5%%$$" "--model" "/h/run" "--port" "4711" "--show" "quiet"' in line
         with pytest.raises(UsageError):
             user_service.unit(Path("/h\nExecStart=/bin/false"), [], model=None, port=0)
 

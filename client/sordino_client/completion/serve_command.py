@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from sordino_client.completion.showing.worth import Show
 from sordino_platform.settings import default_folder
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ def serve(
         None, "--folder", "-f", help="Where memory, statistics and token are kept [~/.local/share/sordino]."
     ),
     port: int = typer.Option(0, "--port", min=0, max=65535, help="Loopback port; 0 takes any free one."),
+    show: Show = typer.Option(
+        "balanced", "--show", help="How sure a text must be to be shown, where an editor does not say."
+    ),
     install: bool = typer.Option(
         False, "--install", help="Do not serve now: run it as a user service, from now on and at each login."
     ),
@@ -49,7 +53,7 @@ def serve(
         typer.echo("the service is stopped and removed; memory and statistics stay in " + str(place))
         return
     if install:
-        unit = user_service.install(place, repositories, model=model, port=port)
+        unit = user_service.install(place, repositories, model=model, port=port, show=show)
         typer.echo(f"installed {unit}; its log: journalctl --user -u {unit.name}")
         return
     from sordino_platform import telemetry
@@ -67,7 +71,8 @@ def serve(
             for name, text in editors(state.text, place / solo.COMPLETION):
                 typer.echo(f"{name:{WIDTH}}{text}")
 
-    solo.serve(place, repositories, model=model.expanduser() if model else None, port=port, tell=tell)
+    own = model.expanduser() if model else None
+    solo.serve(place, repositories, model=own, port=port, tell=tell, show=show)
 
 
 def editors(address: str, state: Path) -> list[tuple[str, str]]:

@@ -18,6 +18,7 @@ from typing import Final
 
 from sordino_client.completion import bundle, server
 from sordino_client.completion.bundle import Bundle
+from sordino_client.completion.showing.worth import Show
 from sordino_platform.durable import make_folder
 from sordino_platform.release import write_serving_bundle
 from sordino_privacy.errors import ConfigurationError, DataError, StorageError
@@ -58,7 +59,15 @@ def chosen(model: Path | None) -> tuple[Bundle, str]:
     )
 
 
-def serve(folder: Path, repositories: Sequence[Path], *, model: Path | None, port: int, tell: Tell) -> None:
+def serve(
+    folder: Path,
+    repositories: Sequence[Path],
+    *,
+    model: Path | None,
+    port: int,
+    tell: Tell,
+    show: Show = "balanced",
+) -> None:
     """Serves until SIGTERM or SIGINT, or until `folder` holds a member. `tell` is called in any thread, once a state.
 
     Raises SordinoError where it cannot begin.
@@ -86,7 +95,8 @@ def serve(folder: Path, repositories: Sequence[Path], *, model: Path | None, por
         tell(State(name="joined", text="this machine joined a federation: its agent serves from now on"))
         return True
 
-    server.serve(state, port=port, repositories=repositories, told=_teller(tell, repositories), left=left)
+    told = _teller(tell, repositories)
+    server.serve(state, port=port, repositories=repositories, told=told, left=left, show=show)
     tell(State(name="ended", text="memory and statistics are kept for the next start"))
 
 

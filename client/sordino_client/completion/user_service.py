@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from sordino_client.completion.showing.worth import Show
 from sordino_platform.durable import write_file
 from sordino_privacy.errors import ConfigurationError, StorageError, UsageError
 
@@ -48,14 +49,16 @@ def place() -> Path:
     return Path(base) / "systemd" / "user" / NAME
 
 
-def unit(folder: Path, repositories: Sequence[Path], *, model: Path | None, port: int) -> str:
+def unit(
+    folder: Path, repositories: Sequence[Path], *, model: Path | None, port: int, show: Show = "balanced"
+) -> str:
     """The unit's text. Raises UsageError for a path that a unit cannot name."""
     command = [sys.executable, "-P", "-m", "sordino_platform.cli", "serve", "--folder", str(folder)]
     for repository in repositories:
         command += ["--repo", str(repository)]
     if model is not None:
         command += ["--model", str(model.expanduser().absolute())]
-    command += ["--port", str(port)]
+    command += ["--port", str(port), "--show", show]
     return UNIT.format(command=" ".join(map(quoted, command)))
 
 
@@ -69,9 +72,9 @@ def quoted(word: str) -> str:
     return f'"{escaped}"'
 
 
-def install(folder: Path, repositories: Sequence[Path], *, model: Path | None, port: int) -> Path:
+def install(folder: Path, repositories: Sequence[Path], *, model: Path | None, port: int, show: Show) -> Path:
     """Writes, enables and starts the unit; gives its path. Raises ConfigurationError or StorageError."""
-    path, text = place(), unit(folder, repositories, model=model, port=port)
+    path, text = place(), unit(folder, repositories, model=model, port=port, show=show)
     _require_systemd()
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, text.encode(), secret=True)

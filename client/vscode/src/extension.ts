@@ -73,6 +73,10 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
       void vscode.commands.executeCommand("setContext", "sordino.accepted", true);
     }),
     vscode.workspace.onDidChangeTextDocument(({ document, contentChanges, reason }) => {
+      const last = contentChanges.at(-1);
+      if (last !== undefined) {
+        ghost.touched(document.uri.toString(), last.rangeOffset);
+      }
       if (document !== vscode.window.activeTextEditor?.document) {
         return;
       }
@@ -81,6 +85,11 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
           ghost.pressed();
         }
         outcomes.edited(document.uri.toString(), { offset: rangeOffset, removed: rangeLength, text });
+      }
+    }),
+    vscode.window.onDidChangeActiveTextEditor((shown) => {
+      if (shown !== undefined) {
+        ghost.touched(shown.document.uri.toString(), -1);
       }
     }),
     vscode.window.onDidChangeTextEditorSelection(({ textEditor, kind }) => {

@@ -1,5 +1,6 @@
 /** The settings of package.json, read anew whenever they are needed: the editor keeps them in memory. */
 import * as vscode from "vscode";
+import { type Show, SHOWS } from "./agent/completions.ts";
 import type { Switches } from "./ghost/silence.ts";
 
 export interface Settings extends Switches {
@@ -7,6 +8,7 @@ export interface Settings extends Switches {
   readonly longestDelay: number;
   readonly alternatives: number;
   readonly lookAhead: boolean;
+  readonly show: Show;
   readonly statistics: boolean;
 }
 
@@ -22,6 +24,7 @@ export function switches(): Settings {
     longestDelay: bounded(section.get("longestDelay", 150), 0, 2000),
     alternatives: Math.round(bounded(section.get("alternatives", 3), 1, 8)),
     lookAhead: section.get("lookAhead", true),
+    show: SHOWS.find((show) => show === section.get("show")) ?? "balanced",
     statistics: section.get("statistics", true),
   };
 }

@@ -6,11 +6,13 @@ import { regionAtEnd } from "../src/ghost/lexical.ts";
 import { type Offered, Outcomes, SEEN_MS } from "../src/ghost/outcome.ts";
 import { Pace } from "../src/ghost/pace.ts";
 import { wanted } from "../src/agent/alone.ts";
+import { bodyOf } from "../src/agent/completions.ts";
+import { around, Edits, MAX_BYTES, MAX_PIECES, PIECE_BYTES, pieces } from "../src/ghost/context.ts";
 import { BEFORE, first, STEP, whole } from "../src/ghost/window.ts";
 import { type Circumstances, silenceHere, type Switches } from "../src/ghost/silence.ts";
 
 const place = (prefix: string, suffix = "\n}") => ({ document: "file:///A.java", prefix, suffix });
-const known = (...texts: string[]) => ({ id: "cmpl-1", model: "sordino-1", texts, complete: false });
+const known = (...texts: string[]) => ({ id: "cmpl-1", model: "sordino-1", texts, byHand: false });
 
 describe("the cache of suggestions", () => {
   test("typing along a suggestion leaves its rest", () => {
@@ -219,6 +221,56 @@ describe("the window of text", () => {
       assert.equal(first(at) % STEP, 0);
     }
     assert.equal(first(BEFORE + STEP + 1), first(BEFORE + STEP + 100));
+  });
+});
+
+describe("pieces of other files", () => {
+  const bytes = (text: string): number => Buffer.byteLength(text);
+  test("are whole lines around the place, as many as fit, whatever the text and the place", () => {
+    for (const text of ["", "\n", "a", "a\nb\nc", "é😀\r\n".repeat(40), "line\n".repeat(50) + "no end", "x".repeat(300)]) {
+      for (let place = 0; place <= text.length + 1; place += 1) {
+        for (const limit of [0, 1, 7, 64, 1000]) {
+          const piece = around(text, place, limit);
+          const start = text.indexOf(piece);
+          assert.ok(bytes(piece) <= limit);
+          assert.ok(text.split(/(?<=\n)/).join("|").includes(piece.split(/(?<=\n)/).join("|")));
+          assert.ok(start === 0 || text[start - 1] === "\n" || piece === "");
+          assert.ok(limit < bytes(text) || piece === text);
+        }
+      }
+    }
+  });
+  test("hold the line that was edited, and lines on both sides of it", () => {
+    const text = Array.from({ length: 1000 }, (_, number) => `line ${number}\n`).join("");
+    const piece = around(text, text.indexOf("line 500") + 3, 90);
+    assert.ok(["line 499\n", "line 500\n", "line 501\n"].every((line) => piece.includes(line)));
+  });
+  test("are eight at most, in 32 KB, and one that is blank is none", () => {
+    const tabs = Array.from({ length: 20 }, (_, number) => ({ document: `file:///${number}`, text: "字段 = 1\n".repeat(9999), place: 0 }));
+    const sent = pieces(tabs);
+    assert.equal(sent.length, MAX_PIECES);
+    assert.ok(sent.every(({ text }) => bytes(text) <= PIECE_BYTES));
+    assert.ok(sent.reduce((sum, { text }) => sum + bytes(text), 0) <= MAX_BYTES);
+    assert.deepEqual(pieces([{ document: "a", text: " \n\n", place: 0 }]), []);
+  });
+  test("come from the file that was edited or shown last first, around its last edit", () => {
+    const edits = new Edits();
+    edits.touched("b", 40);
+    edits.touched("c", 7);
+    edits.touched("b", -1);
+    assert.deepEqual(edits.order(["a", "c", "b", "d"]), ["b", "c", "a", "d"]);
+    assert.deepEqual([edits.place("b"), edits.place("c"), edits.place("a")], [40, 7, 0]);
+    for (let number = 0; number < 1000; number += 1) edits.touched(`${number}`, number);
+    assert.equal(edits.place("b"), 0);
+    assert.equal(edits.order(Array.from({ length: 30 }, (_, number) => `${number}`)).length, MAX_PIECES);
+  });
+});
+
+describe("a request", () => {
+  test("says the file, how sure a text must be, and what lies beside the file", () => {
+    const context = [{ path: "file:///b.py", text: "x = 1\n" }];
+    const body = bodyOf({ ...place("return "), alternatives: 3, show: "quiet", context });
+    assert.deepEqual([body["path"], body["show"], body["context"], body["n"]], ["file:///A.java", "quiet", context, 3]);
   });
 });
 

@@ -13,6 +13,7 @@ from sordino_client.completion import asking
 from sordino_client.completion.lsp.documents import Cursor
 from sordino_client.completion.lsp.outcomes import Happening, Outcomes
 from sordino_client.completion.lsp.suggestions import Suggestion, Suggestions
+from sordino_client.completion.showing.worth import Show
 from sordino_privacy.errors import LinkError, SordinoError
 
 WAIT_SECONDS: Final = 10.0
@@ -31,6 +32,8 @@ class Desk:
         self._state, self._said = state, said
         self.editor = f"lsp-{os.getpid()}"
         self.reason = "nothing was asked for yet"
+        # How sure a text must be to be shown; None leaves it to the endpoint.
+        self.show: Show | None = None
         self.known = Suggestions()
         self.outcomes = Outcomes(self._report, self._later)
         self._names: dict[str, bool] = {}
@@ -38,13 +41,16 @@ class Desk:
         self._ahead: tuple[Cursor, asyncio.Task[Suggestion]] | None = None
         self._planned: asyncio.TimerHandle | None = None
 
-    async def suggestion(self, cursor: Cursor) -> Suggestion | None:
-        """What is suggested at a cursor, None for nothing. Cancelling hangs up, which withdraws the request."""
+    async def suggestion(self, cursor: Cursor, *, by_hand: bool = False) -> Suggestion | None:
+        """What is suggested at a cursor, None for nothing; all that was written to who asks by hand.
+
+        Cancelling hangs up, which withdraws the request.
+        """
         self._unplan()
-        found = self.known.find(cursor)
+        found = self.known.find(cursor, by_hand=by_hand)
         if found is None:
             try:
-                found = await self._asked(cursor)
+                found = await self._asked(cursor, by_hand)
             except (LinkError, TimeoutError) as error:
                 self.silent(error.message if isinstance(error, LinkError) else "the endpoint is too slow")
                 return None
@@ -70,22 +76,23 @@ class Desk:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=1)
 
-    async def _asked(self, cursor: Cursor) -> Suggestion:
-        if self._ahead is not None and self._ahead[0] == cursor:
+    async def _asked(self, cursor: Cursor, by_hand: bool) -> Suggestion:
+        if self._ahead is not None and self._ahead[0] == cursor and not by_hand:
             with contextlib.suppress(LinkError, TimeoutError):
                 return await asyncio.shield(self._ahead[1])  # it is being computed already
         if self._ahead is not None:
             self._ahead[1].cancel()
         if await self._secret(cursor.document):
             raise LinkError(SECRET)
-        return await self._complete(cursor, self.editor)
+        return await self._complete(cursor, self.editor, by_hand)
 
-    async def _complete(self, cursor: Cursor, editor: str) -> Suggestion:
+    async def _complete(self, cursor: Cursor, editor: str, by_hand: bool = False) -> Suggestion:
         request = {
             "prompt": cursor.prefix,
             "suffix": cursor.suffix,
             "max_tokens": MAX_TOKENS,
             "path": cursor.document,
+            "show": "all" if by_hand else self.show,
         }
         answer = await self._post("/v1/completions", request, editor)
         texts = [str(choice["text"]) for choice in answer["choices"]]
@@ -94,6 +101,7 @@ class Desk:
             model=str(answer["model"]),
             text=texts[0] if texts else "",
             reason=str(answer["sordino"]["reason"]),
+            by_hand=by_hand,
         )
         self.known.put(cursor, suggestion)
         return suggestion

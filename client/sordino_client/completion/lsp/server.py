@@ -1,9 +1,10 @@
 """The conversation with one editor.
 
 `textDocument/inlineCompletion` (LSP 3.18) where the editor knows it, `textDocument/completion` for the others. A
-request that the editor cancels hangs up, which withdraws it; so does a newer one. Why there was nothing is logged in
-the editor, and said on the command `sordino.why`. Nothing that an editor sends ends the server but `exit`, the end of
-its pipe, or bytes that are no messages.
+request that the editor cancels hangs up, which withdraws it; so does a newer one. `initializationOptions` may hold
+`show`: quiet, balanced, eager or all; what is asked for by hand is shown whatever it says. Why there was nothing is
+logged in the editor, and said on the command `sordino.why`. Nothing that an editor sends ends the server but `exit`,
+the end of its pipe, or bytes that are no messages.
 """
 
 from __future__ import annotations
@@ -13,19 +14,23 @@ import sys
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from sordino_client.completion.lsp import wire
 from sordino_client.completion.lsp.desk import Desk
 from sordino_client.completion.lsp.documents import MAX_CHARACTERS, Documents
 from sordino_client.completion.lsp.suggestions import Suggestion
+from sordino_client.completion.showing.worth import Show
 from sordino_client.completion.text.positions import ENCODINGS, Encoding
 from sordino_platform import telemetry
 from sordino_privacy.errors import LinkError, SordinoError
 
 ACCEPTED, WHY = "sordino.accepted", "sordino.why"
 SHOWN_CHARACTERS: Final = 60
-INFORMATION, LOG = 3, 4
+WARNING, INFORMATION, LOG = 2, 3, 4
+# Of an inline completion (InlineCompletionTriggerKind.Invoked).
+INVOKED: Final = 1
+SHOWS: Final = get_args(Show)
 INCREMENTAL: Final = 2
 PLAIN_TEXT: Final = 1
 TEXT_KIND: Final = 1
@@ -114,6 +119,7 @@ class Conversation:
     async def _initialize(self, parameters: Any) -> dict[str, Any]:
         general = (parameters.get("capabilities") or {}).get("general") or {}
         offered = general.get("positionEncodings") or ["utf-16"]
+        self._desk.show = self._wished(parameters.get("initializationOptions"))
         encoding: Encoding = next((one for one in offered if one in ENCODINGS), "utf-16")
         self._documents.encoding = encoding
         self._initialized = True
@@ -129,6 +135,14 @@ class Conversation:
             "serverInfo": {"name": "sordino", "version": version("sordino")},
         }
 
+    def _wished(self, options: Any) -> Show | None:
+        """The editor's setting; an unknown one is said, and left to the endpoint: a server that ends helps nobody."""
+        given = options.get("show") if isinstance(options, dict) else None
+        known = next((show for show in SHOWS if show == given), None)
+        if given is not None and known is None:
+            self._notify("window/logMessage", WARNING, f"show is none of {', '.join(SHOWS)}: left as it is")
+        return known
+
     async def _shutdown(self, _: Any) -> None:
         self._ended = True
 
@@ -142,19 +156,24 @@ class Conversation:
         for edit in edits:
             self._desk.outcomes.edited(uri, edit)
 
-    async def _found(self, parameters: Any, start: Any, chosen: str) -> Suggestion | None:
+    async def _found(
+        self, parameters: Any, start: Any, chosen: str, *, by_hand: bool = False
+    ) -> Suggestion | None:
         uri = str(parameters["textDocument"]["uri"])
         if self._documents.size(uri) > MAX_CHARACTERS:
             self._desk.silent("this file is larger than 2 million characters")
             return None
-        return await self._desk.suggestion(self._documents.cursor(uri, start, parameters["position"], chosen))
+        cursor = self._documents.cursor(uri, start, parameters["position"], chosen)
+        return await self._desk.suggestion(cursor, by_hand=by_hand)
 
     async def _inline(self, parameters: Any) -> dict[str, Any]:
         position = parameters["position"]
-        selected = (parameters.get("context") or {}).get("selectedCompletionInfo")
+        context = parameters.get("context") or {}
+        selected = context.get("selectedCompletionInfo")
         where = selected["range"] if selected else {"start": position, "end": position}
         chosen = str(selected["text"]) if selected else ""
-        found = await self._found(parameters, where["start"], chosen)
+        by_hand = context.get("triggerKind") == INVOKED
+        found = await self._found(parameters, where["start"], chosen, by_hand=by_hand)
         if found is None:
             return {"items": []}
         item = {"insertText": chosen + found.text, "range": where, "command": _accepted(found)}

@@ -14,12 +14,14 @@ ENTRIES: Final = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suggestion:
-    """An answer of the endpoint: its name, its one text ("" for none) and the reason, for one cursor."""
+    """An answer of the endpoint: its name, its one text ("" for none) and the reason, for one cursor. `by_hand`: it was
+    asked for, so all that was written is shown."""
 
     id: str
     model: str
     text: str = field(repr=False)
     reason: str
+    by_hand: bool = False
 
 
 class Suggestions:
@@ -34,9 +36,12 @@ class Suggestions:
             self._known.clear()
         self._known.appendleft((cursor, suggestion))
 
-    def find(self, cursor: Cursor) -> Suggestion | None:
-        """The rest of the newest suggestion that the text at the cursor follows."""
+    def find(self, cursor: Cursor, *, by_hand: bool = False) -> Suggestion | None:
+        """The rest of the newest suggestion that the text at the cursor follows; who asks by hand is not content with
+        what was shown without."""
         for then, known in self._known:
+            if by_hand and not known.by_hand:
+                continue
             if then.document != cursor.document or then.suffix != cursor.suffix:
                 continue
             if not cursor.prefix.startswith(then.prefix):

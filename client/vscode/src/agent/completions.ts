@@ -1,6 +1,11 @@
 /** The completion door of the agent, in its OpenAI dialect: prefix and suffix in, alternatives out. */
 import { ask } from "./request.ts";
 import type { Address } from "./folder.ts";
+import type { Piece } from "../ghost/context.ts";
+
+/** How sure a text must be to be shown. */
+export const SHOWS = ["quiet", "balanced", "eager", "all"] as const;
+export type Show = (typeof SHOWS)[number];
 
 export interface Query {
   /** The document's URI: the agent looks at its names only. */
@@ -8,6 +13,8 @@ export interface Query {
   readonly prefix: string;
   readonly suffix: string;
   readonly alternatives: number;
+  readonly show: Show;
+  readonly context: readonly Piece[];
   readonly editor: string;
   readonly signal: AbortSignal;
 }
@@ -30,17 +37,23 @@ export interface Health {
 
 const MAX_TOKENS = 48;
 
-export async function complete(address: Address, query: Query): Promise<Suggested> {
-  const body = {
+/** The body of a request, as the agent reads it. Pure. */
+export function bodyOf(query: Omit<Query, "editor" | "signal">): Record<string, unknown> {
+  return {
     prompt: query.prefix,
     suffix: query.suffix,
     n: query.alternatives,
     max_tokens: MAX_TOKENS,
     temperature: 0,
     path: query.document.slice(0, 4096),
+    show: query.show,
+    context: query.context,
   };
+}
+
+export async function complete(address: Address, query: Query): Promise<Suggested> {
   const answer = (await ask(address, "POST", "/v1/completions", {
-    body,
+    body: bodyOf(query),
     editor: query.editor,
     signal: query.signal,
   })) as { id?: unknown; model?: unknown; choices?: unknown; sordino?: { reason?: unknown } };
@@ -88,6 +101,12 @@ export async function statistics(address: Address): Promise<Record<string, unkno
   return (await ask(address, "GET", "/v1/statistics")) as Record<string, unknown>;
 }
 
-export async function lastOutcomes(address: Address, editor: string): Promise<readonly { explanation: string }[]> {
-  return (await ask(address, "GET", "/v1/why", { editor })) as readonly { explanation: string }[];
+/** How a request of this editor ended. */
+export interface Outcome {
+  readonly reason: string;
+  readonly explanation: string;
+}
+
+export async function lastOutcomes(address: Address, editor: string): Promise<readonly Outcome[]> {
+  return (await ask(address, "GET", "/v1/why", { editor })) as readonly Outcome[];
 }

@@ -31,12 +31,8 @@ export async function why(connection: Connection, ghost: GhostText, editorName: 
   }
   if (silence !== undefined) {
     const setting = SETTING[silence];
-    const open = "Open the Setting";
     const sentence = silence === "unsafe" ? (connection.situation.unsafe ?? SILENCE.unsafe) : SILENCE[silence];
-    const chosen = await vscode.window.showInformationMessage(`No suggestion: ${sentence}.`, ...(setting ? [open] : []));
-    if (chosen === open) {
-      await vscode.commands.executeCommand("workbench.action.openSettings", setting);
-    }
+    await say(`No suggestion: ${sentence}.`, setting);
     return;
   }
   if (!vscode.workspace.getConfiguration("editor", editor.document).get("inlineSuggest.enabled", true)) {
@@ -49,11 +45,20 @@ export async function why(connection: Connection, ghost: GhostText, editorName: 
   }
   const { completion } = connection.situation;
   const [last] = completion === undefined ? [] : await lastOutcomes(completion, editorName);
-  void vscode.window.showInformationMessage(
-    last === undefined
-      ? "Nothing was asked yet in this window. Type, or use Trigger Inline Suggestion."
-      : `The agent's last answer: ${last.explanation}.`,
-  );
+  if (last === undefined) {
+    void vscode.window.showInformationMessage("Nothing was asked yet in this window. Type, or use Trigger Inline Suggestion.");
+    return;
+  }
+  await say(`The agent's last answer: ${last.explanation}.`, last.reason === "unsure" ? "sordino.show" : undefined);
+}
+
+/** Says why, and opens the setting that decides it, where there is one. */
+async function say(sentence: string, setting: string | undefined): Promise<void> {
+  const open = "Open the Setting";
+  const chosen = await vscode.window.showInformationMessage(sentence, ...(setting === undefined ? [] : [open]));
+  if (chosen === open) {
+    await vscode.commands.executeCommand("workbench.action.openSettings", setting);
+  }
 }
 
 /** A list of all languages with a tick on those that are on. */

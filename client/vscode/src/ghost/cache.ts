@@ -15,8 +15,8 @@ export interface Known {
   readonly id: string;
   readonly model: string;
   readonly texts: readonly string[];
-  /** True where the alternatives were asked for, not only the best text. */
-  readonly complete: boolean;
+  /** True where a person asked by hand: all that was written is there, and the alternatives. */
+  readonly byHand: boolean;
 }
 
 /** What is left of a known suggestion at a place. `choices` are the alternatives' numbers in the agent's answer. */

@@ -8,6 +8,7 @@ import { switches } from "../settings.ts";
 import { type Place, type Rest, SuggestionCache } from "./cache.ts";
 import { regionAtEnd } from "./lexical.ts";
 import type { Outcomes } from "./outcome.ts";
+import { Edits, type Piece, PIECE_BYTES, pieces, type Tab } from "./context.ts";
 import { Pace } from "./pace.ts";
 import { type Silence, silenceHere } from "./silence.ts";
 import { BEHIND, first, whole } from "./window.ts";
@@ -25,6 +26,7 @@ export class GhostText implements vscode.InlineCompletionItemProvider, vscode.Di
   private readonly pace = new Pace();
   private readonly cache = new SuggestionCache();
   private readonly names = new Map<string, boolean>();
+  private readonly edits = new Edits();
   private ahead: Ahead | undefined;
   private aheadTimer: NodeJS.Timeout | undefined;
   private model = "";
@@ -38,6 +40,11 @@ export class GhostText implements vscode.InlineCompletionItemProvider, vscode.Di
   dispose(): void {
     clearTimeout(this.aheadTimer);
     this.ahead?.control.abort();
+  }
+
+  /** A document was edited at an offset, or (-1) came to the front: a piece of it may go along with requests in others. */
+  touched(document: string, offset: number): void {
+    this.edits.touched(document, offset);
   }
 
   pressed(): void {
@@ -60,15 +67,14 @@ export class GhostText implements vscode.InlineCompletionItemProvider, vscode.Di
       return undefined;
     }
     const { place, range, chosen } = placeAt(document, position, context.selectedCompletionInfo);
-    const wanted = asked ? switches().alternatives : 1;
-    let rest = this.known(place, wanted);
+    let rest = this.known(place, asked);
     if (rest === undefined) {
       const wait = asked ? 0 : this.pace.delay(lineBefore(place.prefix), switches().longestDelay);
       if (wait > 0 && !(await uncancelled(wait, token))) {
         return undefined;
       }
-      await this.ask(address, place, wanted, token);
-      rest = this.known(place, wanted);
+      await this.ask(address, place, asked, token);
+      rest = this.known(place, asked);
     }
     if (rest === undefined || token.isCancellationRequested || rest.texts.length === 0) {
       return undefined;
@@ -122,13 +128,36 @@ export class GhostText implements vscode.InlineCompletionItemProvider, vscode.Di
     return secret;
   }
 
-  private known(place: Place, wanted: number): Rest | undefined {
+  private known(place: Place, asked: boolean): Rest | undefined {
     const rest = this.cache.find(place);
-    return rest !== undefined && (wanted === 1 || rest.complete) ? rest : undefined;
+    return rest !== undefined && (!asked || rest.byHand) ? rest : undefined;
   }
 
-  private async ask(address: Address, place: Place, wanted: number, token: vscode.CancellationToken): Promise<void> {
-    if (wanted === 1 && this.ahead !== undefined && samePlace(this.ahead.place, place)) {
+  /** Pieces of the other open files, where they may be completed in too: no secrets, nothing that is switched off. */
+  private async beside(address: Address, document: string): Promise<Piece[]> {
+    const set = switches();
+    const open = vscode.workspace.textDocuments.filter(
+      (other) =>
+        other.uri.toString() !== document &&
+        silenceHere({ ...set, suggestInComments: true, suggestInStrings: true }, {
+          scheme: other.uri.scheme,
+          language: other.languageId,
+          characters: other.offsetAt(other.lineAt(other.lineCount - 1).range.end),
+          excluded: set.exclude.some((pattern) => vscode.languages.match({ pattern }, other) > 0),
+          cursors: 1,
+          asked: true,
+          listOpen: false,
+          region: () => "code",
+        }) === undefined,
+    );
+    const chosen = this.edits.order(open.map(({ uri }) => uri.toString())).flatMap((uri) => open.find((other) => other.uri.toString() === uri) ?? []);
+    const secret = await Promise.all(chosen.map(({ uri }) => this.isSecret(address, uri)));
+    const tabs = chosen.filter((_, number) => secret[number] === false);
+    return pieces(tabs.map((other) => tabOf(other, this.edits.place(other.uri.toString()))));
+  }
+
+  private async ask(address: Address, place: Place, asked: boolean, token: vscode.CancellationToken): Promise<void> {
+    if (!asked && this.ahead !== undefined && samePlace(this.ahead.place, place)) {
       await this.ahead.answer; // it is being computed already
       return;
     }
@@ -137,9 +166,17 @@ export class GhostText implements vscode.InlineCompletionItemProvider, vscode.Di
     const listening = token.onCancellationRequested(() => control.abort());
     const began = Date.now();
     try {
-      const found = await complete(address, { ...place, alternatives: wanted, editor: this.editor, signal: control.signal });
+      const { alternatives, show } = switches();
+      const found = await complete(address, {
+        ...place,
+        alternatives: asked ? alternatives : 1,
+        show: asked ? "all" : show, // who asks by hand decides for himself what is worth a look
+        context: await this.beside(address, place.document),
+        editor: this.editor,
+        signal: control.signal,
+      });
       this.pace.answered(Date.now() - began);
-      this.keep(place, found, wanted > 1);
+      this.keep(place, found, asked);
     } catch (error) {
       this.missed(error);
     } finally {
@@ -147,12 +184,12 @@ export class GhostText implements vscode.InlineCompletionItemProvider, vscode.Di
     }
   }
 
-  private keep(place: Place, found: Suggested, complete: boolean): void {
+  private keep(place: Place, found: Suggested, byHand: boolean): void {
     if (found.model !== this.model) {
       this.cache.clear();
       this.model = found.model;
     }
-    this.cache.put(place, { ...found, complete });
+    this.cache.put(place, { ...found, byHand });
     this.refusal = "";
   }
 
@@ -203,7 +240,10 @@ export class GhostText implements vscode.InlineCompletionItemProvider, vscode.Di
         return;
       }
       const control = new AbortController();
-      const asked = complete(address, { ...next, alternatives: 1, editor: `${this.editor}/ahead`, signal: control.signal });
+      const { signal } = control;
+      const asked = this.beside(address, next.document).then((context) =>
+        complete(address, { ...next, alternatives: 1, show: switches().show, context, editor: `${this.editor}/ahead`, signal }),
+      );
       const answer = asked.then(
         (found) => {
           this.keep(next, found, false);
@@ -235,6 +275,14 @@ function placeAt(
   const prefix = whole(document.getText(new vscode.Range(from, range.start))) + chosen;
   const suffix = whole(document.getText(new vscode.Range(position, until)));
   return { place: { document: document.uri.toString(), prefix, suffix }, range, chosen };
+}
+
+/** The whole lines around a place of another document from which a piece is taken. */
+function tabOf(document: vscode.TextDocument, place: number): Tab {
+  const from = new vscode.Position(document.positionAt(place - PIECE_BYTES).line, 0);
+  const until = new vscode.Position(document.positionAt(place + PIECE_BYTES).line + 1, 0);
+  const text = document.getText(new vscode.Range(from, until));
+  return { document: document.uri.toString(), text, place: place - document.offsetAt(from) };
 }
 
 const samePlace = (a: Place, b: Place): boolean => a.document === b.document && a.prefix === b.prefix && a.suffix === b.suffix;
