@@ -81,6 +81,26 @@ def test_a_command_that_is_not_there_is_found(line: str, found: str | None) -> N
     assert problem(shlex.split(line)) == found
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--adapter-rank",
+        "--base-model",
+        "base_model",
+        "huggingface",
+        "--update-check",
+        "accept_unasked",
+        "sordino serve",
+        "client ledger recover",
+        "client memory --purge",
+        "coordinator adopt",
+        "sordino lab",
+    ],
+)
+def test_what_a_person_must_find_stands_in_a_guide(words: str) -> None:
+    assert any(words in path.read_text(encoding="utf-8") for path in GUIDES if path.parent.name == "guides")
+
+
 @pytest.mark.parametrize("path", GUIDES, ids=label)
 def test_every_link_leads_somewhere(path: Path) -> None:
     text = path.read_text(encoding="utf-8")

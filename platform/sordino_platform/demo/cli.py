@@ -1,11 +1,56 @@
-"""`sordino demo`."""
+"""`sordino demo` and `sordino lab`."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import typer
+
+
+def lab(
+    members: int = typer.Option(3, "--members", "-m", help="How many members, 3 to 5."),
+    folder: Path = typer.Option(
+        Path("sordino-lab"), "--folder", "-f", help="Where its files go; an older lab's are replaced."
+    ),
+    as_json: bool = typer.Option(
+        False, "--json", help="Print its addresses and folders as one line, and nothing else."
+    ),
+) -> None:
+    """Keeps a federation running on this machine for trying things, until Ctrl-C: members, coordinator, console.
+
+    It trains on installed packages, a round every half minute. Every command of the guides works on its folders.
+
+    Example: sordino lab --members 3 --folder lab --json
+    """
+    import signal
+
+    from rich.console import Console
+
+    from sordino_platform.demo import report, view
+    from sordino_platform.demo.lab import Lab
+
+    # A shell starts background jobs with Ctrl-C ignored; this one must clean up whoever ends it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    console = Console()
+    place = Lab(
+        folder.resolve(),
+        members=members,
+        on_event=lambda event: None if as_json else view.narrate(console, event),
+    )
+
+    def tell(facts: dict[str, Any]) -> None:
+        if as_json:
+            typer.echo(json.dumps(facts))
+        else:
+            report.print_addresses(console, facts)
+
+    try:
+        place.run(tell)
+    except KeyboardInterrupt:  # the way it is meant to end
+        return
 
 
 def demo(

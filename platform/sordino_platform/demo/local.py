@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sordino_platform.demo import world
@@ -79,10 +80,20 @@ class LocalFederation:
                 hint=self._hint(),
             )
 
-    def _until(self, seconds: float, done: Callable[[], bool], ending: tuple[str, ...] = ()) -> None:
-        """Reads events until `done`; raises SordinoError when a process ends or time runs out."""
+    def watch(self) -> None:
+        """Follows the events for ever. Raises SordinoError when the coordinator ends; members come and go."""
+        self._until(math.inf, lambda: False, needed=("coordinator",))
+
+    def _until(
+        self,
+        seconds: float,
+        done: Callable[[], bool],
+        ending: tuple[str, ...] = (),
+        needed: Sequence[str] = (),
+    ) -> None:
+        """Reads events until `done`; raises SordinoError when a `needed` process (all) ends or time runs out."""
         deadline = time.monotonic() + seconds
-        everyone = ["coordinator", *self.place.foundation.members]
+        everyone = needed or ["coordinator", *self.place.foundation.members]
         while not done():
             events, self._read = follow(self.place.events, start=self._read)
             for event in events:

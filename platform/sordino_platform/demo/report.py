@@ -37,6 +37,19 @@ def draw_losses(state: Progress, target: Path) -> None:
     plt.close(figure)
 
 
+def print_addresses(console: Console, facts: dict[str, Any]) -> None:
+    """Where everything of a lab is, and what can be tried."""
+    hub = facts["coordinator"]
+    console.print(f"console      {hub['console']}, token in {hub['console_token_file']}", soft_wrap=True)
+    console.print(f"coordinator  {hub['address']}, {hub['folder']}", soft_wrap=True)
+    console.print(f"root         {facts['root']}", soft_wrap=True)
+    for one in facts["members"]:
+        console.print(f"{one['name']:12} {one['endpoint']}, {one['folder']}", soft_wrap=True)
+    console.print(f"try: sordino coordinator status --folder {hub['folder']}", soft_wrap=True)
+    console.print(f"     sordino client ledger --folder {facts['members'][0]['folder']}", soft_wrap=True)
+    console.print("Ctrl-C ends it and leaves no process behind.")
+
+
 def print_report(console: Console, facts: dict[str, Any]) -> None:
     """The final table, readable by somebody who has not seen the run."""
     table = Table(title="What happened", title_justify="left", show_header=False)

@@ -28,6 +28,7 @@ ROUNDS_PER_DAY = 1000
 ADAPTER_RANK = 1
 EPSILON_BUDGET = 8.0
 EPSILON_PLANNED = 7.5
+LEAST_NOISE = 0.6
 DELTA = 1e-6
 # For repositories of a few hundred files and a few minutes on two cores. Few trained parameters (adapters of rank 1,
 # norms, output bias: 25,216), because the noise grows with the square root of their number; plain SGD, because Adam
@@ -48,6 +49,7 @@ SHARE_BYTES = 4_000_000
 HELDOUT_SHARES, HELDOUT_SHARE_BYTES = 8, 1_000_000
 HELDOUT_TOKENS = 24_000
 MARKER = "sordino-demo.json"
+MEMBER_SETTINGS: dict[str, object] = {"windows_per_unit": 16}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,11 +91,21 @@ def choose_repositories(chosen: list[Path]) -> tuple[dict[str, list[Path]], list
         repositories = {
             name: [path.resolve() for path in chosen[i :: len(names)]] for i, name in enumerate(names)
         }
-    else:
-        repositories = dict(zip([name for name, _ in PARTIES], installed(len(PARTIES)), strict=True))
+        return repositories, public(repositories)
+    return shipped_repositories([name for name, _ in PARTIES])
+
+
+def shipped_repositories(names: Sequence[str]) -> tuple[dict[str, list[Path]], list[Path]]:
+    """Installed packages as the repositories of these members, and public folders beside them. Raises DataError."""
+    repositories = dict(zip(names, installed(len(names)), strict=True))
+    return repositories, public(repositories)
+
+
+def public(repositories: Mapping[str, Sequence[Path]]) -> list[Path]:
+    """Installed packages that are in none of the repositories: they measure releases. Raises DataError."""
     held = {path for share in repositories.values() for path in share}
-    public = installed(HELDOUT_SHARES, share_bytes=HELDOUT_SHARE_BYTES)
-    return repositories, sorted({path for share in public for path in share} - held)
+    shares = installed(HELDOUT_SHARES, share_bytes=HELDOUT_SHARE_BYTES)
+    return sorted({path for share in shares for path in share} - held)
 
 
 def installed(shares: int, *, share_bytes: int = SHARE_BYTES) -> list[list[Path]]:
@@ -128,20 +140,24 @@ def build(folder: Path, *, rounds: int, prove: bool, chosen: list[Path]) -> Worl
         parties=PARTIES,
         repositories=repositories,
         model=shipped_model(adapter_rank=ADAPTER_RANK),
-        privacy=PrivacyPolicy(largest_epsilon=EPSILON_BUDGET, smallest_noise_multiplier=0.6),
+        privacy=PrivacyPolicy(largest_epsilon=EPSILON_BUDGET, smallest_noise_multiplier=LEAST_NOISE),
         plan=plan_for(rounds),
         rounds=rounds,
-        coordinator_settings={
-            "train_seconds": 240.0,
-            "exchange_seconds": 15.0,
-            "console": "127.0.0.1:0",
-            "heldout": [str(path) for path in heldout],
-            "heldout_tokens": HELDOUT_TOKENS,
-            "keep_opened_sums_for_a_proof": prove,
-        },
-        member_settings={"windows_per_unit": 16}
+        coordinator_settings={**coordinator_settings(heldout), "keep_opened_sums_for_a_proof": prove},
+        member_settings=MEMBER_SETTINGS
         | ({"keep_quantised_updates_for_a_proof_on_this_machine": str(folder / "proofs")} if prove else {}),
     )
+
+
+def coordinator_settings(heldout: Sequence[Path]) -> dict[str, object]:
+    """What the coordinator of a few minutes' federation on one machine is set to."""
+    return {
+        "train_seconds": 240.0,
+        "exchange_seconds": 15.0,
+        "console": "127.0.0.1:0",
+        "heldout": [str(path) for path in heldout],
+        "heldout_tokens": HELDOUT_TOKENS,
+    }
 
 
 def found_locally(
@@ -197,7 +213,9 @@ def found_locally(
 def plan_for(rounds: int) -> dict[str, object]:
     """The demo's plan with the noise that `rounds` rounds and a spare can afford."""
     steps = int(str(PLAN["steps"])) * (rounds + 1)
-    noise = affordable_noise(float(str(PLAN["sampling_rate"])), steps, within=EPSILON_PLANNED, least=0.6)
+    noise = affordable_noise(
+        float(str(PLAN["sampling_rate"])), steps, within=EPSILON_PLANNED, least=LEAST_NOISE
+    )
     return PLAN | {"noise_multiplier": noise}
 
 
