@@ -118,6 +118,7 @@ def status(folder: Path = FOLDER, as_json: bool = JSON) -> None:
     Example: sordino coordinator status --folder /var/lib/sordino/coordinator --json
     """
     from sordino_coordinator.control.view import status_facts
+    from sordino_platform.offer import STEPS, Unready
 
     facts = status_facts(folder)
     if as_json:
@@ -132,7 +133,8 @@ def status(folder: Path = FOLDER, as_json: bool = JSON) -> None:
     for member in members:
         spent = "-" if member["epsilon"] is None else f"{member['epsilon']:.3f}"
         until = datetime.fromtimestamp(member["certificate_expires"], UTC)
-        why = f", not ready: {member['unready'].replace('_', ' ')}" if member["unready"] else ""
+        reason = STEPS[Unready(member["unready"])] if member["unready"] else ()
+        why = f", not ready: {'; '.join(reason)}" if reason else ""
         typer.echo(
             f"{'member ' + member['name']:30} epsilon {spent}, certificate until {until:%Y-%m-%d %H:%M} UTC{why}"
         )

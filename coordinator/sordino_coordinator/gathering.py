@@ -48,7 +48,7 @@ def gather(
     started, told, ready = time.monotonic(), -1, 0
     asked_at, asked = 0.0, set[int]()
     while not federation.stopping.is_set():
-        connected = list(grid.get_node_ids())
+        connected = present(federation, grid)
         federation.metrics.connected.set(len(connected))
         if heed and federation.must_yield():
             break
@@ -79,6 +79,15 @@ def gather(
     return {}, {}
 
 
+def present(federation: Federation, grid: Grid) -> list[int]:
+    """The node ids of the charter's members that hold a link. Who was retired may hold one for a moment longer: it is
+    asked nothing and counts for nothing. A stock grid cannot say whose a node is."""
+    if not isinstance(grid, LinkGrid):
+        return list(grid.get_node_ids())
+    known = {member.name for member in federation.membership.members}
+    return [node for name, node in grid.members().items() if name in known]
+
+
 def hello(
     federation: Federation, grid: Grid, connected: Sequence[int], offer: Offer
 ) -> tuple[dict[str, int], dict[str, Held]]:
@@ -88,7 +97,10 @@ def hello(
     Raises ConfigurationError when the members are ahead of this coordinator.
     """
     # On our own link the certificate says who is asked; a stock grid knows a node's name only from its answer.
-    asked = dict(grid.members()) if isinstance(grid, LinkGrid) else {str(node): node for node in connected}
+    if isinstance(grid, LinkGrid):
+        asked = {name: node for name, node in grid.members().items() if node in connected}
+    else:
+        asked = {str(node): node for node in connected}
     found = ask(federation, grid, asked, offer, {})
     behind = {
         member: federation.epochs(after=present.epoch)

@@ -130,6 +130,12 @@ def up(folder: Path, *, console_at: str | None = None) -> None:
         renew=clerk.renew,
     )
     server.start()
+
+    def connected() -> int:
+        return len(server.connected() & {member.name for member in charters.head().charter.members})
+
+    # Asked at each scrape, in a round and in a pause too; who was retired does not count.
+    federation.metrics.connected.set_function(connected)
     clerk.start()
     host = federation.settings.listen.rpartition(":")[0]
     api = operator_api(federation)

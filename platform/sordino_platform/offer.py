@@ -8,8 +8,10 @@ that it would refuse says so now: nobody else trains, and nobody is charged, for
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from flwr.app import RecordDict
 
@@ -43,6 +45,37 @@ class Unready(StrEnum):
     BASE = "base"
     DISK = "disk"
     LOCAL = "local"
+
+
+STEPS: Final[Mapping[Unready, tuple[str, str]]] = {
+    Unready.PAUSED: ("its owner paused it", "ask the owner: it is resumed in the editor"),
+    Unready.NOT_ASKED: (
+        "its owner has not agreed to this round",
+        "ask the owner: the round is offered in the editor",
+    ),
+    Unready.CHARTER: ("the charter that it holds has expired", "the root's holder signs the next epoch"),
+    Unready.EPOCH: ("an epoch of the charter waits for its owner", "ask the owner: sordino doctor says how"),
+    Unready.PLAN: (
+        "the charter or its own settings do not allow the plan",
+        "ask the owner which bound it meets, and change [plan] in coordinator.toml",
+    ),
+    Unready.BUDGET: (
+        "its privacy budget cannot pay for this plan",
+        "a plan with more noise or fewer steps costs less; what is spent stays spent",
+    ),
+    Unready.DAY_CAP: ("its cap for 24 hours is reached", "wait: it is ready again by itself within a day"),
+    Unready.LEDGER: ("its privacy ledger is not whole", "ask the owner: sordino client ledger recover"),
+    Unready.BASE: (
+        "it lacks the base model that the charter names",
+        "ask the owner: sordino doctor says how",
+    ),
+    Unready.DISK: ("its disk has no room for a round", "ask the owner to free some space"),
+    Unready.LOCAL: (
+        "something on its own machine that it tells nobody",
+        "ask the owner: sordino doctor names it, there alone",
+    ),
+}
+"""For whoever waits for such a member: what it means, and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,10 @@ import pytest
 from tests.console.conftest import ORGANISATIONS
 
 from sordino_coordinator.console import Console
+from sordino_coordinator.console.state import State, StateReader
+from sordino_coordinator.control.live import Doing
 from sordino_coordinator.federation import Federation
+from sordino_platform.offer import Unready
 from sordino_platform.telemetry import log
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -113,6 +119,53 @@ def test_every_page_fits_its_screen_can_be_read_and_breaks_no_rule(
         keep(seen.page, f"{what}-{name}")
     assert seen.said == []
     assert all(url.startswith(seen.address) for url in seen.asked)
+
+
+def blocked(state: State) -> State:
+    reasons = {"birch": Unready.BUDGET, "cedar": Unready.PAUSED}
+    members = tuple(replace(one, unready=reasons.get(one.name)) for one in state.members)
+    return replace(state, doing=Doing.WAITING, members=members)
+
+
+def burning(state: State) -> State:
+    aborted = state.rounds[-1]
+    return replace(state, rounds=(*state.rounds, replace(aborted, round=aborted.round + 1)))
+
+
+def expired(state: State) -> State:
+    first, *others = state.endings
+    return replace(state, endings=(replace(first, ends=state.at - timedelta(days=1)), *others))
+
+
+@pytest.mark.parametrize(
+    ("change", "title", "words"),
+    [
+        (lambda state: state, "Healthy: nothing to do", "no round is running"),
+        (blocked, "Act now", "3 member(s) are ready and a round needs 4"),
+        (burning, "Act now", "sordino coordinator pause"),
+        (expired, "Act now", "Members cannot connect, or refuse to take part"),
+    ],
+    ids=["healthy", "blocked", "burning", "expired"],
+)
+def test_what_the_operator_must_act_on_stands_first_with_what_to_do(
+    chromium: Any,
+    console: Console,
+    token: str,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    change: Callable[[State], State],
+    title: str,
+    words: str,
+) -> None:
+    honest = StateReader.read
+    monkeypatch.setattr(StateReader, "read", lambda reader: change(honest(reader)))
+    seen = look(chromium, console)
+    seen.sign_in(token)
+    seen.page.wait_for_selector(f"#verdict:has-text({json.dumps(words)})")
+    assert title in seen.page.inner_text("#verdict")
+    assert complaints(seen.page) == []
+    keep(seen.page, request.node.callspec.id)
+    assert seen.said == []
 
 
 def test_hostile_names_run_nothing(chromium: Any, console: Console, token: str) -> None:

@@ -14,6 +14,8 @@ from sordino_coordinator.console.runbooks import read_runbooks
 from sordino_coordinator.console.state import Ending, MemberState, State
 from sordino_coordinator.control.live import Doing
 from sordino_coordinator.rounds import Outcome, RoundRecord
+from sordino_platform.offer import STEPS, Unready
+from sordino_platform.progress import RoundView
 
 NOW = datetime(2026, 11, 25, 3, 0, tzinfo=UTC)
 MEMBERS = tuple(
@@ -82,18 +84,24 @@ def aborted(count: int, *, of: int) -> tuple[RoundRecord, ...]:
     return tuple(row(number, outcome) for number, outcome in enumerate(outcomes, 1))
 
 
+def burnt(count: int) -> tuple[RoundRecord, ...]:
+    """A release, then rounds that members had uploaded to when they were aborted."""
+    failed = (replace(one, phases={"train": 1.0, "masked_input": 2.0}) for one in aborted(count, of=count))
+    return (row(1, Outcome.COMPLETED), *(replace(one, round=one.round + 1) for one in failed))
+
+
 def ends(days: float) -> tuple[Ending, ...]:
     return (Ending(what="Charter", ends=NOW + timedelta(days=days)),)
 
 
-def not_ready(**reasons: str) -> tuple[MemberState, ...]:
-    return tuple(replace(one, unready=reasons.get(one.name, "")) for one in MEMBERS)
+def not_ready(**reasons: Unready) -> tuple[MemberState, ...]:
+    return tuple(replace(one, unready=reasons.get(one.name)) for one in MEMBERS)
 
 
 CASES: list[tuple[str, State, Level, str]] = [
     (
         "too few ready",
-        replace(GOOD, members=not_ready(alder="budget", birch="day cap")),
+        replace(GOOD, members=not_ready(alder=Unready.BUDGET, birch=Unready.DAY_CAP)),
         Level.ACT,
         "NoRoundCompleted",
     ),
@@ -133,6 +141,19 @@ CASES: list[tuple[str, State, Level, str]] = [
         "NoRoundCompleted",
     ),
     ("never", replace(GOOD, rounds=()), Level.ACT, "NoRoundCompleted"),
+    (
+        "a round that began waits for members again",
+        replace(GOOD, members=not_ready(alder=Unready.PAUSED, birch=Unready.DISK), running=RoundView(2)),
+        Level.ACT,
+        "NoRoundCompleted",
+    ),
+    ("burning", replace(GOOD, rounds=burnt(2)), Level.ACT, "RoundsAborting"),
+    (
+        "burning, and paused since",
+        replace(GOOD, rounds=burnt(3), doing=Doing.PAUSED, held_until=NOW),
+        Level.WATCH,
+        "RoundsAborting",
+    ),
     ("aborting", replace(GOOD, rounds=aborted(2, of=5)), Level.WATCH, "RoundsAborting"),
     (
         "spent",
@@ -154,6 +175,30 @@ SILENT: list[tuple[str, State]] = [
         "paused for days",
         replace(
             GOOD, doing=Doing.PAUSED, held_until=NOW, rounds=(row(1, Outcome.COMPLETED, minutes_ago=9000),)
+        ),
+    ),
+    ("one round that was charged for nothing", replace(GOOD, rounds=burnt(1))),
+    (
+        "charged for nothing, and a release since",
+        replace(
+            GOOD,
+            rounds=(
+                *(replace(one, finished=0.0) for one in burnt(3)),
+                row(9, Outcome.COMPLETED),
+            ),
+        ),
+    ),
+    (
+        "some are not ready and enough are",
+        replace(GOOD, members=not_ready(alder=Unready.BUDGET)),
+    ),
+    (
+        "not ready while a round runs",
+        replace(
+            GOOD,
+            doing=Doing.ROUND,
+            running=RoundView(2),
+            members=not_ready(alder=Unready.BUDGET, birch=Unready.PAUSED),
         ),
     ),
     ("one aborted round", replace(GOOD, rounds=aborted(1, of=2))),
@@ -198,6 +243,26 @@ def test_a_rule_stays_silent(name: str, state: State) -> None:
 def test_the_head_says_why_no_round_runs(doing: Doing, words: str) -> None:
     state = replace(GOOD, doing=doing, until=NOW + timedelta(hours=2) if doing is Doing.CLOSED else None)
     assert words in verdict(state).now
+
+
+@pytest.mark.parametrize("reason", list(Unready))
+def test_every_reason_of_a_member_is_said_in_words_with_what_to_do(reason: Unready) -> None:
+    (found,) = verdict(replace(GOOD, members=not_ready(alder=reason, birch=reason))).findings
+    means, step = STEPS[reason]
+    assert f"alder: {means} ({step}); birch: {means} ({step})" in found.text
+    assert "2 member(s) are ready and a round needs 3" in found.text
+
+
+def test_budgets_that_burn_are_stopped_by_a_command_that_is_named() -> None:
+    (found,) = verdict(replace(GOOD, rounds=burnt(2))).findings
+    assert found.text.startswith("2 rounds since the newest release were charged")
+    assert "sordino coordinator pause" in found.text
+    (found,) = verdict(replace(GOOD, rounds=burnt(2), doing=Doing.PAUSED, held_until=NOW)).findings
+    assert "nothing more is spent" in found.text
+
+
+def test_a_round_between_two_attempts_says_that_it_waits() -> None:
+    assert "Round 2 waits for members" in verdict(replace(GOOD, running=RoundView(2))).now
 
 
 def test_the_worst_comes_first() -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -26,14 +26,16 @@ from sordino_coordinator.control.live import Doing, Live, read_status
 from sordino_coordinator.control.orders import Orders, read_orders
 from sordino_coordinator.control.view import status_facts
 from sordino_coordinator.federation import Federation
-from sordino_coordinator.gathering import gather, hello
+from sordino_coordinator.gathering import gather, hello, present
+from sordino_coordinator.grid import LinkGrid
 from sordino_coordinator.rounds import Outcome
 from sordino_coordinator.strategy import SecureFedAvg
 from sordino_platform.charter.changes import ALWAYS, Kind
 from sordino_platform.charter.commands import app as charter_app
-from sordino_platform.flower.phases import Phase
+from sordino_platform.flower.phases import Phase, node_id
 from sordino_platform.identity import Identity
 from sordino_platform.identity import authority as root
+from sordino_platform.link.server import LinkServer
 from sordino_platform.offer import COUNTS, Offer, Unready
 from sordino_platform.release import ReleaseStore
 from sordino_privacy.errors import SordinoError, UsageError
@@ -292,6 +294,30 @@ def test_a_stop_drains_and_then_gives_the_round_up(place: Path, hub: Path) -> No
         stop.join()
         row = federation.rounds.rounds()[-1]
         assert (row.outcome, row.reason) == (Outcome.INTERRUPTED, "the coordinator was told to stop")
+
+
+class Links:
+    """Of a link's server, what tells who holds a link: each of these, at this moment."""
+
+    def __init__(self, *names: str) -> None:
+        self._names = frozenset(names)
+
+    def connected(self) -> frozenset[str]:
+        return self._names
+
+
+def test_who_was_retired_and_still_holds_a_link_counts_for_nothing(place: Path, hub: Path) -> None:
+    links = Links(*inprocess.NAMES, "quince")
+    federation = Federation.open(hub)
+    with contextlib.closing(federation.rounds):
+        grid = LinkGrid(cast(LinkServer, links), run=7, count=federation.count_bytes)
+        assert set(grid.members()) == {*inprocess.NAMES, "quince"}
+        assert sorted(present(federation, grid)) == sorted(node_id(name) for name in inprocess.NAMES)
+        root.retire(place / "root", "elm")
+        federation.identity.charters.accept(root.sign_epoch(place / "root").to_bytes())
+        federation.adopt()
+        assert node_id("elm") not in present(federation, grid)
+        assert len(present(federation, grid)) == len(inprocess.NAMES) - 1
 
 
 def test_the_last_of_many_fast_changes_is_in_the_file_too(tmp_path: Path) -> None:

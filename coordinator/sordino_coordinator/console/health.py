@@ -12,9 +12,11 @@ from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Final
 
-from sordino_coordinator.console.state import State
+from sordino_coordinator.console.state import HOLDING, State
 from sordino_coordinator.control.live import Doing
-from sordino_coordinator.rounds import Outcome
+from sordino_coordinator.rounds import Outcome, RoundRecord
+from sordino_platform.flower.phases import Phase
+from sordino_platform.offer import STEPS
 
 ROUND_OVERDUE: Final = timedelta(hours=2)
 CERTIFICATE_SOON: Final = timedelta(days=7)  # by then a renewal that was asked for in time was not approved
@@ -22,6 +24,7 @@ CHARTER_SOON: Final = timedelta(days=14)
 TOO_FEW: Final = timedelta(minutes=10)
 BUDGET_SHARE: Final = 0.9
 ABORTED_SHARE: Final = 0.2
+BURNING: Final = 2  # rounds in a row: one is a laptop that was closed
 ABORTED: Final = frozenset(outcome for outcome in Outcome if outcome.value.startswith("aborted"))
 
 
@@ -88,6 +91,8 @@ def present(state: State) -> str:
         if done
         else "No round has completed yet."
     )
+    if running is not None and state.doing is Doing.WAITING:
+        return f"{last} Round {running.number} waits for members before its next attempt."
     if running is not None:
         return f"{last} Round {running.number} is running with {len(running.members)} members."
     newest = state.rounds[-1] if state.rounds else None
@@ -160,12 +165,40 @@ def cohort(state: State) -> Iterator[Finding]:
 
 def unready(state: State) -> Iterator[Finding]:
     """Enough members are there, and too few of them can take part: the round waits for them, and says for whom."""
-    away = [one for one in state.members if one.unready]
+    away = [(one.name, STEPS[one.unready]) for one in state.members if one.unready is not None]
     ready = state.connected - len(away)
-    if state.running is None and ready < state.smallest_cohort <= state.connected:
-        reasons = ", ".join(f"{one.name} ({one.unready})" for one in away)
-        text = f"{ready} members are ready and a round needs {state.smallest_cohort}; not ready: {reasons}."
+    if state.doing is Doing.WAITING and ready < state.smallest_cohort <= state.connected:
+        reasons = "; ".join(f"{name}: {means} ({step})" for name, (means, step) in away)
+        text = f"{ready} member(s) are ready and a round needs {state.smallest_cohort}: none can begin. {reasons}."
         yield Finding(level=Level.ACT, text=text, runbook="NoRoundCompleted")
+
+
+def spent_for_nothing(state: State) -> list[RoundRecord]:
+    """The newest rounds, in a row, that made no release although members had sent for them what they cannot take back:
+    those charges stand. The newest first."""
+    charged = []
+    for row in reversed(state.rounds):
+        if row.outcome is Outcome.COMPLETED:
+            break
+        if row.outcome in ABORTED and Phase.UPLOAD.value in row.phases:
+            charged.append(row)
+    return charged
+
+
+def burning(state: State) -> Iterator[Finding]:
+    """Budgets are spent and nothing is gained: more urgent than rounds that abort before anybody pays."""
+    rows = spent_for_nothing(state)
+    if len(rows) >= BURNING:
+        text = (
+            f"{len(rows)} rounds since the newest release were charged to members' budgets and made none; the last: "
+            f"{rows[0].reason or rows[0].outcome.value.replace('_', ' ')}."
+        )
+        if state.doing in HOLDING:
+            text += " Rounds are held back now: nothing more is spent."
+        else:
+            text += " Until the cause is mended, stop it: sordino coordinator pause."
+        level = Level.WATCH if state.doing in HOLDING else Level.ACT
+        yield Finding(level=level, text=text, runbook="RoundsAborting")
 
 
 def overdue(state: State) -> Iterator[Finding]:
@@ -186,6 +219,8 @@ def overdue(state: State) -> Iterator[Finding]:
 
 def aborting(state: State) -> Iterator[Finding]:
     """One aborted round is a laptop that was closed; several are a pattern."""
+    if len(spent_for_nothing(state)) >= BURNING:
+        return  # said there, with what it costs
     hour = [row for row in state.rounds if row.finished and state.at.timestamp() - row.finished < 3600]
     aborted = [row for row in hour if row.outcome in ABORTED]
     if len(aborted) >= 2 and len(aborted) > ABORTED_SHARE * len(hour):
@@ -209,6 +244,7 @@ RULES: Final[tuple[Callable[[State], Iterator[Finding]], ...]] = (
     members,
     cohort,
     unready,
+    burning,
     overdue,
     aborting,
     budgets,

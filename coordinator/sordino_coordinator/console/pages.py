@@ -31,6 +31,7 @@ from sordino_coordinator.console.runbooks import read_runbooks
 from sordino_coordinator.console.state import State, StateReader
 from sordino_coordinator.metrics import Refused
 from sordino_platform.flower.phases import Phase
+from sordino_platform.offer import STEPS
 from sordino_platform.telemetry import log
 from sordino_platform.web.connections import PROVED
 from sordino_privacy.errors import SordinoError
@@ -244,4 +245,5 @@ def view(state: State) -> dict[str, object]:
         "releases": list(reversed(state.releases[-SHOWN_RELEASES:])),
         "counts": [(outcome.value.replace("_", " "), count) for outcome, count in state.outcomes.items()],
         "round": state.latest,
+        "steps": STEPS,
     }

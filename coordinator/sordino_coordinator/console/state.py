@@ -21,6 +21,7 @@ from sordino_coordinator.metrics import Rejected
 from sordino_coordinator.rounds import MemberRecord, Outcome, RoundRecord, RoundStore
 from sordino_platform.charter import Member
 from sordino_platform.identity import open_charters
+from sordino_platform.offer import Unready
 from sordino_platform.progress import Progress, RoundView, sentence
 from sordino_platform.release import Manifest, ReleaseStore
 from sordino_platform.telemetry import follow
@@ -37,14 +38,14 @@ RECENT_SECONDS: Final = 15 * 60.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberState:
     """A member of the charter. `epsilon` is what it chose to report, and `certificate_ends` what it last showed;
-    None before it did. `unready` is why it takes no part (sordino_platform.offer.Unready), empty where it does."""
+    None before it did. `unready` is why it takes no part, None where it does or is not there to say so."""
 
     name: str
     organisation: str
     connected: bool
     epsilon: float | None
     certificate_ends: datetime | None
-    unready: str = ""
+    unready: Unready | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +68,8 @@ class Event:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """See the module. Times in UTC; `pause_seconds` as set; counts of failures over the last 15 minutes.
+
+    `smallest_cohort` is what a round begins with at least: the charter's floor, or more where the settings ask for it.
 
     `until` is when what the coordinator is doing ends by itself; `held_until` the last time that an order or the
     schedule was seen to hold rounds back.
@@ -148,7 +151,10 @@ class StateReader:
         seen = {record.name: record for record in self._rounds.members()}
         if live.doing in HOLDING:
             self._held_until = now
-        enough = len(progress.connected) >= charter.floors.cohort
+        # Who was retired may still hold a link for a moment, and counts for no round.
+        here = progress.connected & {member.name for member in charter.members}
+        smallest = max(federation.settings.quorum, charter.floors.cohort)
+        enough = len(here) >= smallest
         self._too_few_since = None if enough else self._too_few_since or now
         return State(
             at=now,
@@ -158,12 +164,12 @@ class StateReader:
             software=version("sordino"),
             epoch=charter.epoch,
             charter_hash=charter.hash().hex(),
-            smallest_cohort=charter.floors.cohort,
+            smallest_cohort=smallest,
             epsilon_budget=charter.privacy.largest_epsilon,
             delta=federation.plan.delta,
             pause_seconds=federation.settings.pause_seconds,
             members=tuple(
-                member_state(member, seen.get(member.name), connected=member.name in progress.connected)
+                member_state(member, seen.get(member.name), connected=member.name in here)
                 for member in charter.members
             ),
             endings=(
@@ -225,5 +231,5 @@ def member_state(member: Member, seen: MemberRecord | None, *, connected: bool) 
         connected=connected,
         epsilon=None if seen is None else seen.epsilon,
         certificate_ends=None if seen is None else datetime.fromtimestamp(seen.certificate_expires, UTC),
-        unready=seen.unready.replace("_", " ") if seen is not None and connected else "",
+        unready=Unready(seen.unready) if seen is not None and connected and seen.unready else None,
     )
