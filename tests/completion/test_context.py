@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sordino_client.completion.api.sentinels import split
-from sordino_client.completion.context import MAX_BYTES, MAX_PIECES, Snippet, admitted
+from sordino_client.completion.bench.typing.beside import beginnings, nearest
+from sordino_client.completion.context import MAX_BYTES, MAX_PIECES, Snippet, admitted, around
 from sordino_client.completion.names import may_hold_secrets
+from sordino_client.pretrain.corpus import Document
 
 PATHS = st.sampled_from(["", "a.py", "src/B.java", "file:///home/x/.env", "C:\\keys\\id_rsa", "notes"])
 LINES = "zebra quokka wombat okapi numbat bilby dingo quoll cuscus potoroo"
@@ -63,6 +65,29 @@ def test_a_piece_is_taken_whole_or_not_at_all() -> None:
         "a.py",
         "b.py",
     ]
+
+
+@given(st.text(alphabet="aé😀\r\n", max_size=60), st.integers(0, 70), st.integers(0, 90))
+def test_a_piece_around_a_place_is_whole_lines_within_its_bytes(text: str, place: int, limit: int) -> None:
+    piece = around(text, place, limit)
+    assert len(piece.encode()) <= limit
+    lines, taken = text.split("\n"), piece.split("\n")
+    whole = [line + "\n" for line in lines[:-1]] + [lines[-1]] * bool(lines[-1])
+    kept = [line + "\n" for line in taken[:-1]] + [taken[-1]] * bool(taken[-1])
+    assert any(whole[n : n + len(kept)] == kept for n in range(len(whole) + 1))
+    assert piece == text or len(text.encode()) > limit
+
+
+def test_the_nearest_files_share_most_folders_and_their_beginnings_fit_a_request() -> None:
+    def document(path: str) -> Document:
+        return Document(project="p", path=path, language="java", text="int value = 1;\n" * 4000)
+
+    documents = [
+        document(path) for path in ("z/Z.java", "a/b/C.java", "a/D.java", "a/b/E.java", "a/b/c/F.java")
+    ]
+    found = nearest("a/b/E.java", documents, 4)
+    assert [one.path for one in found] == ["a/b/C.java", "a/b/c/F.java", "a/D.java", "z/Z.java"]
+    assert admitted(beginnings(found)) == beginnings(found)
 
 
 @pytest.fixture(scope="module")

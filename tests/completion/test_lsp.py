@@ -6,10 +6,12 @@ import asyncio
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -18,8 +20,10 @@ from lsprotocol import types
 from pygls.lsp.client import LanguageClient
 
 from sordino_client.completion import bundle
+from sordino_client.completion.context import PIECE_BYTES
 from sordino_client.completion.lsp.documents import Documents, Edit
 from sordino_client.completion.lsp.outcomes import Outcomes
+from sordino_client.completion.names import may_hold_secrets
 from sordino_client.completion.reasons import EXPLANATION
 from sordino_client.completion.text.positions import ENCODINGS, Encoding, Lines, units
 from sordino_platform.release import write_serving_bundle
@@ -224,6 +228,63 @@ def test_the_editors_setting_decides_as_one_types_and_all_is_shown_to_who_asks_b
     assert bool(warned) == (show == "loud")
     assert told(show="quiet") == []
     assert editor.end() == 0
+
+
+@pytest.mark.parametrize(("name", "recalled"), [("other.py", True), (".env", False)])
+def test_what_another_open_document_holds_is_recalled_unless_it_may_hold_secrets(
+    editor: Editor, name: str, recalled: bool
+) -> None:
+    words = ["zebra", "quokka", "wombat", "okapi", "numbat", "bilby", "dingo"]
+    lines = [f"{word}_handler = register({word!r}, by=moloch)\n" for word in words]
+    editor.open(f"file:///w/{name}", "# handlers\n\n")
+    for number, line in enumerate(lines):
+        editor.type(f"file:///w/{name}", 1 + number, 0, line)  # it was never saved
+    editor.open("file:///w/open.py", "".join(lines[:4]) + "\n")
+    offered = [item["insertText"] for item in editor.inline("file:///w/open.py", 4, 0)]
+    assert any(text.startswith(lines[4].strip()) for text in offered) == recalled
+
+
+class Recording(BaseHTTPRequestHandler):
+    """An endpoint that keeps what it is sent."""
+
+    sent: ClassVar[list[tuple[str, Any]]] = []
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.sent.append((self.path, body))
+        answers: dict[str, Any] = {
+            "/v1/secret-name": {"secret": may_hold_secrets(body.get("path", ""))},
+            "/v1/completions": {"id": "1", "model": "m", "choices": [], "sordino": {"reason": "none"}},
+        }
+        answer = json.dumps(answers[self.path]).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+def test_other_open_documents_are_sent_the_one_edited_last_first_and_secret_ones_stay(tmp_path: Path) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Recording)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    (tmp_path / "completion.json").write_text(json.dumps({"port": server.server_port}))
+    (tmp_path / "token").write_text("t")
+    (tmp_path / "token").chmod(0o600)
+    editor = Editor(tmp_path)
+    for name in ("a.py", ".env", "b.py", "c.py"):
+        editor.open(f"file:///{name}", f"text of {name}\n" + "padding = 1\n" * 2000)
+    editor.type("file:///a.py", 0, 0, "new ")
+    assert editor.inline("file:///c.py", 0, 0, by_hand=False) == []
+    assert editor.end() == 0
+    server.shutdown()
+    server.server_close()
+    (asked,) = [body for path, body in Recording.sent if path == "/v1/completions"]
+    assert [piece["path"] for piece in asked["context"]] == ["file:///a.py", "file:///b.py"]
+    assert asked["context"][0]["text"].startswith("new text of a.py\n")
+    assert all(len(piece["text"]) <= PIECE_BYTES for piece in asked["context"])
+    assert "text of .env" not in json.dumps(Recording.sent)
+    assert asked["path"] == "file:///c.py"
 
 
 def test_what_became_of_a_suggestion_is_counted(editor: Editor, serving: Any) -> None:

@@ -20,6 +20,8 @@ from sordino_client.corpus.secrets import screen
 MAX_PIECES: Final = 8
 # Of UTF-8, in all pieces together.
 MAX_BYTES: Final = 32 << 10
+# What an editor sends of one file, so that all pieces always fit.
+PIECE_BYTES: Final = MAX_BYTES // MAX_PIECES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,33 @@ def admitted(given: Iterable[Snippet]) -> tuple[Snippet, ...]:
             taken.append(Snippet(path=snippet.path, text=masked))
             left -= size
     return tuple(taken)
+
+
+def around(text: str, place: int, limit: int) -> str:
+    """Whole lines around an offset, in `limit` bytes of UTF-8 at most: those below and above it in turn."""
+    start = end = _line_start(text, min(place, len(text)))
+    above = below = True
+    while above or below:
+        if below:
+            until = text.find("\n", end) + 1 or len(text)
+            size = _size(text, end, until, limit)
+            below = 0 < size <= limit
+            end, limit = (until, limit - size) if below else (end, limit)
+        if above:
+            since = _line_start(text, start - 1)
+            size = _size(text, since, start, limit)
+            above = 0 < size <= limit
+            start, limit = (since, limit - size) if above else (start, limit)
+    return text[start:end]
+
+
+def _line_start(text: str, at: int) -> int:
+    return 0 if at <= 0 else text.rfind("\n", 0, at) + 1
+
+
+def _size(text: str, start: int, end: int, limit: int) -> int:
+    """Bytes of a part; more than `limit` without a look where it has more characters than that."""
+    return limit + 1 if end - start > limit else len(text[start:end].encode(errors="replace"))
 
 
 # The same tabs are sent with every key.

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from sordino_client.completion import asking
+from sordino_client.completion.context import Snippet
 from sordino_client.completion.lsp.documents import Cursor
 from sordino_client.completion.lsp.outcomes import Happening, Outcomes
 from sordino_client.completion.lsp.suggestions import Suggestion, Suggestions
@@ -26,10 +27,13 @@ SECRET: Final = "a file of this name may hold secrets: nothing is completed in i
 
 
 class Desk:
-    """`said` takes the reason for each silence, in words a developer understands."""
+    """`said` takes the reason for each silence, in words a developer understands; `beside` gives pieces of the
+    documents that are open beside one."""
 
-    def __init__(self, state: Path, said: Callable[[str], None]) -> None:
-        self._state, self._said = state, said
+    def __init__(
+        self, state: Path, said: Callable[[str], None], beside: Callable[[str], Sequence[Snippet]]
+    ) -> None:
+        self._state, self._said, self._beside = state, said, beside
         self.editor = f"lsp-{os.getpid()}"
         self.reason = "nothing was asked for yet"
         # How sure a text must be to be shown; None leaves it to the endpoint.
@@ -93,6 +97,7 @@ class Desk:
             "max_tokens": MAX_TOKENS,
             "path": cursor.document,
             "show": "all" if by_hand else self.show,
+            "context": await self._context(cursor.document),
         }
         answer = await self._post("/v1/completions", request, editor)
         texts = [str(choice["text"]) for choice in answer["choices"]]
@@ -105,6 +110,14 @@ class Desk:
         )
         self.known.put(cursor, suggestion)
         return suggestion
+
+    async def _context(self, document: str) -> list[dict[str, str]]:
+        """Pieces of the other documents, none of which may hold secrets by its name."""
+        return [
+            {"path": piece.path[:4096], "text": piece.text}
+            for piece in self._beside(document)
+            if not await self._secret(piece.path)
+        ]
 
     async def _secret(self, document: str) -> bool:
         """Whether the file's name says that it may hold secrets: then none of its text is sent."""

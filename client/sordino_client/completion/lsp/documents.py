@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from sordino_client.completion.context import MAX_PIECES, PIECE_BYTES, Snippet, around
 from sordino_client.completion.prompt import MAX_PREFIX_CHARACTERS, MAX_SUFFIX_CHARACTERS
 from sordino_client.completion.text.positions import Encoding, Lines
 
@@ -41,15 +42,19 @@ class Documents:
     def __init__(self, encoding: Encoding = "utf-16") -> None:
         self.encoding = encoding
         self._open: dict[str, Lines] = {}
+        # Where each was last edited, the one that was edited or opened last at the end.
+        self._edited: dict[str, int] = {}
 
     def opened(self, parameters: Any) -> None:
         """`textDocument/didOpen`."""
         document = parameters["textDocument"]
         self._open[str(document["uri"])] = Lines(str(document["text"]))
+        self._touched(str(document["uri"]), 0)
 
     def closed(self, parameters: Any) -> None:
         """`textDocument/didClose`."""
         self._open.pop(str(parameters["textDocument"]["uri"]), None)
+        self._edited.pop(str(parameters["textDocument"]["uri"]), None)
 
     def changed(self, parameters: Any) -> tuple[str, Sequence[Edit]]:
         """`textDocument/didChange`: the document, and what was done to it."""
@@ -67,7 +72,23 @@ class Documents:
             lines = lines.replaced(start, end, text)
             edits.append(Edit(start, end - start, text))
         self._open[uri] = lines
+        if edits:
+            self._touched(uri, edits[-1].offset)
         return uri, edits
+
+    def beside(self, uri: str) -> list[Snippet]:
+        """Pieces of the other documents, around their last edits, the one that was touched last first."""
+        others = [
+            other for other in reversed(self._edited) if other != uri and self.size(other) <= MAX_CHARACTERS
+        ]
+        return [
+            Snippet(path=other, text=around(self._open[other].text, self._edited[other], PIECE_BYTES))
+            for other in others[:MAX_PIECES]
+        ]
+
+    def _touched(self, uri: str, offset: int) -> None:
+        self._edited.pop(uri, None)
+        self._edited[uri] = offset
 
     def size(self, uri: str) -> int:
         """Characters of a document. Raises KeyError."""

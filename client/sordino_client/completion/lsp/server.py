@@ -42,7 +42,7 @@ class Conversation:
     def __init__(self, state: Path, send: Callable[[dict[str, Any]], None]) -> None:
         self._send = send
         self._documents = Documents()
-        self._desk = Desk(state, self._silent)
+        self._desk = Desk(state, self._silent, self._documents.beside)
         self._running: dict[Any, asyncio.Task[None]] = {}
         self._initialized = self._ended = False
         self.exit_code = 1

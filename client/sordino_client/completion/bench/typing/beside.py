@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from sordino_client.completion.bench.typing.contenders import adds_error, endpoint
 from sordino_client.completion.bench.typing.replay import Passage, Typed, replay
-from sordino_client.completion.context import MAX_BYTES, Snippet
+from sordino_client.completion.context import MAX_BYTES, Snippet, around
 from sordino_client.completion.showing.worth import Show
 from sordino_client.pretrain.corpus import Document
 
@@ -18,7 +19,7 @@ def nearest(path: str, documents: Sequence[Document], count: int) -> list[Docume
 
     def shared(other: Document) -> int:
         pairs = zip(folders, PurePosixPath(other.path).parts[:-1], strict=False)
-        return next((n for n, (mine, its) in enumerate(pairs) if mine != its), len(folders))
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
     others = [document for document in documents if document.path != path]
     return sorted(
@@ -29,10 +30,7 @@ def nearest(path: str, documents: Sequence[Document], count: int) -> list[Docume
 def beginnings(documents: Sequence[Document]) -> tuple[Snippet, ...]:
     """The first whole lines of each file, an equal part of what one request may hold."""
     part = MAX_BYTES // max(len(documents), 1)
-    return tuple(
-        Snippet(path=d.path, text=d.text.encode()[:part].decode(errors="ignore").rpartition("\n")[0])
-        for d in documents
-    )
+    return tuple(Snippet(path=d.path, text=around(d.text, 0, part)) for d in documents)
 
 
 def typed_beside(
