@@ -120,14 +120,29 @@ def test_figures_are_shares_with_an_interval_over_files() -> None:
     assert paired(rows, rows) == {"saved_share_gain": 0.0, "ci": [0.0, 0.0]}
 
 
-@pytest.mark.slow
-def test_the_command_types_through_the_real_endpoint_and_gives_the_same_shares_again(tmp_path: Path) -> None:
+def _corpora(folder: Path) -> None:
     for role, language in (("heldout", "java"), ("heldout-python", "python")):
         rows = [
             {"project": "p", "path": f"{language}{n}.{language[:2]}", "language": language, "text": d.text}
             for n, d in enumerate(documents())
         ]
-        (tmp_path / f"{role}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (folder / f"{role}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.slow
+def test_files_beside_the_open_one_are_measured_against_the_open_file_alone(tmp_path: Path) -> None:
+    _corpora(tmp_path)
+    command = ["bench", "typing", "--files", "2", "--characters", "60", "--cache", str(tmp_path), "--json"]
+    done = CliRunner().invoke(cli.app, [*command, "--context", "2"])
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert set(found["by_context"]) == {"0", "2"}
+    gained = found["by_context"]["2"]["saved_share"] - found["by_context"]["0"]["saved_share"]
+    assert found["over_the_open_file"]["saved_share_gain"] == pytest.approx(gained, abs=0.02)
+
+
+@pytest.mark.slow
+def test_the_command_types_through_the_real_endpoint_and_gives_the_same_shares_again(tmp_path: Path) -> None:
+    _corpora(tmp_path)
     command = ["bench", "typing", "--files", "2", "--characters", "60", "--cache", str(tmp_path), "--json"]
     first, second = (
         json.loads(CliRunner().invoke(cli.app, command).stdout.splitlines()[-1]) for _ in range(2)
