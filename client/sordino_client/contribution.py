@@ -22,7 +22,7 @@ from sordino_client.training import TrainingJob
 from sordino_client.training.job import finished
 from sordino_client.training.slots import training_slot
 from sordino_client.training.yielding import battery_in_use, giving_way
-from sordino_platform.architecture import Vector, trainable_shapes, unflatten
+from sordino_platform.architecture import Architecture, Vector, trainable_shapes, unflatten
 from sordino_platform.durable import make_folder, write_file
 from sordino_platform.proposal import SIZE_BUCKETS, Proposal, quantiser_for
 from sordino_privacy.errors import StorageError
@@ -75,7 +75,7 @@ def train(member: Member, proposal: Proposal, place: RoundFolder, model: Vector)
     context, plan = proposal.context, proposal.plan
     prepared = member.prepared(window=plan.window)
     base = member.base()
-    require_space(member)
+    require_space(member.folder, member.config)
     weights = unflatten(member.config, member.parameters, model)
     make_folder(place.path)
     write_file(place.path / "weights.safetensors", save(weights), secret=True)
@@ -153,13 +153,13 @@ def give_back(member: Member, *, keep: Callable[[str, int], bool]) -> None:
             member.metrics.epsilon.set(member.epsilon_spent())
 
 
-def require_space(member: Member) -> None:
-    """Raises StorageError unless the disk has room for what a round writes."""
-    count = sum(math.prod(shape) for shape in trainable_shapes(member.config).values())
+def require_space(folder: Path, config: Architecture) -> None:
+    """Raises StorageError unless the disk of a member's folder has room for what a round writes."""
+    count = sum(math.prod(shape) for shape in trainable_shapes(config).values())
     needed = ROUND_VECTORS * 4 * count + SPARE_BYTES
-    if shutil.disk_usage(member.folder).free < needed:
+    if shutil.disk_usage(folder).free < needed:
         raise StorageError(
-            f"a round needs {needed >> 20} MiB on the disk of {member.folder}, and there is less",
+            f"a round needs {needed >> 20} MiB on the disk of {folder}, and there is less",
             hint="free some space; nothing was charged",
         )
 

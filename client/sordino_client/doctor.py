@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sordino_client.completion import unread
 from sordino_client.corpus import Reason
+from sordino_client.foreseen import foreseen
 from sordino_client.heads import uncharged
 from sordino_client.ledger import read_account
 from sordino_client.ledger.witness import RECOVER, kept
@@ -17,7 +18,7 @@ from sordino_platform.doctor.finding import Finding, checked, failed, ok, warnin
 from sordino_platform.identity import Identity
 from sordino_platform.link import Cause, ClientTls, diagnose
 from sordino_platform.release import ReleaseStore
-from sordino_privacy.errors import DataError, SordinoError, StorageError
+from sordino_privacy.errors import SordinoError, StorageError
 
 NEARLY_SPENT = 0.9
 SHOWS = "`sordino client corpus --repo DIR` reads a repository anew and counts what it cannot read"
@@ -38,6 +39,7 @@ def member_checks(folder: Path, identity: Identity) -> Iterator[Finding]:
     yield checked("budget", lambda: budget(folder))
     yield checked("ledger", lambda: ledger(folder, identity))
     yield checked("releases", lambda: releases(folder, identity))
+    yield from foreseen(folder, identity, settings)
     own = running(folder)
     for name in ("completion_port", "metrics_port"):
         address = f"127.0.0.1:{getattr(settings, name)}"
@@ -52,15 +54,10 @@ def running(folder: Path) -> bool:
 
 
 def repositories(settings: MemberSettings) -> str:
-    """Every repository is a folder that can be read. Raises DataError."""
-    for path in settings.repositories:
-        try:
-            next(path.iterdir(), None)
-        except OSError as error:
-            raise DataError(
-                f"{path} cannot be read: {(error.strerror or '').lower()}",
-                hint="correct `repositories` in member.toml, or the folder's permissions",
-            ) from None
+    """Every repository can be looked into. Raises DataError, as a round would."""
+    from sordino_client.readiness import require_data
+
+    require_data(settings)
     return f"{len(settings.repositories)} folder(s), all readable"
 
 
@@ -98,6 +95,9 @@ def budget(folder: Path) -> Finding:
             "this member takes no part any more; completions go on. See the member's guide",
             exit_code=5,
         )
+    if facts["planned"] is not None and facts["planned"]["rounds_left"] == 0:
+        hint = "a round with more noise or fewer steps may fit; completions go on. See the member's guide"
+        return failed("budget", f"{said}: one more round like the last does not fit", hint, exit_code=5)
     if spent > NEARLY_SPENT * whole:
         return warning("budget", said, "few rounds are left: see docs/runbooks/PrivacyBudgetNearlySpent.md")
     return ok("budget", said)

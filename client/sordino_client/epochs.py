@@ -74,13 +74,13 @@ def heed_epochs(member: Member, offered: Sequence[bytes]) -> None:
         member.participation.touch()
 
 
-def require_no_epoch_waits(member: Member) -> None:
+def require_no_epoch_waits(folder: Path, charters: CharterStore) -> None:
     """Raises EpochWaitsError where an epoch waits for a person: this member is in no round under the one before."""
-    waits = waiting_epoch(member.folder, member.identity.charters)
+    waits = waiting_epoch(folder, charters)
     if waits is not None:
         raise EpochWaitsError(
             f"epoch {waits.epoch} of the charter waits for a person",
-            hint=f"look it over: sordino charter diff {member.folder}; if you agree: {waits.command}",
+            hint=f"look it over: sordino charter diff {folder}; if you agree: {waits.command}",
         )
 
 

@@ -84,12 +84,7 @@ class Member:
                 f"{folder} holds the identity of {identity.card.role} {identity.card.name!r}, "
                 f"and its settings are those of member {settings.name!r}"
             )
-        budget = Budget(
-            epsilon=min(settings.budget_epsilon, charter.privacy.largest_epsilon),
-            delta=BUDGET_DELTA,
-            epsilon_per_day=settings.epsilon_per_day,
-            rounds_per_day=settings.rounds_per_day,
-        )
+        budget = budget_of(settings, charter)
         make_folder(folder / "corpus")
         with UnitRegistry(folder / "corpus" / "units.sqlite") as registry:
             datasets = [registry.dataset]  # the data's own name: it stays when files change or folders move
@@ -171,14 +166,7 @@ class Member:
 
     def base(self) -> Path | None:
         """The folder of the Hugging Face base, where the charter has one. Raises ConfigurationError."""
-        if not isinstance(self.config, HuggingFaceConfig):
-            return None
-        if self.settings.base_model is None:
-            raise ConfigurationError(
-                "this federation trains adapters on a base model that every member keeps on its own disk",
-                hint="fetch the base that the charter names, and set base_model in member.toml to its folder",
-            )
-        return self.settings.base_model
+        return base_of(self.settings, self.config)
 
     def tokenizer(self) -> Tokenizer | HuggingFaceTokenizer:
         folder = self.base()
@@ -223,3 +211,25 @@ class Member:
         log().warning(
             "refused", member=self.name, outcome=outcome.value, error=error.message, hint=error.hint
         )
+
+
+def base_of(settings: MemberSettings, config: Architecture) -> Path | None:
+    """The folder of the Hugging Face base, where `config` is of one. Raises ConfigurationError."""
+    if not isinstance(config, HuggingFaceConfig):
+        return None
+    if settings.base_model is None:
+        raise ConfigurationError(
+            "this federation trains adapters on a base model that every member keeps on its own disk",
+            hint="fetch the base that the charter names, and set base_model in member.toml to its folder",
+        )
+    return settings.base_model
+
+
+def budget_of(settings: MemberSettings, charter: Charter) -> Budget:
+    """What a member spends at most: its own caps, or the charter's where that is lower."""
+    return Budget(
+        epsilon=min(settings.budget_epsilon, charter.privacy.largest_epsilon),
+        delta=BUDGET_DELTA,
+        epsilon_per_day=settings.epsilon_per_day,
+        rounds_per_day=settings.rounds_per_day,
+    )

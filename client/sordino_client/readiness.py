@@ -14,6 +14,7 @@ from sordino_client.epochs import require_no_epoch_waits
 from sordino_client.heads import require_charged
 from sordino_client.ledger import DayCapError
 from sordino_client.member import Member
+from sordino_client.settings import MemberSettings
 from sordino_platform.offer import Offer, Unready
 from sordino_platform.round_limits import RoundLimits
 from sordino_platform.telemetry import log
@@ -38,14 +39,14 @@ def first_reason(member: Member, offer: Offer) -> tuple[Unready | None, SordinoE
         return Unready.NOT_ASKED, None
     checks: tuple[tuple[Unready, Callable[[], object]], ...] = (
         (Unready.CHARTER, member.charter.require_current),
-        (Unready.EPOCH, lambda: require_no_epoch_waits(member)),
+        (Unready.EPOCH, lambda: require_no_epoch_waits(member.folder, member.identity.charters)),
         (Unready.LEDGER, member.ledger.require_whole),
         (Unready.LEDGER, lambda: require_charged(member)),
         (Unready.PLAN, lambda: require_plan(member, offer)),
         (Unready.BASE, member.base),
-        (Unready.DISK, lambda: require_space(member)),
+        (Unready.DISK, lambda: require_space(member.folder, member.config)),
         (Unready.BUDGET, lambda: member.ledger.require(offer.plan, run=offer.run, round=offer.round)),
-        (Unready.LOCAL, lambda: require_data(member)),
+        (Unready.LOCAL, lambda: require_data(member.settings)),
     )
     for reason, check in checks:
         try:
@@ -63,9 +64,9 @@ def require_plan(member: Member, offer: Offer) -> None:
         raise PolicyError("the plan's windows per unit exceed this member's own settings")
 
 
-def require_data(member: Member) -> None:
+def require_data(settings: MemberSettings) -> None:
     """Whether every repository can be looked into. Raises DataError."""
-    for path in member.settings.repositories:
+    for path in settings.repositories:
         if not os.access(path, os.R_OK | os.X_OK if path.is_dir() else os.R_OK):
             raise DataError(
                 f"{path} cannot be read", hint="correct `repositories` in member.toml, or its permissions"

@@ -15,6 +15,7 @@ from sordino_coordinator.control.orders import read_orders
 from sordino_coordinator.control.view import alive
 from sordino_coordinator.heldout import usable
 from sordino_coordinator.settings import CoordinatorSettings, load_settings
+from sordino_platform.architecture import HuggingFaceConfig
 from sordino_platform.doctor import checks
 from sordino_platform.doctor.finding import Finding, checked, failed, ok, warning
 from sordino_platform.durable import read_secret
@@ -35,7 +36,7 @@ def coordinator_checks(folder: Path, identity: Identity) -> Iterator[Finding]:
         return
     yield ok("settings", f"{folder / 'coordinator.toml'} is understood")
     yield checked("plan", lambda: plan(settings, identity))
-    yield checked("held-out code", lambda: heldout(settings))
+    yield checked("held-out code", lambda: heldout(settings, identity))
     yield checked("state", lambda: state(folder))
     yield checked("releases", lambda: releases(folder, identity))
     yield checked("audit log", lambda: audit(folder, identity))
@@ -73,14 +74,18 @@ def plan(settings: CoordinatorSettings, identity: Identity) -> str:
     return f"inside the charter's policies; a round moves the model by at most {reach / limits.norm:.1%} of its length"
 
 
-def heldout(settings: CoordinatorSettings) -> Finding:
-    """The public code that measures each release."""
+def heldout(settings: CoordinatorSettings, identity: Identity) -> Finding:
+    """The public code that measures each release. Raises ConfigurationError where `up` would refuse to start."""
+    from sordino_coordinator.release_gate import require_measurable
+
+    config = identity.charter.model.config()
+    require_measurable(settings, config)
+    if isinstance(config, HuggingFaceConfig):
+        return ok("held-out code", "none: the coordinator has the adapters only, and measures nothing")
     if not settings.heldout:
         return warning(
             "held-out code",
-            "none: nothing notices a release that got worse"
-            if settings.release_without_any_heldout_measurement
-            else "none, so the coordinator will not start",
+            "none: nothing notices a release that got worse",
             "set `heldout` in coordinator.toml to folders of public code",
         )
     count = sum(usable(path) for folder in settings.heldout for path in folder.rglob("*"))

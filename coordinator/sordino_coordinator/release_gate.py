@@ -73,20 +73,8 @@ class ReleaseGate:
         Raises ConfigurationError: nothing is held out, and the settings do not say that this is meant; or what is
         configured cannot be measured. DataError, StorageError.
         """
-        configured = bool(settings.heldout) or settings.triggers is not None
-        if not settings.heldout and not settings.release_without_any_heldout_measurement:
-            raise ConfigurationError(
-                "no held-out code is configured: nothing would notice a release that got worse",
-                hint="set `heldout` in coordinator.toml to folders of public code, or "
-                "release_without_any_heldout_measurement = true",
-            )
+        require_measurable(settings, config)
         if isinstance(config, HuggingFaceConfig):
-            if configured:
-                raise ConfigurationError(
-                    "neither held-out code nor triggers can measure a Hugging Face base: the coordinator has the "
-                    "adapters only",
-                    hint="leave out `heldout` and `triggers` in coordinator.toml",
-                )
             return None
         gate = cls(
             config=config,
@@ -161,3 +149,22 @@ def parse_triggers(path: Path) -> tuple[Trigger, ...]:
     if not 1 <= len(found) <= MAX_TRIGGERS:
         raise ConfigurationError(f"{path} holds {len(found)} triggers; 1 to {MAX_TRIGGERS} can be measured")
     return tuple(found)
+
+
+def require_measurable(settings: CoordinatorSettings, config: Architecture) -> None:
+    """What is configured to measure releases fits the federation's model. Reads no file. Raises ConfigurationError:
+    nothing is held out, and the settings do not say that this is meant; or a Hugging Face base would be measured."""
+    if not settings.heldout and not settings.release_without_any_heldout_measurement:
+        hint = "set `heldout` in coordinator.toml to folders of public code, or "
+        if isinstance(config, HuggingFaceConfig):
+            hint = "the coordinator has the adapters only and cannot measure them: set "
+        raise ConfigurationError(
+            "no held-out code is configured: nothing would notice a release that got worse",
+            hint=f"{hint}release_without_any_heldout_measurement = true",
+        )
+    if isinstance(config, HuggingFaceConfig) and (settings.heldout or settings.triggers is not None):
+        raise ConfigurationError(
+            "neither held-out code nor triggers can measure a Hugging Face base: the coordinator has the adapters only",
+            hint="leave out `heldout` and `triggers` in coordinator.toml, and set "
+            "release_without_any_heldout_measurement = true",
+        )

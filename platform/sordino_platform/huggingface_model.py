@@ -83,16 +83,23 @@ def describe(folder: Path, *, rank: int) -> HuggingFaceConfig:
     )
 
 
-def load(folder: Path, config: HuggingFaceConfig, adapters: Parameters) -> nn.Module:
-    """The base with these adapters, float32 on the CPU, tokens `(batch, time)` to logits; only adapters are trainable.
-
-    Raises ConfigurationError when the folder's base is not the one of `config`, or the adapters are others.
-    """
+def require_base(folder: Path, config: HuggingFaceConfig) -> None:
+    """Reads the whole base. Raises ConfigurationError when it is not the one of `config`, or nothing here can load
+    it."""
     if digest(folder).hex() != config.base_sha256:
         raise ConfigurationError(
             f"the base model in {folder} is not the one that the charter names",
             hint="fetch the very files that the federation was founded with",
         )
+    _transformers()
+
+
+def load(folder: Path, config: HuggingFaceConfig, adapters: Parameters) -> nn.Module:
+    """The base with these adapters, float32 on the CPU, tokens `(batch, time)` to logits; only adapters are trainable.
+
+    Raises ConfigurationError when the folder's base is not the one of `config`, or the adapters are others.
+    """
+    require_base(folder, config)
     check(config, adapters)
     transformers = _transformers()
     import peft

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,14 @@ from sordino_client.cli import app as client_app
 from sordino_client.status import read_status
 from sordino_coordinator.control import desk
 from sordino_coordinator.control.audit import FILE, FOLDER, Action, AuditLog
+from sordino_coordinator.doctor import heldout
+from sordino_coordinator.release_gate import require_measurable
+from sordino_coordinator.settings import CoordinatorSettings
+from sordino_coordinator.settings import load_settings as load_coordinator
+from sordino_platform.architecture import Architecture, HuggingFaceConfig
 from sordino_platform.doctor import checks
 from sordino_platform.doctor.command import examine
-from sordino_platform.doctor.finding import Finding, State
+from sordino_platform.doctor.finding import Finding, State, checked
 from sordino_platform.identity import Identity, Token, site
 from sordino_platform.identity import authority as root
 from sordino_privacy.errors import ConfigurationError
@@ -166,6 +172,39 @@ def test_each_fault_is_found_explained_and_has_its_exit_code(
     assert words in f"{finding.said} {finding.hint}"
     assert finding.exit_code == code
     assert finding.hint or finding.state is State.OK
+
+
+def test_what_doctor_advises_for_held_out_code_the_coordinator_takes(
+    hub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For each setting and kind of model: doctor fails exactly where `up` refuses, and in the same words."""
+    ours, public = Identity.load(hub).charter.model.config(), str(Path(__file__).parent)
+    adapted = HuggingFaceConfig(
+        base_sha256="00" * 32, vocabulary=300, context=64, end=1, adapter_rank=1, targets=(("q", 16, 16),)
+    )
+    text = (hub / "coordinator.toml").read_text().splitlines()
+    kept = [line for line in text if not line.startswith(("heldout =", "release_without_any"))]
+    for config in (ours, adapted):
+        for held in ([], [public]):
+            for meant in (False, True):
+                said = [f"heldout = {json.dumps(held)}"]
+                said.append(f"release_without_any_heldout_measurement = {json.dumps(meant)}")
+                (hub / "coordinator.toml").write_text("\n".join([*said, *kept]))
+                settings, identity = load_coordinator(hub), Identity.load(hub)
+                with monkeypatch.context() as patched:
+                    patched.setattr(type(identity.charter.model), "config", lambda _, it=config: it)
+                    finding = checked("held-out code", partial(heldout, settings, identity))
+                refusal = checked("up", partial(started, settings, config))
+                assert (finding.state is State.FAILED) is (refusal.state is State.FAILED)
+                if refusal.state is State.FAILED:
+                    assert (finding.said, finding.hint) == (refusal.said, refusal.hint)
+                assert not (config is adapted and "to folders of public code" in finding.hint)
+
+
+def started(settings: CoordinatorSettings, config: Architecture) -> str:
+    """As far as `up` goes before it reads any file."""
+    require_measurable(settings, config)
+    return "it starts"
 
 
 def test_a_certificate_warns_a_week_ahead_and_fails_when_it_has_ended(hub: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -18,10 +19,13 @@ from typer.testing import CliRunner
 
 from sordino_client.cli import app as client
 from sordino_client.member import Member
+from sordino_client.settings import load_settings, settings_text
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.rounds import Outcome
 from sordino_coordinator.strategy import SecureFedAvg
 from sordino_platform.charter import HuggingFaceTerms
+from sordino_platform.doctor.command import examine
+from sordino_platform.doctor.finding import Finding, State
 from sordino_platform.huggingface_model import describe
 from sordino_privacy.errors import ConfigurationError
 
@@ -147,3 +151,27 @@ def test_a_member_that_does_not_have_the_base_is_told_what_to_do(place: Path) ->
         member.settings = member.settings.model_copy(update={"base_model": None})
         with pytest.raises(ConfigurationError, match="keeps on its own disk"):
             member.prepared(window=64)
+
+
+def test_doctor_says_that_the_base_is_missing_or_another_one(place: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "cedar"
+    shutil.copytree(place / "members" / "cedar", folder)
+
+    def finding() -> Finding:
+        return next(one for one in examine(folder) if one.check == "base model")
+
+    def base(there: Path | None) -> None:
+        settings = load_settings(folder).model_copy(update={"base_model": there})
+        (folder / "member.toml").write_text(settings_text(settings))
+
+    assert finding().state is State.OK
+    base(None)
+    assert (finding().state, "keeps on its own disk" in finding().said) == (State.FAILED, True)
+    other = tmp_path / "other"
+    shutil.copytree(place.parent / "base", other)
+    (other / "tokenizer.json").write_text((other / "tokenizer.json").read_text() + "\n")
+    base(other)
+    assert "is not the one that the charter names" in finding().said
+    assert finding().hint.startswith("fetch the very files")
+    base(tmp_path / "nowhere")
+    assert finding().state is State.FAILED

@@ -10,7 +10,7 @@ store    `Ledger`: reserve, train, commit; also the `Journal` that secure aggreg
 from sordino_client.ledger.account import Account, Reservation
 from sordino_client.ledger.budget import Budget, Cost, DayCapError
 from sordino_client.ledger.chain import Head
-from sordino_client.ledger.store import Ledger, read_account, repository_identity
+from sordino_client.ledger.store import Ledger, read_account, repository_identity, require_today
 from sordino_client.ledger.witness import Witness
 
 __all__ = [
@@ -24,4 +24,5 @@ __all__ = [
     "Witness",
     "read_account",
     "repository_identity",
+    "require_today",
 ]

@@ -344,21 +344,7 @@ class Ledger:
                 f"privacy budget: {cost}",
                 hint="wait for a cheaper plan, or raise the budget in this member's own policy",
             )
-        if budget.epsilon_per_day is not None:
-            today = epsilon([*account.events(since=now - DAY, besides=besides), event], delta).value
-            if today > budget.epsilon_per_day:
-                raise DayCapError(
-                    f"privacy budget: this run would bring the last 24 hours to epsilon {today:.2f}; "
-                    f"the cap is {budget.epsilon_per_day:.2f}",
-                    hint="training goes on when older rounds leave the 24 hours; epsilon_per_day in member.toml is "
-                    "the cap",
-                )
-        begun = sum(time >= now - DAY for time in account.reserved_at)
-        if budget.rounds_per_day is not None and begun >= budget.rounds_per_day:
-            raise DayCapError(
-                f"{begun} rounds began here in the last 24 hours; the cap is {budget.rounds_per_day}",
-                hint="training goes on when older rounds leave the 24 hours; rounds_per_day in member.toml is the cap",
-            )
+        require_today(account, budget, event, now=now, besides=besides)
 
     def _adopt(self, datasets: Collection[str]) -> None:
         known = self._account.datasets
@@ -375,6 +361,33 @@ class Ledger:
         self._chain.mark()
         if self._watcher is not None:
             self._watcher(self)
+
+
+def require_today(
+    account: Account,
+    budget: Budget,
+    event: SampledGaussian,
+    *,
+    now: int,
+    besides: Collection[tuple[str, int]] = (),
+) -> None:
+    """Whether one more round fits into the caps on 24 hours. `now` in nanoseconds since 1970; charges of the rounds
+    `besides` are given back before it. Raises DayCapError."""
+    if budget.epsilon_per_day is not None:
+        today = epsilon([*account.events(since=now - DAY, besides=besides), event], budget.delta).value
+        if today > budget.epsilon_per_day:
+            raise DayCapError(
+                f"privacy budget: this run would bring the last 24 hours to epsilon {today:.2f}; "
+                f"the cap is {budget.epsilon_per_day:.2f}",
+                hint="training goes on when older rounds leave the 24 hours; epsilon_per_day in member.toml is "
+                "the cap",
+            )
+    begun = sum(time >= now - DAY for time in account.reserved_at)
+    if budget.rounds_per_day is not None and begun >= budget.rounds_per_day:
+        raise DayCapError(
+            f"{begun} rounds began here in the last 24 hours; the cap is {budget.rounds_per_day}",
+            hint="training goes on when older rounds leave the 24 hours; rounds_per_day in member.toml is the cap",
+        )
 
 
 def read_account(folder: Path) -> Account:
