@@ -51,7 +51,7 @@ class Script:
 
     def run(self, line: str) -> str:
         """A command that ends."""
-        process = self.start(line)
+        process = self._begun(line)
         number = len(self.typed)
         code = process.wait(SECONDS)
         assert code == 0, (line, self.said(number))
@@ -59,6 +59,12 @@ class Script:
 
     def start(self, line: str) -> subprocess.Popen[bytes]:
         """A command that goes on; ended with the test."""
+        process = self._begun(line)
+        if "--folder" in line:
+            self.running[line.split("--folder ")[1].split()[0]] = process
+        return process
+
+    def _begun(self, line: str) -> subprocess.Popen[bytes]:
         self.typed.append(f"sordino {line}")
         with (self.place / f"{len(self.typed)}.log").open("wb") as log:
             process = subprocess.Popen(
@@ -70,9 +76,6 @@ class Script:
                 preexec_fn=die_with_parent,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
             )
-
-        if "--folder" in line:
-            self.running[line.split("--folder ")[1].split()[0]] = process
 
         def end() -> None:
             if process.poll() is None:
