@@ -157,9 +157,8 @@ class Standalone:
                     seconds_left=max(0, self.settings.tokens - self.progress.tokens) / rate,
                 )
             )
-        if (
-            self._measured_at != self.progress.steps
-        ):  # interrupted: what is said at the end is of where it ended
+        # Interrupted between two checkpoints: what is said at the end is of where it ended.
+        if self._measured_at != self.progress.steps:
             self._log(float(np.mean(losses)) if losses else mean, measured=True)
         self._save()
         self._export()
