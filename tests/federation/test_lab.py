@@ -55,12 +55,15 @@ def test_a_lab_makes_releases_outlives_a_killed_member_and_leaves_no_process_beh
             assert endpoint.ask("GET", "/v1/memory") is not None
         os.kill(json.loads((members[0] / "status.json").read_bytes())["pid"], signal.SIGKILL)
 
-        def left() -> bool:
+        def seen(event: str) -> int:
             events, _ = follow(hub / "events.jsonl", start=0)
-            return any(one["event"] == "member_disconnected" for one in events)
+            return sum(one["event"] == event for one in events)
 
-        until(left)
-        assert lab.poll() is None
+        until(lambda: seen("member_disconnected") == 1)
+        again = [*SORDINO, "client", "up", "--folder", str(members[0])]
+        with subprocess.Popen(again, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as member:
+            until(lambda: seen("member_connected") == 4)  # and all the while the lab goes on
+            member.terminate()
         lab.send_signal(signal.SIGINT)
         assert lab.wait(timeout=60) == 0
         assert lab.stdout.read() == ""
