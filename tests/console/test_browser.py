@@ -113,6 +113,9 @@ def test_every_page_fits_its_screen_can_be_read_and_breaks_no_rule(
             seen.sign_in(token)
         elif address:
             seen.page.goto(address)
+        seen.page.wait_for_load_state(
+            "load"
+        )  # the style sheet too: without it a table is as wide as it likes
         width = seen.page.evaluate("document.documentElement.scrollWidth")
         assert width <= size[0], f"{what} is {width} pixels wide"
         assert complaints(seen.page) == [], what

@@ -105,7 +105,8 @@ class Demo:
                     time.sleep(TICK_SECONDS)
                 asked = time.monotonic()
                 reply = client.post(
-                    "/v1/completions", json={"prompt": prompt, "max_tokens": 24, "multiline": False}
+                    "/v1/completions",
+                    json={"prompt": prompt, "max_tokens": 24, "multiline": False, "show": "all"},
                 )
                 reply.raise_for_status()
                 body = reply.json()
