@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from tests.coordinator.crew import Hub
 from tests.federation import inprocess
 from tests.link.parties import QUICK, Coordinator
@@ -199,9 +200,7 @@ def test_a_refused_link_waits_and_comes_back_when_something_here_changes(
     hub.stop()
 
 
-def test_both_sides_ask_in_time_and_warn_thirty_seven_and_one_days_before(
-    place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_both_sides_ask_in_time_and_warn_thirty_seven_and_one_days_before(place: Path) -> None:
     """The same clock for both: nothing sleeps, the moment is an argument."""
     now = datetime.now(UTC)
     asked: list[bytes] = []
@@ -217,11 +216,11 @@ def test_both_sides_ask_in_time_and_warn_thirty_seven_and_one_days_before(
     box = RenewalBox(hub.folder)
     said: list[tuple[int, int]] = []
     for day in (0, 199, 201, 271, 272, 294, 299.5, 301):
-        capsys.readouterr()
-        clerk.tick(now + timedelta(days=day))
-        renewing.tick(now + timedelta(days=day))
-        lines = [line for line in capsys.readouterr().out.splitlines() if "certificate_expiring" in line]
-        said.append((len(lines), sum("within 30" in line for line in lines)))
+        with capture_logs() as logs:
+            clerk.tick(now + timedelta(days=day))
+            renewing.tick(now + timedelta(days=day))
+        warnings = [one["error"] for one in logs if one["event"] == "certificate_expiring"]
+        said.append((len(warnings), sum("within 30" in one for one in warnings)))
         assert [bool(one) for one in asked[-1:]] == [day > 200]
         assert bool(box.waiting()) == (day > 200)
     # Once each, on both sides: at 30 days, at 7, at 1, at the end.
