@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 CHROMIUM = $(firstword $(foreach one,chromium chromium-browser google-chrome,$(shell command -v $(one) 2>/dev/null)))
 
-.PHONY: help demo test test-all test-browser test-deploy check format lock proto wheel vsix test-vscode clean
+.PHONY: help demo test test-all test-browser test-deploy check format docs lock proto wheel vsix test-vscode clean
 
 help:  ## Lists the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,7 @@ test: $(VENV)/.ready check  ## Runs the checks and the tests
 test-all: $(VENV)/.ready check  ## Runs the slow suites too, and those in a browser where there is a Chromium
 	$(PIP) install --quiet --no-deps -r requirements/fuzz.txt
 	$(BIN)/python -m pytest -q
+	$(MAKE) docs
 	@if [ -n "$(CHROMIUM)" ]; then $(MAKE) test-browser; \
 	else echo "no Chromium: the console was not looked at (make test-browser)"; fi
 	@if [ -n "$(CHROMIUM)" ] && command -v npm >/dev/null; then $(MAKE) test-vscode; \
@@ -78,6 +79,10 @@ sbom: $(VENV)/.ready  ## Writes the bill of materials (CycloneDX) into dist/
 	$(PIP) install --quiet --no-deps -r deploy/requirements.txt
 	@mkdir -p dist
 	$(BIN)/cyclonedx-py environment --output-reproducible --short-PURLs --of JSON --pyproject pyproject.toml -o dist/sbom.json $(VENV)
+
+docs: $(VENV)/.ready  ## Builds the documentation site into build/site, and checks its links
+	$(PIP) install --quiet --no-deps -r requirements/docs.txt
+	$(BIN)/python docs/site/build.py
 
 test-vscode: $(VENV)/.ready vsix  ## Tests the extension in a real VS Code in Chromium, with a real federation
 	cd client/vscode && npm run --silent types && npm test --silent

@@ -14,8 +14,14 @@ from tests.ops.observed import DEPLOY, ROOT, known_registries, load, read_rules,
 
 from sordino_platform import cli
 
+DOCS = ROOT / "docs"
 GUIDES = sorted(
-    [*(ROOT / "docs/runbooks").glob("*.md"), *(ROOT / "docs/guides").glob("*.md"), ROOT / "docs/metrics.md"]
+    [
+        *(DOCS / "runbooks").glob("*.md"),
+        *(DOCS / "guides").glob("*.md"),
+        DOCS / "metrics.md",
+        DOCS / "start.md",
+    ]
 )
 ROOT_COMMAND = cli.LazyCommands()
 RECORDED = {rule.name for rule in read_rules() if not rule.alert}
