@@ -69,7 +69,8 @@ def test_fetching_a_later_role_first_names_the_one_that_is_missing(
 
 def test_an_unknown_corpus_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["corpus", "fetch", "everything", "--cache", str(tmp_path)]) == 2
-    assert "choose one of: heldout, heldout-python, tuning, members, public" in capsys.readouterr().err
+    choices = "heldout, heldout-python, tuning, members, field, field-tuning, public"
+    assert f"choose one of: {choices}" in capsys.readouterr().err
 
 
 def test_pretraining_without_a_corpus_says_how_to_fetch_it(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -14,8 +16,9 @@ from hypothesis import strategies as st
 
 from sordino_client.pretrain import fetch as fetching
 from sordino_client.pretrain.corpus import Project, build, read_corpus
+from sordino_client.pretrain.field import MEMBERS, NEWCOMERS, PROXIES, Pinned
 from sordino_client.pretrain.overlap import Seen, runs
-from sordino_client.pretrain.sources import ROLES, SMALL, SOURCES, sources
+from sordino_client.pretrain.sources import ROLES, SMALL, SOURCES, Source, earlier_roles, sources
 from sordino_privacy.errors import DataError, UsageError
 
 
@@ -49,13 +52,17 @@ def test_a_document_of_an_earlier_role_is_kept_out_of_the_later_ones(tmp_path: P
     build(tmp_path, "heldout-python", [project("measured-too", words(7))])
     build(tmp_path, "tuning", [project("fitted", words(8))])
     build(tmp_path, "members", [project("member", words(3))])
+    build(tmp_path, "field", [project("service", words(9))])
+    build(tmp_path, "field-tuning", [project("proxy", words(10))])
     copied = words(1) + words(4, count=100)
     manifest = build(
-        tmp_path, "public", [project("open", words(5), copied, words(3), words(7), words(8), words(6))]
+        tmp_path,
+        "public",
+        [project("open", words(5), copied, words(3), words(7), words(8), words(9), words(10), words(6))],
     )
     assert [d.text for d in read_corpus(tmp_path, "public")] == [words(5), words(6)]
     (entry,) = json.loads((tmp_path / "public.json").read_text())["projects"]
-    assert entry["excluded"] == {"overlaps another role": 4}
+    assert entry["excluded"] == {"overlaps another role": 6}
     assert manifest["overlap_left"] == 0
 
 
@@ -65,6 +72,74 @@ def test_a_near_copy_within_a_role_is_one_document(tmp_path: Path) -> None:
         tmp_path, "heldout", [project("one", words(1), near), project("two", words(1), words(2))]
     )
     assert manifest["files"] == 2
+
+
+def test_in_a_field_what_was_copied_from_another_project_is_left_out(tmp_path: Path) -> None:
+    shared = words(1, count=220) + words(
+        2, count=180
+    )  # 55 % of it: a duplicate in no role, a copy in a field
+    manifest = build(tmp_path, "field", [project("one", words(1)), project("two", shared, words(3))])
+    assert [d.text for d in read_corpus(tmp_path, "field")] == [words(1), words(3)]
+    assert manifest["projects"][1]["excluded"] == {"copied from another project": 1}  # type: ignore[index]
+    within = build(tmp_path, "field", [project("one", words(1), shared)])
+    assert within["files"] == 2
+
+
+def test_the_projects_on_which_plans_are_searched_are_kept_apart_from_the_field(tmp_path: Path) -> None:
+    build(tmp_path, "field", [project("measured", words(1))])
+    build(tmp_path, "field-tuning", [project("searched", words(1), words(2))])
+    assert [d.text for d in read_corpus(tmp_path, "field-tuning")] == [words(2)]
+    assert {"field", "field-tuning"} < set(earlier_roles("public"))
+    assert earlier_roles("field") == ()
+
+
+def test_members_newcomers_and_proxies_are_pinned_and_apart() -> None:
+    groups = [{one.name for one in group} for group in (MEMBERS, NEWCOMERS, PROXIES)]
+    assert [len(group) for group in groups[:2]] == [18, 12]
+    assert len(set.union(*groups)) == sum(map(len, groups))
+    pins = [one.sha256 for group in (MEMBERS, NEWCOMERS, PROXIES) for one in group]
+    assert len(set(pins)) == len(pins)
+    assert all(len(bytes.fromhex(pin)) == 32 for pin in pins)
+
+
+def test_a_pinned_wheel_of_an_older_pin_is_not_taken_from_the_cache(tmp_path: Path) -> None:
+    source = sources("field")[0]
+    (tmp_path / "archives").mkdir()
+    (tmp_path / "archives" / "old.whl").write_bytes(b"older")
+    lock = {source.name: {"file": "old.whl", "version": "1", "sha256": hashlib.sha256(b"older").hexdigest()}}
+    (tmp_path / "lock.json").write_text(json.dumps(lock))
+    with pytest.raises(DataError, match="only 0 of 30 projects"):
+        fetching.fetch(tmp_path, "field", offline=True)
+
+
+def test_a_wheel_with_another_hash_than_its_pin_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = tmp_path / "index" / "aodh-23.0.0-py3-none-any.whl"
+    wheel.parent.mkdir()
+    with ZipFile(wheel, "w") as archive:
+        archive.writestr(
+            "aodh-23.0.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: aodh\nVersion: 23.0.0\n"
+        )
+        archive.writestr("aodh-23.0.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr("aodh-23.0.0.dist-info/RECORD", "")
+        archive.writestr("aodh/part.py", words(1))
+    # The real pip, and an index of one folder.
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
+    wanted: list[Source] = []
+    monkeypatch.setattr(fetching, "sources", lambda role, small: wanted)
+
+    def pin(digest: str) -> Source:
+        pinned = Pinned(name="aodh", version="23.0.0", sha256=digest)
+        return Source(name="aodh", kind="wheel", role="field", pinned=pinned)
+
+    wanted[:] = [pin("00" * 32)]
+    with pytest.raises(DataError, match="only 0 of 1"):
+        fetching.fetch(tmp_path / "cache", "field")
+    wanted[:] = [pin(hashlib.sha256(wheel.read_bytes()).hexdigest())]
+    (found,) = fetching.fetch(tmp_path / "cache", "field")
+    assert [name for name, _, _ in found.files(Counter())] == ["aodh/part.py"]
 
 
 def test_the_same_input_gives_the_same_manifest(tmp_path: Path) -> None:

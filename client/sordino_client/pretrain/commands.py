@@ -53,7 +53,9 @@ def user_cache() -> Path:
 
 @corpus.command()
 def fetch(
-    role: Annotated[str, typer.Argument(help="heldout, heldout-python, tuning, members or public.")],
+    role: Annotated[
+        str, typer.Argument(help="heldout, heldout-python, tuning, members, field, field-tuning or public.")
+    ],
     cache: CacheOption = None,
     small: Annotated[bool, typer.Option("--small", help="About 35 MB, for tests.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Use what is cached; fetch nothing.")] = False,
@@ -65,12 +67,12 @@ def fetch(
     """
     from sordino_client.pretrain import corpus as build
     from sordino_client.pretrain.fetch import fetch as fetch_projects
-    from sordino_client.pretrain.sources import ROLES, Role, sources
+    from sordino_client.pretrain.sources import ROLES, Role, earlier_roles, sources
 
     sources(role)
     folder = cache or user_cache()
     known: Role = next(name for name in ROLES if name == role)
-    for earlier in ROLES[: ROLES.index(known)]:
+    for earlier in earlier_roles(known):
         if not build.corpus_path(folder, earlier).is_file():
             hint = f"run: sordino corpus fetch {earlier}"
             raise DataError(

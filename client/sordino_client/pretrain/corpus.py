@@ -1,9 +1,10 @@
 """Builds one role's corpus: archives in, one cleaned and deduplicated JSON-lines file and its manifest out.
 
-The rules, in order: the first role that holds a document keeps it (`sources.ROLES`); a document of a later role that
-shares over 30 % of its 13-word runs with an earlier role is dropped; within a role, one that shares over 60 % with
-what the role already has is a duplicate. The manifest says what went in, what was left out and why, and the overlap
-that is left.
+The rules, in order: the first role that holds a document keeps it (`sources.earlier_roles`); a document of a later
+role that shares over 30 % of its 13-word runs with an earlier role is dropped; within a role, one that shares over 60
+% with what the role already has is a duplicate, and in a field's roles one that shares over 50 % with the other
+projects: what one member copied from another is no proof that a federation is worth anything. The manifest says what
+went in, what was left out and why, and the overlap that is left.
 
     cache/archives/*           as fetched
     cache/<role>.jsonl         {"project", "path", "language", "text"} per line
@@ -15,17 +16,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from sordino_client.pretrain.clean import Rejected, clean
-from sordino_client.pretrain.overlap import Seen, runs
-from sordino_client.pretrain.sources import ROLES, Role
+from sordino_client.pretrain.overlap import Seen, Slots, runs
+from sordino_client.pretrain.sources import Role, earlier_roles
 from sordino_privacy.errors import DataError
 
 FOREIGN_OVERLAP = 0.30
 OWN_OVERLAP = 0.60
+# Projects of one field copy from each other: so much may be shared with the other projects together, by role.
+OTHERS_OVERLAP: Mapping[Role, float] = {"field": 0.50, "field-tuning": 0.50}
 
 RawFiles = Iterable[tuple[str, str, str]]
 
@@ -76,8 +79,8 @@ def build(
 
     `on_progress(project, files kept, characters kept)` is called after each project.
     """
-    foreign, own = Seen(), Seen()
-    for earlier in ROLES[: ROLES.index(role)]:
+    foreign, own, others = Seen(), Seen(), Seen()
+    for earlier in earlier_roles(role):
         for document in read_corpus(cache, earlier):
             foreign.add(runs(document.text))
     target, temporary = corpus_path(cache, role), cache / f"{role}.jsonl.part"
@@ -89,6 +92,7 @@ def build(
             excluded: Counter[str] = Counter()
             kept = characters = 0
             languages: Counter[str] = Counter()
+            of_project: list[Slots] = []
             for path, language, raw in project.files(excluded):
                 text = clean(raw, language, permissive_only=role == "public")
                 if isinstance(text, Rejected):
@@ -102,7 +106,11 @@ def build(
                 if own.overlap(slots) > OWN_OVERLAP:
                     excluded["duplicate"] += 1
                     continue
+                if role in OTHERS_OVERLAP and others.overlap(slots) > OTHERS_OVERLAP[role]:
+                    excluded["copied from another project"] += 1
+                    continue
                 own.add(slots)
+                of_project.append(slots)
                 overlaps.append(shared)
                 record = {"project": project.name, "path": path, "language": language, "text": text}
                 line = json.dumps(record, ensure_ascii=False).encode() + b"\n"
@@ -111,6 +119,8 @@ def build(
                 kept += 1
                 characters += len(text)
                 languages[language] += len(text)
+            for slots in of_project:
+                others.add(slots)
             entries.append(
                 {
                     "name": project.name,

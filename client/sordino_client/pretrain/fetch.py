@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from email.parser import HeaderParser
@@ -41,7 +42,7 @@ def fetch(
     archives = cache / "archives"
     archives.mkdir(parents=True, exist_ok=True)
     packages: SourcePackages | None = None
-    if not offline:
+    if not offline and any(source.kind == "debian" for source in wanted):
         packages = SourcePackages(cache / "apt", archives)
         if not packages.update():
             on_progress("apt", "offline: only what is cached will be used")
@@ -49,7 +50,7 @@ def fetch(
     lock = _read_lock(cache)
     projects = []
     for source in wanted:
-        project = _fetch_one(source, archives, None if offline else packages, lock)
+        project = _fetch_one(source, archives, packages, lock, offline=offline)
         on_progress(source.name, f"{project.version}" if project else "not to be had")
         if project:
             projects.append(project)
@@ -68,18 +69,27 @@ def _read_lock(cache: Path) -> dict[str, dict[str, str]]:
 
 
 def _fetch_one(
-    source: Source, archives: Path, packages: SourcePackages | None, lock: dict[str, dict[str, str]]
+    source: Source,
+    archives: Path,
+    packages: SourcePackages | None,
+    lock: dict[str, dict[str, str]],
+    *,
+    offline: bool,
 ) -> Project | None:
     if source.kind == "standard-library":
         return standard_library(source.name)
     if source.kind == "installed":
         return _installed(source.name)
     locked = lock.get(source.name)
+    if locked is not None and source.pinned is not None and locked["sha256"] != source.pinned.sha256:
+        locked = None  # an older pin's
     if locked is None or not (archives / locked["file"]).is_file():
-        if packages is None:
+        if offline:
             return None
         fetched = (
-            _from_debian(packages, source.name) if source.kind == "debian" else _wheel(archives, source.name)
+            _wheel(archives, source)
+            if packages is None or source.kind == "wheel"
+            else _from_debian(packages, source.name)
         )
         if fetched is None:
             return None
@@ -110,14 +120,32 @@ def _from_debian(packages: SourcePackages, name: str) -> dict[str, str] | None:
     }
 
 
-def _wheel(archives: Path, name: str) -> dict[str, str] | None:
-    """Downloads a distribution's wheel: its sources without running anybody's build script."""
+def _wheel(archives: Path, source: Source) -> dict[str, str] | None:
+    """Downloads a distribution's wheel: its sources without running anybody's build script.
+
+    A pinned one is that very file or none: pip refuses another by its hash.
+    """
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:",
-               "--disable-pip-version-check", "--dest", str(archives), name]  # fmt: skip
-    done = subprocess.run(
-        command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=600, check=False
-    )
-    found = sorted(archives.glob(f"{name.replace('-', '_')}-[0-9]*.whl"))
+               "--disable-pip-version-check", "--dest", str(archives)]  # fmt: skip
+    version, wanted = "[0-9]*", [source.name]
+    with tempfile.TemporaryDirectory() as scratch:
+        if (pinned := source.pinned) is not None:
+            requirements = Path(scratch) / "pinned.txt"
+            requirements.write_text(f"{pinned.name}=={pinned.version} --hash=sha256:{pinned.sha256}\n")
+            # It is read and never run, so it does not matter which Python it is for.
+            version, wanted = (
+                pinned.version,
+                ["--ignore-requires-python", "--require-hashes", "-r", str(requirements)],
+            )
+        done = subprocess.run(
+            [*command, *wanted],
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=600,
+            check=False,
+        )
+    found = sorted(archives.glob(f"{source.name.replace('-', '_')}-{version}-*.whl"))
     if done.returncode or not found:
         return None
     path = found[-1]

@@ -2,9 +2,11 @@
 
 The roles never mix. `HELDOUT` and `HELDOUT_PYTHON` are for measuring only; `TUNING` is what weights, thresholds and
 settings are fitted on, and nothing is reported on it; `MEMBERS` are the "proprietary" repositories of the federation
-benchmark and the demo; `PUBLIC` holds permissive licences only (each file's own header is checked again, see
-`clean.py`). Names are Debian source packages, or Python distributions whose wheels are read as zip archives (a wheel
-carries the same sources as the sdist, and reading one runs no foreign build script).
+benchmark and the demo; `field` and `field-tuning` are projects of one field each, pinned by version and hash: on the
+first a federation is measured, on the second its plans are searched (`field.py`); `PUBLIC` holds permissive licences
+only (each file's own header is checked again, see `clean.py`). Names are Debian source packages, or Python
+distributions whose wheels are read as zip archives (a wheel carries the same sources as the sdist, and reading one runs
+no foreign build script).
 """
 
 from __future__ import annotations
@@ -12,22 +14,47 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from sordino_client.pretrain.field import FIELD, PROXIES, Pinned
 from sordino_privacy.errors import UsageError
 
-Role = Literal["heldout", "heldout-python", "tuning", "members", "public"]
+Role = Literal["heldout", "heldout-python", "tuning", "members", "field", "field-tuning", "public"]
 Kind = Literal["debian", "wheel", "standard-library", "installed"]
 
-# A document is kept by the first role that has it: what is measured on must not be trained on.
-ROLES: tuple[Role, ...] = ("heldout", "heldout-python", "tuning", "members", "public")
+ROLES: tuple[Role, ...] = (
+    "heldout",
+    "heldout-python",
+    "tuning",
+    "members",
+    "field",
+    "field-tuning",
+    "public",
+)
+
+
+def earlier_roles(role: Role) -> tuple[Role, ...]:
+    """The roles that keep a document before `role` may: what is measured on must not be trained on.
+
+    The field is measured against nothing but itself and what the base read, so it needs no other role to be there.
+    """
+    match role:
+        case "field":
+            return ()
+        case "field-tuning":
+            return ("field",)
+        case "public":
+            return ROLES[:-1]
+        case _:
+            return ROLES[: ROLES.index(role)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """One project, by the name under which a package client installs it."""
+    """One project, by the name under which a package client installs it; of a wheel also the only one it may be."""
 
     name: str
     kind: Kind
     role: Role
+    pinned: Pinned | None = None
 
 
 HELDOUT_JAVA = "commons-csv httpcomponents-core jetty9 jsoup"
@@ -63,6 +90,8 @@ SOURCES: tuple[Source, ...] = (
     *(Source(name=n, kind="wheel", role="tuning") for n in TUNING_PYTHON.split()),
     *(Source(name=n, kind="debian", role="members") for n in MEMBERS_JAVA.split()),
     *(Source(name=n, kind="installed", role="members") for n in MEMBERS_PYTHON.split()),
+    *(Source(name=one.name, kind="wheel", role="field", pinned=one) for one in FIELD),
+    *(Source(name=one.name, kind="wheel", role="field-tuning", pinned=one) for one in PROXIES),
     *(Source(name=n, kind="debian", role="public") for n in PUBLIC_JAVA.split()),
     Source(name="python-standard-library", kind="standard-library", role="public"),
     *(Source(name=n, kind="wheel", role="public") for n in PUBLIC_PYTHON.split()),
@@ -70,9 +99,9 @@ SOURCES: tuple[Source, ...] = (
 
 # About 35 MB of Java: what continuous integration fetches.
 SMALL = """
-commons-csv jsoup zookeeper libcommons-lang3-java libcommons-collections4-java commons-io commons-text picocli
-attrs libgoogle-gson-java starlette snakeyaml jcommander jackson-core libjoda-time-java commons-math3 guice testng
-python-standard-library
+commons-csv jsoup zookeeper libcommons-lang3-java libcommons-collections4-java commons-io commons-text picocli attrs
+libgoogle-gson-java starlette aodh apache-airflow-providers-ssh snakeyaml jcommander jackson-core libjoda-time-java
+commons-math3 guice testng python-standard-library
 """
 
 
