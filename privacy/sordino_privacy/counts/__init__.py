@@ -1,0 +1,21 @@
+"""Shared counts: which phrases stand in very many file clusters, counted privately in one vector.
+
+A unit (a file cluster) gives at most `phrases` phrases, short runs of tokens whose last one surprised the public
+base. Each falls into one cell of each of two rows of a vector; the vectors of all members are added up under noise, and
+what stands far above the noise in both rows is believed. Nobody needs a list of phrases, neither to count nor to read.
+
+    plan.py       every number that decides what is counted, what it costs and what is believed
+    cells.py      phrases as keys, keys as cells
+    counting.py   one member's counts: choosing, clipping, noise
+    reading.py    the memory that an opened sum makes, and what it foretells
+
+    >>> plan = CountPlan(bits=20, phrases=100, noise_multiplier=0.75, delta=1e-6, salt=7)
+    >>> round(plan.deviation(), 1), round(plan.threshold(survivors=5), 1)
+    (10.6, 94.9)
+"""
+
+from sordino_privacy.counts.cells import Phrases, keys, rows
+from sordino_privacy.counts.plan import CountPlan
+from sordino_privacy.counts.reading import Foretold, SharedMemory
+
+__all__ = ["CountPlan", "Foretold", "Phrases", "SharedMemory", "keys", "rows"]

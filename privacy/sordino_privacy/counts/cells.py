@@ -1,0 +1,119 @@
+"""Phrases as keys, and keys as cells of the two rows.
+
+A key is 64 bits: a chain over the context's tokens, then the last token mixed in. So the keys of one context with every
+token of a vocabulary cost one operation each, and a reader can ask for all of them. The mixing is SplitMix64's
+(Steele, Lea and Flood 2014): good statistics, no secret; whoever wants two phrases in one cell can find some.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from sordino_privacy.counts.plan import CountPlan
+
+Keys = npt.NDArray[np.uint64]
+Cells = npt.NDArray[np.int64]
+Tokens = npt.NDArray[np.unsignedinteger]
+
+_GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
+_FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+# One constant each, so that a key's rows and its turn in the choice are independent of one another.
+_ROW: Final = (np.uint64(0x2545F4914F6CDD1D), np.uint64(0xD6E8FEB86659FD93))
+_TURN: Final = np.uint64(0xA0761D6478BD642F)
+
+
+def mixed(values: Keys) -> Keys:
+    """SplitMix64's finaliser, element by element."""
+    with np.errstate(over="ignore"):
+        values = (values ^ (values >> np.uint64(30))) * _FIRST
+        values = (values ^ (values >> np.uint64(27))) * _SECOND
+    return values ^ (values >> np.uint64(31))
+
+
+@lru_cache(maxsize=4)
+def table(vocabulary: int) -> Keys:
+    """The constant of each token, uint64, shape `(vocabulary,)`."""
+    with np.errstate(over="ignore"):
+        found = mixed(np.arange(1, vocabulary + 1, dtype=np.uint64) * _GOLDEN)
+    found.flags.writeable = False
+    return found
+
+
+def contexts(tokens: Tokens, plan: CountPlan, *, vocabulary: int) -> Keys:
+    """The keys of the contexts that end before each place and behind the last one: `(lengths, len(tokens) + 1)`.
+
+    Row r holds contexts of `plan.shortest - 1 + r` tokens; where so many do not stand before a place, its key is of
+    other tokens, and the caller must not use it.
+    """
+    constants = table(vocabulary)[tokens]
+    size = len(tokens)
+    with np.errstate(over="ignore"):
+        key = np.full(size + 1, mixed(np.array([plan.salt], np.uint64) + _GOLDEN)[0], np.uint64)
+        found = []
+        for back in range(1, plan.longest):
+            before = np.zeros(size + 1, np.uint64)
+            before[back:] = constants[: size + 1 - back]
+            key = mixed(key + before) * _GOLDEN
+            if back >= plan.shortest - 1:
+                found.append(key)
+    return np.stack(found)
+
+
+def keys(context: Keys, tokens: Keys) -> Keys:
+    """Keys of phrases: contexts with the constants of their last tokens, broadcast against each other."""
+    with np.errstate(over="ignore"):
+        return mixed(context + tokens)
+
+
+def rows(phrases: Keys, plan: CountPlan) -> tuple[Cells, Cells]:
+    """The cell of each phrase in the first row, and that in the second, as places in the vector."""
+    half = plan.cells // 2
+    shift = np.uint64(64 - (plan.bits - 1))
+    with np.errstate(over="ignore"):
+        first, second = (((phrases ^ constant) * _GOLDEN >> shift).astype(np.int64) for constant in _ROW)
+    return first, second + half
+
+
+def turns(phrases: Keys) -> npt.NDArray[np.float64]:
+    """A number in (0, 1) of each phrase, the same at every member: whose turn it is where not all can be counted."""
+    return ((mixed(phrases ^ _TURN) >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phrases:
+    """Phrases of one window, side by side: where the last token stands, how long each is, and its key."""
+
+    places: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]
+    keys: Keys
+
+    @classmethod
+    def of(
+        cls,
+        tokens: Tokens,
+        nats: npt.NDArray[np.floating],
+        plan: CountPlan,
+        *,
+        vocabulary: int,
+        end: int,
+    ) -> Phrases:
+        """Every phrase of a window that the plan lets in. `nats`: what each token cost the public base.
+
+        A phrase crosses no end of a document.
+        """
+        size = len(tokens)
+        before = contexts(tokens, plan, vocabulary=vocabulary)[:, :size]
+        places = np.arange(size)
+        ends = np.where(tokens == end, places, -1)
+        # How many tokens, the last one included, stand behind the newest end.
+        room = places - np.maximum.accumulate(ends) if size else places
+        lengths = np.arange(plan.shortest, plan.longest + 1)
+        allowed = (room[None, :] >= lengths[:, None]) & (nats >= plan.surprise)[None, :]
+        row, place = np.nonzero(allowed)
+        last = table(vocabulary)[tokens[place]]
+        return cls(places=place, lengths=lengths[row], keys=keys(before[row, place], last))

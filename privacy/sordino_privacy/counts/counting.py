@@ -1,0 +1,62 @@
+"""One member's counts: which phrases of each unit, how often over all units, and the noise.
+
+| step | why it keeps the bound |
+| --- | --- |
+| a unit's phrases are chosen by what is public and by its own text | no other unit changes the choice |
+| a unit adds at most 1 to a cell, and to at most `2 * phrases` cells | a unit's vector has length sqrt(2 phrases) |
+| a cell is cut at `largest_count`, the vector at `longest_counts()` | such a projection moves no two points apart |
+| Gaussian noise in float64, rounded once | as in training (sordino_privacy.dpsgd.noise) |
+
+The choice is coordinated: every member gives each phrase the same turn, so that units which share more phrases than
+they may count leave out the same ones, and what is counted is counted by all (consistent sampling, Broder 1997).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from sordino_privacy.counts.cells import Cells, Keys, Phrases, rows, turns
+from sordino_privacy.counts.plan import CountPlan
+from sordino_privacy.dpsgd.keystream import Keystream
+
+Counts = npt.NDArray[np.float64]
+
+
+def chosen(found: Sequence[Phrases], plan: CountPlan) -> Keys:
+    """The keys of at most `plan.phrases` different phrases of one unit: those whose turn comes first."""
+    together = np.concatenate([phrases.keys for phrases in found]) if found else np.zeros(0, np.uint64)
+    different = np.unique(together)
+    if len(different) <= plan.phrases:
+        return different
+    return different[np.argpartition(turns(different), plan.phrases)[: plan.phrases]]
+
+
+def marked(phrases: Keys, plan: CountPlan) -> Cells:
+    """The cells to which a unit with these phrases adds 1: each once, at most `2 * plan.phrases`."""
+    return np.unique(np.concatenate(rows(phrases[: plan.phrases], plan)))
+
+
+def counted(units: Iterable[Cells], plan: CountPlan) -> Counts:
+    """The counts of one member over its units' cells, bounded but without noise, shape `(plan.cells,)`."""
+    total = np.zeros(plan.cells, np.float64)
+    for cells in units:
+        total[cells] += 1.0
+    np.minimum(total, plan.largest_count, out=total)
+    length = float(np.linalg.norm(total))
+    if length > plan.longest_counts():
+        total *= plan.longest_counts() / length
+    return total
+
+
+def noised(total: Counts, plan: CountPlan, keystream: Keystream) -> npt.NDArray[np.float32]:
+    """The counts with this member's whole noise, float32: what may leave."""
+    import torch
+
+    from sordino_privacy.dpsgd.noise import add_noise
+
+    out = torch.empty(len(total), dtype=torch.float32)
+    add_noise(torch.from_numpy(total), plan.deviation(), 1.0, keystream, out)
+    return np.asarray(out.numpy())

@@ -1,0 +1,142 @@
+"""The memory that an opened sum makes: the cells that are believed, and what they foretell.
+
+Both sides make it from the opened sum by the same integers, so that its digest can be signed and repeated. What lies
+below the threshold is left out: it is noise, and nothing of it is served.
+
+File: `sordino-shared-memory/1`, newline, u32 length and the plan's canonical bytes, u32 survivors, u32 number of cells,
+then the cells (u32, increasing) and their counts (u32, in counts), all little-endian.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from sordino_privacy.counts.cells import contexts, keys, rows, table
+from sordino_privacy.counts.plan import CountPlan
+from sordino_privacy.errors import ConfigurationError, StorageError
+
+MAGIC: Final = b"sordino-shared-memory/1\n"
+MAX_PLAN_BYTES: Final = 1 << 12
+MAX_MEMORY_BYTES: Final = len(MAGIC) + 12 + MAX_PLAN_BYTES + 8 * (1 << 22)
+_LARGEST = (1 << 32) - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foretold:
+    """What the memory says follows a context of `length - 1` tokens: `tokens`, ascending, and the count of each."""
+
+    length: int
+    tokens: npt.NDArray[np.int64]
+    counts: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedMemory:
+    """Believed cells (ascending places in the vector) and their counts, of a sum over so many `survivors`."""
+
+    plan: CountPlan
+    survivors: int
+    cells: npt.NDArray[np.uint32] = field(repr=False)
+    counts: npt.NDArray[np.uint32] = field(repr=False)
+    _dense: npt.NDArray[np.float32] = field(repr=False, compare=False)
+
+    @classmethod
+    def _of(cls, plan: CountPlan, survivors: int, cells: npt.NDArray[Any], counts: npt.NDArray[Any]) -> Self:
+        dense = np.zeros(plan.cells, np.float32)
+        dense[cells] = counts
+        return cls(
+            plan=plan,
+            survivors=survivors,
+            cells=cells.astype(np.uint32),
+            counts=counts.astype(np.uint32),
+            _dense=dense,
+        )
+
+    @classmethod
+    def of_sum(cls, integers: npt.NDArray[Any], plan: CountPlan, *, survivors: int, step: float) -> Self:
+        """From an opened sum: signed integers of `step` counts each, shape `(plan.cells,)`. Every member obtains the
+        same memory: each operation on an element is one correctly rounded one."""
+        values = integers[: plan.cells].astype(np.float64) * step
+        cells = np.flatnonzero(values >= plan.threshold(survivors=survivors))
+        return cls._of(plan, survivors, cells, np.minimum(np.rint(values[cells]), _LARGEST))
+
+    @property
+    def threshold(self) -> float:
+        """The smallest count that is believed."""
+        return self.plan.threshold(survivors=self.survivors)
+
+    @property
+    def phrases(self) -> int:
+        """About how many phrases it holds: believed cells of the emptier row. Two in one cell are one."""
+        half = self.plan.cells // 2
+        first = int(np.count_nonzero(self.cells < half))
+        return min(first, len(self.cells) - first)
+
+    def encode(self) -> bytes:
+        """The file's bytes: one form for one memory."""
+        plan = self.plan.canonical()
+        head = struct.pack(f"<I{len(plan)}sII", len(plan), plan, self.survivors, len(self.cells))
+        return MAGIC + head + self.cells.astype("<u4").tobytes() + self.counts.astype("<u4").tobytes()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """The memory in a file. Raises StorageError for anything that `encode` would not have written."""
+        damaged = StorageError("the shared memory is damaged", hint="fetch the release again")
+        at = len(MAGIC)
+        if len(data) > MAX_MEMORY_BYTES or not data.startswith(MAGIC) or len(data) < at + 4:
+            raise damaged
+        (size,) = struct.unpack_from("<I", data, at)
+        if size > MAX_PLAN_BYTES or len(data) < at + 12 + size:
+            raise damaged
+        try:
+            plan = CountPlan.parse(json.loads(data[at + 4 : at + 4 + size]))
+        except (ConfigurationError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise damaged from error
+        survivors, count = struct.unpack_from("<II", data, at + 4 + size)
+        start = at + 12 + size
+        if count > plan.cells or len(data) != start + 8 * count or survivors < 1:
+            raise damaged
+        cells, counts = np.frombuffer(data, "<u4", offset=start).reshape(2, count)
+        if count and (not (np.diff(cells.astype(np.int64)) > 0).all() or cells[-1] >= plan.cells):
+            raise damaged
+        memory = cls._of(plan, survivors, cells.astype(np.int64), counts)
+        if memory.encode() != data:
+            raise damaged
+        return memory
+
+    def digest(self) -> bytes:
+        """32 bytes: what a release signs."""
+        return hashlib.sha256(self.encode()).digest()
+
+    def follows(self, context: Sequence[int], *, vocabulary: int) -> list[Foretold]:
+        """What the memory says comes next, from the shortest phrases to the longest.
+
+        The end of `context` is looked up with every token of the vocabulary. A phrase is believed where both of its
+        cells are, and its count is the smaller one: whatever else fell into one of them only adds.
+        """
+        last = np.asarray(context[-(self.plan.longest - 1) :], np.int64).astype(np.uint32)
+        usable = max(0, min(len(last) - self.plan.shortest + 2, self.plan.longest - self.plan.shortest + 1))
+        if not usable or not len(self.cells):
+            return []
+        ends = contexts(last, self.plan, vocabulary=vocabulary)[:usable, -1]
+        asked = keys(ends[:, None], table(vocabulary)[None, :])
+        first, second = rows(asked, self.plan)
+        counts = self._dense[first]
+        row, token = np.nonzero(counts)
+        counts = np.minimum(counts[row, token], self._dense[second[row, token]])
+        found = []
+        for place in range(usable):
+            here = (row == place) & (counts > 0)
+            if here.any():
+                found.append(
+                    Foretold(length=self.plan.shortest + place, tokens=token[here], counts=counts[here])
+                )
+        return found
