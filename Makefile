@@ -84,6 +84,9 @@ docs: $(VENV)/.ready  ## Builds the documentation site into build/site, and chec
 	$(PIP) install --quiet --no-deps -r requirements/docs.txt
 	$(BIN)/python docs/site/build.py
 
+release: $(VENV)/.ready  ## Makes a release of a clean tree in dist/: source, wheel, extension, sbom, provenance, checksums
+	$(BIN)/python deploy/release.py
+
 test-vscode: $(VENV)/.ready vsix  ## Tests the extension in a real VS Code in Chromium, with a real federation
 	cd client/vscode && npm run --silent types && npm test --silent
 	tests/vscode/install.sh build/vscode

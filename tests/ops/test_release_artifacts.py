@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from importlib.metadata import requires
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from packaging.requirements import Requirement
-from tests.ops.observed import ROOT, program
+from tests.ops.observed import DEPLOY, ROOT, program
 
 pytestmark = pytest.mark.slow
 
@@ -54,6 +58,106 @@ def test_the_wheel_holds_the_four_packages_and_nothing_of_the_machine(wheel: Pat
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert tops == {"sordino_client", "sordino_coordinator", "sordino_platform", "sordino_privacy"}
     assert not [name for name in names if name.endswith((".key", ".pem", ".toml", ".sqlite"))]
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment that has the wheel, and of this one only the dependencies."""
+    place = tmp_path_factory.mktemp("installed") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", place], check=True)
+    subprocess.run(
+        [place / "bin/pip", "install", "--quiet", "--no-deps", "--no-index", wheel],
+        check=True,
+        capture_output=True,
+    )
+    (site,) = place.glob("lib/python*/site-packages")
+    (site / "dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    return place
+
+
+def test_every_command_of_the_installed_wheel_explains_itself(installed: Path) -> None:
+    """Run away from the checkout, so that nothing is found beside the wheel."""
+
+    def help_of(*path: str) -> str:
+        done = subprocess.run(
+            [installed / "bin/sordino", *path, "--help"],
+            cwd=installed,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, (path, done.stderr)
+        return done.stdout
+
+    def below(text: str) -> list[str]:
+        listed = text.split("Commands:\n")[1] if "Commands:\n" in text else ""
+        return re.findall(r"^  ([a-z][a-z-]*)", listed, flags=re.MULTILINE)
+
+    for name in below(help_of()):
+        for sub in below(help_of(name)):
+            help_of(name, sub)
+
+
+def test_the_installed_wheel_is_typed(installed: Path, tmp_path: Path) -> None:
+    user = tmp_path / "user.py"
+    user.write_text("from sordino_privacy.errors import SordinoError\n\nhint: int = SordinoError('x').hint\n")
+    found = subprocess.run(
+        [
+            program("mypy", "pip install mypy"),
+            "--strict",
+            "--python-executable",
+            installed / "bin/python",
+            user,
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Incompatible types in assignment" in found.stdout
+    assert "py.typed" not in found.stdout
+
+
+@pytest.fixture(scope="module")
+def release() -> ModuleType:
+    """deploy/release.py, which `make release` runs and which is part of no package."""
+    spec = importlib.util.spec_from_file_location("release", DEPLOY / "release.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("changelog", "changes", "why"),
+    [
+        ("\n## 0.2.0 (2026-12-01)\n", "", None),
+        ("\n## 0.2.0\n", "", None),
+        ("\n## Unreleased (0.2.0)\n", "", "CHANGELOG.md has no section"),
+        ("\n## 0.2.0\n", " M README.md", "the tree has changes"),
+    ],
+)
+def test_a_release_is_a_commit_that_the_changelog_names(
+    release: ModuleType, changelog: str, changes: str, why: str | None
+) -> None:
+    said = release.refusal(version="0.2.0", changelog=changelog, changes=changes)
+    assert (said is None) if why is None else (why in said)
+
+
+def test_provenance_names_what_was_made_and_from_what(release: ModuleType, wheel: Path) -> None:
+    lock = ROOT / "requirements" / "lock.txt"
+    made = release.provenance(commit="c" * 40, epoch="1700000000", files=[wheel], lock=lock)
+    assert made["predicateType"] == "https://slsa.dev/provenance/v1"
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    assert made["subject"] == [{"name": wheel.name, "digest": {"sha256": digest}}]
+    assert made["predicate"]["buildDefinition"]["resolvedDependencies"] == [
+        {"name": "source", "digest": {"gitCommit": "c" * 40}},
+        {
+            "name": "requirements/lock.txt",
+            "digest": {"sha256": hashlib.sha256(lock.read_bytes()).hexdigest()},
+        },
+    ]
 
 
 @pytest.mark.deploy
