@@ -18,6 +18,9 @@ import reference
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACE = ROOT / "build" / "docs"
+TOP = {"index.md": "README.md"} | {
+    f"{name.lower()}.md": f"{name}.md" for name in ("CHANGELOG", "CONTRIBUTING", "SECURITY")
+}
 NOT_PAGES = ("site", "vectors")
 
 
@@ -26,8 +29,11 @@ def main() -> None:
     shutil.rmtree(PLACE, ignore_errors=True)
     pages = PLACE / "docs"
     shutil.copytree(ROOT / "docs", pages, ignore=shutil.ignore_patterns(*NOT_PAGES))
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (pages / "index.md").write_text(readme.replace("](docs/", "]("), encoding="utf-8")
+    for name, source in TOP.items():
+        text = (ROOT / source).read_text(encoding="utf-8")
+        for link, there in {"docs/": "", **{other: page for page, other in TOP.items()}}.items():
+            text = text.replace(f"]({link}", f"]({there}")
+        (pages / name).write_text(text, encoding="utf-8")
     (pages / "reference").mkdir()
     for name, page in reference.PAGES.items():
         (pages / "reference" / f"{name}.md").write_text(page(), encoding="utf-8")

@@ -37,7 +37,7 @@ def test_the_menu_leads_to_every_page_and_to_nothing_else(site: ModuleType) -> N
     docs = ROOT / "docs"
     menu = set(site.listed(site.with_folders((SITE / "zensical.toml").read_text(encoding="utf-8"), docs)))
     pages = {str(path.relative_to(docs)) for path in docs.rglob("*.md")}
-    made = {"index.md", *(f"reference/{name}.md" for name in site.reference.PAGES)}
+    made = {*site.TOP, *(f"reference/{name}.md" for name in site.reference.PAGES)}
     assert menu == pages | made
 
 
