@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sordino_client.completion import bundle, prompt
-from sordino_client.completion.cache import Indices, KeyValueCache, Mask, Network
+from sordino_client.completion.cache import Indices, KeyValueCache, Mask, Network, shape_of
 from sordino_client.completion.engine import load_generator
 from sordino_client.completion.generation import Generator
 from sordino_client.completion.memory.recall import LocalRecall
@@ -78,7 +78,7 @@ class Counting:
     """A network that counts its reads and calls back before each."""
 
     def __init__(self, network: Network, before: Callable[[int], None] = lambda _: None) -> None:
-        self.network, self.config, self.before = network, network.config, before
+        self.network, self.shape, self.before = network, network.shape, before
         self.precision = network.precision
         self.reads: list[int] = []
 
@@ -102,7 +102,9 @@ def test_typing_on_gives_what_a_fresh_engine_gives(
         query = Query(prefix=sources[start : start + length], suffix=suffix, max_tokens=8)
         fresh = exact()
         # The same window, and nothing read: what differs is only what the other has in its cache.
-        fresh._slots = [Slot(KeyValueCache(CONFIG, 800), opening=slot.opening) for slot in typing._slots]
+        fresh._slots = [
+            Slot(KeyValueCache(shape_of(CONFIG), 800), opening=slot.opening) for slot in typing._slots
+        ]
         assert _texts(typing, query) == _texts(fresh, query)
         length += data.draw(st.integers(0, 9))
 

@@ -18,10 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sordino_client.completion import bundle, graph, quantise
-from sordino_client.completion.cache import KeyValueCache, Network, Precision, causal
+from sordino_client.completion.cache import KeyValueCache, Network, Precision, causal, shape_of
 from sordino_client.completion.engine import load_generator
 from sordino_client.completion.reference import ReferenceNetwork
-from sordino_client.completion.runtime import RuntimeNetwork
+from sordino_client.completion.runtime import RuntimeNetwork, own_network
 from sordino_client.completion.selftest import MAX_DIVERGENCE, divergence, self_test
 from sordino_platform.architecture import ModelConfig
 from sordino_platform.model import Decoder
@@ -30,6 +30,7 @@ from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import ConfigurationError, StorageError
 
 CONFIG = ModelConfig(vocabulary=300, context=64, layers=2, heads=3, width=48, hidden=80)
+SHAPE = shape_of(CONFIG)
 Numbers = npt.NDArray[np.float32]
 
 
@@ -45,7 +46,7 @@ def trained(config: ModelConfig, seed: int = 0) -> Decoder:
 
 MODEL = trained(CONFIG)
 WEIGHTS: dict[str, Numbers] = {name: p.detach().numpy() for name, p in MODEL.named_parameters()}
-NETWORKS: list[Network] = [ReferenceNetwork(CONFIG, WEIGHTS), RuntimeNetwork(CONFIG, WEIGHTS)]
+NETWORKS: list[Network] = [ReferenceNetwork(CONFIG, WEIGHTS), own_network(CONFIG, WEIGHTS)]
 both = pytest.mark.parametrize("network", NETWORKS, ids=["numpy", "onnxruntime"])
 
 
@@ -62,7 +63,7 @@ def test_logits_equal_torch_however_the_text_is_cut_into_reads(
     network: Network, seed: int, cuts: list[int]
 ) -> None:
     tokens = np.random.default_rng(seed).integers(0, CONFIG.vocabulary, 64)
-    cache = KeyValueCache(CONFIG, 64)
+    cache = KeyValueCache(SHAPE, 64)
     edges = [0, *sorted(cuts), 64]
     parts = [
         network.read(cache, tokens[a:b], np.arange(a, b), causal(a, b - a), np.arange(b - a))
@@ -74,7 +75,7 @@ def test_logits_equal_torch_however_the_text_is_cut_into_reads(
 @both
 def test_branches_that_share_a_prompt_read_as_if_each_were_alone(network: Network) -> None:
     prompt, first, second = np.arange(10), np.array([20, 21]), np.array([30, 31])
-    cache = KeyValueCache(CONFIG, 64)
+    cache = KeyValueCache(SHAPE, 64)
     network.read(cache, prompt, np.arange(10), causal(0, 10), np.array([9]))
     seen = np.ones((2, 12), np.bool_)
     seen[0, 11] = seen[1, 10] = False
@@ -91,8 +92,8 @@ def test_branches_that_share_a_prompt_read_as_if_each_were_alone(network: Networ
 @pytest.mark.parametrize("length", range(2, 10))
 def test_integers_read_a_token_within_a_block_as_they_read_it_alone(length: int) -> None:
     """What drafts stand on: a block of them gives the logits, and leaves the cache, of the same tokens one by one."""
-    network, tokens = RuntimeNetwork(CONFIG, WEIGHTS, "int8"), np.arange(50) * 7 % CONFIG.vocabulary
-    blocks, singly = KeyValueCache(CONFIG, 64), KeyValueCache(CONFIG, 64)
+    network, tokens = own_network(CONFIG, WEIGHTS, "int8"), np.arange(50) * 7 % CONFIG.vocabulary
+    blocks, singly = KeyValueCache(SHAPE, 64), KeyValueCache(SHAPE, 64)
     for cache in (blocks, singly):
         network.read(cache, tokens[:20], np.arange(20), causal(0, 20), np.array([19]))
     for start in range(20, 41, length):
@@ -106,7 +107,7 @@ def test_integers_read_a_token_within_a_block_as_they_read_it_alone(length: int)
 @both
 def test_a_truncated_cache_continues_as_if_the_rest_was_never_read(network: Network) -> None:
     tokens = np.arange(40) * 7 % CONFIG.vocabulary
-    cache = KeyValueCache(CONFIG, 64)
+    cache = KeyValueCache(SHAPE, 64)
     network.read(cache, np.full(30, 5), np.arange(30), causal(0, 30), np.array([29]))
     cache.truncate(0)
     network.read(cache, tokens[:20], np.arange(20), causal(0, 20), np.array([19]))
@@ -120,7 +121,7 @@ class Differing:
     """A network that is a little, or not finitely, wrong."""
 
     def __init__(self, error: float) -> None:
-        self.config, self.precision, self.error = CONFIG, NETWORKS[0].precision, error
+        self.shape, self.precision, self.error = SHAPE, NETWORKS[0].precision, error
 
     def read(self, *arguments: Any) -> Numbers:
         return NETWORKS[0].read(*arguments) + np.float32(self.error)
@@ -152,7 +153,7 @@ class TestIntegers:
 
     @pytest.mark.parametrize("precision", ["int8", "int7"])
     def test_the_predictions_stay_within_the_limit(self, precision: Precision) -> None:
-        network = RuntimeNetwork(CONFIG, WEIGHTS, precision)
+        network = own_network(CONFIG, WEIGHTS, precision)
         found = divergence(network, NETWORKS[0], SAMPLE)
         assert 0 < found <= MAX_DIVERGENCE
 

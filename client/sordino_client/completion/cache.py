@@ -9,6 +9,7 @@ Miao et al. 2023).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
@@ -26,12 +27,42 @@ Precision = Literal["float32", "int8", "int7"]
 MAX_BRANCHES = 8
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What of a decoder its caches and prompts follow from, whoever made it.
+
+    `heads` of keys and values, each of `size` numbers; `context` in tokens; `vocabulary` in tokens.
+    """
+
+    layers: int
+    heads: int
+    size: int
+    context: int
+    vocabulary: int
+
+    @property
+    def row_bytes(self) -> int:
+        """What one token takes in a cache."""
+        return 2 * 4 * self.layers * self.heads * self.size
+
+
+def shape_of(config: ModelConfig) -> Shape:
+    """The shape of our own architecture."""
+    return Shape(
+        layers=config.layers,
+        heads=config.heads,
+        size=config.width // config.heads,
+        context=config.context,
+        vocabulary=config.vocabulary,
+    )
+
+
 class KeyValueCache:
     """Append-only rows for one sequence (and its branches), and one that a network may use as it likes behind them."""
 
-    def __init__(self, config: ModelConfig, rows: int) -> None:
+    def __init__(self, shape: Shape, rows: int) -> None:
         rows += 1
-        self._shape = (config.layers, config.heads, rows, config.width // config.heads)
+        self._shape = (shape.layers, shape.heads, rows, shape.size)
         self.keys: Array = np.empty(self._shape, np.float32)
         self.values: Array = np.empty(self._shape, np.float32)
         self.length = 0
@@ -56,9 +87,12 @@ class KeyValueCache:
 
 
 class Network(Protocol):
-    """A decoder that reads tokens into a cache. Implementations: NumPy (reference.py), ONNX Runtime (runtime.py)."""
+    """A decoder that reads tokens into a cache, and all that writing knows of it.
 
-    config: ModelConfig
+    Implementations: NumPy (reference.py), ONNX Runtime (runtime.py).
+    """
+
+    shape: Shape
     precision: Precision
 
     def read(

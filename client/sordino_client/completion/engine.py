@@ -28,7 +28,7 @@ from sordino_client.completion.presence import place as presence_lock
 from sordino_client.completion.prompt import Prompt
 from sordino_client.completion.query import Answer, Cancelled, OnText, Query, Recall, nothing
 from sordino_client.completion.reference import ReferenceNetwork
-from sordino_client.completion.runtime import RuntimeNetwork
+from sordino_client.completion.runtime import own_network
 from sordino_client.completion.selftest import MAX_DIVERGENCE, divergence, sample, self_test
 from sordino_client.completion.showing.worth import Show
 from sordino_client.completion.vocabulary import Vocabulary
@@ -91,10 +91,10 @@ def _network(bundle: Bundle, reference: Network, tokens: Indices, precision: Pre
     """The fastest network that passes the self-test. Raises StorageError when float32 does not."""
     try:
         for integers in INTEGERS[INTEGERS.index(precision) :] if precision in INTEGERS else ():
-            network = RuntimeNetwork(bundle.config, bundle.weights, integers)
+            network = own_network(bundle.config, bundle.weights, integers)
             if divergence(network, reference, tokens) <= MAX_DIVERGENCE:
                 return network
-        network = RuntimeNetwork(bundle.config, bundle.weights, "float32")
+        network = own_network(bundle.config, bundle.weights, "float32")
     except Exception as error:  # noqa: BLE001 - ONNX Runtime raises many classes; NumPy serves instead
         telemetry.log().warning("onnx_runtime_unavailable", error=type(error).__name__)
         self_test(reference, reference, tokens)

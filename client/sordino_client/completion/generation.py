@@ -34,9 +34,8 @@ class Generator:
         self.network = network
         self.vocabulary = vocabulary
         self.name = name
-        config = network.config
-        self.context = config.context
-        self.slots = max(1, min(SLOTS, SLOT_BYTES // (8 * config.layers * config.width * config.context)))
+        self.context = network.shape.context
+        self.slots = max(1, min(SLOTS, SLOT_BYTES // (network.shape.row_bytes * self.context)))
         self._slots: list[Slot] = []
         self._clock = 0
 
@@ -109,7 +108,7 @@ class Generator:
         best = max(self._slots, key=lambda slot: _common(slot.tokens, prompt.tokens), default=None)
         shared = _common(best.tokens, prompt.tokens) if best else 0
         if best is None or (shared < min(16, len(prompt.tokens) // 2) and len(self._slots) < self.slots):
-            best, shared = Slot(KeyValueCache(self.network.config, self.context)), 0
+            best, shared = Slot(KeyValueCache(self.network.shape, self.context)), 0
             self._slots.append(best)
         elif shared < min(16, len(prompt.tokens) // 2):
             best, shared = min(self._slots, key=lambda slot: slot.used), 0

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from sordino_client.completion.context import Snippet
 from sordino_client.completion.vocabulary import Vocabulary, split_lines
-from sordino_platform.tokenizer import END, MIDDLE, PREFIX, SUFFIX
 
 # Text further away than this is not even encoded; at most 64 Ki characters reach the live part of the memory.
 MAX_PREFIX_CHARACTERS = 64 << 10
@@ -61,19 +60,14 @@ def build(
         healed = len(encoded[-1]) - len(kept)
         encoded[-1] = kept
     after = _tokens(vocabulary, suffix[:MAX_SUFFIX_CHARACTERS])
-    room = budget - 3
+    room = budget - vocabulary.overhead
     behind = after[: room // SUFFIX_SHARE] if suffix.strip() else []
     room -= len(behind)
     start = _window(lines, encoded, room, openings)
     before = [token for line in encoded for token in line]
     window = [token for line in encoded[start:] for token in line][-room:]
-    if behind:
-        tokens = [SUFFIX, *behind, PREFIX, *window, MIDDLE]
-    else:
-        # A document's beginning is told from its middle as in training: by the end of the one before.
-        tokens = [END, *window] if start == 0 and whole else window or [END]
     return Prompt(
-        tokens=tokens,
+        tokens=vocabulary.framed(window, behind, whole=start == 0 and whole),
         typed=typed,
         healed=healed,
         opening=tuple(lines[start : min(start + 2, len(lines) - 1)]),

@@ -1,4 +1,4 @@
-"""The ONNX Runtime session: one thread, no spinning, one copy of the weights, nothing copied between two tokens.
+"""A decoder in an ONNX Runtime session: one thread, no spinning, one copy of the weights, no copies between tokens.
 
 One thread because a developer's cores are busy: with two, every operator waits for the slower one. Spinning off
 because an idle process must use no processor time.
@@ -7,23 +7,33 @@ because an idle process must use no processor time.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime
 
 from sordino_client.completion import graph
 from sordino_client.completion.bundle import Array
-from sordino_client.completion.cache import Indices, KeyValueCache, Mask, Precision
+from sordino_client.completion.cache import Indices, KeyValueCache, Mask, Precision, Shape, shape_of
 from sordino_platform.architecture import ModelConfig
 
 ERRORS_ONLY = 3
 
 
 class RuntimeNetwork:
-    """`Network` on ONNX Runtime. `weights` by the names of `architecture.shapes`, float32; kept alive by it."""
+    """`Network` on ONNX Runtime.
+
+    `constants` are the initialisers that `serialised`, a graph with the inputs and outputs of graph.py, leaves to the
+    session; they are kept alive by it.
+    """
 
     def __init__(
-        self, config: ModelConfig, weights: Mapping[str, Array], precision: Precision = "float32"
+        self,
+        shape: Shape,
+        precision: Precision,
+        constants: Mapping[str, npt.NDArray[Any]],
+        serialised: bytes,
     ) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
@@ -36,16 +46,12 @@ class RuntimeNetwork:
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
         # The session reads these where they lie and packs the matrices into a layout of its own; the caller may
         # then drop the pages (`Bundle.give_back`), which halves what the process carries.
-        constants = graph.initializers(config, weights, precision)
         supplied = {
             name: onnxruntime.OrtValue.ortvalue_from_numpy(value) for name, value in constants.items()
         }
         options.add_external_initializers(list(supplied), list(supplied.values()))
-        self.config = config
-        self.precision = precision
-        self.session = onnxruntime.InferenceSession(
-            graph.build(config, precision, constants), options, providers=["CPUExecutionProvider"]
-        )
+        self.shape, self.precision = shape, precision
+        self.session = onnxruntime.InferenceSession(serialised, options, providers=["CPUExecutionProvider"])
         self._alive = supplied
         self._binding = self.session.io_binding()
         self._bound: tuple[Array, Array] | None = None
@@ -65,7 +71,7 @@ class RuntimeNetwork:
         binding.bind_cpu_input("last", np.array([total], np.int32))
         binding.bind_cpu_input("total", np.array(total + 1, np.int32))
         binding.bind_cpu_input("wanted", wanted)
-        logits = np.empty((len(wanted), self.config.vocabulary), np.float32)
+        logits = np.empty((len(wanted), self.shape.vocabulary), np.float32)
         value = onnxruntime.OrtValue.ortvalue_from_numpy(logits)
         binding.bind_ortvalue_output("logits", value)
         self.session.run_with_iobinding(binding)
@@ -76,9 +82,17 @@ class RuntimeNetwork:
         """Names the cache's buffers as the past and as what is written: the rows are appended in place."""
         if self._bound is not None and self._bound[0] is cache.keys and self._bound[1] is cache.values:
             return
-        for layer in range(self.config.layers):
+        for layer in range(self.shape.layers):
             for name, rows in (("key", cache.keys), ("value", cache.values)):
                 value = onnxruntime.OrtValue.ortvalue_from_numpy(rows[layer : layer + 1])
                 self._binding.bind_ortvalue_input(f"past_{name}.{layer}", value)
                 self._binding.bind_ortvalue_output(f"{name}.{layer}", value)
         self._bound = (cache.keys, cache.values)
+
+
+def own_network(
+    config: ModelConfig, weights: Mapping[str, Array], precision: Precision = "float32"
+) -> RuntimeNetwork:
+    """A model of our own architecture. `weights` by the names of `architecture.shapes`, float32."""
+    constants = graph.initializers(config, weights, precision)
+    return RuntimeNetwork(shape_of(config), precision, constants, graph.build(config, precision, constants))

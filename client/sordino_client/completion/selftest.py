@@ -52,12 +52,12 @@ def divergence(network: Network, reference: Network, tokens: Indices) -> float:
 def _logits(network: Network, tokens: Indices) -> Array:
     count = len(tokens)
     every = np.arange(count)
-    return network.read(KeyValueCache(network.config, count), tokens, every, causal(0, count), every)
+    return network.read(KeyValueCache(network.shape, count), tokens, every, causal(0, count), every)
 
 
 def _read_as_served(network: Network, tokens: Indices) -> Array:
     """The same logits as an editor causes them: a prompt in two pieces, then token by token."""
-    cache = KeyValueCache(network.config, len(tokens))
+    cache = KeyValueCache(network.shape, len(tokens))
     head = max(len(tokens) - TAIL, 1)
     edges = [0, head // 2, *range(head, len(tokens) + 1)]
     found = []

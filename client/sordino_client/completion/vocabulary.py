@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sordino_client.completion.text.utf8 import Continuations
-from sordino_platform.tokenizer import END, Tokenizer
+from sordino_platform.tokenizer import END, MIDDLE, PREFIX, SPECIALS, SUFFIX, Tokenizer
 
 # The last piece of a text as the tokenizer would cut it (tokenizer.PIECES, with Python's character classes).
 LAST_PIECE = re.compile(
@@ -27,11 +27,14 @@ MAX_CACHED_LINES = 20_000
 
 
 class Vocabulary:
-    """The bytes of every token, ordered for prefix search, and a line-wise encoder.
+    """The bytes of every token, ordered for prefix search, a line-wise encoder, and how a prompt is put together.
 
     A newline always starts a piece, so text may be encoded line by line: the keystroke that changes one line
-    costs one line.
+    costs one line. `forbidden`: tokens that no text holds, the end of a document aside.
     """
+
+    # What a prompt with a text behind the cursor spends on telling its parts apart.
+    overhead = 3
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
@@ -41,6 +44,7 @@ class Vocabulary:
         self._numbers = np.array([number for _, number in ordered], np.int64)
         self._exact = dict(ordered)
         self.continuations = Continuations(self.pieces, end=END)
+        self.forbidden: npt.NDArray[np.int64] = np.arange(END + 1, len(SPECIALS))
         self._lines: dict[str, list[int]] = {}
 
     def agreeing(self, typed: bytes) -> npt.NDArray[np.int64]:
@@ -59,6 +63,13 @@ class Vocabulary:
                 fresh = list(dict.fromkeys(lines))
             self._lines.update(zip(fresh, self.tokenizer.encode_many(fresh), strict=True))
         return [self._lines[line] for line in lines]
+
+    def framed(self, window: Sequence[int], behind: Sequence[int], *, whole: bool) -> list[int]:
+        """A prompt for what follows `window`, where `behind` comes after it. `whole`: a document begins there."""
+        if behind:
+            return [SUFFIX, *behind, PREFIX, *window, MIDDLE]
+        # A document's beginning is told from its middle as in training: by the end of the one before.
+        return [END, *window] if whole or not window else list(window)
 
     def heal(self, tokens: Sequence[int], text: str) -> tuple[list[int], bytes]:
         """`tokens` of a text without its unfinished last piece, and the bytes of that piece."""

@@ -39,7 +39,7 @@ from sordino_client.completion.text.place import LF, Place, normal
 from sordino_client.completion.text.utf8 import START
 from sordino_client.completion.vocabulary import Vocabulary
 from sordino_client.corpus import languages
-from sordino_platform.tokenizer import END, SPECIALS
+from sordino_platform.tokenizer import END
 
 DRAFT = 8
 # An alternative whose first token is less likely than this, next to the best, is not worth showing.
@@ -100,7 +100,7 @@ class Run:
         count = max(1, min(query.alternatives, MAX_ALTERNATIVES))
         # What healing took back is written again and counts for nobody; positions end with the context.
         self.limit = limit
-        self.rows = min(limit + len(prompt.typed), network.config.context - len(prompt.tokens))
+        self.rows = min(limit + len(prompt.typed), network.shape.context - len(prompt.tokens))
         if count > 1:
             slot.cache.resize(self.shared + count * self.rows)
         self.count = count
@@ -194,7 +194,7 @@ class Run:
     def _distribution(self, logits: npt.NDArray[np.float32], branch: _Branch) -> Probabilities:
         """Next-token probabilities of model and memory, restricted to what agrees with the text already typed."""
         shifted = np.exp(logits.astype(np.float64) - float(logits.max()))
-        shifted[END + 1 : len(SPECIALS)] = 0
+        shifted[self.vocabulary.forbidden] = 0
         probabilities: Probabilities = shifted / shifted.sum()
         if self.memory is not None:
             probabilities = self.memory.mix(probabilities, branch.written)

@@ -11,7 +11,7 @@ import numpy as np
 from sordino_client.completion import bundle
 from sordino_client.completion.bundle import Array
 from sordino_client.completion.cache import KeyValueCache, causal
-from sordino_client.completion.runtime import RuntimeNetwork
+from sordino_client.completion.runtime import RuntimeNetwork, own_network
 from sordino_platform.tokenizer import Tokenizer
 
 FILES = 24
@@ -21,8 +21,8 @@ def compare() -> dict[str, Any]:
     """Loss (nats a token) and next-token accuracy in both precisions, and how often the likeliest token agrees."""
     shipped = bundle.shipped()
     tokenizer = Tokenizer.load(shipped.tokenizer)
-    exact = RuntimeNetwork(shipped.config, shipped.weights, "float32")
-    rounded = RuntimeNetwork(shipped.config, shipped.weights, "int8")
+    exact = own_network(shipped.config, shipped.weights, "float32")
+    rounded = own_network(shipped.config, shipped.weights, "int8")
     losses: list[tuple[float, float]] = []
     right: list[tuple[bool, bool]] = []
     same: list[bool] = []
@@ -53,7 +53,7 @@ def compare() -> dict[str, Any]:
 def _log_probabilities(network: RuntimeNetwork, tokens: np.ndarray) -> Array:
     count = len(tokens)
     every = np.arange(count)
-    cache = KeyValueCache(network.config, count)
+    cache = KeyValueCache(network.shape, count)
     logits = network.read(cache, tokens, every, causal(0, count), every)[:-1].astype(np.float64)
     logits -= logits.max(axis=-1, keepdims=True)
     result: Array = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
