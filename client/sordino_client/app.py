@@ -27,6 +27,7 @@ from sordino_client.refusal import word_of
 from sordino_client.residence import resident
 from sordino_client.result import take
 from sordino_client.round_folder import RoundFolder
+from sordino_platform.charter import ended_by
 from sordino_platform.charter.waiting import keep_waiting
 from sordino_platform.flower.phases import Fields, Phase, Scalar, Vector, pack
 from sordino_platform.history import Question
@@ -94,12 +95,19 @@ def kept(member: Member, context: Context) -> tuple[Agreement, MemberSession]:
         raise OrderError("no round is under way at this member")
     agreement = Agreement.decode(bytes(record["agreement"]))  # type: ignore[arg-type]  # written by `keep`
     member.participation.require_willing(wanted=(agreement.run, agreement.round, agreement.train_config_hash))
-    if member.identity.charter.hash() != agreement.charter_hash:
-        raise EpochWaitsError(
-            "a new epoch of the charter began during the round", hint="the next round is under the new one"
-        )
     snapshot = bytes(record["secrets"])  # type: ignore[arg-type]
-    return agreement, MemberSession.restore(snapshot, *member.session_arguments(agreement))
+    session = MemberSession.restore(snapshot, *member.session_arguments(agreement))
+    require_untouched(member, agreement, session)
+    return agreement, session
+
+
+def require_untouched(member: Member, agreement: Agreement, session: MemberSession) -> None:
+    """Raises EpochWaitsError when an epoch that was accepted during the round makes it another one."""
+    charters = member.identity.charters.epochs()
+    begun_under = charters.by_hash(agreement.charter_hash)
+    why = ended_by(begun_under, charters.head(), session.cohort or (member.name,))
+    if why is not None:
+        raise EpochWaitsError(why, hint="the next round is under the new one")
 
 
 def forget(context: Context) -> None:
@@ -171,6 +179,7 @@ def share(member: Member, fields: Fields, context: Context) -> Reply:
     """Checks the roster, and seals this member's shares for the others."""
     agreement, session = kept(member, context)
     shares = session.share(fields.blob("roster"))
+    require_untouched(member, agreement, session)  # only now is it known with whom
     keep(context, agreement, session)
     return {"shares": shares}, {}
 

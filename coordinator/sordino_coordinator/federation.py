@@ -17,7 +17,7 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -41,7 +41,7 @@ from sordino_platform.architecture import (
     Vector,
     flatten,
 )
-from sordino_platform.charter import Charter
+from sordino_platform.charter import Charter, ended_by
 from sordino_platform.durable import make_folder, read_file, write_file
 from sordino_platform.flower.phases import pack
 from sordino_platform.founding_model import founding_parameters
@@ -249,6 +249,10 @@ class Federation:
         """Whether a newer epoch of the charter lies in the folder than the one that the round is held under."""
         return self.identity.charter.hash() != self.charter.hash()
 
+    def ended_by(self, members: Collection[str]) -> str | None:
+        """Why a newer epoch ends a round of these members; None where there is none, or none of it touches them."""
+        return ended_by(self.charter, self.identity.charter, members)
+
     def must_yield(self) -> bool:
         """Whether an order, a new epoch or a rollback must be heeded before a round may begin."""
         return self.superseded() or read_orders(self.folder).restore is not None or self.desk.must_wait()
@@ -359,10 +363,8 @@ class Federation:
 
         Raises UnusableSumError (the old model stays), StorageError.
         """
-        if self.superseded():
-            raise UnusableSumError(
-                "a new epoch of the charter began during the round; the old model stays", of_members=False
-            )
+        if (why := self.ended_by(session.cohort)) is not None:
+            raise UnusableSumError(f"{why}; the old model stays", of_members=False)
         mean, optimiser = opened.totals.mean(), self.settings.server_optimiser
         norm = float(np.linalg.norm(mean.astype(np.float64)))
         vector, moments = next_model(self.releases.head(), optimiser, self.weights(), mean, self.moments())
@@ -382,6 +384,7 @@ class Federation:
             members=opened.survivors,
             heldout_loss=loss,
             transcript_head=transcript_head(record),
+            charter=self.charter,  # its members signed under this epoch, whatever began since
             optimiser=optimiser,
             moments=moments,
             opened={

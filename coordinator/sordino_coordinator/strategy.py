@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -79,10 +79,16 @@ class Round:
     number: int
     nodes: dict[str, int]
     held: dict[str, Held]
+    cohort: tuple[str, ...] = ()  # of the present attempt, once its roster is closed
     started: float = field(default_factory=time.monotonic)
     attempt: int = 0
     dropped: dict[str, str] = field(default_factory=dict)
     phases: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def roster(self) -> Collection[str]:
+        """Who an epoch must leave as they are for the round to go on."""
+        return self.cohort or self.nodes
 
 
 class SecureFedAvg(Strategy):
@@ -204,7 +210,7 @@ class SecureFedAvg(Strategy):
                     raise
                 if federation.stopping.is_set() or federation.superseded():
                     raise
-            round.attempt += 1
+            round.attempt, round.cohort = round.attempt + 1, ()
             round.nodes, round.held = gather(federation, grid, number=round.number)
             round.dropped = {
                 name: reason for name, reason in round.dropped.items() if name in federation.cheaters
@@ -260,6 +266,7 @@ class SecureFedAvg(Strategy):
 
         phase(Phase.TRAIN, round.nodes, proposal, advertised)
         roster = closing(session.close_advertisements, Outcome.ABORTED_COHORT)
+        round.cohort = session.cohort
         phase(Phase.SHARE, session.awaiting(), lambda _: pack({"roster": roster}), shared)
         parcels = closing(session.close_shares, Outcome.ABORTED_DROPOUTS)
         phase(Phase.UPLOAD, parcels, lambda name: pack({"delivery": parcels[name]}), uploaded)
@@ -327,13 +334,11 @@ class SecureFedAvg(Strategy):
         reply_bytes: Callable[[str], int],
     ) -> None:
         """Runs one exchange. An answer that `accept` refuses costs its member the round. `reply_bytes` is the most
-        that a member's whole reply can have. Raises RoundAbortedError when a new epoch of the charter began: what comes
-        of the round could not be released, so nobody is asked for more."""
+        that a member's whole reply can have. Raises RoundAbortedError when a new epoch of the charter touches the
+        round: what comes of it could not be released, so nobody is asked for more."""
         federation, settings = self.federation, self.federation.settings
-        if phase is not Phase.RESULT and federation.superseded():
-            raise RoundAbortedError(
-                Outcome.ABORTED_ERROR, "a new epoch of the charter began; the next round is held under it"
-            )
+        if phase is not Phase.RESULT and (why := federation.ended_by(round.roster)) is not None:
+            raise RoundAbortedError(Outcome.ABORTED_ERROR, f"{why}; the next round is held under it")
         seconds = settings.train_seconds if phase is Phase.TRAIN else settings.exchange_seconds
         nodes = {name: round.nodes[name] for name in sorted(members)}
         started, answered = time.monotonic(), 0

@@ -255,7 +255,7 @@ def test_an_epoch_that_begins_during_a_round_voids_it(place: Path, hub: Path) ->
         assert not strategy.one_round(grid)
         row = federation.rounds.rounds()[-1]
         assert (row.outcome, federation.releases.head().number) == (Outcome.ABORTED_ERROR, 0)
-        assert "new epoch" in row.reason
+        assert "a new epoch of the charter began (2): elm was retired" in row.reason
 
 
 @pytest.mark.parametrize("phase", [Phase.TRAIN, Phase.SHARE])
@@ -278,6 +278,39 @@ def test_an_epoch_that_begins_before_the_uploads_ends_the_round_before_anybody_p
         assert not strategy.one_round(grid)
         assert Phase.UPLOAD.message_type not in asked
         assert "new epoch" in federation.rounds.rounds()[-1].reason
+
+
+@pytest.mark.parametrize("at", [Phase.TRAIN, Phase.SHARE, Phase.UPLOAD, Phase.SURVIVORS, Phase.UNMASK])
+def test_a_round_outlives_an_epoch_that_does_not_touch_it_and_is_released_under_its_own(
+    place: Path, hub: Path, at: Phase
+) -> None:
+    """elm is not in the round, and is retired during it. From SHARE on, each member has accepted that too."""
+    with running(place) as (federation, strategy, grid):
+        grid.leave("elm")
+        root.retire(place / "root", "elm")
+        signed = root.sign_epoch(place / "root").to_bytes()
+        for member in grid.members.values():
+            inprocess.store_update(member, federation, 1, 0.001)
+
+        def begin(kind: str) -> None:
+            if kind == at.message_type:
+                federation.identity.charters.accept(signed)
+                for member in grid.members.values() if at is not Phase.TRAIN else ():
+                    member.identity.charters.accept(signed)
+
+        grid.on_message = begin
+        assert strategy.one_round(grid)
+        assert federation.identity.charter.epoch == 2
+        assert federation.releases.head().charter_hash == federation.charter.hash()
+        assert federation.charter.epoch == 1
+        assert {member.newest_release() for member in grid.members.values()} == {1}
+        grid.on_message = len
+        assert one_round(federation, strategy, grid, 0.001)  # and the next is held under the new one
+        assert federation.releases.head().charter_hash == federation.identity.charter.hash()
+        assert {member.newest_release() for member in grid.members.values()} == {2}
+    records = [path.read_bytes() for path in sorted((hub / "transcript").glob("*.bin"))]
+    known = {epoch.hash(): epoch.membership() for epoch in Identity.load(hub).charters.epochs().charters}
+    assert verify_transcript(records, known).records == 2
 
 
 def test_a_stop_drains_and_then_gives_the_round_up(place: Path, hub: Path) -> None:

@@ -5,7 +5,8 @@ A few hundred steps in every run of the tests, thousands with the slow ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,19 +25,22 @@ LONG = settings(max_examples=120, stateful_step_count=40, deadline=None, suppres
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> type[EvilMachine]:
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[type[EvilMachine]]:
     folder: Path = tmp_path_factory.mktemp("machine") / "federation"
     found_many(folder, 5, organisations=5, floors=Floors(cohort=4))
-    return type("FoundedMachine", (EvilMachine,), {"founded": folder})
+    with pytest.MonkeyPatch.context() as patched:
+        # No step here loses power: that is tested where processes are killed. Half of the time were the disk's.
+        patched.setattr(os, "fsync", lambda _: None)
+        yield type("FoundedMachine", (EvilMachine,), {"founded": folder})
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(300)
 def test_no_order_of_messages_gets_anything_that_is_not_the_coordinators(machine: type[EvilMachine]) -> None:
     run_state_machine_as_test(machine, settings=QUICK)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(1200)
 def test_nor_do_thousands_of_them(machine: type[EvilMachine]) -> None:
     run_state_machine_as_test(machine, settings=LONG)
 

@@ -22,6 +22,7 @@ from sordino_platform.charter.document import (
 from sordino_platform.charter.shipped import shipped_model
 from sordino_platform.charter.signed import SignedCharter, require_successor
 from sordino_platform.charter.store import CharterStore, Epochs
+from sordino_platform.charter.touching import ended_by
 
 __all__ = [
     "Charter",
@@ -40,6 +41,7 @@ __all__ = [
     "SignedCharter",
     "TlsAuthority",
     "TrainingPolicy",
+    "ended_by",
     "require_successor",
     "shipped_model",
 ]

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from sordino_platform.architecture import Vector
 from sordino_platform.canonical import first_problem, moment
-from sordino_platform.charter import CharterStore
+from sordino_platform.charter import Charter, CharterStore
 from sordino_platform.durable import (
     locked,
     make_folder,
@@ -175,14 +175,16 @@ class ReleaseStore:
         optimiser: ServerOptimiser | None = None,
         moments: Moments = (),
         opened: Mapping[str, bytes | memoryview] | None = None,
+        charter: Charter | None = None,
         now: datetime | None = None,
     ) -> Manifest:
-        """Signs and keeps the next release, under the newest charter. When it returns, the release survives a crash.
+        """Signs and keeps the next release, under `charter`, or the newest one. When it returns, the release survives
+        a crash.
 
         `opened` are files that show how a round made it, by name: kept as long as members may ask for them.
         Raises StorageError for a full disk or a vector that is not finite, ConfigurationError for a broken rule.
         """
-        charter = self.charters.head().charter
+        charter = charter or self.charters.head().charter
         with locked(self.folder):
             chain = self.chain()
             try:

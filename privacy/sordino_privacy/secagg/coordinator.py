@@ -145,6 +145,11 @@ class CoordinatorSession:
         return self._stage
 
     @property
+    def cohort(self) -> tuple[str, ...]:
+        """U1, sorted; empty before the advertisements are closed."""
+        return self._roster.names if self._roster else ()
+
+    @property
     def survivors(self) -> tuple[str, ...]:
         """U3, sorted; empty before the uploads are closed."""
         return self._claim.survivors if self._claim else ()

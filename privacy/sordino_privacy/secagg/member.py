@@ -116,6 +116,11 @@ class MemberSession:
     def phase(self) -> Phase:
         return self._state.phase
 
+    @property
+    def cohort(self) -> tuple[str, ...]:
+        """The members of the roster that was accepted, sorted; empty before there is one."""
+        return self._roster.names if self._roster else ()
+
     def propose(self, proposal: bytes) -> None:
         """Phase 0: compares the coordinator's encoded context with the member's own. Called *before* training: what
         would be refused afterwards must not cost any privacy budget.
