@@ -25,7 +25,13 @@ from sordino_privacy.errors import ConfigurationError
 DISCRETISATION = 1e-3
 # Coarser for groups, whose epsilons are large: still an upper bound, and ten times faster.
 GROUP_DISCRETISATION = 1e-2
+# Times 1/noise^2: coarser than the first from a multiplier of 0.15 down.
+FEW_POINTS = 2.25e-5
 MAX_GROUP = 64
+# Below, no accountant gives a meaningful number. A member's own share of a large federation's noise can be this small.
+LEAST_NOISE = 0.003
+# Each step may fail altogether with this probability: the rounding of shared noise (2^-60), and its sampler.
+STEP_DELTA = 2.0**-59
 # Rates are rounded up, and noise down, to this many mantissa bits (0.4 %), so that rounds of a growing data set share
 # one event instead of adding a distribution each.
 _MANTISSA_BITS = 8
@@ -43,7 +49,7 @@ class SampledGaussian:
     def __post_init__(self) -> None:
         if (
             not 0 < self.sampling_rate <= 1
-            or not 0.05 <= self.noise_multiplier <= 1e6
+            or not LEAST_NOISE <= self.noise_multiplier <= 1e6
             or not 0 < self.steps < 1 << 31
         ):
             raise ConfigurationError("an accounting event has impossible numbers")
@@ -51,10 +57,15 @@ class SampledGaussian:
     @classmethod
     def of(cls, plan: TrainingPlan) -> Self:
         """The event of one round of this plan, on the grid: never cheaper than the plan itself."""
+        return cls.at_most(plan.sampling_rate, plan.noise_multiplier, plan.steps)
+
+    @classmethod
+    def at_most(cls, sampling_rate: float, noise_multiplier: float, steps: int) -> Self:
+        """The event on the grid that costs at least what this one does. Raises ConfigurationError."""
         return cls(
-            sampling_rate=min(1.0, _on_grid(plan.sampling_rate, up=True)),
-            noise_multiplier=max(0.05, _on_grid(plan.noise_multiplier, up=False)),
-            steps=plan.steps,
+            sampling_rate=min(1.0, _on_grid(sampling_rate, up=True)),
+            noise_multiplier=_on_grid(noise_multiplier, up=False),
+            steps=steps,
         )
 
 
@@ -137,7 +148,12 @@ def _pld_epsilon(events: tuple[SampledGaussian, ...], delta: float, units: int =
     from dp_accounting import dp_event, privacy_accountant
     from dp_accounting.pld import PLDAccountant
 
+    delta -= STEP_DELTA * sum(event.steps for event in events)
+    if delta <= 0:
+        raise ConfigurationError("delta is too small for so many steps", hint="1e-6 is usual")
     interval = DISCRETISATION if units == 1 else GROUP_DISCRETISATION
+    # With little noise the losses are large, and so are the distributions: as many points, further apart.
+    interval = max(interval, FEW_POINTS / min(event.noise_multiplier for event in events) ** 2)
     accountant = PLDAccountant(privacy_accountant.NeighboringRelation.REPLACE_SPECIAL, interval)
     for event in events:
         mechanism = dp_event.GaussianDpEvent(event.noise_multiplier)
