@@ -17,29 +17,19 @@ second copy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-from onnx import TensorProto, helper
 
 from sordino_client.completion import quantise
 from sordino_client.completion.bundle import Array
-from sordino_client.completion.cache import MAX_BRANCHES, Precision, rotary
+from sordino_client.completion.cache import MAX_BRANCHES, Precision, rotary, shape_of
+from sordino_client.completion.operators import CONTRIB, Builder, integer_constants
 from sordino_platform.architecture import ModelConfig
 
 EPSILON = 1e-6
-CONTRIB = "com.microsoft"
-# Activations as unsigned bytes: around this zero, or from zero up where none is negative.
-MIDDLE, BYTE = 128, 255
-SMALLEST = 1e-30  # a row of zeros needs some scale
-KINDS = {
-    np.dtype(np.float32): TensorProto.FLOAT,
-    np.dtype(np.int8): TensorProto.INT8,
-    np.dtype(np.uint8): TensorProto.UINT8,
-}
 
 
 def initializers(
@@ -51,14 +41,7 @@ def initializers(
     ones = np.ones(config.width // config.heads, np.float32)
     found: dict[str, npt.NDArray[Any]] = {"rotary.cos": cos, "rotary.sin": sin, "ones": ones}
     if precision != "float32":
-        found |= {
-            "one": np.array(1, np.float32),
-            "smallest": np.array(SMALLEST, np.float32),
-            "step.around": np.array(1 / (MIDDLE - 1), np.float32),
-            "step.above": np.array(1 / BYTE, np.float32),
-            "zero.around": np.array(MIDDLE, np.uint8),
-            "zero.above": np.array(0, np.uint8),
-        }
+        found |= integer_constants()
     for name, value in weights.items():
         if precision != "float32" and value.ndim == 2:
             integers, scales = quantise.by_rows(value, quantise.LEVELS[precision])
@@ -68,64 +51,11 @@ def initializers(
     return found
 
 
-class _Builder:
-    """Collects nodes; each call names its outputs after itself."""
-
-    def __init__(self, precision: Precision) -> None:
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
-        self.precision = precision
-        self.zeros: dict[str, str] = {}
-
-    def __call__(
-        self, kind: str, inputs: Sequence[str], *outputs: str, domain: str = "", **attributes: Any
-    ) -> str:
-        names = outputs or (f"{kind}.{len(self.nodes)}",)
-        self.nodes.append(helper.make_node(kind, inputs, names, domain=domain, **attributes))
-        return names[0]
-
-    def constant(self, name: str, values: Sequence[int]) -> str:
-        self.constants.append(helper.make_tensor(name, TensorProto.INT64, [len(values)], values))
-        return name
-
-    def norm(self, x: str, weight: str) -> str:
-        return self("SimplifiedLayerNormalization", [x, weight], axis=-1, epsilon=EPSILON, stash_type=1)
-
-    def add_and_norm(self, x: str, change: str, weight: str) -> tuple[str, str]:
-        """The stream with a change added, normed and as it is."""
-        normed, total = f"normed.{len(self.nodes)}", f"stream.{len(self.nodes)}"
-        outputs = (normed, "", "", total)
-        self(
-            "SkipSimplifiedLayerNormalization", [x, change, weight], *outputs, domain=CONTRIB, epsilon=EPSILON
-        )
-        return normed, total
-
-    def linear(
-        self, x: str, weight: str, *output: str, bias: str | None = None, positive: bool = False
-    ) -> str:
-        """`x` times a matrix; `positive` says that no activation is negative."""
-        if self.precision == "float32":
-            return self("Gemm", [x, weight, *([bias] if bias else [])], *output, transB=1)
-        kind = "above" if positive else "around"
-        magnitudes = x if positive else self("Abs", [x])
-        largest = self("ReduceMax", [magnitudes, "axis.row"], keepdims=1)
-        step = self("Max", [self("Mul", [largest, f"step.{kind}"]), "smallest"])
-        steps = self("Squeeze", [step, "axis.row"])
-        if kind not in self.zeros:
-            self.zeros[kind] = self("Expand", [f"zero.{kind}", self("Shape", [steps])])
-        bytes_ = self("QuantizeLinear", [x, steps, self.zeros[kind]], axis=0)
-        inputs = [bytes_, weight + ".integers", "one", weight + ".scales", f"zero.{kind}"]
-        product = self("MatMulIntegerToFloat", inputs, domain=CONTRIB)
-        if bias is None:
-            return self("Mul", [product, step], *output)
-        return self("Add", [self("Mul", [product, step]), bias], *output)
-
-
 def build(config: ModelConfig, precision: Precision, constants: Mapping[str, npt.NDArray[Any]]) -> bytes:
     """The serialised graph. `constants` (`initializers`) are declared in it and must be supplied to the session."""
     heads, width = config.heads, config.width
     size = width // heads
-    add = _Builder(precision)
+    add = Builder(precision, epsilon=EPSILON)
     by_head = add.constant("shape.by_head", [-1, 2 * heads, size])
     sequence = add.constant("shape.sequence", [1, -1, 2 * width])
     batch = add.constant("axis.batch", [0])
@@ -173,38 +103,4 @@ def build(config: ModelConfig, precision: Precision, constants: Mapping[str, npt
     normed, _ = add.add_and_norm(x, change, "norm_out.weight")
     add.linear(normed, "embed.weight", "logits", bias="embed.bias")
 
-    info = helper.make_tensor_value_info
-    inputs_of_graph = [
-        info("tokens", TensorProto.INT64, ["new"]),
-        info("positions", TensorProto.INT64, [1, "attending"]),
-        info("bias", TensorProto.FLOAT, [1, 1, "attending", "total"]),
-        info("last", TensorProto.INT32, [1]),
-        info("total", TensorProto.INT32, []),
-        info("wanted", TensorProto.INT64, ["chosen"]),
-    ]
-    outputs = [info("logits", TensorProto.FLOAT, ["chosen", config.vocabulary])]
-    rows: list[str | int | None] = [1, heads, "rows", size]
-    for layer in range(config.layers):
-        for name in ("key", "value"):
-            inputs_of_graph.append(info(f"past_{name}.{layer}", TensorProto.FLOAT, rows))
-            outputs.append(info(f"{name}.{layer}", TensorProto.FLOAT, rows))
-    declared = [_external(name, value) for name, value in constants.items()]
-    graph = helper.make_graph(
-        add.nodes, "sordino-decoder/5", inputs_of_graph, outputs, initializer=add.constants + declared
-    )
-    model = helper.make_model(
-        graph,
-        opset_imports=[helper.make_opsetid("", 20), helper.make_opsetid(CONTRIB, 1)],
-        ir_version=10,
-        producer_name="sordino",
-    )
-    serialised: bytes = model.SerializeToString(deterministic=True)
-    return serialised
-
-
-def _external(name: str, value: npt.NDArray[Any]) -> Any:
-    """A tensor whose data the session is given separately."""
-    tensor = onnx.TensorProto(name=name, data_type=KINDS[value.dtype], dims=value.shape)
-    tensor.data_location = TensorProto.EXTERNAL
-    tensor.external_data.add(key="location", value="supplied-by-the-session")
-    return tensor
+    return add.serialised("sordino-decoder/5", shape_of(config), constants)

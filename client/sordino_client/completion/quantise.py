@@ -30,3 +30,9 @@ def by_rows(matrix: Array, levels: int) -> tuple[npt.NDArray[np.int8], Array]:
     divisor = np.where(scales > 0, scales, np.float32(1))
     rounded = np.rint(matrix / divisor[:, None]).astype(np.int8)
     return np.ascontiguousarray(rounded.T), scales
+
+
+def rows(matrix: Array, levels: int) -> tuple[npt.NDArray[np.int8], Array]:
+    """A table `(n, k)` as integers `(n, k)` and scales `(n,)`, to be looked up by rows; as `by_rows` otherwise."""
+    integers, scales = by_rows(matrix, levels)
+    return np.ascontiguousarray(integers.T), scales

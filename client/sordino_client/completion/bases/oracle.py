@@ -1,0 +1,93 @@
+"""A base's decoder in NumPy, line by line and one layer at a time: what the served graph is held against.
+
+Independent of ONNX Runtime and of the graph, and never in memory whole. Reads one text from its beginning.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from sordino_client.completion.bases.form import Activation, Form
+from sordino_client.completion.bases.weights import Weights
+from sordino_client.completion.bundle import Array
+from sordino_client.completion.cache import Indices
+
+
+def logits(weights: Weights, tokens: Indices) -> Array:
+    """What follows each of `tokens` `(n)`, engine numbers, `(n, vocabulary)`, in float32."""
+    form = weights.form
+    outer = weights.outer()
+    x = outer["embed.weight"][tokens] * np.float32(form.embedding_scale)
+    if "position.weight" in outer:
+        x = x + outer["position.weight"][: len(tokens)]
+    for number in range(form.shape.layers):
+        x = _layer(form, weights.layer(number), x)
+    x = _norm(form, x, outer, "norm_out")
+    result: Array = x @ outer.get("head.weight", outer["embed.weight"]).T
+    return result
+
+
+def _layer(form: Form, layer: dict[str, Array], x: Array) -> Array:
+    new, shape = len(x), form.shape
+    heads, groups, size = form.query_heads, form.shape.heads, shape.size
+    fused = _linear(layer, "query_key_value", _norm(form, x, layer, "norm_attention"))
+    query, key, value = np.split(fused, [heads * size, (heads + groups) * size], axis=1)
+    query, key = _turned(form, query.reshape(new, heads, size)), _turned(form, key.reshape(new, groups, size))
+    values = value.reshape(new, groups, size)
+    seen = np.tri(new, dtype=np.bool_)
+    mixed = np.empty((new, heads, size), np.float32)
+    for head in range(heads):
+        group = head // (heads // groups)
+        scores = query[:, head] @ key[:, group].T / np.float32(size**0.5)
+        mixed[:, head] = _softmax(np.where(seen, scores, np.float32(-np.inf))) @ values[:, group]
+    x = x + _linear(layer, "attention_out", mixed.reshape(new, -1))
+    inner = _linear(layer, "expand", _norm(form, x, layer, "norm_network"))
+    if form.gated:
+        gate, rest = np.split(inner, 2, axis=1)
+        inner = activated(gate, form.activation) * rest
+    else:
+        inner = activated(inner, form.activation)
+    return x + _linear(layer, "contract", inner)
+
+
+def activated(x: Array, kind: Activation) -> Array:
+    """The network's non-linearity."""
+    if kind == "silu":
+        return _float(x / (1 + np.exp(-x.astype(np.float64))))
+    if kind == "gelu":
+        from scipy.special import erf
+
+        return _float(x * 0.5 * (1 + erf(x / 2**0.5)))
+    return _float(0.5 * x * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3))))
+
+
+def _linear(layer: dict[str, Array], name: str, x: Array) -> Array:
+    result: Array = x @ layer[name + ".weight"].T
+    return result + layer[name + ".bias"] if name + ".bias" in layer else result
+
+
+def _norm(form: Form, x: Array, weights: dict[str, Array], name: str) -> Array:
+    if form.norm == "layer":
+        x = x - x.mean(axis=-1, keepdims=True)
+    scale = np.sqrt(np.mean(np.square(x), axis=-1, keepdims=True) + np.float32(form.epsilon))
+    result = _float(x / scale) * weights[name + ".weight"]
+    return result + weights[name + ".bias"] if name + ".bias" in weights else result
+
+
+def _turned(form: Form, x: Array) -> Array:
+    if form.frequencies is None:
+        return x
+    angle = np.outer(np.arange(len(x)), form.frequencies.astype(np.float64))[:, None]
+    cos, sin = _float(np.cos(angle)), _float(np.sin(angle))
+    a, b = np.split(x, 2, axis=-1)
+    return np.concatenate((a * cos - b * sin, b * cos + a * sin), axis=-1)
+
+
+def _softmax(x: Array) -> Array:
+    shifted = np.exp(x - x.max(axis=-1, keepdims=True))
+    return _float(shifted / shifted.sum(axis=-1, keepdims=True))
+
+
+def _float(x: npt.NDArray[np.floating]) -> Array:
+    return x.astype(np.float32, copy=False)
