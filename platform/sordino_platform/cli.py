@@ -27,6 +27,7 @@ INTERRUPTED, BUG = 130, 1
 # What a listing shows, so that listing the commands imports none of them. A test holds it against the entry points.
 SUMMARIES = {
     "charter": "The federation's constitution: new, add, sign, show, diff, verify",
+    "base": "The models to train on and to serve: list, add, show, remove",
     "client": "A member's machine: join, up, status, ledger, adapt, corpus, audit",
     "complete": "Completes code at FILE:LINE:COL",
     "coordinator": "The federation's server: up, status, rounds, pause, pace, releases, rollback, audit",

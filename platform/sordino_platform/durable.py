@@ -20,7 +20,7 @@ import mmap
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sordino_privacy.errors import ConfigurationError, StorageError
@@ -48,6 +48,13 @@ def write_file(path: Path, *parts: bytes | memoryview, secret: bool = False, rep
     Without `replace`, a file that is there already is refused. Raises StorageError when the disk refuses,
     ConfigurationError when `path` exists and must not be replaced.
     """
+    write_parts(path, parts, secret=secret, replace=replace)
+
+
+def write_parts(
+    path: Path, parts: Iterable[bytes | memoryview], *, secret: bool = False, replace: bool = True
+) -> None:
+    """As `write_file`, for parts that are made one by one: what no memory could hold at once."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
         handle = os.open(

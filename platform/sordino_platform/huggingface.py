@@ -5,16 +5,18 @@ trained and what travels. A charter names the base by the digest of its files an
 shapes, so the coordinator needs neither the base nor transformers.
 
 This module reads the folder's files; huggingface_model.py, which needs torch and transformers, makes the model.
+`sordino_platform.bases` is the door that describes it to people.
 
-What a folder may not do: run code (`auto_map` is refused, trust_remote_code is off, weights are safetensors only), or
-reach the network (transformers is offline, and is told to look nowhere but in the folder).
+What a folder may not do: run code (`auto_map`, Python files and pickles are refused, trust_remote_code is off, weights
+are safetensors only), or reach the network (transformers is offline, and is told to look nowhere but in the folder).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,12 @@ from sordino_privacy.errors import ConfigurationError, StorageError
 MAX_JSON_BYTES = 64 << 20  # a tokenizer of 200,000 words with its merges
 _LABEL = b"sordino-huggingface-base/1\n"
 _DESCRIBED_BY = ("config.json", "tokenizer.json", "model.safetensors.index.json")
+_INDEX = "model.safetensors.index.json"
+# Formats of weights that are Python's pickles: reading one runs what it says.
+_PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
+_SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.safetensors$")
+# What looks like a control token. Other added words (runs of blanks, say) are ordinary text.
+_CONTROL = re.compile(r"<[^\s<>]+>|\[[A-Z_/]+\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +46,48 @@ class HuggingFaceTokenizer:
 
     _inner: tokenizers.Tokenizer = field(repr=False)
     digest: bytes
+    # Control tokens, by their text.
+    controls: Mapping[str, int] = field(repr=False)
+    # The token that the base wants before every text, where it wants one.
+    begin: int | None
 
     @classmethod
     def load(cls, folder: Path) -> HuggingFaceTokenizer:
         """Raises ConfigurationError when the folder has none."""
-        text = _read(folder, "tokenizer.json")
+        return cls.parse(_read(folder, "tokenizer.json"), what=f"{folder} has a tokenizer.json")
+
+    @classmethod
+    def parse(cls, text: str, *, what: str) -> HuggingFaceTokenizer:
+        """The tokenizer of this JSON. Raises ConfigurationError when it cannot be read; `what` names it there."""
         try:
-            inner = tokenizers.Tokenizer.from_str(text)
+            raw = json.loads(text)
+            # Some bases do not call their control tokens special: then source that spells one would become it.
+            for token in raw.get("added_tokens") or []:
+                token["special"] = bool(token["special"]) or _CONTROL.fullmatch(token["content"]) is not None
+            inner = tokenizers.Tokenizer.from_str(json.dumps(raw))
         except Exception as error:  # the library raises the bare Exception class
-            raise ConfigurationError(f"{folder} has a tokenizer.json that cannot be read") from error
+            raise ConfigurationError(f"{what} that cannot be read") from error
         # Source that spells a special token is plain text.
         inner.encode_special_tokens = True
-        return cls(inner, hashlib.sha256(_LABEL + text.encode()).digest())
+        added = inner.get_added_tokens_decoder()
+        controls = {token.content: number for number, token in added.items() if token.special}
+        framed = inner.encode("a", add_special_tokens=True).ids
+        bare = inner.encode("a", add_special_tokens=False).ids
+        begin = framed[0] if len(framed) > len(bare) and framed[1 : 1 + len(bare)] == bare else None
+        return cls(inner, hashlib.sha256(_LABEL + text.encode()).digest(), controls, begin)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text."""
         return list(self._inner.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of tokens; control tokens are left out."""
+        return str(self._inner.decode(list(tokens), skip_special_tokens=True))
+
+    @property
+    def size(self) -> int:
+        """One more than the largest token number."""
+        return max(self._inner.get_vocab(with_added_tokens=True).values(), default=-1) + 1
 
 
 def digest(folder: Path) -> bytes:
@@ -61,20 +95,8 @@ def digest(folder: Path) -> bytes:
 
     Raises ConfigurationError for a folder that is no base, or one whose use would run foreign code.
     """
-    config = _config(folder)
-    if "auto_map" in config:
-        raise ConfigurationError(
-            f"{folder} brings its own code, which is never run",
-            hint="use a base of an architecture that transformers itself has",
-        )
-    if (folder / "adapter_config.json").exists():
-        raise ConfigurationError(f"{folder} holds an adapter", hint="merge it into its base first")
+    require_plain(folder)
     weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        raise ConfigurationError(
-            f"{folder} has no weights in the safetensors format",
-            hint="convert them first; files in PyTorch's own format can run code and are never read",
-        )
     described = [folder / name for name in _DESCRIBED_BY if (folder / name).exists()]
     whole = hashlib.sha256(_LABEL)
     for path in [*described, *weights]:
@@ -85,6 +107,50 @@ def digest(folder: Path) -> bytes:
             raise StorageError(f"cannot read {path}: {error.strerror}") from error
         whole.update(len(path.name).to_bytes(4) + path.name.encode() + part)
     return whole.digest()
+
+
+def require_plain(folder: Path) -> Mapping[str, Any]:
+    """The configuration of a folder that holds a whole base and nothing that runs.
+
+    Raises ConfigurationError: code of its own, pickles, an adapter, no weights, a shard that is missing.
+    """
+    config = read_object(folder, "config.json")
+    optional = [name for name in ("tokenizer_config.json",) if (folder / name).exists()]
+    said = [config, *(read_object(folder, name) for name in optional)]
+    code = sorted(path.name for path in folder.glob("*.py"))
+    if code or any("auto_map" in each or each.get("trust_remote_code") for each in said):
+        raise ConfigurationError(
+            f"{folder} brings its own code, which is never run",
+            hint="use a base of an architecture that transformers itself has",
+        )
+    if (folder / "adapter_config.json").exists():
+        raise ConfigurationError(f"{folder} holds an adapter", hint="merge it into its base first")
+    names = {path.name for path in folder.iterdir()}
+    if pickles := sorted(name for name in names if Path(name).suffix in _PICKLES):
+        raise ConfigurationError(
+            f"{folder} holds {pickles[0]}, in a format that can run code: weights are read from safetensors only",
+            hint="remove it where the same weights lie beside it as safetensors; otherwise convert them first",
+        )
+    if not any(name.endswith(".safetensors") for name in names):
+        raise ConfigurationError(f"{folder} has no weights in the safetensors format")
+    if missing := sorted(_shards(folder, names) - names):
+        raise ConfigurationError(f"{folder} lacks {missing[0]}, a part of the weights", hint="fetch it too")
+    return config
+
+
+def _shards(folder: Path, names: Collection[str]) -> set[str]:
+    """The files of weights that the index, or the names of those that are there, promise."""
+    promised: set[str] = set()
+    if _INDEX in names:
+        listed = read_object(folder, _INDEX).get("weight_map")
+        if not isinstance(listed, dict) or not all(isinstance(name, str) for name in listed.values()):
+            raise ConfigurationError(f"{folder} has a {_INDEX} that lists no files")
+        promised |= set(listed.values())
+    for name in names:
+        if (found := _SHARD.search(name)) is not None:
+            stem, count = name[: found.start()], int(found[2])
+            promised |= {f"{stem}-{number:05}-of-{count:05}.safetensors" for number in range(1, count + 1)}
+    return promised
 
 
 def write_adapter(folder: Path, config: HuggingFaceConfig, adapters: Parameters) -> None:
@@ -109,13 +175,14 @@ def write_adapter(folder: Path, config: HuggingFaceConfig, adapters: Parameters)
     write_file(folder / "adapter_config.json", json.dumps(described, indent=1).encode(), secret=True)
 
 
-def _config(folder: Path) -> Mapping[str, Any]:
+def read_object(folder: Path, name: str) -> Mapping[str, Any]:
+    """A JSON object of the folder. Raises ConfigurationError for anything else."""
     try:
-        raw = json.loads(_read(folder, "config.json"))
-    except ValueError as error:
-        raise ConfigurationError(f"{folder} has a config.json that is not JSON") from error
+        raw = json.loads(_read(folder, name))
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{folder} has a {name} that is not JSON") from error
     if not isinstance(raw, dict):
-        raise ConfigurationError(f"{folder} has a config.json that is not an object")
+        raise ConfigurationError(f"{folder} has a {name} that is not an object")
     return raw
 
 

@@ -1,0 +1,103 @@
+"""From a configuration in Hugging Face's form and a tokenizer to a `Base`: the one place that reads them, whatever the
+source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sordino_platform.bases.base import Base, Kind
+from sordino_platform.bases.memory import Shape
+from sordino_platform.bases.middle import convention
+from sordino_platform.huggingface import HuggingFaceTokenizer
+from sordino_privacy.errors import ConfigurationError
+
+MAX_CONTEXT = 1 << 16
+UNTOLD_CONTEXT = 2048
+# A vocabulary is padded to a round number; more than this, and a twentieth, is another model's tokenizer.
+PADDING_WORDS = 1024
+# A separator of documents, which base models are trained with; chat models name the end of a turn instead.
+_END_OF_TEXT = "<|endoftext|>"
+
+
+def described(
+    config: Mapping[str, Any],
+    tokenizer: HuggingFaceTokenizer,
+    *,
+    name: str,
+    kind: Kind,
+    digest: str,
+    licence: str,
+    parameters: int,
+    place: Path,
+) -> Base:
+    """Raises ConfigurationError where a size is missing or no token ends a text."""
+    vocabulary = required(config, "vocab_size", what=place)
+    width, heads = (
+        required(config, "hidden_size", "n_embd", what=place),
+        required(config, "num_attention_heads", "n_head", what=place),
+    )
+    head = whole(config.get("head_dim")) or width // heads
+    groups = whole(config.get("num_key_value_heads")) or heads
+    hidden = whole(config.get("intermediate_size")) or whole(config.get("n_inner")) or 4 * width
+    return Base(
+        name=name,
+        kind=kind,
+        architecture=str(config.get("model_type", "")),
+        digest=digest,
+        licence=licence,
+        context=context_of(config),
+        vocabulary=vocabulary,
+        end=end_of_text(tokenizer, config, what=place),
+        begin=tokenizer.begin,
+        middle=convention(tokenizer.controls),
+        shape=Shape(
+            parameters=parameters,
+            vocabulary=vocabulary,
+            layers=required(config, "num_hidden_layers", "n_layer", what=place),
+            width=width,
+            hidden=hidden,
+            key_values=head * groups,
+        ),
+        place=place,
+    )
+
+
+def context_of(config: Mapping[str, Any]) -> int:
+    """How many tokens the base was made for, 65,536 at most."""
+    said = whole(config.get("max_position_embeddings")) or whole(config.get("n_positions"))
+    return min(said or UNTOLD_CONTEXT, MAX_CONTEXT)
+
+
+def require_own_tokenizer(tokenizer: HuggingFaceTokenizer, vocabulary: int, *, what: object) -> None:
+    """Raises ConfigurationError unless the tokenizer's words fill the model's vocabulary, but for its padding."""
+    words = tokenizer.size
+    if words > vocabulary or vocabulary - words > max(PADDING_WORDS, vocabulary // 20):
+        raise ConfigurationError(
+            f"{what} has a tokenizer of {words} words and a model of {vocabulary}: they do not belong together",
+            hint="fetch both from one place",
+        )
+
+
+def end_of_text(tokenizer: HuggingFaceTokenizer, config: Mapping[str, Any], *, what: object) -> int:
+    """The token that closes a document. Raises ConfigurationError where there is none."""
+    end = tokenizer.controls.get(_END_OF_TEXT, config.get("eos_token_id"))
+    if isinstance(end, list):
+        end = end[0] if end else None
+    if not isinstance(end, int) or isinstance(end, bool) or not 0 <= end < whole(config.get("vocab_size")):
+        raise ConfigurationError(f"{what} names no end-of-text token")
+    return end
+
+
+def required(config: Mapping[str, Any], *names: str, what: object) -> int:
+    """The first of these settings that is a size. Raises ConfigurationError where none is."""
+    for name in names:
+        if size := whole(config.get(name)):
+            return size
+    raise ConfigurationError(f"{what} has a config.json without {names[0]}")
+
+
+def whole(value: object) -> int:
+    """`value` where it is a size from 1 to 2^24, else 0."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= 1 << 24 else 0

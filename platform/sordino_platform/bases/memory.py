@@ -1,0 +1,91 @@
+"""How much memory a base takes, said before anything of it is loaded.
+
+The figures are of this project's own trainer and server, and are kept honest by a test that trains a small base and
+measures (docs/bases.md has the measured ones of SmolLM2 beside them).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from sordino_privacy.errors import ConfigurationError
+
+# torch, transformers and peft, imported and idle; the server with its runtime and tokenizer.
+TRAINER_BYTES = 700 << 20
+SERVER_BYTES = 180 << 20
+FLOAT = 4
+# Bytes of a served weight: 4 bits and a scale and an offset of 16 bits for each 32 weights.
+SERVED_WEIGHT = 0.5 + 4 / 32
+DRAFTED_RANK = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What decides how much memory a base takes. `parameters` counts each stored number once; `key_values` is the
+    width of the keys of one layer, all heads together."""
+
+    parameters: int
+    vocabulary: int
+    layers: int
+    width: int
+    hidden: int
+    key_values: int
+
+    def adapters(self, rank: int) -> int:
+        """Numbers in adapters of `rank` on the seven products of a layer (fewer where a layer has fewer)."""
+        attention = 4 * self.width + 2 * (self.width + self.key_values)
+        network = 3 * (self.width + self.hidden)
+        return self.layers * rank * (attention + network)
+
+    def training_bytes(self, *, tokens: int, rank: int = DRAFTED_RANK, checkpointing: bool = False) -> int:
+        """Of the trainer's process: the base in float32, the adapters four times (themselves, their sum, a step's
+        gradients, a copy), and what a pass of `tokens` tokens keeps for its way back."""
+        numbers = self.parameters + 4 * self.adapters(rank)
+        return (
+            TRAINER_BYTES
+            + FLOAT * numbers
+            + tokens * self.token_bytes(rank=rank, checkpointing=checkpointing)
+        )
+
+    def token_bytes(self, *, rank: int = DRAFTED_RANK, checkpointing: bool = False) -> int:
+        """What one token of a pass keeps: of each layer its inputs and products (with `checkpointing` of one layer, and
+        the inputs of the others), and the scores of every word three times (scores, log-probabilities, gradient)."""
+        layer = 14 * self.width + 4 * self.key_values + 6 * self.hidden + 14 * rank
+        kept = layer + self.layers * self.width if checkpointing else self.layers * layer
+        return FLOAT * (kept + 3 * self.vocabulary)
+
+    def serving_bytes(self, *, context: int) -> int:
+        """Of the server: 4-bit weights, the embedding in 8 bits beside them, and one cache of `context` tokens."""
+        embedding = self.vocabulary * self.width
+        caches = 2 * self.layers * self.key_values * 2 * context
+        return int(SERVER_BYTES + SERVED_WEIGHT * self.parameters + embedding + caches)
+
+
+def machine_bytes() -> int:
+    """This machine's memory, or what its control group may have where that is less."""
+    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            with open(path, encoding="ascii") as file:  # noqa: PTH123  # the kernel's file, read once
+                text = file.read(32).strip()
+        except OSError:
+            continue
+        if text.isdigit() and int(text) > 0:
+            found = min(found, int(text))
+    return found
+
+
+def require_room(needed: int, *, purpose: str, name: str, available: int | None = None) -> None:
+    """Raises ConfigurationError, with both figures, where this machine has less memory than `needed` bytes."""
+    there = machine_bytes() if available is None else available
+    if needed > there:
+        raise ConfigurationError(
+            f"{purpose} the base {name} takes about {in_words(needed)} of memory; this machine has {in_words(there)}",
+            hint="use a smaller base, or a machine with more memory",
+        )
+
+
+def in_words(count: int) -> str:
+    """`270 MB` or `5.4 GB`, in powers of ten, as machines are sold."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
