@@ -255,7 +255,7 @@ def test_a_packages_file_is_found_pinned_by_hash_and_its_code_never_runs(
         sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
         licence="mit",
     )
-    monkeypatch.setitem(PACKAGES, "tiny", package)  # type: ignore[arg-type]
+    monkeypatch.setitem(PACKAGES, "tiny", package)
     monkeypatch.syspath_prepend(str(site))
     added = bases.add("tiny")
     assert (added.kind, added.gguf) == ("package", file)
