@@ -13,7 +13,7 @@ import torch
 
 from sordino_client.federation_benchmark import contenders
 from sordino_client.federation_benchmark.contenders import Windows
-from sordino_client.federation_benchmark.federation import federate, plan_within
+from sordino_client.federation_benchmark.federation import federate, plan_within, terms_within
 from sordino_client.federation_benchmark.measuring import Worth
 from sordino_client.federation_benchmark.private import train_alone
 from sordino_client.federation_benchmark.profile import EPSILONS, Profile
@@ -93,8 +93,7 @@ class Benchmark:
         run = federate(
             self._folder / name,
             self._members,
-            self._profile,
-            epsilon=epsilon,
+            terms_within(self._profile, epsilon),
             on_progress=lambda line: self._say(f"{name}: {line}"),
         )
         released = self._plain(run.releases[-1])

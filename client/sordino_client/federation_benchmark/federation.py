@@ -11,13 +11,14 @@ from typing import Any
 from sordino_client.federation_benchmark.profile import PLANNED_SHARE, Profile
 from sordino_client.federation_benchmark.repositories import Repository
 from sordino_platform.architecture import Vector
-from sordino_platform.charter import PrivacyPolicy
+from sordino_platform.charter import ModelTerms, PrivacyPolicy
 from sordino_platform.demo import world
 from sordino_platform.demo.local import LocalFederation, ask
 from sordino_platform.demo.processes import Processes
 from sordino_platform.durable import make_folder, read_file
 from sordino_platform.identity import Identity
 from sordino_platform.release import ReleaseStore
+from sordino_platform.release.optimiser import ServerOptimiser
 from sordino_platform.suggested import affordable_noise
 from sordino_privacy.dpsgd import TrainingPlan
 
@@ -31,6 +32,33 @@ class FederationRun:
 
     releases: tuple[Vector, ...]
     facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What a benchmark's federation is founded on and does. `privacy` bounds every member, `windows_kept` of a unit."""
+
+    parties: tuple[tuple[str, str], ...]
+    model: ModelTerms
+    privacy: PrivacyPolicy
+    plan: TrainingPlan
+    rounds: int
+    optimiser: ServerOptimiser
+    windows_kept: int
+
+
+def terms_within(profile: Profile, epsilon: float) -> Terms:
+    """The profile's federation at a budget of `epsilon` for each member."""
+    schedule = profile.schedule(epsilon)
+    return Terms(
+        parties=profile.parties,
+        model=profile.model,
+        privacy=PrivacyPolicy(largest_epsilon=epsilon, smallest_noise_multiplier=LEAST_NOISE),
+        plan=plan_within(profile, epsilon, rounds=schedule.rounds),
+        rounds=schedule.rounds,
+        optimiser=schedule.optimiser,
+        windows_kept=profile.windows_kept,
+    )
 
 
 def plan_within(profile: Profile, epsilon: float, *, rounds: int) -> TrainingPlan:
@@ -58,33 +86,33 @@ def plan_within(profile: Profile, epsilon: float, *, rounds: int) -> TrainingPla
 def federate(
     folder: Path,
     members: Mapping[str, Repository],
-    profile: Profile,
+    terms: Terms,
     *,
-    epsilon: float,
     on_progress: Callable[[str], None],
 ) -> FederationRun:
-    """Founds a federation in `folder`, runs its rounds, and ends every process. Raises SordinoError."""
+    """Founds a federation in `folder`, runs its rounds, and ends every process. Raises SordinoError.
+
+    Every member is a process all the while, and trains in a child; one child at a time, since they share a machine.
+    """
     world.fresh_folder(folder)
     logs = folder / "logs"
     make_folder(logs)
-    schedule = profile.schedule(epsilon)
-    plan = plan_within(profile, epsilon, rounds=schedule.rounds)
     place = world.found_locally(
         folder,
         federation="benchmark",
-        parties=profile.parties,
+        parties=terms.parties,
         repositories={name: [member.training] for name, member in members.items()},
-        model=profile.model,
-        privacy=PrivacyPolicy(largest_epsilon=epsilon, smallest_noise_multiplier=LEAST_NOISE),
-        plan=json.loads(plan.canonical()),
-        rounds=schedule.rounds,
+        model=terms.model,
+        privacy=terms.privacy,
+        plan=json.loads(terms.plan.canonical()),
+        rounds=terms.rounds,
         coordinator_settings={
             "train_seconds": TRAIN_SECONDS,
             "release_without_any_heldout_measurement": True,
-            "server_optimiser": schedule.optimiser.model_dump(),
+            "server_optimiser": terms.optimiser.model_dump(),
         },
         # What is held out lies in another folder already.
-        member_settings={"windows_per_unit": profile.windows_kept, "heldout_share": 0.0, "minimum_units": 16},
+        member_settings={"windows_per_unit": terms.windows_kept, "heldout_share": 0.0, "minimum_units": 16},
     )
 
     releases: list[Vector] = []
@@ -92,7 +120,7 @@ def federate(
     def take(event: dict[str, Any]) -> None:
         """Keeps each release as it is made: the coordinator prunes the weights of old ones."""
         if event.get("event") == "round_finished":
-            on_progress(f"round {event['round']} of {schedule.rounds}: {event['outcome']}")
+            on_progress(f"round {event['round']} of {terms.rounds}: {event['outcome']}")
             if event["outcome"] == "completed":
                 hub = place.foundation.coordinator
                 releases.append(ReleaseStore(hub / "releases", Identity.load(hub).charters).vector())
@@ -109,10 +137,10 @@ def federate(
     return FederationRun(
         releases=tuple(releases),
         facts={
-            "epsilon_budget": epsilon,
+            "epsilon_budget": terms.privacy.largest_epsilon,
             "rounds": state.completed,
-            "plan": json.loads(plan.canonical()),
-            "server_optimiser": schedule.optimiser.model_dump(),
+            "plan": json.loads(terms.plan.canonical()),
+            "server_optimiser": terms.optimiser.model_dump(),
             "members_in_each_sum": [one.members for one in state.rounds.values()],
             "epsilon_by_member": {
                 name: float(ask("client", "ledger", "--folder", str(home))["epsilon_spent"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sordino_client.pretrain.sources import Role
 from sordino_platform.charter import ModelTerms, shipped_model
 from sordino_platform.release.optimiser import ServerOptimiser
 
@@ -53,6 +54,8 @@ class Profile:
     """
 
     name: str
+    role: Role = "members"
+    language: str = "java"
     members: int = len(MEMBERS)
     files: int = 6000
     heldout_share: float = 0.1

@@ -10,16 +10,44 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from sordino_client.corpus import Corpus, read_repositories, split_heldout, units
-from sordino_client.federation_benchmark.profile import Profile
 from sordino_client.pretrain.corpus import Document
+from sordino_client.pretrain.sources import Role
 from sordino_client.training.job import Tokens
 from sordino_platform.durable import make_folder
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import DataError
 
-LANGUAGE = "java"
+
+class Sizes(Protocol):
+    """What a benchmark's profile says of its members' repositories."""
+
+    @property
+    def parties(self) -> tuple[tuple[str, str], ...]:
+        """(project, organisation) of everybody."""
+        ...
+
+    @property
+    def role(self) -> Role:
+        """The corpus that holds the projects."""
+        ...
+
+    @property
+    def language(self) -> str:
+        """The one language that is taken of them."""
+        ...
+
+    @property
+    def files(self) -> int:
+        """At most so many of each, in whole directories."""
+        ...
+
+    @property
+    def heldout_share(self) -> float:
+        """Of each one's text, in whole directories."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +73,7 @@ class Repository:
         return [list(unit.windows) for unit in found]
 
 
-def places(folder: Path, profile: Profile) -> dict[str, Repository]:
+def places(folder: Path, profile: Sizes) -> dict[str, Repository]:
     """Where each member's repository lies under `folder`."""
     return {
         name: Repository(training=folder / "training" / name, heldout=folder / "heldout" / name)
@@ -54,18 +82,18 @@ def places(folder: Path, profile: Profile) -> dict[str, Repository]:
 
 
 def write_repositories(
-    folder: Path, documents: Iterable[Document], profile: Profile
+    folder: Path, documents: Iterable[Document], profile: Sizes
 ) -> dict[str, dict[str, int]]:
     """Writes every member's two folders; returns files and bytes of each. Raises DataError for a missing member."""
     found: dict[str, list[Document]] = {name: [] for name, _ in profile.parties}
     for document in documents:
-        if document.project in found and document.language == LANGUAGE:
+        if document.project in found and document.language == profile.language:
             found[document.project].append(document)
     missing = [name for name, own in found.items() if not own]
     if missing:
         raise DataError(
-            f"the members corpus does not hold {', '.join(missing)}",
-            hint="run: sordino corpus fetch members",
+            f"the {profile.role} corpus does not hold {', '.join(missing)}",
+            hint=f"run: sordino corpus fetch {profile.role}",
         )
     facts = {}
     for name, place in places(folder, profile).items():

@@ -12,15 +12,17 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from sordino_client.federation_benchmark.profile import Profile
 from sordino_platform.architecture import Parameters, Vector
 from sordino_platform.durable import make_folder, read_file, write_file
 from sordino_privacy.errors import ConfigurationError, StorageError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 MAX_BYTES = 1 << 30
 Facts = dict[str, Any]
@@ -30,7 +32,12 @@ class Stages:
     """The finished stages of one run. `on_progress` is told which are done anew, and which were found."""
 
     def __init__(
-        self, folder: Path, profile: Profile, *, base_sha256: str, on_progress: Callable[[str], None]
+        self,
+        folder: Path,
+        profile: DataclassInstance,
+        *,
+        base_sha256: str,
+        on_progress: Callable[[str], None],
     ) -> None:
         """Raises ConfigurationError for another run's folder."""
         self._folder, self._on_progress = folder / "stages", on_progress

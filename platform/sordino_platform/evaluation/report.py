@@ -53,8 +53,8 @@ class _Line:
     confidence: float
 
 
-class _Column(NamedTuple):
-    """One entry per file."""
+class Columns(NamedTuple):
+    """What a measurement of one project is made of: one entry per file. Whoever pairs two contenders needs these."""
 
     bits: list[float]
     sizes: list[float]
@@ -116,6 +116,18 @@ class Measurement:
 
         return self._measure(scores, lines)
 
+    def columns_of_model(
+        self, model: Decoder, *, memories: Mapping[str, Memory] | None = None
+    ) -> dict[str, Columns]:
+        """By project: bits, bytes, tokens foretold and tokens of each file, without the lines."""
+        found = {}
+        for name, files in self._sample.items():
+            mix = None if memories is None else mixing(memories[name])
+            found[name] = _columns(
+                files, score(model, [f.ids for f in files], overlap=self._plan.overlap, mix=mix)
+            )
+        return found
+
     def of_memory(self, memories: Mapping[str, Memory]) -> dict[str, Any]:
         """The figures of each project's memory alone."""
         size, most = self._vocabulary, self._plan.line_tokens
@@ -142,22 +154,17 @@ class Measurement:
         answers_of: Callable[[str, Sequence[Cursor]], list[tuple[bytes, float]]],
     ) -> dict[str, Any]:
         per_project: dict[str, dict[str, Any]] = {}
-        columns: list[_Column] = []
+        columns: list[Columns] = []
         lines: list[list[_Line]] = []
         for name, files in self._sample.items():
             scores = scores_of(name, files)
-            column = _Column(
-                [float(s.nats.astype(np.float64).sum()) / math.log(2) for s in scores],
-                [float(len(f.text.encode())) for f in files],
-                [float(s.correct.sum()) for s in scores],
-                [float(len(f.ids)) for f in files],
-            )
+            column = _columns(files, scores)
             answered = _judge(answers_of(name, self._marks[name]), self._marks[name])
             columns.append(column)
             lines.append(answered)
             per_project[name] = _figures(column, answered)
-        joined = _Column(
-            *([v for column in columns for v in getattr(column, name)] for name in _Column._fields)
+        joined = Columns(
+            *([v for column in columns for v in getattr(column, name)] for name in Columns._fields)
         )
         offset, together = 0, []
         for column, answered in zip(columns, lines, strict=True):
@@ -239,7 +246,16 @@ def _sample(texts: Sequence[str], tokenizer: Tokenizer, plan: Plan) -> list[_Fil
     return chosen
 
 
-def _figures(column: _Column, lines: Sequence[_Line]) -> dict[str, Any]:
+def _columns(files: Sequence[_File], scores: Sequence[Scores]) -> Columns:
+    return Columns(
+        [float(s.nats.astype(np.float64).sum()) / math.log(2) for s in scores],
+        [float(len(f.text.encode())) for f in files],
+        [float(s.correct.sum()) for s in scores],
+        [float(len(f.ids)) for f in files],
+    )
+
+
+def _figures(column: Columns, lines: Sequence[_Line]) -> dict[str, Any]:
     bits, sizes, correct, tokens = column
     figures: dict[str, Any] = {}
     _put(figures, "bits_per_byte", ratio_interval(bits, sizes))

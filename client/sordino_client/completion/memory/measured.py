@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
 
 from sordino_client.completion.memory.recall import LocalRecall
@@ -21,6 +22,12 @@ class MeasuredMemory:
         store = Store(folder)
         store.refresh(documents, tokenizer)
         self._segments = store.read(tokenizer)
+
+    def beside(self, other: MeasuredMemory) -> MeasuredMemory:
+        """This memory and another one as one."""
+        both = copy(self)
+        both._segments = [*self._segments, *other._segments]
+        return both
 
     def __call__(self, before: Sequence[int]) -> LocalRecall:
         """The view from behind these tokens of the open file."""

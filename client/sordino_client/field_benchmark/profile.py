@@ -1,0 +1,125 @@
+"""How much of everything the field's benchmark does. One screen; the figures of a report name their profile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sordino_client.federation_benchmark.profile import Schedule
+from sordino_client.pretrain.field import MEMBERS, NEWCOMERS
+from sordino_client.pretrain.sources import Role
+from sordino_platform.charter import ModelTerms, shipped_model
+
+EPSILONS = (8.0, 2.0)
+AMPLE, SCARCE = Schedule(rounds=30, server_rate=2.0), Schedule(rounds=10, server_rate=0.8)
+# Of the budget, this share is planned for; the rest is the accountant's rounding.
+PLANNED_SHARE = 0.98
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldProfile:
+    """Sizes and settings of one run.
+
+    members, newcomers  how many of the field train, and how many never take part
+    files               of each party, whole directories
+    few                 the files that a newcomer begins with
+    heldout_share       of each party's text, in whole directories, that nobody trains on or remembers
+    heldout_tokens      measured per party, in files of `tokens_per_file` at most: intervals are over files too
+    sampling_rate …     the federation's plan; its noise follows from the budget and the schedule
+    ample, scarce       the schedules at the first and the second epsilon; a member alone has the second
+    central_tokens      what training on all members' code without privacy reads
+    own_tokens          what a party's own adapter reads of its own code
+    """
+
+    name: str
+    role: Role = "field"
+    language: str = "python"
+    members: int = len(MEMBERS)
+    newcomers: int = len(NEWCOMERS)
+    files: int = 100_000
+    few: int = 8
+    heldout_share: float = 0.1
+    heldout_tokens: int = 3000
+    tokens_per_file: int = 600
+    adapter_rank: int = 4
+    embedding_rank: int = 8
+    adapter_scale: float = 6.0
+    window: int = 128
+    windows_per_unit: int = 1
+    windows_kept: int = 32
+    sampling_rate: float = 0.1
+    clip_norm: float = 0.2
+    learning_rate: float = 0.25
+    expected_units: int = 45
+    ample: Schedule = AMPLE
+    scarce: Schedule = SCARCE
+    central_tokens: int = 700_000
+    averaging_rounds: int = 5
+    central_window: int = 256
+    own_tokens: int = 30_000
+
+    def schedule(self, epsilon: float) -> Schedule:
+        """Of the federation at a budget."""
+        return self.ample if epsilon == EPSILONS[0] else self.scarce
+
+    @property
+    def model(self) -> ModelTerms:
+        """What the federation trains."""
+        return shipped_model(
+            adapter_rank=self.adapter_rank,
+            embedding_rank=self.embedding_rank,
+            adapter_scale=self.adapter_scale,
+        )
+
+    @property
+    def training(self) -> tuple[tuple[str, str], ...]:
+        """(member, organisation) of those that train."""
+        return tuple((one.name, f"The {one.name} team") for one in MEMBERS[: self.members])
+
+    @property
+    def joining(self) -> tuple[str, ...]:
+        """The newcomers."""
+        return tuple(one.name for one in NEWCOMERS[: self.newcomers])
+
+    @property
+    def parties(self) -> tuple[tuple[str, str], ...]:
+        """Everybody: members, then newcomers."""
+        return (*self.training, *((name, f"The {name} team") for name in self.joining))
+
+
+FULL = FieldProfile(name="full")
+# Half the field, a part of each, a tenth of the training: a quarter of an hour of two cores.
+SHORT = FieldProfile(
+    name="short",
+    members=9,
+    newcomers=6,
+    files=80,
+    heldout_tokens=900,
+    tokens_per_file=300,
+    sampling_rate=0.2,
+    expected_units=13,
+    ample=Schedule(rounds=4, server_rate=2.0),
+    scarce=Schedule(rounds=2, server_rate=0.8),
+    central_tokens=100_000,
+    averaging_rounds=2,
+    own_tokens=8_000,
+)
+# That every stage works and the figures hang together, not what they say.
+QUICK = FieldProfile(
+    name="quick",
+    members=5,
+    newcomers=2,
+    files=60,
+    few=2,
+    heldout_tokens=300,
+    tokens_per_file=150,
+    adapter_rank=1,
+    embedding_rank=0,
+    sampling_rate=0.2,
+    expected_units=10,
+    ample=Schedule(rounds=2, server_rate=1.6),
+    scarce=Schedule(rounds=2, server_rate=0.8),
+    central_tokens=10_000,
+    averaging_rounds=1,
+    own_tokens=2_000,
+)
+PROFILES = {profile.name: profile for profile in (FULL, SHORT, QUICK)}

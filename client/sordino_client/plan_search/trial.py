@@ -1,0 +1,137 @@
+"""One plan tried in this process on public projects: what a federation of so many clusters would gain by it.
+
+The sum of a round is computed directly. A federation of N clusters draws q N of them in a step and adds noise of
+`sigma C` to the sum; here R clusters are read, and the noise is scaled so that the *mean* carries exactly what the
+federation's would: `sigma C / (q N)` in each coordinate. So a trial costs R gradients a step whatever N is. The scatter
+of the R that were drawn is larger than that of q N, so a trial rather understates what a large federation gains.
+
+What it releases is released to nobody: the projects are public. The engine is the product's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+
+from sordino_client.training.job import Tokens
+from sordino_client.training.loop import window_losses, window_matrix
+from sordino_platform.architecture import Vector, flatten, merged, unflatten
+from sordino_platform.charter import ModelTerms, shipped_model
+from sordino_platform.founding_model import founding_parameters
+from sordino_platform.model import build, parameters_of
+from sordino_platform.release.optimiser import ServerOptimiser
+from sordino_platform.suggested import NOISE_STEP, PLANNED_SHARE, affordable_noise
+from sordino_privacy.dpsgd import TrainingPlan
+from sordino_privacy.dpsgd.engine import PrivateTraining
+from sordino_privacy.dpsgd.keystream import Keystream
+
+DELTA = 1e-6
+LEAST_NOISE = 6 * NOISE_STEP  # less is never tried
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A plan to try.
+
+    rank, embedding_rank, scale   of the adapters
+    window, windows   tokens per window, windows of a unit that are read in a step
+    server            the server's step; its `rate` and `momentum` are of the whole step, x' = x - rate * m',
+                      m' = momentum * m + g, where g is the mean of the clipped gradients and its noise
+    clip              L2 bound on a unit's gradient
+    sampling, rounds  which share of the clusters a round draws, and how many rounds the budget is spread over
+    """
+
+    rank: int = 4
+    embedding_rank: int = 8
+    scale: float = 6.0
+    window: int = 128
+    windows: int = 1
+    server: Literal["fedavgm", "fedadam"] = "fedavgm"
+    rate: float = 0.4
+    momentum: float = 0.8
+    clip: float = 0.2
+    sampling: float = 0.1
+    rounds: int = 30
+
+    @property
+    def model(self) -> ModelTerms:
+        """What is trained."""
+        return shipped_model(
+            adapter_rank=self.rank, embedding_rank=self.embedding_rank, adapter_scale=self.scale
+        )
+
+    def noise(self, epsilon: float) -> float:
+        """The noise multiplier of the sum at which all rounds fit into `epsilon` (delta 1e-6)."""
+        return affordable_noise(
+            self.sampling, self.rounds, within=PLANNED_SHARE * epsilon, least=LEAST_NOISE, delta=DELTA
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What a plan is tried in: a budget, a federation's clusters, and how many of the pool's are read in a step."""
+
+    epsilon: float | None  # None: no noise
+    clusters: int
+    read: int = 64
+
+
+Measure = Callable[[dict[str, Vector]], float]
+
+
+def gain(
+    candidate: Candidate,
+    setting: Setting,
+    units: Sequence[Sequence[Tokens]],
+    measure: Measure,
+    *,
+    seed: int,
+    at: Sequence[int] = (),
+) -> dict[str, Any]:
+    """Trains by the plan and measures: bits per byte after the rounds of `at` and after the last one.
+
+    `units` are windows of the candidate's length by cluster; `measure` takes plain parameters, adapters folded in.
+    """
+    torch.manual_seed(seed)
+    terms = candidate.model
+    config, founding = terms.config(), founding_parameters(terms)
+    read = min(setting.read, len(units) // 2)
+    sigma = 0.0 if setting.epsilon is None else candidate.noise(setting.epsilon)
+    # Noise of the mean: sigma C / (q N). The engine's own is noise_multiplier C / read.
+    multiplier = max(0.05, sigma * read / (candidate.sampling * setting.clusters))
+    plan = TrainingPlan(
+        sampling_rate=read / len(units),
+        noise_multiplier=multiplier,
+        clip_norm=candidate.clip,
+        steps=1,
+        windows_per_unit=candidate.windows,
+        window=candidate.window,
+        learning_rate=1.0,
+        optimiser="sgd",
+        delta=DELTA,
+        expected_units=read,
+    )
+    server = ServerOptimiser(name=candidate.server, learning_rate=candidate.rate, beta1=candidate.momentum)
+    matrices = [window_matrix(unit, config, candidate.window) for unit in units]
+    vector, keystream = flatten(config, founding), Keystream.from_system()
+    moments = server.fresh(vector.size)
+    curve: list[tuple[int, float]] = []
+    for number in range(1, candidate.rounds + 1):
+        model = build(config, unflatten(config, founding, vector))
+        PrivateTraining(model, plan, window_losses=window_losses, keystream=keystream).run(matrices)
+        update = flatten(config, parameters_of(model)) - vector
+        vector, moments = server.step(vector, update, moments)
+        if number in at or number == candidate.rounds:
+            curve.append((number, measure(merged(unflatten(config, founding, vector)))))
+    return {
+        "candidate": asdict(candidate),
+        "epsilon": setting.epsilon,
+        "clusters": setting.clusters,
+        "noise_multiplier": sigma,
+        "parameters": int(vector.size),
+        "curve": curve,
+        "bits_per_byte": curve[-1][1],
+    }

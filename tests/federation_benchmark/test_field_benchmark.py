@@ -1,0 +1,278 @@
+"""The field's benchmark: its split, its intervals, its report, and the whole of it as real processes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sordino_client.federation_benchmark.stages import Facts
+from sordino_client.field_benchmark import repositories
+from sordino_client.field_benchmark.benchmark import AVERAGED, federation_name, party
+from sordino_client.field_benchmark.knowledge import Remembered
+from sordino_client.field_benchmark.paired import Files, foretold, saved
+from sordino_client.field_benchmark.profile import FULL, QUICK, SHORT, FieldProfile
+from sordino_client.field_benchmark.report import show, summarise
+from sordino_client.field_benchmark.terms import plan_alone, terms_within
+from sordino_client.pretrain.corpus import Document
+from sordino_platform.cli import run as sordino
+from sordino_privacy.accounting import SampledGaussian, epsilon
+
+TWO = replace(QUICK, members=2, newcomers=1, few=3)
+
+
+def source(project: str, package: int, file: int) -> str:
+    head = f'"""Part {file} of {project}."""\n\nfrom platform_library import record\n\n\n'
+    return head + "".join(
+        f"def {project}_{package}_{n}(context):\n    return record(context, {n * file % 17}, {n + package})\n\n\n"
+        for n in range(20)
+    )
+
+
+def corpus(profile: FieldProfile, *, packages: int = 10, files: int = 5) -> list[Document]:
+    return [
+        Document(
+            project=name,
+            path=f"{name}/p{package}/part{file}.py",
+            language="python",
+            text=source(name.replace("-", "_"), package, file + 7 * package),
+        )
+        for name, _ in profile.parties
+        for package in range(packages)
+        for file in range(files)
+    ]
+
+
+def files(bits: list[float], correct: list[float] | None = None) -> Files:
+    return Files(
+        bits=tuple(bits),
+        sizes=(100.0,) * len(bits),
+        correct=tuple(correct or [10.0] * len(bits)),
+        tokens=(20.0,) * len(bits),
+    )
+
+
+def test_members_and_newcomers_are_other_projects_and_nothing_is_held_out_and_learnt(tmp_path: Path) -> None:
+    facts = repositories.write(tmp_path, corpus(TWO), TWO)
+    assert set(TWO.joining).isdisjoint(name for name, _ in TWO.training)
+    for name, place in repositories.places(tmp_path, TWO).items():
+        held, learnt = set(place.texts()), set(place.documents().values())
+        assert held
+        assert learnt
+        assert not held & learnt
+        assert facts[name]["training_files"] == len(learnt)
+    for name, first in repositories.beginnings(tmp_path, TWO).items():
+        whole = repositories.places(tmp_path, TWO)[name]
+        assert len(first.documents()) == TWO.few == facts[name]["first_files"]
+        assert set(first.documents().values()) < set(whole.documents().values())
+        assert first.texts() == whole.texts()
+
+
+def test_a_contender_beside_itself_saves_nothing_for_certain() -> None:
+    same = files([80.0, 90.0, 70.0])
+    found = saved([(same, same), (same, same)])
+    assert (found.mean, found.interval) == (0.0, (0.0, 0.0))
+    assert foretold([(same, same)]).interval == (0.0, 0.0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.lists(st.floats(10, 200), min_size=1, max_size=6), min_size=1, max_size=5),
+    st.floats(0.01, 0.5),
+)
+def test_a_gain_that_all_files_share_is_found_exactly(parties: list[list[float]], gain: float) -> None:
+    pairs = [(files(bits), files([one - 100 * gain for one in bits])) for bits in parties]
+    found = saved(pairs)
+    assert found.mean == pytest.approx(gain)
+    assert found.interval == pytest.approx((gain, gain))
+
+
+def test_the_interval_is_over_parties_and_not_over_files_alone() -> None:
+    """Two parties that differ by much, of many equal files each: by file alone the interval would have no width."""
+    good, none = files([80.0] * 40), files([100.0] * 40)
+    before = files([100.0] * 40)
+    low, high = saved([(before, good), (before, none)]).interval
+    assert (low, high) == pytest.approx((0.0, 0.2))
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
+    draw, hits = np.random.default_rng(5), 0
+    for _ in range(60):
+        pairs = []
+        for _ in range(15):
+            effect = draw.normal(0.05, 0.04)
+            before = draw.normal(100, 5, 8)
+            pairs.append(
+                (files(before.tolist()), files((before - 100 * effect + draw.normal(0, 2, 8)).tolist()))
+            )
+        low, high = saved(pairs).interval
+        hits += low <= 0.05 <= high
+    assert hits >= 50  # of 60, where 57 are expected
+
+
+@pytest.mark.parametrize("budget", [8.0, 2.0])
+@pytest.mark.parametrize("profile", [FULL, SHORT, QUICK], ids=lambda profile: profile.name)
+def test_the_federations_plan_stays_within_its_budget(profile: FieldProfile, budget: float) -> None:
+    terms = terms_within(profile, budget)
+    for plan, rounds in ((terms.plan, terms.rounds), (plan_alone(profile, budget), profile.scarce.rounds)):
+        spent = SampledGaussian(
+            sampling_rate=plan.sampling_rate,
+            noise_multiplier=plan.noise_multiplier,
+            steps=plan.steps * rounds,
+        )
+        assert 0.4 * budget < epsilon([spent], plan.delta).value <= budget
+
+
+def test_a_memory_is_asked_once_for_each_place_whatever_model_asks() -> None:
+    asked: list[tuple[int, ...]] = []
+
+    class Recall:
+        def mix(self, probabilities: Any, written: Any) -> Any:
+            return probabilities
+
+    def memory(before: Any) -> Recall:
+        asked.append(tuple(before))
+        return Recall()
+
+    remembered = Remembered(memory)
+    assert remembered([1, 2]) is remembered([1, 2])
+    assert remembered([1, 2]) is not remembered([1])
+    assert asked == [(1, 2), (1,)]
+
+
+def facts_of(profile: FieldProfile, saves: float) -> dict[str, Facts]:
+    """Made-up stages: the federation saves so much with own adapter and memory, half of it at epsilon 2."""
+    first, second = federation_name(8.0), federation_name(2.0)
+
+    def entry(bits: float) -> dict[str, Any]:
+        return {"bits": [bits] * 3, "sizes": [1.0] * 3, "correct": [1.0] * 3, "tokens": [2.0] * 3}
+
+    def figures(newcomer: bool) -> dict[str, Any]:
+        bare = {
+            "base": entry(1.0),
+            "central": entry(0.8),
+            AVERAGED: entry(0.9),
+            first: entry(0.95),
+            second: entry(0.97),
+        }
+        own = {
+            "base own": entry(0.9),
+            f"{first} own": entry(0.9 - saves),
+            f"{second} own": entry(0.9 - saves / 2),
+        }
+        if not newcomer:
+            return {"nothing": bare | {"alone": entry(0.96)}, "all": bare | own}
+        others = {"base own": entry(0.77)}
+        return {
+            "nothing": bare,
+            "few": bare | own,
+            "all": bare | own,
+            "few and others": bare | own | others,
+            "all and others": bare | own | others,
+        }
+
+    names = [name for name, _ in profile.training]
+    plan = {"sampling_rate": 0.1, "noise_multiplier": 2.0, "steps": 1, "delta": 1e-6}
+    run = {
+        "plan": plan,
+        "rounds": 30,
+        "members_in_each_sum": [names, names[:-1]],
+        "epsilon_by_member": dict.fromkeys(names, 3.0),
+        "server_optimiser": {},
+        "bytes": {},
+    }
+    stages: dict[str, Facts] = {
+        "repositories": {"parties": {}},
+        first: {"run": run, "curve": [(0, 1.0), (30, 0.95)]},
+        second: {"run": run, "curve": [(0, 1.0), (10, 0.97)]},
+        AVERAGED: {"curve": [(0, 1.0), (5, 0.9)]},
+    }
+    for name in names:
+        stages[party(name)] = {"figures": figures(False)}
+    for name in profile.joining:
+        stages[party(name)] = {"figures": figures(True)}
+    return {name: stage | {"wall_seconds": 1.0} for name, stage in stages.items()}
+
+
+def test_the_report_says_what_a_federation_is_worth_to_whom(tmp_path: Path) -> None:
+    report = summarise(facts_of(QUICK, 0.05), QUICK, {})
+    assert {
+        "worth_newcomers_8_files",
+        "worth_newcomers_8_files_ci",
+        "worth_members",
+        "worth_members_ci",
+        "worth_newcomers_eps2",
+        "members_better_than_alone",
+        "ceiling_newcomers_8_files",
+        "epsilon_federation",
+        "epsilon_if_others_collude",
+        "rounds",
+        "seconds",
+    } <= set(report)
+    assert report["worth_newcomers_8_files"] == pytest.approx(0.05)
+    assert report["worth_members"] == pytest.approx(0.05)
+    assert report["worth_newcomers_eps2"] == pytest.approx(0.025)
+    assert report["ceiling_newcomers_8_files"] == pytest.approx(0.13)
+    assert report["members_better_than_alone"] == QUICK.members
+    assert 0 < report["epsilon_federation"] < report["epsilon_if_others_collude"] == 3.0
+    assert json.loads(json.dumps(report)) == json.loads(json.dumps(report))
+    assert any("newcomers never took part" in line for line in show(report))
+
+
+def test_an_epsilon_of_the_federation_is_of_the_smallest_sum() -> None:
+    whole = facts_of(QUICK, 0.0)
+    fewer = facts_of(QUICK, 0.0)
+    fewer[federation_name(8.0)]["run"]["members_in_each_sum"] = [["a", "b"]]
+    assert (
+        summarise(fewer, QUICK, {})["epsilon_federation"] > summarise(whole, QUICK, {})["epsilon_federation"]
+    )
+
+
+def test_without_the_field_it_says_how_to_fetch_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["bench", "federation", "--field", "--quick", "--run", str(tmp_path / "run")]
+    assert sordino([*arguments, "--cache", str(tmp_path)]) == 4
+    assert "what to do: run: sordino corpus fetch field" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_whole_quick_field_benchmark_runs_as_real_processes_and_resumes(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    lines = [
+        json.dumps({"project": d.project, "path": d.path, "language": d.language, "text": d.text})
+        for d in corpus(QUICK, packages=16, files=6)
+    ]
+    (cache / "field.jsonl").write_text("\n".join(lines) + "\n")
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "sordino_platform.cli",
+        "bench",
+        "federation",
+        "--field",
+        "--quick",
+    ]
+    command += ["--json", "--cache", str(cache), "--run", str(tmp_path / "run")]
+    command += ["--picture", str(tmp_path / "curves.svg")]
+    first = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert first.returncode == 0, first.stderr
+    report = json.loads(first.stdout)
+    assert report["members"] == QUICK.members
+    assert report["rounds"] == QUICK.ample.rounds
+    assert 0 < report["epsilon_federation"] < report["epsilon_if_others_collude"] <= 8
+    assert "<svg" in (tmp_path / "curves.svg").read_text()
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert json.loads(again.stdout) == report
+    assert "begins" not in again.stderr
