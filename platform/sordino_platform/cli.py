@@ -54,7 +54,7 @@ BENCHMARK_SUMMARIES = {
     "base": "What the public base is made of: vocabulary, pre-tokenization, size at equal arithmetic",
     "secrets": "What the credential rules miss and what they take wrongly, beside other scanners",
     "poisoning": "How far a backdoor of one lying member gets, round by round, under each defence",
-    "federation": "Eight real projects as members: is a federation worth its privacy?",
+    "federation": "Real projects as members, of one field or of many: is a federation worth its privacy?",
 }
 
 

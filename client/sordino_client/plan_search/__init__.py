@@ -1,7 +1,7 @@
-"""`sordino bench plans`: which plan brings a federation the most at a fixed epsilon, searched on public projects.
+"""Which plan brings a federation the most at a fixed epsilon: searched on public projects, and on nothing else.
 
 proxies.py    the projects of the role `field-tuning`: those that train, and those that never take part
 trial.py      one plan tried in this process, by the engine of the product
 search.py     one dimension after the other; what was tried is kept, and never tried again
-commands.py   the command
+__main__.py   the command
 """
