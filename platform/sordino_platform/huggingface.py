@@ -76,6 +76,11 @@ class HuggingFaceTokenizer:
         begin = framed[0] if len(framed) > len(bare) and framed[1 : 1 + len(bare)] == bare else None
         return cls(inner, hashlib.sha256(_LABEL + text.encode()).digest(), controls, begin)
 
+    @property
+    def inner(self) -> tokenizers.Tokenizer:
+        """The library's own object, for who needs more than its text."""
+        return self._inner
+
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text."""
         return list(self._inner.encode(text, add_special_tokens=False).ids)

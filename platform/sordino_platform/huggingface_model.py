@@ -101,7 +101,7 @@ def load(folder: Path, config: HuggingFaceConfig, adapters: Parameters) -> nn.Mo
     """
     require_base(folder, config)
     check(config, adapters)
-    transformers = _transformers()
+    _transformers()
     import peft
 
     found = _transformers_config(folder)
@@ -109,14 +109,7 @@ def load(folder: Path, config: HuggingFaceConfig, adapters: Parameters) -> nn.Mo
     for name, value in found.to_dict().items():
         if "drop" in name and isinstance(value, int | float) and not isinstance(value, bool):
             setattr(found, name, 0.0)
-    inner = transformers.AutoModelForCausalLM.from_pretrained(
-        str(folder),
-        config=found,
-        dtype=torch.float32,
-        use_safetensors=True,
-        local_files_only=True,
-        trust_remote_code=False,
-    )
+    inner = _from_folder(folder, found)
     lora = peft.LoraConfig(
         r=config.adapter_rank,
         lora_alpha=config.adapter_rank,  # a scale of 1: the update is `up @ down`, as in our own model
@@ -137,6 +130,25 @@ def load(folder: Path, config: HuggingFaceConfig, adapters: Parameters) -> nn.Mo
         for name, parameter in factors.items():
             parameter.copy_(torch.from_numpy(np.array(adapters[name])))
     return model
+
+
+def load_plain(folder: Path) -> Any:
+    """The base without adapters, as transformers has it: float32 on the CPU, nothing trainable.
+
+    Raises ConfigurationError where transformers is missing, or does not know the architecture.
+    """
+    return _from_folder(folder, _transformers_config(folder)).eval().requires_grad_(False)
+
+
+def _from_folder(folder: Path, config: Any) -> Any:
+    return _transformers().AutoModelForCausalLM.from_pretrained(
+        str(folder),
+        config=config,
+        dtype=torch.float32,
+        use_safetensors=True,
+        local_files_only=True,
+        trust_remote_code=False,
+    )
 
 
 def adapters_of(model: nn.Module) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:

@@ -120,9 +120,8 @@ class Tokenizer:
 
     def token_bytes(self) -> list[bytes]:
         """The bytes of every token, by id; empty for the specials. What healing and byte counting work on."""
-        byte_of = _byte_of_character()
         pieces = [self._inner.id_to_token(i) or "" for i in range(self.size)]
-        return [b"" if i < len(SPECIALS) else bytes(byte_of[c] for c in p) for i, p in enumerate(pieces)]
+        return [b"" if i < len(SPECIALS) else bytes_of(p) for i, p in enumerate(pieces)]
 
     def fill(self, prefix: Sequence[int], suffix: Sequence[int]) -> list[int]:
         """The prompt that asks for what stands between the two: suffix, prefix, middle."""
@@ -138,6 +137,12 @@ def _shipped() -> Tokenizer:
         raise ConfigurationError(
             "this installation lacks the base tokenizer", hint="install sordino again"
         ) from error
+
+
+def bytes_of(token: str) -> bytes:
+    """The bytes of a token of a byte-level vocabulary, which writes them as characters that print."""
+    byte_of = _byte_of_character()
+    return bytes(byte_of[character] for character in token)
 
 
 @cache

@@ -20,6 +20,7 @@ from typing import Literal
 
 from sordino_client.completion import bundle as bundles
 from sordino_client.completion import personal
+from sordino_client.completion.bases import served
 from sordino_client.completion.bundle import Bundle
 from sordino_client.completion.cache import Indices, Network, Precision
 from sordino_client.completion.generation import Generator
@@ -182,9 +183,11 @@ class Engine:
 
     def _load(self, folder: Path) -> None:
         try:
-            generator = load_generator(self._read(folder), self._precision)
+            generator = self._generator_of(folder)
         except SordinoError as error:
             self._refuse(error)
+            if self._generator is None and served.of_base(folder):
+                self._stand_in(error)
         except Exception as error:  # noqa: BLE001 - whatever a model does, the one before it stays
             self._refuse(StorageError(f"the model could not be loaded ({type(error).__name__})"))
         else:
@@ -202,6 +205,20 @@ class Engine:
         self._state = "refused" if self._generator is None else "ready"
         kept = f"; {self._generator.name} stays" if self._generator else ""
         self._reason = f"{error.message}{kept}"
+
+    def _stand_in(self, error: SordinoError) -> None:
+        """Where a base cannot be served, the one that ships answers, and the reason stays in sight."""
+        with contextlib.suppress(SordinoError):
+            self._generator = load_generator(bundles.shipped(), self._precision)
+            told = f"{error.message} ({error.hint})" if error.hint else error.message
+            self._state, self._reason = "ready", f"{told}; {self._generator.name} answers meanwhile"
+
+    def _generator_of(self, folder: Path) -> Generator:
+        if served.of_base(folder):
+            generator = served.load(folder, personal_adapter=self._personal, precision=self._precision)
+            return_memory()
+            return generator
+        return load_generator(self._read(folder), self._precision)
 
     def _read(self, folder: Path) -> bundles.Bundle:
         """The release, with the developer's own adapter where there is one that fits."""

@@ -30,12 +30,14 @@ SLOT_BYTES = 32 << 20
 class Generator:
     """One loaded model. Not thread-safe: the engine's worker is its only caller."""
 
-    def __init__(self, network: Network, vocabulary: Vocabulary, *, name: str) -> None:
+    def __init__(
+        self, network: Network, vocabulary: Vocabulary, *, name: str, slot_bytes: int = SLOT_BYTES
+    ) -> None:
         self.network = network
         self.vocabulary = vocabulary
         self.name = name
         self.context = network.shape.context
-        self.slots = max(1, min(SLOTS, SLOT_BYTES // (network.shape.row_bytes * self.context)))
+        self.slots = max(1, min(SLOTS, slot_bytes // (network.shape.row_bytes * self.context)))
         self._slots: list[Slot] = []
         self._clock = 0
 

@@ -17,7 +17,6 @@ from sordino_client.completion.vocabulary import Vocabulary, split_lines
 # Text further away than this is not even encoded; at most 64 Ki characters reach the live part of the memory.
 MAX_PREFIX_CHARACTERS = 64 << 10
 MAX_SUFFIX_CHARACTERS = 16 << 10
-SUFFIX_SHARE = 4
 REFILL_SHARE = 0.75
 
 
@@ -61,7 +60,8 @@ def build(
         encoded[-1] = kept
     after = _tokens(vocabulary, suffix[:MAX_SUFFIX_CHARACTERS])
     room = budget - vocabulary.overhead
-    behind = after[: room // SUFFIX_SHARE] if suffix.strip() else []
+    share = vocabulary.suffix_share
+    behind = after[: room // share] if share and suffix.strip() else []
     room -= len(behind)
     start = _window(lines, encoded, room, openings)
     before = [token for line in encoded for token in line]

@@ -15,7 +15,7 @@ import numpy as np
 
 from sordino_client.completion.bundle import Array
 from sordino_client.completion.cache import Indices, KeyValueCache, Network, causal
-from sordino_platform.tokenizer import Tokenizer
+from sordino_client.completion.vocabulary import Encoder
 from sordino_privacy.errors import StorageError
 
 SAMPLE_TOKENS = 160
@@ -25,10 +25,11 @@ TOLERANCE = 1e-2
 MAX_DIVERGENCE = 2e-3
 
 
-def sample(tokenizer: Tokenizer, *, context: int) -> Indices:
+def sample(tokenizer: Encoder, *, context: int) -> Indices:
     """Some real code as tokens, at most SAMPLE_TOKENS and no more than the context: this package's own."""
     text = (files("sordino_client.completion") / "stopping.py").read_text("utf-8")
-    return np.array(tokenizer.encode(text)[: min(SAMPLE_TOKENS, context)], np.int64)
+    (tokens,) = tokenizer.encode_many([text])
+    return np.array(tokens[: min(SAMPLE_TOKENS, context)], np.int64)
 
 
 def self_test(network: Network, reference: Network, tokens: Indices) -> None:
@@ -42,7 +43,12 @@ def self_test(network: Network, reference: Network, tokens: Indices) -> None:
 
 def divergence(network: Network, reference: Network, tokens: Indices) -> float:
     """How far the network's predictions are from the reference's, nats a token; infinite where either is not finite."""
-    expected, found = _logits(reference, tokens), _read_as_served(network, tokens)
+    return divergence_from(network, _logits(reference, tokens), tokens)
+
+
+def divergence_from(network: Network, expected: Array, tokens: Indices) -> float:
+    """The same, from logits `(len(tokens), vocabulary)` that are known already."""
+    found = _read_as_served(network, tokens)
     if not (np.isfinite(expected).all() and np.isfinite(found).all()):
         return float("inf")
     exact, near = _log_probabilities(expected), _log_probabilities(found)

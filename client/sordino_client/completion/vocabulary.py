@@ -10,20 +10,42 @@ from __future__ import annotations
 import bisect
 import re
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from sordino_client.completion.text.utf8 import Continuations
-from sordino_platform.tokenizer import END, MIDDLE, PREFIX, SPECIALS, SUFFIX, Tokenizer
+from sordino_platform.tokenizer import END, MIDDLE, PREFIX, SPECIALS, SUFFIX
 
 # The last piece of a text as the tokenizer would cut it (tokenizer.PIECES, with Python's character classes).
 LAST_PIECE = re.compile(
     r"(?:\n[ \t]*|[^\s\w]?[A-Z]?[a-z]+| ?[A-Z]?[a-z]+| ?[A-Z]+| ?[^\W\d_]+|\d{1,3}| ?(?:[^\s\w]|_)+|[^\S\n]+)\Z"
 )
-MAX_HEALED_BYTES = 24
 CONTINUATION = 0x80  # the two highest bits of a byte that is not its character's first
 MAX_CACHED_LINES = 20_000
+
+
+class Encoder(Protocol):
+    """A tokenizer as the engine needs it: ours, or that of a base. The end of a document is END in its numbers."""
+
+    @property
+    def digest(self) -> bytes:
+        """Two with one digest encode every text alike."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """How many tokens there are."""
+        ...
+
+    def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of each text."""
+        ...
+
+    def token_bytes(self) -> list[bytes]:
+        """The bytes of every token; empty for those that are no text."""
+        ...
 
 
 class Vocabulary:
@@ -35,8 +57,11 @@ class Vocabulary:
 
     # What a prompt with a text behind the cursor spends on telling its parts apart.
     overhead = 3
+    # That text gets one part in so many of the room; 0: the model cannot be told of it.
+    suffix_share = 4
+    healed_bytes = 24
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Encoder) -> None:
         self.tokenizer = tokenizer
         self.pieces = tokenizer.token_bytes()
         ordered = sorted((piece, number) for number, piece in enumerate(self.pieces) if piece)
@@ -45,6 +70,8 @@ class Vocabulary:
         self._exact = dict(ordered)
         self.continuations = Continuations(self.pieces, end=END)
         self.forbidden: npt.NDArray[np.int64] = np.arange(END + 1, len(SPECIALS))
+        # Of those, what ends a text as END does.
+        self.stops: npt.NDArray[np.int64] = np.empty(0, np.int64)
         self._lines: dict[str, list[int]] = {}
 
     def agreeing(self, typed: bytes) -> npt.NDArray[np.int64]:
@@ -73,12 +100,12 @@ class Vocabulary:
 
     def heal(self, tokens: Sequence[int], text: str) -> tuple[list[int], bytes]:
         """`tokens` of a text without its unfinished last piece, and the bytes of that piece."""
-        match = LAST_PIECE.search(text[-MAX_HEALED_BYTES:])
+        match = LAST_PIECE.search(text[-self.healed_bytes :])
         unfinished = len(match.group().encode()) if match else 0
         kept, typed = list(tokens), b""
         while kept and len(typed) < unfinished:
             piece = self.pieces[kept[-1]]
-            if len(typed) + len(piece) > MAX_HEALED_BYTES:
+            if len(typed) + len(piece) > self.healed_bytes:
                 break
             typed = piece + typed
             kept.pop()

@@ -194,6 +194,8 @@ class Run:
     def _distribution(self, logits: npt.NDArray[np.float32], branch: _Branch) -> Probabilities:
         """Next-token probabilities of model and memory, restricted to what agrees with the text already typed."""
         shifted = np.exp(logits.astype(np.float64) - float(logits.max()))
+        if len(self.vocabulary.stops):
+            shifted[END] += shifted[self.vocabulary.stops].sum()
         shifted[self.vocabulary.forbidden] = 0
         probabilities: Probabilities = shifted / shifted.sum()
         if self.memory is not None:

@@ -4,7 +4,7 @@
 >>> vector = store.vector()                      # verified, the newest
 """
 
-from sordino_platform.release.bundle import write_serving_bundle
+from sordino_platform.release.bundle import write_base_bundle, write_serving_bundle
 from sordino_platform.release.manifest import Manifest, SignedManifest, dimension_of, require_next
 from sordino_platform.release.optimiser import ServerOptimiser
 from sordino_platform.release.store import ReleaseStore, next_model
@@ -20,5 +20,6 @@ __all__ = [
     "parse_weights",
     "require_next",
     "vector_hash",
+    "write_base_bundle",
     "write_serving_bundle",
 ]

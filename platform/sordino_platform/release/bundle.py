@@ -22,6 +22,7 @@ import numpy.typing as npt
 from safetensors.numpy import save
 
 from sordino_platform.architecture import ModelConfig
+from sordino_platform.bases import Base
 from sordino_platform.durable import make_folder, read_file, write_file
 
 CURRENT = "CURRENT"
@@ -49,6 +50,32 @@ def write_serving_bundle(
     write_file(target / "model.safetensors", tensors, secret=True)
     write_file(target / "config.json", json.dumps(asdict(config), sort_keys=True).encode(), secret=True)
     write_file(target / "tokenizer.json", read_file(tokenizer, limit=MAX_TOKENIZER_BYTES), secret=True)
+    write_file(target / "manifest.json", json.dumps(facts, sort_keys=True).encode(), secret=True)
+    write_file(folder / CURRENT, f"{target.name}\n".encode(), secret=True)
+    _prune(folder, target)
+    return target
+
+
+def write_base_bundle(
+    folder: Path,
+    base: Base,
+    factors: Mapping[str, npt.NDArray[Any]],
+    *,
+    release: int,
+) -> Path:
+    """Writes the bundle of a release on a base (`bases.Base`), as `write_serving_bundle` does for our own models.
+
+    `factors` are the adapters, `<module>.down` and `<module>.up`; none for the base alone. The base's own files stay
+    where they are. Raises StorageError.
+    """
+    tensors = save({name: np.ascontiguousarray(value, np.float32) for name, value in factors.items()})
+    sha256 = hashlib.sha256(tensors + base.digest.encode()).hexdigest()
+    target = folder / f"release-{release:06d}-{sha256[:12]}"
+    make_folder(target)
+    said = {"name": base.name, "place": str(base.place), "digest": base.digest, "licence": base.licence}
+    facts = {"release": release, "sha256": hashlib.sha256(tensors).hexdigest(), "base": said}
+    if factors:
+        write_file(target / "adapters.safetensors", tensors, secret=True)
     write_file(target / "manifest.json", json.dumps(facts, sort_keys=True).encode(), secret=True)
     write_file(folder / CURRENT, f"{target.name}\n".encode(), secret=True)
     _prune(folder, target)

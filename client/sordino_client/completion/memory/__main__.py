@@ -16,8 +16,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from sordino_client.completion import bundle, unread
+from sordino_client.completion.bases import served
 from sordino_client.completion.memory.store import Store
 from sordino_client.completion.unread import Gap
+from sordino_client.completion.vocabulary import Encoder
 from sordino_client.corpus import CorpusPolicy, read_repositories
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import DataError, SordinoError
@@ -27,7 +29,7 @@ LOWEST_PRIORITY = 19
 INCOMPLETE = DataError.exit_code
 
 
-def build(store: Store, repositories: list[Path], tokenizer: Tokenizer) -> bool:
+def build(store: Store, repositories: list[Path], tokenizer: Encoder) -> bool:
     """Makes the memory hold what the repositories hold now; returns whether it changed. Raises SordinoError.
 
     A repository that cannot be read leaves the others; what is missing is noted beside the memory.
@@ -53,6 +55,15 @@ def build(store: Store, repositories: list[Path], tokenizer: Tokenizer) -> bool:
     return changed
 
 
+def _tokenizer(released: Path | None) -> Encoder:
+    """The tokenizer of what is served. Raises SordinoError."""
+    if released is None:
+        return Tokenizer.shipped()
+    if served.of_base(released):
+        return served.tokenizer(released)
+    return Tokenizer.load(released / "tokenizer.json")
+
+
 def main() -> int:
     """Builds; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m sordino_client.completion.memory", description=__doc__)
@@ -66,7 +77,7 @@ def main() -> int:
     store = Store(arguments.state / "memory")
     try:
         released = bundle.current(arguments.state / "serving")
-        tokenizer = Tokenizer.load(released / "tokenizer.json") if released else Tokenizer.shipped()
+        tokenizer = _tokenizer(released)
         if arguments.repo:
             changed = build(store, [path.absolute() for path in arguments.repo], tokenizer)
         else:

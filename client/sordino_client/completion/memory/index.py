@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ GATHERED = 256
 # Contexts beyond DEPTH are compared one by one among the remaining positions, up to this length.
 MAX_MATCH = 32
 
-Tokens = npt.NDArray[np.uint16]
+Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 Order = npt.NDArray[np.uint32]
 Positions = npt.NDArray[np.int64]
 
@@ -36,16 +37,24 @@ class Match:
     positions: Positions
 
 
-def pad(documents: Sequence[Sequence[int] | Tokens]) -> tuple[Tokens, Positions]:
+def width_of(vocabulary: int) -> np.dtype[Any]:
+    """How a token of a vocabulary of that size is kept, little endian."""
+    return np.dtype("<u2" if vocabulary <= 1 << 16 else "<u4")
+
+
+def pad(
+    documents: Sequence[Sequence[int] | Tokens], *, vocabulary: int = 1 << 16
+) -> tuple[Tokens, Positions]:
     """Documents as one stream, and where each begins. END stands between them, and MAX_MATCH times in front, so
     that no match crosses a document and no comparison leaves the stream."""
-    parts: list[npt.ArrayLike] = [np.full(MAX_MATCH, END, np.uint16)]
+    kind = width_of(vocabulary)
+    parts: list[npt.ArrayLike] = [np.full(MAX_MATCH, END, kind)]
     starts, at = [], MAX_MATCH
     for document in documents:
         starts.append(at)
-        parts += [np.asarray(document, np.uint16), np.array([END], np.uint16)]
+        parts += [np.asarray(document, kind), np.array([END], kind)]
         at += len(document) + 1
-    return np.concatenate(parts).astype(np.uint16, copy=False), np.array(starts, np.int64)
+    return np.concatenate(parts).astype(kind, copy=False), np.array(starts, np.int64)
 
 
 def sort(tokens: Tokens) -> Order:

@@ -9,7 +9,7 @@ from pathlib import Path
 from sordino_client.completion.memory.recall import LocalRecall
 from sordino_client.completion.memory.store import Store
 from sordino_client.completion.prompt import Prompt
-from sordino_platform.tokenizer import Tokenizer
+from sordino_client.completion.vocabulary import Encoder
 
 
 class MeasuredMemory:
@@ -18,7 +18,7 @@ class MeasuredMemory:
     The index lies in `folder` and is built again only when the documents change. Raises StorageError.
     """
 
-    def __init__(self, folder: Path, documents: Mapping[str, str], tokenizer: Tokenizer) -> None:
+    def __init__(self, folder: Path, documents: Mapping[str, str], tokenizer: Encoder) -> None:
         store = Store(folder)
         store.refresh(documents, tokenizer)
         self._segments = store.read(tokenizer)

@@ -14,8 +14,8 @@ from sordino_client.completion.memory.mixture import OPEN_FILE, ORDERS, REPOSITO
 from sordino_client.completion.memory.store import OpenSegment, Store
 from sordino_client.completion.prompt import Prompt
 from sordino_client.completion.query import Probabilities, Recall
-from sordino_client.completion.vocabulary import Vocabulary
-from sordino_platform.tokenizer import END, Tokenizer
+from sordino_client.completion.vocabulary import Encoder, Vocabulary
+from sordino_platform.tokenizer import END
 
 DRAFT_MATCH = 4
 DRAFT_SHARE = 0.5
@@ -33,11 +33,11 @@ class _Found:
 class LocalRecall:
     """`generation.Recall` over the open file, with what the editor sent beside it, and the indexed repositories."""
 
-    def __init__(self, segments: Sequence[OpenSegment], prompt: Prompt) -> None:
+    def __init__(self, segments: Sequence[OpenSegment], prompt: Prompt, *, vocabulary: int = 1 << 16) -> None:
         self._segments = segments
         self._before = prompt.before[-KEPT_BEFORE:]
         # The cursor is the stream's end: a match there would be the context with itself.
-        self._live = pad([*prompt.context, prompt.after, self._before])[0][:-1]
+        self._live = pad([*prompt.context, prompt.after, self._before], vocabulary=vocabulary)[0][:-1]
         self._last: tuple[tuple[int, ...], _Found] | None = None
 
     def mix(self, probabilities: Probabilities, written: Sequence[int]) -> Probabilities:
@@ -111,10 +111,12 @@ class Memory:
 
     def __call__(self, prompt: Prompt, vocabulary: Vocabulary) -> Recall:
         """The memory's view for one prompt."""
-        recall = LocalRecall(self.segments(vocabulary.tokenizer), prompt)
+        recall = LocalRecall(
+            self.segments(vocabulary.tokenizer), prompt, vocabulary=vocabulary.tokenizer.size
+        )
         return MemoryAlone(recall) if self._alone else recall
 
-    def segments(self, tokenizer: Tokenizer) -> list[OpenSegment]:
+    def segments(self, tokenizer: Encoder) -> list[OpenSegment]:
         """What is indexed now; one `stat` while nothing changed."""
         stamp = self._store.stamp()
         with self._lock:

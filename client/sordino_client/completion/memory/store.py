@@ -1,7 +1,7 @@
 """The memory's folder: at most two segments, the large one and what changed since.
 
     STATE/memory/memory.json       what is indexed: per file a keyed digest, its segment and its place; no text
-    STATE/memory/<name>.tokens     uint16, little endian, padded (index.pad)
+    STATE/memory/<name>.tokens     uint16, or uint32 where the vocabulary is larger, little endian, padded (index.pad)
     STATE/memory/<name>.order      uint32, little endian (index.sort)
 
 A change of some files rebuilds the small segment and marks their old text in the large one as dead. What was
@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 
 from sordino_client.completion import unread
-from sordino_client.completion.memory.index import Index, Match, Positions, Tokens, pad, sort
+from sordino_client.completion.memory.index import Index, Match, Positions, Tokens, pad, sort, width_of
 from sordino_client.completion.unread import Gap
+from sordino_client.completion.vocabulary import Encoder
 from sordino_client.corpus.secrets import RULES_VERSION
 from sordino_platform import durable
-from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import StorageError
 
 VERSION = 2
@@ -64,7 +64,7 @@ class OpenSegment:
 
     def __init__(self, folder: Path, segment: Segment, *, vocabulary: int) -> None:
         shape = (segment.tokens,)
-        tokens = np.memmap(folder / f"{segment.name}.tokens", "<u2", "r", shape=shape)
+        tokens = np.memmap(folder / f"{segment.name}.tokens", width_of(vocabulary), "r", shape=shape)
         order = np.memmap(folder / f"{segment.name}.order", "<u4", "r", shape=shape)
         self.index = Index(tokens, order, vocabulary=vocabulary)
         self._starts = np.array(segment.starts, np.int64)
@@ -96,7 +96,7 @@ class Store:
         self.folder = folder
         self.manifest = folder / "memory.json"
 
-    def refresh(self, documents: Mapping[str, str], tokenizer: Tokenizer) -> bool:
+    def refresh(self, documents: Mapping[str, str], tokenizer: Encoder) -> bool:
         """Makes the memory hold exactly `documents` (name to text); returns whether anything changed.
 
         Raises StorageError. Bounded: documents beyond MAX_TOKENS tokens are left out, the last ones first.
@@ -107,6 +107,7 @@ class Store:
                 name: hashlib.sha256(text.encode()).hexdigest()[:32] for name, text in documents.items()
             }
             large, small = self._segments(tokenizer)
+            size = tokenizer.size
             known = {**(large.documents if large else {}), **(small.documents if small else {})}
             if known == digests and (large is not None or not digests):
                 return False
@@ -120,10 +121,11 @@ class Store:
                 extra = sum(map(len, fresh)) + _tokens_of(large, dead)
                 if extra <= REBUILD_SHARE * large.tokens:
                     kept = Segment(**(asdict(large) | {"dead": dead}))
-                    self._commit([kept, self._write(changed, fresh, digests)], tokenizer)
+                    self._commit([kept, self._write(changed, fresh, digests, vocabulary=size)], tokenizer)
                     return True
             names = list(digests)
-            self._commit([self._write(names, _encode(documents, names, tokenizer), digests)], tokenizer)
+            encoded = _encode(documents, names, tokenizer)
+            self._commit([self._write(names, encoded, digests, vocabulary=size)], tokenizer)
             return True
 
     def purge(self) -> None:
@@ -137,7 +139,7 @@ class Store:
                 "the local memory could not be removed", hint=f"remove {self.folder}"
             ) from error
 
-    def read(self, tokenizer: Tokenizer) -> list[OpenSegment]:
+    def read(self, tokenizer: Encoder) -> list[OpenSegment]:
         """The segments that were built with this tokenizer; none where there is nothing to use."""
         try:
             return [
@@ -176,15 +178,22 @@ class Store:
         # What other rules screened may hold a credential that these mask: it is built anew, and the old files go.
         return document if known and document.get("secret_rules") == RULES_VERSION else {}
 
-    def _segments(self, tokenizer: Tokenizer) -> tuple[Segment | None, Segment | None]:
+    def _segments(self, tokenizer: Encoder) -> tuple[Segment | None, Segment | None]:
         document = self._load()
         if document.get("tokenizer") != tokenizer.digest.hex():
             return None, None
         segments = [Segment(**entry) for entry in document["segments"]]
         return segments[0] if segments else None, segments[1] if len(segments) > 1 else None
 
-    def _write(self, names: Sequence[str], encoded: Sequence[Tokens], digests: Mapping[str, str]) -> Segment:
-        stream, starts = pad(encoded)
+    def _write(
+        self,
+        names: Sequence[str],
+        encoded: Sequence[Tokens],
+        digests: Mapping[str, str],
+        *,
+        vocabulary: int,
+    ) -> Segment:
+        stream, starts = pad(encoded, vocabulary=vocabulary)
         segment = Segment(
             name=secrets.token_hex(8),
             documents={name: digests[name] for name in names},
@@ -192,14 +201,12 @@ class Store:
             dead=[],
             tokens=len(stream),
         )
-        durable.write_file(
-            self.folder / f"{segment.name}.tokens", stream.astype("<u2").tobytes(), secret=True
-        )
+        durable.write_file(self.folder / f"{segment.name}.tokens", stream.tobytes(), secret=True)
         order = sort(stream)
         durable.write_file(self.folder / f"{segment.name}.order", order.astype("<u4").tobytes(), secret=True)
         return segment
 
-    def _commit(self, segments: Sequence[Segment], tokenizer: Tokenizer) -> None:
+    def _commit(self, segments: Sequence[Segment], tokenizer: Encoder) -> None:
         document = {
             "version": VERSION,
             "secret_rules": RULES_VERSION,
@@ -214,13 +221,13 @@ class Store:
                     path.unlink()
 
 
-def _encode(documents: Mapping[str, str], names: Sequence[str], tokenizer: Tokenizer) -> list[Tokens]:
+def _encode(documents: Mapping[str, str], names: Sequence[str], tokenizer: Encoder) -> list[Tokens]:
     encoded: list[Tokens] = []
     total = 0
     for start in range(0, len(names), 256):
         for ids in tokenizer.encode_many([documents[name] for name in names[start : start + 256]]):
             total += len(ids)
-            encoded.append(np.array(ids if total <= MAX_TOKENS else [], np.uint16))
+            encoded.append(np.array(ids if total <= MAX_TOKENS else [], width_of(tokenizer.size)))
     return encoded
 
 

@@ -1,0 +1,173 @@
+"""A release on a base, and a base alone: the bundle that names it, and the way from there to a tested generator.
+
+    FOLDER/<name>/manifest.json          {"release": 7, "sha256": "<of the adapters, hex>",
+                                          "base": {"name", "place", "digest", "licence"}}
+    FOLDER/<name>/adapters.safetensors   `<module>.down`, `<module>.up`, float32; none for a base alone
+
+The weights stay where they are: in the base's own folder or file, which every byte of is compared with the digest
+before it serves. The agent writes it: `sordino_platform.release.write_base_bundle`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.numpy import load as read_tensors
+
+from sordino_client.completion import personal
+from sordino_client.completion.bases import network, oracle
+from sordino_client.completion.bases.form import UnknownFormError, form_of, read_config
+from sordino_client.completion.bases.vocabulary import BaseTokenizer, BaseVocabulary
+from sordino_client.completion.bases.weights import Adapters, Weights, paired
+from sordino_client.completion.bundle import MAX_JSON_BYTES, MAX_RELEASE
+from sordino_client.completion.cache import Indices, Network, Precision
+from sordino_client.completion.generation import Generator
+from sordino_client.completion.selftest import divergence_from, sample
+from sordino_platform import bases, durable, telemetry
+from sordino_platform.bases import Base, registry
+from sordino_privacy.errors import ConfigurationError, SordinoError, StorageError
+
+MAX_ADAPTER_BYTES = 4 << 30
+# Of every cached window together.
+SLOT_BYTES = 100 << 20
+# Nats a token. By rows, eight bits cost SmolLM2 0.0013 nats of loss and this divergence several times (docs/bases.md).
+MAX_DIVERGENCE = 2e-2
+PRECISIONS: tuple[Precision, ...] = ("int8", "int7", "float32")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """What a bundle says. `adapters` is its file, None for a base alone; `sha256` is of that file."""
+
+    base: Base
+    release: int
+    adapters: Path | None
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """How the model is called towards editors, e.g. `smollm2-7`."""
+        return f"{self.base.name}-{self.release}" if self.adapters is not None else self.base.name
+
+
+def of_base(folder: Path) -> bool:
+    """Whether a bundle is of a base; what is wrong with it is said when it is read."""
+    try:
+        found = json.loads(durable.read_file(folder / "manifest.json", limit=MAX_JSON_BYTES))
+    except (StorageError, ValueError):
+        return False
+    return isinstance(found, dict) and "base" in found
+
+
+def read(folder: Path) -> Served:
+    """Reads a bundle, and describes its base. Raises StorageError (damaged) or ConfigurationError (no such base)."""
+    try:
+        manifest = json.loads(durable.read_file(folder / "manifest.json", limit=MAX_JSON_BYTES))
+        release, sha256, said = manifest["release"], manifest["sha256"], manifest["base"]
+        words = {name: said[name] for name in ("name", "place", "digest", "licence")}
+        whole = set(manifest) == {"release", "sha256", "base"} and set(said) == set(words)
+        if not whole or not all(isinstance(one, str) for one in (sha256, *words.values())):
+            raise ValueError("fields")
+        if type(release) is not int or not 0 <= release < MAX_RELEASE:
+            raise ValueError("release")
+    except (ValueError, KeyError, TypeError) as error:
+        raise StorageError("the manifest of the model is damaged", hint=f"look at {folder}") from error
+    place = Path(words["place"])
+    if not place.exists():
+        raise ConfigurationError(
+            f"the base {words['name']} is not at {place} any more",
+            hint="put it back, or name another place in member.toml (base_model)",
+        )
+    base = registry.describe_place(
+        place, name=words["name"], licence=words["licence"], digest=words["digest"]
+    )
+    adapters = folder / "adapters.safetensors"
+    return Served(base=base, release=release, adapters=adapters if adapters.exists() else None, sha256=sha256)
+
+
+def tokenizer(folder: Path) -> BaseTokenizer:
+    """The tokenizer of a bundle's base, in the engine's numbers. Raises StorageError or ConfigurationError."""
+    return _tokenizer(read(folder).base)
+
+
+def load(folder: Path, *, personal_adapter: Path | None = None, precision: Precision = "int8") -> Generator:
+    """A tested generator for a bundle, with the developer's own adapter on top where one fits.
+
+    Raises SordinoError when the model cannot be trusted to answer.
+    """
+    served = read(folder)
+    released = [] if served.adapters is None else [paired(_tensors(served.adapters, served.sha256))]
+    own = _personal(personal_adapter)
+    if own is not None:
+        try:
+            return generator(
+                served.base, [*released, own], name=f"{served.name}-personal", precision=precision
+            )
+        except SordinoError as error:
+            telemetry.log().warning("personal_adapter_left_out", error=error.message, hint=error.hint)
+    return generator(served.base, released, name=served.name, precision=precision)
+
+
+def generator(base: Base, adapters: list[Adapters], *, name: str, precision: Precision = "int8") -> Generator:
+    """A tested generator of a base with adapters. `precision` is the first that is tried, as for our own models.
+
+    Raises ConfigurationError or StorageError.
+    """
+    folder = bases.open_folder(base)
+    words = _tokenizer(base, folder)
+    found = _network(base, folder, adapters, sample(words, context=base.context), precision)
+    vocabulary = BaseVocabulary(words, begin=base.begin, middle=base.middle)
+    return Generator(found, vocabulary, name=name, slot_bytes=SLOT_BYTES)
+
+
+def _network(
+    base: Base, folder: Path, adapters: list[Adapters], tokens: Indices, precision: Precision
+) -> Network:
+    try:
+        form = form_of(read_config(folder))
+    except UnknownFormError as error:
+        telemetry.log().info("base_read_by_transformers", reason=error.message)
+        from sordino_client.completion.bases.fallback import TransformersNetwork
+
+        return TransformersNetwork(folder, end=base.end, adapters=adapters)
+    weights = Weights(folder, form, end=base.end, adapters=adapters)
+    expected = oracle.logits(weights, tokens)
+    for tried in PRECISIONS[PRECISIONS.index(precision) :]:
+        found = network.load(weights, tried)
+        if divergence_from(found, expected, tokens) <= MAX_DIVERGENCE:
+            return found
+        del found
+    raise StorageError(
+        "the model fails its self-test", hint="keep the release before it, and report this one"
+    )
+
+
+def _tokenizer(base: Base, folder: Path | None = None) -> BaseTokenizer:
+    assert base.place is not None, "the base that ships is no base of others"
+    return BaseTokenizer.load(folder or bases.folder_at(base.place), size=base.vocabulary, end=base.end)
+
+
+def _tensors(path: Path, sha256: str) -> Mapping[str, Any]:
+    data = durable.read_file(path, limit=MAX_ADAPTER_BYTES)
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise StorageError("the adapters do not match their digest", hint="fetch the release again")
+    try:
+        return read_tensors(data)
+    except SafetensorError as error:
+        raise StorageError("the adapters are damaged", hint="fetch the release again") from error
+
+
+def _personal(path: Path | None) -> Adapters | None:
+    if path is None or not personal.stamp(path):
+        return None
+    try:
+        return paired(read_tensors(durable.read_secret(path, limit=personal.MAX_BYTES)))
+    except (SordinoError, SafetensorError):
+        telemetry.log().warning("personal_adapter_left_out", error="it is damaged")
+        return None
