@@ -53,6 +53,7 @@ class Rejected(StrEnum):
     SCHEMA = "schema"
     UNKNOWN_CLIENT = "unknown_client"
     EXPIRED = "expired"
+    BUSY = "busy"  # too many members came at once: told when to come back
     UNEXPECTED = "unexpected"  # an exception that nobody foresaw: a bug of ours, at that member's cost
 
 

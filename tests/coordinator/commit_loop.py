@@ -34,6 +34,18 @@ class Sum:
     dimension: int
     number: int
     saturated: int = 0
+    evidence: bytes = b""
+    silent: tuple[str, ...] = ()
+
+    @property
+    def cohort(self) -> tuple[str, ...]:
+        return self.survivors
+
+    @property
+    def vector(self) -> Vector:
+        return np.full(self.dimension, self.number, dtype=np.float32)
+
+    carries = vector
 
     @property
     def totals(self) -> Sum:

@@ -18,6 +18,7 @@ from tests.link.pki import Authority
 from sordino_platform.link import Direction, Disconnection, Loss, Lost, Rejection, Reply, stream
 from sordino_platform.link.frames import (
     METHOD,
+    VERSION_MAX,
     Ack,
     Cancel,
     Frame,
@@ -141,7 +142,7 @@ def test_a_frame_above_the_limit_never_reaches_python(coordinator: Coordinator, 
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "side"), [(3, 4, "upgrade the coordinator"), (1, 1, None), (1, 9, None)]
+    ("low", "high", "side"), [(VERSION_MAX + 1, 9, "upgrade the coordinator"), (1, 1, None), (1, 9, None)]
 )
 def test_versions_are_negotiated_and_a_refusal_says_whom_to_upgrade(
     coordinator: Coordinator, raw: RawMember, low: int, high: int, side: str | None
@@ -150,7 +151,7 @@ def test_versions_are_negotiated_and_a_refusal_says_whom_to_upgrade(
     answer = raw.receive()
     if side is None:
         assert isinstance(answer, Welcome)
-        assert answer.version == min(high, 2)
+        assert answer.version == min(high, VERSION_MAX)
     else:
         assert isinstance(answer, Goodbye)
         assert answer.reason is Reason.VERSION

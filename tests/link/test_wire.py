@@ -75,7 +75,12 @@ FRAMES = st.one_of(
     st.builds(Cancel, NUMBERS),
     st.builds(Renewal, st.binary(min_size=1, max_size=400)),
     st.builds(Renewed, st.binary(min_size=1, max_size=400)),
-    st.builds(Goodbye, st.sampled_from(Reason), st.text(max_size=300).map(printable)),
+    st.builds(
+        Goodbye,
+        st.sampled_from([reason for reason in Reason if reason is not Reason.BUSY]),
+        st.text(max_size=300).map(printable),
+    ),
+    st.builds(Goodbye, st.just(Reason.BUSY), st.just(""), st.integers(1, 3_600_000)),
 )
 
 
@@ -163,7 +168,7 @@ def test_unknown_fields_end_the_stream_except_in_the_negotiation(frame: Frame) -
             hello=wire.Hello(version_min=1, version_max=1, software_version="1\x1b", session=b"s" * 16)
         ),
         wire.Frame(hello=wire.Hello(version_min=1, version_max=1, software_version="1", session=b"s" * 15)),
-        wire.Frame(welcome=wire.Welcome(version=3, software_version="1", session=b"s" * 16)),
+        wire.Frame(welcome=wire.Welcome(version=4, software_version="1", session=b"s" * 16)),
         wire.Frame(start=wire.MessageStart(id=1, kind=wire.KIND_UNSPECIFIED)),
         wire.Frame(start=wire.MessageStart(id=0, in_reply_to=1, kind=wire.KIND_REPLY)),
         wire.Frame(start=wire.MessageStart(id=1, in_reply_to=0, kind=wire.KIND_REPLY)),
@@ -175,6 +180,9 @@ def test_unknown_fields_end_the_stream_except_in_the_negotiation(frame: Frame) -
         wire.Frame(chunk=wire.MessageChunk(id=1, data=bytes(CHUNK_BYTES + 1))),
         wire.Frame(end=wire.MessageEnd(id=1, sha256=b"short")),
         wire.Frame(goodbye=wire.Goodbye()),
+        wire.Frame(goodbye=wire.Goodbye(reason=wire.REASON_BUSY)),
+        wire.Frame(goodbye=wire.Goodbye(reason=wire.REASON_BUSY, retry_millis=3_600_001)),
+        wire.Frame(goodbye=wire.Goodbye(reason=wire.REASON_SHUTDOWN, retry_millis=1)),
         wire.Frame(renewal=wire.Renewal()),
         wire.Frame(renewal=wire.Renewal(request=bytes(RENEWAL_BYTES + 1))),
         wire.Frame(renewed=wire.Renewed(certificate=bytes(CERTIFICATE_BYTES + 1))),

@@ -194,8 +194,13 @@ class LinkClient:
                 problem = self._problem(connection)
                 if connection.useful or (connection.welcomed and time.monotonic() - began > SETTLED_SECONDS):
                     attempt = 0
-                pause = backoff_seconds(attempt, self._random.random())
-                attempt += 1
+                if connection.goodbye is not None and connection.goodbye.reason is Reason.BUSY:
+                    # Its turns are spread already. What it asks for is bounded here, whatever it says.
+                    asked = connection.goodbye.retry_millis / 1000 + backoff_seconds(0, self._random.random())
+                    pause = min(asked, self._limits.busy_seconds)
+                else:
+                    pause = backoff_seconds(attempt, self._random.random())
+                    attempt += 1
                 self._on_status(
                     Status(
                         state=State.WAITING, message=problem.message, hint=problem.hint, retry_seconds=pause

@@ -24,6 +24,7 @@ class Rejection(enum.StrEnum):
     SCHEMA = "schema"  # bytes that are no frame of this version, in an order that is none, or a flood of them
     UNKNOWN_CLIENT = "unknown_client"  # a certificate that names nobody, or a member that was retired
     EXPIRED = "expired"  # the certificate ran out while connected, or the message came after its deadline
+    BUSY = "busy"  # too many came at once: told when to come back
     UNEXPECTED = (
         "unexpected"  # bytes that raised what nobody foresaw: a bug of this side, at that member's cost
     )

@@ -26,15 +26,18 @@ from sordino_platform.wire import link_v1_pb2 as wire
 from sordino_privacy.errors import LinkError
 
 VERSION_MIN: Final = 1
-VERSION_MAX: Final = 2
+VERSION_MAX: Final = 3
 """Protocol versions that this software speaks."""
 RENEWAL_VERSION: Final = 2
 """The first version in which Renewal and Renewed may stand on a stream."""
+BUSY_VERSION: Final = 3
+"""The first version in which a coordinator may say that it is busy, and when to come back."""
 
 METHOD: Final = f"/{wire.DESCRIPTOR.services_by_name['Link'].full_name}/Open"
 SERVICE: Final = METHOD.split("/")[1]
 SOFTWARE_VERSION: Final = re.compile(r"[0-9A-Za-z.+-]{1,64}")
 MAX_DEADLINE_SECONDS: Final = 30 * 86_400.0
+MAX_RETRY_MILLIS: Final = 3_600_000
 
 
 class ProtocolError(LinkError):
@@ -61,6 +64,7 @@ class Reason(enum.IntEnum):
     UNRESPONSIVE = wire.REASON_UNRESPONSIVE
     PROTOCOL = wire.REASON_PROTOCOL
     EXPIRED = wire.REASON_EXPIRED
+    BUSY = wire.REASON_BUSY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +131,7 @@ class Cancel:
 class Goodbye:
     reason: Reason
     detail: str = ""
+    retry_millis: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +213,9 @@ def encode(frame: Frame) -> bytes:
         case Goodbye():
             detail = printable(frame.detail)
             message = wire.Frame(
-                goodbye=wire.Goodbye(reason=wire.Reason.ValueType(frame.reason), detail=detail)
+                goodbye=wire.Goodbye(
+                    reason=wire.Reason.ValueType(frame.reason), detail=detail, retry_millis=frame.retry_millis
+                )
             )
         case Renewal():
             message = wire.Frame(renewal=wire.Renewal(request=frame.request))
@@ -311,7 +318,10 @@ def _checked(body: Message) -> Frame:
             return Cancel(body.id)
         case wire.Goodbye():
             _require(int(body.reason) in frozenset(Reason), "an unknown reason")
-            return Goodbye(Reason(body.reason), printable(body.detail))
+            reason = Reason(body.reason)
+            _require((body.retry_millis == 0) != (reason is Reason.BUSY), "a time to come back out of place")
+            _require(body.retry_millis <= MAX_RETRY_MILLIS, "a time to come back too far away")
+            return Goodbye(reason, printable(body.detail), body.retry_millis)
         case wire.Renewal():
             _require(0 < len(body.request) <= RENEWAL_BYTES, "a renewal of the wrong size")
             return Renewal(body.request)

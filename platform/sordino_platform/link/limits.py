@@ -79,6 +79,15 @@ class Limits:
     opening_rate: float = 0.5
     """... and per second thereafter. An honest member waits longer after each failure."""
 
+    arrival_burst: int = 64
+    """Server: streams of all members together that may open at once ..."""
+
+    arrival_rate: float = 20.0
+    """... and per second thereafter. Who comes beyond is told when to come back: after a restart all come at once."""
+
+    busy_seconds: float = 60.0
+    """The longest that a busy coordinator sends a member away for, and that a member lets itself be sent away."""
+
     def __post_init__(self) -> None:
         waits = (
             self.hello_seconds,
@@ -89,6 +98,8 @@ class Limits:
             self.handshake_seconds,
             self.control_rate,
             self.opening_rate,
+            self.arrival_rate,
+            self.busy_seconds,
         )
         counts = (
             self.message_bytes,
@@ -96,6 +107,7 @@ class Limits:
             self.pending_requests,
             self.control_burst,
             self.opening_burst,
+            self.arrival_burst,
         )
         if min(waits) <= 0 or min(counts) < 1:
             raise ValueError("every limit must be positive")

@@ -36,9 +36,10 @@ import grpc
 from grpc import aio
 
 from sordino_platform.link.address import parse_address
-from sordino_platform.link.allowance import Allowance
+from sordino_platform.link.allowance import Allowance, Turns
 from sordino_platform.link.events import IgnoreEvents, LinkEvents, Rejection
 from sordino_platform.link.frames import (
+    BUSY_VERSION,
     SERVICE,
     SOFTWARE_VERSION,
     VERSION_MAX,
@@ -108,6 +109,9 @@ class LinkServer:
         self._events = events or IgnoreEvents()
         self._shared = Shared(
             admit=admit, limits=self._limits, events=self._events, spool=spool, now=now, renew=renew
+        )
+        self._turns = Turns(
+            self._limits.arrival_burst, self._limits.arrival_rate, most=self._limits.busy_seconds
         )
         self._session = secrets.token_bytes(SESSION_BYTES)
         self._ids = itertools.count(1)
@@ -390,9 +394,12 @@ class LinkServer:
                 f"the coordinator {self._software_version} speaks versions {VERSION_MIN} to {VERSION_MAX}, "
                 f"the member {hello.software_version} {hello.version_min} to {hello.version_max}: upgrade the {older}",
             )
-        mailbox = self._mailbox(member)
-        if not mailbox.openings.take(asyncio.get_running_loop().time()):
+        mailbox, now = self._mailbox(member), asyncio.get_running_loop().time()
+        if not mailbox.openings.take(now):
             raise Ending(Reason.UNRESPONSIVE, "too many connections", Rejection.SCHEMA)
+        # A round waits for whoever was asked something: that member never has to.
+        if mailbox.current is None and (seconds := self._turns.ask(now)):
+            raise _busy(seconds, hello)
         async with mailbox.opening:
             older_stream = mailbox.stream
             if older_stream is not None:
@@ -431,6 +438,15 @@ class _Context:
             await self._context.write(message)
         except (aio.BaseError, asyncio.InvalidStateError):
             raise ConnectionError from None
+
+
+def _busy(seconds: float, hello: Hello) -> Ending:
+    """Sends a member away until its turn; one that does not know of turns, as long as it likes."""
+    if hello.version_max < BUSY_VERSION:
+        return Ending(Reason.UNRESPONSIVE, "too many members at once", Rejection.BUSY)
+    return Ending(
+        Reason.BUSY, "too many members at once", Rejection.BUSY, retry_millis=max(1, int(seconds * 1000))
+    )
 
 
 def _require_bindable(host: str, port: int) -> None:

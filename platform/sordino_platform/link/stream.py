@@ -72,9 +72,11 @@ class Wire(Protocol):
 class Ending(Exception):  # noqa: N818 - it ends a stream, it is not an error by itself
     """This side ends the stream, with the Goodbye to say and what to count."""
 
-    def __init__(self, reason: Reason, detail: str = "", rejection: Rejection | None = None) -> None:
+    def __init__(
+        self, reason: Reason, detail: str = "", rejection: Rejection | None = None, *, retry_millis: int = 0
+    ) -> None:
         super().__init__(detail)
-        self.goodbye = Goodbye(reason, detail)
+        self.goodbye = Goodbye(reason, detail, retry_millis)
         self.rejection = rejection
 
 
