@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from sordino_client.completion.bench.typing.contenders import word_completion
+from sordino_client.completion.bench.typing.errors import adds_error
 from sordino_client.completion.bench.typing.figures import figures, paired
 from sordino_client.completion.bench.typing.passages import passages
 from sordino_client.completion.bench.typing.replay import Passage, Suggestion, Typed, acceptable, replay
@@ -156,3 +157,20 @@ def test_the_command_types_through_the_real_endpoint_and_gives_the_same_shares_a
     ]
     assert timeless[0] == timeless[1]
     assert timeless[0]["saved_share"] > 0.3, "numbered declarations are easy to foretell"
+
+
+@pytest.mark.parametrize(
+    ("shown", "wrong"),
+    [
+        ("this.balance += amount", False),  # what is missing behind it can still be typed
+        ("if (amount", False),
+        ("log.info(", False),
+        ("this.balance = amount) {", True),
+        ("= amount;", True),
+    ],
+)
+def test_an_error_is_what_nothing_behind_it_mends(shown: str, wrong: bool) -> None:
+    before = "class Account {\n    void deposit(int amount) {\n        "
+    coming, after = "total.add(amount);", "\n        log();\n    }\n}\n"
+    assert adds_error("Account.java")(before, shown, coming, after) is wrong
+    assert not adds_error("notes.txt")(before, shown, coming, after)

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
-from sordino_client.completion.bench.typing.contenders import adds_error, endpoint
+from sordino_client.completion.bench.typing.contenders import endpoint
+from sordino_client.completion.bench.typing.errors import adds_error
 from sordino_client.completion.bench.typing.replay import Passage, Typed, replay
 from sordino_client.completion.context import MAX_BYTES, Snippet, around
 from sordino_client.completion.showing.worth import Show

@@ -99,7 +99,8 @@ def _through_endpoints(
     chosen: Sequence[Passage], documents: dict[str, list[Any]], show: Any, model: Path | None
 ) -> dict[str, list[Typed]]:
     """Each project's passages beside endpoints of its own, whose memory has the project without what is typed."""
-    from sordino_client.completion.bench.typing.contenders import adds_error, endpoint
+    from sordino_client.completion.bench.typing.contenders import endpoint
+    from sordino_client.completion.bench.typing.errors import adds_error
     from sordino_client.completion.bench.typing.replay import replay
 
     results: dict[str, dict[tuple[str, str], Typed]] = {name: {} for name in (*LAYERS, UNGATED, UNJUDGED)}

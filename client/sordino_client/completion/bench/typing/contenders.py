@@ -17,11 +17,10 @@ from typing import Protocol
 from sordino_client.completion import asking
 from sordino_client.completion.asking import Endpoint
 from sordino_client.completion.bench.endpoint import START_SECONDS
-from sordino_client.completion.bench.typing.replay import AddsError, Suggest, Suggestion
+from sordino_client.completion.bench.typing.replay import Suggest, Suggestion
 from sordino_client.completion.context import Snippet
 from sordino_client.completion.memory.store import Store
 from sordino_client.completion.server import Layers
-from sordino_client.completion.showing.syntax import gate_for
 from sordino_client.completion.showing.worth import Show
 from sordino_client.pretrain.corpus import Document
 from sordino_platform import base
@@ -89,23 +88,6 @@ def word_completion(prefix: str, suffix: str) -> Suggestion | None:
     if found is None:
         return None
     return Suggestion(text=found[len(begun) :], milliseconds=1000 * (time.perf_counter() - started))
-
-
-def adds_error(path: str) -> AddsError:
-    """Whether a shown text is a syntax error in a file of this name where as many lines of the truth are none.
-
-    Stricter than the gate that may have let it through: the file is parsed as it would stand, with no ending tried.
-    """
-    gate = gate_for(path)
-
-    def added(before: str, shown: str, coming: str, after: str) -> bool:
-        if gate is None:
-            return False
-        truth = "\n".join(coming.split("\n")[: shown.count("\n") + 1])
-        allowed = gate.errors(before + after)
-        return gate.errors(before + truth + after) <= allowed < gate.errors(before + shown + after)
-
-    return added
 
 
 def _write_repository(folder: Path, documents: Sequence[Document]) -> None:
