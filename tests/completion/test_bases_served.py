@@ -17,6 +17,7 @@ from tests.completion.foreign_bases import END, FIVE
 
 from sordino_client.completion import bundle, personal
 from sordino_client.completion.bases import served
+from sordino_client.completion.bases.evaluation import BaseReader, evaluate_base
 from sordino_client.completion.bases.fallback import TransformersNetwork
 from sordino_client.completion.bases.vocabulary import BaseTokenizer, BaseVocabulary
 from sordino_client.completion.engine import Engine
@@ -28,6 +29,7 @@ from sordino_client.completion.vocabulary import split_lines
 from sordino_platform.architecture import add_adapters, shapes
 from sordino_platform.bases import Base
 from sordino_platform.bases.registry import describe_place
+from sordino_platform.evaluation import Plan
 from sordino_platform.huggingface_model import describe, load
 from sordino_platform.release import write_base_bundle
 from sordino_privacy.errors import ConfigurationError, StorageError
@@ -318,3 +320,32 @@ def _replace(folder: Path, name: str, value: str) -> None:
     document = json.loads(path.read_text())
     document["base"][name] = value
     path.write_text(json.dumps(document))
+
+
+def test_an_evaluation_reads_a_base_as_transformers_does(made: dict[str, Path]) -> None:
+    generator = served.generator(base_at(made["llama"]), [], name="llama", precision="float32")
+    vocabulary = generator.vocabulary
+    assert isinstance(vocabulary, BaseVocabulary)
+    text = Path(served.__file__).read_text("utf-8")
+    ids = vocabulary.base_tokenizer.encode(text)[:300]
+    (scores,) = BaseReader(generator).score([ids], overlap=0.5)
+    model = foreign_bases.loaded(made["llama"])
+    inputs = vocabulary.base_tokenizer.exchanged([0, *ids[: foreign_bases.CONTEXT - 1]])
+    with torch.no_grad():
+        logits = model(torch.tensor([inputs])).logits[0].double().log_softmax(-1)
+    right = vocabulary.base_tokenizer.exchanged(ids[: foreign_bases.CONTEXT])
+    expected = -logits[np.arange(foreign_bases.CONTEXT), right].numpy()
+    np.testing.assert_allclose(scores.nats[: foreign_bases.CONTEXT], expected, atol=1e-3)
+    assert np.isfinite(scores.nats).all()
+
+
+def test_the_report_on_a_base_has_the_model_the_memory_and_both(made: dict[str, Path]) -> None:
+    texts = [path.read_text("utf-8") for path in sorted(Path(served.__file__).parent.glob("*.py"))]
+    plan = Plan(tokens=500, tokens_per_file=250, lines=2, prompt_tokens=40, line_tokens=8)
+    report = evaluate_base(str(made["llama"]), {"bases": texts}, plan=plan)
+    layers = report["layers"]
+    assert set(layers) == {"model", "memory", "both"}
+    # A random model knows nothing; the other files of the project do.
+    assert layers["both"]["bits_per_byte"] < layers["model"]["bits_per_byte"]
+    assert report["bits_per_byte"] == layers["model"]["bits_per_byte"]
+    assert report["model"]["base"] == "llama"

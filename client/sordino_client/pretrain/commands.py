@@ -171,6 +171,10 @@ def evaluate(
         Path | None,
         typer.Option("--model", metavar="DIR", help="Written by `pretrain --export`; else the shipped base."),
     ] = None,
+    of_base: Annotated[
+        str | None,
+        typer.Option("--base", metavar="NAME", help="Measure this base instead (`sordino base list`)."),
+    ] = None,
     cache: CacheOption = None,
     tokens: Annotated[int, typer.Option("--tokens", min=500, help="Tokens measured per project.")] = 16_000,
     lines: Annotated[int, typer.Option("--lines", min=0, help="Cursors per project.")] = 80,
@@ -196,6 +200,14 @@ def evaluate(
     from sordino_platform.model import build
 
     folder = cache or user_cache()
+    if of_base is not None:
+        from sordino_client.completion.bases.evaluation import evaluate_base
+
+        plan = Plan(tokens=tokens, lines=lines)
+        texts_of = _folders(repo) if repo else _heldout(folder)
+        report = evaluate_base(of_base, texts_of, plan=plan, memory=memory, on_progress=_measuring)
+        typer.echo(json.dumps(report, indent=2)) if as_json else _show_layers(report)
+        return
     config, tokenizer, parameters = base.load(model)
     projects = _folders(repo) if repo else _heldout(folder)
     plan = Plan(tokens=tokens, lines=lines)
@@ -226,6 +238,16 @@ def evaluate(
         _show(report)
     for cursor, guess in answered[:: max(1, len(answered) // show)][:show] if show else ():
         _show_line(cursor, guess, tokenizer)
+
+
+def _measuring(stage: str) -> None:
+    typer.echo(f"measuring: {stage}", err=True)
+
+
+def _show_layers(report: dict[str, Any]) -> None:
+    for layer, figures in report["layers"].items():
+        accuracy = figures["next_token_accuracy"]
+        typer.echo(f"{layer:8} {figures['bits_per_byte']:.3f} bits/byte, next token {accuracy:.1%}")
 
 
 def _report(name: str, outcome: str) -> None:

@@ -5,13 +5,33 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from sordino_platform.tokenizer import Tokenizer
-
 MAX_REST = 100
 MIN_REST = 3
+
+
+class Words(Protocol):
+    """A vocabulary as an evaluation needs it: ours, or that of a base. The end of a document is END in its numbers."""
+
+    @property
+    def size(self) -> int:
+        """How many tokens there are."""
+        ...
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of plain text."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of tokens."""
+        ...
+
+    def token_bytes(self) -> list[bytes]:
+        """The bytes of every token; empty for those that are no text."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +49,7 @@ class Cursor:
 
 
 def cursors(
-    texts: Sequence[str], tokenizer: Tokenizer, *, count: int, prompt_tokens: int, pieces: Sequence[bytes]
+    texts: Sequence[str], tokenizer: Words, *, count: int, prompt_tokens: int, pieces: Sequence[bytes]
 ) -> list[Cursor]:
     """At most `count` cursors, spread over the files, at least `prompt_tokens` tokens into each.
 
@@ -45,7 +65,7 @@ def rest_of_line(written: bytes, heal: bytes) -> str:
 
 
 def _cursors_of(
-    number: int, text: str, tokenizer: Tokenizer, prompt_tokens: int, pieces: Sequence[bytes]
+    number: int, text: str, tokenizer: Words, prompt_tokens: int, pieces: Sequence[bytes]
 ) -> Iterator[Cursor]:
     draw = np.random.default_rng(list(hashlib.sha256(text.encode()).digest()[:8]))
     lines = text.split("\n")

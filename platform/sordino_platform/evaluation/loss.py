@@ -43,17 +43,17 @@ def score(
     import torch.nn.functional as F
 
     context = model.config.context
-    spans = [
-        span for number, ids in enumerate(documents) for span in _spans(number, len(ids), context, overlap)
+    windows = [
+        span for number, ids in enumerate(documents) for span in spans(number, len(ids), context, overlap)
     ]
     # Windows of like length share a batch, so that nothing is computed on padding for long.
-    spans.sort(key=lambda span: span[2] - span[1])
+    windows.sort(key=lambda span: span[2] - span[1])
     nats = [np.zeros(len(ids), dtype=np.float32) for ids in documents]
     correct = [np.zeros(len(ids), dtype=np.bool_) for ids in documents]
     confidence = [np.zeros(len(ids), dtype=np.float32) for ids in documents]
     with torch.no_grad():
-        for at in range(0, len(spans), _BATCH):
-            group = spans[at : at + _BATCH]
+        for at in range(0, len(windows), _BATCH):
+            group = windows[at : at + _BATCH]
             inputs = np.full(
                 (len(group), max(stop - start for _, start, stop, _ in group)), END, dtype=np.int64
             )
@@ -100,7 +100,7 @@ def heldout_loss(model: Decoder, tokenizer: Tokenizer, texts: Sequence[str], *, 
     return float(np.concatenate([s.nats for s in score(model, documents, overlap=0.0)]).mean())
 
 
-def _spans(number: int, length: int, context: int, overlap: float) -> Iterator[tuple[int, int, int, int]]:
+def spans(number: int, length: int, context: int, overlap: float) -> Iterator[tuple[int, int, int, int]]:
     """`(document, start, stop, first scored)` of each window: targets `start:stop`, of which the last part is new."""
     stride = max(1, int(context * (1 - overlap)))
     scored = 0

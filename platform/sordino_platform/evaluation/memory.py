@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sordino_platform.evaluation.loss import Mix, Scores
-from sordino_platform.tokenizer import END, SPECIALS
+from sordino_platform.tokenizer import END
 
 Probabilities = npt.NDArray[np.float64]
 
@@ -58,9 +58,10 @@ def complete_alone(
 ) -> tuple[bytes, float]:
     """As `greedy.complete`, of the memory without a model; ends where it remembers nothing that fits."""
     view, written, text, certainty = memory(before), list[int](), b"", 1.0
+    marks = [token for token, piece in enumerate(pieces) if not piece]
     for _ in range(max_tokens):
         odds = view.mix(_ignorance(len(pieces)), written)
-        odds[: len(SPECIALS)] = 0.0
+        odds[marks] = 0.0
         if not text and heal:
             odds[[token for token, piece in enumerate(pieces) if not piece.startswith(heal)]] = 0.0
         token = int(odds.argmax())

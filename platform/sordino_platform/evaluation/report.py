@@ -6,14 +6,14 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from sordino_platform.evaluation.baselines import PPMD_ORDER, NGram, ppmd_bits_per_byte, xz_bits_per_byte
-from sordino_platform.evaluation.lines import Cursor, cursors, rest_of_line
-from sordino_platform.evaluation.loss import Scores, score
+from sordino_platform.evaluation.lines import Cursor, Words, cursors, rest_of_line
+from sordino_platform.evaluation.loss import Mix, Scores, score
 from sordino_platform.evaluation.memory import Memory, complete_alone, mixing, score_alone
 from sordino_platform.evaluation.statistics import Interval, edit_similarity, ratio_interval
 from sordino_platform.tokenizer import Tokenizer
@@ -62,13 +62,27 @@ class Columns(NamedTuple):
     tokens: list[float]
 
 
+class Reader(Protocol):
+    """A model that is no decoder of ours, as a measurement asks it."""
+
+    def score(
+        self, documents: Sequence[Sequence[int]], *, overlap: float, mix: Mix | None = None
+    ) -> list[Scores]:
+        """As `loss.score`."""
+        ...
+
+    def complete(self, cursor: Cursor, *, max_tokens: int, memory: Memory | None) -> tuple[bytes, float]:
+        """As `greedy.complete`, of one cursor, up to the end of its line."""
+        ...
+
+
 class Measurement:
     """Projects, sampled once: every figure that is taken of them is of the same tokens and the same cursors.
 
     `projects` maps names to whole files. Raises DataError when there is nothing to measure.
     """
 
-    def __init__(self, tokenizer: Tokenizer, projects: Mapping[str, Sequence[str]], plan: Plan) -> None:
+    def __init__(self, tokenizer: Words, projects: Mapping[str, Sequence[str]], plan: Plan) -> None:
         sample = {name: _sample(texts, tokenizer, plan) for name, texts in sorted(projects.items())}
         self._sample = {name: files for name, files in sample.items() if files}
         if not self._sample:
@@ -113,6 +127,21 @@ class Measurement:
         def lines(name: str, at: Sequence[Cursor]) -> list[tuple[bytes, float]]:
             memory = None if memories is None else memories[name]
             return _model_lines(model, self._pieces, at, self._plan, on_line, memory)
+
+        return self._measure(scores, lines)
+
+    def of_reader(self, reader: Reader, *, memories: Mapping[str, Memory] | None = None) -> dict[str, Any]:
+        """As `of_model`, of what is no decoder of ours."""
+
+        def scores(name: str, files: Sequence[_File]) -> list[Scores]:
+            mix = None if memories is None else mixing(memories[name])
+            return reader.score([f.ids for f in files], overlap=self._plan.overlap, mix=mix)
+
+        def lines(name: str, at: Sequence[Cursor]) -> list[tuple[bytes, float]]:
+            memory = None if memories is None else memories[name]
+            return [
+                reader.complete(cursor, max_tokens=self._plan.line_tokens, memory=memory) for cursor in at
+            ]
 
         return self._measure(scores, lines)
 
@@ -224,13 +253,13 @@ def evaluate(
     }
 
 
-def measured_texts(texts: Sequence[str], tokenizer: Tokenizer, plan: Plan) -> set[str]:
+def measured_texts(texts: Sequence[str], tokenizer: Words, plan: Plan) -> set[str]:
     """Which of a project's files `evaluate` measures, wholly or in part: no memory may hold them."""
     beginnings = tuple(file.text for file in _sample(texts, tokenizer, plan))
     return {text for text in texts if text.startswith(beginnings)}
 
 
-def _sample(texts: Sequence[str], tokenizer: Tokenizer, plan: Plan) -> list[_File]:
+def _sample(texts: Sequence[str], tokenizer: Words, plan: Plan) -> list[_File]:
     """Whole files or their beginnings, in the order of their hashes, up to the plan's tokens."""
     chosen: list[_File] = []
     left = plan.tokens

@@ -6,4 +6,8 @@ weights.py     the weights under our own names, adapters added
 graph.py       the decoder as an ONNX graph: integers by rows, exact sums (ADR 36)
 network.py     the session
 oracle.py      the same decoder in NumPy, which the session is held against before it serves
+fallback.py    decoders that the graph does not know, in transformers
+vocabulary.py  the base's tokenizer as the engine's vocabulary
+served.py      the bundle that names a base and a release's adapters, and the way to a tested generator
+evaluation.py  the served base on held-out code
 """

@@ -93,7 +93,7 @@ def read(folder: Path) -> Served:
 
 def tokenizer(folder: Path) -> BaseTokenizer:
     """The tokenizer of a bundle's base, in the engine's numbers. Raises StorageError or ConfigurationError."""
-    return _tokenizer(read(folder).base)
+    return tokenizer_of(read(folder).base)
 
 
 def load(folder: Path, *, personal_adapter: Path | None = None, precision: Precision = "int8") -> Generator:
@@ -120,7 +120,7 @@ def generator(base: Base, adapters: list[Adapters], *, name: str, precision: Pre
     Raises ConfigurationError or StorageError.
     """
     folder = bases.open_folder(base)
-    words = _tokenizer(base, folder)
+    words = tokenizer_of(base, folder)
     found = _network(base, folder, adapters, sample(words, context=base.context), precision)
     vocabulary = BaseVocabulary(words, begin=base.begin, middle=base.middle)
     return Generator(found, vocabulary, name=name, slot_bytes=SLOT_BYTES)
@@ -148,7 +148,8 @@ def _network(
     )
 
 
-def _tokenizer(base: Base, folder: Path | None = None) -> BaseTokenizer:
+def tokenizer_of(base: Base, folder: Path | None = None) -> BaseTokenizer:
+    """The tokenizer of a base; `folder` where it was opened already. Raises ConfigurationError."""
     assert base.place is not None, "the base that ships is no base of others"
     return BaseTokenizer.load(folder or bases.folder_at(base.place), size=base.vocabulary, end=base.end)
 

@@ -69,6 +69,14 @@ class BaseTokenizer:
         found = self._inner.encode_batch_fast(list(texts), add_special_tokens=False)
         return [self.exchanged(one.ids) for one in found]
 
+    def encode(self, text: str) -> list[int]:
+        """The tokens of one text."""
+        return self.encode_many([text])[0]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of tokens; marks are left out."""
+        return str(self._inner.decode(self.exchanged(ids), skip_special_tokens=True))
+
     def encode_with_ends(self, text: str) -> tuple[list[int], list[int]]:
         """The tokens, and behind which character of `text` each ends."""
         found = self._inner.encode(text, add_special_tokens=False)

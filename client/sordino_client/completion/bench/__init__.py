@@ -5,6 +5,7 @@
     drafts.py       the local memory: the index alone, and lines written with and without its drafts
     peers.py        the same network in eager torch; a network of the same size in llama.cpp
     precision.py    what eight bits change in the trained model that ships
+    base.py         a base that others made, beside llama.cpp on the same weights
 
 The two sizes carry random weights: the time does not depend on their values.
 """

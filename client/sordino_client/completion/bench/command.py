@@ -17,6 +17,11 @@ WHOLE_PROCESS = ("serving_rss_mb", "idle_cpu_percent")
 
 
 def completion(
+    of_base: str | None = typer.Option(
+        None,
+        "--base",
+        help="Measure this base instead (`sordino base list`), beside llama.cpp on its weights.",
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print the figures as JSON."),
     stress: bool = typer.Option(
         False, "--stress", help="Also send 1,000 requests, 20 at once (about a minute)."
@@ -24,10 +29,16 @@ def completion(
 ) -> None:
     """Measures the completion endpoint: latency, memory, idle cost, and torch and llama.cpp beside it.
 
-    Takes about three minutes. Milliseconds unless a name says otherwise; a ratio above 1 is in our favour.
+    Takes about three minutes. Milliseconds unless a name says otherwise; a ratio above 1 is in our favour, but for
+    `token_ratio_vs_llamacpp` of a base, which is our time over llama.cpp's.
 
-    Example: sordino bench completion --json
+    Example: sordino bench completion --base smollm2 --json
     """
+    if of_base is not None:
+        from sordino_client.completion.bench.base import measure_base
+
+        _print(measure_base(of_base), as_json=as_json)
+        return
     found: dict[str, Any] = {"cores": os.cpu_count(), "load_average": round(os.getloadavg()[0], 2)}
     for size in SIZES_MEASURED:
         name = size.replace(".", "_")
@@ -42,6 +53,10 @@ def completion(
     found |= peers.llamacpp("22m", ours=found["token_ms_22m"], ours_cold=found["cold512_ms_22m"])
     found |= precision.compare()
     found |= drafts.index()
+    _print(found, as_json=as_json)
+
+
+def _print(found: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(found))
         return

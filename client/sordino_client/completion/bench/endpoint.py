@@ -31,7 +31,7 @@ STRESS_REQUESTS, STRESS_AT_ONCE, STRESS_WARM_UP = 1000, 20, 100
 STRESS_RETRY_SECONDS = 0.3
 SETTLE_SECONDS = 6.0
 IDLE_SECONDS = 5.0
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 SPIN = "while True: pass"
 
 
@@ -98,21 +98,26 @@ def load(server: Endpoint, pid: int, text: str) -> dict[str, Any]:
 def running(size: str, precision: Precision) -> Iterator[tuple[Endpoint, int]]:
     """An endpoint on random weights of one size, in its own process."""
     with tempfile.TemporaryDirectory(prefix="sordino-bench-") as folder:
-        state = Path(folder)
-        write_random(state, size)
-        command = [sys.executable, "-m", "sordino_client.completion"]
-        command += ["--state", folder, "--precision", precision]
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        try:
-            deadline = time.monotonic() + START_SECONDS
-            while (server := asking.find(state)) is None or not server.ask("GET", "/v1/models")["data"]:
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise StorageError("the endpoint did not start", hint="run it by hand to see why")
-                time.sleep(0.1)
-            yield server, process.pid
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(20)
+        write_random(Path(folder), size)
+        with started(Path(folder), "--precision", precision) as found:
+            yield found
+
+
+@contextlib.contextmanager
+def started(state: Path, *options: str) -> Iterator[tuple[Endpoint, int]]:
+    """An endpoint on what a state folder serves, in its own process. Raises StorageError."""
+    command = [sys.executable, "-m", "sordino_client.completion", "--state", str(state), *options]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while (server := asking.find(state)) is None or not server.ask("GET", "/v1/models")["data"]:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise StorageError("the endpoint did not start", hint="run it by hand to see why")
+            time.sleep(0.1)
+        yield server, process.pid
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
 
 
 def write_random(state: Path, size: str) -> None:

@@ -18,6 +18,8 @@ from sordino_platform.architecture import SIZES
 
 PAST, TOKENS, PROMPT, LINE = 400, 40, 480, 20
 PEERS_PACKAGES = ("xllamacpp", "gguf")
+# Of a file whose sizes are not asked for: less than any base has.
+FILE_CONTEXT, FILE_TOKENS = 1024, 30_000
 
 
 def torch_eager(size: str, *, ours: float, ours_cold: float) -> dict[str, Any]:
@@ -108,29 +110,58 @@ def torch_child(size: str) -> None:
 
 def llamacpp_child(size: str) -> None:
     """Prints what `torch_child` prints, of a llama.cpp server in this process."""
-    import xllamacpp
-
     with tempfile.TemporaryDirectory(prefix="sordino-bench-") as folder:
         path = Path(folder) / "model.gguf"
         _write_llama(path, size)
-        parameters = xllamacpp.CommonParams()
-        parameters.model.path = str(path)
-        parameters.n_ctx, parameters.n_parallel = SIZES[size].context, 1
-        parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = 1
-        server = xllamacpp.Server(parameters)
-        random = np.random.default_rng(0)
-        steps, prompts = [], []
-        for _ in range(5):
-            request = {
-                "prompt": random.integers(300, SIZES[size].vocabulary, PROMPT).tolist(),
-                "n_predict": LINE,
-                "ignore_eos": True,
-                "temperature": 0,
-            }
-            timings = server.handle_completions(request)["timings"]
-            steps.append(timings["predicted_per_token_ms"] / 1000)
-            prompts.append(timings["prompt_per_token_ms"] * PROMPT / 1000)
-        _report(steps[1:], prompts[1:])
+        _serve_llamacpp(str(path), context=SIZES[size].context, vocabulary=SIZES[size].vocabulary)
+
+
+def _serve_llamacpp(path: str, *, context: int, vocabulary: int) -> None:
+    import xllamacpp
+
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = path
+    parameters.n_ctx, parameters.n_parallel = context, 1
+    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = 1
+    server = xllamacpp.Server(parameters)
+    random = np.random.default_rng(0)
+    steps, prompts = [], []
+    for _ in range(5):
+        request = {
+            "prompt": random.integers(300, vocabulary, PROMPT).tolist(),
+            "n_predict": LINE,
+            "ignore_eos": True,
+            "temperature": 0,
+        }
+        timings = server.handle_completions(request)["timings"]
+        steps.append(timings["predicted_per_token_ms"] / 1000)
+        prompts.append(timings["prompt_per_token_ms"] * PROMPT / 1000)
+    _report(steps[1:], prompts[1:])
+
+
+def llamacpp_file(path: Path) -> dict[str, Any]:
+    """A GGUF file in a llama.cpp server of its own process, one thread: ms a token, ms for 512 tokens of prompt."""
+    missing = [package for package in PEERS_PACKAGES if importlib.util.find_spec(package) is None]
+    if missing:
+        return {"llamacpp_reason": f"not installed: {', '.join(missing)}"}
+    program = "import sys; from sordino_client.completion.bench import peers; peers.llamacpp_file_child(sys.argv[1])"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        token, cold = json.loads(done.stdout.strip().rsplit("\n", 1)[-1])
+    except ValueError:
+        return {"llamacpp_reason": "llama.cpp does not read this base"}
+    return {"llamacpp_token_ms": token, "llamacpp_cold512_ms": cold}
+
+
+def llamacpp_file_child(path: str) -> None:
+    """Prints what `torch_child` prints, of a llama.cpp server on that file, in this process."""
+    _serve_llamacpp(path, context=FILE_CONTEXT, vocabulary=FILE_TOKENS)
 
 
 def _report(steps: list[float], prompts: list[float]) -> None:
