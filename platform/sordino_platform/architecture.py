@@ -124,11 +124,13 @@ def _digest(label: bytes, raw: dict[str, object]) -> bytes:
     return hashlib.sha256(label + text.encode()).digest()
 
 
-# The prototype's two sizes, and the base that ships: 2,267,008 / 3,447,424 / 22,032,256 parameters without adapters
-# (a test checks them).
+# The prototype's two sizes, the base that ships, and what an accelerator trains in its place (ADR 37): 2,267,008 /
+# 3,447,424 / 9,921,536 / 13,609,856 / 22,032,256 parameters without adapters (a test checks them).
 SIZES: dict[str, ModelConfig] = {
     "2.3m": ModelConfig(layers=4, hidden=576),
     "3.4m": ModelConfig(),
+    "10m": ModelConfig(layers=7, heads=5, width=320, hidden=1280),
+    "13m": ModelConfig(layers=10, heads=5, width=320, hidden=1280),
     "22m": ModelConfig(layers=8, heads=7, width=448, hidden=1920),
 }
 

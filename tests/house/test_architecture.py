@@ -38,7 +38,13 @@ def test_the_network_has_exactly_the_declared_parameters(config: ModelConfig) ->
 
 def test_the_sizes_are_the_prototypes() -> None:
     counts = {name: sum(int(np.prod(s)) for s in shapes(config).values()) for name, config in SIZES.items()}
-    assert counts == {"2.3m": 2_267_008, "3.4m": 3_447_424, "22m": 22_032_256}
+    assert counts == {
+        "2.3m": 2_267_008,
+        "3.4m": 3_447_424,
+        "10m": 9_921_536,
+        "13m": 13_609_856,
+        "22m": 22_032_256,
+    }
 
 
 def test_the_vector_round_trips_and_leaves_the_rest_alone() -> None:

@@ -38,6 +38,21 @@ def test_source_files_are_read_in_the_order_of_the_archive(tmp_path: Path) -> No
     ]
 
 
+def test_of_go_and_scripts_nothing_is_read_that_the_project_carries_along_or_that_a_tool_wrote(
+    tmp_path: Path,
+) -> None:
+    names = (
+        "p/a.go", "p/vendor/x/b.go", "p/testdata/c.go", "p/src/d.ts", "p/src/d.d.ts", "p/e.tsx", "p/f.mjs",
+        "p/node_modules/g.js", "p/dist/h.js", "p/i.min.js", "p/j.jsx",
+    )  # fmt: skip
+    path = tar(tmp_path / "a.tar.xz", *((entry(name), b"x") for name in names))
+    assert [(name, language) for name, language, _ in read_archive(path, Counter())] == [
+        ("p/a.go", "go"), ("p/src/d.ts", "typescript"), ("p/e.tsx", "typescript"), ("p/f.mjs", "javascript"),
+        ("p/j.jsx", "javascript"),
+    ]  # fmt: skip
+    assert [n for n, _, _ in read_archive(path, Counter(), frozenset({"go"}))] == ["p/a.go"]
+
+
 @pytest.mark.parametrize(
     ("member", "reason"),
     [

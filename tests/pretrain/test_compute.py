@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ import torch
 from sordino_client.pretrain.compute import Compute, blocked_attention
 from sordino_platform.architecture import ModelConfig
 from sordino_platform.model import Decoder, causal_attention
+from sordino_privacy.errors import ConfigurationError
 
 CONFIG = ModelConfig(vocabulary=64, context=32, layers=2, heads=2, width=16, hidden=32)
 
@@ -28,10 +31,36 @@ def test_written_out_attention_is_torchs_own(time: int) -> None:
         torch.testing.assert_close(mine, reference, atol=1e-5, rtol=1e-5)
 
 
+def test_a_device_that_is_not_here_is_refused_and_auto_takes_what_is() -> None:
+    here = Compute.of_this_machine("auto")
+    for device, available in (
+        ("cuda", torch.cuda.is_available()),
+        ("mps", torch.backends.mps.is_available()),
+    ):
+        if not available:
+            assert here.device != device
+            with pytest.raises(ConfigurationError, match=f"no device '{device}'"):
+                Compute.of_this_machine(device)
+    assert Compute.of_this_machine("cpu").device == "cpu"
+    with pytest.raises(ConfigurationError, match="no device 'tpu'"):
+        Compute.of_this_machine("tpu")
+
+
+def test_products_are_taken_in_bfloat16_only_where_the_processor_multiplies_it_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for able in ({}, {"avx512_f": True}, {"avx512_bf16": True}, {"amx_bf16": True}):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able)
+        found = Compute.of_this_machine("cpu")
+        fast = bool({"avx512_bf16", "amx_bf16"} & set(able)) and shutil.which("g++") is not None
+        assert (found.half, found.compiled) == (fast, fast)
+        assert found.matrix_precision == (torch.bfloat16 if fast else torch.float32)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler uses torch.jit
 def test_a_compiled_bfloat16_step_has_the_plain_steps_loss_and_gradient() -> None:
-    plain, fast = Compute(compiled=False), Compute(compiled=True)
+    plain, fast = Compute(compiled=False, half=False), Compute(compiled=True, half=True)
     torch.manual_seed(0)
     reference, model = plain.decoder(CONFIG), fast.decoder(CONFIG)
     model.load_state_dict(reference.state_dict())

@@ -62,6 +62,17 @@ def test_every_parameter_moves_and_the_loss_falls() -> None:
     assert all(not torch.equal(p, before[name]) for name, p in model.named_parameters())
 
 
+def test_matrices_orthogonalised_together_take_the_same_step_as_one_by_one() -> None:
+    torch.manual_seed(0)
+    model = Decoder(TINY)
+    copy = Decoder(TINY)
+    copy.load_state_dict(model.state_dict())
+    step(model, Muon(model.named_parameters(), Rates()), 1)
+    step(copy, Muon(copy.named_parameters(), Rates(), together=True), 1)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter, copy.get_parameter(name), atol=1e-5, rtol=1e-4)
+
+
 def test_a_restored_optimiser_takes_the_same_step() -> None:
     torch.manual_seed(0)
     model = Decoder(TINY)

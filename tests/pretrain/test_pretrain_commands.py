@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sordino_client.pretrain.sources import ROLES
 from sordino_platform.cli import run
 
 
@@ -69,8 +70,7 @@ def test_fetching_a_later_role_first_names_the_one_that_is_missing(
 
 def test_an_unknown_corpus_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["corpus", "fetch", "everything", "--cache", str(tmp_path)]) == 2
-    choices = "heldout, heldout-python, tuning, members, field, field-tuning, public"
-    assert f"choose one of: {choices}" in capsys.readouterr().err
+    assert f"choose one of: {', '.join(ROLES)}" in capsys.readouterr().err
 
 
 def test_pretraining_without_a_corpus_says_how_to_fetch_it(
@@ -78,3 +78,14 @@ def test_pretraining_without_a_corpus_says_how_to_fetch_it(
 ) -> None:
     assert run(["pretrain", "--run", str(tmp_path / "run"), "--cache", str(tmp_path)]) == 4
     assert "run: sordino corpus fetch public" in capsys.readouterr().err
+
+
+def test_a_mixture_that_is_none_and_a_role_that_does_not_exist_are_usage_errors(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for mixture in ("0.5", "0.5,0.5,0.5,x", "0,0,0,0", "0.5,0.5,-0.1,0", "2,0,0,0"):
+        command = ["pretrain", "--run", str(tmp_path / "run"), "--cache", str(tmp_path)]
+        assert run([*command, f"--mixture={mixture}"]) == 2
+        assert "four shares between 0 and 1" in capsys.readouterr().err
+    assert run(["eval", "--role", "everything", "--cache", str(tmp_path)]) == 2
+    assert "no corpus named 'everything'" in capsys.readouterr().err

@@ -54,15 +54,18 @@ def test_a_document_of_an_earlier_role_is_kept_out_of_the_later_ones(tmp_path: P
     build(tmp_path, "members", [project("member", words(3))])
     build(tmp_path, "field", [project("service", words(9))])
     build(tmp_path, "field-tuning", [project("proxy", words(10))])
+    build(tmp_path, "heldout-go", [project("measured-go", words(11))])
+    build(tmp_path, "heldout-typescript", [project("measured-script", words(12))])
+    build(tmp_path, "tuning-base", [project("fitted-too", words(13))])
     copied = words(1) + words(4, count=100)
     manifest = build(
         tmp_path,
         "public",
-        [project("open", words(5), copied, words(3), words(7), words(8), words(9), words(10), words(6))],
+        [project("open", words(5), copied, words(3), *(words(n) for n in range(7, 14)), words(6))],
     )
     assert [d.text for d in read_corpus(tmp_path, "public")] == [words(5), words(6)]
     (entry,) = json.loads((tmp_path / "public.json").read_text())["projects"]
-    assert entry["excluded"] == {"overlaps another role": 6}
+    assert entry["excluded"] == {"overlaps another role": 9}
     assert manifest["overlap_left"] == 0
 
 

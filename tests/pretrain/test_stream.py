@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from sordino_client.pretrain.corpus import Document
 from sordino_client.pretrain.stream import (
-    PYTHON_SHARE,
+    FORMAT,
+    KINDS,
+    MIXTURE,
     Position,
     Shard,
     Stream,
@@ -28,12 +30,14 @@ from sordino_privacy.errors import DataError, StorageError
 CONTEXT = 32
 
 
-def shard(lengths: list[int], python: list[bool] | None = None) -> Shard:
+def shard(lengths: list[int], kinds: list[int] | None = None) -> Shard:
     """Documents whose tokens count up from 10, each ended by END."""
     parts = [np.append(np.arange(length - 1, dtype=np.uint16) % 4000 + 10, END) for length in lengths]
     starts = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
-    flags = np.array(python or [False] * len(lengths))
-    return Shard(vocabulary=4096, tokens=np.concatenate(parts).astype(np.uint16), starts=starts, python=flags)
+    numbers = np.array(kinds or [0] * len(lengths), dtype=np.uint8)
+    return Shard(
+        vocabulary=4096, tokens=np.concatenate(parts).astype(np.uint16), starts=starts, kinds=numbers
+    )
 
 
 def ordinary(windows: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Counter[int]:
@@ -81,14 +85,32 @@ def test_two_seeds_and_two_epochs_have_different_orders() -> None:
     assert len(set(batches)) == 4
 
 
-def test_python_makes_up_its_share_of_an_epoch_and_no_more() -> None:
-    data = shard([100] * 800, [True] * 400 + [False] * 400)
-    stream = Stream(data, CONTEXT, 4, Position())
-    assert (
-        abs(stream.documents[data.python[stream.documents]].size / stream.documents.size - PYTHON_SHARE)
-        < 0.03
-    )
-    assert len(set(stream.documents.tolist())) == stream.documents.size
+def shares_of(data: Shard, mixture: tuple[float, ...], epoch: int = 0) -> list[float]:
+    documents = Stream(data, CONTEXT, 4, Position(epoch=epoch), mixture).documents
+    assert len(set(documents.tolist())) == documents.size
+    counts = np.bincount(data.kinds[documents], minlength=len(KINDS))
+    return [float(count) / documents.size for count in counts]
+
+
+def test_each_kind_of_code_makes_up_its_share_of_an_epoch_and_no_more() -> None:
+    data = shard([100] * 2400, [0] * 600 + [1] * 600 + [2] * 600 + [3] * 600)
+    assert shares_of(data, MIXTURE) == pytest.approx(list(MIXTURE), abs=0.03)
+    assert shares_of(data, (0.1, 0.1, 0.7, 0.1)) == pytest.approx([0.1, 0.1, 0.7, 0.1], abs=0.03)
+
+
+def test_the_kind_with_the_largest_share_is_read_whole_and_of_the_others_a_fresh_part_each_epoch() -> None:
+    data = shard([100] * 1200, [0] * 300 + [1] * 300 + [2] * 300 + [3] * 300)
+    first, second = (set(Stream(data, CONTEXT, 4, Position(epoch=e)).documents.tolist()) for e in (0, 1))
+    assert set(range(300)) <= first & second
+    assert {n for n in first if n >= 300} != {n for n in second if n >= 300}
+
+
+def test_a_kind_that_a_corpus_lacks_takes_no_share_and_one_with_too_little_is_taken_whole() -> None:
+    two = shard([100] * 900, [0] * 300 + [1] * 600)
+    assert shares_of(two, MIXTURE) == pytest.approx([5 / 7, 2 / 7, 0, 0], abs=0.04)
+    little = shard([100] * 610, [0] * 300 + [1] * 300 + [2] * 10)
+    kinds = little.kinds[Stream(little, CONTEXT, 4, Position()).documents]
+    assert (kinds == 2).sum() == 10
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=4), st.booleans(), st.integers(0, 99))
@@ -135,10 +157,15 @@ def test_documents_are_encoded_once_and_read_back(tmp_path: Path) -> None:
     assert all(data.document(n)[-1] == END for n in range(5))
 
 
-def test_a_shard_of_another_tokenizer_or_cut_short_is_refused(tmp_path: Path) -> None:
+def test_a_shard_of_another_version_or_tokenizer_or_cut_short_is_refused(tmp_path: Path) -> None:
     tokenizer = Tokenizer.shipped()
     document = Document(project="p", path="a.java", language="java", text="class A {}\n" * 50)
     encode([document], tokenizer, tmp_path)
+    about = (tmp_path / "shard.json").read_text()
+    (tmp_path / "shard.json").write_text(about.replace(FORMAT, "sordino-shard/1"))
+    with pytest.raises(StorageError, match="another version"):
+        open_shard(tmp_path, tokenizer)
+    (tmp_path / "shard.json").write_text(about)
     with pytest.raises(StorageError, match="another tokenizer"):
         open_shard(tmp_path, Tokenizer.train([document.text], vocabulary=300))
     (tmp_path / "tokens.bin").write_bytes((tmp_path / "tokens.bin").read_bytes()[:-2])

@@ -23,10 +23,11 @@ import numpy as np
 
 from sordino_client.base_benchmark.candidates import PRE_TOKENIZATIONS, Candidate, multiply_adds, tokens_for
 from sordino_client.pretrain import checkpoint
-from sordino_client.pretrain.commands import TRAINER_ENVIRONMENT
 from sordino_client.pretrain.corpus import Document, read_corpus
+from sordino_client.pretrain.launch import TRAINER_ENVIRONMENT
+from sordino_client.pretrain.plan import Settings
+from sordino_client.pretrain.sources import JAVA_AND_PYTHON
 from sordino_client.pretrain.stream import encode, is_validation, open_shard
-from sordino_client.pretrain.trainer import Settings
 from sordino_platform.durable import make_folder, write_file
 from sordino_platform.evaluation.loss import score
 from sordino_platform.evaluation.statistics import ratio_interval
@@ -56,6 +57,8 @@ class Sample:
         training: list[Document] = []
         kept_back: list[tuple[bytes, str]] = []
         for document in read_corpus(cache, "public"):
+            if document.language not in JAVA_AND_PYTHON:  # what the base's vocabulary was chosen on
+                continue
             place = hashlib.sha256(f"{document.path}\n{document.project}".encode()).digest()
             if is_validation(document):
                 kept_back.append((place, document.text[:FILE_CHARACTERS]))

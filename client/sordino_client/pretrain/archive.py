@@ -7,6 +7,7 @@ archive can write anywhere, and a compression bomb ends at the bound.
 
 from __future__ import annotations
 
+import re
 import stat
 import tarfile
 import zipfile
@@ -18,7 +19,16 @@ from pathlib import Path, PurePosixPath
 
 from sordino_privacy.errors import DataError
 
-LANGUAGES = {".java": "java", ".py": "python"}
+LANGUAGES = {
+    ".java": "java",
+    ".py": "python",
+    ".go": "go",
+    **dict.fromkeys((".ts", ".tsx", ".mts", ".cts"), "typescript"),
+    **dict.fromkeys((".js", ".jsx", ".mjs", ".cjs"), "javascript"),
+}
+# Of Go and of JavaScript: other projects' code that a project carries along, and what a build or a test run wrote.
+_FOREIGN = frozenset({"node_modules", "vendor", "third_party", "dist", "baselines", "fixtures", "testdata"})
+_LICENCE_FILE = re.compile(r"(?:licen[cs]e|copying)[-.\w]*", re.IGNORECASE)
 MAX_FILE_BYTES = 512 * 1024
 MAX_ARCHIVE_BYTES = 1 << 30
 MAX_MEMBERS = 400_000
@@ -30,7 +40,12 @@ def language_of(name: str) -> str | None:
     # package-info and module-info hold a licence and one sentence; nothing to learn from.
     if path.name in ("package-info.java", "module-info.java"):
         return None
-    return LANGUAGES.get(path.suffix)
+    language = LANGUAGES.get(path.suffix)
+    if language in ("go", "typescript", "javascript") and (
+        _FOREIGN & set(path.parts) or path.name.endswith((".d.ts", ".min.js", ".min.mjs"))
+    ):
+        return None
+    return language
 
 
 def is_safe(name: str) -> bool:
@@ -40,12 +55,15 @@ def is_safe(name: str) -> bool:
     )
 
 
-def read_archive(path: Path, skipped: Counter[str]) -> Iterator[tuple[str, str, str]]:
-    """Yields `(name, language, text)` of each source file of a tar or zip archive, in the archive's order.
+def read_archive(
+    path: Path, skipped: Counter[str], languages: frozenset[str] = frozenset(LANGUAGES.values())
+) -> Iterator[tuple[str, str, str]]:
+    """Yields `(name, language, text)` of each file of a tar or zip archive in `languages`, in the archive's order.
 
     `skipped` counts what was left out, by reason. Raises DataError for an archive that cannot be read.
     """
-    members = _read_zip(path, skipped) if path.suffix in (".whl", ".zip") else _read_tar(path, skipped)
+    read = _read_zip if path.suffix in (".whl", ".zip") else _read_tar
+    members = read(path, skipped, languages)
     try:
         for name, language, raw in members:
             text = decode(raw)
@@ -59,6 +77,25 @@ def read_archive(path: Path, skipped: Counter[str]) -> Iterator[tuple[str, str, 
         ) from error
 
 
+def licence_text(path: Path) -> str | None:
+    """The licence files at the top of a tar archive's one folder, joined; None where there is none that is text."""
+    texts: list[str] = []
+    try:
+        with tarfile.open(path, mode="r|*") as archive:
+            for count, member in enumerate(archive):
+                parts = PurePosixPath(member.name).parts
+                if count >= MAX_MEMBERS or not _LICENCE_FILE.fullmatch(parts[-1] if len(parts) == 2 else ""):
+                    continue
+                handle = archive.extractfile(member) if member.isreg() and member.size <= 1 << 17 else None
+                text = None if handle is None else decode(handle.read())
+                if text is None:
+                    return None
+                texts.append(text)
+    except (tarfile.TarError, LZMAError, zlib.error, EOFError, OSError):
+        return None
+    return "\n\n".join(texts) or None
+
+
 def decode(raw: bytes) -> str | None:
     """UTF-8 text with `\\n` line ends, or None for what is binary or in another encoding."""
     if b"\0" in raw:
@@ -69,7 +106,9 @@ def decode(raw: bytes) -> str | None:
         return None
 
 
-def _read_tar(path: Path, skipped: Counter[str]) -> Iterator[tuple[str, str, bytes]]:
+def _read_tar(
+    path: Path, skipped: Counter[str], languages: frozenset[str]
+) -> Iterator[tuple[str, str, bytes]]:
     total = 0
     with tarfile.open(path, mode="r|*") as archive:
         for count, member in enumerate(archive):
@@ -79,7 +118,7 @@ def _read_tar(path: Path, skipped: Counter[str]) -> Iterator[tuple[str, str, byt
             # The stream is decompressed past skipped members too, so their size counts as well.
             total += member.size
             language = language_of(member.name)
-            if language is None:
+            if language is None or language not in languages:
                 continue
             reason = _refuse(member.name, member.size, regular=member.isreg())
             handle = None if reason else archive.extractfile(member)
@@ -89,12 +128,14 @@ def _read_tar(path: Path, skipped: Counter[str]) -> Iterator[tuple[str, str, byt
             yield member.name, language, handle.read(MAX_FILE_BYTES)
 
 
-def _read_zip(path: Path, skipped: Counter[str]) -> Iterator[tuple[str, str, bytes]]:
+def _read_zip(
+    path: Path, skipped: Counter[str], languages: frozenset[str]
+) -> Iterator[tuple[str, str, bytes]]:
     total = 0
     with zipfile.ZipFile(path) as archive:
         for count, member in enumerate(archive.infolist()):
             language = language_of(member.filename)
-            if language is None:
+            if language is None or language not in languages:
                 continue
             kind = stat.S_IFMT(member.external_attr >> 16)
             reason = _refuse(member.filename, member.file_size, regular=kind in (0, stat.S_IFREG))

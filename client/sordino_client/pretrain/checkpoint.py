@@ -39,30 +39,44 @@ class Progress:
 
 
 def save(folder: Path, model: Decoder, optimiser: Muon, position: Position, progress: Progress) -> None:
-    """Writes a checkpoint and then makes it current. Raises StorageError; the previous one stays usable then."""
+    """Writes a checkpoint and then makes it current. Raises StorageError; the previous one stays usable then.
+
+    A process may be killed anywhere in here: what CURRENT names is whole at every moment. Nothing random is stored,
+    since every draw follows from the settings' seed and the position.
+    """
     name = f"checkpoint-{progress.steps:08d}"
+    if _current_name(folder) == name:  # nothing was computed since; writing it again would first remove it
+        return
     temporary = folder / f".{name}.part"
     state = {"format": "sordino-pretrain/1", "position": asdict(position), "progress": asdict(progress)}
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for left in folder.glob(".checkpoint-*.part"):  # of a process that was killed
+            shutil.rmtree(left)
         temporary.mkdir(parents=True)
         save_file({n: p.detach() for n, p in model.named_parameters()}, temporary / "model.safetensors")
         save_file(optimiser.state(), temporary / "optimiser.safetensors")
         (temporary / "state.json").write_text(json.dumps(state) + "\n")
-        for path in temporary.iterdir():
+        for path in (*temporary.iterdir(), temporary):
             _sync(path)
         shutil.rmtree(folder / name, ignore_errors=True)
         temporary.rename(folder / name)
+        _sync(folder)
         (folder / "CURRENT.part").write_text(name + "\n")
         _sync(folder / "CURRENT.part")
         (folder / "CURRENT.part").replace(folder / "CURRENT")
         _sync(folder)
-        for old in sorted(folder.glob("checkpoint-*"))[:-KEEP]:
+        others = sorted(path for path in folder.glob("checkpoint-*") if path.name != name)
+        for old in others[: len(others) - KEEP + 1]:
             shutil.rmtree(old)
     except OSError as error:
         raise StorageError(
             f"the checkpoint could not be written to {folder}", hint="free some disk space"
         ) from error
+
+
+def _current_name(folder: Path) -> str | None:
+    pointer = folder / "CURRENT"
+    return pointer.read_text().strip() if pointer.is_file() else None
 
 
 def load(folder: Path, model: Decoder, optimiser: Muon | None = None) -> tuple[Position, Progress] | None:
@@ -77,7 +91,7 @@ def load(folder: Path, model: Decoder, optimiser: Muon | None = None) -> tuple[P
     try:
         state = json.loads((current / "state.json").read_text())
         position, progress = Position(**state["position"]), Progress(**state["progress"])
-        model.load_state_dict(load_file(current / "model.safetensors"), strict=True)
+        model.load_state_dict(load_file(current / "model.safetensors"), strict=True)  # to the model's device
         if optimiser is not None:
             optimiser.load_state(load_file(current / "optimiser.safetensors"), progress.steps)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:

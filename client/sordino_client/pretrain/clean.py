@@ -24,7 +24,10 @@ _GENERATED = re.compile(
     re.IGNORECASE,
 )
 _JAVA_HEADER = re.compile(r"\s*(?:/\*.*?\*/|(?://[^\n]*\n\s*)+)", re.DOTALL)
+# One comment at a time: in Go the comment after the licence is the package's documentation.
+_SCRIPT_HEADER = re.compile(r"\s*(?:#!/[^\n]*\n\s*)?(?:/\*.*?\*/|(?://[^\n]*(?:\n|$))+)", re.DOTALL)
 _PYTHON_HEADER = re.compile(r"(?:[ \t]*(?:#[^\n]*)?\n)+")
+_HEADERS = {"java": _JAVA_HEADER, "python": _PYTHON_HEADER}
 _BLANK_RUN = re.compile(r"\n{4,}")
 _TRAILING_SPACE = re.compile(r"[ \t\f\v]+$", re.MULTILINE)
 
@@ -38,10 +41,10 @@ class Rejected:
 
 def strip_header(text: str, language: str) -> tuple[str, str]:
     """Splits `text` into its leading licence comments and the rest; comments that speak of no licence stay."""
-    header, pattern = "", _JAVA_HEADER if language == "java" else _PYTHON_HEADER
+    header, pattern = "", _HEADERS.get(language, _SCRIPT_HEADER)
     while match := pattern.match(text):
         comment = match.group()
-        if not comment.strip() and language != "java":
+        if not comment.strip() and language == "python":
             break
         if not _LICENCE.search(comment):
             break

@@ -1,17 +1,16 @@
-"""`sordino corpus`, `sordino pretrain` and `sordino eval`."""
+"""`sordino corpus` and `sordino eval`; `sordino pretrain` is in launch.py."""
 
 from __future__ import annotations
 
 import json
-import os
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sordino_privacy.errors import DataError, UsageError
+from sordino_client.pretrain.launch import CacheOption, JsonOption, pretrain, user_cache
+from sordino_privacy.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,20 +19,8 @@ if TYPE_CHECKING:
     from sordino_platform.evaluation.lines import Cursor
     from sordino_platform.tokenizer import Tokenizer
 
-CacheOption = Annotated[
-    Path | None,
-    typer.Option("--cache", metavar="DIR", help="Where corpora are kept.", show_default="user cache"),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the figures as JSON on stdout.")]
+__all__ = ["corpus", "evaluate", "pretrain", "user_cache"]
 
-# What the trainer's process must find in place before torch starts: threads that sleep while they wait (the cores are
-# shared), and a malloc that keeps its large blocks instead of giving them back at every step (17 % faster).
-TRAINER_ENVIRONMENT = {
-    "OMP_WAIT_POLICY": "passive",
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
-    "MALLOC_TOP_PAD_": str(64 << 20),
-}
 _PRIME_TOKENS = 2_000_000
 
 corpus = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The public corpora, by package name.")
@@ -44,17 +31,14 @@ def _corpus() -> None:
     """The public corpora, by package name."""
 
 
-def user_cache() -> Path:
-    """The corpus folder in the user's cache (XDG; `~/Library/Caches` on macOS)."""
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "sordino" / "corpus"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sordino" / "corpus"
-
-
 @corpus.command()
 def fetch(
     role: Annotated[
-        str, typer.Argument(help="heldout, heldout-python, tuning, members, field, field-tuning or public.")
+        str,
+        typer.Argument(
+            help="heldout, heldout-python, heldout-go, heldout-typescript, tuning, tuning-base, members, field, "
+            "field-tuning or public."
+        ),
     ],
     cache: CacheOption = None,
     small: Annotated[bool, typer.Option("--small", help="About 35 MB, for tests.")] = False,
@@ -67,11 +51,10 @@ def fetch(
     """
     from sordino_client.pretrain import corpus as build
     from sordino_client.pretrain.fetch import fetch as fetch_projects
-    from sordino_client.pretrain.sources import ROLES, Role, earlier_roles, sources
+    from sordino_client.pretrain.sources import earlier_roles, known_role
 
-    sources(role)
+    known = known_role(role)
     folder = cache or user_cache()
-    known: Role = next(name for name in ROLES if name == role)
     for earlier in earlier_roles(known):
         if not build.corpus_path(folder, earlier).is_file():
             hint = f"run: sordino corpus fetch {earlier}"
@@ -103,66 +86,6 @@ def fetch(
         )
 
 
-def pretrain(
-    run: Annotated[
-        Path, typer.Option("--run", metavar="DIR", help="The run's folder; resumed if it holds one.")
-    ],
-    cache: CacheOption = None,
-    size: Annotated[str, typer.Option("--size", help="2.3m, 3.4m or 22m.")] = "3.4m",
-    threads: Annotated[int, typer.Option("--threads", min=1, max=64)] = 2,
-    stop_tokens: Annotated[
-        int | None, typer.Option("--stop-tokens", help="Stop after this many tokens.")
-    ] = None,
-    from_base: Annotated[
-        Path | None,
-        typer.Option("--from-base", metavar="DIR", help="Start a new run from an exported base's weights."),
-    ] = None,
-    branch: Annotated[
-        Path | None,
-        typer.Option("--branch", metavar="DIR", help="Decay a copy of the newest checkpoint into DIR."),
-    ] = None,
-    branch_tokens: Annotated[int, typer.Option("--branch-tokens", help="How long the decay is.")] = 1_000_000,
-    export: Annotated[
-        Path | None,
-        typer.Option("--export", metavar="DIR", help="Write the newest checkpoint as a base."),
-    ] = None,
-    evaluation: Annotated[
-        Path | None,
-        typer.Option("--evaluation", metavar="FILE", help="With --export: the output of `eval --json`."),
-    ] = None,
-) -> None:
-    """Train the public base model; stop and resume at will (Ctrl-C writes a checkpoint first).
-
-    Example: sordino pretrain --run ~/base
-    """
-    folder = cache or user_cache()
-    if export is not None:
-        from sordino_client.pretrain.export import export as write_base
-
-        report = None if evaluation is None else json.loads(evaluation.read_text())
-        card = write_base(run, folder, export, evaluation=report)
-        typer.echo(f"{export}: {card['tokens_seen'] / 1e6:.1f}M tokens, sha256 {card['sha256']}")
-        return
-    if branch is not None and not 0 < branch_tokens < 1 << 40:
-        raise UsageError("--branch-tokens must be above 0")
-    _encode_once(folder)
-    command = [
-        sys.executable,
-        "-m",
-        "sordino_client.pretrain.trainer",
-        "--data",
-        str(folder),
-        "--run",
-        str(run),
-    ]
-    command += ["--size", size, "--threads", str(threads)]
-    command += ["--from-base", str(from_base)] if from_base else []
-    command += ["--stop-tokens", str(stop_tokens)] if stop_tokens else []
-    command += ["--branch", str(branch), "--branch-tokens", str(branch_tokens)] if branch else []
-    os.nice(19)
-    os.execve(command[0], command, {**os.environ, **TRAINER_ENVIRONMENT})  # noqa: S606 - our own interpreter
-
-
 def evaluate(
     repo: Annotated[
         list[Path] | None, typer.Option("--repo", metavar="DIR", help="Measure on this folder; repeatable.")
@@ -175,6 +98,12 @@ def evaluate(
         str | None,
         typer.Option("--base", metavar="NAME", help="Measure this base instead (`sordino base list`)."),
     ] = None,
+    role: Annotated[
+        str,
+        typer.Option(
+            "--role", help="heldout, heldout-python, heldout-go, heldout-typescript or a tuning list."
+        ),
+    ] = "heldout",
     cache: CacheOption = None,
     tokens: Annotated[int, typer.Option("--tokens", min=500, help="Tokens measured per project.")] = 16_000,
     lines: Annotated[int, typer.Option("--lines", min=0, help="Cursors per project.")] = 80,
@@ -188,8 +117,8 @@ def evaluate(
 ) -> None:
     """Measure a model on held-out code: bits per byte, next-token accuracy, rest-of-line exact match.
 
-    Without --repo, on the held-out projects (`sordino corpus fetch heldout`). The figures at the top are the model's
-    own; `layers` has the model, the memory of the project's other files, and both together.
+    Without --repo, on the held-out projects of Java (`sordino corpus fetch heldout`) or of another --role. The figures
+    at the top are the model's own; `layers` has the model, the memory of the project's other files, and both together.
 
     Example: sordino eval --repo ~/work/billing --json
     """
@@ -204,12 +133,12 @@ def evaluate(
         from sordino_client.completion.bases.evaluation import evaluate_base
 
         plan = Plan(tokens=tokens, lines=lines)
-        texts_of = _folders(repo) if repo else _heldout(folder)
+        texts_of = _folders(repo) if repo else _projects(folder, role)
         report = evaluate_base(of_base, texts_of, plan=plan, memory=memory, on_progress=_measuring)
         typer.echo(json.dumps(report, indent=2)) if as_json else _show_layers(report)
         return
     config, tokenizer, parameters = base.load(model)
-    projects = _folders(repo) if repo else _heldout(folder)
+    projects = _folders(repo) if repo else _projects(folder, role)
     plan = Plan(tokens=tokens, lines=lines)
     answered: list[tuple[Cursor, str]] = []
     with tempfile.TemporaryDirectory() as temporary:
@@ -232,6 +161,7 @@ def evaluate(
         )
     about = base.card(model)
     report["model"] = {key: about[key] for key in ("sha256", "size", "tokens_seen")}
+    report["role"] = None if repo else role
     if as_json:
         typer.echo(json.dumps(report, indent=2))
     else:
@@ -254,29 +184,12 @@ def _report(name: str, outcome: str) -> None:
     typer.echo(f"{name}: {outcome}", err=True)
 
 
-def _encode_once(folder: Path) -> None:
-    """Turns the public corpus into token shards with the shipped tokenizer, unless they are there."""
-    from sordino_client.pretrain import stream
+def _projects(folder: Path, role: str) -> dict[str, list[str]]:
     from sordino_client.pretrain.corpus import read_corpus
-    from sordino_platform.tokenizer import Tokenizer
-
-    tokenizer = Tokenizer.shipped()
-    for name, wanted in (("validation", True), ("training", False)):
-        if stream.open_shard(folder / name, tokenizer) is None:
-            documents = (d for d in read_corpus(folder, "public") if stream.is_validation(d) is wanted)
-            stream.encode(
-                documents,
-                tokenizer,
-                folder / name,
-                on_progress=lambda done: typer.echo(f"encoded {done / 1e6:.0f}M tokens", err=True),
-            )
-
-
-def _heldout(folder: Path) -> dict[str, list[str]]:
-    from sordino_client.pretrain.corpus import read_corpus
+    from sordino_client.pretrain.sources import known_role
 
     projects: dict[str, list[str]] = {}
-    for document in read_corpus(folder, "heldout"):
+    for document in read_corpus(folder, known_role(role)):
         projects.setdefault(document.project, []).append(document.text)
     return projects
 

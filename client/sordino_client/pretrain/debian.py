@@ -13,15 +13,23 @@ import os
 import re
 import shutil
 import subprocess
+import tarfile
 from dataclasses import dataclass
+from lzma import LZMAError
 from pathlib import Path
 
+from sordino_client.pretrain.copyright import MAX_CHARACTERS
 from sordino_privacy.errors import DataError
 
 NEXT_SUITES = ("trixie", "sid")
 MAX_ARCHIVE_BYTES = 128 << 20
 _TIMEOUT_SECONDS = 300
-_URI = re.compile(r"^'[^']*' (?P<file>[A-Za-z0-9.+~_-]+\.tar\.\w+) (?P<size>\d+)", re.MULTILINE)
+# The upstream archive itself, not one of the further ones that some packages add to it (`.orig-NAME.tar`).
+_URI = re.compile(
+    r"^'[^']*' (?P<file>[A-Za-z0-9.+~_-]+\.tar\.\w+) (?P<size>\d+)(?: SHA256:(?P<sha256>[0-9a-f]{64}))?",
+    re.MULTILINE,
+)
+_FURTHER = re.compile(r"\.orig-[A-Za-z0-9-]+\.tar\.")
 _VERSION = re.compile(r"Selected version '(?P<version>[^']+)'")
 
 
@@ -67,18 +75,42 @@ class SourcePackages:
         for suite in self.suites:
             where = ["source", "--download-only", "--only-source", "--tar-only", "-t", suite]
             plan = self._apt(*where, "--print-uris", f"{name}/{suite}")
-            uri, version = _URI.search(plan.stdout), _VERSION.search(plan.stdout)
+            uris = [m for m in _URI.finditer(plan.stdout) if not _FURTHER.search(m["file"])]
+            version = _VERSION.search(plan.stdout)
             if plan.returncode or version is None:
                 continue
             stem = f"{name}_{version['version'].split(':')[-1].rsplit('-', 1)[0]}."
-            if uri is None:  # apt prints nothing for a file that is already here and whole
-                here = sorted(self._archives.glob(f"{stem}*tar.*"))
+            if not uris:  # apt prints nothing for a file that is already here and whole
+                here = [
+                    p for p in sorted(self._archives.glob(f"{stem}*tar.*")) if not _FURTHER.search(p.name)
+                ]
             else:
-                if int(uri["size"]) > MAX_ARCHIVE_BYTES or self._apt(*where, f"{name}/{suite}").returncode:
+                uri = uris[0]
+                if int(uri["size"]) > MAX_ARCHIVE_BYTES:
                     continue
                 here = [self._archives / uri["file"]]
+                # A further archive may be missing where the upstream one is whole: its own digest decides.
+                if self._apt(*where, f"{name}/{suite}").returncode and not _is_whole(here[0], uri["sha256"]):
+                    continue
             if here and here[0].is_file():
                 return Archive(path=here[0], suite=suite, version=version["version"], sha256=sha256(here[0]))
+        return None
+
+    def copyright(self, name: str, suite: str) -> str | None:
+        """The text of the package's copyright file, of `suite` or, where the archive has a hole, of another suite.
+
+        None where no suite has it.
+        """
+        for one in (suite, *(s for s in self.suites if s != suite)):
+            where = ["source", "--download-only", "--only-source", "--diff-only", "-t", one]
+            plan = self._apt(*where, "--print-uris", f"{name}/{one}")
+            version = _VERSION.search(plan.stdout)
+            if plan.returncode or version is None or self._apt(*where, f"{name}/{one}").returncode:
+                continue
+            stem = f"{name}_{version['version'].split(':')[-1]}.debian.tar."
+            for path in sorted(self._archives.glob(f"{stem}*")):
+                if (text := _copyright_of(path)) is not None:
+                    return text
         return None
 
     def _apt(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -93,6 +125,21 @@ class SourcePackages:
             raise DataError(
                 "apt-get did not answer", hint="check the network and run the command again"
             ) from error
+
+
+def _copyright_of(path: Path) -> str | None:
+    """`debian/copyright` out of a packaging archive, read in memory; None where it is not there or too large."""
+    try:
+        with tarfile.open(path) as archive:
+            member = archive.getmember("debian/copyright")
+            handle = archive.extractfile(member) if member.isreg() and member.size <= MAX_CHARACTERS else None
+            return None if handle is None else handle.read().decode(errors="replace")
+    except (KeyError, OSError, tarfile.TarError, EOFError, LZMAError):
+        return None
+
+
+def _is_whole(path: Path, digest: str | None) -> bool:
+    return digest is not None and path.is_file() and sha256(path) == digest
 
 
 def sha256(path: Path) -> str:

@@ -1,14 +1,16 @@
-"""Turns a checkpoint into the package data that ships: fp16 weights and the card that says what they are."""
+"""Turns a checkpoint into the package data that ships: the weights and the card that says what they are."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.numpy import save as save_arrays
 from safetensors.torch import save
 
 from sordino_client.pretrain import checkpoint, curve
@@ -16,9 +18,10 @@ from sordino_client.pretrain.directions import adapter_directions
 from sordino_client.pretrain.model_card import render
 from sordino_client.pretrain.stream import open_shard
 from sordino_platform.architecture import SIZES
-from sordino_platform.base import MAX_BASE_BYTES
+from sordino_platform.base import FORMATS, MAX_BASE_BYTES
+from sordino_platform.base.rows import compact
 from sordino_platform.durable import write_file
-from sordino_platform.model import Decoder
+from sordino_platform.model import Decoder, parameters_of
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import DataError, StorageError
 
@@ -27,13 +30,13 @@ _CURVE_POINTS = 120
 
 
 def export(
-    run: Path, cache: Path, target: Path, *, evaluation: dict[str, Any] | None = None
+    run: Path, cache: Path, target: Path, *, evaluations: Sequence[dict[str, Any]] = ()
 ) -> dict[str, Any]:
     """Writes weights, directions, tokenizer, `card.json` and `model-card.md` into `target`; returns the card.
 
-    `run` is the folder of a stable run or of its decay branch, `cache` the corpus it was trained on. `evaluation` is
-    what `sordino eval --json` printed for these weights. Raises StorageError without a checkpoint, DataError without
-    the corpus manifest.
+    `run` is the folder of a stable run or of its decay branch, `cache` the corpus it was trained on. `evaluations` are
+    what `sordino eval --json` printed for these weights, one for each role. Raises StorageError without a checkpoint,
+    DataError without the corpus manifest.
     """
     progress = checkpoint.current_progress(run)
     settings = json.loads((run / "settings.json").read_text())
@@ -46,7 +49,9 @@ def export(
     manifest = json.loads(manifest_path.read_text())
     origin_path = run / "origin.json"
     decay = json.loads(origin_path.read_text())["decay"] if origin_path.is_file() else 0
-    weights = save({n: p.detach().to(torch.float16).contiguous() for n, p in model.state_dict().items()})
+    weights, form = save({n: p.detach().to(torch.float16) for n, p in model.named_parameters()}), FORMATS[0]
+    if len(weights) > MAX_BASE_BYTES:
+        weights, form = save_arrays(compact(parameters_of(model))), FORMATS[1]
     if len(weights) > MAX_BASE_BYTES:
         raise StorageError(f"the weights take {len(weights) >> 20} MiB, over the bound of what ships")
     tokenizer = Tokenizer.shipped()
@@ -55,7 +60,7 @@ def export(
         raise DataError("the public corpus is not encoded", hint="run: sordino pretrain --help")
     directions = save(adapter_directions(model, shard))
     card: dict[str, Any] = {
-        "format": "sordino-base/1",
+        "format": form,
         "size": settings["size"],
         "config": asdict(config),
         "sha256": hashlib.sha256(weights).hexdigest(),
@@ -76,7 +81,8 @@ def export(
             ],
         },
         "curve": _thin(curve.read(run / "log.jsonl")),
-        "evaluation": evaluation or {},
+        "evaluation": next((report for report in evaluations if report["role"] == "heldout"), {}),
+        "other_evaluations": {r["role"]: r for r in evaluations if r["role"] != "heldout"},
     }
     target.mkdir(parents=True, exist_ok=True)
     write_file(target / "tokenizer.json", tokenizer.to_json().encode())

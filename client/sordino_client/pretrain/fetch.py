@@ -19,7 +19,8 @@ from email.parser import HeaderParser
 from pathlib import Path
 from zipfile import ZipFile
 
-from sordino_client.pretrain.archive import MAX_FILE_BYTES, decode, language_of, read_archive
+from sordino_client.pretrain.archive import MAX_FILE_BYTES, decode, language_of, licence_text, read_archive
+from sordino_client.pretrain.copyright import Copyright, parse
 from sordino_client.pretrain.corpus import Project
 from sordino_client.pretrain.debian import SourcePackages, sha256
 from sordino_client.pretrain.sources import Source, sources
@@ -94,6 +95,9 @@ def _fetch_one(
         if fetched is None:
             return None
         locked = lock[source.name] = fetched
+    allowed = _allowed(source, archives, packages, locked) if source.licensed else None
+    if source.licensed and allowed is None:
+        return None
     path = archives / locked["file"]
     if sha256(path) != locked["sha256"]:
         raise DataError(
@@ -104,8 +108,48 @@ def _fetch_one(
         version=locked["version"],
         sha256=locked["sha256"],
         licence=locked.get("licence", "see the project's own LICENSE; each file's header is checked"),
-        files=lambda skipped: read_archive(path, skipped),
+        files=lambda skipped: _read_allowed(path, skipped, source.languages, allowed),
     )
+
+
+def _allowed(
+    source: Source, archives: Path, packages: SourcePackages | None, locked: dict[str, str]
+) -> Copyright | None:
+    """What the project's copyright file allows; None where there is no such file or it names no permissive licence.
+
+    The distribution's file or, where its archive has a hole, the project's own licence file. It lies beside the
+    archive; the lock holds its digest and the licence of the whole.
+    """
+    path = archives / f"{source.name}.copyright"
+    if "copyright" not in locked and packages is not None:
+        text = packages.copyright(source.name, locked.get("suite", packages.suites[0]))
+        text = licence_text(archives / locked["file"]) if text is None else text
+        if text is not None:
+            path.write_text(text, encoding="utf-8")
+            locked["copyright"] = sha256(path)
+    if "copyright" not in locked or not path.is_file():
+        return None
+    if sha256(path) != locked["copyright"]:
+        raise DataError(
+            f"{path.name} is not the file that was fetched", hint="delete it and run the command again"
+        )
+    try:
+        allowed = parse(path.read_text(encoding="utf-8"))
+    except DataError:
+        return None
+    locked["licence"] = allowed.licence
+    return allowed
+
+
+def _read_allowed(
+    path: Path, skipped: Counter[str], languages: frozenset[str], allowed: Copyright | None
+) -> Iterator[tuple[str, str, str]]:
+    """The files of an archive, without those that the copyright file does not allow."""
+    for name, language, text in read_archive(path, skipped, languages):
+        if allowed is None or allowed.allows(name.removeprefix("./").split("/", 1)[-1]):
+            yield name, language, text
+        else:
+            skipped["licence"] += 1
 
 
 def _from_debian(packages: SourcePackages, name: str) -> dict[str, str] | None:

@@ -14,12 +14,21 @@ _LIMITS = """\
 
 * It is small on purpose: it must answer within a keystroke on two cores. Alone it is right about the rest of a line in
   the share of cases given above; the local memory of the member's own code adds most of what a developer sees.
-* It knows Java first and some Python. Other languages work through the local memory only.
+* {languages} Other languages work through the local memory only.
 * It writes what looks likely, not what is correct or safe. Nothing it suggests is ever run by the product.
 * Public code holds its authors' habits, names and mistakes, and the model can repeat short runs of it word for word.
 * It was trained without privacy, on public code only. What a federation trains on top is private; see
   privacy-statement.md.
 """
+# What the weights were trained on; cards of before there was a mixture say nothing of it.
+_JAVA_AND_PYTHON = "It knows Java first and some Python."
+_OF_THE_MIXTURE = "It knows Java first, then Python and Go, and some TypeScript and JavaScript."
+_FORMS = {"sordino-base/1": "float16", "sordino-base/2": "bytes by rows"}
+_ROLES = {
+    "heldout-python": "Python",
+    "heldout-go": "Go",
+    "heldout-typescript": "TypeScript and JavaScript",
+}
 
 
 def render(card: dict[str, Any]) -> str:
@@ -38,7 +47,7 @@ def render(card: dict[str, Any]) -> str:
             "| --- | --- |",
             f"| architecture | decoder, {config['layers']} layers, width {config['width']}, {config['heads']} heads, "
             f"context {config['context']} tokens, vocabulary {config['vocabulary']} |",
-            f"| weights | `base.safetensors`, float16, SHA-256 `{card['sha256']}` |",
+            f"| weights | `base.safetensors`, {_FORMS[card['format']]}, SHA-256 `{card['sha256']}` |",
             f"| where adapters begin | `directions.safetensors`, SHA-256 `{card['directions_sha256']}` |",
             f"| tokenizer | SHA-256 `{card['tokenizer_sha256']}` |",
             f"| licence | {card['licence']} |",
@@ -46,6 +55,7 @@ def render(card: dict[str, Any]) -> str:
             f"| compute | {card['cpu_hours']} CPU-hours |",
             "",
             *_evaluation(card["evaluation"]),
+            *_others(card.get("other_evaluations", {})),
             "## Curve",
             "",
             "Nats per token on public files that were kept back from training, plain text.",
@@ -71,7 +81,7 @@ def render(card: dict[str, Any]) -> str:
             "",
             "Projects and versions: " + ", ".join(f"{p['name']} {p['version']}" for p in projects) + ".",
             "",
-            _LIMITS,
+            _LIMITS.format(languages=_OF_THE_MIXTURE if "mixture" in card["recipe"] else _JAVA_AND_PYTHON),
         )
     )
 
@@ -99,6 +109,28 @@ def _evaluation(report: dict[str, Any]) -> list[str]:
             for name, row in rows
         ),
         f"| xz -9e | {report['baselines']['xz']['bits_per_byte']:.3f} | | |",
+        "",
+    ]
+
+
+def _others(reports: dict[str, dict[str, Any]]) -> list[str]:
+    """The other languages' held-out projects, one row each: the model alone, and with the memory."""
+    if not reports:
+        return []
+    rows = []
+    for role, report in reports.items():
+        both = report.get("layers", {}).get("both")
+        rows.append(
+            f"| {_ROLES[role]}: {', '.join(report['per_project'])} | {_interval(report, 'bits_per_byte', '.3f')} | "
+            f"{_interval(report, 'next_token_accuracy', '.1%')} | {_interval(report, 'line_exact_match', '.1%')} | "
+            f"{_interval(both, 'bits_per_byte', '.3f') if both else ''} |"
+        )
+    return [
+        "Other languages, each on its own held-out projects:",
+        "",
+        "| | bits per byte | next token | rest of line, exact | bits per byte with that memory |",
+        "| --- | --- | --- | --- | --- |",
+        *rows,
         "",
     ]
 

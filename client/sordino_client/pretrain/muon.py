@@ -41,22 +41,26 @@ class Rates:
 def orthogonalise(matrix: Tensor, *, iterations: int = 5) -> Tensor:
     """A matrix with the singular vectors of `matrix`, shape `(rows, columns)`, and singular values near 1.
 
-    Values land between 0.7 and 1.2 (the quintic trades accuracy for speed); a zero matrix stays zero.
+    Or several of one shape at once, `(count, rows, columns)`. Values land between 0.7 and 1.2 (the quintic trades
+    accuracy for speed); a zero matrix stays zero.
     """
     a, b, c = _QUINTIC
-    wide = matrix.shape[0] <= matrix.shape[1]
-    x = matrix if wide else matrix.T
-    x = x / (x.norm() + 1e-7)
+    multiply = torch.addmm if matrix.ndim == 2 else torch.baddbmm
+    wide = matrix.shape[-2] <= matrix.shape[-1]
+    x = matrix if wide else matrix.mT
+    x = x / (torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(iterations):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x if wide else x.T
+        gram = x @ x.mT
+        x = multiply(x, multiply(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x if wide else x.mT
 
 
 class Muon:
     """One optimiser over a model's named parameters; call `step(factor)` after `backward`.
 
     `precision` is what the Newton-Schulz iterations are computed in; they are known to bear bfloat16 (Jordan et al.).
+    `together`: matrices of one shape are orthogonalised at once. An accelerator would spend the step on starting many
+    small products; a processor has nothing to gain.
     """
 
     def __init__(
@@ -64,8 +68,10 @@ class Muon:
         parameters: Iterable[tuple[str, nn.Parameter]],
         rates: Rates,
         precision: torch.dtype = torch.float32,
+        *,
+        together: bool = False,
     ) -> None:
-        self.rates, self.precision = rates, precision
+        self.rates, self.precision, self.together = rates, precision, together
         self.steps = 0
         self._matrices: dict[str, nn.Parameter] = {}
         self._others: dict[str, nn.Parameter] = {}
@@ -83,25 +89,38 @@ class Muon:
     def step(self, factor: float) -> None:
         """Updates every parameter from its gradient, at `factor` times the full rates, and clears the gradients."""
         self.steps += 1
-        for name, parameter in self._matrices.items():
-            self._step_matrix(name, parameter, factor)
+        directions = {name: self._direction(name, p) for name, p in self._matrices.items()}
+        for name, parts in self._orthogonal(directions).items():
+            parameter, rate = self._matrices[name], self.rates.matrix * factor
+            scale = math.sqrt(max(1.0, parts[0].shape[0] / parts[0].shape[1]))
+            update = torch.cat(parts).float().view(parameter.shape)
+            parameter.mul_(1 - rate * self.rates.matrix_decay).add_(update, alpha=-rate * scale)
         for name, parameter in self._others.items():
             self._step_other(name, parameter, factor)
 
-    def _step_matrix(self, name: str, parameter: nn.Parameter, factor: float) -> None:
+    def _direction(self, name: str, parameter: nn.Parameter) -> tuple[Tensor, ...]:
+        """Nesterov's momentum of one parameter, in the maps that it holds."""
         gradient = _take_gradient(name, parameter)
         momentum = self._state[f"momentum.{name}"]
         momentum.lerp_(gradient, 1 - self.rates.momentum)
-        nesterov = gradient.lerp(momentum, self.rates.momentum)
-        rows, columns = nesterov.shape
+        nesterov = gradient.lerp(momentum, self.rates.momentum).to(self.precision)
         # Query, key and value share one tensor for speed but are three maps: each is orthogonalised on its own.
-        parts = torch.split(nesterov, columns) if name.endswith("query_key_value.weight") else (nesterov,)
-        update = torch.cat([orthogonalise(part.to(self.precision)) for part in parts]).float()
-        rate = self.rates.matrix * factor
-        scale = math.sqrt(max(1.0, parts[0].shape[0] / columns))
-        parameter.mul_(1 - rate * self.rates.matrix_decay).add_(
-            update.view(rows, columns), alpha=-rate * scale
-        )
+        columns = nesterov.shape[1]
+        return torch.split(nesterov, columns) if name.endswith("query_key_value.weight") else (nesterov,)
+
+    def _orthogonal(self, directions: dict[str, tuple[Tensor, ...]]) -> dict[str, list[Tensor]]:
+        found = {name: list(parts) for name, parts in directions.items()}
+        if not self.together:
+            return {name: [orthogonalise(part) for part in parts] for name, parts in found.items()}
+        places: dict[torch.Size, list[tuple[str, int]]] = {}
+        for name, parts in found.items():
+            for number, part in enumerate(parts):
+                places.setdefault(part.shape, []).append((name, number))
+        for group in places.values():
+            stacked = torch.stack([found[name][number] for name, number in group])
+            for (name, number), made in zip(group, orthogonalise(stacked), strict=True):
+                found[name][number] = made
+        return found
 
     def _step_other(self, name: str, parameter: nn.Parameter, factor: float) -> None:
         gradient = _take_gradient(name, parameter)

@@ -14,50 +14,24 @@ import json
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sordino_client.pretrain import checkpoint, curve
-from sordino_client.pretrain.compute import Compute
-from sordino_client.pretrain.muon import Muon, Rates
-from sordino_client.pretrain.stream import Position, Shard, Stream, open_shard
+from sordino_client.pretrain.compute import DEVICES, Compute
+from sordino_client.pretrain.muon import Muon
+from sordino_client.pretrain.packed import unpack
+from sordino_client.pretrain.plan import PLANS, Pace, Settings
+from sordino_client.pretrain.stream import KINDS, MIXTURE, Position, Shard, Stream, open_shard
 from sordino_platform.architecture import SIZES
 from sordino_platform.model import loss
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import DataError, StorageError
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What fixes a run. Stored with it; a resume with other settings is refused."""
-
-    size: str = "3.4m"
-    # (tokens seen, context, windows a step) from then on. While the loss falls fast, many small steps beat few large
-    # ones; short windows cost a fifth less and teach what is near, so the full context comes last.
-    stages: tuple[tuple[int, int, int], ...] = (
-        (0, 256, 8),
-        (3_000_000, 256, 16),
-        (18_000_000, 256, 32),
-        (24_000_000, 512, 16),
-    )
-    warmup_steps: int = 50
-    seed: int = 20261122
-    rates: Rates = field(default_factory=Rates)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
-    """What may change from one session to the next."""
-
-    threads: int = 2
-    checkpoint_seconds: float = 300.0
-    log_steps: int = 10
-    stop_tokens: int | None = None
-    compute: Compute | None = None  # None: what is fastest on this machine
 
 
 class Run:
@@ -66,13 +40,17 @@ class Run:
     def __init__(
         self, folder: Path, training: Shard, validation: Shard, settings: Settings, pace: Pace
     ) -> None:
-        torch.set_num_threads(pace.threads)
-        torch.manual_seed(settings.seed)
         compute = Compute.of_this_machine() if pace.compute is None else pace.compute
-        self.folder, self.settings, self.pace = folder, settings, pace
+        compute.prepare(seed=settings.seed, threads=pace.threads)
+        self.folder, self.settings, self.pace, self._compute = folder, settings, pace, compute
         self.model = compute.decoder(replace(SIZES[settings.size], vocabulary=training.vocabulary))
         self._loss = compute.window_loss(self.model)
-        self.optimiser = Muon(self.model.named_parameters(), settings.rates, compute.matrix_precision)
+        self.optimiser = Muon(
+            self.model.named_parameters(),
+            settings.rates,
+            compute.matrix_precision,
+            together=compute.device != "cpu",
+        )
         position, self.progress = checkpoint.load(folder, self.model, self.optimiser) or (
             Position(),
             checkpoint.Progress(),
@@ -88,17 +66,17 @@ class Run:
         """Asks the loop to write a checkpoint and return after the step under way."""
         self._stop = True
 
-    def train(self, factor: Callable[[int, int], float], *, log: str = "log.jsonl") -> None:
-        """Steps until `stop` is asked for or `pace.stop_tokens` is reached; checkpoints on the way and at the end.
+    def train(self, factor: Callable[[int, int], float] | None = None, *, log: str = "log.jsonl") -> None:
+        """Steps until `stop` is asked for or the pace's bound is reached; checkpoints on the way and at the end.
 
-        `factor(step, tokens)` is the share of the full rates.
+        `factor(step, tokens)` is the share of the full rates; the settings' own where none is given.
         """
-        last_save = wall = time.monotonic()
+        factor = self.settings.factor if factor is None else factor
+        begin = last_save = wall = time.monotonic()
         cpu = time.process_time()
-        losses: list[float] = []
-        while not self._stop and (
-            self.pace.stop_tokens is None or self.progress.tokens < self.pace.stop_tokens
-        ):
+        losses: list[Tensor] = []
+        while not self._stop and not self._at_bound(wall - begin):
+            # The losses stay on the device until they are logged: asking for one would wait for the step.
             losses.append(self._step(factor(self.progress.steps, self.progress.tokens)))
             now, used = time.monotonic(), time.process_time()
             self.progress.wall_seconds += now - wall
@@ -106,7 +84,7 @@ class Run:
             wall, cpu = now, used
             due = now - last_save >= self.pace.checkpoint_seconds
             if self.progress.steps % self.pace.log_steps == 0 or due:
-                entry = {**asdict(self.progress), "loss": float(np.mean(losses))}
+                entry = {**asdict(self.progress), "loss": float(torch.stack(losses).mean())}
                 if due:
                     entry["validation"] = self.validation_loss()
                 curve.append(self.folder / log, entry)
@@ -116,6 +94,14 @@ class Run:
                 last_save = time.monotonic()
         self.save()
 
+    def _at_bound(self, seconds: float) -> bool:
+        tokens, pace = self.progress.tokens, self.pace
+        return (
+            (pace.stop_tokens is not None and tokens >= pace.stop_tokens)
+            or (pace.stop_seconds is not None and seconds >= pace.stop_seconds)
+            or 0 < self.settings.goal_tokens <= tokens
+        )
+
     def save(self) -> None:
         checkpoint.save(self.folder, self.model, self.optimiser, self.stream.position, self.progress)
         curve.draw(self.folder)
@@ -124,22 +110,25 @@ class Run:
         """The stream and the validation windows at the context of the stage that the run is in."""
         training, validation = self._shards
         _, context, _ = self._stage()
-        self.stream = Stream(training, context, self.settings.seed, position)
-        self._validation = _validation_windows(validation, context)
+        self.stream = Stream(training, context, self.settings.seed, position, self.settings.mixture)
+        self._validation = _validation_windows(validation, context).to(self._compute.device)
 
     def _stage(self) -> tuple[int, int, int]:
         return max(stage for stage in self.settings.stages if stage[0] <= self.progress.tokens)
 
-    def _step(self, factor: float) -> float:
-        windows = torch.from_numpy(self.stream.batch(self._stage()[2]))
-        value = self._loss(windows)
-        value.backward()  # type: ignore[no-untyped-call]
+    def _step(self, factor: float) -> Tensor:
+        windows = torch.from_numpy(self.stream.batch(self._stage()[2])).to(self._compute.device)
+        total = torch.zeros((), device=windows.device)
+        for part in torch.split(windows, self.pace.pass_windows or len(windows)):
+            value = self._loss(part) * (len(part) / len(windows))
+            value.backward()  # type: ignore[no-untyped-call]
+            total += value.detach()
         self.optimiser.step(factor)
         self.progress.steps += 1
         self.progress.tokens += windows[:, 1:].numel()
         if self._stage()[1] != self.stream.context:  # a position counts windows of one length: a fresh epoch
             self._open_stage(Position(epoch=self.stream.position.epoch + 1))
-        return float(value.detach())
+        return total
 
     @torch.no_grad()
     def validation_loss(self) -> float:
@@ -155,14 +144,9 @@ def _validation_windows(shard: Shard, context: int, *, count: int = 48) -> torch
     return torch.from_numpy(np.stack([shard.tokens[s : s + length].astype(np.int64) for s in starts]))
 
 
-def warm_up_and_stay(warmup_steps: int) -> Callable[[int, int], float]:
-    """The stable run: a linear rise over `warmup_steps`, then 1 for ever."""
-    return lambda step, tokens: min(1.0, (step + 1) / warmup_steps)
-
-
-def decay_from(start_tokens: int, length_tokens: int) -> Callable[[int, int], float]:
-    """The branch: a linear fall from 1 at `start_tokens` to 0 after `length_tokens` more."""
-    return lambda step, tokens: max(0.0, 1 - (tokens - start_tokens) / length_tokens)
+def decay_from(start_tokens: int, length_tokens: int, rate: float = 1.0) -> Callable[[int, int], float]:
+    """The branch: a linear fall from `rate` at `start_tokens` to 0 after `length_tokens` more."""
+    return lambda step, tokens: rate * max(0.0, 1 - (tokens - start_tokens) / length_tokens)
 
 
 def _agree_on_settings(path: Path, settings: Settings) -> None:
@@ -179,39 +163,58 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="sordino pretrain")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--unpack", type=Path, help="unpack what `pretrain --pack` wrote into --data first")
     parser.add_argument("--tokenizer", type=Path)
     parser.add_argument("--size", choices=sorted(SIZES), default="3.4m")
     parser.add_argument("--seed", type=int, default=Settings().seed)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=DEVICES, default="auto")
+    parser.add_argument("--plan", choices=sorted(PLANS), default="processor")
+    parser.add_argument("--rate", type=float, default=1.0)
+    parser.add_argument("--mixture", type=float, nargs=len(KINDS), default=MIXTURE, metavar="SHARE")
+    parser.add_argument("--goal-tokens", type=int, default=0)
+    parser.add_argument("--decay-tokens", type=int, default=0)
     parser.add_argument("--stop-tokens", type=int)
+    parser.add_argument("--minutes", type=float, help="end with a checkpoint after this long")
+    parser.add_argument("--pass-windows", type=int, help="windows held in memory at once")
     parser.add_argument("--from-base", type=Path, help="start from the weights of an exported base")
     parser.add_argument("--branch", type=Path, help="decay a copy of the newest checkpoint into this folder")
     parser.add_argument("--branch-tokens", type=int, default=0)
     options = parser.parse_args(arguments)
 
     tokenizer = Tokenizer.load(options.tokenizer) if options.tokenizer else Tokenizer.shipped()
+    if options.unpack is not None:
+        unpack(options.unpack, options.data)
     shards = [open_shard(options.data / name, tokenizer) for name in ("training", "validation")]
     training, validation = shards
     if training is None or validation is None:
         raise DataError(
             f"there are no encoded documents in {options.data}", hint="run: sordino pretrain --help"
         )
-    settings = Settings(size=options.size, seed=options.seed)
+    settings = Settings(
+        size=options.size,
+        seed=options.seed,
+        stages=PLANS[options.plan],
+        rate=options.rate,
+        mixture=tuple(options.mixture),
+        goal_tokens=options.goal_tokens,
+        decay_tokens=options.decay_tokens,
+    )
+    pace = Pace(
+        threads=options.threads,
+        stop_tokens=options.stop_tokens,
+        stop_seconds=None if options.minutes is None else options.minutes * 60,
+        pass_windows=options.pass_windows,
+        compute=Compute.of_this_machine(options.device),
+    )
     if options.from_base is not None and not (options.run / "CURRENT").is_file():
         checkpoint.start_from_base(options.run, options.from_base)
+    schedule: Callable[[int, int], float] = settings.factor
     if options.branch is None:
-        pace = Pace(threads=options.threads, stop_tokens=options.stop_tokens)
         run = Run(options.run, training, validation, settings, pace)
-        schedule = warm_up_and_stay(settings.warmup_steps)
     else:
         run, schedule = branch(
-            options.run,
-            options.branch,
-            options.branch_tokens,
-            training,
-            validation,
-            settings,
-            Pace(threads=options.threads),
+            options.run, options.branch, options.branch_tokens, training, validation, settings, pace
         )
     signal.signal(signal.SIGTERM, run.stop)
     signal.signal(signal.SIGINT, run.stop)
@@ -239,7 +242,7 @@ def branch(
     origin = json.loads(origin_path.read_text())
     start, length = int(origin["tokens"]), int(origin["decay"])
     pace = replace(pace, stop_tokens=start + length)
-    return Run(folder, training, validation, settings, pace), decay_from(start, length)
+    return Run(folder, training, validation, settings, pace), decay_from(start, length, settings.rate)
 
 
 if __name__ == "__main__":

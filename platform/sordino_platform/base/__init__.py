@@ -20,10 +20,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as read_tensors
 
 from sordino_platform.architecture import ModelConfig, Vector, check
+from sordino_platform.base.rows import expand
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import ConfigurationError
 
 MAX_BASE_BYTES = 16 << 20
+# 1: weights in float16. 2: matrices as bytes by rows (rows.py). What a newer version wrote is refused by name.
+FORMATS = ("sordino-base/1", "sordino-base/2")
 _INSTALL_AGAIN = "install sordino again"
 
 
@@ -45,6 +48,11 @@ def load(folder: Path | None = None) -> tuple[ModelConfig, Tokenizer, dict[str, 
     when a file is missing or is not the one that the card names.
     """
     about = card(folder)
+    if about.get("format") not in FORMATS:
+        raise ConfigurationError(
+            f"this version of sordino reads no base of the format {about.get('format')!r}",
+            hint="install the version of sordino that the base came with",
+        )
     try:
         raw = _file(folder, "base.safetensors")
         tensors = read_tensors(raw)
@@ -56,7 +64,7 @@ def load(folder: Path | None = None) -> tuple[ModelConfig, Tokenizer, dict[str, 
     tokenizer = Tokenizer.shipped() if folder is None else Tokenizer.load(folder / "tokenizer.json")
     if tokenizer.digest.hex() != about["tokenizer_sha256"]:
         raise ConfigurationError("the base model was trained with another tokenizer", hint=_INSTALL_AGAIN)
-    parameters = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
+    parameters = expand(tensors)
     check(config, parameters)
     return config, tokenizer, parameters
 
