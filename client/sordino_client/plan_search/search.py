@@ -24,20 +24,17 @@ from sordino_platform.model import build
 MAX_BYTES = 1 << 24
 SEED = 20261129
 
-# (what is varied, the changes that are tried). Rates first, and again where what came before moves the best rate.
+# (what is varied, the changes that are tried). Rates first; last what costs the most arithmetic.
 Dimension = tuple[str, tuple[Mapping[str, Any], ...]]
 DIMENSIONS: tuple[Dimension, ...] = (
     ("rate", tuple({"rate": rate} for rate in (0.8, 1.6, 3.2))),
     ("momentum", ({"momentum": 0.9}, {"momentum": 0.6})),
-    ("windows", ({"windows": 2}, {"windows": 4})),
-    ("clip", ({"clip": 0.1}, {"clip": 0.4})),
     ("scale", ({"scale": 3.0}, {"scale": 12.0})),
-    (
-        "which parameters",
-        ({"rank": 8, "embedding_rank": 16}, {"rank": 2, "embedding_rank": 8}, {"embedding_rank": 32}),
-    ),
-    ("schedule", ({"sampling": 0.2}, {"sampling": 0.2, "rounds": 60}, {"sampling": 0.05, "rounds": 45})),
-    ("server", ({"server": "fedadam", "rate": 0.003}, {"server": "fedadam", "rate": 0.01})),
+    ("which parameters", ({"rank": 8, "embedding_rank": 16}, {"embedding_rank": 32})),
+    ("clip", ({"clip": 0.1}, {"clip": 0.4})),
+    ("schedule", ({"sampling": 0.2}, {"sampling": 0.05})),
+    ("server", ({"server": "fedadam", "rate": 0.01},)),
+    ("windows", ({"windows": 2}, {"windows": 4})),
 )
 QUICK: tuple[Dimension, ...] = (("rate", ({"rate": 0.8},)),)
 
