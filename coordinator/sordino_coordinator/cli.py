@@ -36,10 +36,14 @@ def new(
         "--release-without-any-heldout-measurement",
         help="Start without one: nothing notices a release that got worse.",
     ),
+    clusters: int = typer.Option(
+        0, min=0, help="About how many file clusters all members have together, as expected: for the plan."
+    ),
 ) -> None:
     """Writes coordinator.toml with safe defaults into a folder that `sordino identity` made.
 
-    The plan is the one that the benchmark found to gain something, with the noise that the charter's epsilon needs.
+    The plan is the one that was found to gain the most for the charter's members and --clusters, with the noise that
+    the charter's epsilon needs.
 
     Example: sordino coordinator new --folder /var/lib/sordino/coordinator --heldout /srv/public-code
     """
@@ -54,6 +58,7 @@ def new(
         rounds=rounds,
         heldout=heldout,
         release_without_any_heldout_measurement=release_without_any_heldout_measurement,
+        clusters=clusters,
     )
     write_file(folder / FILE, settings_text(settings).encode(), secret=True, replace=False)
     typer.echo(f"wrote {folder / FILE}; look it over, then: sordino coordinator up --folder {folder}")

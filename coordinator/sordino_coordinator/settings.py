@@ -14,7 +14,7 @@ from sordino_platform.charter import PrivacyPolicy
 from sordino_platform.identity import Identity
 from sordino_platform.release.optimiser import ServerOptimiser
 from sordino_platform.settings import Settings, load, parse, toml_text
-from sordino_platform.suggested import OPTIMISER, suggested_plan
+from sordino_platform.suggested import suggested_training
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import ConfigurationError
 
@@ -117,22 +117,25 @@ def first_settings(
     rounds: int = 0,
     heldout: Sequence[Path] = (),
     release_without_any_heldout_measurement: bool = False,
+    clusters: int = 0,
 ) -> CoordinatorSettings:
-    """The settings that a new coordinator in `folder` begins with: the plan that the benchmark found to gain something,
-    with the noise that the charter's epsilon needs. Raises ConfigurationError."""
+    """The settings that a new coordinator in `folder` begins with: the plan that was found to gain the most for the
+    charter's members with so many file clusters together (0: nobody said), with the noise that the charter's epsilon
+    needs. Raises ConfigurationError."""
     try:
         charter = Identity.load(folder).charter
-        privacy, context = charter.privacy, charter.model.context
+        privacy, context, members = charter.privacy, charter.model.context, len(charter.members)
     except ConfigurationError:  # written before the ceremony has ended: for the charter's defaults
-        privacy, context = PrivacyPolicy(), ModelConfig().context
+        privacy, context, members = PrivacyPolicy(), ModelConfig().context, 0
+    training = suggested_training(privacy, context=context, members=members, clusters=clusters)
     asked = {
         "listen": listen,
         "rounds": rounds,
         "console": "127.0.0.1:9467",
         "heldout": [str(path.resolve()) for path in heldout],
         "release_without_any_heldout_measurement": release_without_any_heldout_measurement,
-        "server_optimiser": OPTIMISER.model_dump(),
-        "plan": asdict(suggested_plan(privacy, context=context)),
+        "server_optimiser": training.optimiser.model_dump(),
+        "plan": asdict(training.plan),
     }
     return parse(asked, CoordinatorSettings, where="coordinator new")
 

@@ -11,6 +11,8 @@ grows with the square root of their number.
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from functools import lru_cache
 
 from sordino_platform.charter import PrivacyPolicy
@@ -30,10 +32,35 @@ SMALLEST_NOISE = 0.5
 NOISE_STEP = 0.05
 
 
+# A federation of so many clusters, each with one member's noise in the sum, is one whose noise no longer limits it: it
+# takes steps four times as long, and reads two windows of a unit. Searched on public projects (plan_search).
+AMPLE_CLUSTERS = 2500
+AMPLE_RATE, AMPLE_OPTIMISER = 0.4, ServerOptimiser(name="fedavgm", learning_rate=4.0, beta1=0.8)
+AMPLE_WINDOWS = 2
+# Fewer would make a round of mere noise longer than a charter's largest move.
+SMALLEST_UNITS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """What a federation's rounds do: the members' plan, and the server's step after it."""
+
+    plan: TrainingPlan
+    optimiser: ServerOptimiser
+
+
 @lru_cache(maxsize=16)
-def suggested_plan(privacy: PrivacyPolicy, *, context: int) -> TrainingPlan:
-    """The plan of the benchmark under a charter's privacy policy, with the smallest noise at which `ROUNDS` rounds fit
-    into its epsilon; `context` is the model's, in tokens. Raises ConfigurationError when no noise is enough."""
+def suggested_training(
+    privacy: PrivacyPolicy, *, context: int, members: int = 0, clusters: int = 0, shares: int = 1
+) -> Training:
+    """The training that the search found to gain the most, with the smallest noise at which `ROUNDS` rounds fit into
+    the policy's epsilon.
+
+    `context` is the model's, in tokens. `clusters` are the file clusters of all `members` together, as the founder
+    expects them and never as anyone counted them (0: nobody said, and the cautious plan is suggested). `shares` is of
+    how many members' noise a sum has enough: 1 where each adds all of it. Raises ConfigurationError when no noise is
+    enough.
+    """
     sampling_rate, steps = min(0.1, privacy.largest_sampling_rate), 1
     noise = affordable_noise(
         sampling_rate,
@@ -42,18 +69,33 @@ def suggested_plan(privacy: PrivacyPolicy, *, context: int) -> TrainingPlan:
         least=max(SMALLEST_NOISE, privacy.smallest_noise_multiplier),
         delta=min(DELTA, privacy.largest_delta),
     )
-    return TrainingPlan(
+    ample = is_ample(members=members, clusters=clusters, shares=shares)
+    plan = TrainingPlan(
         sampling_rate=sampling_rate,
         noise_multiplier=noise,
         clip_norm=min(0.2, privacy.largest_clip_norm),
         steps=steps,
-        windows_per_unit=1,
+        windows_per_unit=AMPLE_WINDOWS if ample else 1,
         window=min(128, context),
-        learning_rate=0.25,
+        learning_rate=AMPLE_RATE if ample else 0.25,
         optimiser="sgd",
         delta=min(DELTA, privacy.largest_delta),
-        expected_units=190,
+        expected_units=max(SMALLEST_UNITS, round(sampling_rate * clusters / members))
+        if members and clusters
+        else 190,
     )
+    return Training(plan=plan, optimiser=AMPLE_OPTIMISER if ample else OPTIMISER)
+
+
+def is_ample(*, members: int, clusters: int, shares: int) -> bool:
+    """Whether the clusters outweigh the noise. The sum has `members / shares` times the variance of one whole noise,
+    however many clusters there are."""
+    return bool(members and clusters) and clusters / math.sqrt(max(1.0, members / shares)) >= AMPLE_CLUSTERS
+
+
+def suggested_plan(privacy: PrivacyPolicy, *, context: int) -> TrainingPlan:
+    """The members' plan of `suggested_training` where nobody said how many clusters there are."""
+    return suggested_training(privacy, context=context).plan
 
 
 def affordable_noise(

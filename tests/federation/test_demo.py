@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from sordino_platform.demo import world
+
 SORDINO = (sys.executable, "-P", "-m", "sordino_platform.cli")
 TOGETHER = pytest.mark.timeout(1500)
 
@@ -77,6 +79,39 @@ def test_no_member_spends_more_than_its_budget(facts: dict[str, Any]) -> None:
 def test_two_members_answered_with_completions_of_the_last_release(facts: dict[str, Any]) -> None:
     assert len(facts["completions"]) == 2
     assert all(one["text"].strip() and one["model"] == "sordino-3" for one in facts["completions"])
+
+
+@TOGETHER
+def test_a_newcomer_completes_the_same_cursors_before_and_after_joining(facts: dict[str, Any]) -> None:
+    newcomer = facts["newcomer"]
+    assert newcomer["files"] == 8
+    assert 0 < facts["newcomer_bits_after"] < facts["newcomer_bits_before"]
+    assert newcomer["bits_with_the_text_of_all"] < facts["newcomer_bits_before"]
+    low, high = newcomer["saved"]["ci"]
+    assert low <= newcomer["saved"]["mean"] <= high
+    lines = newcomer["lines"]
+    assert 0 < len(lines) <= 10
+    for when in ("before", "after"):
+        assert facts[f"newcomer_lines_{when}"] == sum(one[when] == one["truth"] for one in lines)
+    assert f"{newcomer['name']} joins with 8 files" in facts["printed"]
+
+
+def test_offline_installed_packages_play_everybody_the_newcomer_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    cast = world.choose_cast(tmp_path / "demo", [])
+    assert set(cast.repositories) == {name for name, _ in world.PARTIES}
+    assert cast.newcomer is not None
+    first = {path.read_text() for path in cast.newcomer.first.rglob("*.py")}
+    heldout = {path.read_text() for path in cast.newcomer.heldout.rglob("*.py")}
+    assert len(first) == 8
+    assert heldout
+    assert not first & heldout
+    held = {path for paths in cast.repositories.values() for path in paths}
+    assert held.isdisjoint(cast.measuring)
+    assert cast.newcomer.name not in {path.name for path in (*held, *cast.measuring)}
 
 
 @TOGETHER

@@ -23,7 +23,9 @@ from sordino_platform.suggested import (
     PLANNED_SHARE,
     ROUNDS,
     affordable_noise,
+    is_ample,
     suggested_plan,
+    suggested_training,
 )
 from sordino_privacy.accounting import SampledGaussian, epsilon
 from sordino_privacy.errors import ConfigurationError
@@ -197,3 +199,32 @@ def test_the_default_cohort_has_room_for_every_colluder_and_no_more_than_the_mem
     assert floors.cohort == cohort
     if members:
         floors.as_secagg().require_possible({f"organisation {number}": 1 for number in range(members)})
+
+
+def test_the_plan_follows_the_members_and_clusters_that_are_expected(tmp_path: Path, root: Path) -> None:
+    """A federation of many clusters takes longer steps; more members with as many clusters have more noise."""
+    draft = draft_of(root)
+    few, many = (preflight(draft, members=8, clusters=clusters) for clusters in (800, 20_000))
+    assert few.plan["learning_rate"] * few.server_optimiser["learning_rate"] == pytest.approx(0.4)
+    assert many.plan["learning_rate"] * many.server_optimiser["learning_rate"] == pytest.approx(1.6)
+    assert (few.plan["windows_per_unit"], many.plan["windows_per_unit"]) == (1, 2)
+    assert (few.plan["expected_units"], many.plan["expected_units"]) == (16, 250)
+    assert preflight(draft, members=100, clusters=20_000).plan["windows_per_unit"] == 1
+    assert is_ample(members=18, clusters=8000, shares=12)
+    assert not is_ample(members=18, clusters=8000, shares=1)
+    assert not is_ample(members=18, clusters=0, shares=12)
+    done = run(tmp_path, "charter new root --federation demo --members 8 --clusters 20000 --json")
+    assert json.loads(done.stdout)["preflight"]["plan"]["expected_units"] == 250
+
+
+@pytest.mark.parametrize("clusters", [0, 200, 5000, 50_000])
+@pytest.mark.parametrize("members", [3, 8, 30])
+def test_every_suggested_training_lies_within_the_default_charter(
+    members: int, clusters: int, root: Path
+) -> None:
+    draft = draft_of(root)
+    training = suggested_training(
+        draft.privacy, context=draft.model.context, members=members, clusters=clusters
+    )
+    limits = RoundLimits.of(draft, founding_parameters(draft.model))
+    limits.require_step(training.plan, training.optimiser)

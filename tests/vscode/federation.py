@@ -51,7 +51,7 @@ class Federation:
 @contextlib.contextmanager
 def running(folder: Path) -> Iterator[Federation]:
     """Founds and starts everything; ends every process."""
-    repositories, heldout = world.choose_repositories([])
+    repositories, heldout = world.shipped_repositories([name for name, _ in world.PARTIES])
     place = world.found_locally(
         folder,
         federation="demo",

@@ -14,7 +14,7 @@ import sys
 import sysconfig
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from email.parser import HeaderParser
 from pathlib import Path
 from zipfile import ZipFile
@@ -23,6 +23,7 @@ from sordino_client.pretrain.archive import MAX_FILE_BYTES, decode, language_of,
 from sordino_client.pretrain.copyright import Copyright, parse
 from sordino_client.pretrain.corpus import Project
 from sordino_client.pretrain.debian import SourcePackages, sha256
+from sordino_client.pretrain.field import Pinned
 from sordino_client.pretrain.sources import Source, sources
 from sordino_privacy.errors import DataError
 
@@ -61,6 +62,23 @@ def fetch(
             f"only {len(projects)} of {len(wanted)} projects of the {role} corpus could be had",
             hint="connect to the network, or copy a filled cache here, and run the command again",
         )
+    return projects
+
+
+def fetch_pinned(cache: Path, pins: Iterable[Pinned]) -> list[Project]:
+    """Those wheels, from the cache or from the package index. Raises DataError when one cannot be had."""
+    archives = cache / "archives"
+    archives.mkdir(parents=True, exist_ok=True)
+    lock, projects = _read_lock(cache), []
+    for one in pins:
+        source = Source(name=one.name, kind="wheel", role="field", pinned=one)
+        project = _fetch_one(source, archives, None, lock, offline=False)
+        if project is None:
+            raise DataError(
+                f"the wheel of {one.name} {one.version} could not be had", hint="connect to the network"
+            )
+        projects.append(project)
+        (cache / "lock.json").write_text(json.dumps(lock, indent=1, sort_keys=True) + "\n")
     return projects
 
 

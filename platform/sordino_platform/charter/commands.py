@@ -85,6 +85,10 @@ def new(
         int,
         typer.Option(min=0, help="How many members are expected: for the figures, and the smallest cohort."),
     ] = 0,
+    clusters: Annotated[
+        int,
+        typer.Option(min=0, help="About how many file clusters they will have together: for the figures."),
+    ] = 0,
     cohort: Annotated[
         int | None, typer.Option(help="Fewest members of a round [5, or what --members need].")
     ] = None,
@@ -211,7 +215,7 @@ def new(
             present = authority.charters_of(folder).head().charter
             authority.begin_epoch(folder, validity=validity, **revision(present))
     draft = drafting.read_draft(folder)
-    facts, said = explained(draft, members=members)
+    facts, said = explained(draft, members=members, clusters=clusters)
     _show(draft, root=authority.charters_of(folder).root, as_json=as_json, preflight=facts)
     if not as_json:
         for words in said:
@@ -454,13 +458,13 @@ def _model(base_model: Path | None, adapters: Mapping[str, Any]) -> ModelTerms |
     return HuggingFaceTerms.of(describe(base_model.expanduser(), rank=rank))
 
 
-def explained(draft: Draft, *, members: int) -> tuple[dict[str, Any] | None, list[str]]:
+def explained(draft: Draft, *, members: int, clusters: int = 0) -> tuple[dict[str, Any] | None, list[str]]:
     """What the terms of a draft mean in a round with so many members: the figures, and the lines for a person. No
     figures where the base is not installed here, which only who trains must have."""
     from sordino_platform.charter.preflight import lines, preflight  # imports flwr
 
     try:
-        found = preflight(draft, members=members)
+        found = preflight(draft, members=members, clusters=clusters)
     except ConfigurationError as error:
         return None, [f"what it means in a round cannot be said here: {error.message}"]
     said = [f"what it means, with {found.members} members and the suggested plan:"]

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from sordino_platform.architecture import trainable_shapes
 from sordino_platform.charter.document import Charter, Draft
 from sordino_platform.founding_model import founding_parameters
 from sordino_platform.round_limits import RoundLimits
-from sordino_platform.suggested import OPTIMISER, suggested_plan
+from sordino_platform.suggested import suggested_training
 from sordino_privacy.accounting import SampledGaussian, epsilon
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.secagg.graph import quorum
@@ -32,7 +33,7 @@ class Preflight:
     `epsilon_first_round` is what one round costs a fresh budget, `rounds` how many fit into `epsilon` (local, at
     `delta`). `noise_to_signal`: the length of the noise in the mean of all members over the longest signal there can
     be. `reach` and `largest_move`: how far a round can move the model, and may, as shares of its length. `parameters`
-    are those that are trained.
+    are those that are trained. `plan` and `server_optimiser` are the training that the figures are of.
     """
 
     members: int
@@ -48,11 +49,14 @@ class Preflight:
     noise_to_signal: float
     reach: float
     largest_move: float
+    plan: Mapping[str, Any]
+    server_optimiser: Mapping[str, Any]
     warnings: tuple[str, ...]
 
 
-def preflight(terms: Draft | Charter, *, members: int = 0) -> Preflight:
-    """The figures of `terms` for `members` (those of the terms, or the smallest cohort, where that is more).
+def preflight(terms: Draft | Charter, *, members: int = 0, clusters: int = 0) -> Preflight:
+    """The figures of `terms` for `members` (those of the terms, or the smallest cohort, where that is more), who have
+    so many file clusters together (0: nobody said).
 
     Raises ConfigurationError when the base that is installed here is not the charter's.
     """
@@ -63,7 +67,10 @@ def preflight(terms: Draft | Charter, *, members: int = 0) -> Preflight:
     def dropouts(roster: int) -> int:
         return max(0, roster - quorum(roster, corrupt=corrupt, honest=floors.honest))
 
-    plan = suggested_plan(terms.privacy, context=terms.model.context)
+    training = suggested_training(
+        terms.privacy, context=terms.model.context, members=members, clusters=clusters
+    )
+    plan = training.plan
     limits = RoundLimits.of(terms, founding_parameters(terms.model))
     dimension = sum(math.prod(shape) for shape in trainable_shapes(limits.config).values())
     noise = plan.noise_deviation() * math.sqrt(plan.steps * dimension / members)
@@ -79,8 +86,10 @@ def preflight(terms: Draft | Charter, *, members: int = 0) -> Preflight:
         rounds=_rounds(plan, terms.privacy.largest_epsilon),
         parameters=dimension,
         noise_to_signal=noise / (plan.steps * plan.signal_norm()),
-        reach=limits.reach(plan, OPTIMISER) / limits.norm,
+        reach=limits.reach(plan, training.optimiser) / limits.norm,
         largest_move=limits.move / limits.norm,
+        plan=asdict(plan),
+        server_optimiser=training.optimiser.model_dump(),
         warnings=(),
     )
     return _with_warnings(found, terms)
@@ -102,6 +111,13 @@ def lines(found: Preflight) -> Iterator[tuple[str, str]]:
         "step",
         f"a round moves the model by at most {found.reach:.1%} of its length; "
         f"the charter allows {found.largest_move:.1%}",
+    )
+    plan, server = found.plan, found.server_optimiser
+    yield (
+        "plan",
+        f"{plan['sampling_rate']:g} of the clusters in a round, {plan['windows_per_unit']} windows of each; "
+        f"rate {plan['learning_rate']:g} at the members, {server['learning_rate']:g} with momentum {server['beta1']:g} "
+        "at the server",
     )
     yield "collusion", f"{found.may_collude} of {found.members} members may collude with the coordinator"
     yield (

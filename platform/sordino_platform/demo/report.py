@@ -14,14 +14,19 @@ from rich.text import Text
 from sordino_platform.progress import Progress
 
 
-def draw_losses(state: Progress, target: Path) -> None:
-    """The loss graph as the prototype had one: held-out loss in nats per token over the releases."""
+def draw_losses(state: Progress, newcomer: dict[str, Any] | None, target: Path) -> None:
+    """The loss graph: held-out loss in nats per token over the releases, and beside it what joining brings a newcomer,
+    on an axis from nothing to what the text of all members would bring without any privacy."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    columns = 1 if newcomer is None else 2
+    figure, panels = plt.subplots(1, columns, figsize=(7 * columns, 4), layout="constrained", squeeze=False)
+    axes = panels[0, 0]
+    if newcomer is not None:
+        _draw_gain(panels[0, 1], newcomer)
     numbers, losses = [number for number, _ in state.losses], [loss for _, loss in state.losses]
     axes.plot(numbers, losses, marker="o", color="#1f6f5c")
     for number, loss in state.losses:
@@ -35,6 +40,51 @@ def draw_losses(state: Progress, target: Path) -> None:
     axes.grid(alpha=0.3)
     figure.savefig(target, dpi=120)
     plt.close(figure)
+
+
+def _draw_gain(axes: Any, newcomer: dict[str, Any]) -> None:
+    saved, ceiling = newcomer["saved"], newcomer["saved_by_the_text_of_all"]
+    low, high = saved["ci"]
+    error = [[max(0.0, saved["mean"] - low)], [max(0.0, high - saved["mean"])]]
+    axes.bar(["after joining"], [saved["mean"]], yerr=error, color="#1f6f5c", width=0.4, capsize=4)
+    axes.axhline(0, color="black", linewidth=1)
+    axes.axhline(ceiling["mean"], color="black", linestyle="--", linewidth=1)
+    axes.text(
+        0,
+        ceiling["mean"],
+        "the text of all members in its memory, no privacy",
+        fontsize=8,
+        va="bottom",
+        ha="center",
+    )
+    axes.set_xlim(-0.8, 0.8)
+    axes.set_ylim(min(0.0, low) * 1.1, 1.15 * max(ceiling["mean"], high, 1e-3))
+    axes.set_ylabel("bits per byte saved (95 % over files)")
+    axes.set_title(f"{newcomer['name']}, a newcomer with {newcomer['files']} files", fontsize=10)
+    axes.grid(alpha=0.3, axis="y")
+
+
+def print_newcomer(console: Console, newcomer: dict[str, Any]) -> None:
+    """The same cursors before and after joining, beside what its developers wrote."""
+    table = Table(
+        title=f"{newcomer['name']} joins with {newcomer['files']} files: the same cursors, before and after",
+        title_justify="left",
+    )
+    for heading in ("typed", "they wrote", "before joining", "after joining"):
+        table.add_column(heading, overflow="fold")
+    for one in newcomer["lines"]:
+        guesses = [
+            Text(one[when] or "-", "green" if one[when] == one["truth"] else "")
+            for when in ("before", "after")
+        ]
+        table.add_row(Text(one["typed"].strip()[-40:]), Text(one["truth"]), *guesses)
+    console.print(table)
+    low, high = newcomer["saved"]["ci"]
+    console.print(
+        f"bits per byte {newcomer['bits_before']:.4f} before, {newcomer['bits_after']:.4f} after: "
+        f"{newcomer['saved']['mean']:+.4f} saved [{low:+.4f}, {high:+.4f}]; the text of all members would save "
+        f"{newcomer['saved_by_the_text_of_all']['mean']:+.4f}"
+    )
 
 
 def print_addresses(console: Console, facts: dict[str, Any]) -> None:
@@ -89,4 +139,6 @@ def print_report(console: Console, facts: dict[str, Any]) -> None:
         code = Text(one["prompt_tail"]) + Text(one["text"], "bold green")
         title = f"completion at {one['member']}, model {one['model']}, {one['milliseconds']:.0f} ms"
         console.print(Panel(code, title=title, title_align="left"))
+    if facts["newcomer"] is not None:
+        print_newcomer(console, facts["newcomer"])
     console.print(f"loss graph: {facts['loss_graph']}")

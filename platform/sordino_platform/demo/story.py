@@ -68,7 +68,9 @@ class Demo:
             completions = self._completions(place)
             self._doing = "stopping"
             processes.stop()
-        return self._facts(place, transport, completions)
+            self._doing = "a newcomer joins"
+            newcomer = world.measure_newcomer(place)
+        return self._facts(place, transport, completions, newcomer)
 
     # ---------------------------------------------------------------------------------------------------- its scenes
 
@@ -166,9 +168,16 @@ class Demo:
             )
             self._live.update(drawn, refresh=True)
 
-    def _facts(self, place: world.World, transport: str, completions: list[dict[str, Any]]) -> dict[str, Any]:
+    def _facts(
+        self,
+        place: world.World,
+        transport: str,
+        completions: list[dict[str, Any]],
+        newcomer: dict[str, Any] | None,
+    ) -> dict[str, Any]:
         state, graph = self._state, self._folder / "loss.png"
-        report.draw_losses(state, graph)
+        report.draw_losses(state, newcomer, graph)
+        lines = [] if newcomer is None else newcomer["lines"]
         proof = self._proof() if self._prove else None
         phases: dict[str, float] = {}
         for one in state.rounds.values():
@@ -203,6 +212,11 @@ class Demo:
             ],
             "member_details": [self._member(place, name, company) for name, company in world.PARTIES],
             "completions": completions,
+            "newcomer": newcomer,
+            "newcomer_bits_before": newcomer and newcomer["bits_before"],
+            "newcomer_bits_after": newcomer and newcomer["bits_after"],
+            "newcomer_lines_before": newcomer and sum(one["before"] == one["truth"] for one in lines),
+            "newcomer_lines_after": newcomer and sum(one["after"] == one["truth"] for one in lines),
             "loss_graph": str(graph),
             "folder": str(self._folder),
             "seconds": time.monotonic() - self._started,

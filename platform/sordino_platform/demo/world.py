@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from sordino_platform.charter import Floors, ModelTerms, PrivacyPolicy, shipped_model
 from sordino_platform.durable import make_folder, write_file
@@ -53,6 +55,24 @@ MEMBER_SETTINGS: dict[str, object] = {"windows_per_unit": 16}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Newcomer:
+    """Who joins later: its first files, and what it is measured on."""
+
+    name: str
+    first: Path
+    heldout: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cast:
+    """Repositories by member, public folders that measure releases, and who joins later, where there is one."""
+
+    repositories: Mapping[str, Sequence[Path]]
+    measuring: Sequence[Path]
+    newcomer: Newcomer | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class World:
     """Where everything of one federation on this machine is. `member_settings` are the same for every member."""
 
@@ -64,6 +84,7 @@ class World:
     rounds: int
     budget: float
     member_settings: Mapping[str, object] = field(default_factory=dict)
+    newcomer: Newcomer | None = None
 
     @property
     def proofs(self) -> Path:
@@ -76,23 +97,77 @@ class World:
         return self.foundation.coordinator / "events.jsonl"
 
 
-def choose_repositories(chosen: list[Path]) -> tuple[dict[str, list[Path]], list[Path]]:
-    """Repositories by member, and public folders for the held-out measure; no file belongs to two of them.
+def choose_cast(folder: Path, chosen: list[Path]) -> Cast:
+    """Who takes part with which code; no file belongs to two of them.
 
-    Without any chosen, the source trees of Python packages that are installed here. Raises DataError.
+    Without any chosen, services of one platform, fetched by name and hash; offline, the source trees of Python packages
+    that are installed here. Raises DataError.
     """
+    names = [name for name, _ in PARTIES]
     if chosen:
         if len(chosen) < len(PARTIES):
             raise DataError(
                 f"{len(chosen)} repositories are too few for {len(PARTIES)} members",
-                hint=f"give --repo {len(PARTIES)} times or more, or leave it out to use installed packages",
+                hint=f"give --repo {len(PARTIES)} times or more, or leave it out to use public ones",
             )
-        names = [name for name, _ in PARTIES]
         repositories = {
             name: [path.resolve() for path in chosen[i :: len(names)]] for i, name in enumerate(names)
         }
-        return repositories, public(repositories)
-    return shipped_repositories([name for name, _ in PARTIES])
+        return Cast(repositories=repositories, measuring=public(repositories))
+    return _one_field(folder, names) or _installed_cast(folder, names)
+
+
+def _one_field(folder: Path, names: Sequence[str]) -> Cast | None:
+    """Services of one platform; None where their wheels cannot be had."""
+    found = _demonstration("repositories", "--folder", str(folder / "repositories"))
+    if found is None:
+        return None
+    return Cast(
+        repositories={
+            name: [Path(path) for path in paths] for name, paths in zip(names, found["members"], strict=True)
+        },
+        measuring=[Path(path) for path in found["measuring"]],
+        newcomer=_newcomer(found["newcomer"]),
+    )
+
+
+def _installed_cast(folder: Path, names: Sequence[str]) -> Cast:
+    """Installed packages; the share that is left over is the newcomer's."""
+    *shares, last = installed(len(names) + 1)
+    repositories = dict(zip(names, shares, strict=True))
+    words = [word for path in last for word in ("--repo", str(path))]
+    split = _demonstration("split", "--folder", str(folder / "newcomer"), *words)
+    held = [path for path in public(repositories) if path not in last]
+    newcomer = None if split is None else _newcomer(split | {"name": last[0].name})
+    return Cast(repositories=repositories, measuring=held, newcomer=newcomer)
+
+
+def _newcomer(found: Mapping[str, str]) -> Newcomer:
+    return Newcomer(name=found["name"], first=Path(found["first"]), heldout=Path(found["heldout"]))
+
+
+def _demonstration(*words: str) -> dict[str, Any] | None:
+    """The client's part of the demo, as a command; None where it could not be done."""
+    command = [sys.executable, "-P", "-m", "sordino_client.field_benchmark.demonstration", *words]
+    # Offline, pip would try again and again.
+    environment = {**os.environ, "PIP_RETRIES": "0", "PIP_TIMEOUT": "10", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        return None
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def measure_newcomer(place: World) -> dict[str, Any] | None:
+    """What the newest release brings to who joins now; None where nobody does. See the client's demonstration."""
+    if place.newcomer is None:
+        return None
+    words = ["--coordinator", place.foundation.coordinator, "--first", place.newcomer.first]
+    words += ["--heldout", place.newcomer.heldout, "--scratch", place.folder / "newcomer" / "memory"]
+    for paths in place.repositories.values():
+        words += [word for path in paths for word in ("--member", path)]
+    found = _demonstration("newcomer", *map(str, words))
+    return None if found is None else found | {"name": place.newcomer.name}
 
 
 def shipped_repositories(names: Sequence[str]) -> tuple[dict[str, list[Path]], list[Path]]:
@@ -133,20 +208,21 @@ def fresh_folder(folder: Path) -> None:
 
 def build(folder: Path, *, rounds: int, prove: bool, chosen: list[Path]) -> World:
     """The demo's federation. Raises SordinoError of all kinds."""
-    repositories, heldout = choose_repositories(chosen)
-    return found_locally(
+    cast = choose_cast(folder, chosen)
+    place = found_locally(
         folder,
         federation="demo",
         parties=PARTIES,
-        repositories=repositories,
+        repositories=cast.repositories,
         model=shipped_model(adapter_rank=ADAPTER_RANK),
         privacy=PrivacyPolicy(largest_epsilon=EPSILON_BUDGET, smallest_noise_multiplier=LEAST_NOISE),
         plan=plan_for(rounds),
         rounds=rounds,
-        coordinator_settings={**coordinator_settings(heldout), "keep_opened_sums_for_a_proof": prove},
+        coordinator_settings={**coordinator_settings(cast.measuring), "keep_opened_sums_for_a_proof": prove},
         member_settings=MEMBER_SETTINGS
         | ({"keep_quantised_updates_for_a_proof_on_this_machine": str(folder / "proofs")} if prove else {}),
     )
+    return replace(place, newcomer=cast.newcomer)
 
 
 def coordinator_settings(heldout: Sequence[Path]) -> dict[str, object]:

@@ -157,6 +157,18 @@ class Measurement:
             )
         return found
 
+    def of_lines(
+        self,
+        model: Decoder,
+        *,
+        memories: Mapping[str, Memory] | None,
+        on_line: Callable[[Cursor, str], None],
+    ) -> None:
+        """Completes the cursors alone: `on_line` sees each with the model's guess."""
+        for name, at in self._marks.items():
+            memory = None if memories is None else memories[name]
+            _model_lines(model, self._pieces, at, self._plan, on_line, memory)
+
     def of_memory(self, memories: Mapping[str, Memory]) -> dict[str, Any]:
         """The figures of each project's memory alone."""
         size, most = self._vocabulary, self._plan.line_tokens
