@@ -104,8 +104,8 @@ def test_offline_installed_packages_play_everybody_the_newcomer_too(
     cast = world.choose_cast(tmp_path / "demo", [])
     assert set(cast.repositories) == {name for name, _ in world.PARTIES}
     assert cast.newcomer is not None
-    first = {path.read_text() for path in cast.newcomer.first.rglob("*.py")}
-    heldout = {path.read_text() for path in cast.newcomer.heldout.rglob("*.py")}
+    first = {path.read_text() for path in cast.newcomer.first.rglob("*") if path.is_file()}
+    heldout = {path.read_text() for path in cast.newcomer.heldout.rglob("*") if path.is_file()}
     assert len(first) == 8
     assert heldout
     assert not first & heldout
