@@ -76,7 +76,7 @@ def base(identity: Identity, settings: MemberSettings) -> str:
     from sordino_client.member import base_of
 
     config = identity.charter.model.config()
-    place = base_of(settings, config)
+    place = base_of(settings, identity.charter.model)
     if place is None or not isinstance(config, HuggingFaceConfig):
         return "the one that ships with sordino"
     from sordino_platform.huggingface_model import require_base

@@ -33,8 +33,9 @@ from sordino_client.preparation import Prepared, last_prepared, prepare
 from sordino_client.round_folder import newest_round, prune_rounds
 from sordino_client.settings import BUDGET_DELTA, MemberSettings, load_settings
 from sordino_client.training import Progress, TrainingWorker
-from sordino_platform.architecture import Architecture, HuggingFaceConfig, Parameters
-from sordino_platform.charter import Charter
+from sordino_platform.architecture import Architecture, Parameters
+from sordino_platform.bases import find, find_by_digest, known_name, tokenizer_at
+from sordino_platform.charter import Charter, HuggingFaceTerms, ModelTerms
 from sordino_platform.durable import make_folder
 from sordino_platform.founding_model import founding_parameters
 from sordino_platform.huggingface import HuggingFaceTokenizer
@@ -94,7 +95,11 @@ class Member:
         prune_rounds(folder, but=None if participation.paused else newest_round(folder))
         with (
             Ledger.open(folder / "ledger", datasets=datasets, budget=budget) as ledger,
-            TrainingWorker(processors=settings.training_processors) as worker,
+            TrainingWorker(
+                processors=settings.training_processors,
+                memory=int(settings.training_memory_gb * (1 << 30)),
+                device=settings.training_device,
+            ) as worker,
         ):
             member = cls(
                 folder=folder,
@@ -165,12 +170,12 @@ class Member:
         return prepared
 
     def base(self) -> Path | None:
-        """The folder of the Hugging Face base, where the charter has one. Raises ConfigurationError."""
-        return base_of(self.settings, self.config)
+        """The place of the base, where the charter has one that does not ship. Raises ConfigurationError."""
+        return base_of(self.settings, self.charter.model)
 
     def tokenizer(self) -> Tokenizer | HuggingFaceTokenizer:
-        folder = self.base()
-        return Tokenizer.shipped() if folder is None else HuggingFaceTokenizer.load(folder)
+        place = self.base()
+        return Tokenizer.shipped() if place is None else tokenizer_at(place)
 
     def cheated(self, error: BadParcelError) -> None:
         """Counts and logs that another member cheated this one. The round goes on for it, in the next attempt."""
@@ -213,16 +218,29 @@ class Member:
         )
 
 
-def base_of(settings: MemberSettings, config: Architecture) -> Path | None:
-    """The folder of the Hugging Face base, where `config` is of one. Raises ConfigurationError."""
-    if not isinstance(config, HuggingFaceConfig):
+def base_of(settings: MemberSettings, model: ModelTerms | HuggingFaceTerms) -> Path | None:
+    """The folder or the .gguf file of the charter's base; None: the one that ships.
+
+    It is what the settings name, else the base here that has the charter's digest. Raises ConfigurationError, with what
+    to do, where there is none.
+    """
+    if isinstance(model, ModelTerms):
         return None
-    if settings.base_model is None:
-        raise ConfigurationError(
-            "this federation trains adapters on a base model that every member keeps on its own disk",
-            hint="fetch the base that the charter names, and set base_model in member.toml to its folder",
-        )
-    return settings.base_model
+    digest = model.base_sha256.hex()
+    if settings.base_model is not None:
+        place = Path(settings.base_model).expanduser()
+        return place if place.exists() else find(settings.base_model).place
+    found = find_by_digest(digest)
+    if found is not None:
+        return found.place
+    name = known_name(digest)
+    called = f"{name or model.name}, " if name or model.name else ""
+    raise ConfigurationError(
+        f"this federation trains adapters on a base that is not here: {called}digest {digest}",
+        hint=f"run `sordino base add {name}`"
+        if name
+        else "fetch its files as the federation's founder has them, then `sordino base add FOLDER`",
+    )
 
 
 def budget_of(settings: MemberSettings, charter: Charter) -> Budget:

@@ -37,8 +37,10 @@ COMMENTS = {
     "control_port": "The loopback port by which an editor asks for rounds; 0 takes any free one.",
     "metrics_port": "The loopback port of this member's own metrics; 0 takes any free one.",
     "training_processors": "How many processors training may use; 1 leaves the others to people.",
+    "training_device": "Where a larger base is trained: auto takes a GPU where there is one; or cpu, cuda, mps.",
+    "training_memory_gb": "The memory that the trainer may use, in GiB; of a larger base it sets the units per pass.",
     "train_on_battery": "Whether training goes on while the machine runs on its battery.",
-    "base_model": "The folder of the Hugging Face base, where the charter names one: its files must be the same.",
+    "base_model": "The charter's base, unless it ships: a name, a folder, a .gguf file [found by its digest].",
     "budgets_folder": (
         "Where this machine's file of budgets lies [the user's state folder]. Another one only to try things: the file "
         "keeps two folders from spending one budget twice."
@@ -73,8 +75,10 @@ class MemberSettings(Settings):
     control_port: int = Field(0, ge=0, le=65535)
     metrics_port: int = Field(0, ge=0, le=65535)
     training_processors: int = Field(1, ge=1, le=64)
+    training_device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    training_memory_gb: float = Field(6.0, ge=1, le=1024)
     train_on_battery: bool = False
-    base_model: Path | None = None
+    base_model: str | None = None
     budgets_folder: Path | None = None
     training_slots: Path | None = None
     keep_quantised_updates_for_a_proof_on_this_machine: Path | None = None

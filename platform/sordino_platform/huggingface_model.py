@@ -1,7 +1,9 @@
 """Loading a Hugging Face model with adapters on it (see huggingface.py). Imports torch; transformers when it is used.
 
-config = describe(folder, rank=8)         # once, when the charter is drafted: reads no weights
-model = load(folder, config, adapters)    # in the trainer: tokens (batch, time) -> logits
+config = describe(place, rank=8)         # once, when the charter is drafted: loads no weights
+model = load(place, config, adapters)    # in the trainer: tokens (batch, time) -> logits
+
+A place is a folder in Hugging Face's form or a .gguf file.
 """
 
 from __future__ import annotations
@@ -16,10 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from sordino_platform.architecture import HuggingFaceConfig, Parameters, check
-from sordino_platform.huggingface import HuggingFaceTokenizer, digest
+from sordino_platform.bases import digest_at, folder_at
+from sordino_platform.bases.describing import context_of, end_of_text
+from sordino_platform.huggingface import HuggingFaceTokenizer, read_object
+from sordino_privacy.dpsgd.one_pass import watched_again
 from sordino_privacy.errors import ConfigurationError
 
-MAX_CONTEXT = 1 << 16
 # Names that PEFT gives to the two factors; ours are `down` and `up`, as in our own model.
 _DOWN, _UP = ".lora_A.default.weight", ".lora_B.default.weight"
 _PREFIX = "inner.base_model.model."
@@ -37,9 +41,13 @@ class Logits(nn.Module):
         return logits
 
 
-def describe(folder: Path, *, rank: int) -> HuggingFaceConfig:
-    """The base in `folder` with adapters of `rank` on all its linear layers but the output. Reads no weights."""
-    base = digest(folder)
+def describe(place: Path, *, rank: int) -> HuggingFaceConfig:
+    """The base in a folder or a .gguf file with adapters of `rank` on all its linear layers but the output. Loads no
+    weights; reads every byte for the digest.
+
+    Raises ConfigurationError for what is no such base, or one whose use would run foreign code.
+    """
+    base, folder = digest_at(place), folder_at(place)
     config = _transformers_config(folder)
     transformers = _transformers()
     with torch.device("meta"):
@@ -57,50 +65,49 @@ def describe(folder: Path, *, rank: int) -> HuggingFaceConfig:
             targets.append((name, int(weight.shape[0]), int(weight.shape[1])))
         elif type(module).__name__ == "Conv1D":  # GPT-2's linear layer, its weight the other way round
             targets.append((name, int(weight.shape[1]), int(weight.shape[0])))
-    end = config.eos_token_id
-    if isinstance(end, list):
-        end = end[0] if end else None
-    context = next(
-        (
-            int(value)
-            for name in ("max_position_embeddings", "n_positions")
-            if (value := getattr(config, name, None))
-        ),
-        2048,
-    )
-    if not isinstance(end, int) or not targets:
-        raise ConfigurationError(
-            f"{folder} names no end-of-text token, or has no linear layer that an adapter could change"
-        )
-    HuggingFaceTokenizer.load(folder)  # refuses now what a member would refuse later
+    if not targets:
+        raise ConfigurationError(f"{folder} has no linear layer that an adapter could change")
+    raw = read_object(folder, "config.json")
+    tokenizer = HuggingFaceTokenizer.load(folder)  # refuses now what a member would refuse later
     return HuggingFaceConfig(
-        base_sha256=base.hex(),
+        base_sha256=base,
         vocabulary=int(config.vocab_size),
-        context=min(context, MAX_CONTEXT),
-        end=end,
+        context=context_of(raw),
+        end=end_of_text(tokenizer, raw, what=place),
         adapter_rank=rank,
         targets=tuple(sorted(targets)),
     )
 
 
-def require_base(folder: Path, config: HuggingFaceConfig) -> None:
+def require_base(place: Path, config: HuggingFaceConfig) -> None:
     """Reads the whole base. Raises ConfigurationError when it is not the one of `config`, or nothing here can load
     it."""
-    if digest(folder).hex() != config.base_sha256:
+    if digest_at(place) != config.base_sha256:
         raise ConfigurationError(
-            f"the base model in {folder} is not the one that the charter names",
+            f"the base model in {place} is not the one that the charter names",
             hint="fetch the very files that the federation was founded with",
         )
     _transformers()
 
 
-def load(folder: Path, config: HuggingFaceConfig, adapters: Parameters) -> nn.Module:
-    """The base with these adapters, float32 on the CPU, tokens `(batch, time)` to logits; only adapters are trainable.
+def load(
+    place: Path,
+    config: HuggingFaceConfig,
+    adapters: Parameters,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    checkpointing: bool = False,
+) -> nn.Module:
+    """The base with these adapters, tokens `(batch, time)` to logits; only adapters are trainable, in float32.
 
-    Raises ConfigurationError when the folder's base is not the one of `config`, or the adapters are others.
+    `dtype` is of the base's own weights and products. With `checkpointing` each layer's inside is computed again on the
+    way back instead of being kept. Raises ConfigurationError when the base is not the one of `config`, or the adapters
+    are others.
     """
-    require_base(folder, config)
+    require_base(place, config)
     check(config, adapters)
+    folder = folder_at(place)
     _transformers()
     import peft
 
@@ -109,7 +116,7 @@ def load(folder: Path, config: HuggingFaceConfig, adapters: Parameters) -> nn.Mo
     for name, value in found.to_dict().items():
         if "drop" in name and isinstance(value, int | float) and not isinstance(value, bool):
             setattr(found, name, 0.0)
-    inner = _from_folder(folder, found)
+    inner = _from_folder(folder, found, dtype).to(device)
     lora = peft.LoraConfig(
         r=config.adapter_rank,
         lora_alpha=config.adapter_rank,  # a scale of 1: the update is `up @ down`, as in our own model
@@ -123,6 +130,13 @@ def load(folder: Path, config: HuggingFaceConfig, adapters: Parameters) -> nn.Mo
         # peft still asks for a property that transformers renamed.
         warnings.simplefilter("ignore", FutureWarning)
         model = Logits(peft.get_peft_model(inner, lora))
+    if checkpointing:
+        if not inner.supports_gradient_checkpointing:
+            raise ConfigurationError(
+                f"{place} has an architecture whose layers cannot be computed again on the way back",
+                hint="give the trainer more memory",
+            )
+        inner.activation_checkpointing_enable({"use_reentrant": False, "context_fn": watched_again})
     factors = _factors(model)
     if set(factors) != set(adapters):
         raise ConfigurationError("the base model's layers are not those that the charter lists")
@@ -135,25 +149,39 @@ def load(folder: Path, config: HuggingFaceConfig, adapters: Parameters) -> nn.Mo
 def load_plain(folder: Path) -> Any:
     """The base without adapters, as transformers has it: float32 on the CPU, nothing trainable.
 
-    Raises ConfigurationError where transformers is missing, or does not know the architecture.
+    Raises ConfigurationError where transformers is missing, does not know the architecture, or the files lack weights.
     """
-    return _from_folder(folder, _transformers_config(folder)).eval().requires_grad_(False)
+    return _from_folder(folder, _transformers_config(folder), torch.float32).eval().requires_grad_(False)
 
 
-def _from_folder(folder: Path, config: Any) -> Any:
-    return _transformers().AutoModelForCausalLM.from_pretrained(
-        str(folder),
-        config=config,
-        dtype=torch.float32,
-        use_safetensors=True,
-        local_files_only=True,
-        trust_remote_code=False,
-    )
+def _from_folder(folder: Path, config: Any, dtype: torch.dtype) -> Any:
+    """The model with the folder's weights. Raises ConfigurationError where they are not all of this model's."""
+    try:
+        model, said = _transformers().AutoModelForCausalLM.from_pretrained(
+            str(folder),
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except (RuntimeError, OSError, ValueError, KeyError) as error:
+        raise ConfigurationError(
+            f"{folder} holds weights that its configuration cannot take",
+            hint="fetch all files from one place",
+        ) from error
+    # transformers draws what it does not find: a base with a made-up layer would train, and be worth nothing.
+    if said["missing_keys"] or said["mismatched_keys"]:
+        raise ConfigurationError(f"{folder} lacks weights of its own model", hint="fetch all its files again")
+    return model
 
 
 def adapters_of(model: nn.Module) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
     """A copy of the adapters of a model that `load` made, by our names."""
-    return {name: p.detach().numpy().astype(np.float32, copy=True) for name, p in _factors(model).items()}
+    return {
+        name: p.detach().cpu().numpy().astype(np.float32, copy=True) for name, p in _factors(model).items()
+    }
 
 
 def _factors(model: nn.Module) -> dict[str, nn.Parameter]:

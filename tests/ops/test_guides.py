@@ -91,7 +91,8 @@ def test_a_command_that_is_not_there_is_found(line: str, found: str | None) -> N
     "words",
     [
         "--adapter-rank",
-        "--base-model",
+        "charter new root --base",
+        "sordino base add",
         "base_model",
         "huggingface",
         "--update-check",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from sordino_platform.charter import ModelTerms
+from sordino_platform.charter import ModelTerms, chosen
 from sordino_platform.charter import commands as charter_commands
 from sordino_platform.cli import as_command
 from sordino_platform.identity import Identity, admit
@@ -39,7 +39,7 @@ def run(line: str, *more: str, fed: str = "") -> Result:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terms: ModelTerms) -> Path:
     monkeypatch.chdir(tmp_path)
     # The shipped base would load torch; the ceremony does not depend on which model is trained.
-    monkeypatch.setattr(charter_commands, "shipped_model", lambda **_: terms)
+    monkeypatch.setattr(chosen, "shipped_model", lambda **_: terms)
     return tmp_path
 
 
@@ -184,7 +184,7 @@ def test_the_terms_of_adapters_stand_in_the_charter(tmp_path: Path, monkeypatch:
     run("charter new root --replace --adapter-scale 2")
     assert "of rank 3, scale 2" in run("charter show root --draft").stdout
     with pytest.raises(UsageError, match="--embedding-rank is for the base that ships"):
-        run(f"charter new other --federation demo --base-model {tmp_path} --embedding-rank 8")
+        run(f"charter new other --federation demo --base {tmp_path} --embedding-rank 8")
     with pytest.raises(ConfigurationError, match="need an adapter_rank above 0"):
         run("charter new other --federation demo --embedding-rank 8")
 

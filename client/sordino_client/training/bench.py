@@ -48,13 +48,21 @@ WORKER_SECONDS = 8.0
 def dp(
     as_json: bool = typer.Option(False, "--json", help="Print the figures as JSON."),
     size: list[str] = typer.Option(list(SIZES), help="Sizes to measure, 2.3m or 22m; repeat."),
+    base: str | None = typer.Option(
+        None, help="Measure adapters on this base instead, beside plain LoRA: a name, a folder, a .gguf file."
+    ),
 ) -> None:
     """Measures private training: time and memory of our modes, plain PyTorch and stock Opacus. About seven minutes.
 
     The ratios of each size are those of batch 32; `by_batch` has the same of batch 8, where noise weighs more.
 
     Example: sordino bench dp --json
+    Example: sordino bench dp --base smollm2
     """
+    if base is not None:
+        from sordino_client.training import base_bench
+
+        return base_bench.report(base, as_json=as_json)
     unknown = sorted(set(size) - set(SIZES))
     if unknown:
         raise UsageError(f"{unknown[0]} is not a size that is measured", hint="use 2.3m or 22m")
@@ -71,9 +79,10 @@ def dp(
     found["accounting_seconds_50_rounds"] = _accounting()
     if as_json:
         typer.echo(json.dumps(found))
-        return
+        return None
     for name, value in found.items():
         typer.echo(f"{name:40} {value}")
+    return None
 
 
 def _compared(size: str, measured: Mapping[int, Mapping[str, Sequence[float]]]) -> dict[str, Any]:

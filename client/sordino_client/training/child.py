@@ -34,7 +34,12 @@ def main() -> None:
     from sordino_client.training.loop import Trainer
 
     torch.set_num_threads(1)
-    trainer = Trainer(workers=int(os.environ["SORDINO_TRAINER_PROCESSORS"]))
+    memory = int(os.environ["SORDINO_TRAINER_MEMORY"])
+    trainer = Trainer(
+        workers=int(os.environ["SORDINO_TRAINER_PROCESSORS"]),
+        memory=memory,
+        device=bound(memory, os.environ["SORDINO_TRAINER_DEVICE"]),
+    )
     while True:
         folder = Path(jobs.get())
         try:
@@ -76,9 +81,18 @@ def settle() -> None:
     """Makes this process the one that yields: lowest priority, first to be killed when memory runs out."""
     os.nice(19)
     Path("/proc/self/oom_score_adj").write_text("1000")
-    limit = int(os.environ["SORDINO_TRAINER_MEMORY"])
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold code and updates
+
+
+def bound(memory: int, device: str) -> str:
+    """Holds this process to `memory` bytes, unless it will compute on a GPU: a GPU's driver reserves far more addresses
+    than it uses. Returns the device; one that is not there is refused when a job needs it."""
+    import torch
+
+    elsewhere = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    if not elsewhere:
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    return device
 
 
 def say(**fields: object) -> None:

@@ -52,10 +52,12 @@ class Progress:
 class TrainingWorker:
     """One training child. Use from one thread at a time; `pause`, `resume` and `close` may come from another."""
 
-    def __init__(self, *, memory: int = DEFAULT_MEMORY, processors: int = 1) -> None:
-        """`memory` bounds the child's data segment, in bytes; torch itself takes about 0.5 GB of it.
+    def __init__(self, *, memory: int = DEFAULT_MEMORY, processors: int = 1, device: str = "auto") -> None:
+        """`memory` bounds the child's data segment, in bytes; torch itself takes about 0.5 GB of it. Of a larger base,
+        as many units are read in one pass as fit into it.
 
-        `processors` is how many processors training may use, with one worker pinned to each.
+        `processors` is how many processors training may use, with one worker pinned to each. `device` is where larger
+        bases are trained: auto, cpu, cuda or mps.
         """
         if memory < 1 << 30:
             raise UsageError("the trainer needs at least 1 GiB of memory")
@@ -63,6 +65,7 @@ class TrainingWorker:
             raise UsageError("the trainer cannot use more processors than this machine has")
         self._memory = memory
         self._processors = processors
+        self._device = device
         self._child: subprocess.Popen[bytes] | None = None
         self._guard = threading.Lock()
 
@@ -146,6 +149,7 @@ class TrainingWorker:
                     **ENVIRONMENT,
                     "SORDINO_TRAINER_MEMORY": str(self._memory),
                     "SORDINO_TRAINER_PROCESSORS": str(self._processors),
+                    "SORDINO_TRAINER_DEVICE": self._device,
                 },
             )
             return self._child

@@ -24,6 +24,7 @@ from sordino_platform.bases.registry import (
     known_name,
     open_folder,
     remove,
+    shape_at,
     tokenizer_at,
 )
 
@@ -42,5 +43,6 @@ __all__ = [
     "known_name",
     "open_folder",
     "remove",
+    "shape_at",
     "tokenizer_at",
 ]

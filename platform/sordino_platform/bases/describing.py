@@ -34,13 +34,6 @@ def described(
 ) -> Base:
     """Raises ConfigurationError where a size is missing or no token ends a text."""
     vocabulary = required(config, "vocab_size", what=place)
-    width, heads = (
-        required(config, "hidden_size", "n_embd", what=place),
-        required(config, "num_attention_heads", "n_head", what=place),
-    )
-    head = whole(config.get("head_dim")) or width // heads
-    groups = whole(config.get("num_key_value_heads")) or heads
-    hidden = whole(config.get("intermediate_size")) or whole(config.get("n_inner")) or 4 * width
     return Base(
         name=name,
         kind=kind,
@@ -52,15 +45,23 @@ def described(
         end=end_of_text(tokenizer, config, what=place),
         begin=tokenizer.begin,
         middle=convention(tokenizer.controls),
-        shape=Shape(
-            parameters=parameters,
-            vocabulary=vocabulary,
-            layers=required(config, "num_hidden_layers", "n_layer", what=place),
-            width=width,
-            hidden=hidden,
-            key_values=head * groups,
-        ),
+        shape=shape_of(config, parameters, what=place),
         place=place,
+    )
+
+
+def shape_of(config: Mapping[str, Any], parameters: int, *, what: object) -> Shape:
+    """What the memory of a base with so many stored numbers follows from. Raises ConfigurationError."""
+    width = required(config, "hidden_size", "n_embd", what=what)
+    heads = required(config, "num_attention_heads", "n_head", what=what)
+    head = whole(config.get("head_dim")) or width // heads
+    return Shape(
+        parameters=parameters,
+        vocabulary=required(config, "vocab_size", what=what),
+        layers=required(config, "num_hidden_layers", "n_layer", what=what),
+        width=width,
+        hidden=whole(config.get("intermediate_size")) or whole(config.get("n_inner")) or 4 * width,
+        key_values=head * (whole(config.get("num_key_value_heads")) or heads),
     )
 
 

@@ -40,7 +40,7 @@ def describe_folder(
         name=name,
         kind=kind,
         licence=licence or licence_of(folder),
-        parameters=_parameters(folder, vocabulary),
+        parameters=parameters_in(folder, vocabulary),
         digest=folder_digest(folder).hex() if digest is None else digest,
         place=folder,
     )
@@ -66,7 +66,7 @@ def licence_of(folder: Path) -> str:
     )
 
 
-def _parameters(folder: Path, vocabulary: int) -> int:
+def parameters_in(folder: Path, vocabulary: int) -> int:
     """Stored numbers, from the headers of the weights. Raises ConfigurationError for a file that is not one."""
     count = 0
     for path in sorted(folder.glob("*.safetensors")):

@@ -47,6 +47,11 @@ def describe_gguf(
         kind=kind,
         digest=file.digest() if digest is None else digest,
         licence=licence or said,
-        parameters=sum(prod(row.shape) for row in file.tensors.values()),
+        parameters=stored_numbers(file),
         place=path,
     )
+
+
+def stored_numbers(file: GgufFile) -> int:
+    """How many numbers the file's tensors hold."""
+    return sum(prod(row.shape) for row in file.tensors.values())

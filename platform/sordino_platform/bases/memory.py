@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sordino_privacy.errors import ConfigurationError
 
 # torch, transformers and peft, imported and idle; the server with its runtime and tokenizer.
-TRAINER_BYTES = 700 << 20
+TRAINER_BYTES = 900 << 20
 SERVER_BYTES = 180 << 20
 FLOAT = 4
 # Bytes of a served weight: 4 bits and a scale and an offset of 16 bits for each 32 weights.
@@ -50,10 +50,10 @@ class Shape:
 
     def token_bytes(self, *, rank: int = DRAFTED_RANK, checkpointing: bool = False) -> int:
         """What one token of a pass keeps: of each layer its inputs and products (with `checkpointing` of one layer, and
-        the inputs of the others), and the scores of every word three times (scores, log-probabilities, gradient)."""
+        the inputs of the others), and the scores of every word four times (twice on the way there, twice back)."""
         layer = 14 * self.width + 4 * self.key_values + 6 * self.hidden + 14 * rank
         kept = layer + self.layers * self.width if checkpointing else self.layers * layer
-        return FLOAT * (kept + 3 * self.vocabulary)
+        return FLOAT * (kept + 4 * self.vocabulary)
 
     def serving_bytes(self, *, context: int) -> int:
         """Of the server: 4-bit weights, the embedding in 8 bits beside them, and one cache of `context` tokens."""

@@ -21,8 +21,10 @@ from sordino_platform import base as shipped
 from sordino_platform.architecture import ModelConfig, shapes
 from sordino_platform.bases.base import SHIPPED, Base
 from sordino_platform.bases.dequantised import dequantised
-from sordino_platform.bases.folder import describe_folder
-from sordino_platform.bases.gguf_base import describe_gguf
+from sordino_platform.bases.describing import required, shape_of
+from sordino_platform.bases.folder import describe_folder, parameters_in
+from sordino_platform.bases.gguf_base import describe_gguf, stored_numbers
+from sordino_platform.bases.gguf_families import family_of
 from sordino_platform.bases.gguf_file import GgufFile, digest_of, sha256_of
 from sordino_platform.bases.gguf_tokenizer import tokenizer_json
 from sordino_platform.bases.memory import Shape, require_room
@@ -30,7 +32,7 @@ from sordino_platform.bases.middle import FillInTheMiddle
 from sordino_platform.bases.package import PACKAGES
 from sordino_platform.canonical import Digest, Document, decode, encode
 from sordino_platform.durable import make_folder, read_file, write_file
-from sordino_platform.huggingface import HuggingFaceTokenizer
+from sordino_platform.huggingface import HuggingFaceTokenizer, require_plain
 from sordino_platform.huggingface import digest as folder_digest
 from sordino_platform.settings import default_folder
 from sordino_platform.tokenizer import END, MIDDLE, PREFIX, SUFFIX
@@ -180,6 +182,8 @@ def describe_place(place: Path, *, name: str, licence: str | None = None, digest
 def digest_at(place: Path) -> str:
     """The digest that a charter names, over every byte of a folder or a .gguf file. Raises ConfigurationError,
     StorageError."""
+    if not place.exists():
+        raise ConfigurationError(f"there is no base in {place}", hint="see `sordino base list`")
     if place.is_dir():
         return folder_digest(place).hex()
     GgufFile.open(place)  # what is no such file is refused as one
@@ -209,6 +213,16 @@ def open_folder(base: Base) -> Path:
             hint="put the files back, or remove the name and add it again",
         )
     return folder_at(base.place)
+
+
+def shape_at(place: Path) -> Shape:
+    """What the memory of the base in a folder or a .gguf file follows from. Reads headers only. Raises
+    ConfigurationError."""
+    if place.is_dir():
+        config = require_plain(place)
+        return shape_of(config, parameters_in(place, required(config, "vocab_size", what=place)), what=place)
+    file = GgufFile.open(place)
+    return shape_of(family_of(file).config(file), stored_numbers(file), what=place)
 
 
 def tokenizer_at(place: Path) -> HuggingFaceTokenizer:

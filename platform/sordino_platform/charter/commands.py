@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from pydantic import ValidationError
 
+from sordino_platform.bases.base import SHIPPED
 from sordino_platform.canonical import first_problem
 from sordino_platform.charter import (
     CharterStore,
@@ -23,11 +24,9 @@ from sordino_platform.charter import (
     SignedCharter,
     TrainingPolicy,
     drafting,
-    shipped_model,
 )
 from sordino_platform.charter.changes import changes
 from sordino_platform.charter.document import MAX_CHARTER_BYTES, Charter, Draft, Terms
-from sordino_platform.charter.shipped import DEFAULT_ADAPTERS
 from sordino_platform.charter.signed import require_successor
 from sordino_platform.charter.waiting import clear_waiting, waiting
 from sordino_platform.durable import read_file, write_file
@@ -55,7 +54,6 @@ app = typer.Typer(
     "Example: sordino charter new root --federation demo",
 )
 
-DEFAULT_RANK = 8  # of adapters on a base of Hugging Face's format
 # Plain lines, not a table: a terminal that is too narrow must never cut a fingerprint short.
 LINE = "  {:<18}{}".format
 MAX_AUTHORITY_BYTES = 16 << 10
@@ -77,9 +75,11 @@ def new(
     adapter_scale: Annotated[
         float | None, typer.Option(help="Length of the rows that adapters begin with; 4 to 6 suit noise [6].")
     ] = None,
-    base_model: Annotated[
-        Path | None,
-        typer.Option(help="Train adapters on the model in this folder, of Hugging Face's format [rank 8]."),
+    base: Annotated[
+        str | None,
+        typer.Option(
+            help="The base to train: a name of `sordino base list`, a folder, a .gguf file [shipped; rank 8 on others]."
+        ),
     ] = None,
     members: Annotated[
         int,
@@ -147,6 +147,7 @@ def new(
     terms mean in a round (epsilon, noise, step, collusion, dropouts) is printed below them, with what to think about.
 
     Example: sordino charter new root --federation demo --epsilon 8 --members 20
+    Example: sordino charter new root --federation demo --base smollm2 --adapter-rank 4
     """
     floors = {
         "cohort": cohort,
@@ -184,7 +185,7 @@ def new(
         authority.found_root(
             folder,
             federation=federation,
-            model=_model(base_model, adapters or DEFAULT_ADAPTERS),
+            model=_model(base, adapters),
             passphrase=given if given is not None else _new_passphrase() if passphrase else "",
             floors=_revised(drafting.floors_for(members), floors),
             privacy=_revised(PrivacyPolicy(), privacy),
@@ -205,8 +206,8 @@ def new(
                 "training": _revised(present.training_policy(), training),
                 "renewals": _renewals(present, renewal_authority, renewal_days),
             }
-            if base_model is not None or adapters != {}:
-                terms["model"] = _model(base_model, _kept(present, base_model, adapters) | adapters)
+            if base is not None or adapters != {}:
+                terms["model"] = _model(base, _kept(present, base, adapters) | adapters)
             return terms
 
         if replace:
@@ -445,17 +446,11 @@ def _show_changes(old: Terms, new: Terms, *, as_json: bool) -> None:
     return None
 
 
-def _model(base_model: Path | None, adapters: Mapping[str, Any]) -> ModelTerms | HuggingFaceTerms:
+def _model(base: str | None, adapters: Mapping[str, Any]) -> ModelTerms | HuggingFaceTerms:
     """The terms of the options that were given. Raises UsageError or ConfigurationError."""
-    if base_model is None:
-        return shipped_model(**adapters)
-    from sordino_platform.huggingface_model import describe  # imports torch
+    from sordino_platform.charter.chosen import model_of
 
-    other = sorted(adapters.keys() - {"adapter_rank"})
-    if other:
-        raise UsageError(f"--{other[0].replace('_', '-')} is for the base that ships, not for --base-model")
-    rank = adapters.get("adapter_rank", DEFAULT_RANK)
-    return HuggingFaceTerms.of(describe(base_model.expanduser(), rank=rank))
+    return model_of(base or SHIPPED, adapters)
 
 
 def explained(draft: Draft, *, members: int, clusters: int = 0) -> tuple[dict[str, Any] | None, list[str]]:
@@ -472,9 +467,9 @@ def explained(draft: Draft, *, members: int, clusters: int = 0) -> tuple[dict[st
     return asdict(found), said + [f"  think about it: {warning}" for warning in found.warnings]
 
 
-def _kept(draft: Draft | Charter, base_model: Path | None, given: Mapping[str, Any]) -> dict[str, Any]:
+def _kept(draft: Draft | Charter, base: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
     """The draft's terms of adapters that stay as they are beside those that are given."""
-    if base_model is not None or not isinstance(draft.model, ModelTerms):
+    if base is not None or not isinstance(draft.model, ModelTerms):
         return {}
     if not draft.model.adapter_rank or given.get("adapter_rank") == 0:
         return {}
@@ -484,7 +479,7 @@ def _kept(draft: Draft | Charter, base_model: Path | None, given: Mapping[str, A
 def _in_words(model: ModelTerms | HuggingFaceTerms) -> str:
     if isinstance(model, HuggingFaceTerms):
         return (
-            f"a Hugging Face base, context {model.context}, "
+            f"{model.name or 'a base without a name'}, context {model.context}, "
             f"trains adapters of rank {model.adapter_rank} on {len(model.layers)} layers"
         )
     shape = f"{model.layers} layers, width {model.width}, context {model.context}, trains {model.trainable}"

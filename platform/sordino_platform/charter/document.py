@@ -258,9 +258,11 @@ class AdaptedLayer(Document):
 
 
 class HuggingFaceTerms(Document):
-    """A base of Hugging Face's format, by the digest of its files, and the adapters that are trained on it."""
+    """A base, by the digest of its files, and the adapters that are trained on it. `name` is what the founder calls it:
+    for people who look for it, never believed."""
 
     base_sha256: Digest
+    name: str | None = Field(default=None, pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")
     vocabulary: int
     context: int
     end: int
@@ -272,10 +274,17 @@ class HuggingFaceTerms(Document):
         self.config()
         return self
 
+    @model_serializer(mode="wrap")
+    def _without_what_is_absent(self, plain: SerializerFunctionWrapHandler) -> dict[str, object]:
+        # Terms that name no base have the bytes, and so the hash, that they had before there were names.
+        data: dict[str, object] = plain(self)
+        return {name: value for name, value in data.items() if name != "name" or value is not None}
+
     @classmethod
-    def of(cls, config: HuggingFaceConfig) -> HuggingFaceTerms:
+    def of(cls, config: HuggingFaceConfig, *, name: str | None = None) -> HuggingFaceTerms:
         """The terms of a configuration."""
         return cls(
+            name=name,
             base_sha256=bytes.fromhex(config.base_sha256),
             vocabulary=config.vocabulary,
             context=config.context,

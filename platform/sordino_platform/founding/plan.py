@@ -20,7 +20,8 @@ largest_epsilon = 8.0
 [training]            # how far a round may move the model, and what leads there
 largest_move_permille = 100
 
-[model]               # adapter_rank, embedding_rank, adapter_scale
+[model]               # base, adapter_rank; of the base that ships also embedding_rank, adapter_scale
+base = "shipped"
 adapter_rank = 4
 embedding_rank = 8
 """
@@ -34,9 +35,10 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
+from sordino_platform.bases.base import SHIPPED
 from sordino_platform.canonical import first_problem
-from sordino_platform.charter import Floors, PrivacyPolicy, Role, TrainingPolicy, drafting, shipped_model
-from sordino_platform.charter.shipped import DEFAULT_ADAPTERS
+from sordino_platform.charter import Floors, PrivacyPolicy, Role, TrainingPolicy, drafting
+from sordino_platform.charter.chosen import model_of
 from sordino_platform.founding.code import JoinCode
 from sordino_platform.identity import authority
 from sordino_platform.link.address import parse_address, told_apart
@@ -73,7 +75,7 @@ class FederationPlan(Settings):
     floors: Terms = Field(default_factory=dict)
     privacy: Terms = Field(default_factory=dict)
     training: Terms = Field(default_factory=dict)
-    model: Terms = Field(default_factory=dict)
+    model: dict[str, int | float | str] = Field(default_factory=dict)
 
     def parties(self) -> Iterator[tuple[Role, PartyPlan]]:
         """The coordinator, then the members."""
@@ -107,10 +109,11 @@ def found(plan: FederationPlan, root: Path, *, passphrase: str, now: datetime) -
         )
     except ValidationError as error:
         raise ConfigurationError(f"the plan's terms cannot be: {first_problem(error)}") from None
-    unknown = sorted(plan.model.keys() - {"adapter_rank", "embedding_rank", "adapter_scale"})
+    adapters = {name: value for name, value in plan.model.items() if name != "base"}
+    unknown = sorted(adapters.keys() - {"adapter_rank", "embedding_rank", "adapter_scale"})
     if unknown:
         raise ConfigurationError(
-            f"[model] has no {unknown[0]!r}", hint="it has adapter_rank, embedding_rank, adapter_scale"
+            f"[model] has no {unknown[0]!r}", hint="it has base, adapter_rank, embedding_rank, adapter_scale"
         )
     # All who join by this plan are known: what the charter could never keep is refused before anybody gets a code.
     floors.as_secagg().require_possible(Counter(member.organisation for member in plan.members))
@@ -119,7 +122,7 @@ def found(plan: FederationPlan, root: Path, *, passphrase: str, now: datetime) -
     pin = authority.found_root(
         root,
         federation=plan.federation,
-        model=shipped_model(**plan.model or DEFAULT_ADAPTERS),  # type: ignore[arg-type]  # its own checks say what is wrong
+        model=model_of(str(plan.model.get("base", SHIPPED)), adapters),
         passphrase=passphrase,
         floors=floors,
         privacy=privacy,

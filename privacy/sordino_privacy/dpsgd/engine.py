@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 from sordino_privacy.dpsgd.gradients import Clipped, UnitGradients, WindowLosses, trainable_parameters
 from sordino_privacy.dpsgd.keystream import Keystream
-from sordino_privacy.dpsgd.one_pass import OnePassGradients
+from sordino_privacy.dpsgd.one_pass import BUFFER, TOKENS, OnePassGradients
 from sordino_privacy.dpsgd.opacus_layer import HookGradients, PrivateOptimizer
 from sordino_privacy.dpsgd.parallel import ParallelGradients
 from sordino_privacy.dpsgd.per_unit import PerUnitGradients
 from sordino_privacy.dpsgd.plan import TrainingPlan
 from sordino_privacy.dpsgd.sampling import choose, poisson_sample
-from sordino_privacy.dpsgd.selfcheck import self_check
+from sordino_privacy.dpsgd.selfcheck import TOLERANCE, self_check
 
 Mode = Literal["one-pass", "per-unit", "opacus-hooks", "opacus-functorch"]
 
@@ -55,20 +55,39 @@ class StepRecord:
     clipped: Clipped
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassBounds:
+    """What one pass of the mode "one-pass" may hold, which bounds its memory: bytes of per-unit gradients, and tokens.
+    At least one unit is always read."""
+
+    buffer: int = BUFFER
+    tokens: int = TOKENS
+
+
 def gradients_for(
-    mode: Mode, model: nn.Module, window_losses: WindowLosses, *, workers: int = 1
+    mode: Mode,
+    model: nn.Module,
+    window_losses: WindowLosses,
+    *,
+    workers: int = 1,
+    bounds: PassBounds | None = None,
 ) -> UnitGradients:
     """The gradient mode of this name. Which of them is right for a model, the self-check decides.
 
     Only "one-pass" can have several workers: the others keep gradients in the parameters, which the workers share.
     """
+    bounds = bounds or PassBounds()
+
+    def one_pass() -> OnePassGradients:
+        return OnePassGradients(model, window_losses, buffer=bounds.buffer, tokens=bounds.tokens)
+
     if workers > 1:
         if mode != "one-pass":
             raise ValueError(f"the gradient mode {mode!r} has one worker")
-        return ParallelGradients([OnePassGradients(model, window_losses) for _ in range(workers)])
+        return ParallelGradients([one_pass() for _ in range(workers)])
     match mode:
         case "one-pass":
-            return OnePassGradients(model, window_losses)
+            return one_pass()
         case "per-unit":
             return PerUnitGradients(model, window_losses)
         case _:
@@ -87,17 +106,27 @@ class PrivateTraining:
         keystream: Keystream,
         mode: Mode = "one-pass",
         workers: int = 1,
+        bounds: PassBounds | None = None,
     ) -> None:
+        """`bounds` of each worker's passes. The model may be on any device; units are brought to it."""
         self._model = model.train()
         self._plan = plan
         self._window_losses = window_losses
         self._keystream = keystream
-        self._gradients = gradients_for(mode, model, window_losses, workers=workers)
-        self._optimizer = PrivateOptimizer(trainable_parameters(model), plan, keystream)
+        self._gradients = gradients_for(mode, model, window_losses, workers=workers, bounds=bounds)
+        parameters = trainable_parameters(model)
+        self._device = parameters[0].device
+        self._optimizer = PrivateOptimizer(parameters, plan, keystream)
 
-    def self_check(self, probes: Sequence[Tensor]) -> None:
+    @property
+    def model(self) -> nn.Module:
+        """The model that is trained, in place."""
+        return self._model
+
+    def self_check(self, probes: Sequence[Tensor], *, tolerance: float = TOLERANCE) -> None:
         """Compares the engine with brute force on random units. Raises SelfCheckError."""
-        self_check(self._model, self._window_losses, self._gradients, probes)
+        there = [probe.to(self._device) for probe in probes]
+        self_check(self._model, self._window_losses, self._gradients, there, tolerance=tolerance)
 
     def run(
         self, units: Sequence[Tensor], *, on_step: Callable[[StepRecord], None] = lambda record: None
@@ -125,14 +154,15 @@ class PrivateTraining:
 
     def step(self, sample: Sequence[Tensor]) -> Clipped:
         """One noisy step on exactly these units, which may be none."""
-        outcome = self._gradients.add(sample, self._plan.clip_norm, self._optimizer.total)
+        there = [unit.to(self._device) for unit in sample]
+        outcome = self._gradients.add(there, self._plan.clip_norm, self._optimizer.total)
         self._optimizer.step()
         return outcome
 
     def clipped_sum(self, units: Sequence[Tensor]) -> Tensor:
         """The sum of these units' clipped gradients, without noise: for the audit. Never to be released."""
         total = torch.zeros_like(self._optimizer.total)
-        self._gradients.add(units, self._plan.clip_norm, total)
+        self._gradients.add([unit.to(self._device) for unit in units], self._plan.clip_norm, total)
         return total
 
     def _sample(self, units: Sequence[Tensor]) -> list[Tensor]:

@@ -45,10 +45,10 @@ class UnitGradients(Protocol):
 
 
 class FlatVector:
-    """One contiguous float32 vector with a view in the shape of each parameter."""
+    """One contiguous float32 vector, where the parameters are, with a view in the shape of each."""
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
-        self.vector = torch.zeros(sum(p.numel() for p in parameters))
+        self.vector = torch.zeros(sum(p.numel() for p in parameters), device=parameters[0].device)
         self.views: list[Tensor] = []
         start = 0
         for p in parameters:
@@ -57,13 +57,13 @@ class FlatVector:
 
 
 def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters that take part, each once. Raises TypeError where one is not float32 on the CPU."""
+    """The parameters that take part, each once. Raises TypeError unless all are float32 and on one device."""
     chosen = [p for p in model.parameters() if p.requires_grad]
     if not chosen:
         raise TypeError("the model has no trainable parameter")
     for p in chosen:
-        if p.dtype != torch.float32 or p.device.type != "cpu":
-            raise TypeError("private training takes float32 parameters on the CPU")
+        if p.dtype != torch.float32 or p.device != chosen[0].device:
+            raise TypeError("private training takes float32 parameters on one device")
     return chosen
 
 

@@ -35,10 +35,14 @@ def standard_normal(keystream: Keystream, count: int, *, deviation: float = 1.0)
 
 
 def add_noise(total: Tensor, deviation: float, divisor: float, keystream: Keystream, out: Tensor) -> None:
-    """Writes `(total + N(0, deviation^2)) / divisor` into `out`; float32 vectors of one length, may be the same."""
+    """Writes `(total + N(0, deviation^2)) / divisor` into `out`; float32 vectors of one length, may be the same.
+
+    On whatever device the vectors are, the noise is drawn from the keystream and added on the CPU, in float64: no
+    device's own generator is cryptographic, and some devices have no float64. What travels is one float32 vector.
+    """
     if not math.isfinite(deviation) or deviation <= 0:
         raise ValueError("noise needs a finite deviation above 0")
     for start in range(0, total.numel(), PIECE):
         piece = total[start : start + PIECE]
         noise = standard_normal(keystream, piece.numel(), deviation=deviation)
-        out[start : start + PIECE] = noise.add_(piece).div_(divisor)
+        out[start : start + PIECE] = noise.add_(piece.cpu()).div_(divisor).float()

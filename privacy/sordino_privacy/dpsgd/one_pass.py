@@ -22,7 +22,9 @@ a TypeError. Such models, and all others, are trained with `per_unit`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NoReturn
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
+from typing import Any, NoReturn, Self
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +39,8 @@ from sordino_privacy.dpsgd.gradients import (
     trainable_parameters,
 )
 
-# Bounds on one pass, which fix the memory: bytes of per-unit gradients, and tokens (logits are what weighs most).
+# Bounds on one pass, which fix the memory: bytes of per-unit gradients, and tokens (logits are what weighs most). A
+# large base is given bounds of its own, from the memory that its trainer may use.
 BUFFER = 704 << 20
 TOKENS = 2112
 # What may be asked of a parameter without computing with it.
@@ -66,7 +69,7 @@ class Block:
 
     def __init__(self, name: str, parameter: nn.Parameter, most: int) -> None:
         self.name = name
-        self.buffer = torch.empty((most, *parameter.shape))
+        self.buffer = torch.empty((most, *parameter.shape), device=parameter.device)
         self.value = self.buffer
         self.units = 0
         self.written = False
@@ -99,13 +102,13 @@ class Block:
 
     def add_rows(self, indices: Tensor, x: Tensor) -> None:
         """Adds rows of `x`, `(units, positions, features)`, at `indices`, `(units, positions)`."""
-        offsets = torch.arange(self.units).mul_(self.value.shape[1]).view(-1, 1)
+        offsets = torch.arange(self.units, device=indices.device).mul_(self.value.shape[1]).view(-1, 1)
         at, flat = (indices + offsets).view(-1), x.flatten(0, 1)
         if self.written:
             self.dense().view(-1, x.shape[-1]).index_add_(0, at, flat)
             return
         found, places = torch.unique(at, return_inverse=True)
-        self.rows = found, torch.zeros(len(found), x.shape[-1]).index_add_(0, places, flat)
+        self.rows = found, x.new_zeros(len(found), x.shape[-1]).index_add_(0, places, flat)
         self.written = True
 
     def dense(self) -> Tensor:
@@ -118,12 +121,12 @@ class Block:
         return self.value
 
     def squares(self) -> Tensor:
-        """Each unit's squared norm, float64, `(units,)`."""
+        """Each unit's squared norm, float64 on the CPU, `(units,)`."""
         if self.rows is None:
             norms: Tensor = torch.linalg.vector_norm(self.value.view(self.units, -1), dim=1)
-            return norms.double().square_()
-        each = torch.linalg.vector_norm(self.rows[1], dim=1).double().square_()
-        return torch.zeros(self.units, dtype=torch.float64).index_add_(0, self._owners(), each)
+            return norms.cpu().double().square_()
+        each = torch.linalg.vector_norm(self.rows[1], dim=1).cpu().double().square_()
+        return torch.zeros(self.units, dtype=torch.float64).index_add_(0, self._owners().cpu(), each)
 
     def add_to(self, total: Tensor, factors: Tensor) -> None:
         """Adds `factor * gradient` of every unit to `total`, flat; a unit of factor 0 adds nothing, even if NaN."""
@@ -229,6 +232,10 @@ class _Watch(TorchFunctionMode):
         self._rows = rows
         self._refusal: TypeError | None = None
 
+    def again(self) -> _Watch:
+        """A watch over the same pass, for a part of it that is computed once more."""
+        return _Watch(self._blocks, self._rows)
+
     def __torch_function__(
         self,
         func: Callable[..., Any],
@@ -249,7 +256,13 @@ class _Watch(TorchFunctionMode):
             )
         return rule(self, *args, **kwargs)
 
+    def __enter__(self) -> Self:
+        super().__enter__()  # type: ignore[no-untyped-call]
+        self._before = _WATCHING.set(self)
+        return self
+
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        _WATCHING.reset(self._before)
         super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
         # Python's operators turn a TypeError into "unsupported operand", or try something else: the first one counts.
         if self._refusal is not None and error is not self._refusal:
@@ -266,6 +279,16 @@ class _Watch(TorchFunctionMode):
         if x.dim() < 2 or x.shape[0] != self._rows or (block is not None and self.block(x) is not None):
             name = block.name if block is not None else "a parameter"
             self.refuse(f"{name} is used on an input without one row per window")
+
+
+_WATCHING: ContextVar[_Watch | None] = ContextVar("sordino-watching", default=None)
+
+
+def watched_again() -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:
+    """`context_fn` of torch.utils.checkpoint: what is computed again on the way back is watched as it was on the way
+    there. A model with checkpointing and without it is refused by the check that follows each pass."""
+    watching = _WATCHING.get()
+    return nullcontext(), nullcontext() if watching is None else watching.again()
 
 
 def _linear(watch: _Watch, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -390,7 +413,7 @@ class OnePassGradients:
         for block in blocks:
             squares += block.squares()
         norms: list[float] = squares.sqrt_().tolist()
-        factors = torch.tensor([clip_factor(norm, clip_norm) for norm in norms])
+        factors = torch.tensor([clip_factor(norm, clip_norm) for norm in norms], device=total.device)
         start = 0
         for block in blocks:
             stop = start + block.buffer[0].numel()

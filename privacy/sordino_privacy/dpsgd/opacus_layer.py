@@ -72,7 +72,7 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus ships no ty
 
     def add_noise(self) -> None:
         longest = float(self.expected_batch_size) * float(self.max_grad_norm)
-        length = float(torch.linalg.vector_norm(self.total, dtype=torch.float64))
+        length = float(torch.linalg.vector_norm(self.total.cpu(), dtype=torch.float64))
         if length > longest:
             self.total.mul_(longest / length)
         deviation = float(self.noise_multiplier) * float(self.max_grad_norm)

@@ -57,4 +57,6 @@ class PerUnitGradients:
             if p.grad is None or p.grad.data_ptr() != view.data_ptr():
                 raise RuntimeError("autograd replaced a gradient buffer: a gradient would escape the clip")
         # In float64: the square of a large float32 gradient overflows, and a sum of millions of squares drifts.
-        return float(loss.detach()), float(torch.linalg.vector_norm(self._flat.vector, dtype=torch.float64))
+        return float(loss.detach()), float(
+            torch.linalg.vector_norm(self._flat.vector.cpu(), dtype=torch.float64)
+        )

@@ -1,0 +1,157 @@
+"""`sordino bench dp --base NAME`: what privacy costs on a larger base, beside plain LoRA of the same adapters.
+
+Both are of one model in one process and take turns, one thread, processor time: a step is everything from windows to
+changed adapters. Plain LoRA is PEFT's own model, one pass over the batch, mean loss, SGD. Peak memory is of a process
+of its own for each.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+import typer
+
+from sordino_client.training.worker import ENVIRONMENT
+from sordino_privacy.dpsgd import TrainingPlan
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+WINDOW, BATCH, RANK, TURNS = 256, 8, 8, 3
+Mode = Literal["plain", "private"]
+MODES: tuple[Mode, ...] = ("plain", "private")
+PLAN = TrainingPlan(
+    sampling_rate=0.1,
+    noise_multiplier=1.0,
+    clip_norm=0.1,
+    steps=1,
+    windows_per_unit=1,
+    window=WINDOW,
+    learning_rate=1e-4,
+    optimiser="sgd",
+    delta=1e-6,
+    expected_units=BATCH,
+)
+
+
+def report(name: str, *, as_json: bool) -> None:
+    """Measures and prints. Raises what `bases.find` raises."""
+    from sordino_platform.bases import find
+
+    base = find(name)
+    typer.echo("measuring: time", err=True)
+    times: dict[str, list[float]] = _child("times", name)
+    slowdowns = [ours / plain for ours, plain in zip(times["private"], times["plain"], strict=True)]
+    typer.echo("measuring: memory", err=True)
+    peak = {mode: round(float(_child("memory", name, mode))) for mode in MODES}
+    found = {
+        "base": base.name,
+        "digest": base.digest,
+        "adapter_rank": RANK,
+        "windows": BATCH,
+        "window": WINDOW,
+        "private_step_ratio_vs_lora": round(statistics.median(slowdowns), 3),
+        "private_step_ratio_spread": [round(min(slowdowns), 3), round(max(slowdowns), 3)],
+        "step_seconds": {mode: round(statistics.median(seconds), 2) for mode, seconds in times.items()},
+        "peak_rss_mb": peak,
+        "rss_ratio_vs_lora": round(peak["private"] / peak["plain"], 3),
+        "estimated_training_mb": round(base.shape.training_bytes(tokens=BATCH * WINDOW, rank=RANK) / 1e6),
+    }
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    for key, value in found.items():
+        typer.echo(f"{key:30} {value}")
+
+
+def times(name: str) -> dict[str, list[float]]:
+    """Processor seconds of a step by mode and turn, both on one model."""
+    import torch
+
+    torch.set_num_threads(1)
+    model, windows = _model(name), _windows()
+    steps = {mode: _step(mode, model) for mode in MODES}
+    for step in steps.values():
+        step(windows[:1])  # warms up
+    found: dict[str, list[float]] = {mode: [] for mode in MODES}
+    for _ in range(TURNS):
+        for mode, step in steps.items():
+            started = time.process_time()
+            step(windows)
+            found[mode].append(time.process_time() - started)
+    return found
+
+
+def memory(name: str, mode: Mode) -> float:
+    """Peak resident megabytes of this process after two steps."""
+    import resource
+
+    import torch
+
+    torch.set_num_threads(1)
+    step, windows = _step(mode, _model(name)), _windows()
+    step(windows)
+    step(windows)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _model(name: str) -> nn.Module:
+    from sordino_platform.architecture import add_adapters
+    from sordino_platform.bases import find, open_folder
+    from sordino_platform.huggingface_model import describe, load
+
+    folder = open_folder(find(name))
+    config = describe(folder, rank=RANK)
+    return load(folder, config, add_adapters(config, {})).train()
+
+
+def _windows() -> Tensor:
+    import torch
+
+    torch.manual_seed(0)
+    return torch.randint(0, 4096, (BATCH, WINDOW + 1), dtype=torch.int32)
+
+
+def _step(mode: Mode, model: nn.Module) -> Callable[[Tensor], None]:
+    import torch
+
+    from sordino_client.training.loop import window_losses
+    from sordino_privacy.dpsgd.engine import PrivateTraining
+    from sordino_privacy.dpsgd.gradients import trainable_parameters
+    from sordino_privacy.dpsgd.keystream import Keystream
+
+    if mode == "plain":
+        optimizer = torch.optim.SGD(trainable_parameters(model), lr=PLAN.learning_rate)
+
+        def plain(windows: Tensor) -> None:
+            window_losses(model, windows).mean().backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+        return plain
+    training = PrivateTraining(model, PLAN, window_losses=window_losses, keystream=Keystream.from_system())
+
+    def private(windows: Tensor) -> None:
+        training.step(list(torch.split(windows, 1)))
+
+    return private
+
+
+def _child(function: str, *arguments: object) -> Any:
+    code = f"import json; from {__name__} import {function} as f; print(json.dumps(f{arguments!r}))"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        stdout=subprocess.PIPE,
+        env={**os.environ, **ENVIRONMENT},
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"a measurement ended with {done.returncode}")
+    return json.loads(done.stdout)
