@@ -149,7 +149,7 @@ def test_the_ledger_is_drawn_and_said_in_words(place: Path, tmp_path: Path) -> N
 def test_a_member_that_does_not_have_the_base_is_told_what_to_do(place: Path) -> None:
     with Member.open(place / "members" / "birch") as member:
         member.settings = member.settings.model_copy(update={"base_model": None})
-        with pytest.raises(ConfigurationError, match="keeps on its own disk"):
+        with pytest.raises(ConfigurationError, match="that is not here"):
             member.prepared(window=64)
 
 
@@ -166,7 +166,7 @@ def test_doctor_says_that_the_base_is_missing_or_another_one(place: Path, tmp_pa
 
     assert finding().state is State.OK
     base(None)
-    assert (finding().state, "keeps on its own disk" in finding().said) == (State.FAILED, True)
+    assert (finding().state, "that is not here" in finding().said) == (State.FAILED, True)
     other = tmp_path / "other"
     shutil.copytree(place.parent / "base", other)
     (other / "tokenizer.json").write_text((other / "tokenizer.json").read_text() + "\n")

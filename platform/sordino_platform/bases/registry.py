@@ -182,8 +182,7 @@ def describe_place(place: Path, *, name: str, licence: str | None = None, digest
 def digest_at(place: Path) -> str:
     """The digest that a charter names, over every byte of a folder or a .gguf file. Raises ConfigurationError,
     StorageError."""
-    if not place.exists():
-        raise ConfigurationError(f"there is no base in {place}", hint="see `sordino base list`")
+    _require(place)
     if place.is_dir():
         return folder_digest(place).hex()
     GgufFile.open(place)  # what is no such file is refused as one
@@ -218,6 +217,7 @@ def open_folder(base: Base) -> Path:
 def shape_at(place: Path) -> Shape:
     """What the memory of the base in a folder or a .gguf file follows from. Reads headers only. Raises
     ConfigurationError."""
+    _require(place)
     if place.is_dir():
         config = require_plain(place)
         return shape_of(config, parameters_in(place, required(config, "vocab_size", what=place)), what=place)
@@ -236,6 +236,11 @@ def name_for(place: Path) -> str:
     """A name for a folder or a file that has none: its own, in small letters."""
     words = re.sub(r"[^a-z0-9.]+", "-", place.resolve().name.removesuffix(GGUF_SUFFIX).lower())
     return words.strip("-.")[:63].rstrip("-.") or "base"
+
+
+def _require(place: Path) -> None:
+    if not place.exists():
+        raise ConfigurationError(f"there is no base in {place}", hint="see `sordino base list`")
 
 
 def _cache() -> Path:
