@@ -320,18 +320,28 @@ class LinkServer:
 
     def _credentials(self) -> grpc.ServerCredentials:
         source = self._tls
-
-        def configuration(tls: ServerTls) -> Any:
-            return grpc.ssl_server_certificate_configuration(
-                [(tls.key, tls.certificate)], root_certificates=tls.ca
-            )
-
         if isinstance(source, ServerTls):
             return grpc.ssl_server_credentials(
                 [(source.key, source.certificate)], root_certificates=source.ca, require_client_auth=True
             )
+        served = source()
+
+        def renewed() -> Any:
+            """Asked by gRPC at each handshake, on its own threads; None: nothing is new. What is given replaces gRPC's
+            factory of handshakes, which is not safe while others begin one: given at each, a storm of members ended
+            the process (tests/link/test_storm.py)."""
+            nonlocal served
+            try:
+                now = source()
+            except SordinoError:
+                return None  # a renewal in progress
+            if now == served:
+                return None
+            served = now
+            return _configuration(now)
+
         return grpc.dynamic_ssl_server_credentials(
-            configuration(source()), lambda: configuration(source()), require_client_authentication=True
+            _configuration(served), renewed, require_client_authentication=True
         )
 
     def _mailbox(self, member: str) -> Mailbox:
@@ -447,6 +457,11 @@ def _busy(seconds: float, hello: Hello) -> Ending:
     return Ending(
         Reason.BUSY, "too many members at once", Rejection.BUSY, retry_millis=max(1, int(seconds * 1000))
     )
+
+
+def _configuration(tls: ServerTls) -> Any:
+    """A server's key, certificate and trusted authorities, as gRPC takes them."""
+    return grpc.ssl_server_certificate_configuration([(tls.key, tls.certificate)], root_certificates=tls.ca)
 
 
 def _require_bindable(host: str, port: int) -> None:
