@@ -33,8 +33,9 @@ const has = (selector, part) => async () => (await texts(selector)).find((text) 
 
 const actions = {
   open: async ({ url }) => {
-    await page.goto(url);
-    await page.waitForSelector(".monaco-workbench .statusbar-item", { timeout: 60_000 });
+    // The editor is there when its status bar is: how long all of its files take says nothing on a busy machine.
+    await page.goto(url, { waitUntil: "commit", timeout: 180_000 });
+    await page.waitForSelector(".monaco-workbench .statusbar-item", { timeout: 180_000 });
   },
   press: ({ key }) => page.keyboard.press(key),
   type: ({ text, delay = 30 }) => page.keyboard.type(text, { delay }),
