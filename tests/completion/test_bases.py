@@ -88,6 +88,15 @@ def test_branches_of_one_prompt_read_as_if_each_were_alone(made: dict[str, Path]
         np.testing.assert_allclose(row, expected, atol=2e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", FIVE)
+def test_even_inputs_compute_the_same(made: dict[str, Path], name: str) -> None:
+    weights = weights_of(made[name])
+    expected = oracle.logits(weights, TOKENS)
+    weights.smoothing = oracle.smoothed(weights, TOKENS[::-1])
+    assert any(np.ptp(factor) > 0.1 for layer in weights.smoothing for factor in layer.values())
+    np.testing.assert_allclose(oracle.logits(weights, TOKENS), expected, atol=2e-4, rtol=1e-4)
+
+
 def test_half_precision_is_widened_without_a_change(tmp_path: Path) -> None:
     folder = foreign_bases.write(tmp_path / "base", "llama", bfloat16=True)
     expected = judged(folder, TOKENS)

@@ -254,6 +254,7 @@ class Recording(BaseHTTPRequestHandler):
         self.sent.append((self.path, body))
         answers: dict[str, Any] = {
             "/v1/secret-name": {"secret": may_hold_secrets(body.get("path", ""))},
+            "/infill": {},
             "/v1/completions": {"id": "1", "model": "m", "choices": [], "sordino": {"reason": "none"}},
         }
         answer = json.dumps(answers[self.path]).encode()
@@ -276,6 +277,7 @@ def test_other_open_documents_are_sent_the_one_edited_last_first_and_secret_ones
         editor.open(f"file:///{name}", f"text of {name}\n" + "padding = 1\n" * 2000)
     editor.type("file:///a.py", 0, 0, "new ")
     assert editor.inline("file:///c.py", 0, 0, by_hand=False) == []
+    until(lambda: sum(path == "/infill" for path, _ in Recording.sent) == 3)
     assert editor.end() == 0
     server.shutdown()
     server.server_close()
@@ -284,6 +286,10 @@ def test_other_open_documents_are_sent_the_one_edited_last_first_and_secret_ones
     assert asked["context"][0]["text"].startswith("new text of a.py\n")
     assert all(len(piece["text"]) <= PIECE_BYTES for piece in asked["context"])
     assert "text of .env" not in json.dumps(Recording.sent)
+    # What is opened is read ahead of the first key, unless it may hold secrets.
+    opened = [body for path, body in Recording.sent if path == "/infill"]
+    assert {body["path"] for body in opened} == {"file:///a.py", "file:///b.py", "file:///c.py"}
+    assert all(body["n_predict"] == 0 and len(body["input_prefix"]) <= 16_000 for body in opened)
     assert asked["path"] == "file:///c.py"
 
 

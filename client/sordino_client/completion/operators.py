@@ -40,6 +40,15 @@ def integer_constants() -> dict[str, npt.NDArray[Any]]:
     }
 
 
+def two_byte_constants() -> dict[str, npt.NDArray[Any]]:
+    """What `Builder.linear_in_two_bytes` needs besides."""
+    finer = np.float32(1 / (2 * (MIDDLE - 1)))
+    return {
+        "step.finer": np.array(finer, np.float32),
+        "pair": np.array([1, finer], np.float32)[:, None, None],
+    }
+
+
 class Builder:
     """Collects nodes; each call names its outputs after itself."""
 
@@ -87,14 +96,49 @@ class Builder:
         largest = self("ReduceMax", [magnitudes, "axis.row"], keepdims=1)
         step = self("Max", [self("Mul", [largest, f"step.{kind}"]), "smallest"])
         steps = self("Squeeze", [step, "axis.row"])
-        if kind not in self.zeros:
-            self.zeros[kind] = self("Expand", [f"zero.{kind}", self("Shape", [steps])])
-        bytes_ = self("QuantizeLinear", [x, steps, self.zeros[kind]], axis=0)
+        bytes_ = self("QuantizeLinear", [x, steps, self._zeros_of(kind, step)], axis=0)
         inputs = [bytes_, weight + ".integers", "one", weight + ".scales", f"zero.{kind}"]
         product = self("MatMulIntegerToFloat", inputs, domain=CONTRIB)
         if bias is None:
             return self("Mul", [product, step], *output)
         return self("Add", [self("Mul", [product, step]), bias], *output)
+
+    def linear_in_two_bytes(self, x: str, weight: str, outputs: int, *, bias: str | None = None) -> str:
+        """As `linear`, each activation as a byte and one for what it leaves: for rows with places that are far larger
+        than the others. The two are rows of one product, so the matrix is read once."""
+        if self.precision == "float32":
+            return self.linear(x, weight, bias=bias)
+        step = self(
+            "Max",
+            [
+                self("Mul", [self("ReduceMax", [self("Abs", [x]), "axis.row"], keepdims=1), "step.around"]),
+                "smallest",
+            ],
+        )
+        finer = self("Mul", [step, "step.finer"])
+        steps, zeros = self("Squeeze", [step, "axis.row"]), self._zeros_of("around", step)
+        first = self("QuantizeLinear", [x, steps, zeros], axis=0)
+        left = self("Sub", [x, self("DequantizeLinear", [first, steps, zeros], axis=0)])
+        second = self("QuantizeLinear", [left, self("Squeeze", [finer, "axis.row"]), zeros], axis=0)
+        inputs = [
+            self("Concat", [first, second], axis=0),
+            weight + ".integers",
+            "one",
+            weight + ".scales",
+            "zero.around",
+        ]
+        shape = self.constant(f"shape.pair.{len(self.nodes)}", [2, -1, outputs])
+        pair = self("Reshape", [self("MatMulIntegerToFloat", inputs, domain=CONTRIB), shape])
+        whole = self("ReduceSum", [self("Mul", [pair, "pair"]), "axis.batch"], keepdims=0)
+        product = self("Mul", [whole, step])
+        return product if bias is None else self("Add", [product, bias])
+
+    def _zeros_of(self, kind: str, step: str) -> str:
+        """The zero of each row's bytes, made once."""
+        if kind not in self.zeros:
+            shape = self("Shape", [self("Squeeze", [step, "axis.row"])])
+            self.zeros[kind] = self("Expand", [f"zero.{kind}", shape])
+        return self.zeros[kind]
 
     def serialised(self, name: str, shape: Shape, constants: Mapping[str, npt.NDArray[Any]]) -> bytes:
         """The graph's bytes. `constants` are declared in it and must be supplied to the session."""

@@ -17,7 +17,7 @@ from sordino_client.completion.bases.form import Activation, Form
 from sordino_client.completion.bases.weights import Weights
 from sordino_client.completion.bundle import Array
 from sordino_client.completion.cache import Precision
-from sordino_client.completion.operators import CONTRIB, Builder, integer_constants
+from sordino_client.completion.operators import CONTRIB, Builder, integer_constants, two_byte_constants
 
 Constant = npt.NDArray[Any]
 EMBED, HEAD = "embed.weight", "head.weight"
@@ -31,13 +31,13 @@ def constants(weights: Weights, precision: Precision) -> Iterator[tuple[str, Con
     yield "embedding_scale", np.array(form.embedding_scale, np.float32)
     yield from activation_constants(form.activation).items()
     if precision != "float32":
-        yield from integer_constants().items()
+        yield from (integer_constants() | two_byte_constants()).items()
     for name, value in weights.outer().items():
         if name == EMBED and precision != "float32":
             integers, scales = quantise.rows(value, quantise.LEVELS[precision])
             yield "rows.integers", integers
             yield "rows.scales", scales
-            if form.tied:
+            if form.tied and not weights.smoothing:
                 yield HEAD + ".integers", np.ascontiguousarray(integers.T)
                 yield HEAD + ".scales", scales
         else:
@@ -155,7 +155,8 @@ def build(form: Form, precision: Precision, names: dict[str, Constant]) -> tuple
             inner = add("Mul", [add.activated(f"gate.{layer}"), f"rest.{layer}"])
         else:
             inner = add.activated(inner)
-        change = add.matrix(inner, name + "contract")
+        bias = name + "contract.bias" if name + "contract.bias" in names else None
+        change = add.linear_in_two_bytes(inner, name + "contract.weight", form.width, bias=bias)
     assert change is not None, "a model has at least one layer"
     normed, _ = add.add_normed(x, change, "norm_out")
     head = HEAD if not form.tied or precision != "float32" else EMBED

@@ -5,16 +5,23 @@ Independent of ONNX Runtime and of the graph, and never in memory whole. Reads o
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 
+from sordino_client.completion.bases import smoothing
 from sordino_client.completion.bases.form import Activation, Form
 from sordino_client.completion.bases.weights import Weights
 from sordino_client.completion.bundle import Array
 from sordino_client.completion.cache import Indices
 
+# (number of the layer, name of the matrix, what it multiplies `(n, inputs)`)
+Watch = Callable[[int, str, Array], None]
 
-def logits(weights: Weights, tokens: Indices) -> Array:
+
+def logits(weights: Weights, tokens: Indices, *, watch: Watch = lambda *_: None) -> Array:
     """What follows each of `tokens` `(n)`, engine numbers, `(n, vocabulary)`, in float32."""
     form = weights.form
     outer = weights.outer()
@@ -22,16 +29,41 @@ def logits(weights: Weights, tokens: Indices) -> Array:
     if "position.weight" in outer:
         x = x + outer["position.weight"][: len(tokens)]
     for number in range(form.shape.layers):
-        x = _layer(form, weights.layer(number), x)
+        x = _layer(form, weights.layer(number), x, partial(watch, number))
     x = _norm(form, x, outer, "norm_out")
+    watch(form.shape.layers, "head", x)
     result: Array = x @ outer.get("head.weight", outer["embed.weight"]).T
     return result
 
 
-def _layer(form: Form, layer: dict[str, Array], x: Array) -> Array:
+def smoothed(weights: Weights, tokens: Indices) -> list[dict[str, Array]]:
+    """What `weights.smoothing` may be, from how the decoder reads `tokens`."""
+    layers = weights.form.shape.layers
+    seen: list[dict[str, Array]] = [{} for _ in range(layers + 1)]
+
+    def watch(number: int, name: str, x: Array) -> None:
+        if name in smoothing.NORMS:
+            seen[number][name] = np.abs(x[smoothing.SKIPPED :]).max(axis=0)
+
+    logits(weights, tokens, watch=watch)
+    for number, layer in enumerate(seen[:layers]):
+        matrices = weights.layer(number)
+        for name in layer:
+            layer[name] = smoothing.factors(layer[name], matrices[name + ".weight"])
+    outer = weights.outer()
+    head = outer.get("head.weight", outer["embed.weight"])
+    seen[-1]["head"] = smoothing.factors(seen[-1]["head"], head)
+    return seen
+
+
+def _layer(form: Form, layer: dict[str, Array], x: Array, watch: Callable[[str, Array], None]) -> Array:
+    def linear(name: str, given: Array) -> Array:
+        watch(name, given)
+        return _linear(layer, name, given)
+
     new, shape = len(x), form.shape
     heads, groups, size = form.query_heads, form.shape.heads, shape.size
-    fused = _linear(layer, "query_key_value", _norm(form, x, layer, "norm_attention"))
+    fused = linear("query_key_value", _norm(form, x, layer, "norm_attention"))
     query, key, value = np.split(fused, [heads * size, (heads + groups) * size], axis=1)
     query, key = _turned(form, query.reshape(new, heads, size)), _turned(form, key.reshape(new, groups, size))
     values = value.reshape(new, groups, size)
@@ -41,14 +73,14 @@ def _layer(form: Form, layer: dict[str, Array], x: Array) -> Array:
         group = head // (heads // groups)
         scores = query[:, head] @ key[:, group].T / np.float32(size**0.5)
         mixed[:, head] = _softmax(np.where(seen, scores, np.float32(-np.inf))) @ values[:, group]
-    x = x + _linear(layer, "attention_out", mixed.reshape(new, -1))
-    inner = _linear(layer, "expand", _norm(form, x, layer, "norm_network"))
+    x = x + linear("attention_out", mixed.reshape(new, -1))
+    inner = linear("expand", _norm(form, x, layer, "norm_network"))
     if form.gated:
         gate, rest = np.split(inner, 2, axis=1)
         inner = activated(gate, form.activation) * rest
     else:
         inner = activated(inner, form.activation)
-    return x + _linear(layer, "contract", inner)
+    return x + linear("contract", inner)
 
 
 def activated(x: Array, kind: Activation) -> Array:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sordino_client.completion.bases import smoothing
 from sordino_client.completion.bases.form import Form
 from sordino_client.completion.bases.tensors import Tensors
 from sordino_client.completion.bundle import Array
@@ -38,6 +39,9 @@ class Weights:
         """Raises ConfigurationError where a tensor is missing, or an adapter belongs to no matrix."""
         self.form, self._end, self._adapters = form, end, tuple(adapters)
         self._tensors = Tensors(folder)
+        # By layer, and behind the last for the output: what the inputs of a matrix are divided by, and its columns
+        # multiplied (smoothing.py).
+        self.smoothing: Sequence[Mapping[str, Array]] = ()
         layout = form.layout
         # Older files of gpt2 leave the model's own name out.
         self._bare = layout.embed + ".weight" not in self._tensors
@@ -62,7 +66,11 @@ class Weights:
             if table.ndim != 2 or table.shape[0] < form.shape.context or table.shape[1] != form.width:
                 raise ConfigurationError("the base's table of positions does not fit its configuration")
             found["position.weight"] = np.ascontiguousarray(table[: form.shape.context])
-        return found | self._norm("norm_out", layout.norm_out)
+        found |= self._norm("norm_out", layout.norm_out)
+        if self.smoothing:
+            found.setdefault("head.weight", found["embed.weight"])
+            smoothing.fold(found, self.smoothing[-1])
+        return found
 
     def layer(self, number: int) -> dict[str, Array]:
         """The matrices `(outputs, inputs)`, biases and norms of one layer; what is multiplied together is joined."""
@@ -86,6 +94,8 @@ class Weights:
             if any(self._name(f"{inside}{module}.bias") in self._tensors for module in modules):
                 biases = [self._bias(inside + module, rows) for module, rows in pairs]
                 found[name + ".bias"] = np.concatenate(biases)
+        if self.smoothing:
+            smoothing.fold(found, self.smoothing[number])
         return found
 
     def _matrix(self, module: str, shape: tuple[int, int]) -> Array:

@@ -21,6 +21,8 @@ WAIT_SECONDS: Final = 10.0
 AHEAD_SECONDS: Final = 0.35
 MAX_TOKENS: Final = 64
 NAMES: Final = 500
+# More than the longest window holds.
+WARM_CHARACTERS: Final = 16_000
 
 ABSENT: Final = "no completion endpoint runs on this machine"
 SECRET: Final = "a file of this name may hold secrets: nothing is completed in it"  # noqa: S105 - a sentence
@@ -64,6 +66,17 @@ class Desk:
         self.outcomes.offered(cursor.document, cursor.offset, found.id, found.text)
         self._plan(cursor, found)
         return found
+
+    def warm(self, document: str, text: str) -> None:
+        """Has the endpoint read a file that was just opened, so that the first suggestion in it need not wait."""
+
+        async def read() -> None:
+            with contextlib.suppress(SordinoError, TimeoutError):  # then it is read with the first key
+                if not await self._secret(document):
+                    request = {"input_prefix": text[:WARM_CHARACTERS], "n_predict": 0, "path": document}
+                    await self._post("/infill", request, f"{self.editor}/opened")
+
+        self._begin(read())
 
     def silent(self, reason: str) -> None:
         """Notes why there is nothing, and says so."""

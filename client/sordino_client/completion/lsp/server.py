@@ -54,7 +54,7 @@ class Conversation:
             "workspace/executeCommand": self._command,
         }
         self._notifications: dict[str, Callable[[Any], None]] = {
-            "textDocument/didOpen": self._documents.opened,
+            "textDocument/didOpen": self._opened,
             "textDocument/didClose": self._documents.closed,
             "textDocument/didChange": self._changed,
             "$/cancelRequest": self._cancel,
@@ -115,6 +115,11 @@ class Conversation:
 
     def _fail(self, name: str | int | None, code: int, message: str) -> None:
         self._send({"id": name, "error": {"code": code, "message": message}})
+
+    def _opened(self, parameters: Any) -> None:
+        self._documents.opened(parameters)
+        document = parameters["textDocument"]
+        self._desk.warm(str(document["uri"]), str(document["text"]))
 
     async def _initialize(self, parameters: Any) -> dict[str, Any]:
         general = (parameters.get("capabilities") or {}).get("general") or {}
