@@ -4,18 +4,13 @@
           └─ completion server    the released model and the local memory; a loopback port; no way to the link
 
 A thread serves the member's own controls (sordino_client.control). The agent imports no torch. Its death takes its
-children with it.
+children with it. While the ledger refuses to open, sordino_client.outside stands in its place: completions go on.
 """
 
 from __future__ import annotations
 
-import contextlib
-import datetime
-import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 from importlib.metadata import version
 from pathlib import Path
@@ -24,35 +19,37 @@ from types import FrameType
 from flwr.app import Context
 
 from sordino_client.app import app
+from sordino_client.completion_process import CompletionProcess
 from sordino_client.connection import Connection
 from sordino_client.control.server import ControlServer
-from sordino_client.member import Member
+from sordino_client.heads import require_charged
+from sordino_client.ledger import LedgerRefusesError
+from sordino_client.member import Member, refusing
+from sordino_client.outside import Outside
 from sordino_client.renewing import Renewing
 from sordino_client.residence import MEMBER
 from sordino_client.serving import serve
+from sordino_client.settings import load_settings
+from sordino_client.status import write_status
 from sordino_client.training import Progress
-from sordino_platform.children import die_with_parent
-from sordino_platform.durable import write_file
 from sordino_platform.flower import shim
 from sordino_platform.flower.codec import decode, encode
 from sordino_platform.flower.phases import STREAMED, node_id
 from sordino_platform.link import ClientTls, LinkClient, Made, Payload, Request, State, Status
+from sordino_platform.offer import Unready
 from sordino_platform.telemetry import configure_logging, log
 from sordino_platform.web.metrics import MetricsServer
-from sordino_privacy.errors import LinkError, SordinoError
-
-STATUS_FILE = "status.json"
-COMPLETION_GRACE_SECONDS = 5.0
+from sordino_privacy.errors import LinkError
 
 
 class Agent:
     """One member's process. `run` blocks until SIGTERM or SIGINT: a refused link waits, and completions go on."""
 
-    def __init__(self, member: Member) -> None:
-        self._member = member
+    def __init__(self, member: Member, completion: CompletionProcess, stopping: threading.Event) -> None:
+        self._member, self._completion, self._asked_to_stop = member, completion, stopping
         self._contexts: dict[int, Context] = {}
         self._status = Status(state=State.CONNECTING)
-        self._completion: subprocess.Popen[bytes] | None = None
+        self._refusal: LedgerRefusesError | None = None
         self._metrics = MetricsServer(
             member.metrics.metrics,
             port=member.settings.metrics_port,
@@ -74,12 +71,13 @@ class Agent:
         )
 
     def run(self) -> None:
-        """Prepares, serves completions, connects. Raises DataError, PortInUseError."""
+        """Prepares, serves completions, connects. Raises DataError, PortInUseError, and LedgerRefusesError once the
+        ledger is known not to be whole: it is let go of, so that it can be recovered."""
         member = self._member
         serve(member)
         member.on_progress = self._trained
         self._control.start()
-        self._start_completion()
+        self._completion.start()
         member.worker.warm()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
@@ -92,11 +90,12 @@ class Agent:
             self._renewing.stop()
             self._control.stop()
             self._metrics.stop()
-            self._end_completion()
+        if self._refusal is not None and not self._asked_to_stop.is_set():
+            raise self._refusal
 
     def _stop(self, number: int, _: FrameType | None) -> None:
         log().info("stopping", member=self._member.name, signal=signal.Signals(number).name)
-        self._stopping.set()
+        self._asked_to_stop.set()
         self._connection.stop()
 
     def _tls(self) -> ClientTls:
@@ -131,7 +130,20 @@ class Agent:
             request.when_given_up(lambda: self._abandon(entry))
         reply = app(message, self._contexts[run])
         self._write_status("idle")
+        self._heed_ledger()
         return encode(reply, streamed)
+
+    def _heed_ledger(self) -> None:
+        """Ends `run` where somebody saw more of the ledger than it holds."""
+        member = self._member
+        try:
+            with refusing():
+                member.ledger.require_whole()
+                if member.participation.unready is Unready.LEDGER:
+                    require_charged(member)
+        except LedgerRefusesError as refusal:
+            self._refusal = refusal
+            self._connection.stop()
 
     def _note(self, status: Status) -> None:
         """Tells the person what the link does, and writes it where `sordino client status` finds it."""
@@ -148,21 +160,15 @@ class Agent:
 
     def _write_status(self, doing: str) -> None:
         member = self._member
-        status = {
-            "member": member.name,
-            "pid": os.getpid(),
-            "link": self._status.state.value,
-            "message": self._status.message,
-            "hint": self._status.hint,
-            "doing": doing,
-            "not_ready": member.participation.unready or "",
-            "release": member.newest_release(),
-            "metrics_port": self._metrics.port,
-            "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        }
-        # A status is a courtesy: a full disk must not stop the round, whose own writes raise.
-        with contextlib.suppress(SordinoError):
-            write_file(member.folder / STATUS_FILE, json.dumps(status).encode(), secret=True)
+        write_status(
+            member.folder,
+            member=member.name,
+            link=self._status,
+            doing=doing,
+            not_ready=member.participation.unready or "",
+            release=member.newest_release(),
+            metrics_port=self._metrics.port,
+        )
 
     def _trained(self, progress: Progress) -> None:
         self._member.participation.trained(progress.step, progress.steps, progress.seconds_left)
@@ -177,32 +183,24 @@ class Agent:
         if self._member.participation.activity.phase == "train":
             self._member.worker.close()
 
-    def _start_completion(self) -> None:
-        settings, folder = self._member.settings, self._member.folder / "completion"
-        command = [sys.executable, "-P", "-m", "sordino_client.completion", "--state", str(folder)]
-        for repository in settings.repositories:
-            command += ["--repo", str(repository)]
-        self._completion = subprocess.Popen(
-            [*command, "--port", str(settings.completion_port)],
-            stdin=subprocess.DEVNULL,
-            preexec_fn=die_with_parent,
-        )
-
-    def _end_completion(self) -> None:
-        if self._completion is None:
-            return
-        self._completion.terminate()
-        try:
-            self._completion.wait(COMPLETION_GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._completion.kill()
-            self._completion.wait()
-
 
 def up(folder: Path) -> None:
-    """Runs the member in `folder`. Raises what opening it and running it raise."""
+    """Runs the member in `folder`. Raises what opening it and running it raise, but for a ledger that refuses."""
     os.umask(0o077)
     configure_logging(folder / "events.jsonl")
-    with Member.open(folder) as member:
-        member.prepared(window=member.settings.window, refresh=True)  # what is wrong is said at once
-        Agent(member).run()
+    completion, stopping, begun = CompletionProcess(folder, load_settings(folder)), threading.Event(), False
+    try:
+        while not stopping.is_set():
+            try:
+                with Member.open(folder) as member:
+                    if not begun:
+                        member.prepared(
+                            window=member.settings.window, refresh=True
+                        )  # what is wrong is said at once
+                    begun = True
+                    Agent(member, completion, stopping).run()
+            except LedgerRefusesError as refusal:
+                begun = True
+                Outside(folder, completion, stopping, refusal).run()
+    finally:
+        completion.end()

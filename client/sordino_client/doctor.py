@@ -107,6 +107,10 @@ def ledger(folder: Path, identity: Identity) -> str:
     """Whether anybody remembers more of the ledger than it holds. Raises StorageError, as the agent would."""
     if not (folder / "ledger").exists():
         return "none yet"
+    if running(folder) and (why := read_status(folder).get("ledger")):
+        raise StorageError(
+            str(why), hint="the agent goes on by itself once the ledger opens; completions go on"
+        )
     if kept(folder / "ledger") is not None:
         raise StorageError(
             "the privacy ledger is not whole: the coordinator keeps a newer head of it", hint=RECOVER

@@ -25,7 +25,7 @@ from pathlib import Path
 from sordino_client.corpus import UnitRegistry
 from sordino_client.corpus.origin import origins
 from sordino_client.heads import require_charged
-from sordino_client.ledger import Budget, Ledger
+from sordino_client.ledger import Budget, Ledger, LedgerHeldError, LedgerRefusesError
 from sordino_client.ledger.machine import Machine, machine_folder
 from sordino_client.metrics import MemberMetrics, ParticipationOutcome
 from sordino_client.participation import Participation
@@ -77,7 +77,8 @@ class Member:
     @classmethod
     @contextlib.contextmanager
     def open(cls, folder: Path) -> Iterator[Member]:
-        """Opens the folder for one process. Raises ConfigurationError, StorageError (also: another process has it)."""
+        """Opens the folder for one process. Raises ConfigurationError, StorageError; of these LedgerHeldError when
+        another process has it, LedgerRefusesError when its ledger cannot be charged."""
         settings, identity = load_settings(folder), Identity.load(folder)
         charter = identity.charter  # one that has expired refuses every round, and completions go on
         if identity.card.role != "member" or identity.card.name != settings.name:
@@ -93,8 +94,10 @@ class Member:
         participation = Participation(folder, settings.participate)
         # What a killed process left of older rounds; the newest one may still be under way.
         prune_rounds(folder, but=None if participation.paused else newest_round(folder))
+        with refusing():
+            opened = Ledger.open(folder / "ledger", datasets=datasets, budget=budget)
         with (
-            Ledger.open(folder / "ledger", datasets=datasets, budget=budget) as ledger,
+            opened as ledger,
             TrainingWorker(
                 processors=settings.training_processors,
                 memory=int(settings.training_memory_gb * (1 << 30)),
@@ -116,8 +119,9 @@ class Member:
                 worker=worker,
                 participation=participation,
             )
-            member.machine.claim(ledger)
-            require_charged(member)
+            with refusing():
+                member.machine.claim(ledger)
+                require_charged(member)
             member.metrics.budget.set(budget.epsilon)
             member.metrics.epsilon.set(ledger.spent().value)
             member.metrics.expiry.set(identity.tls().expires_at.timestamp())
@@ -131,10 +135,7 @@ class Member:
     def newest_release(self) -> int:
         """The number of the newest release whose vector is held, -1 when there is none: what was begun and cut short
         by a crash comes again with the next proposal."""
-        newest = len(self.releases.chain()) - 1
-        while newest >= 0 and not self.releases.holds(newest):
-            newest -= 1
-        return newest
+        return self.releases.newest_held()
 
     def epsilon_spent(self) -> float:
         """The local epsilon of everything ever reserved; it depends on no data."""
@@ -216,6 +217,17 @@ class Member:
         log().warning(
             "refused", member=self.name, outcome=outcome.value, error=error.message, hint=error.hint
         )
+
+
+@contextlib.contextmanager
+def refusing() -> Iterator[None]:
+    """Whatever keeps the ledger from being charged, as one kind."""
+    try:
+        yield
+    except LedgerHeldError:
+        raise
+    except (StorageError, ConfigurationError) as error:
+        raise LedgerRefusesError(error.message, hint=error.hint) from error
 
 
 def base_of(settings: MemberSettings, model: ModelTerms | HuggingFaceTerms) -> Path | None:

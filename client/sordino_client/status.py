@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -15,21 +16,55 @@ from sordino_client.corpus import UnitRegistry
 from sordino_client.epochs import waiting_epoch
 from sordino_client.ledger import read_account
 from sordino_client.settings import BUDGET_DELTA, load_settings
-from sordino_platform.durable import read_file
+from sordino_platform.durable import read_file, write_file
 from sordino_platform.identity import Identity
 from sordino_platform.identity.renewal import ending
 from sordino_platform.identity.site import CARD
+from sordino_platform.link import Status
 from sordino_platform.release import ReleaseStore
 from sordino_privacy.accounting import SampledGaussian, epsilon, group_epsilon, runs_left
 from sordino_privacy.accounting.epsilon import MAX_GROUP
-from sordino_privacy.errors import ConfigurationError
+from sordino_privacy.errors import ConfigurationError, SordinoError, StorageError
 
+STATUS = "status.json"
 STATUS_LIMIT = 1 << 16
+
+
+def write_status(
+    folder: Path,
+    *,
+    member: str,
+    link: Status,
+    doing: str,
+    not_ready: str,
+    release: int,
+    metrics_port: int,
+    ledger: str = "",
+) -> None:
+    """What `sordino client status` reads. `ledger`: why the privacy ledger refuses, where it does.
+
+    A courtesy: a full disk must not stop the round, whose own writes raise.
+    """
+    facts = {
+        "member": member,
+        "pid": os.getpid(),
+        "link": link.state.value,
+        "message": link.message,
+        "hint": link.hint,
+        "doing": doing,
+        "not_ready": not_ready,
+        "ledger": ledger,
+        "release": release,
+        "metrics_port": metrics_port,
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    with contextlib.suppress(SordinoError):
+        write_file(folder / STATUS, json.dumps(facts).encode(), secret=True)
 
 
 def read_status(folder: Path) -> dict[str, Any]:
     """The agent's last status, whether it still runs, and its completion endpoint. Raises ConfigurationError."""
-    path = folder / "status.json"
+    path = folder / STATUS
     if not path.exists():
         raise ConfigurationError(
             f"no agent has run in {folder}", hint=f"start it: sordino client up --folder {folder}"
@@ -43,7 +78,10 @@ def read_status(folder: Path) -> dict[str, Any]:
             look = waits.command.replace("accept", "diff")
             facts["epoch_waits"] = f"epoch {waits.epoch}: {look}, then {waits.command}"
     if (folder / "ledger").exists():
-        facts |= kept(folder)
+        try:
+            facts |= kept(folder)
+        except StorageError as error:  # a ledger that does not open: why, for whoever asks
+            facts["ledger"] = facts.get("ledger") or said(error)
     if isinstance(held := facts.get("release"), int) and held < 0:
         facts["release"] = None  # -1 is the wire's way to say that there is none
     endpoint = folder / "completion" / "completion.json"
@@ -58,6 +96,11 @@ def read_status(folder: Path) -> dict[str, Any]:
         held = running.ask("GET", "/v1/memory")
         facts |= {"memory_files": held["files"], "memory_tokens": held["tokens"]}
     return facts
+
+
+def said(error: SordinoError) -> str:
+    """What is wrong and what to do, on one line."""
+    return f"{error.message}; {error.hint}" if error.hint else error.message
 
 
 def certificate(identity: Identity) -> dict[str, Any]:

@@ -280,7 +280,17 @@ def test_an_epoch_that_begins_before_the_uploads_ends_the_round_before_anybody_p
         assert "new epoch" in federation.rounds.rounds()[-1].reason
 
 
-@pytest.mark.parametrize("at", [Phase.TRAIN, Phase.SHARE, Phase.UPLOAD, Phase.SURVIVORS, Phase.UNMASK])
+@pytest.mark.parametrize(
+    "at",
+    [
+        Phase.TRAIN,
+        Phase.SHARE,
+        *(
+            pytest.param(phase, marks=pytest.mark.slow)
+            for phase in (Phase.UPLOAD, Phase.SURVIVORS, Phase.UNMASK)
+        ),
+    ],
+)
 def test_a_round_outlives_an_epoch_that_does_not_touch_it_and_is_released_under_its_own(
     place: Path, hub: Path, at: Phase
 ) -> None:

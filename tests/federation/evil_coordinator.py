@@ -21,8 +21,10 @@ from flwr.app import Message, RecordDict
 from tests.federation.hub import VICTIM, inprocess, key_of, others_of
 
 from sordino_client.app import app
+from sordino_client.ledger import LedgerRefusesError
 from sordino_client.member import Member
 from sordino_client.participation import UnwillingError
+from sordino_client.recovery import recover
 from sordino_client.residence import MEMBER
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.strategy import Round, SecureFedAvg
@@ -205,11 +207,16 @@ class EvilCoordinator:
         self.open()
 
     def restore(self) -> None:
+        """The copy put back; where its ledger is behind and refuses, its owner has what was lost charged anew."""
         if (self.folder / "copy").exists():
             self.close()
             shutil.rmtree(self.home)
             shutil.copytree(self.folder / "copy", self.home)
-            self.open()
+            try:
+                self.open()
+            except LedgerRefusesError:
+                recover(self.home)
+                self.open()
 
     # ------------------------------------------------------------------------------------------------------- messages
 

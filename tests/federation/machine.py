@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
+import pytest
 from flwr.app import Message
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -45,6 +46,10 @@ class EvilMachine(RuleBasedStateMachine):
     @initialize()
     def begin_world(self) -> None:
         self.place = Path(tempfile.mkdtemp(prefix="sordino-evil-"))
+        self.patched = pytest.MonkeyPatch()
+        self.patched.setenv(
+            "XDG_STATE_HOME", str(self.place / "state")
+        )  # each example is a machine of its own
         shutil.copytree(self.founded, self.place / "federation")
         self.evil = EvilCoordinator(self.place / "federation")
         self.reveals: Counter[tuple[str, int]] = Counter()
@@ -58,6 +63,7 @@ class EvilMachine(RuleBasedStateMachine):
         if hasattr(self, "evil"):
             self.evil.close()
             shutil.rmtree(self.place)
+            self.patched.undo()
 
     # ----------------------------------------------------------------------------------------- what the victim says
 

@@ -18,7 +18,7 @@ from tests.federation.test_charging import module
 
 from sordino_client import doctor
 from sordino_client.corpus.origin import origins
-from sordino_client.ledger import Budget, Ledger, Witness
+from sordino_client.ledger import Budget, Ledger, LedgerRefusesError, Witness
 from sordino_client.ledger.machine import FILE, TEXTS, Machine, Record, machine_folder
 from sordino_client.ledger.witness import keep, kept
 from sordino_client.member import Member
@@ -358,7 +358,7 @@ def test_the_file_of_budgets_is_private_and_names_no_file_of_the_code(place: Pat
     assert "part0" not in path.read_text()
     assert len(Machine(machine_folder()).records()) == 1
     path.write_text("{}")
-    with pytest.raises(ConfigurationError, match="canonical form"), Member.open(place / "members" / "elm"):
+    with pytest.raises(LedgerRefusesError, match="canonical form"), Member.open(place / "members" / "elm"):
         pass
 
 

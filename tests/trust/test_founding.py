@@ -42,6 +42,7 @@ organisation = "Cedar Ltd"
 cohort = 3
 [privacy]
 largest_epsilon = 4.0
+update_check = "norm"
 """
 NAMES = ("hub", "alder", "birch", "cedar")
 
@@ -90,6 +91,7 @@ def test_one_plan_one_code_a_party_one_approval(place: Path) -> None:
         assert identity.charters.root == joining.code.root == authority.charters_of(place / "root").root
     charter = Identity.load(place / "hub").charter
     assert (charter.floors.cohort, charter.privacy.largest_epsilon) == (3, 4.0)
+    assert charter.privacy.update_check == "norm"
     assert charter.coordinator.dns_names == ("localhost",)
     assert charter.coordinator.addresses == ("127.0.0.1",)
     # The approval can be made again, and gives the same certificates.
@@ -201,6 +203,8 @@ def test_no_text_is_a_code(text: str) -> None:
         (("largest_epsilon = 4.0", "largest_epsilon = -1"), "largest_epsilon"),
         (("[floors]", "[model]\nrank = 3\n[floors]"), "no 'rank'"),
         (('federation = "orchard"', "federation = 3"), "federation"),
+        (('update_check = "norm"', 'update_check = "none"'), "update_check"),
+        (("largest_epsilon = 4.0", 'largest_epsilon = "norm"'), "largest_epsilon"),
         (("cohort = 3", "cohort = 4"), "3 members are fewer than the smallest cohort, 4"),
         (('organisation = "Birch Ltd"', 'organisation = "Alder Ltd"'), "as few as 2 of 2 organisations"),
         (("[privacy]", "[training]\nlargest_move = 3\n[privacy]"), "largest_move"),

@@ -9,7 +9,7 @@ store    `Ledger`: reserve, train, commit; also the `Journal` that secure aggreg
 
 from sordino_client.ledger.account import Account, Reservation
 from sordino_client.ledger.budget import Budget, Cost, DayCapError
-from sordino_client.ledger.chain import Head
+from sordino_client.ledger.chain import Head, LedgerHeldError, LedgerRefusesError
 from sordino_client.ledger.store import Ledger, read_account, repository_identity, require_today
 from sordino_client.ledger.witness import Witness
 
@@ -20,6 +20,8 @@ __all__ = [
     "DayCapError",
     "Head",
     "Ledger",
+    "LedgerHeldError",
+    "LedgerRefusesError",
     "Reservation",
     "Witness",
     "read_account",

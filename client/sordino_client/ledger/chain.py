@@ -45,6 +45,14 @@ CREATE TRIGGER row_is_never_removed BEFORE DELETE ON row BEGIN SELECT raise(ABOR
 _HINT = "do not restore or delete a ledger; `sordino client ledger recover` charges what is missing, in the worst case"
 
 
+class LedgerHeldError(StorageError):
+    """Another process has the ledger: two would each see room for themselves."""
+
+
+class LedgerRefusesError(StorageError):
+    """The ledger does not open, or is not whole: nothing may be trained before somebody acts. Completions need none."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
     """The newest row: how many rows there are, and the digest that stands for all of them."""
@@ -250,7 +258,7 @@ def _take_lock(path: Path) -> int:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(handle)
-        raise StorageError(
+        raise LedgerHeldError(
             f"another process holds the privacy ledger in {path.parent}",
             hint="stop the other `sordino client` of this member first",
         ) from error

@@ -16,6 +16,7 @@ cohort = 3
 
 [privacy]
 largest_epsilon = 8.0
+update_check = "norm"  # survivors sign how long their updates are too; "sum" shows nothing of any
 
 [training]            # how far a round may move the model, and what leads there
 largest_move_permille = 100
@@ -32,6 +33,7 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError
 
@@ -73,7 +75,7 @@ class FederationPlan(Settings):
     coordinator: CoordinatorPlan
     members: list[PartyPlan] = Field(min_length=1, max_length=MAX_MEMBERS)
     floors: Terms = Field(default_factory=dict)
-    privacy: Terms = Field(default_factory=dict)
+    privacy: dict[str, int | float | Literal["sum", "norm"]] = Field(default_factory=dict)
     training: Terms = Field(default_factory=dict)
     model: dict[str, int | float | str] = Field(default_factory=dict)
 

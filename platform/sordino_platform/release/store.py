@@ -121,6 +121,10 @@ class ReleaseStore:
         """Whether the weights of a release are here (a member that joined late, or a pruned release, has none)."""
         return (self._place(number) / WEIGHTS).exists()
 
+    def newest_held(self) -> int:
+        """The number of the newest release whose weights are here, -1 where there is none. Raises as `chain` does."""
+        return max((number for number in range(len(self.chain())) if self.holds(number)), default=-1)
+
     def weights_path(self, number: int) -> Path:
         """The file of a release's weights. Raises ConfigurationError when it is not held."""
         self._signed(number)

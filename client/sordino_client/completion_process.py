@@ -1,0 +1,44 @@
+"""The completion server as a child of the agent. It outlives the ledger's refusals, and dies with the agent."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from sordino_client.settings import MemberSettings
+from sordino_platform.children import die_with_parent
+
+GRACE_SECONDS = 5.0
+
+
+class CompletionProcess:
+    """Started once for the life of an agent, whatever becomes of its link and its ledger."""
+
+    def __init__(self, folder: Path, settings: MemberSettings) -> None:
+        self._folder, self._settings = folder / "completion", settings
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Begins to serve, where it does not yet."""
+        if self._process is not None:
+            return
+        command = [sys.executable, "-P", "-m", "sordino_client.completion", "--state", str(self._folder)]
+        for repository in self._settings.repositories:
+            command += ["--repo", str(repository)]
+        self._process = subprocess.Popen(
+            [*command, "--port", str(self._settings.completion_port)],
+            stdin=subprocess.DEVNULL,
+            preexec_fn=die_with_parent,
+        )
+
+    def end(self) -> None:
+        """Ends it, by force after GRACE_SECONDS."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
