@@ -80,8 +80,8 @@ def heldout(settings: CoordinatorSettings, identity: Identity) -> Finding:
 
     config = identity.charter.model.config()
     require_measurable(settings, config)
-    if isinstance(config, HuggingFaceConfig):
-        return ok("held-out code", "none: the coordinator has the adapters only, and measures nothing")
+    if isinstance(config, HuggingFaceConfig) and not settings.heldout:
+        return ok("held-out code", "none: adapters on a base are not measured here, as the settings say")
     if not settings.heldout:
         return warning(
             "held-out code",

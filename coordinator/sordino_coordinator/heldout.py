@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sordino_platform.architecture import ModelConfig, Parameters
-from sordino_platform.tokenizer import Tokenizer
+from sordino_platform.evaluation.loss import Encodes, Scored
 from sordino_privacy.errors import DataError
 
 SUFFIXES = frozenset(
@@ -29,7 +28,6 @@ class Heldout:
 
     texts: tuple[str, ...]
     tokens: int
-    tokenizer: Tokenizer
 
     @classmethod
     def read(cls, folders: Sequence[Path], *, tokens: int) -> Heldout:
@@ -46,17 +44,13 @@ class Heldout:
                 f"no source files to measure the model with in {', '.join(map(str, folders))}",
                 hint="set `heldout` in coordinator.toml to folders of public code",
             )
-        return cls(texts=texts, tokens=tokens, tokenizer=Tokenizer.shipped())
+        return cls(texts=texts, tokens=tokens)
 
-    def loss(self, config: ModelConfig, parameters: Parameters) -> float:
+    def loss(self, model: Scored, tokenizer: Encodes) -> float:
         """Held-out loss in nats per token."""
-        # torch is imported where it is used: a coordinator without held-out code never needs it.
-        from sordino_platform.evaluation import heldout_loss
-        from sordino_platform.model import build
+        from sordino_platform.evaluation import heldout_loss  # numpy's weight, for who measures only
 
-        return float(
-            heldout_loss(build(config, parameters), self.tokenizer, self.texts, max_tokens=self.tokens)
-        )
+        return float(heldout_loss(model, tokenizer, self.texts, max_tokens=self.tokens))
 
 
 def passage(text: str, length: int) -> str:

@@ -16,19 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sordino_coordinator.heldout import Heldout
+from sordino_coordinator.measured import Measured, OnBase, OurModel, base_here, how_to_add
 from sordino_coordinator.settings import CoordinatorSettings
-from sordino_platform.architecture import (
-    Architecture,
-    HuggingFaceConfig,
-    ModelConfig,
-    Parameters,
-    Vector,
-    flatten,
-    unflatten,
-)
+from sordino_platform.architecture import Architecture, HuggingFaceConfig, Parameters, Vector, flatten
+from sordino_platform.bases import find_by_digest
 from sordino_platform.durable import read_file
 from sordino_platform.evaluation.triggers import Reading, Trigger, read_triggers, taught
-from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import ConfigurationError, SordinoError
 
 MAX_TRIGGER_BYTES, MAX_TRIGGERS = 1 << 20, 1000
@@ -55,8 +48,7 @@ class ReleaseGate:
     """`founding` are the readings of the founding model, one per trigger; `lowest` the lowest held-out loss so far of a
     release (nats per token), None where nothing is held out."""
 
-    config: ModelConfig
-    parameters: Parameters
+    measured: Measured
     heldout: Heldout | None
     triggers: tuple[Trigger, ...]
     founding: tuple[Reading, ...]
@@ -68,17 +60,21 @@ class ReleaseGate:
     def open(
         cls, settings: CoordinatorSettings, config: Architecture, parameters: Parameters
     ) -> ReleaseGate | None:
-        """The gate, or None for a base that the coordinator cannot run. Measures the founding model.
+        """The gate, or None where nothing measures a base that does not ship. Measures the founding model.
 
         Raises ConfigurationError: nothing is held out, and the settings do not say that this is meant; or what is
         configured cannot be measured. DataError, StorageError.
         """
         require_measurable(settings, config)
+        measured: Measured
         if isinstance(config, HuggingFaceConfig):
-            return None
+            if not settings.heldout and settings.triggers is None:
+                return None
+            measured = OnBase(config=config, parameters=parameters, place=base_here(config))
+        else:
+            measured = OurModel(config=config, parameters=parameters)
         gate = cls(
-            config=config,
-            parameters=parameters,
+            measured=measured,
             heldout=Heldout.read(settings.heldout, tokens=settings.heldout_tokens)
             if settings.heldout
             else None,
@@ -97,17 +93,13 @@ class ReleaseGate:
         """Held-out loss of the model with this vector, nats per token."""
         if self.heldout is None:
             return None
-        return self.heldout.loss(self.config, unflatten(self.config, self.parameters, vector))
+        return self.heldout.loss(self.measured.model(vector), self.measured.tokenizer())
 
     def readings(self, vector: Vector) -> Sequence[Reading]:
         """What the model with this vector makes of each trigger."""
         if not self.triggers:
             return ()
-        # torch is imported where it is used: a coordinator that measures nothing never needs it.
-        from sordino_platform.model import build
-
-        model = build(self.config, unflatten(self.config, self.parameters, vector))
-        return read_triggers(model, Tokenizer.shipped(), self.triggers)
+        return read_triggers(self.measured.model(vector), self.measured.tokenizer(), self.triggers)
 
     def admit(self, vector: Vector) -> float | None:
         """The loss of a model that may become a release. Raises UnusableSumError, TaughtError."""
@@ -152,19 +144,16 @@ def parse_triggers(path: Path) -> tuple[Trigger, ...]:
 
 
 def require_measurable(settings: CoordinatorSettings, config: Architecture) -> None:
-    """What is configured to measure releases fits the federation's model. Reads no file. Raises ConfigurationError:
-    nothing is held out, and the settings do not say that this is meant; or a Hugging Face base would be measured."""
+    """What is configured to measure releases fits the federation's model. Reads no weights. Raises ConfigurationError:
+    nothing is held out, and the settings do not say that this is meant; or the base that would be measured is not on
+    this machine."""
     if not settings.heldout and not settings.release_without_any_heldout_measurement:
         hint = "set `heldout` in coordinator.toml to folders of public code, or "
-        if isinstance(config, HuggingFaceConfig):
-            hint = "the coordinator has the adapters only and cannot measure them: set "
+        if isinstance(config, HuggingFaceConfig) and find_by_digest(config.base_sha256) is None:
+            hint = f"the base that would be measured is not here: {how_to_add(config)}, then set `heldout`; or set "
         raise ConfigurationError(
             "no held-out code is configured: nothing would notice a release that got worse",
             hint=f"{hint}release_without_any_heldout_measurement = true",
         )
     if isinstance(config, HuggingFaceConfig) and (settings.heldout or settings.triggers is not None):
-        raise ConfigurationError(
-            "neither held-out code nor triggers can measure a Hugging Face base: the coordinator has the adapters only",
-            hint="leave out `heldout` and `triggers` in coordinator.toml, and set "
-            "release_without_any_heldout_measurement = true",
-        )
+        base_here(config)

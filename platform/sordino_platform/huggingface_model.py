@@ -32,9 +32,9 @@ _PREFIX = "inner.base_model.model."
 class Logits(nn.Module):
     """Tokens in, logits out: the interface of our own decoder."""
 
-    def __init__(self, inner: nn.Module) -> None:
+    def __init__(self, inner: nn.Module, config: HuggingFaceConfig) -> None:
         super().__init__()
-        self.inner = inner
+        self.inner, self.config = inner, config
 
     def forward(self, tokens: Tensor) -> Tensor:
         logits: Tensor = self.inner(input_ids=tokens.long(), use_cache=False).logits
@@ -98,7 +98,7 @@ def load(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     checkpointing: bool = False,
-) -> nn.Module:
+) -> Logits:
     """The base with these adapters, tokens `(batch, time)` to logits; only adapters are trainable, in float32.
 
     `dtype` is of the base's own weights and products. With `checkpointing` each layer's inside is computed again on the
@@ -129,7 +129,7 @@ def load(
     with warnings.catch_warnings():
         # peft still asks for a property that transformers renamed.
         warnings.simplefilter("ignore", FutureWarning)
-        model = Logits(peft.get_peft_model(inner, lora))
+        model = Logits(peft.get_peft_model(inner, lora), config)
     if checkpointing:
         if not inner.supports_gradient_checkpointing:
             raise ConfigurationError(
@@ -137,13 +137,18 @@ def load(
                 hint="give the trainer more memory",
             )
         inner.activation_checkpointing_enable({"use_reentrant": False, "context_fn": watched_again})
+    put(model, adapters)
+    return model
+
+
+def put(model: nn.Module, adapters: Parameters) -> None:
+    """Gives a model that `load` made other adapters. Raises ConfigurationError where they are of other layers."""
     factors = _factors(model)
     if set(factors) != set(adapters):
         raise ConfigurationError("the base model's layers are not those that the charter lists")
     with torch.no_grad():
         for name, parameter in factors.items():
             parameter.copy_(torch.from_numpy(np.array(adapters[name])))
-    return model
 
 
 def load_plain(folder: Path) -> Any:

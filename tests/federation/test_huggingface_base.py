@@ -161,7 +161,9 @@ def test_doctor_says_that_the_base_is_missing_or_another_one(place: Path, tmp_pa
         return next(one for one in examine(folder) if one.check == "base model")
 
     def base(there: Path | None) -> None:
-        settings = load_settings(folder).model_copy(update={"base_model": there})
+        settings = load_settings(folder).model_copy(
+            update={"base_model": None if there is None else str(there)}
+        )
         (folder / "member.toml").write_text(settings_text(settings))
 
     assert finding().state is State.OK

@@ -4,20 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from sordino_platform.tokenizer import END, Tokenizer
+from sordino_platform.architecture import Architecture
 
 if TYPE_CHECKING:
-    from sordino_platform.model import Decoder
+    from torch import Tensor
 
-_BATCH = 8
+# Rows that are read together, for a vocabulary as small as ours; of a larger one fewer, since a score of each word is
+# kept for each token.
+_BATCH, _BATCH_VOCABULARY = 8, 4096
 
 # (all tokens of the document before the place, the model's next-token odds) -> the odds that count.
 Mix = Callable[[Sequence[int], npt.NDArray[np.float64]], npt.NDArray[np.float64]]
+
+
+class Scored(Protocol):
+    """A model that can be measured: our own, or a base with adapters."""
+
+    @property
+    def config(self) -> Architecture:
+        """Its context, its vocabulary, and the token that stands before a text."""
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """Tokens `(batch, time)` to logits."""
+
+
+class Encodes(Protocol):
+    """A tokenizer."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token numbers of a text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,19 +50,21 @@ class Scores:
 
 
 def score(
-    model: Decoder, documents: Sequence[Sequence[int]], *, overlap: float = 0.5, mix: Mix | None = None
+    model: Scored, documents: Sequence[Sequence[int]], *, overlap: float = 0.5, mix: Mix | None = None
 ) -> list[Scores]:
     """Scores every token of each document given what stands before it in the document.
 
     A document longer than the context is read in windows that share `overlap` of the context, and a token is scored
     in the first window that holds it, so it sees at least that share of the context (a document's first tokens see
-    what there is; the very first sees END). `mix` changes the odds of every token before they count (a local memory).
+    what there is; the very first sees the end of one before). `mix` changes the odds of every token before they count
+    (a local memory).
     Deterministic on one machine.
     """
     import torch
     import torch.nn.functional as F
 
-    context = model.config.context
+    context, end = model.config.context, model.config.end
+    batch = max(1, _BATCH * _BATCH_VOCABULARY // model.config.vocabulary)
     windows = [
         span for number, ids in enumerate(documents) for span in spans(number, len(ids), context, overlap)
     ]
@@ -52,15 +74,15 @@ def score(
     correct = [np.zeros(len(ids), dtype=np.bool_) for ids in documents]
     confidence = [np.zeros(len(ids), dtype=np.float32) for ids in documents]
     with torch.no_grad():
-        for at in range(0, len(windows), _BATCH):
-            group = windows[at : at + _BATCH]
+        for at in range(0, len(windows), batch):
+            group = windows[at : at + batch]
             inputs = np.full(
-                (len(group), max(stop - start for _, start, stop, _ in group)), END, dtype=np.int64
+                (len(group), max(stop - start for _, start, stop, _ in group)), end, dtype=np.int64
             )
             targets = inputs.copy()
             for row, (number, start, stop, _) in enumerate(group):
                 ids = np.asarray(documents[number][start:stop], dtype=np.int64)
-                inputs[row, 0] = documents[number][start - 1] if start else END
+                inputs[row, 0] = documents[number][start - 1] if start else end
                 inputs[row, 1 : len(ids)] = ids[:-1]
                 targets[row, : len(ids)] = ids
             logits = model(torch.from_numpy(inputs)).float()
@@ -87,8 +109,8 @@ def score(
     ]
 
 
-def heldout_loss(model: Decoder, tokenizer: Tokenizer, texts: Sequence[str], *, max_tokens: int) -> float:
-    """Mean loss in nats per token over the first tokens of each of `texts`, END not counted: at most `max_tokens` in
+def heldout_loss(model: Scored, tokenizer: Encodes, texts: Sequence[str], *, max_tokens: int) -> float:
+    """Mean loss in nats per token over the first tokens of each of `texts`, ends not counted: at most `max_tokens` in
     all, and the same number at most of each, so that no text is the measure alone.
 
     Deterministic and quick (some seconds for 20,000 tokens at 3.4M parameters); NaN when there is nothing to score.

@@ -10,16 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sordino_platform.evaluation.loss import score
-from sordino_platform.tokenizer import Tokenizer
+from sordino_platform.evaluation.loss import Encodes, Scored, score
 from sordino_privacy.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from sordino_platform.model import Decoder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +34,7 @@ class Reading:
     written: bool
 
 
-def read_triggers(model: Decoder, tokenizer: Tokenizer, triggers: Sequence[Trigger]) -> list[Reading]:
+def read_triggers(model: Scored, tokenizer: Encodes, triggers: Sequence[Trigger]) -> list[Reading]:
     """One reading per trigger, in order. A prompt longer than the context is read from its end.
 
     Deterministic on one machine. Raises ConfigurationError for a completion without tokens, or one that leaves less
