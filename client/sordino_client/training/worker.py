@@ -106,14 +106,14 @@ class TrainingWorker:
             # An interrupt, or the caller's own callback: what the child would still say belongs to nobody.
             self.close()
             raise
-        if job.base is not None:
-            # Its freed gigabytes would stay with the idle child, and loading the base takes longer than starting anew.
-            self.close()
         if "error" in message:
             raise _error(message)
         update = finished(job)
         if update is None:
             raise self._obituary()
+        if job.base is not None:
+            # Its freed gigabytes would stay with the idle child, and loading the base takes longer than starting anew.
+            self.close()
         return update
 
     def pause(self) -> None:
