@@ -50,6 +50,7 @@ BENCHMARK_SUMMARIES = {
     "dp": "Private training, beside plain PyTorch and stock Opacus: time, memory, accounting",
     "completion": "The completion engine and endpoint, beside torch and llama.cpp",
     "secagg": "Secure aggregation, beside Flower's SecAgg+ and the speed of the cipher",
+    "crowd": "A thousand members on one coordinator: rounds, dropouts, reconnections, memory",
     "typing": "What completions save someone who types, and how much wrong text they show",
     "base": "What the public base is made of: vocabulary, pre-tokenization, size at equal arithmetic",
     "secrets": "What the credential rules miss and what they take wrongly, beside other scanners",
