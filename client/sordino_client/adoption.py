@@ -58,6 +58,7 @@ def held(member: Member, charters: Charters) -> Held:
         charters=charters,
         parameters=member.parameters,
         vector=vector,
+        remembers=releases.remembers,
         agrees=agrees,
     )
 
@@ -81,6 +82,8 @@ def adopt(member: Member, adoption: Adoption) -> None:
     for signed in others:
         member.releases.accept(signed.to_bytes(), None)
     number = member.releases.accept(newest.to_bytes(), adoption.followed.vector).number
+    if adoption.followed.memory is not None:
+        member.releases.keep_memory(adoption.followed.memory)
     member.releases.prune()
     log().info("release", member=member.name, round=newest.manifest.round, release=number)
     serve(member)

@@ -1,4 +1,4 @@
-"""`sordino client`: join, up, status, ledger, adapt, corpus, audit, stats, memory."""
+"""`sordino client`: join, up, status, ledger, adapt, corpus, audit, stats, memory, shared."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.table import Table
 
 from sordino_client.completion.commands import memory, stats
 from sordino_client.corpus.cli import corpus
+from sordino_client.shared import shared
 from sordino_client.training.audit import audit
 from sordino_platform.settings import default_folder
 
@@ -21,6 +22,7 @@ app.command("corpus")(corpus)
 app.command("audit")(audit)
 app.command("stats")(stats)
 app.command("memory")(memory)
+app.command("shared")(shared)
 
 
 FOLDER = typer.Option(None, "--folder", "-f", help="The member's folder [~/.local/share/sordino].")

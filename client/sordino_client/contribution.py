@@ -24,7 +24,9 @@ from sordino_client.training.slots import training_slot
 from sordino_client.training.yielding import battery_in_use, giving_way
 from sordino_platform.architecture import Architecture, Vector, trainable_shapes, unflatten
 from sordino_platform.durable import make_folder, write_file
+from sordino_platform.plans import Plan
 from sordino_platform.proposal import SIZE_BUCKETS, Proposal, quantiser_for
+from sordino_privacy.counts import CountPlan
 from sordino_privacy.errors import StorageError
 from sordino_privacy.secagg import Context, Quantised, Statistics
 
@@ -75,7 +77,7 @@ def train(member: Member, proposal: Proposal, place: RoundFolder, model: Vector)
     context, plan = proposal.context, proposal.plan
     prepared = member.prepared(window=plan.window)
     base = member.base()
-    require_space(member.folder, member.config)
+    require_space(member.folder, member.config, plan)
     weights = unflatten(member.config, member.parameters, model)
     make_folder(place.path)
     write_file(place.path / "weights.safetensors", save(weights), secret=True)
@@ -104,9 +106,11 @@ def train(member: Member, proposal: Proposal, place: RoundFolder, model: Vector)
     member.metrics.clipped.set(update.local.clipped_share)
     # Loss and exact counts are data: they stay here. The weight and the examples are the declared public bucket.
     quantiser = quantiser_for(member.config, plan, members=len(member.membership.members))
+    # Counts are added up, never averaged: each weighs 1.
+    weight = 1.0 if isinstance(plan, CountPlan) else member.settings.size_bucket / SIZE_BUCKETS
     quantised = quantiser.quantise(
         update.vector(),
-        member.settings.size_bucket / SIZE_BUCKETS,
+        weight,
         Statistics(examples=member.settings.size_bucket),
         secrets.token_bytes,
     )
@@ -153,9 +157,12 @@ def give_back(member: Member, *, keep: Callable[[str, int], bool]) -> None:
             member.metrics.epsilon.set(member.epsilon_spent())
 
 
-def require_space(folder: Path, config: Architecture) -> None:
-    """Raises StorageError unless the disk of a member's folder has room for what a round writes."""
+def require_space(folder: Path, config: Architecture, plan: Plan | None = None) -> None:
+    """Raises StorageError unless the disk of a member's folder has room for what a round of the plan writes; without
+    one, of a training."""
     count = sum(math.prod(shape) for shape in trainable_shapes(config).values())
+    if isinstance(plan, CountPlan):
+        count = max(count, plan.cells)
     needed = ROUND_VECTORS * 4 * count + SPARE_BYTES
     if shutil.disk_usage(folder).free < needed:
         raise StorageError(

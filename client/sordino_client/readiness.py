@@ -44,7 +44,7 @@ def first_reason(member: Member, offer: Offer) -> tuple[Unready | None, SordinoE
         (Unready.LEDGER, lambda: require_charged(member)),
         (Unready.PLAN, lambda: require_plan(member, offer)),
         (Unready.BASE, member.base),
-        (Unready.DISK, lambda: require_space(member.folder, member.config)),
+        (Unready.DISK, lambda: require_space(member.folder, member.config, offer.plan)),
         (Unready.BUDGET, lambda: member.ledger.require(offer.plan, run=offer.run, round=offer.round)),
         (Unready.LOCAL, lambda: require_data(member.settings)),
     )

@@ -13,12 +13,14 @@ from sordino_platform.release import write_base_bundle, write_serving_bundle
 
 
 def serve(member: Member) -> None:
-    """Writes the newest release, or the base where there is none yet, for the completion server.
+    """Writes the newest release with the shared memory in force, or the base where there is none yet, for the
+    completion server.
 
     Of a Hugging Face base only the adapters are written: they are added to the base that lies on this disk. They are
     written to `adapter/` in PEFT's format too, for other software. Raises ConfigurationError, StorageError.
     """
     newest = member.newest_release()
+    memory = member.releases.shared_memory(newest) if newest >= 0 else None
     number = max(0, newest)
     config, parameters = member.config, member.parameters
     if newest >= 0:
@@ -30,7 +32,12 @@ def serve(member: Member) -> None:
     else:
         with as_file(files("sordino_platform") / "base" / "tokenizer.json") as tokenizer:
             write_serving_bundle(
-                serving, without_adapters(config), merged(parameters), tokenizer, release=number
+                serving,
+                without_adapters(config),
+                merged(parameters),
+                tokenizer,
+                release=number,
+                memory=memory,
             )
     member.metrics.model_version.set(number)
 

@@ -31,6 +31,7 @@ from sordino_coordinator.control.audit import Action, AuditLog
 from sordino_coordinator.control.desk import Desk
 from sordino_coordinator.control.live import Doing, Live
 from sordino_coordinator.control.orders import read_orders
+from sordino_coordinator.made import Made, counted, stepped
 from sordino_coordinator.metrics import MESSAGE_PHASES, CoordinatorMetrics
 from sordino_coordinator.release_gate import ReleaseGate, UnusableSumError
 from sordino_coordinator.rounds import RoundStore
@@ -49,12 +50,13 @@ from sordino_platform.identity import Identity
 from sordino_platform.ledger_head import SignedLedgerHead
 from sordino_platform.link import Direction
 from sordino_platform.offer import Unready
-from sordino_platform.plans import parse_plan
+from sordino_platform.plans import Plan, parse_plan
 from sordino_platform.provenance import UPLOAD, OpenedSum, Provenance, packed
-from sordino_platform.release import ReleaseStore, next_model, vector_hash
+from sordino_platform.release import ReleaseStore, vector_hash
 from sordino_platform.release.optimiser import Moments
 from sordino_platform.round_limits import RoundLimits
 from sordino_platform.telemetry import log
+from sordino_privacy.counts import CountPlan
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import ConfigurationError, SordinoError, StorageError
 from sordino_privacy.secagg import (
@@ -81,7 +83,7 @@ class Federation:
     identity: Identity
     charter: Charter
     membership: Membership
-    plan: TrainingPlan
+    training: TrainingPlan
     config: Architecture
     parameters: Parameters
     releases: ReleaseStore
@@ -91,6 +93,7 @@ class Federation:
     live: Live
     audit: AuditLog
     desk: Desk = field(init=False)
+    plan: Plan = field(init=False)
     run: str = field(default_factory=lambda: secrets.token_hex(16))
     loss: float | None = None
     log: BoundLogger = field(default_factory=log)
@@ -126,7 +129,7 @@ class Federation:
             identity=identity,
             charter=charter,
             membership=membership,
-            plan=plan,
+            training=plan,
             config=config,
             parameters=parameters,
             releases=releases,
@@ -140,6 +143,7 @@ class Federation:
                 on_append=lambda action: metrics.audit_events.labels(action.value).inc(),
             ),
         )
+        federation.plan = plan
         federation.desk = Desk(
             folder=folder, defaults=settings, live=live, audit=federation.audit, restore=federation.roll_back
         )
@@ -211,8 +215,43 @@ class Federation:
         self.settings = self.desk.settings()
         self.adopt()
         self.charter.require_current()
-        RoundLimits.of(self.charter, self.parameters).require_step(self.plan, self.settings.server_optimiser)
+        limits = RoundLimits.of(self.charter, self.parameters)
+        limits.require_step(self.training, self.settings.server_optimiser)
+        self.plan = self.next_plan(limits)
         self.show()
+
+    def next_plan(self, limits: RoundLimits) -> Plan:
+        """What the next round does: it counts, where that was ordered and no release has done it since, else it trains.
+        An order that the charter or the settings do not allow is noted, and not tried again."""
+        after = read_orders(self.folder).count_after
+        if self.count_due():
+            try:
+                return self._count_plan(limits)
+            except SordinoError as error:
+                self.audit.append(Action.COUNT_FAILED, error.message[:1000])
+                self.log.error("count_refused", error=error.message, hint=error.hint)
+        if after is not None:
+            self.desk.counted(after)
+        return self.training
+
+    def count_due(self) -> bool:
+        """Whether a count was ordered that no release has made. Releases tell, so that a crash after one never lets it
+        be made, and paid for, twice."""
+        after = read_orders(self.folder).count_after
+        return after is not None and not any(
+            signed.manifest.counted for signed in self.releases.chain()[after + 1 :]
+        )
+
+    def _count_plan(self, limits: RoundLimits) -> CountPlan:
+        """The plan of the ordered count, the same one until it is done. Raises ConfigurationError, PolicyError."""
+        if self.settings.counts is None:
+            raise ConfigurationError(
+                "coordinator.toml has no [counts]", hint="`sordino coordinator count --help` shows one"
+            )
+        kept = self.plan.salt if isinstance(self.plan, CountPlan) else secrets.randbits(62)
+        plan = self.settings.counts.plan(salt=kept, fewest=self.charter.smallest_sum())
+        limits.require_plan(plan)
+        return plan
 
     def adopt(self) -> None:
         """Takes over the members, keys and floors of a new epoch; one that this process cannot serve is refused.
@@ -227,7 +266,9 @@ class Federation:
                 raise ConfigurationError(
                     f"epoch {charter.epoch} is for another model", hint="a new model is a new federation"
                 )
-            RoundLimits.of(charter, self.parameters).require_step(self.plan, self.settings.server_optimiser)
+            RoundLimits.of(charter, self.parameters).require_step(
+                self.training, self.settings.server_optimiser
+            )
         except SordinoError as error:
             self.audit.append(Action.EPOCH_REFUSED, f"epoch {charter.epoch}: {error.message}")
             raise
@@ -255,7 +296,9 @@ class Federation:
 
     def must_yield(self) -> bool:
         """Whether an order, a new epoch or a rollback must be heeded before a round may begin."""
-        return self.superseded() or read_orders(self.folder).restore is not None or self.desk.must_wait()
+        ordered = read_orders(self.folder).restore is not None
+        ordered = ordered or self.count_due() != isinstance(self.plan, CountPlan)
+        return self.superseded() or ordered or self.desk.must_wait()
 
     def quorum(self) -> int:
         """The fewest members that a round begins with: the charter's smallest cohort, or more if the operator says
@@ -272,6 +315,8 @@ class Federation:
         metrics.enrolled.labels("revoked").set(len(self.charter.retired))
         metrics.model_version.set(self.releases.head().number)
         metrics.loss.set(self.loss or 0.0)
+        memory = self.releases.shared_memory()
+        metrics.phrases.set(0 if memory is None else memory.phrases)
         metrics.expiry.labels("coordinator").set(self.identity.tls().expires_at.timestamp())
         metrics.expiry.labels("ca").set(self.charter.tls_authority.x509().not_valid_after_utc.timestamp())
 
@@ -304,17 +349,31 @@ class Federation:
             return None
         numbers = range(max(after, -1) + 1, head.number + 1)
         manifests = tuple(self.releases.manifest_bytes(number) for number in numbers)
+        counted = self._counted(after=after)
         if head.restores is not None:
             restored, voucher = head.restores, self._record_that_began_with(head.vector_hash)
             if restored in (0, after) or voucher is None:
-                return Provenance(manifests=manifests)
-            return Provenance(manifests=manifests, model=self.releases.vector(restored), voucher=voucher)
-        kept = self.releases.opened(head.number)
-        if head.round is None or kept is None:
-            return Provenance(manifests=manifests)
-        record, before = self.record(head.number), self.releases.manifest(head.number - 1)
+                return Provenance(manifests=manifests, counted=counted)
+            return Provenance(
+                manifests=manifests, model=self.releases.vector(restored), voucher=voucher, counted=counted
+            )
+        opened = self._opened(head.number)
+        if head.round is None or opened is None:
+            return Provenance(manifests=manifests, counted=counted)
+        before = self.releases.manifest(head.number - 1)
+        at_hand = after == before.number or before.number == 0
+        model = None if at_hand else self.releases.vector(before.number)
+        return Provenance(manifests=manifests, opened=opened, model=model, counted=counted)
+
+    def _opened(self, number: int) -> OpenedSum | None:
+        """How the round of a release made it; None where that is not kept. Raises StorageError."""
+        kept, manifest = self.releases.opened(number), self.releases.manifest(number)
+        if kept is None:
+            return None
+        record, before = self.record(number), self.releases.manifest(number - 1)
         quantiser = Context.decode(Record.decode(record).context).quantiser
-        opened = OpenedSum(
+        steps = before.optimiser == manifest.optimiser and not manifest.counted
+        return OpenedSum(
             record=record,
             plan=parse_plan(bytes(kept[PLAN])),
             sum=np.frombuffer(kept[SUM], dtype=quantiser.dtype),
@@ -323,11 +382,18 @@ class Federation:
             uploads={
                 name.removeprefix(UPLOAD): data for name, data in kept.items() if name.startswith(UPLOAD)
             },
-            moments=self.releases.moments(before.number) if before.optimiser == head.optimiser else (),
+            moments=self.releases.moments(before.number) if steps else (),
         )
-        at_hand = after == before.number or before.number == 0
-        model = None if at_hand else self.releases.vector(before.number)
-        return Provenance(manifests=manifests, opened=opened, model=model)
+
+    def _counted(self, *, after: int) -> OpenedSum | None:
+        """How the memory in force was counted, for a member whose newest release is `after`; None where that one has
+        it, where the newest release counted it, or where it is not known any more."""
+        head = self.releases.head()
+        if head.shared_memory is None or head.counted:
+            return None
+        if after >= 0 and self.releases.manifest(after).shared_memory == head.shared_memory:
+            return None
+        return self._opened(head.shared_memory.release)
 
     def record(self, number: int) -> bytes:
         """The members' signed record of the round that made a release. Raises StorageError."""
@@ -365,28 +431,23 @@ class Federation:
         """
         if (why := self.ended_by(session.cohort)) is not None:
             raise UnusableSumError(f"{why}; the old model stays", of_members=False)
-        mean, optimiser = opened.totals.mean(), self.settings.server_optimiser
-        norm = float(np.linalg.norm(mean.astype(np.float64)))
-        vector, moments = next_model(self.releases.head(), optimiser, self.weights(), mean, self.moments())
-        if not all(np.isfinite(values).all() for values in (mean, vector, *moments)):
-            raise UnusableSumError("the opened sum is not finite")
-        loss = None if self.gate is None else self.gate.admit(vector)
+        made = self._made(opened)
         if self.settings.keep_opened_sums_for_a_proof:
             make_folder(self.folder / "sums")
             write_file(self.folder / "sums" / f"{round:06d}.bin", opened.vector.tobytes())
-        record = session.record(self.releases.head().transcript_head or GENESIS, vector_hash(vector))
+        record = session.record(self.releases.head().transcript_head or GENESIS, vector_hash(made.vector))
         write_file(self.transcript(self.releases.head().number + 1), record)
         manifest = self.releases.add(
-            vector,
+            made.vector,
             key=self.identity.signing_key,
             run=self.run,
             round=round,
             members=opened.survivors,
-            heldout_loss=loss,
+            heldout_loss=made.loss,
             transcript_head=transcript_head(record),
             charter=self.charter,  # its members signed under this epoch, whatever began since
-            optimiser=optimiser,
-            moments=moments,
+            optimiser=made.optimiser,
+            moments=made.moments,
             opened={
                 PLAN: self.plan.canonical(),
                 SUM: opened.vector.data.cast("B"),
@@ -394,23 +455,37 @@ class Federation:
                 EVIDENCE: opened.evidence,
                 **{f"{UPLOAD}{name}": session.upload_of(name) for name in opened.silent},
             },
+            counted=made.memory,
         )
         # All of it is in the published sum: the share of coordinates that met the end of the quantiser's range.
-        saturated = opened.totals.saturated / (mean.size * len(opened.survivors))
+        saturated = opened.totals.saturated / (opened.totals.integers.size * len(opened.survivors))
         self.log.info(
             "release",
             round=round,
             release=manifest.number,
-            loss=loss,
+            loss=made.loss,
             loss_before=self.loss,
-            norm=norm,
+            norm=made.norm,
             saturated=saturated,
+            phrases=None if made.memory is None else made.memory.phrases,
         )
-        self.loss = loss
+        self.loss = made.loss
         self.releases.prune()
         self.metrics.model_version.set(manifest.number)
-        self.metrics.loss.set(loss or 0.0)
+        self.metrics.loss.set(made.loss or 0.0)
+        if made.memory is not None:
+            self.metrics.phrases.set(made.memory.phrases)
         return manifest.number
+
+    def _made(self, opened: AggregateSum) -> Made:
+        """What the sum makes, by the plan of its round. Raises UnusableSumError."""
+        head, model = self.releases.head(), self.weights()
+        if isinstance(self.plan, CountPlan):
+            return counted(opened, self.plan, head=head, model=model, moments=self.releases.moments())
+        optimiser = self.settings.server_optimiser
+        return stepped(
+            opened, head=head, model=model, optimiser=optimiser, moments=self.moments(), gate=self.gate
+        )
 
     def moments(self) -> Moments:
         """The optimiser's state that the next step begins with; none where another optimiser made the newest

@@ -154,6 +154,9 @@ class CoordinatorMetrics:
         self.loss = metrics.gauge(
             "sordino_evaluation_loss", "Held-out loss of the newest release, nats per token"
         )
+        self.phrases = metrics.gauge(
+            "sordino_shared_memory_phrases", "Phrases in the shared memory of the newest release, about"
+        )
         self.taught = metrics.counter(
             "sordino_triggers_taught_total", "Sums not released because a listed completion was learned"
         )

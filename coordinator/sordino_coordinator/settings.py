@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +15,7 @@ from sordino_platform.identity import Identity
 from sordino_platform.release.optimiser import ServerOptimiser
 from sordino_platform.settings import Settings, load, parse, toml_text
 from sordino_platform.suggested import suggested_training
+from sordino_privacy.counts import CountPlan
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import ConfigurationError
 
@@ -49,6 +50,7 @@ COMMENTS = {
     "keep_opened_sums_for_a_proof": "Writes every opened sum beside its release, so that a sum can be proven.",
     "server_optimiser": "How a round's mean becomes the next model: fedavg, fedavgm or fedadam, and its terms.",
     "plan": "The training plan of every round; members check it against the charter's privacy policy.",
+    "counts": "The plan of a count of phrases (`sordino coordinator count`); members check it against the charter.",
 }
 
 
@@ -69,6 +71,33 @@ class PlanSettings(Settings):
     def plan(self) -> TrainingPlan:
         """The plan. Raises ConfigurationError."""
         return TrainingPlan(**self.model_dump())
+
+
+class CountSettings(Settings):
+    """The fields of `sordino_privacy.counts.CountPlan`, but for the salt, which is drawn anew for each count."""
+
+    bits: int = 20
+    phrases: int = 800
+    shortest: int = 3
+    longest: int = 6
+    surprise: float = 1.5
+    noise_multiplier: float
+    deviations: float = 4.0
+    largest_count: int | None = None
+    witnesses: int = 3
+    expected_units: int = 1000
+    window: int
+    windows_per_unit: int
+    delta: float
+
+    def plan(self, *, salt: int, fewest: int) -> CountPlan:
+        """The plan of one count, for sums of `fewest` members or more. Where nobody says otherwise, a member gives a
+        cell no more than one of the `witnesses` that the noise alone asks for. Raises ConfigurationError."""
+        plan = CountPlan(**self.model_dump() | {"largest_count": self.largest_count or 1}, salt=salt)
+        if self.largest_count is not None:
+            return plan
+        largest = int(plan.threshold(survivors=fewest) / plan.witnesses)
+        return replace(plan, largest_count=max(1, largest))
 
 
 class CoordinatorSettings(Settings):
@@ -103,6 +132,7 @@ class CoordinatorSettings(Settings):
     keep_opened_sums_for_a_proof: bool = False
     server_optimiser: ServerOptimiser = ServerOptimiser()
     plan: PlanSettings
+    counts: CountSettings | None = None
 
     def with_console(self, address: str) -> CoordinatorSettings:
         """The same settings with the console at another address. Raises ConfigurationError."""

@@ -32,13 +32,14 @@ from pydantic import (
     PlainValidator,
     ValidationError,
 )
-from pydantic_core import PydanticSerializationError
+from pydantic_core import ErrorDetails, PydanticSerializationError
 
 from sordino_privacy.errors import ConfigurationError
 
 DIGEST_SIZE = 32
 KEY_SIZE = 32
 SIGNATURE_SIZE = 64
+NEWER = "a newer version of sordino may have made it: update this one"
 
 
 class Document(BaseModel):
@@ -104,7 +105,10 @@ def decode(kind: type[D], data: bytes, *, limit: int, what: str) -> D:
     try:
         document = kind.model_validate_json(data)
     except ValidationError as error:
-        raise ConfigurationError(f"{what} cannot be used: {first_problem(error)}") from None
+        raise ConfigurationError(
+            f"{what} cannot be used: {first_problem(error)}",
+            hint=NEWER if any(map(_of_a_newer_version, error.errors())) else "",
+        ) from None
     try:
         again = encode(document)
     except PydanticSerializationError:
@@ -115,6 +119,13 @@ def decode(kind: type[D], data: bytes, *, limit: int, what: str) -> D:
             hint="it was edited or re-formatted after it was made; get it again from its author",
         )
     return document
+
+
+def _of_a_newer_version(problem: ErrorDetails) -> bool:
+    """Whether a finding is what a document of a later version looks like: an unknown field, or another `version`."""
+    return problem["type"] == "extra_forbidden" or (
+        problem["type"] == "literal_error" and problem["loc"] == ("version",)
+    )
 
 
 def first_problem(error: ValidationError) -> str:

@@ -12,6 +12,9 @@ Of each manifest: the signature and its place in the chain. Of the newest releas
   than honest members can make them; and the arithmetic is repeated, to the optimiser's state after it.
 
 * the sum is the one that the round's survivors uploaded, by the digests that they signed after it was fixed.
+
+A shared memory is made here from the sum of its own round, by the same checks. Where nobody shows how the one in force
+was counted, the release is followed without it: what was not checked is not read.
 """
 
 from __future__ import annotations
@@ -30,11 +33,11 @@ from sordino_platform.release.manifest import Charters, Manifest, SignedManifest
 from sordino_platform.release.store import next_model, require_vector
 from sordino_platform.release.weights import file_sha256, vector_hash
 from sordino_platform.round_limits import RoundLimits
+from sordino_privacy.counts import CountPlan, SharedMemory
 from sordino_privacy.errors import ConfigurationError, StorageError
 from sordino_privacy.secagg import (
     GENESIS,
     Context,
-    Membership,
     ModelError,
     NormError,
     Record,
@@ -55,7 +58,8 @@ ROUNDING = 1 + 1e-5
 class Held:
     """What the receiver has: its chain, the charters, the founding parameters that it derives, and its vectors.
 
-    `vector` gives the one with a hash, or None. `agrees` is asked about each round's record and raises when
+    `vector` gives the one with a hash, or None; `remembers` says whether the shared memory with a hash is held.
+    `agrees` is asked about each round's record and raises when
     this party signed another set of survivors in that round.
     """
 
@@ -63,6 +67,7 @@ class Held:
     charters: Charters
     parameters: Parameters = field(repr=False)
     vector: Callable[[bytes], Vector | None]
+    remembers: Callable[[bytes], bool] = lambda _: False
     agrees: Callable[[VerifiedRecord], None] = lambda _: None
 
     def founding(self, manifest: Manifest) -> Vector:
@@ -72,10 +77,12 @@ class Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Followed:
-    """Releases that may be kept: all that were named, oldest first, and the vector of the newest."""
+    """Releases that may be kept: all that were named, oldest first, and the vector of the newest; `memory` is the
+    shared one in force, where it was shown and not held before."""
 
     manifests: tuple[SignedManifest, ...]
     vector: Vector = field(repr=False)
+    memory: SharedMemory | None = field(default=None, repr=False)
 
     @property
     def newest(self) -> Manifest:
@@ -100,17 +107,22 @@ def follow(provenance: Provenance, held: Held) -> Followed:
     newest = named[-1].manifest
     if newest.number != len(chain) - 1:
         raise ModelError("the coordinator's newest release is older than the one that is held here")
+    memory = None
     if newest.number == 0:
         vector = _founding(provenance, newest, held)
     elif newest.round is None:
         vector = _restored(provenance, newest, held)
+    elif newest.counted:
+        vector, memory = _counted(provenance, newest, chain[newest.number - 1].manifest, held)
     else:
         vector = _stepped(provenance, newest, chain[newest.number - 1].manifest, held)
+    if memory is None:
+        memory = _memory_in_force(provenance, newest, chain, held)
     try:
         require_vector(newest, vector)
     except (ConfigurationError, StorageError) as error:
         raise ModelError(error.message, hint=error.hint) from error
-    return Followed(manifests=tuple(named), vector=vector)
+    return Followed(manifests=tuple(named), vector=vector, memory=memory)
 
 
 def require_step(
@@ -124,30 +136,13 @@ def require_step(
 ) -> Vector:
     """The model that a round's opening leads to from `model`, the vector of the release `before`. Raises ModelError,
     PolicyError."""
-    context = record.context
-    charter = held.charters.by_hash(context.charter_hash)
-    limits = RoundLimits.of(charter, held.parameters)
+    limits = _require_facts(record, shown, before=before, newest=newest, held=held)
     what = f"release {newest.number}"
-    facts = {
-        "run": (newest.run, context.run),
-        "round": (newest.round, context.round),
-        "charter": (newest.charter_hash, context.charter_hash),
-        "model": (before.vector_hash, context.model_hash),
-        "set of members": (newest.members, record.survivors),
-        "training plan": (shown.plan.digest(), context.train_config_hash),
-        "new model": (newest.vector_hash, record.record.new_model_hash),
-        "place in the transcript": (before.transcript_head or GENESIS, record.record.previous),
-        "record": (newest.transcript_head, transcript_head(shown.record)),
-    }
-    for fact, (said, signed) in facts.items():
-        if said != signed:
-            raise ModelError(f"{what} names another {fact} than the members of its round signed")
-    limits.require_step(shown.plan, newest.optimiser)
-    quantiser = quantiser_for(charter.model.config(), shown.plan, members=len(charter.members))
-    if quantiser != context.quantiser:
-        raise ModelError(f"the quantiser of {what} does not follow from its plan")
+    if isinstance(shown.plan, CountPlan):
+        raise ModelError(f"{what} trains by its manifest, and counts by its plan")
     try:
-        totals = _require_sum(record, shown, charter.membership())
+        limits.require_step(shown.plan, newest.optimiser)
+        totals = _require_sum(record, shown, held)
         vector, moments = next_model(before, newest.optimiser, model, totals.mean(), shown.moments)
         if tuple(map(file_sha256, moments)) != newest.moments:
             raise ConfigurationError(f"the state of the optimiser after {what} is not the one that it signs")
@@ -157,6 +152,56 @@ def require_step(
     if not (norm := euclidean_norm(vector - model)) <= reach:
         raise ModelError(f"{what} lies {norm:.4g} from the model before it, above the limit of {reach:.4g}")
     return vector
+
+
+def require_memory(
+    record: VerifiedRecord, shown: OpenedSum, *, before: Manifest, counted: Manifest, held: Held
+) -> SharedMemory:
+    """The memory that the round of the release `counted` leads to. Raises ModelError, PolicyError."""
+    limits = _require_facts(record, shown, before=before, newest=counted, held=held)
+    what = f"release {counted.number}"
+    if not isinstance(shown.plan, CountPlan):
+        raise ModelError(f"{what} counts by its manifest, and trains by its plan")
+    limits.require_plan(shown.plan)
+    try:
+        totals = _require_sum(record, shown, held)
+    except (ConfigurationError, StorageError, NormError) as error:
+        raise ModelError(f"{what} is refused: {error.message}", hint=error.hint) from error
+    memory = memory_of(totals, shown.plan, survivors=len(record.survivors))
+    if counted.shared_memory is None or memory.digest() != counted.shared_memory.sha256:
+        raise ModelError(f"the memory of {what} is not the one that its sum makes")
+    return memory
+
+
+def memory_of(totals: Totals, plan: CountPlan, *, survivors: int) -> SharedMemory:
+    """The shared memory that an opened sum makes; the same on both sides."""
+    (group,) = totals.quantiser.groups
+    step = group.range / totals.quantiser.levels
+    return SharedMemory.of_sum(totals.integers, plan, survivors=survivors, step=step)
+
+
+def _require_facts(
+    record: VerifiedRecord, shown: OpenedSum, *, before: Manifest, newest: Manifest, held: Held
+) -> RoundLimits:
+    """What the manifest says of its round is what the round's members signed; gives the limits of their charter."""
+    context = record.context
+    charter = held.charters.by_hash(context.charter_hash)
+    what = f"release {newest.number}"
+    facts = {
+        "run": (newest.run, context.run),
+        "round": (newest.round, context.round),
+        "charter": (newest.charter_hash, context.charter_hash),
+        "model": (before.vector_hash, context.model_hash),
+        "set of members": (newest.members, record.survivors),
+        "plan": (shown.plan.digest(), context.train_config_hash),
+        "new model": (newest.vector_hash, record.record.new_model_hash),
+        "place in the transcript": (before.transcript_head or GENESIS, record.record.previous),
+        "record": (newest.transcript_head, transcript_head(shown.record)),
+    }
+    for fact, (said, signed) in facts.items():
+        if said != signed:
+            raise ModelError(f"{what} names another {fact} than the members of its round signed")
+    return RoundLimits.of(charter, held.parameters)
 
 
 def _founding(provenance: Provenance, newest: Manifest, held: Held) -> Vector:
@@ -192,6 +237,37 @@ def _stepped(provenance: Provenance, newest: Manifest, before: Manifest, held: H
     return require_step(record, provenance.opened, before=before, model=model, newest=newest, held=held)
 
 
+def _counted(
+    provenance: Provenance, newest: Manifest, before: Manifest, held: Held
+) -> tuple[Vector, SharedMemory]:
+    """The model stays; the memory is the one that the round counted."""
+    if provenance.opened is None or provenance.voucher or provenance.counted is not None:
+        raise ModelError(
+            f"nothing shows how release {newest.number} was counted, or more than one thing does"
+        )
+    record = _vouched(provenance.opened.record, held)
+    memory = require_memory(record, provenance.opened, before=before, counted=newest, held=held)
+    return _known(newest, before.vector_hash, provenance.model, record, held), memory
+
+
+def _memory_in_force(
+    provenance: Provenance, newest: Manifest, chain: Sequence[SignedManifest], held: Held
+) -> SharedMemory | None:
+    """The memory that an earlier round counted, where it is shown and not held. Raises ModelError for one that does
+    not belong to the newest release."""
+    mark, shown = newest.shared_memory, provenance.counted
+    if shown is None:
+        return None
+    if mark is None:
+        raise ModelError(f"release {newest.number} has no shared memory, and comes with one")
+    if held.remembers(mark.sha256):
+        return None
+    before, counted = (chain[number].manifest for number in (mark.release - 1, mark.release))
+    if not counted.counted or counted.shared_memory != mark:
+        raise ModelError(f"release {newest.number} names a memory that release {mark.release} did not count")
+    return require_memory(_vouched(shown.record, held), shown, before=before, counted=counted, held=held)
+
+
 def _vouched(record: bytes, held: Held) -> VerifiedRecord:
     """A record, verified against the charter of its own epoch."""
     parsed = Record.decode(record)
@@ -218,14 +294,16 @@ def _known(
     return offered
 
 
-def _require_sum(record: VerifiedRecord, shown: OpenedSum, membership: Membership) -> Totals:
+def _require_sum(record: VerifiedRecord, shown: OpenedSum, held: Held) -> Totals:
     """What the sum says, where it is the one that its survivors uploaded and that honest members can make. Raises
     EvidenceError, NormError, ModelError."""
-    quantiser = record.context.quantiser
+    charter, quantiser = held.charters.by_hash(record.context.charter_hash), record.context.quantiser
+    if quantiser != quantiser_for(charter.model.config(), shown.plan, members=len(charter.members)):
+        raise ModelError("the quantiser of the sum does not follow from its plan")
     if sum_digest(shown.sum) != record.record.sum_hash:
         raise ModelError("the opened sum is not the one that its record names")
     lengths = record.opened.require_sum(
-        membership,
+        charter.membership(),
         record.context,
         shown.evidence,
         shown.sum,

@@ -17,8 +17,7 @@ from flwr.app import RecordDict
 
 from sordino_platform.flower.phases import Fields, Scalar, pack
 from sordino_platform.ledger_head import MAX_HEAD_BYTES
-from sordino_platform.plans import parse_plan
-from sordino_privacy.dpsgd import TrainingPlan
+from sordino_platform.plans import Plan, parse_plan
 from sordino_privacy.errors import LinkError
 
 MAX_COUNT = 1 << 32
@@ -95,7 +94,7 @@ class Offer:
     ready: int
     required: int
     members: int
-    plan: TrainingPlan
+    plan: Plan
     head: bytes = b""
     charters: tuple[bytes, ...] = ()
 

@@ -14,9 +14,9 @@ from flwr.app import RecordDict
 
 from sordino_platform.architecture import Architecture, trainable_shapes
 from sordino_platform.flower.phases import Fields, Scalar, pack
-from sordino_platform.plans import parse_plan
+from sordino_platform.plans import Plan, parse_plan
 from sordino_platform.provenance import Provenance, packed
-from sordino_privacy.dpsgd import TrainingPlan
+from sordino_privacy.counts import CountPlan
 from sordino_privacy.secagg import (
     Context,
     Group,
@@ -28,6 +28,7 @@ from sordino_privacy.secagg import (
     sketched_length,
 )
 
+CELLS = "cells"
 SIZE_BUCKETS = 8
 """A member's weight is its declared size bucket, 1 to 8, as a share of this."""
 
@@ -41,7 +42,7 @@ class Proposal:
     """
 
     context: Context
-    plan: TrainingPlan
+    plan: Plan
     provenance: Provenance | None = None
     charters: tuple[bytes, ...] = ()
 
@@ -63,19 +64,23 @@ class Proposal:
         return cls(context=context, plan=parse_plan(plan), provenance=provenance, charters=tuple(charters))
 
 
-def quantiser_for(config: Architecture, plan: TrainingPlan, *, members: int) -> Quantiser:
+def quantiser_for(config: Architecture, plan: Plan, *, members: int) -> Quantiser:
     """The quantiser that follows from the architecture, the plan and the charter's number of members, on both sides.
 
-    One group per trained tensor, in the order of the vector; ranges come from the plan, never from data.
+    One group per trained tensor, in the order of the vector, or the cells of a count; ranges come from the plan, never
+    from data.
     """
-    sizes = {name: int(np.prod(shape)) for name, shape in trainable_shapes(config).items()}
+    if isinstance(plan, CountPlan):
+        sizes = {CELLS: plan.cells}
+    else:
+        sizes = {name: int(np.prod(shape)) for name, shape in trainable_shapes(config).items()}
     ranges = plan.update_range(sizes)
     groups = tuple(Group(name=name, length=size, range=ranges[name]) for name, size in sizes.items())
     return Quantiser(groups=groups, cohort_limit=members)
 
 
 def norm_limit(
-    plan: TrainingPlan, quantiser: Quantiser, *, members: float = 1.0, levels: float = SIZE_BUCKETS
+    plan: Plan, quantiser: Quantiser, *, members: float = 1.0, levels: float = SIZE_BUCKETS
 ) -> float:
     """The largest L2 norm that the weighted mean of honest updates can have, where they count for `members` whole ones
     (1: any mean, and any one update), plus `levels` quantiser levels in each coordinate for the rounding."""
@@ -89,7 +94,7 @@ LENGTH_FACTOR = 1.425
 once in 10^9 times (chi-square with 128 degrees of freedom)."""
 
 
-def require_honest_lengths(plan: TrainingPlan, quantiser: Quantiser, lengths: Lengths) -> None:
+def require_honest_lengths(plan: Plan, quantiser: Quantiser, lengths: Lengths) -> None:
     """Refuses a sum to which a survivor gave more than an honest member can: where the charter asks for sketches.
 
     Each sketch is bounded by itself; what the sum holds beside those that answered, by as many limits as members are
@@ -112,13 +117,15 @@ def require_honest_lengths(plan: TrainingPlan, quantiser: Quantiser, lengths: Le
         )
 
 
-def require_honest_mean(plan: TrainingPlan, totals: Totals, *, survivors: int) -> None:
+def require_honest_mean(plan: Plan, totals: Totals, *, survivors: int) -> None:
     """Refuses an opened sum that honest members cannot have made: the same check at the coordinator and at members.
 
-    Weights are 1/8 to 1 each. Noise of a mean is largest where its weights are fewest and largest: it is never more
-    than that of as many whole members as the weights add up to. Raises NormError; who sent too much stays hidden.
+    Weights are 1/8 to 1 each, in a count 1. Noise of a mean is largest where its weights are fewest and largest: it is
+    never more than that of as many whole members as the weights add up to. Raises NormError; who sent too much stays
+    hidden.
     """
-    if not survivors <= totals.weight * SIZE_BUCKETS <= survivors * SIZE_BUCKETS:
+    least = SIZE_BUCKETS if isinstance(plan, CountPlan) else 1
+    if not least * survivors <= totals.weight * SIZE_BUCKETS <= survivors * SIZE_BUCKETS:
         raise NormError(f"the sum of weights is impossible for {survivors} survivors")
     limit = norm_limit(
         plan, totals.quantiser, members=max(totals.weight, 1.0), levels=survivors / totals.weight

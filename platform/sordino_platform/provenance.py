@@ -5,6 +5,9 @@ brings back a model that was released before. Every other one is the step of one
 the record that the round's members signed, the plan, the sum that they opened with its evidence, and the state of the
 server optimiser before.
 
+A shared memory is counted by a round of its own, and shown in the same way: with the record, the plan and the sum of
+that round. It travels beside the newest release to whoever lacks it.
+
 A receiver that lacks more than one release needs no more than that of the newest. The members of a round sign the model
 that they began with, which each of them had verified: so a record with a quorum of signatures vouches for that
 model, and what came before it may be pruned. `following.follow` holds all the checks.
@@ -22,14 +25,14 @@ import numpy.typing as npt
 from sordino_platform.architecture import Vector
 from sordino_platform.flower.phases import Fields, Scalar
 from sordino_platform.flower.phases import Vector as Wire
-from sordino_platform.plans import parse_plan
+from sordino_platform.plans import Plan, parse_plan
 from sordino_platform.release.optimiser import MOST_MOMENTS
-from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import LinkError
 from sordino_privacy.secagg import Context, Record
 
 Ring = npt.NDArray[np.unsignedinteger[Any]]
 UPLOAD = "upload."
+COUNTED = "counted."
 SILENT_LIMIT = 16
 """Survivors without a sketch whose uploads stand in for them; each costs every member a download of that size."""
 
@@ -44,12 +47,53 @@ class OpenedSum:
     """
 
     record: bytes
-    plan: TrainingPlan
+    plan: Plan
     sum: Ring = field(repr=False)
     carries: Ring = field(repr=False)
     evidence: bytes = field(repr=False)
     uploads: Mapping[str, bytes | memoryview] = field(repr=False)
     moments: tuple[Vector, ...] = field(default=(), repr=False)
+
+    def parts(self, prefix: str) -> tuple[dict[str, Scalar], dict[str, Wire]]:
+        """As the fields and vectors of a message, each name behind `prefix`."""
+        fields: dict[str, Scalar] = {
+            f"{prefix}record": self.record,
+            f"{prefix}evidence": self.evidence,
+            f"{prefix}round_plan": self.plan.canonical(),
+            f"{prefix}silent": ",".join(self.uploads),
+        }
+        vectors: dict[str, Wire] = {f"{prefix}sum": self.sum, f"{prefix}carries": self.carries}
+        vectors |= {f"{prefix}moment{index}": moment for index, moment in enumerate(self.moments)}
+        vectors |= {
+            f"{prefix}{UPLOAD}{name}": np.frombuffer(upload, np.uint8)
+            for name, upload in self.uploads.items()
+        }
+        return fields, vectors
+
+    @classmethod
+    def parse(cls, fields: Fields, prefix: str) -> OpenedSum:
+        """Takes it out of a message that has the field `record` behind `prefix`. Raises LinkError, or what the parsers
+        of its parts raise."""
+        record = fields.blob(f"{prefix}record")
+        plan = parse_plan(fields.blob(f"{prefix}round_plan"))
+        # The ring's width is the round's, as its members signed it.
+        quantiser = Context.decode(Record.decode(record).context).quantiser
+        silent = [name for name in fields.text(f"{prefix}silent").split(",") if name]
+        if len(silent) > SILENT_LIMIT:
+            raise LinkError(f"the coordinator names {len(silent)} silent survivors, more than a round has")
+        return cls(
+            record=record,
+            plan=plan,
+            sum=fields.vector(f"{prefix}sum", quantiser.dtype.type),
+            carries=fields.vector(f"{prefix}carries", quantiser.carries.type),
+            evidence=fields.blob(f"{prefix}evidence"),
+            uploads={name: fields.raw(f"{prefix}{UPLOAD}{name}") for name in silent},
+            moments=tuple(
+                fields.vector(f"{prefix}moment{index}", np.float32)
+                for index in range(MOST_MOMENTS)
+                if f"{prefix}moment{index}" in fields
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +103,14 @@ class Provenance:
     opened    of a release that a round made
     model     the vector that the release follows from or restores, for a receiver that does not hold it
     voucher   beside the `model` of a rollback: the record of a round that began with it
+    counted   how the shared memory in force was counted, where the newest release did not count it
     """
 
     manifests: tuple[bytes, ...]
     opened: OpenedSum | None = None
     model: Vector | None = field(default=None, repr=False)
     voucher: bytes = b""
+    counted: OpenedSum | None = None
 
     def parts(self) -> tuple[dict[str, Scalar], dict[str, Wire]]:
         """As the fields and vectors of a message."""
@@ -74,14 +120,10 @@ class Provenance:
             vectors["model"] = self.model
         if self.voucher:
             fields["voucher"] = self.voucher
-        if (opened := self.opened) is not None:
-            fields |= {"record": opened.record, "evidence": opened.evidence}
-            fields |= {"round_plan": opened.plan.canonical(), "silent": ",".join(opened.uploads)}
-            vectors |= {"sum": opened.sum, "carries": opened.carries}
-            vectors |= {f"moment{index}": moment for index, moment in enumerate(opened.moments)}
-            vectors |= {
-                f"{UPLOAD}{name}": np.frombuffer(upload, np.uint8) for name, upload in opened.uploads.items()
-            }
+        for shown, prefix in ((self.opened, ""), (self.counted, COUNTED)):
+            if shown is not None:
+                more_fields, more_vectors = shown.parts(prefix)
+                fields, vectors = fields | more_fields, vectors | more_vectors
         return fields, vectors
 
     @classmethod
@@ -93,30 +135,9 @@ class Provenance:
             raise LinkError("the coordinator's message names no release")
         model = fields.vector("model", np.float32) if "model" in fields else None
         voucher = fields.blob("voucher") if "voucher" in fields else b""
-        opened = None
-        if "record" in fields:
-            record, plan = fields.blob("record"), parse_plan(fields.blob("round_plan"))
-            # The ring's width is the round's, as its members signed it.
-            quantiser = Context.decode(Record.decode(record).context).quantiser
-            silent = [name for name in fields.text("silent").split(",") if name]
-            if len(silent) > SILENT_LIMIT:
-                raise LinkError(
-                    f"the coordinator names {len(silent)} silent survivors, more than a round has"
-                )
-            opened = OpenedSum(
-                record=record,
-                plan=plan,
-                sum=fields.vector("sum", quantiser.dtype.type),
-                carries=fields.vector("carries", quantiser.carries.type),
-                evidence=fields.blob("evidence"),
-                uploads={name: fields.raw(f"{UPLOAD}{name}") for name in silent},
-                moments=tuple(
-                    fields.vector(f"moment{index}", np.float32)
-                    for index in range(MOST_MOMENTS)
-                    if f"moment{index}" in fields
-                ),
-            )
-        return cls(manifests=manifests, opened=opened, model=model, voucher=voucher)
+        opened = OpenedSum.parse(fields, "") if "record" in fields else None
+        counted = OpenedSum.parse(fields, COUNTED) if f"{COUNTED}record" in fields else None
+        return cls(manifests=manifests, opened=opened, model=model, voucher=voucher, counted=counted)
 
 
 def packed(

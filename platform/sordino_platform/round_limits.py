@@ -15,11 +15,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from sordino_platform.architecture import Architecture, Parameters, trainable_shapes
-from sordino_platform.charter import Charter, Draft, PrivacyPolicy, TrainingPolicy
+from sordino_platform.architecture import Architecture, HuggingFaceConfig, Parameters, trainable_shapes
+from sordino_platform.charter import Charter, Draft, PrivacyPolicy, SharedMemoryPolicy, TrainingPolicy
 from sordino_platform.charter.document import POLICY_HINT
+from sordino_platform.plans import Plan
 from sordino_platform.proposal import norm_limit, quantiser_for
 from sordino_platform.release.optimiser import ServerOptimiser
+from sordino_privacy.counts import CountPlan
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.secagg import PolicyError, euclidean_norm
 
@@ -33,6 +35,7 @@ class RoundLimits:
 
     privacy: PrivacyPolicy
     training: TrainingPolicy
+    shared_memory: SharedMemoryPolicy | None
     config: Architecture
     norm: float
     members: int
@@ -44,6 +47,7 @@ class RoundLimits:
         return cls(
             privacy=charter.privacy,
             training=charter.training_policy(),
+            shared_memory=charter.shared_memory,
             config=config,
             norm=math.hypot(*(euclidean_norm(parameters[name].ravel()) for name in trainable_shapes(config))),
             members=max(1, len(charter.members)),
@@ -59,9 +63,39 @@ class RoundLimits:
         quantiser = quantiser_for(self.config, plan, members=self.members)
         return optimiser.reach(norm_limit(plan, quantiser), quantiser.dimension)
 
-    def require_plan(self, plan: TrainingPlan) -> None:
-        """Refusal 14: raises PolicyError unless the plan, with a plain average after it, lies within every bound of the
-        charter."""
+    def require_plan(self, plan: Plan) -> None:
+        """Refusal 14: raises PolicyError unless the plan of a training, with a plain average after it, or that of a
+        count lies within every bound of the charter."""
+        if isinstance(plan, CountPlan):
+            self._require_count(plan)
+        else:
+            self._require_training(plan)
+
+    def _require_count(self, plan: CountPlan) -> None:
+        if self.shared_memory is None:
+            raise PolicyError("the charter allows no count of phrases", hint=POLICY_HINT)
+        if isinstance(self.config, HuggingFaceConfig):
+            raise PolicyError("phrases are counted in the tokens of sordino's own bases only")
+        self._require_window(plan)
+        self.privacy.require_count(noise_multiplier=plan.noise_multiplier, delta=plan.delta)
+        self.shared_memory.require(
+            phrases=plan.phrases,
+            longest=plan.longest,
+            bits=plan.bits,
+            deviations=plan.deviations,
+            witnesses=plan.witnesses,
+            surprise=plan.surprise,
+            expected_units=plan.expected_units,
+        )
+
+    def _require_window(self, plan: Plan) -> None:
+        if plan.window > self.config.context:
+            raise PolicyError(
+                f"a window of {plan.window} tokens is longer than the model's {self.config.context}"
+            )
+
+    def _require_training(self, plan: TrainingPlan) -> None:
+        self._require_window(plan)
         self.privacy.require(
             noise_multiplier=plan.noise_multiplier,
             clip_norm=plan.clip_norm,
@@ -75,16 +109,12 @@ class RoundLimits:
             expected_units=plan.expected_units,
             windows_per_unit=plan.windows_per_unit,
         )
-        if plan.window > self.config.context:
-            raise PolicyError(
-                f"a window of {plan.window} tokens is longer than the model's {self.config.context}"
-            )
         self._require_move(self.reach(plan, PLAIN))
 
     def require_step(self, plan: TrainingPlan, optimiser: ServerOptimiser) -> None:
         """Refusal 14: raises PolicyError unless plan and server's step lie within every bound of the charter, each
         alone and both together."""
-        self.require_plan(plan)
+        self._require_training(plan)
         require_optimiser(self.training, optimiser)
         self._require_move(self.reach(plan, optimiser))
 

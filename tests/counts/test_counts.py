@@ -94,6 +94,17 @@ def test_units_that_share_all_their_phrases_choose_the_same_ones_in_whatever_ord
 
 
 @given(texts)
+def test_a_text_of_any_length_has_its_phrases_and_one_that_is_too_short_has_none(text: Text) -> None:
+    plan = CountPlan(**{**PLAN_FIELDS, "longest": 12})
+    expected = sum(
+        END not in text[place - length + 1 : place + 1]
+        for length in range(plan.shortest, 13)
+        for place in range(length - 1, len(text))
+    )
+    assert len(phrases(text, plan).keys) == expected
+
+
+@given(texts)
 def test_no_phrase_crosses_the_end_of_a_document(text: Text) -> None:
     found = phrases(text)
     for place, length in zip(found.places, found.lengths, strict=True):
@@ -230,6 +241,6 @@ def test_a_plan_is_its_canonical_bytes_and_another_kind_is_none() -> None:
 
 
 def test_the_noise_has_the_deviation_that_the_plan_says() -> None:
-    plan = CountPlan(bits=18, phrases=8, noise_multiplier=0.75, delta=1e-6, salt=3)
+    plan = CountPlan(bits=18, phrases=8, noise_multiplier=0.75, largest_count=30, delta=1e-6, salt=3)
     noise = noised(np.zeros(plan.cells), plan, Keystream(bytes(32)))
     assert abs(float(noise.std()) / plan.deviation() - 1) < 0.01

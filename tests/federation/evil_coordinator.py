@@ -265,7 +265,7 @@ class EvilCoordinator:
 
     def willing(self) -> bool:
         """Whether the victim's owner lets it train in the present round; then what training leaves is put there."""
-        plan = self.federation.plan.digest()
+        plan = self.federation.training.digest()
         try:
             self.member.participation.require_willing(wanted=(self.federation.run, self.round, plan))
         except UnwillingError:
@@ -277,7 +277,7 @@ class EvilCoordinator:
         assert self.attempt is not None
         truth = Proposal(
             context=self.attempt.context,
-            plan=self.federation.plan,
+            plan=self.federation.training,
             provenance=self.federation.provenance(after=self.member.newest_release()),
         )
         reply = self.ask(Phase.TRAIN, replace(truth, **lies).pack())
@@ -336,14 +336,14 @@ class EvilCoordinator:
             model_hash=said.model_hash,
             train_config_hash=said.train_config_hash,
             quantiser=quantiser_for(
-                self.federation.config, self.federation.plan, members=len(charter.members)
+                self.federation.config, self.federation.training, members=len(charter.members)
             ),
         )
 
     def other_plan(self) -> dict[str, Any]:
         """Fields of a proposal that is right in everything but that its plan is another than was offered."""
         assert self.attempt is not None
-        plan = replace(self.federation.plan, steps=self.federation.plan.steps + 1)
+        plan = replace(self.federation.training, steps=self.federation.training.steps + 1)
         quantiser = quantiser_for(self.federation.config, plan, members=MEMBERS)
         context = replace(self.attempt.context, train_config_hash=plan.digest(), quantiser=quantiser)
         return {"plan": plan, "context": context}

@@ -19,7 +19,14 @@ from sordino_client.app import app
 from sordino_client.member import Member
 from sordino_client.residence import MEMBER
 from sordino_coordinator.federation import Federation
-from sordino_platform.charter import Floors, HuggingFaceTerms, ModelTerms, PrivacyPolicy, shipped_model
+from sordino_platform.charter import (
+    Floors,
+    HuggingFaceTerms,
+    ModelTerms,
+    PrivacyPolicy,
+    SharedMemoryPolicy,
+    shipped_model,
+)
 from sordino_platform.durable import make_folder, write_file
 from sordino_platform.flower import shim
 from sordino_platform.flower.codec import decode, encode
@@ -54,6 +61,7 @@ def found_in(
     model: ModelTerms | HuggingFaceTerms | None = None,
     of_members: Mapping[str, object] | None = None,
     privacy: PrivacyPolicy | None = None,
+    shared_memory: SharedMemoryPolicy | None = None,
     **settings: object,
 ) -> None:
     """Members (five of five organisations, if nobody says otherwise), their settings and the coordinator's.
@@ -68,6 +76,7 @@ def found_in(
         model=model or shipped_model(adapter_rank=1),
         floors=Floors(cohort=cohort),
         privacy=privacy or PrivacyPolicy(),
+        shared_memory=shared_memory,
     )
     coordinator = {
         "version": 1,

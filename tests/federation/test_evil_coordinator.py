@@ -17,6 +17,7 @@ from sordino_platform.charter import Floors
 from sordino_platform.flower.phases import HELLO, Fields
 from sordino_platform.offer import Offer
 from sordino_platform.provenance import Provenance
+from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.secagg import Step, sum_digest
 
 
@@ -125,6 +126,7 @@ def test_a_result_that_differs_in_anything_from_what_its_members_signed_is_refus
             record = opened.record.replace(sum_digest(opened.sum), sum_digest(other))
             false = replace(true, opened=replace(opened, sum=other, record=record))
         case "plan":
+            assert isinstance(opened.plan, TrainingPlan)
             plan = replace(opened.plan, learning_rate=opened.plan.learning_rate * 2)
             false = replace(true, opened=replace(opened, plan=plan))
         case "members":

@@ -99,7 +99,7 @@ def test_no_field_of_a_plan_alone_raises_the_limit_above_the_shown_number(
     hub: EvilHub, data: st.DataObject
 ) -> None:
     field = data.draw(st.sampled_from(sorted(EXTREMES)))
-    plan = replace(hub.federation.plan, **{field: data.draw(EXTREMES[field], label=field)})  # type: ignore[arg-type]
+    plan = replace(hub.federation.training, **{field: data.draw(EXTREMES[field], label=field)})  # type: ignore[arg-type]
     if accepted(hub, plan):
         assert limit_of(hub, plan) <= limits_of(hub).move
 
@@ -132,7 +132,7 @@ def extreme(hub: EvilHub, field: str) -> float | int:
 def test_a_field_beyond_its_own_bound_is_refused_and_at_the_bound_judged_by_the_move_alone(
     hub: EvilHub, field: str
 ) -> None:
-    honest, most = hub.federation.plan, extreme(hub, field)
+    honest, most = hub.federation.training, extreme(hub, field)
     at = replace(honest, **{field: most})  # type: ignore[arg-type]
     # The extreme of one field may be more than the move allows: then that is the reason, and nothing else.
     assert accepted(hub, at) == (limit_of(hub, at) <= limits_of(hub).move)
@@ -150,7 +150,7 @@ def test_the_plan_of_the_attack_is_refused_by_member_and_coordinator_with_the_nu
     hub: EvilHub, founded: Path, tmp_path: Path
 ) -> None:
     """Learning rate 1,000: its limit would have been seventy times the length of the whole model."""
-    attack = replace(hub.federation.plan, learning_rate=1000.0)
+    attack = replace(hub.federation.training, learning_rate=1000.0)
     assert limit_of(hub, attack) > 70 * limits_of(hub).norm
     assert refused_as(hub.ask(Phase.TRAIN, proposal(hub, attack).pack())) == "policy"
     assert not hub.member.ledger.reservations()
@@ -162,7 +162,7 @@ def test_the_plan_of_the_attack_is_refused_by_member_and_coordinator_with_the_nu
     with pytest.raises(PolicyError, match="learning rate"):
         Federation.open(tmp_path / "copy" / "coordinator")
     # Within the bound of the field, and still too far: many steps at the largest rate.
-    far = replace(hub.federation.plan, learning_rate=1.0, steps=100)
+    far = replace(hub.federation.training, learning_rate=1.0, steps=100)
     with pytest.raises(
         PolicyError, match=r"could move the model by .* of its length; the charter allows 15\.\d+, 10\.0%"
     ):
@@ -185,7 +185,7 @@ def test_a_servers_step_beyond_the_charter_is_refused_when_it_is_ordered_and_whe
 ) -> None:
     federation = hub.federation
     with pytest.raises(PolicyError):
-        limits_of(hub).require_step(federation.plan, optimiser)
+        limits_of(hub).require_step(federation.training, optimiser)
     orders = (federation.folder / "orders.json").exists()
     with pytest.raises(PolicyError):
         desk.set_pace(
@@ -219,7 +219,7 @@ def test_the_number_is_a_share_of_the_length_of_the_model_that_the_charter_start
     vector = flatten(hub.federation.config, hub.federation.parameters).astype(np.float64)
     assert limits.norm == pytest.approx(float(np.linalg.norm(vector)))
     assert limits.move == pytest.approx(0.1 * limits.norm)
-    assert 0 < limits.reach(hub.federation.plan, ServerOptimiser()) < limits.move
+    assert 0 < limits.reach(hub.federation.training, ServerOptimiser()) < limits.move
 
 
 def test_a_charter_of_version_1_keeps_its_bytes_and_is_read_with_the_default_policy(hub: EvilHub) -> None:
@@ -250,4 +250,4 @@ def test_every_bound_that_is_loosened_is_marked_as_protecting_less(hub: EvilHub,
 
 def test_every_field_of_a_plan_is_bounded_by_the_charter_or_enters_no_limit(hub: EvilHub) -> None:
     """A field that is added to a plan later must be thought of here."""
-    assert set(asdict(hub.federation.plan)) == set(EXTREMES)
+    assert set(asdict(hub.federation.training)) == set(EXTREMES)

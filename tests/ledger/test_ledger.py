@@ -103,7 +103,7 @@ def test_a_round_reserved_again_after_a_crash_is_charged_once(ledger: Ledger, fo
 
 def test_a_round_cannot_be_reserved_again_under_another_plan(ledger: Ledger) -> None:
     ledger.reserve("run", 1, PLAN)
-    with pytest.raises(RefusalError, match="another training plan"):
+    with pytest.raises(RefusalError, match="another plan"):
         ledger.reserve("run", 1, replace(PLAN, noise_multiplier=0.9))
 
 

@@ -1,9 +1,10 @@
 """A serving bundle: the files of one released model, and the one door through which they are read.
 
     FOLDER/CURRENT               the name of a sub-folder, one line (or a symbolic link `current` to it)
-    FOLDER/<name>/manifest.json  {"release": 7, "sha256": "<of model.safetensors, hex>"}
+    FOLDER/<name>/manifest.json  {"release": 7, "sha256": "<of model.safetensors, hex>"}, and of the shared memory
     FOLDER/<name>/config.json    the fields of ModelConfig
     FOLDER/<name>/tokenizer.json
+    FOLDER/<name>/shared-memory.bin   the shared memory of the release, where it has one
     FOLDER/<name>/model.safetensors   effective weights (adapters folded in), float32 or float16
 
 Everything is checked before it is used: sizes before anything is allocated, the digest before a tensor is read,
@@ -35,12 +36,16 @@ from safetensors import SafetensorError, safe_open
 
 from sordino_platform import durable
 from sordino_platform.architecture import ModelConfig, shapes, without_adapters
+from sordino_platform.release.bundle import MEMORY
+from sordino_privacy.counts import SharedMemory
+from sordino_privacy.counts.reading import MAX_MEMORY_BYTES
 from sordino_privacy.errors import ConfigurationError, StorageError
 
 Array = npt.NDArray[np.float32]
 
 MAX_JSON_BYTES = 64 << 10
 MAX_RELEASE = 1 << 53
+MEMORY_SHA256 = "shared_memory_sha256"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +63,7 @@ class Bundle:
     tokenizer: Path
     release: int
     personal: bool = False
+    memory: SharedMemory | None = None
 
     @property
     def name(self) -> str:
@@ -95,9 +101,11 @@ def current(folder: Path) -> Path | None:
 def load(folder: Path) -> Bundle:
     """Reads and checks one bundle. Raises StorageError (unreadable, damaged) or ConfigurationError (impossible)."""
     manifest = _json(folder / "manifest.json")
-    if not isinstance(manifest, dict) or set(manifest) != {"release", "sha256"}:
+    known = {"release", "sha256"}
+    if not isinstance(manifest, dict) or set(manifest) not in (known, known | {MEMORY_SHA256}):
         raise StorageError(
-            "the model's manifest must hold release and sha256, and nothing else", hint=str(folder)
+            "the model's manifest must hold release and sha256, and nothing else but the shared memory's",
+            hint=str(folder),
         )
     release, expected = manifest["release"], manifest["sha256"]
     if type(release) is not int or not 0 <= release < MAX_RELEASE or not isinstance(expected, str):
@@ -105,8 +113,21 @@ def load(folder: Path) -> Bundle:
     config = parse_config(_json(folder / "config.json"))
     weights, pages = read_weights(folder / "model.safetensors", config, expected=expected)
     return Bundle(
-        config=config, weights=weights, pages=pages, tokenizer=folder / "tokenizer.json", release=release
+        config=config,
+        weights=weights,
+        pages=pages,
+        tokenizer=folder / "tokenizer.json",
+        release=release,
+        memory=read_memory(folder / MEMORY, manifest[MEMORY_SHA256]) if MEMORY_SHA256 in manifest else None,
     )
+
+
+def read_memory(path: Path, expected: object) -> SharedMemory:
+    """The shared memory in a file with that SHA-256 in hex. Raises StorageError."""
+    memory = SharedMemory.decode(durable.read_file(path, limit=MAX_MEMORY_BYTES))
+    if memory.digest().hex() != expected:
+        raise StorageError("the shared memory does not match its digest", hint="fetch the release again")
+    return memory
 
 
 def shipped() -> Bundle:

@@ -139,7 +139,7 @@ def _loaded(
     memory = Memory(Store(state / "memory"))
     answer = generator.answer(
         Query(prefix=prefix, suffix=suffix, alternatives=alternatives, max_tokens=max_tokens),
-        recall=lambda prompt: memory(prompt, generator.vocabulary),
+        recall=lambda prompt: memory(prompt, generator.vocabulary, generator.shared),
     )
     return {
         "source": "release" if released else "base",

@@ -35,6 +35,7 @@ from sordino_client.completion.showing.worth import Show
 from sordino_client.completion.vocabulary import Vocabulary
 from sordino_platform import telemetry
 from sordino_platform.tokenizer import Tokenizer
+from sordino_privacy.counts import SharedMemory
 from sordino_privacy.errors import SordinoError, StorageError
 
 MAX_WAITING = 16
@@ -85,7 +86,7 @@ def load_generator(bundle: Bundle, precision: Precision = "int8") -> Generator:
     if network is not reference:
         bundle.give_back()
     return_memory()
-    return Generator(network, Vocabulary(tokenizer), name=bundle.name)
+    return Generator(network, Vocabulary(tokenizer), name=bundle.name, shared=bundle.memory)
 
 
 def _network(bundle: Bundle, reference: Network, tokens: Indices, precision: Precision) -> Network:
@@ -116,7 +117,7 @@ class Engine:
         self,
         folder: Path,
         *,
-        recall: Callable[[Prompt, Vocabulary], Recall | None] | None = None,
+        recall: Callable[[Prompt, Vocabulary, SharedMemory | None], Recall | None] | None = None,
         precision: Precision = "int8",
         show: Show = "all",
     ) -> None:
@@ -299,7 +300,7 @@ class Engine:
         vocabulary = generator.vocabulary
 
         def remember(prompt: Prompt) -> Recall | None:
-            return recall(prompt, vocabulary) if recall is not None else None
+            return recall(prompt, vocabulary, generator.shared) if recall is not None else None
 
         query = job.query if job.query.show is not None else replace(job.query, show=self._show)
         answer = generator.answer(query, recall=remember, on_text=job.on_text, cancelled=job.withdrawn)

@@ -18,6 +18,7 @@ from sordino_client.completion.query import MAX_TOKENS, Answer, Cancelled, OnTex
 from sordino_client.completion.text.place import Place
 from sordino_client.completion.vocabulary import Vocabulary
 from sordino_client.completion.writing import Run, Slot
+from sordino_privacy.counts import SharedMemory
 
 # A prompt is read in pieces: the scratch memory stays small, and a cancelled request ends within one of them.
 CHUNK = 128
@@ -31,9 +32,17 @@ class Generator:
     """One loaded model. Not thread-safe: the engine's worker is its only caller."""
 
     def __init__(
-        self, network: Network, vocabulary: Vocabulary, *, name: str, slot_bytes: int = SLOT_BYTES
+        self,
+        network: Network,
+        vocabulary: Vocabulary,
+        *,
+        name: str,
+        slot_bytes: int = SLOT_BYTES,
+        shared: SharedMemory | None = None,
     ) -> None:
+        """`shared` is the federation's memory that came with the model."""
         self.network = network
+        self.shared = shared
         self.vocabulary = vocabulary
         self.name = name
         self.context = network.shape.context

@@ -29,8 +29,8 @@ from sordino_client.ledger.budget import Budget, Cost, DayCapError
 from sordino_client.ledger.chain import Chain, Head, read_rows
 from sordino_client.ledger.witness import FILE as WITNESS_FILE
 from sordino_client.ledger.witness import RECOVER, Witness, contradiction, keep, kept, milestones
+from sordino_platform.plans import Plan
 from sordino_privacy.accounting import Epsilon, SampledGaussian, epsilon, runs_left
-from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import BudgetError, ConfigurationError, RefusalError, StorageError
 from sordino_privacy.secagg.journal import Entry, Step, admit
 from sordino_privacy.secagg.refusals import ReplayError
@@ -227,7 +227,7 @@ class Ledger:
         with self._lock:
             return frozenset(self._account.firm)
 
-    def preview(self, plan: TrainingPlan, rounds: int = 1) -> Cost:
+    def preview(self, plan: Plan, rounds: int = 1) -> Cost:
         """What a run of `rounds` rounds of this plan would cost, and how many such runs are left. Charges nothing."""
         with self._lock:
             run = [SampledGaussian.of(plan)] * rounds
@@ -239,7 +239,7 @@ class Ledger:
                 runs_left=runs_left(spent, run, self._budget.epsilon, self._budget.delta),
             )
 
-    def require(self, plan: TrainingPlan, *, run: str, round: int) -> None:
+    def require(self, plan: Plan, *, run: str, round: int) -> None:
         """Whether that round could be charged now, under this plan. Charges nothing.
 
         Charges that are held for other rounds do not count, because they are given back before this one is charged.
@@ -250,7 +250,7 @@ class Ledger:
             if (run, round) not in self._account.reservations:
                 self._check(SampledGaussian.of(plan), self._now(), plan, besides=self._account.held())
 
-    def reserve(self, run: str, round: int, plan: TrainingPlan) -> Reservation:
+    def reserve(self, run: str, round: int, plan: Plan) -> Reservation:
         """Charges one round. Durable when it returns.
 
         Raises BudgetError when the round would exceed the budget or the day's caps (nothing is charged), RefusalError
@@ -262,7 +262,7 @@ class Ledger:
             if known is not None:
                 if known.plan != plan.digest():
                     raise RefusalError(
-                        f"round {round} of run {run!r} was already charged under another training plan",
+                        f"round {round} of run {run!r} was already charged under another plan",
                     )
                 return known
             event, now = SampledGaussian.of(plan), self._now()
@@ -332,7 +332,7 @@ class Ledger:
         self,
         event: SampledGaussian,
         now: int,
-        plan: TrainingPlan,
+        plan: Plan,
         *,
         besides: Collection[tuple[str, int]] = (),
     ) -> None:

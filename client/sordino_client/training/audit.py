@@ -38,7 +38,8 @@ def audit(
     picture: Path | None = typer.Option(None, help="Write the findings as a PNG."),
     as_json: bool = typer.Option(False, "--json", help="Print the findings as JSON on stdout."),
 ) -> None:
-    """Audits the private training engine of this installation: noise, clip, sampler, and an attack with canaries.
+    """Audits the private training engine of this installation: noise, clip, sampler, an attack with canaries, and
+    the same of a count of phrases.
 
     Exit code 12 when a claim does not hold. Reads no repository and trains nothing that is kept.
 
@@ -84,8 +85,11 @@ def run_audit(
     from sordino_platform.architecture import ModelConfig
     from sordino_platform.model import Decoder
     from sordino_privacy.accounting import SampledGaussian, epsilon
+    from sordino_privacy.audit.counts import audit_counts
     from sordino_privacy.audit.mechanism import audit_mechanism
     from sordino_privacy.audit.one_run import audit_run
+    from sordino_privacy.audit.report import AuditReport
+    from sordino_privacy.counts import CountPlan
     from sordino_privacy.dpsgd.engine import PrivateTraining
     from sordino_privacy.dpsgd.keystream import Keystream
 
@@ -99,7 +103,15 @@ def run_audit(
         words = keystream.words(rows * (CANARY_TOKENS + 1)) % np.uint64(config.vocabulary)
         return torch.from_numpy(words.astype(np.int32)).view(rows, CANARY_TOKENS + 1)
 
-    report = audit_mechanism(engine, plan, Decoder(config), window_losses, [random_unit(1), random_unit(2)])
+    trained = audit_mechanism(engine, plan, Decoder(config), window_losses, [random_unit(1), random_unit(2)])
+    count = CountPlan(
+        phrases=100,
+        largest_count=30,
+        noise_multiplier=plan.noise_multiplier,
+        delta=plan.delta,
+        salt=int(keystream.words(1)[0] >> 2),
+    )
+    report = AuditReport(findings=(*trained.findings, *audit_counts(count)))
     claimed = epsilon([SampledGaussian.of(plan)], plan.delta)
     result: dict[str, Any] = {
         **report.as_json(),

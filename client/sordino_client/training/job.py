@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from sordino_platform.architecture import Architecture, HuggingFaceConfig, ModelConfig, Vector
 from sordino_platform.durable import make_folder, read_file, write_file
-from sordino_privacy.dpsgd import TrainingPlan
+from sordino_platform.plans import Plan, parse_plan
 from sordino_privacy.errors import ConfigurationError, DataError, SordinoError, StorageError
 
 MAX_UNITS_BYTES = 4 << 30
@@ -61,7 +61,9 @@ class LocalMetrics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingJob:
-    """One round's training. `weights`: safetensors of all parameters. `units`: a file made by `write_units`.
+    """One round's training, or its count: whichever its plan is of.
+
+    `weights`: safetensors of all parameters. `units`: a file made by `write_units`.
 
     With a HuggingFaceConfig the weights are the adapters, and `base` is the folder of the model that they adapt.
     """
@@ -70,7 +72,7 @@ class TrainingJob:
     config: Architecture
     weights: Path
     units: Path
-    plan: TrainingPlan
+    plan: Plan
     base: Path | None = None
 
     def __post_init__(self) -> None:
@@ -123,7 +125,7 @@ class TrainingJob:
         return cls(
             folder=folder,
             config=_config(kind, model),
-            plan=TrainingPlan.parse(plan),
+            plan=parse_plan(json.dumps(plan).encode()),
             weights=Path(str(raw["weights"])),
             units=Path(str(raw["units"])),
             base=None if raw["base"] is None else Path(str(raw["base"])),

@@ -13,11 +13,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from torch import Tensor, nn
 
+from sordino_client.training import counting
 from sordino_client.training.device import device_for, precision_for, room_for
 from sordino_client.training.job import LocalMetrics, Tokens, TrainingError, TrainingJob, finish, read_units
 from sordino_client.training.worker import DEFAULT_MEMORY
 from sordino_platform.architecture import Architecture, HuggingFaceConfig, Parameters, flatten
 from sordino_platform.model import Decoder, build, parameters_of
+from sordino_privacy.counts import CountPlan
+from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.dpsgd.engine import Mode, PrivateTraining, StepRecord
 from sordino_privacy.dpsgd.keystream import Keystream
 from sordino_privacy.dpsgd.selfcheck import COARSE, TOLERANCE, SelfCheckError
@@ -86,7 +89,7 @@ def training_for(
     if not isinstance(job.config, HuggingFaceConfig):
         return PrivateTraining(
             build(job.config, parameters),
-            job.plan,
+            training_plan(job),
             window_losses=window_losses,
             keystream=keystream,
             workers=workers,
@@ -109,8 +112,15 @@ def training_for(
         job.base, job.config, parameters, device=where, dtype=dtype, checkpointing=room.checkpointing
     )
     return PrivateTraining(
-        model, job.plan, window_losses=window_losses, keystream=keystream, bounds=room.bounds
+        model, training_plan(job), window_losses=window_losses, keystream=keystream, bounds=room.bounds
     )
+
+
+def training_plan(job: TrainingJob) -> TrainingPlan:
+    """The plan of a job that trains. Raises ConfigurationError for one that counts."""
+    if isinstance(job.plan, CountPlan):
+        raise ConfigurationError("this job counts: it has no plan of a training")
+    return job.plan
 
 
 def trained(model: nn.Module) -> Parameters:
@@ -134,8 +144,14 @@ class Trainer:
 
     def run(self, job: TrainingJob, on_step: Callable[[StepRecord], None]) -> None:
         """Trains and stores the update. Raises what the parsers raise, and TrainingError."""
-        started = time.monotonic()
-        units = [window_matrix(unit, job.config, job.plan.window) for unit in read_units(job.units)]
+        started, plan = time.monotonic(), job.plan
+        if isinstance(plan, CountPlan):
+            if isinstance(job.config, HuggingFaceConfig):
+                raise ConfigurationError("phrases are counted in the tokens of sordino's own bases only")
+            model = build(job.config, load_weights(job))
+            counting.count(read_units(job.units), model, plan, job, Keystream.from_system())
+            return
+        units = [window_matrix(unit, job.config, plan.window) for unit in read_units(job.units)]
         parameters = load_weights(job)
         keystream = Keystream.from_system()
         training = training_for(
@@ -154,7 +170,7 @@ class Trainer:
             units=record.units,
             windows=record.windows,
             nonfinite=record.nonfinite,
-            steps=job.plan.steps,
+            steps=plan.steps,
             seconds=time.monotonic() - started,
         )
         finish(job, _difference(training.model, job.config, parameters), local)
@@ -174,7 +190,11 @@ class Trainer:
                 if isinstance(training.model, Decoder):
                     raise
         plain = PrivateTraining(
-            training.model, job.plan, window_losses=window_losses, keystream=keystream, mode="per-unit"
+            training.model,
+            training_plan(job),
+            window_losses=window_losses,
+            keystream=keystream,
+            mode="per-unit",
         )
         if known is None:
             self._check(plain, job, keystream)

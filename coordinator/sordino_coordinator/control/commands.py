@@ -20,7 +20,7 @@ audit_app = typer.Typer(help="The audit log: what was done, and by whom.", no_ar
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to `sordino coordinator`."""
-    for command in (pause, resume, pace, rollback, token):
+    for command in (pause, resume, pace, rollback, count, token):
         app.command()(command)
     app.add_typer(audit_app, name="audit")
 
@@ -158,6 +158,58 @@ def rollback(
         typer.echo(f"the coordinator is in a round: release {release} is restored when that has ended")
     else:
         typer.echo(f"release {made} restores release {release}; members take it with their next round")
+
+
+def count(
+    folder: Folder,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Take the order back.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Lets the next round count phrases into the shared memory, instead of training: one round, then training goes on.
+
+    The charter must allow it (`sordino charter new --shared-memory`), and coordinator.toml must have a plan for it, as:
+    [counts] noise_multiplier = 2.0, delta = 1e-6, window = 256, windows_per_unit = 4. What it costs each member is
+    printed.
+
+    Example: sordino coordinator count --folder /var/lib/sordino/coordinator
+    """
+    from sordino_coordinator.control import desk
+    from sordino_coordinator.control.audit import Action
+    from sordino_coordinator.settings import load_settings
+    from sordino_platform.founding_model import founding_parameters
+    from sordino_platform.identity import Identity
+    from sordino_platform.release import ReleaseStore
+    from sordino_platform.round_limits import RoundLimits
+    from sordino_privacy.accounting import SampledGaussian, epsilon
+
+    if cancel:
+        orders = desk.cancel_count(folder)
+        _note(folder, Action.COUNT_CANCELLED)
+        return _show(
+            orders, "no count is ordered; a round that counts already ends as it would", as_json=as_json
+        )
+    settings, identity = load_settings(folder), Identity.load(folder)
+    if settings.counts is None:
+        raise ConfigurationError(
+            "coordinator.toml has no [counts]",
+            hint="add: [counts] noise_multiplier = 2.0, delta = 1e-6, window = 256, windows_per_unit = 4",
+        )
+    charter = identity.charter
+    plan = settings.counts.plan(salt=0, fewest=charter.smallest_sum())
+    RoundLimits.of(charter, founding_parameters(charter.model)).require_plan(plan)
+    newest = ReleaseStore(folder / "releases", identity.charters).head().number
+    orders = desk.order_count(folder, newest=newest)
+    _note(folder, Action.COUNT_ORDERED, f"after release {newest}")
+    cost = epsilon([SampledGaussian.of(plan)], plan.delta).value
+    fewest = plan.threshold(survivors=charter.smallest_sum())
+    facts = {**orders.model_dump(mode="json"), "epsilon": cost, "delta": plan.delta, "threshold": fewest}
+    if as_json:
+        return typer.echo(json.dumps(facts))
+    typer.echo("the next round counts phrases; training goes on after it")
+    typer.echo(
+        f"by itself it costs each member epsilon {cost:.2f} at delta {plan.delta:g}; its ledger composes it"
+    )
+    return typer.echo(f"a phrase needs a count of {fewest:.0f} or more, in {plan.witnesses} members or more")
 
 
 def token(folder: Folder) -> None:

@@ -80,6 +80,15 @@ class Desk:
                 return
             stopping.wait(POLL_SECONDS)
 
+    def counted(self, after: int) -> None:
+        """The count that was ordered after that release is done, or cannot be: a later order stays."""
+
+        def step(orders: Orders) -> Orders:
+            done = orders.count_after == after
+            return orders.model_copy(update={"count_after": None}) if done else orders
+
+        change_orders(self.folder, step)
+
     def roll_back(self) -> None:
         """Makes the rollback that was ordered, if one was. An impossible one is noted, and not tried again."""
         number = read_orders(self.folder).restore
@@ -91,6 +100,16 @@ class Desk:
             self.audit.append(Action.ROLLBACK_FAILED, f"release {number}: {error.message}")
         # Afterwards: a crash between the two makes the rollback twice, which changes nothing; the other order loses it.
         change_orders(self.folder, lambda orders: _done(orders, number))
+
+
+def order_count(folder: Path, *, newest: int) -> Orders:
+    """Asks for a count of phrases, made by a release after the `newest` one."""
+    return change_orders(folder, lambda orders: orders.model_copy(update={"count_after": newest}))
+
+
+def cancel_count(folder: Path) -> Orders:
+    """Takes the order back; a round that counts already ends as it would."""
+    return change_orders(folder, lambda orders: orders.model_copy(update={"count_after": None}))
 
 
 def _done(orders: Orders, number: int) -> Orders:

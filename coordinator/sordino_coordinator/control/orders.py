@@ -50,11 +50,13 @@ class Pace(Document):
 
 
 class Orders(Document):
-    """Everything that was asked for. `restore` is a rollback that has not been made yet."""
+    """Everything that was asked for. `restore` is a rollback that has not been made yet; `count_after` the release
+    that was the newest when a count of phrases was asked for: it is made once a later release has counted."""
 
     version: Literal["sordino-orders/1"] = "sordino-orders/1"
     paused: bool = False
     restore: int | None = Field(default=None, ge=0, le=MAX_NUMBER)
+    count_after: int | None = Field(default=None, ge=0, le=MAX_NUMBER)
     pace: Pace = Pace()
 
 

@@ -16,6 +16,7 @@ from sordino_platform.charter.document import (
     RenewalTerms,
     RetiredKey,
     Role,
+    SharedMemoryPolicy,
     TlsAuthority,
     TrainingPolicy,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "RenewalTerms",
     "RetiredKey",
     "Role",
+    "SharedMemoryPolicy",
     "SignedCharter",
     "TlsAuthority",
     "TrainingPolicy",

@@ -23,6 +23,10 @@ _WEAKER_WHEN_HIGHER = {
     "training.largest_learning_rate",
     "training.largest_noise_multiplier",
     "training.largest_windows_per_unit",
+    "shared_memory.largest_bits",
+    "shared_memory.largest_expected_units",
+    "shared_memory.largest_length",
+    "shared_memory.largest_phrases",
     "training.largest_server_rate",
     "training.largest_momentum",
     "training.largest_second_momentum",
@@ -34,6 +38,9 @@ _WEAKER_WHEN_LOWER = {
     "floors.gamma_permille",
     "floors.honest",
     "privacy.smallest_noise_multiplier",
+    "shared_memory.smallest_deviations",
+    "shared_memory.smallest_surprise",
+    "shared_memory.smallest_witnesses",
     "training.smallest_expected_units",
     "training.smallest_tau",
 }
@@ -110,6 +117,8 @@ def _kind(field: str, before: object, after: object) -> Kind:
 def _weaker(field: str, before: object, after: object) -> bool:
     if field == "privacy.update_check":
         return True  # "sum" bounds a liar less, "norm" shows more of each update: a person weighs it
+    if field.startswith("shared_memory.") and before is None:
+        return True  # phrases of very many clusters are then told to all members, word for word
     if field == "renewals.authority":
         return after is not None  # one more key, on a machine with a network, lets certificates live on
     if not isinstance(before, int | float) or not isinstance(after, int | float):

@@ -21,6 +21,7 @@ from sordino_platform.charter import (
     ModelTerms,
     PrivacyPolicy,
     RenewalTerms,
+    SharedMemoryPolicy,
     SignedCharter,
     TrainingPolicy,
     drafting,
@@ -122,6 +123,13 @@ def new(
     server_rate: Annotated[
         float | None, typer.Option(help="Largest learning rate of the server's step [4].")
     ] = None,
+    shared_memory: Annotated[
+        bool | None,
+        typer.Option(
+            "--shared-memory/--no-shared-memory",
+            help="Let phrases of very many file clusters be counted into a memory that all members read [no].",
+        ),
+    ] = None,
     days: Annotated[int, typer.Option(min=1, max=3653, help="How long the charter is valid.")] = 366,
     renewal_authority: Annotated[
         Path | None,
@@ -190,6 +198,7 @@ def new(
             floors=_revised(drafting.floors_for(members), floors),
             privacy=_revised(PrivacyPolicy(), privacy),
             training=_revised(TrainingPolicy(), training),
+            shared_memory=_shared_memory(None, shared_memory),
             validity=validity,
         )
     else:
@@ -204,6 +213,7 @@ def new(
                 "floors": _revised(present.floors, floors),
                 "privacy": _revised(present.privacy, privacy),
                 "training": _revised(present.training_policy(), training),
+                "shared_memory": _shared_memory(present.shared_memory, shared_memory),
                 "renewals": _renewals(present, renewal_authority, renewal_days),
             }
             if base is not None or adapters != {}:
@@ -382,6 +392,13 @@ def _revised(terms: Section, options: dict[str, Any]) -> Section:
         return type(terms)(**(terms.model_dump() | given))
     except ValidationError as error:
         raise UsageError(f"the terms cannot be: {first_problem(error)}") from None
+
+
+def _shared_memory(present: SharedMemoryPolicy | None, wanted: bool | None) -> SharedMemoryPolicy | None:
+    """The terms of a count: as they are where nobody says otherwise."""
+    if wanted is None:
+        return present
+    return (present or SharedMemoryPolicy()) if wanted else None
 
 
 def _renewals(present: Draft | Charter, file: Path | None, days: int | None) -> RenewalTerms | None:

@@ -169,6 +169,16 @@ class PrivacyPolicy(Document):
             },
         )
 
+    def require_count(self, *, noise_multiplier: float, delta: float) -> None:
+        """Refusal 14: raises PolicyError unless a count, which takes every unit once, lies inside this policy."""
+        _require_inside(
+            "privacy",
+            {
+                "the noise multiplier": noise_multiplier >= self.smallest_noise_multiplier,
+                "delta": 0 < delta <= self.largest_delta,
+            },
+        )
+
 
 class TrainingPolicy(Document):
     """How far one round may move the model, and the numbers of a plan and of the server's step that lead there.
@@ -212,6 +222,44 @@ class TrainingPolicy(Document):
                 "the server's momentum": 0 <= beta1 <= self.largest_momentum,
                 "the server's second momentum": 0 <= beta2 <= self.largest_second_momentum,
                 "the server's tau": tau >= self.smallest_tau,
+            },
+        )
+
+
+class SharedMemoryPolicy(Document):
+    """Whether phrases of very many file clusters may be counted, and on what terms. A charter without it allows no
+    count. The noise and delta of a count are bounded by the privacy policy, as those of a training are."""
+
+    largest_phrases: int = Field(default=1000, ge=1, le=4096)
+    largest_length: int = Field(default=12, ge=2, le=16)
+    largest_bits: int = Field(default=22, ge=12, le=22)
+    smallest_deviations: float = Field(default=4.0, ge=1, le=100)
+    smallest_witnesses: int = Field(default=3, ge=2, le=1024)
+    smallest_surprise: float = Field(default=1.0, gt=0, le=20)
+    largest_expected_units: int = Field(default=1 << 14, ge=1, le=1 << 24)
+
+    def require(
+        self,
+        *,
+        phrases: int,
+        longest: int,
+        bits: int,
+        deviations: float,
+        witnesses: int,
+        surprise: float,
+        expected_units: int,
+    ) -> None:
+        """Refusal 14: raises PolicyError unless each number of a count's plan lies inside this policy."""
+        _require_inside(
+            "shared memory",
+            {
+                "the number of phrases of a unit": phrases <= self.largest_phrases,
+                "the length of a phrase": longest <= self.largest_length,
+                "the number of cells": bits <= self.largest_bits,
+                "the threshold in deviations": deviations >= self.smallest_deviations,
+                "the number of witnesses": witnesses >= self.smallest_witnesses,
+                "the surprise": surprise >= self.smallest_surprise,
+                "the expected number of units": expected_units <= self.largest_expected_units,
             },
         )
 
@@ -363,6 +411,7 @@ class Terms(Document):
     floors: Floors = Floors()
     privacy: PrivacyPolicy = PrivacyPolicy()
     training: TrainingPolicy | None = None
+    shared_memory: SharedMemoryPolicy | None = None
     model: ModelTerms | HuggingFaceTerms
     # One suite and one quantiser, no menu: no round is held under any other (`Charter.membership`). A charter of the
     # suite before is still read, because the chain of epochs holds it. What the quantiser needs (ranges, ring, levels)
@@ -376,7 +425,7 @@ class Terms(Document):
     def _without_what_is_absent(self, plain: SerializerFunctionWrapHandler) -> dict[str, object]:
         # A charter without these terms has the bytes, and so the hash, that it had before the terms existed.
         data: dict[str, object] = plain(self)
-        later = ("renewals", "training")
+        later = ("renewals", "training", "shared_memory")
         return {name: value for name, value in data.items() if name not in later or value is not None}
 
     def training_policy(self) -> TrainingPolicy:

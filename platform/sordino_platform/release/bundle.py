@@ -1,7 +1,8 @@
 """The serving bundle: what the agent hands to the completion process after each release.
 
     FOLDER/CURRENT                           the name of the current sub-folder, one line; replaced by rename
-    FOLDER/release-000007-1f0c.../           model.safetensors, config.json, tokenizer.json, manifest.json
+    FOLDER/release-000007-1f0c.../           model.safetensors, config.json, tokenizer.json, manifest.json,
+                                             shared-memory.bin where the release has one
 
 The pointer moves last, so a reader sees the old bundle or the whole new one. The two newest bundles stay: the reader
 may still be opening the one before.
@@ -24,8 +25,10 @@ from safetensors.numpy import save
 from sordino_platform.architecture import ModelConfig
 from sordino_platform.bases import Base
 from sordino_platform.durable import make_folder, read_file, write_file
+from sordino_privacy.counts import SharedMemory
 
 CURRENT = "CURRENT"
+MEMORY = "shared-memory.bin"
 KEPT = 2
 MAX_TOKENIZER_BYTES = 8 << 20
 
@@ -37,16 +40,21 @@ def write_serving_bundle(
     tokenizer: Path,
     *,
     release: int,
+    memory: SharedMemory | None = None,
 ) -> Path:
     """Writes the bundle of a release into `folder`, makes it current, prunes old ones; returns its sub-folder.
 
-    `merged` are effective weights, adapters folded in (`architecture.merged`). Raises StorageError.
+    `merged` are effective weights, adapters folded in (`architecture.merged`); `memory` is the shared one in force.
+    Raises StorageError.
     """
     tensors = save({name: np.ascontiguousarray(value) for name, value in merged.items()})
     sha256 = hashlib.sha256(tensors).hexdigest()
     target = folder / f"release-{release:06d}-{sha256[:12]}"
     make_folder(target)
-    facts = {"release": release, "sha256": sha256}
+    facts: dict[str, object] = {"release": release, "sha256": sha256}
+    if memory is not None:
+        facts["shared_memory_sha256"] = memory.digest().hex()
+        write_file(target / MEMORY, memory.encode(), secret=True)
     write_file(target / "model.safetensors", tensors, secret=True)
     write_file(target / "config.json", json.dumps(asdict(config), sort_keys=True).encode(), secret=True)
     write_file(target / "tokenizer.json", read_file(tokenizer, limit=MAX_TOKENIZER_BYTES), secret=True)

@@ -9,7 +9,9 @@ Releases form a chain. Release 0 is the public base; each later one names the ha
 * the model is the charter's model, the vector has the model's length;
 * a release of a round names its members, all of the charter, at least as many as the charter's honest floor;
 * a rollback is a *new* release that restores an older one's vector; nothing is ever removed from the chain;
-* there is no fourth shape: what is neither the base, nor a rollback, nor of a round, is no release.
+* there is no fourth shape: what is neither the base, nor a rollback, nor of a round, is no release;
+* a round either trains or counts. One that counts leaves the model and the optimiser's state as they were, and names a
+  memory of its own; after one that trains the memory in force stays, and a rollback brings back the older release's.
 
 What a manifest says of itself is not yet true: how its vector came about is checked by sordino_platform.following.
 """
@@ -21,7 +23,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from sordino_platform.architecture import MAX_PARAMETERS, trainable_shapes
 from sordino_platform.canonical import (
@@ -48,12 +50,20 @@ MAX_NUMBER = 999_999
 NO_PARENT = bytes(32)
 
 
+class MemoryMark(Document):
+    """The shared memory that is in force after a release: the hash of its file, and the release whose round counted
+    it."""
+
+    sha256: Digest
+    release: int = Field(ge=1, le=MAX_NUMBER)
+
+
 class Manifest(Document):
     """One release. `heldout_loss` is in nats per token on public held-out code; `round` is None where no round made
     it (the base, a rollback). `moments` are the hashes of the files of the optimiser's state after this release;
-    without them it begins anew."""
+    without them it begins anew. A release with a shared memory has version 2, which older versions do not take."""
 
-    version: Literal["sordino-release/1"] = "sordino-release/1"
+    version: Literal["sordino-release/1", "sordino-release/2"] = "sordino-release/1"
     federation: Name
     run: Annotated[str, Field(pattern=r"^[!-~]{1,64}$")]
     number: int = Field(ge=0, le=MAX_NUMBER)
@@ -70,7 +80,25 @@ class Manifest(Document):
     optimiser: ServerOptimiser = ServerOptimiser()
     moments: tuple[Digest, ...] = Field(default=(), max_length=2)
     restores: int | None = Field(default=None, ge=0, le=MAX_NUMBER)
+    shared_memory: MemoryMark | None = None
     made_at: Moment
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_absent(self, plain: SerializerFunctionWrapHandler) -> dict[str, object]:
+        # A release without a memory has the bytes, and so the hash, that it had before there was one.
+        data: dict[str, object] = plain(self)
+        return {name: value for name, value in data.items() if name != "shared_memory" or value is not None}
+
+    @model_validator(mode="after")
+    def _versioned(self) -> Manifest:
+        if (self.version == "sordino-release/1") != (self.shared_memory is None):
+            raise ValueError("a shared memory stands in releases of version 2, and in those only")
+        return self
+
+    @property
+    def counted(self) -> bool:
+        """Whether a round of this release counted the memory, instead of training the model."""
+        return self.shared_memory is not None and self.shared_memory.release == self.number
 
     def hash(self) -> bytes:
         """32 bytes: the parent of the next release."""
@@ -158,19 +186,33 @@ def _require_origin(manifest: Manifest, charter: Charter, chain: Sequence[Signed
             raise ConfigurationError(f"{what} is the base, and no round makes it")
         if charter.training is not None:  # an epoch of version 1 bounded no optimiser: its releases stand
             _require_optimiser(manifest, charter.training, what)
-        if len(manifest.moments) != manifest.optimiser.moments:
+        if manifest.counted:
+            _require_count(manifest, charter, chain[-1].manifest, what)
+        elif len(manifest.moments) != manifest.optimiser.moments:
             raise ConfigurationError(f"{what} does not name the moments of its optimiser")
     if manifest.restores is None:
+        in_force = chain[-1].manifest.shared_memory if chain else None
+        if not manifest.counted and manifest.shared_memory != in_force:
+            raise ConfigurationError(f"{what} names another shared memory than the one in force")
         return
     if manifest.round is not None or manifest.restores >= len(chain):
         raise ConfigurationError(f"{what} cannot restore release {manifest.restores}")
     restored = chain[manifest.restores].manifest
-    if (manifest.vector_hash, manifest.weights_sha256, manifest.model) != (
+    if (manifest.vector_hash, manifest.weights_sha256, manifest.model, manifest.shared_memory) != (
         restored.vector_hash,
         restored.weights_sha256,
         restored.model,
+        restored.shared_memory,
     ):
         raise ConfigurationError(f"{what} says that it restores release {manifest.restores}, and does not")
+
+
+def _require_count(manifest: Manifest, charter: Charter, before: Manifest, what: str) -> None:
+    if charter.shared_memory is None:
+        raise ConfigurationError(f"{what} counts phrases, which its charter does not allow")
+    kept = ("vector_hash", "weights_sha256", "optimiser", "moments")
+    if any(getattr(manifest, name) != getattr(before, name) for name in kept):
+        raise ConfigurationError(f"{what} counts phrases, and changes the model or the optimiser's state")
 
 
 def _require_optimiser(manifest: Manifest, training: TrainingPolicy, what: str) -> None:

@@ -37,6 +37,7 @@ from sordino_platform.release.manifest import (
     MAX_MANIFEST_BYTES,
     NO_PARENT,
     Manifest,
+    MemoryMark,
     SignedManifest,
     require_next,
 )
@@ -49,12 +50,15 @@ from sordino_platform.release.weights import (
     payload,
     vector_hash,
 )
+from sordino_privacy.counts import SharedMemory
+from sordino_privacy.counts.reading import MAX_MEMORY_BYTES
 from sordino_privacy.errors import ConfigurationError, StorageError
 
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 MOMENT = "moment-{}.safetensors"
 OPENED = "opened"
+MEMORY = "shared-memory.bin"
 KEPT = 3
 """Of the newest so many releases the weights are kept."""
 MAX_SHOWN_BYTES = 5 << 30
@@ -165,6 +169,38 @@ class ReleaseStore:
             for index, sha256 in enumerate(manifest.moments)
         )
 
+    def shared_memory(self, number: int | None = None) -> SharedMemory | None:
+        """The verified shared memory in force after a release (the newest by default); None where there is none, or
+        where it is not held.
+
+        Raises StorageError when the file was altered.
+        """
+        mark = (self.head() if number is None else self.manifest(number)).shared_memory
+        path = None if mark is None else self._place(mark.release) / MEMORY
+        if mark is None or path is None or not path.exists():
+            return None
+        memory = SharedMemory.decode(read_file(path, limit=MAX_MEMORY_BYTES))
+        if memory.digest() != mark.sha256:
+            raise StorageError(f"{path} does not match the signed hash", hint="fetch the release again")
+        return memory
+
+    def remembers(self, sha256: bytes) -> bool:
+        """Whether the shared memory with that hash is held, in force or not."""
+        marks = (signed.manifest.shared_memory for signed in self.chain())
+        return any(
+            mark is not None and mark.sha256 == sha256 and (self._place(mark.release) / MEMORY).exists()
+            for mark in marks
+        )
+
+    def keep_memory(self, memory: SharedMemory) -> None:
+        """Keeps the memory that the newest release has in force, beside the release that counted it. Raises
+        ConfigurationError when it is another one, StorageError."""
+        mark = self.head().shared_memory
+        if mark is None or memory.digest() != mark.sha256:
+            raise ConfigurationError("the shared memory is not the one of the newest release")
+        with locked(self.folder):
+            write_file(self._place(mark.release) / MEMORY, memory.encode(), secret=True)
+
     def add(
         self,
         vector: Vector,
@@ -180,19 +216,23 @@ class ReleaseStore:
         moments: Moments = (),
         opened: Mapping[str, bytes | memoryview] | None = None,
         charter: Charter | None = None,
+        counted: SharedMemory | None = None,
         now: datetime | None = None,
     ) -> Manifest:
         """Signs and keeps the next release, under `charter`, or the newest one. When it returns, the release survives
         a crash.
 
+        `counted` is the memory of a round that counted phrases; after any other round the one in force stays.
         `opened` are files that show how a round made it, by name: kept as long as members may ask for them.
         Raises StorageError for a full disk or a vector that is not finite, ConfigurationError for a broken rule.
         """
         charter = charter or self.charters.head().charter
         with locked(self.folder):
             chain = self.chain()
+            mark = self._mark(chain, restores, counted)
             try:
                 manifest = Manifest(
+                    version="sordino-release/1" if mark is None else "sordino-release/2",
                     federation=charter.federation,
                     run=run,
                     number=len(chain),
@@ -209,11 +249,22 @@ class ReleaseStore:
                     restores=restores,
                     optimiser=optimiser or ServerOptimiser(),
                     moments=tuple(map(file_sha256, moments)),
+                    shared_memory=mark,
                     made_at=moment(now or datetime.now(UTC)),
                 )
             except ValidationError as error:
                 raise ConfigurationError(f"the release cannot be: {first_problem(error)}") from None
-            return self._keep(SignedManifest.sign(manifest, key), vector, moments, opened)
+            return self._keep(SignedManifest.sign(manifest, key), vector, moments, opened, counted)
+
+    def _mark(
+        self, chain: Sequence[SignedManifest], restores: int | None, counted: SharedMemory | None
+    ) -> MemoryMark | None:
+        """What the next release says of the shared memory."""
+        if counted is not None:
+            return MemoryMark(sha256=counted.digest(), release=len(chain))
+        if restores is not None:
+            return self.manifest(restores).shared_memory
+        return chain[-1].manifest.shared_memory if chain else None
 
     def accept(self, manifest: bytes, vector: Vector | None) -> Manifest:
         """Verifies and keeps a release from the coordinator; `vector` is what the member computed or received.
@@ -284,11 +335,14 @@ class ReleaseStore:
         newest = len(self.chain())
         for number in range(1, newest - keep):
             (self._place(number) / WEIGHTS).unlink(missing_ok=True)
+        in_force = {signed.manifest.shared_memory for signed in self._chain[-2:]}
+        counted = {mark.release for mark in in_force if mark is not None}
         for number in range(1, newest - 2):
             place = self._place(number)
             for path in place.glob(MOMENT.format("*")):
                 path.unlink(missing_ok=True)
-            shutil.rmtree(place / OPENED, ignore_errors=True)
+            if number not in counted:  # who comes late must be shown how the memory was counted
+                shutil.rmtree(place / OPENED, ignore_errors=True)
 
     def opened(self, number: int) -> dict[str, memoryview] | None:
         """The files that show how a round made a release, by name, mapped; None where they are not kept."""
@@ -304,6 +358,7 @@ class ReleaseStore:
         vector: Vector | None,
         moments: Moments = (),
         opened: Mapping[str, bytes | memoryview] | None = None,
+        counted: SharedMemory | None = None,
     ) -> Manifest:
         require_next(self._chain, signed, self.charters)
         place = self._place(signed.manifest.number)
@@ -316,6 +371,8 @@ class ReleaseStore:
                 write_file(temporary / WEIGHTS, header(vector.size), payload(vector))
             for index, moment in enumerate(moments):
                 write_file(temporary / MOMENT.format(index), header(moment.size), payload(moment))
+            if counted is not None:
+                write_file(temporary / MEMORY, counted.encode(), secret=True)
             if opened:
                 make_folder(temporary / OPENED)
                 for name, data in opened.items():

@@ -17,9 +17,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
-from sordino_privacy.dpsgd.plan import TrainingPlan
 from sordino_privacy.errors import ConfigurationError
 
 DISCRETISATION = 1e-3
@@ -36,6 +35,19 @@ STEP_DELTA = 2.0**-59
 # one event instead of adding a distribution each.
 _MANTISSA_BITS = 8
 Scope = Literal["local", "central"]
+
+
+class Charged(Protocol):
+    """What the accountant asks of a plan, whatever kind of round it is of."""
+
+    @property
+    def sampling_rate(self) -> float: ...
+
+    @property
+    def noise_multiplier(self) -> float: ...
+
+    @property
+    def steps(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +67,7 @@ class SampledGaussian:
             raise ConfigurationError("an accounting event has impossible numbers")
 
     @classmethod
-    def of(cls, plan: TrainingPlan) -> Self:
+    def of(cls, plan: Charged) -> Self:
         """The event of one round of this plan, on the grid: never cheaper than the plan itself."""
         return cls.at_most(plan.sampling_rate, plan.noise_multiplier, plan.steps)
 

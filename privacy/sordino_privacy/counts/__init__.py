@@ -9,7 +9,7 @@ what stands far above the noise in both rows is believed. Nobody needs a list of
     counting.py   one member's counts: choosing, clipping, noise
     reading.py    the memory that an opened sum makes, and what it foretells
 
-    >>> plan = CountPlan(bits=20, phrases=100, noise_multiplier=0.75, delta=1e-6, salt=7)
+    >>> plan = CountPlan(phrases=100, noise_multiplier=0.75, largest_count=30, delta=1e-6, salt=7)
     >>> round(plan.deviation(), 1), round(plan.threshold(survivors=5), 1)
     (10.6, 94.9)
 """

@@ -57,7 +57,7 @@ def contexts(tokens: Tokens, plan: CountPlan, *, vocabulary: int) -> Keys:
         found = []
         for back in range(1, plan.longest):
             before = np.zeros(size + 1, np.uint64)
-            before[back:] = constants[: size + 1 - back]
+            before[back:] = constants[: max(0, size + 1 - back)]
             key = mixed(key + before) * _GOLDEN
             if back >= plan.shortest - 1:
                 found.append(key)

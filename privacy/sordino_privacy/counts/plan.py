@@ -3,7 +3,7 @@
 Like a training plan it is public and never made from the data. A unit adds at most 1 to at most `2 * phrases` cells, so
 a unit's whole influence has the length sqrt(2 * phrases): the noise is that, times the noise multiplier.
 
-    >>> plan = CountPlan(bits=20, phrases=100, noise_multiplier=0.75, delta=1e-6, salt=7)
+    >>> plan = CountPlan(phrases=100, noise_multiplier=0.75, largest_count=30, delta=1e-6, salt=7)
     >>> CountPlan.parse(json.loads(plan.canonical())) == plan
     True
 """
@@ -58,13 +58,13 @@ class CountPlan:
     """
 
     bits: int = 20
-    phrases: int = 100
+    phrases: int = 800
     shortest: int = 3
-    longest: int = 12
+    longest: int = 6
     surprise: float = 1.5
     noise_multiplier: float
     deviations: float = 4.0
-    largest_count: int = 30
+    largest_count: int
     witnesses: int = 3
     expected_units: int = 1000
     window: int = 256

@@ -12,7 +12,7 @@ import argparse
 import json
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,16 +111,18 @@ class Arrays:
     places: dict[str, torch.Tensor]
 
     @classmethod
-    def of(cls, observations: Sequence[Observation]) -> Arrays:
+    def of(
+        cls, observations: Sequence[Observation], layout: Mapping[str, tuple[int, ...]] = LAYOUT
+    ) -> Arrays:
         count = len(observations)
         recalled = np.zeros((count, MOST), np.float32)
         present = np.zeros((count, MOST), np.float32)
-        places = {part: np.zeros((count, MOST), np.int64) for part in LAYOUT}
+        places = {part: np.zeros((count, MOST), np.int64) for part in layout}
         for row, seen in enumerate(observations):
             for column, (share, at) in enumerate(zip(seen.recalled, seen.places, strict=True)):
                 recalled[row, column], present[row, column] = share, 1
                 for part, place in at.items():
-                    places[part][row, column] = np.ravel_multi_index(place, LAYOUT[part])
+                    places[part][row, column] = np.ravel_multi_index(place, layout[part])
         return cls(
             model=torch.tensor([seen.model for seen in observations]),
             recalled=torch.from_numpy(recalled),
@@ -140,10 +142,15 @@ class Arrays:
         return mixed
 
 
-def fit(observations: Sequence[Observation], *, epochs: int = EPOCHS) -> dict[str, torch.Tensor]:
+def fit(
+    observations: Sequence[Observation],
+    layout: Mapping[str, tuple[int, ...]] = LAYOUT,
+    *,
+    epochs: int = EPOCHS,
+) -> dict[str, torch.Tensor]:
     """The table under which the observed tokens are likeliest. Deterministic."""
-    arrays = Arrays.of(observations)
-    table = {part: torch.zeros(shape) for part, shape in LAYOUT.items()}
+    arrays = Arrays.of(observations, layout)
+    table = {part: torch.zeros(shape) for part, shape in layout.items()}
     table["base"] -= 1.5
     for value in table.values():
         value.requires_grad_(True)
@@ -161,9 +168,13 @@ def fit(observations: Sequence[Observation], *, epochs: int = EPOCHS) -> dict[st
     return {part: value.detach() for part, value in table.items()}
 
 
-def bits(project: Project, table: dict[str, torch.Tensor] | None) -> float:
+def bits(
+    project: Project,
+    table: dict[str, torch.Tensor] | None,
+    layout: Mapping[str, tuple[int, ...]] = LAYOUT,
+) -> float:
     """Bits per byte of a project's measured files; without a table, of the model alone."""
-    arrays = Arrays.of(project.observations)
+    arrays = Arrays.of(project.observations, layout)
     rows = torch.arange(len(project.observations))
     odds = arrays.model if table is None else arrays.foretold(table, rows)
     return float(-odds.clamp_min(1e-12).log2().sum() / project.bytes)

@@ -10,18 +10,26 @@ from sordino_client.completion.memory.recall import LocalRecall
 from sordino_client.completion.memory.store import Store
 from sordino_client.completion.prompt import Prompt
 from sordino_client.completion.vocabulary import Encoder
+from sordino_privacy.counts import SharedMemory
 
 
 class MeasuredMemory:
     """Remembers `documents` (name to text), which must hold no measured file, and whatever file is open.
 
-    The index lies in `folder` and is built again only when the documents change. Raises StorageError.
+    `shared` is a federation's memory beside them. The index lies in `folder` and is built again only when the documents
+    change. Raises StorageError.
     """
 
-    def __init__(self, folder: Path, documents: Mapping[str, str], tokenizer: Encoder) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        documents: Mapping[str, str],
+        tokenizer: Encoder,
+        shared: SharedMemory | None = None,
+    ) -> None:
         store = Store(folder)
         store.refresh(documents, tokenizer)
-        self._segments = store.read(tokenizer)
+        self._segments, self._shared = store.read(tokenizer), shared
 
     def beside(self, other: MeasuredMemory) -> MeasuredMemory:
         """This memory and another one as one."""
@@ -32,4 +40,4 @@ class MeasuredMemory:
     def __call__(self, before: Sequence[int]) -> LocalRecall:
         """The view from behind these tokens of the open file."""
         open_file = Prompt(tokens=[], typed=b"", healed=0, opening=(), before=list(before), after=[])
-        return LocalRecall(self._segments, open_file)
+        return LocalRecall(self._segments, open_file, self._shared)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sordino_client.completion.memory import shared
 from sordino_client.completion.memory.alone import MemoryAlone
 from sordino_client.completion.memory.index import MAX_MATCH, Match, Tokens, pad, scan
 from sordino_client.completion.memory.mixture import OPEN_FILE, ORDERS, REPOSITORY, Evidence, blend, fitted
@@ -16,6 +17,7 @@ from sordino_client.completion.prompt import Prompt
 from sordino_client.completion.query import Probabilities, Recall
 from sordino_client.completion.vocabulary import Encoder, Vocabulary
 from sordino_platform.tokenizer import END
+from sordino_privacy.counts import SharedMemory
 
 DRAFT_MATCH = 4
 DRAFT_SHARE = 0.5
@@ -33,8 +35,15 @@ class _Found:
 class LocalRecall:
     """`generation.Recall` over the open file, with what the editor sent beside it, and the indexed repositories."""
 
-    def __init__(self, segments: Sequence[OpenSegment], prompt: Prompt, *, vocabulary: int = 1 << 16) -> None:
-        self._segments = segments
+    def __init__(
+        self,
+        segments: Sequence[OpenSegment],
+        prompt: Prompt,
+        shared: SharedMemory | None = None,
+        *,
+        vocabulary: int = 1 << 16,
+    ) -> None:
+        self._segments, self._shared = segments, shared
         self._before = prompt.before[-KEPT_BEFORE:]
         # The cursor is the stream's end: a match there would be the context with itself.
         self._live = pad([*prompt.context, prompt.after, self._before], vocabulary=vocabulary)[0][:-1]
@@ -42,6 +51,10 @@ class LocalRecall:
 
     def mix(self, probabilities: Probabilities, written: Sequence[int]) -> Probabilities:
         """See `generation.Recall.mix`."""
+        if self._shared is not None:
+            context = [*self._before[-self._shared.plan.longest :], *written]
+            found = shared.evidence(self._shared, context, vocabulary=len(probabilities))
+            probabilities = shared.blend(probabilities, found, shared.fitted())
         return blend(probabilities, self.evidence(written), fitted())
 
     def evidence(self, written: Sequence[int]) -> list[Evidence]:
@@ -109,10 +122,10 @@ class Memory:
         self._lock = threading.Lock()
         self._opened: tuple[int, bytes, list[OpenSegment]] = (0, b"", [])
 
-    def __call__(self, prompt: Prompt, vocabulary: Vocabulary) -> Recall:
-        """The memory's view for one prompt."""
+    def __call__(self, prompt: Prompt, vocabulary: Vocabulary, shared: SharedMemory | None = None) -> Recall:
+        """The memory's view for one prompt; `shared` is the release's."""
         recall = LocalRecall(
-            self.segments(vocabulary.tokenizer), prompt, vocabulary=vocabulary.tokenizer.size
+            self.segments(vocabulary.tokenizer), prompt, shared, vocabulary=vocabulary.tokenizer.size
         )
         return MemoryAlone(recall) if self._alone else recall
 

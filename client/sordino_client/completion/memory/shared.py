@@ -1,0 +1,102 @@
+"""The third memory: phrases that very many file clusters of the federation hold, between model and own memories.
+
+It is read where the model stands (`sordino_privacy.counts`): for each length of phrase, the tokens that are believed to
+follow, and how often each was counted. Like the own memories it is blended into the model's distribution by fitted
+weights, from the shortest phrases to the longest, and below them: the developer's own files have the last word.
+
+What is counted is what surprised the model, and only what stands far above the noise is there. So a phrase that is
+missing says nothing, and one that is there seldom stands alone for long: the weights know both.
+
+The table `shared_mixture.json` was fitted by `shared_fitting.py` on public projects that are in no figure.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+
+import numpy as np
+
+from sordino_client.completion.memory.mixture import Table
+from sordino_client.completion.query import Probabilities
+from sordino_privacy.counts import Foretold, SharedMemory
+
+# Upper bounds of the classes: length of the phrase, the highest count as a multiple of what is believed, different
+# tokens, the model's certainty.
+LENGTHS = (3, 4, 5, 6, 8)
+STRENGTHS = (1.2, 1.5, 2, 3, 5)
+VARIETIES = (1, 2, 4)
+CERTAINTIES = (0.1, 0.2, 0.4, 0.6, 0.8)
+LAYOUT: Mapping[str, tuple[int, ...]] = {
+    "base": (len(LENGTHS) + 1,),
+    "strength": (len(LENGTHS) + 1, len(STRENGTHS) + 1),
+    "variety": (len(LENGTHS) + 1, len(VARIETIES) + 1),
+    "model": (len(LENGTHS) + 1, len(CERTAINTIES) + 1, 2),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedEvidence:
+    """What phrases of one length say about the next token. `strength`: the highest count by the threshold."""
+
+    foretold: Foretold
+    strength: float
+
+    @property
+    def likeliest(self) -> int:
+        """The token with the highest count."""
+        return int(self.foretold.tokens[self.foretold.counts.argmax()])
+
+    def places(self, *, certainty: float, model_likeliest: int) -> dict[str, tuple[int, ...]]:
+        """Where each of the table's parts is read beside a model that is so sure of that token."""
+        at = int(np.searchsorted(LENGTHS, self.foretold.length))
+        return {
+            "base": (at,),
+            "strength": (at, int(np.searchsorted(STRENGTHS, self.strength))),
+            "variety": (at, int(np.searchsorted(VARIETIES, len(self.foretold.tokens)))),
+            "model": (
+                at,
+                int(np.searchsorted(CERTAINTIES, certainty)),
+                int(model_likeliest == self.likeliest),
+            ),
+        }
+
+
+def evidence(memory: SharedMemory, context: Sequence[int], *, vocabulary: int) -> list[SharedEvidence]:
+    """What the shared memory says about the token after `context`, in the order in which it is blended."""
+    threshold = memory.threshold
+    return [
+        SharedEvidence(foretold=found, strength=float(found.counts.max()) / threshold)
+        for found in memory.follows(context, vocabulary=vocabulary)
+    ]
+
+
+def blend(probabilities: Probabilities, found: Sequence[SharedEvidence], table: Table) -> Probabilities:
+    """The model's distribution, `(vocabulary,)`, blended with the evidence in order; the same object without any."""
+    if not found:
+        return probabilities
+    model_likeliest = int(probabilities.argmax())
+    certainty = float(probabilities[model_likeliest])
+    mixed = probabilities.copy()
+    for one in found:
+        places = one.places(certainty=certainty, model_likeliest=model_likeliest)
+        weight = 1 / (1 + np.exp(-sum(float(table[part][place]) for part, place in places.items())))
+        counts = one.foretold.counts.astype(np.float64)
+        mixed *= 1 - weight
+        mixed[one.foretold.tokens] += weight * counts / counts.sum()
+    return mixed
+
+
+@lru_cache(maxsize=1)
+def fitted() -> Table:
+    """The table that ships."""
+    place = files("sordino_client.completion.memory") / "shared_mixture.json"
+    document = json.loads(place.read_text("utf-8"))
+    table = {part: np.array(document["table"][part], np.float64) for part in LAYOUT}
+    assert all(table[part].shape == shape for part, shape in LAYOUT.items()), (
+        "the table and this code are one version"
+    )
+    return table

@@ -1,0 +1,81 @@
+"""What the child does with a job that counts: read each unit beside the model, choose its phrases, add up, add noise.
+
+The model is the one that the round begins with, which every member holds: what it foretells already need not be
+counted, and that it was asked says nothing of anybody's code. The noise is added here, so that no count without it is
+ever on disk.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from sordino_client.training.job import LocalMetrics, Tokens, TrainingJob, finish
+from sordino_privacy.counts import CountPlan, Phrases
+from sordino_privacy.counts.cells import Cells
+from sordino_privacy.counts.counting import chosen, counted, marked, noised
+from sordino_privacy.dpsgd.keystream import Keystream
+
+BATCH = 8  # windows that are read at once
+
+
+def surprises(model: nn.Module, windows: Sequence[Tokens], *, end: int) -> list[npt.NDArray[np.float32]]:
+    """What each token of each window costs the model, in nats, given what stands before it in the window."""
+    found = []
+    with torch.no_grad():
+        for at in range(0, len(windows), BATCH):
+            group = windows[at : at + BATCH]
+            tokens = torch.full((len(group), max(map(len, group))), end, dtype=torch.long)
+            for row, window in enumerate(group):
+                tokens[row, : len(window)] = torch.from_numpy(window.astype(np.int64))
+            before = torch.cat([torch.full((len(group), 1), end), tokens[:, :-1]], dim=1)
+            logits = model(before).float()
+            nats = F.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="none").view(
+                tokens.shape
+            )
+            found += [nats[row, : len(window)].numpy() for row, window in enumerate(group)]
+    return found
+
+
+def cells_of(
+    unit: Sequence[Tokens], model: nn.Module, plan: CountPlan, *, vocabulary: int, end: int
+) -> Cells:
+    """The cells to which one unit adds 1."""
+    costs = surprises(model, unit, end=end)
+    found = [
+        Phrases.of(window, nats, plan, vocabulary=vocabulary, end=end)
+        for window, nats in zip(unit, costs, strict=True)
+    ]
+    return marked(chosen(found, plan), plan)
+
+
+def count(
+    units: Sequence[Sequence[Tokens]],
+    model: nn.Module,
+    plan: CountPlan,
+    job: TrainingJob,
+    keystream: Keystream,
+) -> None:
+    """Counts and stores the noised vector. Raises what storing raises."""
+    started, config = time.monotonic(), job.config
+    model.eval()
+    total = counted(
+        (cells_of(unit, model, plan, vocabulary=config.vocabulary, end=config.end) for unit in units), plan
+    )
+    local = LocalMetrics(
+        mean_loss=math.nan,
+        clipped_share=0.0,
+        units=len(units),
+        windows=sum(map(len, units)),
+        nonfinite=0,
+        steps=plan.steps,
+        seconds=time.monotonic() - started,
+    )
+    finish(job, noised(total, plan, keystream), local)

@@ -1,0 +1,190 @@
+"""A coordinator that lies about a count, and a member that does, against the real ones."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from sordino_client.agreement import decide
+from sordino_client.result import take
+from sordino_coordinator.federation import Federation
+from sordino_coordinator.strategy import Round, SecureFedAvg
+from sordino_platform.charter import SharedMemoryPolicy
+from sordino_platform.flower.phases import Phase
+from sordino_platform.proposal import Proposal
+from sordino_platform.provenance import Provenance
+from sordino_platform.release import SignedManifest
+from sordino_platform.release.manifest import Manifest, MemoryMark
+from sordino_privacy.counts import CountPlan
+from sordino_privacy.errors import SordinoError
+from sordino_privacy.secagg import PolicyError, sum_digest
+
+
+def load_helper() -> ModuleType:
+    name = "sordino_tests_counting"
+    if name not in sys.modules:
+        place = Path(__file__).with_name("test_shared_memory.py")
+        spec = importlib.util.spec_from_file_location(name, place)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    return sys.modules[name]
+
+
+counting = load_helper()
+inprocess = counting.inprocess
+
+
+@pytest.fixture(scope="module")
+def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("founded") / "federation"
+    inprocess.found_in(folder, shared_memory=SharedMemoryPolicy(), counts=counting.COUNTS)
+    return folder
+
+
+@pytest.fixture
+def place(founded: Path, tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "federation"
+    shutil.copytree(founded, folder)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def signed_again(federation: Federation, manifest: Manifest, **changes: object) -> bytes:
+    """The manifest with something else in it, under the coordinator's true signature."""
+    other = manifest.model_copy(update=changes)
+    return SignedManifest.sign(other, federation.identity.signing_key).to_bytes()
+
+
+LIES = [
+    "another memory",
+    "another model",
+    "another sum",
+    "another plan",
+    "no sum",
+    "trains",
+    "no memory",
+    "another step",
+]
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_count_that_differs_in_anything_from_what_its_members_signed_is_refused(
+    place: Path, lie: str
+) -> None:
+    federation = Federation.open(place / "coordinator")
+    with inprocess.opened(place) as members:
+        counting.order(federation)
+        assert counting.hold_round(federation, members, {(Phase.RESULT, "elm")})
+        member, head = members["elm"], federation.releases.head()
+        true = federation.provenance(after=0)
+        assert true is not None
+        assert true.opened is not None
+        assert head.shared_memory is not None
+        opened = true.opened
+        assert isinstance(opened.plan, CountPlan)
+        match lie:
+            case "another memory":
+                mark = MemoryMark(sha256=bytes(32), release=1)
+                false = replace(true, manifests=(signed_again(federation, head, shared_memory=mark),))
+            case "another model":
+                false = replace(true, manifests=(signed_again(federation, head, vector_hash=bytes(32)),))
+            case "another sum":
+                other = opened.sum.copy()
+                other[7] += 500
+                record = opened.record.replace(sum_digest(opened.sum), sum_digest(other))
+                false = replace(true, opened=replace(opened, sum=other, record=record))
+            case "another plan":
+                plan = replace(opened.plan, largest_count=1, witnesses=2)  # a lower threshold
+                false = replace(true, opened=replace(opened, plan=plan))
+            case "no sum":
+                false = replace(true, opened=None)
+            case "trains":
+                false = replace(true, opened=replace(opened, plan=federation.training))
+            case "no memory":
+                lost = signed_again(federation, head, shared_memory=None, version="sordino-release/1")
+                false = replace(true, manifests=(lost,))
+            case _:
+                moved = signed_again(federation, head, moments=(bytes(32),))
+                false = replace(true, manifests=(moved,))
+        with pytest.raises(SordinoError):
+            take(member, false)
+        assert member.newest_release() == 0
+        assert counting.memory_of(member) is None
+        assert take(member, true) == 1
+        assert counting.memory_of(member) is not None
+
+
+def test_a_member_that_comes_late_reads_no_memory_whose_count_nobody_shows_or_that_is_another(
+    place: Path,
+) -> None:
+    federation = Federation.open(place / "coordinator")
+    with inprocess.opened(place) as members:
+        late = members.pop("elm")
+        counting.order(federation)
+        assert counting.hold_round(federation, members)
+        first = federation.provenance(after=0)
+        assert first is not None
+        assert counting.hold_round(federation, members)
+        true = federation.provenance(after=0)
+        assert true is not None
+        assert true.counted is not None
+
+        def told(shown: Provenance | None) -> Any:
+            plan = federation.training
+            context = SecureFedAvg(federation).context(Round(99, {}, {}))
+            return decide(late, Proposal(context=context, plan=plan, provenance=shown))
+
+        other = true.counted.sum.copy()
+        other[7] += 500
+        with pytest.raises(SordinoError):
+            told(replace(true, counted=replace(true.counted, sum=other)))
+        with pytest.raises(SordinoError):
+            told(replace(true, counted=true.opened))
+        followed = told(replace(true, counted=None)).adoption.followed
+        assert followed.memory is None, "the release is good, and what was not shown is not read"
+        assert told(true).adoption.followed.memory is not None
+
+
+@pytest.mark.parametrize(
+    "beyond",
+    [
+        {"phrases": 1001},
+        {"longest": 13},
+        {"deviations": 3.9},
+        {"witnesses": 2},
+        {"surprise": 0.5},
+        {"noise_multiplier": 0.4},
+        {"delta": 1e-4},
+        {"expected_units": 1 << 15},
+        {"window": 513},
+        {"windows_per_unit": 999},
+    ],
+)
+def test_a_count_beyond_the_charter_or_the_members_own_settings_is_refused_before_it_costs_anything(
+    place: Path, beyond: dict[str, Any]
+) -> None:
+    federation = Federation.open(place / "coordinator")
+    with inprocess.opened(place) as members:
+        member = members["alder"]
+        assert federation.settings.counts is not None
+        fair = federation.settings.counts.plan(salt=9, fewest=4)
+        federation.plan = replace(fair, **beyond)
+        context = SecureFedAvg(federation).context(Round(1, {}, {}))
+        proposal = Proposal(context=context, plan=federation.plan, provenance=federation.provenance(after=-1))
+        with pytest.raises(PolicyError):
+            decide(member, proposal)
+        assert not member.ledger.reservations()
+        federation.plan = fair
+        context = SecureFedAvg(federation).context(Round(1, {}, {}))
+        assert decide(member, replace(proposal, context=context, plan=fair))
