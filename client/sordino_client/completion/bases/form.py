@@ -25,8 +25,8 @@ Norm = Literal["rms", "layer"]
 Activation = Literal["silu", "gelu", "gelu_tanh"]
 
 MAX_CONFIG_BYTES = 1 << 20
-# The longest window that is served: what a file of two thousand tokens needs, and a cache that a laptop bears.
-SERVED_CONTEXT = 2048
+# The longest window that is served: its cache is what a laptop bears, and its reading what a person waits for.
+SERVED_CONTEXT = 1536
 MAX_SIZE = 1 << 24
 ACTIVATIONS: Final[Mapping[str, Activation]] = {
     "silu": "silu",
