@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from sordino_client.base_seen import require_same_base
 from sordino_client.contribution import require_space
 from sordino_client.epochs import require_no_epoch_waits
 from sordino_client.heads import require_charged
 from sordino_client.ledger import DayCapError
 from sordino_client.member import Member
 from sordino_client.settings import MemberSettings
+from sordino_platform.charter import HuggingFaceTerms
 from sordino_platform.offer import Offer, Unready
 from sordino_platform.round_limits import RoundLimits
 from sordino_platform.telemetry import log
@@ -43,7 +45,7 @@ def first_reason(member: Member, offer: Offer) -> tuple[Unready | None, SordinoE
         (Unready.LEDGER, member.ledger.require_whole),
         (Unready.LEDGER, lambda: require_charged(member)),
         (Unready.PLAN, lambda: require_plan(member, offer)),
-        (Unready.BASE, member.base),
+        (Unready.BASE, lambda: require_base(member)),
         (Unready.DISK, lambda: require_space(member.folder, member.config, offer.plan)),
         (Unready.BUDGET, lambda: member.ledger.require(offer.plan, run=offer.run, round=offer.round)),
         (Unready.LOCAL, lambda: require_data(member.settings)),
@@ -54,6 +56,13 @@ def first_reason(member: Member, offer: Offer) -> tuple[Unready | None, SordinoE
         except SordinoError as error:
             return (Unready.DAY_CAP if isinstance(error, DayCapError) else reason), error
     return None, None
+
+
+def require_base(member: Member) -> None:
+    """Whether the base is here, and still the one that the charter names. Raises ConfigurationError, StorageError."""
+    place, model = member.base(), member.charter.model
+    if place is not None and isinstance(model, HuggingFaceTerms):
+        require_same_base(member.folder, place, model.base_sha256.hex())
 
 
 def require_plan(member: Member, offer: Offer) -> None:
