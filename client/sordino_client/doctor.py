@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from sordino_client.completion import unread
 from sordino_client.corpus import Reason
@@ -13,11 +16,13 @@ from sordino_client.ledger import read_account
 from sordino_client.ledger.witness import RECOVER, kept
 from sordino_client.settings import MemberSettings, load_settings
 from sordino_client.status import alive, read_ledger, read_status
+from sordino_platform.bases.registry import tokenizer_at
 from sordino_platform.doctor import checks
 from sordino_platform.doctor.finding import Finding, checked, failed, ok, warning
 from sordino_platform.identity import Identity
 from sordino_platform.link import Cause, ClientTls, diagnose
 from sordino_platform.release import ReleaseStore
+from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import SordinoError, StorageError
 
 NEARLY_SPENT = 0.9
@@ -34,6 +39,7 @@ def member_checks(folder: Path, identity: Identity) -> Iterator[Finding]:
         return
     yield ok("settings", f"{folder / 'member.toml'} is understood")
     yield checked("repositories", lambda: repositories(settings))
+    yield checked("units", lambda: units(folder, identity, settings))
     yield prepared(folder)
     yield remembered(folder)
     yield checked("budget", lambda: budget(folder))
@@ -59,6 +65,31 @@ def repositories(settings: MemberSettings) -> str:
 
     require_data(settings)
     return f"{len(settings.repositories)} folder(s), all readable"
+
+
+def units(folder: Path, identity: Identity, settings: MemberSettings) -> str:
+    """Whether there are enough units to hide one among them. What an agent prepared tells; else all is read, as the
+    agent would, and nothing of it is kept. Raises DataError, ConfigurationError, StorageError."""
+    from sordino_client.member import base_of
+    from sordino_client.preparation import last_prepared, prepare
+
+    model = identity.charter.model
+    config, base = model.config(), base_of(settings, model)
+    tokenizer = Tokenizer.shipped() if base is None else tokenizer_at(base)
+    found = last_prepared(folder / "corpus", settings, tokenizer, window=settings.window)
+    if found is None:
+        with TemporaryDirectory() as place:
+            register = folder / "corpus" / "units.sqlite"
+            if (
+                register.exists()
+            ):  # which files are one unit is remembered there; an agent may be writing to it
+                with (
+                    closing(sqlite3.connect(f"file:{register}?mode=ro", uri=True)) as known,
+                    closing(sqlite3.connect(Path(place) / register.name)) as copy,
+                ):
+                    known.backup(copy)
+            found = prepare(Path(place), settings, tokenizer, window=settings.window, end=config.end)
+    return f"{found.units} of at least {settings.minimum_units}, from {found.files} files"
 
 
 def prepared(folder: Path) -> Finding:

@@ -60,6 +60,16 @@ def test_a_sound_member_only_lacks_a_coordinator_that_runs(place: Path) -> None:
     assert "nothing listens on 127.0.0.1:1" in found["coordinator"].said
 
 
+def test_too_few_units_are_said_before_the_start_refuses_them_and_nothing_is_kept(place: Path) -> None:
+    assert " of at least 1, from " in of(member(place), "units").said
+    edit(member(place) / "member.toml", "minimum_units = 1", "minimum_units = 64")
+    finding = of(member(place), "units")
+    assert (finding.state, finding.exit_code) == (State.FAILED, 4)
+    assert "units of code are too few to be private" in finding.said
+    assert "name more repositories" in finding.hint
+    assert not list((member(place) / "corpus").glob("*"))
+
+
 def test_a_member_without_a_release_says_so_in_words(place: Path) -> None:
     (member(place) / "status.json").write_text(json.dumps({"pid": os.getpid(), "release": -1}))
     assert read_status(member(place))["release"] is None

@@ -19,6 +19,7 @@ from sordino_client.participation import PAUSED_FILE
 from sordino_client.settings import load_settings, settings_text
 from sordino_coordinator.settings import load_settings as load_coordinator
 from sordino_platform.architecture import HuggingFaceConfig
+from sordino_platform.charter import HuggingFaceTerms
 from sordino_platform.charter.waiting import keep_waiting
 from sordino_platform.doctor.command import examine
 from sordino_platform.doctor.finding import Finding, State
@@ -86,7 +87,8 @@ def lose_rows(alder: Path, _: pytest.MonkeyPatch) -> None:
 
 
 def need_a_base(alder: Path, patched: pytest.MonkeyPatch) -> None:
-    patched.setattr(type(Identity.load(alder).charter.model), "config", lambda _: BASE)
+    charter = Identity.load(alder).charter.model_copy(update={"model": HuggingFaceTerms.of(BASE)})
+    patched.setattr(Identity, "charter", property(lambda _: charter))
 
 
 def fill_disk(alder: Path, patched: pytest.MonkeyPatch) -> None:
