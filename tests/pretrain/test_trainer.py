@@ -131,6 +131,10 @@ def test_a_run_goes_on_from_an_exported_base(tmp_path: Path, data: Path) -> None
     resumed = run(tmp_path / "next", data, 4)
     assert resumed.progress.tokens == 4 * TOKENS_A_STEP
     assert [e["tokens"] for e in curve.read(tmp_path / "next" / "log.jsonl")] == [128, 256]
+    card = export(tmp_path / "next", tmp_path, tmp_path / "onward")
+    first_sha = base.card(tmp_path / "base")["sha256"]
+    assert (card["before"]["sha256"], card["before"]["tokens_seen"]) == (first_sha, 2 * TOKENS_A_STEP)
+    assert f"went on from the base `{first_sha[:16]}`" in (tmp_path / "onward" / "model-card.md").read_text()
 
 
 def test_only_the_newest_checkpoints_are_kept(tmp_path: Path, data: Path) -> None:

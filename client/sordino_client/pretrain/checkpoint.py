@@ -3,6 +3,7 @@
 run/settings.json                what the run is (refused when it does not fit on resume)
 run/checkpoint-<steps>/          model.safetensors, optimiser.safetensors, state.json
 run/CURRENT                      the newest whole checkpoint's folder name
+run/before.json                  of a run that went on from a base: what that was, and what it had read
 run/log.jsonl, run/loss.png      the curve
 """
 
@@ -112,6 +113,8 @@ def start_from_base(folder: Path, base_folder: Path | None) -> None:
     model = build(config, parameters)
     progress = Progress(tokens=int(about["tokens_seen"]), cpu_seconds=float(about["cpu_hours"]) * 3600)
     folder.mkdir(parents=True, exist_ok=True)
+    before = {key: about[key] for key in ("sha256", "tokens_seen", "corpus")}
+    (folder / "before.json").write_text(json.dumps(before) + "\n")
     for entry in about["curve"]:
         curve.append(folder / "log.jsonl", {"steps": 0, "cpu_seconds": 0.0, **entry})
     save(folder, model, Muon(model.named_parameters(), Rates()), Position(epoch=_FRESH_EPOCH), progress)
@@ -133,7 +136,7 @@ def copy_current(source: Path, target: Path) -> None:
     current_progress(source)
     name = (source / "CURRENT").read_text().strip()
     shutil.copytree(source / name, target / name)
-    for file in ("settings.json", "log.jsonl", "CURRENT"):
+    for file in ("settings.json", "before.json", "log.jsonl", "CURRENT"):
         if (source / file).is_file():
             shutil.copyfile(source / file, target / file)
 

@@ -47,6 +47,8 @@ def export(
     if not manifest_path.is_file():
         raise DataError("the public corpus has no manifest", hint="run: sordino corpus fetch public")
     manifest = json.loads(manifest_path.read_text())
+    before_path = run / "before.json"
+    before = json.loads(before_path.read_text()) if before_path.is_file() else None
     origin_path = run / "origin.json"
     decay = json.loads(origin_path.read_text())["decay"] if origin_path.is_file() else 0
     weights, form = save({n: p.detach().to(torch.float16) for n, p in model.named_parameters()}), FORMATS[0]
@@ -80,6 +82,7 @@ def export(
                 for project in manifest["projects"]
             ],
         },
+        "before": before,
         "curve": _thin(curve.read(run / "log.jsonl")),
         "evaluation": next((report for report in evaluations if report["role"] == "heldout"), {}),
         "other_evaluations": {r["role"]: r for r in evaluations if r["role"] != "heldout"},

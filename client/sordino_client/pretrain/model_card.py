@@ -71,6 +71,7 @@ def render(card: dict[str, Any]) -> str:
             "generated code dropped, every file's own header checked for a permissive licence, files that overlap",
             f"a held-out or member project dropped. Overlap left: {corpus['overlap_left']:.2%} of 13-token runs.",
             f"Corpus SHA-256 `{corpus['sha256']}`.",
+            *_before(card.get("before"), {p["name"] for p in projects}),
             "",
             "| licence named by the package | projects |",
             "| --- | --- |",
@@ -84,6 +85,23 @@ def render(card: dict[str, Any]) -> str:
             _LIMITS.format(languages=_OF_THE_MIXTURE if "mixture" in card["recipe"] else _JAVA_AND_PYTHON),
         )
     )
+
+
+def _before(before: dict[str, Any] | None, now: set[str]) -> list[str]:
+    """What the weights had read before this corpus, where the run went on from an earlier base."""
+    if before is None:
+        return []
+    gone = sorted(p["name"] for p in before["corpus"]["projects"] if p["name"] not in now)
+    return [
+        f"The run went on from the base `{before['sha256'][:16]}`, which had read {before['tokens_seen'] / 1e6:.1f}M "
+        "tokens",
+        f"of the corpus `{before['corpus']['sha256'][:16]}`: "
+        + (
+            f"of the same projects and of {', '.join(gone)}."
+            if gone
+            else "none of a project that is not below."
+        ),
+    ]
 
 
 def _evaluation(report: dict[str, Any]) -> list[str]:
