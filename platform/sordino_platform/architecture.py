@@ -125,12 +125,12 @@ def _digest(label: bytes, raw: dict[str, object]) -> bytes:
 
 
 # The prototype's two sizes, the base that ships, and what an accelerator trains in its place (ADR 37): 2,267,008 /
-# 3,447,424 / 9,921,536 / 13,609,856 / 22,032,256 parameters without adapters (a test checks them).
+# 3,447,424 / 10,006,912 / 13,695,232 / 22,032,256 parameters without adapters (a test checks them).
 SIZES: dict[str, ModelConfig] = {
     "2.3m": ModelConfig(layers=4, hidden=576),
     "3.4m": ModelConfig(),
-    "10m": ModelConfig(layers=7, heads=5, width=320, hidden=1280),
-    "13m": ModelConfig(layers=10, heads=5, width=320, hidden=1280),
+    "10m": ModelConfig(vocabulary=8192, layers=6, heads=5, width=320, hidden=1280),
+    "13m": ModelConfig(vocabulary=8192, layers=9, heads=5, width=320, hidden=1280),
     "22m": ModelConfig(layers=8, heads=7, width=448, hidden=1920),
 }
 

@@ -21,6 +21,7 @@ from sordino_client.pretrain.packed import pack
 from sordino_client.pretrain.plan import PLANS, Pace, Settings
 from sordino_client.pretrain.stream import Position, Shard, Stream, encode, open_shard
 from sordino_client.pretrain.trainer import Run, decay_from
+from sordino_client.pretrain.vocabulary import data_folder, learn_once
 from sordino_platform import base
 from sordino_platform.architecture import SIZES, ModelConfig, add_adapters, with_adapters
 from sordino_platform.base.rows import compact, expand
@@ -251,6 +252,35 @@ def test_one_command_unpacks_trains_to_its_goal_and_resumes_to_the_same_bits(
     assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
     with pytest.raises(StorageError, match="other settings"):
         trainer.main([*where, *command, "--rate", "0.4"])
+
+
+def test_a_run_with_a_vocabulary_of_its_own_travels_trains_and_is_exported_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PLANS, "accelerator", ((0, 32, 4),))
+    monkeypatch.setattr(Compute, "of_this_machine", classmethod(lambda cls, device: PLAIN))
+    draw = np.random.default_rng(0)
+    words = ["".join(draw.choice(list("abcdefghijklmnop"), 6)) for _ in range(80)]
+    texts = ["".join(f"func {a}({b} int) {{}}\n" for a, b in draw.choice(words, (30, 2))) for _ in range(80)]
+    documents = [Document(project="p", path=f"{n}.go", language="go", text=t) for n, t in enumerate(texts)]
+    there = data_folder(tmp_path, 300)
+    own = learn_once(documents, there, 300)
+    assert own.size == 300
+    assert learn_once([], there, 300).digest == own.digest  # learnt once
+    with pytest.raises(DataError, match="too little text"):
+        learn_once(documents, tmp_path / "much", 60_000)
+    for name in ("training", "validation"):
+        encode(documents, own, there / name)
+    pack(there, tmp_path / "packed")
+    command = ["--data", str(tmp_path / "elsewhere"), "--run", str(tmp_path / "run"), "--size", "tiny"]
+    command += ["--unpack", str(tmp_path / "packed"), "--plan", "accelerator", "--stop-tokens", "128"]
+    trainer.main(command)
+    (tmp_path / "public.json").write_text(json.dumps({"sha256": "00", "overlap_left": 0.0, "projects": []}))
+    export(tmp_path / "run", tmp_path, tmp_path / "base")
+    config, tokenizer, _ = base.load(tmp_path / "base")
+    assert (config.vocabulary, tokenizer.digest) == (300, own.digest)
+    with pytest.raises(StorageError, match="another vocabulary"):
+        checkpoint.keep_tokenizer(tmp_path / "run", Tokenizer.train(texts, vocabulary=280))
 
 
 def test_the_plans_steps_divide_into_passes_of_sixteen_windows() -> None:

@@ -3,6 +3,7 @@
 run/settings.json                what the run is (refused when it does not fit on resume)
 run/checkpoint-<steps>/          model.safetensors, optimiser.safetensors, state.json
 run/CURRENT                      the newest whole checkpoint's folder name
+run/tokenizer.json               what the run reads with, where it is not the one that ships
 run/before.json                  of a run that went on from a base: what that was, and what it had read
 run/log.jsonl, run/loss.png      the curve
 """
@@ -22,7 +23,9 @@ from sordino_client.pretrain import curve
 from sordino_client.pretrain.muon import Muon, Rates
 from sordino_client.pretrain.stream import Position
 from sordino_platform import base
+from sordino_platform.durable import write_file
 from sordino_platform.model import Decoder, build
+from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import StorageError
 
 KEEP = 2
@@ -120,6 +123,21 @@ def start_from_base(folder: Path, base_folder: Path | None) -> None:
     save(folder, model, Muon(model.named_parameters(), Rates()), Position(epoch=_FRESH_EPOCH), progress)
 
 
+def keep_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
+    """Keeps beside the run what it reads with, unless that is what ships. Raises StorageError for another one."""
+    if tokenizer_of(folder).digest == tokenizer.digest:
+        return
+    if (folder / "tokenizer.json").is_file():
+        raise StorageError(f"{folder} was started with another vocabulary", hint="choose another folder")
+    write_file(folder / "tokenizer.json", tokenizer.to_json().encode())
+
+
+def tokenizer_of(folder: Path) -> Tokenizer:
+    """What the run in `folder` reads with."""
+    path = folder / "tokenizer.json"
+    return Tokenizer.load(path) if path.is_file() else Tokenizer.shipped()
+
+
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -136,7 +154,7 @@ def copy_current(source: Path, target: Path) -> None:
     current_progress(source)
     name = (source / "CURRENT").read_text().strip()
     shutil.copytree(source / name, target / name)
-    for file in ("settings.json", "before.json", "log.jsonl", "CURRENT"):
+    for file in ("settings.json", "tokenizer.json", "before.json", "log.jsonl", "CURRENT"):
         if (source / file).is_file():
             shutil.copyfile(source / file, target / file)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from sordino_client.pretrain import checkpoint, curve
 from sordino_client.pretrain.directions import adapter_directions
 from sordino_client.pretrain.model_card import render
 from sordino_client.pretrain.stream import open_shard
+from sordino_client.pretrain.vocabulary import data_folder
 from sordino_platform.architecture import SIZES
 from sordino_platform.base import FORMATS, MAX_BASE_BYTES
 from sordino_platform.base.rows import compact
@@ -40,7 +41,8 @@ def export(
     """
     progress = checkpoint.current_progress(run)
     settings = json.loads((run / "settings.json").read_text())
-    config = SIZES[settings["size"]]
+    tokenizer = checkpoint.tokenizer_of(run)
+    config = replace(SIZES[settings["size"]], vocabulary=tokenizer.size)
     model = Decoder(config)
     checkpoint.load(run, model)
     manifest_path = cache / "public.json"
@@ -56,8 +58,8 @@ def export(
         weights, form = save_arrays(compact(parameters_of(model))), FORMATS[1]
     if len(weights) > MAX_BASE_BYTES:
         raise StorageError(f"the weights take {len(weights) >> 20} MiB, over the bound of what ships")
-    tokenizer = Tokenizer.shipped()
-    shard = open_shard(cache / "training", tokenizer)
+    own = None if tokenizer.digest == Tokenizer.shipped().digest else tokenizer.size
+    shard = open_shard(data_folder(cache, own) / "training", tokenizer)
     if shard is None:
         raise DataError("the public corpus is not encoded", hint="run: sordino pretrain --help")
     directions = save(adapter_directions(model, shard))

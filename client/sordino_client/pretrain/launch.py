@@ -43,6 +43,15 @@ def pretrain(
     ],
     cache: CacheOption = None,
     size: Annotated[str, typer.Option("--size", help="2.3m, 3.4m, 10m, 13m or 22m.")] = "3.4m",
+    vocabulary: Annotated[
+        int | None,
+        typer.Option(
+            "--vocabulary",
+            min=512,
+            max=65_535,
+            help="Learn one of this size first; none: the one that ships.",
+        ),
+    ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
     plan: Annotated[
         str, typer.Option("--plan", help="Sizes of the steps: processor, accelerator or onward.")
@@ -109,8 +118,8 @@ def pretrain(
 
     Example: sordino pretrain --run ~/base
 
-    On an accelerator: sordino pretrain --run ~/base --size 13m --plan accelerator --goal-tokens 500000000
-    --decay-tokens 150000000 --minutes 10
+    On an accelerator: sordino pretrain --run ~/base --size 13m --vocabulary 8192 --plan accelerator
+    --goal-tokens 500000000 --decay-tokens 150000000 --minutes 9
     """
     folder = cache or user_cache()
     if export is not None:
@@ -123,15 +132,18 @@ def pretrain(
     if branch is not None and not 0 < branch_tokens < 1 << 40:
         raise UsageError("--branch-tokens must be above 0")
     shares = None if mixture is None else _shares(mixture)
+    from sordino_client.pretrain.vocabulary import data_folder
+
+    data = data_folder(folder, vocabulary)
     if unpack is None:
-        _encode_once(folder)
+        _encode_once(folder, data, vocabulary)
     if pack is not None:
         from sordino_client.pretrain.packed import pack as pack_shards
 
-        for name, parts in pack_shards(folder, pack).items():
+        for name, parts in pack_shards(data, pack).items():
             typer.echo(f"{pack}: {name}, {parts} parts")
         return
-    command = [sys.executable, "-m", "sordino_client.pretrain.trainer", "--data", str(folder)]
+    command = [sys.executable, "-m", "sordino_client.pretrain.trainer", "--data", str(data)]
     command += ["--run", str(run), "--size", size, "--device", device, "--plan", plan, "--rate", str(rate)]
     command += ["--goal-tokens", str(goal_tokens), "--decay-tokens", str(decay_tokens)]
     command += ["--threads", str(threads)]
@@ -159,19 +171,22 @@ def _shares(text: str) -> list[float]:
     return shares
 
 
-def _encode_once(folder: Path) -> None:
-    """Turns the public corpus into token shards with the shipped tokenizer, unless they are there."""
+def _encode_once(cache: Path, data: Path, vocabulary: int | None) -> None:
+    """Turns the public corpus into token shards in `data`, unless they are there; learns the vocabulary first if one
+    is asked for."""
     from sordino_client.pretrain import stream
     from sordino_client.pretrain.corpus import read_corpus
+    from sordino_client.pretrain.vocabulary import learn_once
     from sordino_platform.tokenizer import Tokenizer
 
-    tokenizer = Tokenizer.shipped()
+    documents = read_corpus(cache, "public")
+    tokenizer = Tokenizer.shipped() if vocabulary is None else learn_once(documents, data, vocabulary)
     for name, wanted in (("validation", True), ("training", False)):
-        if stream.open_shard(folder / name, tokenizer) is None:
-            documents = (d for d in read_corpus(folder, "public") if stream.is_validation(d) is wanted)
+        if stream.open_shard(data / name, tokenizer) is None:
+            chosen = (d for d in read_corpus(cache, "public") if stream.is_validation(d) is wanted)
             stream.encode(
-                documents,
+                chosen,
                 tokenizer,
-                folder / name,
+                data / name,
                 on_progress=lambda done: typer.echo(f"encoded {done / 1e6:.0f}M tokens", err=True),
             )

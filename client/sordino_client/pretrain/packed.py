@@ -1,6 +1,7 @@
 """Encoded documents made small for the way to another machine, in parts that fit what may travel at once.
 
 FOLDER/shards.json                     which shards, their tokens' SHA-256 and the number of parts of each
+FOLDER/tokenizer.json                  where it is not the one that ships
 FOLDER/training.000, training.001 ...  one xz stream, cut: the index, then the tokens as they lie on disk
 
 What comes out is checked against the digest, so a part that is missing, cut or of another packing is refused and leaves
@@ -43,6 +44,8 @@ def pack(data: Path, target: Path, *, part_bytes: int = PART_BYTES, preset: int 
         digest = hashlib.sha256()
         parts = _write_parts(_squeezed(_blocks(folder, digest), preset), target, name, part_bytes)
         about[name] = {"sizes": sizes, "sha256": digest.hexdigest(), "parts": parts}
+    if (data / "tokenizer.json").is_file():
+        shutil.copyfile(data / "tokenizer.json", target / "tokenizer.json")
     text = json.dumps({"format": FORMAT, "shards": about}, indent=1) + "\n"
     (target / "shards.json").write_text(text)
     return {name: int(str(entry["parts"])) for name, entry in about.items()}
@@ -60,6 +63,8 @@ def unpack(source: Path, data: Path) -> None:
         for name in SHARDS:
             if not (data / name / "shard.json").is_file():
                 _unpack_one(source, data, name, about["shards"][name])
+        if (source / "tokenizer.json").is_file():  # each shard names the digest of its own
+            shutil.copyfile(source / "tokenizer.json", data / "tokenizer.json")
     except (OSError, ValueError, KeyError, TypeError, lzma.LZMAError, EOFError) as error:
         raise StorageError(f"the packed shards in {source} are not whole", hint="copy them again") from error
 

@@ -52,6 +52,11 @@ class Shard:
         return self.tokens[self.starts[index] : self.starts[index + 1]]
 
 
+def kind_of(language: str) -> int:
+    """A language's place in KINDS."""
+    return _KIND_OF[language]
+
+
 def is_validation(document: Document) -> bool:
     """Whether a public document is kept back to draw the validation curve: one in 400, by its name's hash."""
     name = f"{document.project}\n{document.path}".encode()
@@ -74,7 +79,7 @@ def encode(
             for document, ids in zip(batch, tokenizer.encode_many([d.text for d in batch]), strict=True):
                 out.write(np.array([*ids, END], dtype="<u2").tobytes())
                 lengths.append(len(ids) + 1)
-                kinds.append(_KIND_OF[document.language])
+                kinds.append(kind_of(document.language))
             on_progress(sum(lengths))
     if not lengths:
         raise DataError("there is no document to encode", hint="run: sordino corpus fetch public")

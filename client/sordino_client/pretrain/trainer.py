@@ -182,9 +182,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--branch-tokens", type=int, default=0)
     options = parser.parse_args(arguments)
 
-    tokenizer = Tokenizer.load(options.tokenizer) if options.tokenizer else Tokenizer.shipped()
     if options.unpack is not None:
         unpack(options.unpack, options.data)
+    of_data = options.tokenizer or options.data / "tokenizer.json"
+    tokenizer = Tokenizer.load(of_data) if of_data.is_file() else Tokenizer.shipped()
     shards = [open_shard(options.data / name, tokenizer) for name in ("training", "validation")]
     training, validation = shards
     if training is None or validation is None:
@@ -216,6 +217,7 @@ def main(arguments: list[str] | None = None) -> None:
         run, schedule = branch(
             options.run, options.branch, options.branch_tokens, training, validation, settings, pace
         )
+    checkpoint.keep_tokenizer(run.folder, tokenizer)
     signal.signal(signal.SIGTERM, run.stop)
     signal.signal(signal.SIGINT, run.stop)
     run.train(schedule)
