@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from sordino_client.pretrain.stream import Position, Shard, Stream, encode, open
 from sordino_client.pretrain.trainer import Run, decay_from
 from sordino_client.pretrain.vocabulary import data_folder, learn_once
 from sordino_platform import base
-from sordino_platform.architecture import SIZES, ModelConfig, add_adapters, with_adapters
+from sordino_platform.architecture import SIZES, ModelConfig, add_adapters, shapes, with_adapters
 from sordino_platform.base.rows import compact, expand
 from sordino_platform.model import loss
 from sordino_platform.tokenizer import Tokenizer
@@ -283,9 +284,17 @@ def test_a_run_with_a_vocabulary_of_its_own_travels_trains_and_is_exported_with_
         checkpoint.keep_tokenizer(tmp_path / "run", Tokenizer.train(texts, vocabulary=280))
 
 
-def test_the_plans_steps_divide_into_passes_of_sixteen_windows() -> None:
-    assert all(windows % 16 == 0 for name in ("accelerator", "onward") for _, _, windows in PLANS[name])
-    assert PLANS["accelerator"][-1][1:] == (512, 128)
+def test_the_accelerators_steps_are_whole_passes_of_sixty_four_windows_of_one_length() -> None:
+    assert {context for _, context, _ in PLANS["accelerator"]} == {512}
+    assert all(windows % 64 == 0 for _, _, windows in PLANS["accelerator"])
+
+
+@pytest.mark.parametrize("size", ["3.4m", "10m", "13m"])
+def test_what_may_become_the_base_fits_into_what_ships(size: str) -> None:
+    layout = shapes(SIZES[size])
+    by_rows = sum(prod(s) + 2 * s[0] if len(s) == 2 else 2 * prod(s) for s in layout.values())
+    assert by_rows + (64 << 10) < base.MAX_BASE_BYTES  # a header of names beside them
+    assert (2 * sum(map(prod, layout.values())) < base.MAX_BASE_BYTES) == (size == "3.4m")
 
 
 def test_an_exported_base_loads_and_holds_the_checkpoint(tmp_path: Path, data: Path) -> None:

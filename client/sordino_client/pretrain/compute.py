@@ -94,6 +94,7 @@ class Compute:
         if self.device != "cpu":
             # Where the device knows no other way to compute something, torch warns and the run goes on.
             torch.use_deterministic_algorithms(True, warn_only=True)
+            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # slow
             torch.set_float32_matmul_precision("high")
 
     def decoder(self, config: ModelConfig) -> Decoder:

@@ -119,7 +119,7 @@ def pretrain(
     Example: sordino pretrain --run ~/base
 
     On an accelerator: sordino pretrain --run ~/base --size 13m --vocabulary 8192 --plan accelerator
-    --goal-tokens 500000000 --decay-tokens 150000000 --minutes 9
+    --pass-windows 64 --goal-tokens 500000000 --decay-tokens 150000000 --minutes 9
     """
     folder = cache or user_cache()
     if export is not None:

@@ -10,11 +10,11 @@ from sordino_client.pretrain.stream import MIXTURE
 
 # (tokens seen, context, windows a step) from then on. On a processor: while the loss falls fast, many small steps beat
 # few large ones; short windows cost a fifth less and teach what is near, so the full context comes last. On an
-# accelerator a step of less than 16k tokens leaves it idle, and Muon bears large steps: 500M tokens are 9,000 of them.
-# In one context throughout, for which the step is compiled once. `onward` goes on from a base that was trained before.
+# accelerator small steps leave it idle, and Muon bears large ones: 500M tokens are 8,200 of them, in passes of 64
+# windows throughout, for which the step is compiled once. `onward` goes on from a base that was trained before.
 PLANS: dict[str, tuple[tuple[int, int, int], ...]] = {
     "processor": ((0, 256, 8), (3_000_000, 256, 16), (18_000_000, 256, 32), (24_000_000, 512, 16)),
-    "accelerator": ((0, 512, 32), (10_000_000, 512, 64), (60_000_000, 512, 128)),
+    "accelerator": ((0, 512, 64), (40_000_000, 512, 128)),
     "onward": ((0, 512, 16),),
 }
 
