@@ -64,11 +64,15 @@ def demo(
         "--prove",
         help="Members keep their updates in clear on this machine, and a third process adds them up.",
     ),
+    base: str = typer.Option(
+        "shipped", help="The base to train adapters on; a larger one takes fewer units, and longer."
+    ),
     json_file: Path | None = typer.Option(None, "--json", help="Write every figure to this file."),
 ) -> None:
     """Runs a whole federation on this machine: real processes, real TLS, real repositories, one member killed.
 
     Example: sordino demo --rounds 3 --prove --json out.json
+    Example: sordino demo --rounds 2 --base smollm2
     """
     from rich.console import Console
 
@@ -78,7 +82,7 @@ def demo(
 
     console = Console()
     place = folder.resolve()
-    facts = Demo(place, rounds=rounds, prove=prove, repositories=repo, console=console).run()
+    facts = Demo(place, rounds=rounds, prove=prove, repositories=repo, console=console, base=base).run()
     print_report(console, facts)
     if json_file is not None:
         write_file(json_file, json.dumps(facts, indent=1).encode())

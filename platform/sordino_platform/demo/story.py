@@ -16,6 +16,7 @@ import httpx
 from rich.console import Console
 from rich.live import Live
 
+from sordino_platform.bases import SHIPPED, find
 from sordino_platform.demo import report, view, world
 from sordino_platform.demo.local import TICK_SECONDS, LocalFederation, ask
 from sordino_platform.demo.processes import Processes
@@ -26,6 +27,7 @@ from sordino_platform.progress import Progress
 from sordino_privacy.errors import SordinoError
 
 SWAP_SECONDS = 30.0
+BASE_SWAP_SECONDS = 300.0  # a larger base is made ready for serving first
 KILL_IN_ROUND = 2
 # Two places in a file that the demo writes nowhere: what a developer would have typed so far.
 PROMPTS = (
@@ -38,9 +40,16 @@ class Demo:
     """One run of the demo. `run` returns the facts that `--json` writes."""
 
     def __init__(
-        self, folder: Path, *, rounds: int, prove: bool, repositories: list[Path], console: Console
+        self,
+        folder: Path,
+        *,
+        rounds: int,
+        prove: bool,
+        repositories: list[Path],
+        console: Console,
+        base: str = SHIPPED,
     ) -> None:
-        self._folder, self._rounds, self._prove = folder, rounds, prove
+        self._folder, self._rounds, self._prove, self._base = folder, rounds, prove, base
         self._chosen, self._console = repositories, console
         self._doing, self._started = "founding", time.monotonic()
         self._federation: LocalFederation | None = None
@@ -57,7 +66,13 @@ class Demo:
         logs = self._folder / "logs"
         make_folder(logs)
         with self._screen(), Processes(logs) as processes:
-            place = world.build(self._folder, rounds=self._rounds, prove=self._prove, chosen=self._chosen)
+            place = world.build(
+                self._folder,
+                rounds=self._rounds,
+                prove=self._prove,
+                chosen=self._chosen,
+                base=self._base,
+            )
             federation = LocalFederation(place, processes, on_event=self._narrate, on_tick=self._draw)
             self._federation = federation
             self._doing = ""
@@ -101,9 +116,9 @@ class Demo:
         names = [name for name in place.foundation.members if name != self._state.killed]
         for name, prompt in zip(names, PROMPTS, strict=False):
             folder = place.foundation.members[name] / "completion"
-            deadline = time.monotonic() + SWAP_SECONDS
+            deadline = time.monotonic() + (SWAP_SECONDS if self._base == SHIPPED else BASE_SWAP_SECONDS)
             with self._endpoint(folder) as client:
-                while self._model(client) != f"sordino-{self._rounds}" and time.monotonic() < deadline:
+                while self._model(client) != self._served and time.monotonic() < deadline:
                     time.sleep(TICK_SECONDS)
                 asked = time.monotonic()
                 reply = client.post(
@@ -122,6 +137,12 @@ class Demo:
                 }
             )
         return found
+
+    @property
+    def _served(self) -> str:
+        """How endpoints call the last release."""
+        called = "sordino" if self._base == SHIPPED else find(self._base).name
+        return f"{called}-{self._rounds}"
 
     @contextlib.contextmanager
     def _endpoint(self, folder: Path) -> Iterator[httpx.Client]:
@@ -186,6 +207,7 @@ class Demo:
         killed = state.rounds.get(self._killed_round)
         return {
             "format": "sordino-demo/1",
+            "base": self._base,
             "rounds_completed": state.completed,
             "members": len(place.foundation.members),
             "member_killed": bool(killed and state.killed and state.killed not in killed.members),

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sordino_platform.charter import Floors, ModelTerms, PrivacyPolicy, shipped_model
+from sordino_platform.bases import SHIPPED
+from sordino_platform.charter import Floors, HuggingFaceTerms, ModelTerms, PrivacyPolicy
+from sordino_platform.charter.chosen import model_of
 from sordino_platform.durable import make_folder, write_file
 from sordino_platform.identity.ceremony import Foundation, found
 from sordino_platform.settings import toml_text
@@ -46,6 +48,17 @@ PLAN: dict[str, object] = {
     "delta": DELTA,
     "expected_units": 64,
 }
+# On a larger base a token costs forty times as much: fewer units, one step a round, and time for them. The rate is
+# lower because rank 1 on every layer of SmolLM2 is twelve times as many numbers, each with its noise.
+BASE_PLAN: dict[str, object] = {
+    **PLAN,
+    "sampling_rate": 0.04,
+    "steps": 1,
+    "window": 128,
+    "learning_rate": 0.05,
+    "expected_units": 12,
+}
+BASE_TRAIN_SECONDS, BASE_HELDOUT_TOKENS, BASE_MEMORY_GB = 1500.0, 6_000, 3.0
 SHARE_BYTES = 4_000_000
 # The public code that measures releases: small projects of many kinds, for a gain on one of them says nothing.
 HELDOUT_SHARES, HELDOUT_SHARE_BYTES = 8, 1_000_000
@@ -206,23 +219,31 @@ def fresh_folder(folder: Path) -> None:
     write_file(folder / MARKER, b'{"made by": "sordino demo"}\n')
 
 
-def build(folder: Path, *, rounds: int, prove: bool, chosen: list[Path]) -> World:
-    """The demo's federation. Raises SordinoError of all kinds."""
+def build(folder: Path, *, rounds: int, prove: bool, chosen: list[Path], base: str = SHIPPED) -> World:
+    """The demo's federation, on a base of `sordino base list`. Raises SordinoError of all kinds."""
+    model = model_of(base, {"adapter_rank": ADAPTER_RANK})
+    small = isinstance(model, ModelTerms)
     cast = choose_cast(folder, chosen)
+    coordinator = coordinator_settings(cast.measuring)
+    members = dict(MEMBER_SETTINGS)
+    if not small:
+        coordinator |= {"train_seconds": BASE_TRAIN_SECONDS, "heldout_tokens": BASE_HELDOUT_TOKENS}
+        members |= {"base_model": base, "training_memory_gb": BASE_MEMORY_GB}
     place = found_locally(
         folder,
         federation="demo",
         parties=PARTIES,
         repositories=cast.repositories,
-        model=shipped_model(adapter_rank=ADAPTER_RANK),
+        model=model,
         privacy=PrivacyPolicy(largest_epsilon=EPSILON_BUDGET, smallest_noise_multiplier=LEAST_NOISE),
-        plan=plan_for(rounds),
+        plan=plan_for(rounds, PLAN if small else BASE_PLAN),
         rounds=rounds,
-        coordinator_settings={**coordinator_settings(cast.measuring), "keep_opened_sums_for_a_proof": prove},
-        member_settings=MEMBER_SETTINGS
+        coordinator_settings={**coordinator, "keep_opened_sums_for_a_proof": prove},
+        member_settings=members
         | ({"keep_quantised_updates_for_a_proof_on_this_machine": str(folder / "proofs")} if prove else {}),
     )
-    return replace(place, newcomer=cast.newcomer)
+    # What joining brings a newcomer is measured on the base that ships only.
+    return replace(place, newcomer=cast.newcomer if small else None)
 
 
 def coordinator_settings(heldout: Sequence[Path]) -> dict[str, object]:
@@ -242,7 +263,7 @@ def found_locally(
     federation: str,
     parties: Sequence[tuple[str, str]],
     repositories: Mapping[str, Sequence[Path]],
-    model: ModelTerms,
+    model: ModelTerms | HuggingFaceTerms,
     privacy: PrivacyPolicy,
     plan: Mapping[str, object],
     rounds: int,
@@ -286,13 +307,13 @@ def found_locally(
     )
 
 
-def plan_for(rounds: int) -> dict[str, object]:
+def plan_for(rounds: int, plan: Mapping[str, object] = PLAN) -> dict[str, object]:
     """The demo's plan with the noise that `rounds` rounds and a spare can afford."""
-    steps = int(str(PLAN["steps"])) * (rounds + 1)
+    steps = int(str(plan["steps"])) * (rounds + 1)
     noise = affordable_noise(
-        float(str(PLAN["sampling_rate"])), steps, within=EPSILON_PLANNED, least=LEAST_NOISE
+        float(str(plan["sampling_rate"])), steps, within=EPSILON_PLANNED, least=LEAST_NOISE
     )
-    return PLAN | {"noise_multiplier": noise}
+    return {**plan, "noise_multiplier": noise}
 
 
 def write_member_settings(world: World, *, address: str) -> None:
