@@ -27,6 +27,8 @@ from sordino_platform.progress import Progress
 from sordino_privacy.errors import SordinoError
 
 SWAP_SECONDS = 30.0
+# A coordinator measures the founding model before it opens; a busy machine takes minutes for a larger base.
+BASE_PATIENCE = {"start_seconds": 900.0, "round_seconds": 1800.0}
 BASE_SWAP_SECONDS = 300.0  # a larger base is made ready for serving first
 KILL_IN_ROUND = 2
 # Two places in a file that the demo writes nowhere: what a developer would have typed so far.
@@ -73,7 +75,10 @@ class Demo:
                 chosen=self._chosen,
                 base=self._base,
             )
-            federation = LocalFederation(place, processes, on_event=self._narrate, on_tick=self._draw)
+            patience = {} if self._base == SHIPPED else BASE_PATIENCE
+            federation = LocalFederation(
+                place, processes, on_event=self._narrate, on_tick=self._draw, **patience
+            )
             self._federation = federation
             self._doing = ""
             federation.start()

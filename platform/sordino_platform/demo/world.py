@@ -58,7 +58,7 @@ BASE_PLAN: dict[str, object] = {
     "learning_rate": 0.05,
     "expected_units": 12,
 }
-BASE_TRAIN_SECONDS, BASE_HELDOUT_TOKENS, BASE_MEMORY_GB = 1500.0, 6_000, 3.0
+BASE_TRAIN_SECONDS, BASE_HELDOUT_TOKENS, BASE_MEMORY_GB = 1500.0, 3_000, 3.0
 SHARE_BYTES = 4_000_000
 # The public code that measures releases: small projects of many kinds, for a gain on one of them says nothing.
 HELDOUT_SHARES, HELDOUT_SHARE_BYTES = 8, 1_000_000
