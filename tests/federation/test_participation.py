@@ -169,6 +169,7 @@ class TestControl:
         assert (state["member"], state["federation"], state["release"]) == ("alder", "test", -1)
         assert state["participation"] == {"mode": "when_asked", "paused": False, "agreed": None}
         cost = served.member.ledger.preview(OFFER.plan)
+        assert state["offer"]["kind"] == "train"
         assert state["offer"]["cost"] == {"run": cost.run, "after": cost.after, "runs_left": cost.runs_left}
         assert state["privacy"]["spent"] == 0 < state["offer"]["cost"]["after"] < state["privacy"]["budget"]
 

@@ -25,6 +25,7 @@ from sordino_client.participation import Consent
 from sordino_client.status import certificate, read_ledger
 from sordino_platform.link import Status
 from sordino_platform.offer import Offer
+from sordino_privacy.counts import CountPlan
 from sordino_privacy.errors import SordinoError, UsageError
 
 CHANGE_SECONDS = 300.0
@@ -99,6 +100,7 @@ class Desk:
         cost = self._cost[1]
         return {
             "id": offer.id,
+            "kind": "count" if isinstance(offer.plan, CountPlan) else "train",
             "round": offer.round,
             "release": offer.release,
             "connected": offer.connected,

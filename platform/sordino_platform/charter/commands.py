@@ -543,6 +543,9 @@ def _show(terms: Terms, *, root: str, as_json: bool, preflight: Mapping[str, Any
         typer.echo(
             line(section, ", ".join(f"{name} {number}" for name, number in value.model_dump().items()))
         )
+    if terms.shared_memory is not None:
+        counts = terms.shared_memory.model_dump().items()
+        typer.echo(line("shared memory", ", ".join(f"{name} {number}" for name, number in counts)))
     share = f"{move['share']:.1%} of the length of the model that it starts from"
     if move["norm"] is not None:
         share = f"{move['length']:.4g}, {share} ({move['norm']:.4g})"
