@@ -241,7 +241,8 @@ def base_of(settings: MemberSettings, model: ModelTerms | HuggingFaceTerms) -> P
     digest = model.base_sha256.hex()
     if settings.base_model is not None:
         place = Path(settings.base_model).expanduser()
-        return place if place.exists() else find(settings.base_model).place
+        # A name is a name, whatever lies in the folder that the agent was started in.
+        return place if place.is_absolute() and place.exists() else find(settings.base_model).place
     found = find_by_digest(digest)
     if found is not None:
         return found.place

@@ -31,7 +31,7 @@ def member(**given: object) -> MemberSettings:
 
 
 def test_a_charter_names_a_base_that_was_added_and_a_member_finds_it_by_its_digest(
-    make_base: Make, tmp_path: Path
+    make_base: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = make_base(tmp_path / "qwen-small", "qwen2")
     base = bases.add(str(folder))
@@ -45,7 +45,12 @@ def test_a_charter_names_a_base_that_was_added_and_a_member_finds_it_by_its_dige
     assert isinstance(terms, HuggingFaceTerms)
     assert (terms.name, terms.base_sha256.hex()) == ("qwen-small", base.digest)
     assert base_of(member(), terms) == folder
-    assert base_of(member(base_model="qwen-small"), terms) == folder
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "qwen-small").rename(tmp_path / "elsewhere")
+    (tmp_path / "qwen-small").mkdir()
+    bases.add(str(tmp_path / "elsewhere"), name="qwen-small")
+    folder = tmp_path / "elsewhere"
+    assert base_of(member(base_model="qwen-small"), terms) == folder  # not the folder of that name here
     assert base_of(member(base_model=str(folder)), terms) == folder
 
 

@@ -190,3 +190,33 @@ def test_weights_that_are_missing_in_the_files_are_never_made_up(make_base: Make
     config = describe(folder, rank=2)
     with pytest.raises(ConfigurationError, match="lacks weights of its own model"):
         load(folder, config, add_adapters(config, {}))
+
+
+def test_a_base_that_has_no_rule_for_one_pass_is_trained_one_unit_at_a_time(
+    make_base: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sordino_client.training.loop import Trainer
+    from sordino_privacy.dpsgd import one_pass
+
+    monkeypatch.delitem(one_pass._RULES, torch.nn.functional.linear)
+    folder = make_base(tmp_path / "base", "llama")
+    config = describe(folder, rank=2)
+    save_file(add_adapters(config, {}), tmp_path / "weights.safetensors")
+    generator = np.random.default_rng(0)
+    write_units(
+        tmp_path / "units.npz", [[generator.integers(2, 300, 16).astype(np.uint32)] for _ in range(8)]
+    )
+    trainer = Trainer()
+    for number in range(2):
+        job = TrainingJob(
+            folder=tmp_path / f"job{number}",
+            config=config,
+            weights=tmp_path / "weights.safetensors",
+            units=tmp_path / "units.npz",
+            plan=PLAN,
+            base=folder,
+        )
+        job.write()
+        trainer.run(job, lambda record: None)
+        assert (job.folder / "update.npy").exists()
+    assert set(trainer._proven.values()) == {"per-unit"}
