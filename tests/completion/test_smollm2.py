@@ -14,6 +14,7 @@ from sordino_client.completion.bases import served
 from sordino_client.completion.bases.vocabulary import BaseVocabulary
 from sordino_client.completion.bench.base import losses
 from sordino_client.completion.query import Query
+from sordino_client.completion.text.utf8 import START
 from sordino_platform import bases
 from sordino_platform.bases.package import PACKAGES
 from sordino_platform.huggingface_model import load_plain
@@ -41,17 +42,18 @@ def greedy(model: Any, vocabulary: BaseVocabulary, text: str) -> bytes:
     """transformers, with its own cache, from the end of a document and the tokens of the whole text."""
     words = vocabulary.base_tokenizer
     tokens = torch.tensor([words.exchanged([END, *words.encode(text)])])
-    allowed = torch.from_numpy(vocabulary.continuations.allowed[0])
     order = torch.tensor(words.exchanged(range(words.size)))
-    found, cache = b"", None
+    found, cache, state = b"", None, START
     for _ in range(TOKENS):
         with torch.no_grad():
             out = model(tokens, cache=cache, use_cache=True)
         cache = out.cache if hasattr(out, "cache") else out.past_key_values
+        allowed = torch.from_numpy(vocabulary.continuations.allowed[state])
         token = int(torch.where(allowed, out.logits[0, -1][order], -torch.inf).argmax())
         if token == END:
             break
         found += vocabulary.pieces[token]
+        state = int(vocabulary.continuations.after[state, token])
         tokens = torch.tensor([words.exchanged([token])])
     return found
 
