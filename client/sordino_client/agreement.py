@@ -60,7 +60,7 @@ def decide(member: Member, proposal: Proposal) -> Agreement:
     ):
         raise PolicyError("the plan's delta or windows per unit exceed this member's own settings")
     membership = charter.membership()
-    quantiser = quantiser_for(member.config, plan, members=len(membership.members))
+    quantiser = quantiser_for(member.config, plan, members=len(membership.members), shares=membership.shares)
     known = held(member, epochs)
     try:
         followed = follow(proposal.provenance, known) if proposal.provenance is not None else None

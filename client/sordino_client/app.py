@@ -163,7 +163,7 @@ def train(member: Member, fields: Fields, context: Context) -> Reply:
     agreement = agreed.context
     session = MemberSession(*member.session_arguments(agreement, agreed.adoption.membership))
     session.propose(said.encode())
-    admit(member, proposal)
+    admit(member, proposal, agreed.adoption.membership)
     # Only now is anything kept: every check of what is taken over has passed, and the owner allows it.
     adopt(member, agreed.adoption)
     contribute(member, proposal, agreed.model)

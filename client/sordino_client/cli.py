@@ -136,10 +136,17 @@ def ledger(
             "yes" if row["committed"] else "no, and charged all the same",
         )
     Console().print(table)
+    shared = facts["scope"] != "local"
     typer.echo(
-        f"local epsilon spent {facts['epsilon_spent']:.2f} of {facts['epsilon_budget']:.2f} "
+        f"{'' if shared else 'local '}epsilon spent {facts['epsilon_spent']:.2f} of {facts['epsilon_budget']:.2f} "
         f"at delta {facts['delta']:g}; left {facts['epsilon_left']:.2f}"
+        f"{': as long as the federation keeps its honest floor' if shared else ''}"
     )
+    if shared:
+        typer.echo(
+            f"if all others collude with the coordinator: epsilon {facts['epsilon_if_others_collude']:.2f} of "
+            f"{facts['epsilon_if_others_collude_budget']:g} that you agreed to"
+        )
     if facts["planned"] is not None:
         typer.echo(
             f"one more round like the last: epsilon {facts['planned']['epsilon_of_the_round']:.2f}; "

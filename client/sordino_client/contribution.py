@@ -28,19 +28,28 @@ from sordino_platform.plans import Plan
 from sordino_platform.proposal import SIZE_BUCKETS, Proposal, quantiser_for
 from sordino_privacy.counts import CountPlan
 from sordino_privacy.errors import StorageError
-from sordino_privacy.secagg import Context, Quantised, Statistics
+from sordino_privacy.secagg import Context, Membership, Quantised, ReplayError, Statistics
+from sordino_privacy.secagg.journal import Step
 
 # What a round writes, in float32 vectors of the model's length: weights, update, its copy, ring's vector, release.
 ROUND_VECTORS = 6
 SPARE_BYTES = 64 << 20
 
 
-def admit(member: Member, proposal: Proposal) -> None:
-    """Whether a person's wish allows the proposal. Raises RefusalError; nothing was trained or charged then."""
+def admit(member: Member, proposal: Proposal, membership: Membership) -> None:
+    """Whether a person's wish allows the proposal, under the epoch that it would be made in. Raises RefusalError;
+    nothing was trained or charged then."""
     context = proposal.context
     known = any((r.run, r.round) == (context.run, context.round) for r in member.ledger.reservations())
-    after = member.epsilon_spent() if known else member.ledger.preview(proposal.plan).after
-    member.participation.admit(context.run, context.round, proposal.plan.digest(), epsilon_after=after)
+    if known:
+        after, alone = member.epsilon_spent(), member.ledger.spent_alone().value
+    else:
+        noise = member.noise(proposal.plan, membership)
+        cost = member.ledger.preview(proposal.plan, noise=noise)
+        after, alone = cost.after, cost.alone
+    member.participation.admit(
+        context.run, context.round, proposal.plan.digest(), epsilon_after=after, epsilon_alone_after=alone
+    )
 
 
 def contribute(member: Member, proposal: Proposal, model: Vector) -> None:
@@ -56,7 +65,8 @@ def contribute(member: Member, proposal: Proposal, model: Vector) -> None:
     give_back(member, keep=lambda run, round: (run, round) == (context.run, context.round))
     prune_rounds(member.folder, but=place)
     require_charged(member)
-    member.ledger.require(plan, run=context.run, round=context.round)
+    member.ledger.require(plan, run=context.run, round=context.round, noise=member.noise(plan))
+    require_one_epoch(member, context)
     place.agree(context)
     if place.trained:
         charge(member, proposal)
@@ -70,6 +80,19 @@ def contribute(member: Member, proposal: Proposal, model: Vector) -> None:
             member.ledger.void(context.run, context.round)
             member.metrics.epsilon.set(member.epsilon_spent())
         raise
+
+
+def require_one_epoch(member: Member, context: Context) -> None:
+    """Whether what left of this round, if anything did, left under this epoch, where noise comes in shares. Raises
+    ReplayError.
+
+    Of one epoch a round opens one sum (docs/distributed-noise.md); two epochs could open one each, of the same shares.
+    """
+    if member.membership.shares == 1:
+        return
+    for entry in member.ledger.entries(context.federation, context.run, context.round):
+        if entry.step >= Step.UPLOADED and entry.epoch != context.epoch:
+            raise ReplayError("this round's update went out under another epoch: its noise is not used again")
 
 
 def train(member: Member, proposal: Proposal, place: RoundFolder, model: Vector) -> None:
@@ -88,6 +111,7 @@ def train(member: Member, proposal: Proposal, place: RoundFolder, model: Vector)
         units=place.path / "units.npz",
         plan=plan,
         base=base,
+        noise=member.noise(plan),
     )
     with (
         training_slot(member.settings.training_slots, member.participation.require_wanted),
@@ -105,15 +129,16 @@ def train(member: Member, proposal: Proposal, place: RoundFolder, model: Vector)
     member.metrics.train_loss.set(update.local.mean_loss)
     member.metrics.clipped.set(update.local.clipped_share)
     # Loss and exact counts are data: they stay here. The weight and the examples are the declared public bucket.
-    quantiser = quantiser_for(member.config, plan, members=len(member.membership.members))
-    # Counts are added up, never averaged: each weighs 1.
-    weight = 1.0 if isinstance(plan, CountPlan) else member.settings.size_bucket / SIZE_BUCKETS
-    quantised = quantiser.quantise(
-        update.vector(),
-        weight,
-        Statistics(examples=member.settings.size_bucket),
-        secrets.token_bytes,
-    )
+    # Where noise comes in shares every member weighs the same; counts are added up, never averaged: each weighs 1.
+    membership, bucket = member.membership, member.settings.size_bucket
+    quantiser = quantiser_for(member.config, plan, members=len(membership.members), shares=membership.shares)
+    if job.noise is not None:
+        quantised = quantiser.embed(update.integers(), bucket, secrets.token_bytes)
+    else:
+        weight = 1.0 if isinstance(plan, CountPlan) else bucket / SIZE_BUCKETS
+        quantised = quantiser.quantise(
+            update.vector(), weight, Statistics(examples=bucket), secrets.token_bytes
+        )
     data = quantised.encode()
     place.finish(data)
     if member.settings.keep_quantised_updates_for_a_proof_on_this_machine:
@@ -142,7 +167,8 @@ def take_units(member: Member, prepared: Prepared, place: Path) -> None:
 
 def charge(member: Member, proposal: Proposal) -> None:
     """Charges the round, if it is not charged yet. Durable when this returns. Raises BudgetError."""
-    member.ledger.reserve(proposal.context.run, proposal.context.round, proposal.plan)
+    noise = member.noise(proposal.plan)
+    member.ledger.reserve(proposal.context.run, proposal.context.round, proposal.plan, noise=noise)
     member.metrics.epsilon.set(member.epsilon_spent())
     member.metrics.noise.set(proposal.plan.noise_multiplier)
     member.participation.charged()

@@ -90,11 +90,11 @@ def day(folder: Path, identity: Identity, settings: MemberSettings) -> Finding:
     from sordino_client.member import budget_of
 
     account = read_account(folder / "ledger") if (folder / "ledger").exists() else None
-    events = account.events() if account is not None else []
-    if account is None or not events:
+    costs = account.costs() if account is not None else []
+    if account is None or not costs:
         return ok("day", "no round began yet")
     try:
-        require_today(account, budget_of(settings, identity.charter), events[-1], now=time.time_ns())
+        require_today(account, budget_of(settings, identity.charter), costs[-1].event, now=time.time_ns())
     except DayCapError as error:
         return warning("day", error.message, error.hint)
     return ok("day", "the caps on 24 hours allow one more round like the last")

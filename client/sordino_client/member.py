@@ -40,9 +40,12 @@ from sordino_platform.durable import make_folder
 from sordino_platform.founding_model import founding_parameters
 from sordino_platform.huggingface import HuggingFaceTokenizer
 from sordino_platform.identity import Identity
+from sordino_platform.plans import Plan
+from sordino_platform.proposal import shared_noise
 from sordino_platform.release import ReleaseStore
 from sordino_platform.telemetry import log
 from sordino_platform.tokenizer import Tokenizer
+from sordino_privacy.counts import CountPlan
 from sordino_privacy.errors import BudgetError, ConfigurationError, RefusalError, SordinoError, StorageError
 from sordino_privacy.secagg import (
     BadParcelError,
@@ -53,6 +56,7 @@ from sordino_privacy.secagg import (
     PolicyError,
     SecaggError,
 )
+from sordino_privacy.shared_noise import SharedNoise
 
 
 @dataclass(slots=True, kw_only=True)
@@ -140,6 +144,14 @@ class Member:
     def epsilon_spent(self) -> float:
         """The local epsilon of everything ever reserved; it depends on no data."""
         return self.ledger.spent().value
+
+    def noise(self, plan: Plan, membership: Membership | None = None) -> SharedNoise | None:
+        """What this member's noise is a share of; None where it adds all of it itself, as to every count. `membership`
+        where it is not in force yet."""
+        membership = membership or self.membership
+        if membership.shares == 1 or isinstance(plan, CountPlan):
+            return None
+        return shared_noise(self.config, plan, members=len(membership.members), shares=membership.shares)
 
     def session_arguments(
         self, agreement: Context, membership: Membership | None = None
@@ -263,4 +275,5 @@ def budget_of(settings: MemberSettings, charter: Charter) -> Budget:
         delta=BUDGET_DELTA,
         epsilon_per_day=settings.epsilon_per_day,
         rounds_per_day=settings.rounds_per_day,
+        epsilon_if_others_collude=settings.epsilon_if_others_collude,
     )

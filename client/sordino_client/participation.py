@@ -39,11 +39,13 @@ class UnwillingError(RefusalError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consent:
     """A person agreed to take part in the round that `offer` names (`Offer.id`), as long as no more than
-    `epsilon_after` is spent in all."""
+    `epsilon_after` is spent in all as the federation holds, and no more than the other number if all others collude
+    with the coordinator (None: no more than the first, as where all noise is the member's own)."""
 
     offer: str
     round: int
     epsilon_after: float
+    epsilon_if_others_collude_after: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,21 +180,28 @@ class Participation:
                     hint="look at the present offer and its cost",
                 )
 
-    def admit(self, run: str, round: int, plan: bytes, *, epsilon_after: float) -> None:
-        """Whether a proposal, by its plan's digest, may go on to training. Raises UnwillingError: what
-        `require_willing` raises, or dearer than was agreed to."""
+    def admit(
+        self, run: str, round: int, plan: bytes, *, epsilon_after: float, epsilon_alone_after: float = 0.0
+    ) -> None:
+        """Whether a proposal, by its plan's digest, may go on to training; the two numbers are those of Consent.
+        Raises UnwillingError: what `require_willing` raises, or dearer than was agreed to."""
         with self._lock:
             self.require_willing(wanted=(run, round, plan))
-            if (
-                self.agreed is not None
-                and self._agreed_to == (run, round, plan)
-                and not epsilon_after <= self.agreed.epsilon_after + TOLERANCE
-            ):
-                raise UnwillingError(
-                    f"the round would bring the epsilon to {epsilon_after:.3f}; "
-                    f"{self.agreed.epsilon_after:.3f} was agreed to",
-                    hint="look at the cost of the present offer and agree again",
-                )
+            agreed = self.agreed
+            if agreed is not None and self._agreed_to == (run, round, plan):
+                if not epsilon_after <= agreed.epsilon_after + TOLERANCE:
+                    raise UnwillingError(
+                        f"the round would bring the epsilon to {epsilon_after:.3f}; "
+                        f"{agreed.epsilon_after:.3f} was agreed to",
+                        hint="look at the cost of the present offer and agree again",
+                    )
+                most = agreed.epsilon_if_others_collude_after or agreed.epsilon_after
+                if not epsilon_alone_after <= most + TOLERANCE:
+                    raise UnwillingError(
+                        f"the round would bring the epsilon to {epsilon_alone_after:.3f} if all others collude with "
+                        f"the coordinator; {most:.3f} was agreed to",
+                        hint="look at both costs of the present offer and agree again",
+                    )
             self._round = (run, round)
 
     def abandon(self, entry: int) -> bool:

@@ -47,7 +47,12 @@ def first_reason(member: Member, offer: Offer) -> tuple[Unready | None, SordinoE
         (Unready.PLAN, lambda: require_plan(member, offer)),
         (Unready.BASE, lambda: require_base(member)),
         (Unready.DISK, lambda: require_space(member.folder, member.config, offer.plan)),
-        (Unready.BUDGET, lambda: member.ledger.require(offer.plan, run=offer.run, round=offer.round)),
+        (
+            Unready.BUDGET,
+            lambda: member.ledger.require(
+                offer.plan, run=offer.run, round=offer.round, noise=member.noise(offer.plan)
+            ),
+        ),
         (Unready.LOCAL, lambda: require_data(member.settings)),
     )
     for reason, check in checks:

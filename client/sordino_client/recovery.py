@@ -14,6 +14,7 @@ Too much may be charged, never too little. It is safe to repeat: what is there i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +22,16 @@ from pathlib import Path
 from sordino_client.corpus import UnitRegistry
 from sordino_client.corpus.origin import origins
 from sordino_client.heads import uncharged
-from sordino_client.ledger import Budget, Ledger, Witness
+from sordino_client.ledger import Budget, Ledger, RoundCost, Witness
 from sordino_client.ledger.machine import Machine, Record, machine_folder
 from sordino_client.ledger.witness import kept
 from sordino_client.settings import BUDGET_DELTA, load_settings
-from sordino_platform.charter import PrivacyPolicy
+from sordino_platform.architecture import trainable_shapes
+from sordino_platform.charter import Charter
 from sordino_platform.durable import make_folder
 from sordino_platform.identity import Identity
 from sordino_platform.release import ReleaseStore
-from sordino_privacy.accounting import SampledGaussian
+from sordino_privacy.shared_noise import SharedNoise
 
 NO_PLAN = bytes(32)
 LOST_RUN = "lost{}"
@@ -74,12 +76,12 @@ def recover(folder: Path) -> Recovered:
         releases = ReleaseStore(folder / "releases", identity.charters)
         named = uncharged(releases, settings.name, {(one.run, one.round) for one in ledger.reservations()})
         for made in named:
-            policy = identity.charters.by_hash(made.charter_hash).privacy
-            ledger.charge_lost(made.run, made.round, NO_PLAN, worst(policy))
+            terms = identity.charters.by_hash(made.charter_hash)
+            ledger.charge_lost(made.run, made.round, NO_PLAN, worst(terms))
         counted = max((count for _, count in missing), default=0)
         generation = ledger.stands().generation + 1
         for number in range(counted):
-            ledger.charge_lost(LOST_RUN.format(generation), number, NO_PLAN, worst(charter.privacy))
+            ledger.charge_lost(LOST_RUN.format(generation), number, NO_PLAN, worst(charter))
         if missing or known or named:
             ledger.begin_generation([witness for witness, _ in missing])
         machine.forget([record.ledger for record in mine if record.ledger != ledger.identity])
@@ -94,12 +96,23 @@ def recover(folder: Path) -> Recovered:
         )
 
 
-def worst(policy: PrivacyPolicy) -> SampledGaussian:
-    """The dearest round that a member may be asked for under this policy."""
-    return SampledGaussian(
+def worst(charter: Charter) -> RoundCost:
+    """The dearest round that a member may be asked for under this charter."""
+    policy, shares = charter.privacy, charter.noise_shares()
+    noise = multiplier = policy.smallest_noise_multiplier
+    own = None
+    if shares > 1:
+        config = charter.model.config()
+        dimension = sum(math.prod(shape) for shape in trainable_shapes(config).values())
+        shared = SharedNoise(
+            noise_multiplier=multiplier, honest=shares, members=len(charter.members), dimension=dimension
+        )
+        noise, own = shared.federation(), shared.alone()
+    return RoundCost.of(
         sampling_rate=policy.largest_sampling_rate,
-        noise_multiplier=policy.smallest_noise_multiplier,
+        noise_multiplier=noise,
         steps=policy.largest_steps,
+        own_noise_multiplier=own,
     )
 
 
@@ -145,7 +158,7 @@ def charge_known(ledger: Ledger, mine: Sequence[Record]) -> int:
     for record in mine:
         for charge in record.charges:
             if (charge.run, charge.round) not in there:
-                ledger.charge_lost(charge.run, charge.round, charge.plan, charge.event)
+                ledger.charge_lost(charge.run, charge.round, charge.plan, charge.cost)
                 there.add((charge.run, charge.round))
                 count += 1
     return count

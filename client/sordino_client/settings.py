@@ -17,6 +17,10 @@ COMMENTS = {
     "coordinator": "Where the coordinator listens, as HOST:PORT.",
     "repositories": "The folders to train on and to complete from. Nothing outside them is read.",
     "budget_epsilon": "Never spend more than this, whatever the charter allows (local epsilon, per dataset).",
+    "epsilon_if_others_collude": (
+        "Where the charter adds noise in shares (noise = distributed): the most that may be spent if all other members "
+        "collude with the coordinator. 0 refuses such rounds; doctor and the agent say what they would need."
+    ),
     "epsilon_per_day": "Never spend more than this in any 24 hours: one day's orders cannot drain the budget.",
     "rounds_per_day": "Begin no more than this many rounds in any 24 hours, those that came to nothing included.",
     "participate": (
@@ -60,6 +64,7 @@ class MemberSettings(Settings):
     coordinator: str = Field(pattern=r"^[^\s/]+:\d{1,5}$")
     repositories: list[Path] = Field(min_length=1, max_length=1000)
     budget_epsilon: float = Field(8.0, gt=0, le=1000)
+    epsilon_if_others_collude: float = Field(0.0, ge=0, le=100_000)
     epsilon_per_day: float = Field(4.0, gt=0, le=1000)
     rounds_per_day: int = Field(24, ge=1, le=100_000)
     participate: Literal["every_round", "when_asked"] = "every_round"

@@ -15,7 +15,7 @@ from typing import Any
 
 import typer
 
-from sordino_client.ledger import read_account
+from sordino_client.ledger import events, read_account
 from sordino_client.settings import BUDGET_DELTA
 from sordino_client.training.job import Tokens, read_units
 from sordino_platform.identity import Identity
@@ -80,9 +80,9 @@ def cost(folder: Path, run: str, round: int | None) -> dict[str, Any]:
         return {"took_part": False, "epsilon": 0.0}
     return {
         "took_part": True,
-        "epsilon": epsilon([charge.event], BUDGET_DELTA).value,
-        "epsilon_of_all": epsilon(account.events(), BUDGET_DELTA).value,
-        "epsilon_without_it": epsilon(account.events(besides=[key]), BUDGET_DELTA).value,
+        "epsilon": epsilon([charge.cost.event], BUDGET_DELTA).value,
+        "epsilon_of_all": epsilon(events(account.costs()), BUDGET_DELTA).value,
+        "epsilon_without_it": epsilon(events(account.costs(besides=[key])), BUDGET_DELTA).value,
         "delta": BUDGET_DELTA,
     }
 

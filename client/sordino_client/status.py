@@ -14,7 +14,7 @@ from sordino_client.completion import unread
 from sordino_client.completion.asking import find
 from sordino_client.corpus import UnitRegistry
 from sordino_client.epochs import waiting_epoch
-from sordino_client.ledger import read_account
+from sordino_client.ledger import RoundCost, events, events_alone, read_account
 from sordino_client.settings import BUDGET_DELTA, load_settings
 from sordino_platform.durable import read_file, write_file
 from sordino_platform.identity import Identity
@@ -22,7 +22,7 @@ from sordino_platform.identity.renewal import ending
 from sordino_platform.identity.site import CARD
 from sordino_platform.link import Status
 from sordino_platform.release import ReleaseStore
-from sordino_privacy.accounting import SampledGaussian, epsilon, group_epsilon, runs_left
+from sordino_privacy.accounting import epsilon, group_epsilon, runs_left
 from sordino_privacy.accounting.epsilon import MAX_GROUP
 from sordino_privacy.errors import ConfigurationError, SordinoError, StorageError
 
@@ -119,9 +119,11 @@ def kept(folder: Path) -> dict[str, Any]:
     Verifies both chains. Raises StorageError, ConfigurationError.
     """
     identity = Identity.load(folder)
+    costs = read_account(folder / "ledger").costs()
     return {
         "release": len(ReleaseStore(folder / "releases", identity.charters).chain()) - 1,
-        "epsilon_spent": epsilon(read_account(folder / "ledger").events(), BUDGET_DELTA).value,
+        "epsilon_spent": epsilon(events(costs), BUDGET_DELTA).value,
+        "epsilon_if_others_collude": epsilon(events_alone(costs), BUDGET_DELTA).value,
         "epsilon_budget": min(load_settings(folder).budget_epsilon, identity.charter.privacy.largest_epsilon),
     }
 
@@ -145,17 +147,21 @@ def read_ledger(folder: Path, *, authors: Sequence[int] = ()) -> dict[str, Any]:
     settings, charter = load_settings(folder), Identity.load(folder).charter
     account = read_account(folder / "ledger")
     budget = min(settings.budget_epsilon, charter.privacy.largest_epsilon)
-    events = account.events()
-    spent = epsilon(events, BUDGET_DELTA).value
+    costs = account.costs()
+    charged, alone = events(costs), events_alone(costs)
+    spent = epsilon(charged, BUDGET_DELTA).value
+    shared = any(cost.shared for cost in costs)
     rounds = [
         {
             "run": reservation.run,
             "round": reservation.round,
-            "sampling_rate": reservation.event.sampling_rate,
-            "noise_multiplier": reservation.event.noise_multiplier,
-            "steps": reservation.event.steps,
+            "sampling_rate": reservation.cost.event.sampling_rate,
+            "noise_multiplier": reservation.cost.event.noise_multiplier,
+            "own_noise_multiplier": reservation.cost.alone.noise_multiplier,
+            "steps": reservation.cost.event.steps,
             "committed": reservation.committed,
-            "epsilon_after": epsilon(events[: number + 1], BUDGET_DELTA).value,
+            "epsilon_after": epsilon(charged[: number + 1], BUDGET_DELTA).value,
+            "epsilon_if_others_collude_after": epsilon(alone[: number + 1], BUDGET_DELTA).value,
         }
         for number, reservation in enumerate(account.reservations.values())
     ]
@@ -164,17 +170,20 @@ def read_ledger(folder: Path, *, authors: Sequence[int] = ()) -> dict[str, Any]:
         "member": settings.name,
         "merged_clusters": merged,
         # Of clusters that were trained on apart and then joined: for the past; they are trained on no more.
-        "epsilon_of_merged": group_epsilon(events, BUDGET_DELTA, merged).value if merged > 1 else spent,
+        "epsilon_of_merged": group_epsilon(charged, BUDGET_DELTA, merged).value if merged > 1 else spent,
         "epsilon_spent": spent,
         "epsilon_budget": budget,
         "epsilon_left": max(0.0, budget - spent),
         "delta": BUDGET_DELTA,
-        "scope": "local",
-        "planned": planned(events, budget),
+        # Of the figures but the next: against everyone, or as long as the federation's honest floor holds.
+        "scope": "federation" if shared else "local",
+        "epsilon_if_others_collude": epsilon(alone, BUDGET_DELTA).value,
+        "epsilon_if_others_collude_budget": settings.epsilon_if_others_collude,
+        "planned": planned(costs, budget),
         # A window of tokens lies in one file cluster, so this bounds it; nothing smaller is claimed for it.
         "epsilon_of_a_window": spent,
         "epsilon_of_an_author": {
-            str(clusters): group_epsilon(events, BUDGET_DELTA, clusters).value for clusters in authors
+            str(clusters): group_epsilon(charged, BUDGET_DELTA, clusters).value for clusters in authors
         },
         "rounds": rounds,
     }
@@ -189,15 +198,17 @@ def merged_clusters(folder: Path) -> int:
         return min(registry.largest_merge(), MAX_GROUP)
 
 
-def planned(events: Sequence[SampledGaussian], budget: float) -> dict[str, Any] | None:
+def planned(costs: Sequence[RoundCost], budget: float) -> dict[str, Any] | None:
     """What one more round like the last one would cost, and how many such rounds the budget still holds."""
-    if not events:
+    if not costs:
         return None
-    after = epsilon([*events, events[-1]], BUDGET_DELTA).value
+    charged, alone = events(costs), events_alone([*costs, costs[-1]])
+    after = epsilon([*charged, charged[-1]], BUDGET_DELTA).value
     return {
         "epsilon_after": after,
-        "epsilon_of_the_round": after - epsilon(events, BUDGET_DELTA).value,
-        "rounds_left": runs_left(events, [events[-1]], budget, BUDGET_DELTA),
+        "epsilon_of_the_round": after - epsilon(charged, BUDGET_DELTA).value,
+        "epsilon_if_others_collude_after": epsilon(alone, BUDGET_DELTA).value,
+        "rounds_left": runs_left(charged, [charged[-1]], budget, BUDGET_DELTA),
     }
 
 

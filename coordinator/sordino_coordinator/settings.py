@@ -155,9 +155,10 @@ def first_settings(
     try:
         charter = Identity.load(folder).charter
         privacy, context, members = charter.privacy, charter.model.context, len(charter.members)
+        shares = charter.noise_shares()
     except ConfigurationError:  # written before the ceremony has ended: for the charter's defaults
-        privacy, context, members = PrivacyPolicy(), ModelConfig().context, 0
-    training = suggested_training(privacy, context=context, members=members, clusters=clusters)
+        privacy, context, members, shares = PrivacyPolicy(), ModelConfig().context, 0, 1
+    training = suggested_training(privacy, context=context, members=members, clusters=clusters, shares=shares)
     asked = {
         "listen": listen,
         "rounds": rounds,

@@ -310,16 +310,21 @@ class SecureFedAvg(Strategy):
     def context(self, round: Round) -> Context:
         """The context of this attempt, with the charter's floors."""
         federation = self.federation
-        members = len(federation.membership.members)
+        membership = federation.membership
         return Context.under(
-            federation.membership,
+            membership,
             run=federation.run,
             round=round.number,
             attempt=round.attempt,
             server_nonce=secrets.token_bytes(32),
             model_hash=federation.model_hash(),
             train_config_hash=federation.plan.digest(),
-            quantiser=quantiser_for(federation.config, federation.plan, members=members),
+            quantiser=quantiser_for(
+                federation.config,
+                federation.plan,
+                members=len(membership.members),
+                shares=membership.shares,
+            ),
         )
 
     def phase(

@@ -155,6 +155,7 @@ def build() -> dict[str, Any]:
         "quantiser": {
             "groups": [[group.name, group.length, group.range] for group in quantiser.groups],
             "cohort_limit": quantiser.cohort_limit,
+            "shares": quantiser.shares,
             "digest": quantiser.digest().hex(),
             "length": quantiser.length,
             "levels": quantiser.levels,

@@ -298,7 +298,9 @@ def _require_sum(record: VerifiedRecord, shown: OpenedSum, held: Held) -> Totals
     """What the sum says, where it is the one that its survivors uploaded and that honest members can make. Raises
     EvidenceError, NormError, ModelError."""
     charter, quantiser = held.charters.by_hash(record.context.charter_hash), record.context.quantiser
-    if quantiser != quantiser_for(charter.model.config(), shown.plan, members=len(charter.members)):
+    if quantiser != quantiser_for(
+        charter.model.config(), shown.plan, members=len(charter.members), shares=charter.noise_shares()
+    ):
         raise ModelError("the quantiser of the sum does not follow from its plan")
     if sum_digest(shown.sum) != record.record.sum_hash:
         raise ModelError("the opened sum is not the one that its record names")

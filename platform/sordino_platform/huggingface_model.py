@@ -143,7 +143,7 @@ def load(
 
 def put(model: nn.Module, adapters: Parameters) -> None:
     """Gives a model that `load` made other adapters. Raises ConfigurationError where they are of other layers."""
-    factors = _factors(model)
+    factors = factors_of(model)
     if set(factors) != set(adapters):
         raise ConfigurationError("the base model's layers are not those that the charter lists")
     with torch.no_grad():
@@ -185,11 +185,11 @@ def _from_folder(folder: Path, config: Any, dtype: torch.dtype) -> Any:
 def adapters_of(model: nn.Module) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
     """A copy of the adapters of a model that `load` made, by our names."""
     return {
-        name: p.detach().cpu().numpy().astype(np.float32, copy=True) for name, p in _factors(model).items()
+        name: p.detach().cpu().numpy().astype(np.float32, copy=True) for name, p in factors_of(model).items()
     }
 
 
-def _factors(model: nn.Module) -> dict[str, nn.Parameter]:
+def factors_of(model: nn.Module) -> dict[str, nn.Parameter]:
     """The trainable parameters by our names. Raises ConfigurationError for one that is no adapter."""
     found: dict[str, nn.Parameter] = {}
     for name, parameter in model.named_parameters():

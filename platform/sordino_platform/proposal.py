@@ -17,6 +17,7 @@ from sordino_platform.flower.phases import Fields, Scalar, pack
 from sordino_platform.plans import Plan, parse_plan
 from sordino_platform.provenance import Provenance, packed
 from sordino_privacy.counts import CountPlan
+from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.secagg import (
     Context,
     Group,
@@ -27,6 +28,7 @@ from sordino_privacy.secagg import (
     euclidean_norm,
     sketched_length,
 )
+from sordino_privacy.shared_noise import SharedNoise
 
 CELLS = "cells"
 SIZE_BUCKETS = 8
@@ -64,19 +66,36 @@ class Proposal:
         return cls(context=context, plan=parse_plan(plan), provenance=provenance, charters=tuple(charters))
 
 
-def quantiser_for(config: Architecture, plan: Plan, *, members: int) -> Quantiser:
-    """The quantiser that follows from the architecture, the plan and the charter's number of members, on both sides.
+def quantiser_for(config: Architecture, plan: Plan, *, members: int, shares: int = 1) -> Quantiser:
+    """The quantiser that follows from the architecture, the plan and the charter's number of members and shares of
+    noise, on both sides.
+
 
     One group per trained tensor, in the order of the vector, or the cells of a count; ranges come from the plan, never
     from data.
     """
     if isinstance(plan, CountPlan):
-        sizes = {CELLS: plan.cells}
+        # Every member adds all the noise to its counts, under either term of the charter.
+        sizes, shares = {CELLS: plan.cells}, 1
     else:
         sizes = {name: int(np.prod(shape)) for name, shape in trainable_shapes(config).items()}
-    ranges = plan.update_range(sizes)
+    if shares > 1 and isinstance(plan, TrainingPlan):
+        noise = shared_noise(config, plan, members=members, shares=shares)
+        # One integer is so much of the clip, divided and multiplied as the step of an update is.
+        step = plan.learning_rate * plan.clip_norm / plan.expected_units * noise.step
+        ranges = dict.fromkeys(sizes, noise.levels * step)
+    else:
+        ranges = plan.update_range(sizes)
     groups = tuple(Group(name=name, length=size, range=ranges[name]) for name, size in sizes.items())
-    return Quantiser(groups=groups, cohort_limit=members)
+    return Quantiser(groups=groups, cohort_limit=members, shares=shares)
+
+
+def shared_noise(config: Architecture, plan: TrainingPlan, *, members: int, shares: int) -> SharedNoise:
+    """The noise of a charter that has it in shares: what each member adds to its integers, and what that costs."""
+    dimension = sum(int(np.prod(shape)) for shape in trainable_shapes(config).values())
+    return SharedNoise(
+        noise_multiplier=plan.noise_multiplier, honest=shares, members=members, dimension=dimension
+    )
 
 
 def norm_limit(
@@ -86,7 +105,11 @@ def norm_limit(
     (1: any mean, and any one update), plus `levels` quantiser levels in each coordinate for the rounding."""
     sizes = {group.name: group.length for group in quantiser.groups}
     squares = sum(group.length * (group.range / quantiser.levels) ** 2 for group in quantiser.groups)
-    return plan.update_norm(sizes, members=members) + levels * math.sqrt(squares)
+    if isinstance(plan, CountPlan):
+        length = plan.update_norm(sizes, members=members)
+    else:
+        length = plan.update_norm(sizes, members=members, shares=quantiser.shares)
+    return length + levels * math.sqrt(squares)
 
 
 LENGTH_FACTOR = 1.425
@@ -120,11 +143,12 @@ def require_honest_lengths(plan: Plan, quantiser: Quantiser, lengths: Lengths) -
 def require_honest_mean(plan: Plan, totals: Totals, *, survivors: int) -> None:
     """Refuses an opened sum that honest members cannot have made: the same check at the coordinator and at members.
 
-    Weights are 1/8 to 1 each, in a count 1. Noise of a mean is largest where its weights are fewest and largest: it is
-    never more than that of as many whole members as the weights add up to. Raises NormError; who sent too much stays
-    hidden.
+    Weights are 1/8 to 1 each; 1 in a count, and where noise comes in shares. Noise of a mean is largest where its
+    weights are fewest and largest: it is never more than that of as many whole members as the weights add up to.
+    Raises NormError; who sent too much stays hidden.
     """
-    least = SIZE_BUCKETS if isinstance(plan, CountPlan) else 1
+    equal = isinstance(plan, CountPlan) or totals.quantiser.shares > 1
+    least = SIZE_BUCKETS if equal else 1
     if not least * survivors <= totals.weight * SIZE_BUCKETS <= survivors * SIZE_BUCKETS:
         raise NormError(f"the sum of weights is impossible for {survivors} survivors")
     limit = norm_limit(

@@ -31,7 +31,7 @@ PLAIN = ServerOptimiser()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundLimits:
     """What one charter allows. `norm` is the L2 norm of the vector that the federation starts from, `members` their
-    number in the charter."""
+    number in the charter, `shares` of how many a sum has enough noise."""
 
     privacy: PrivacyPolicy
     training: TrainingPolicy
@@ -39,6 +39,7 @@ class RoundLimits:
     config: Architecture
     norm: float
     members: int
+    shares: int
 
     @classmethod
     def of(cls, charter: Charter | Draft, parameters: Parameters) -> RoundLimits:
@@ -50,7 +51,8 @@ class RoundLimits:
             shared_memory=charter.shared_memory,
             config=config,
             norm=math.hypot(*(euclidean_norm(parameters[name].ravel()) for name in trainable_shapes(config))),
-            members=max(1, len(charter.members)),
+            members=max(charter.noise_shares(), len(charter.members)),
+            shares=charter.noise_shares(),
         )
 
     @property
@@ -60,7 +62,7 @@ class RoundLimits:
 
     def reach(self, plan: TrainingPlan, optimiser: ServerOptimiser) -> float:
         """The longest step that a round of this plan and this server's step can take."""
-        quantiser = quantiser_for(self.config, plan, members=self.members)
+        quantiser = quantiser_for(self.config, plan, members=self.members, shares=self.shares)
         return optimiser.reach(norm_limit(plan, quantiser), quantiser.dimension)
 
     def require_plan(self, plan: Plan) -> None:
@@ -109,6 +111,11 @@ class RoundLimits:
             expected_units=plan.expected_units,
             windows_per_unit=plan.windows_per_unit,
         )
+        if self.shares > 1 and (plan.steps, plan.optimiser) != (1, "sgd"):
+            raise PolicyError(
+                "under noise = distributed a round is one step of sgd",
+                hint='set steps = 1 and optimiser = "sgd"',
+            )
         self._require_move(self.reach(plan, PLAIN))
 
     def require_step(self, plan: TrainingPlan, optimiser: ServerOptimiser) -> None:

@@ -35,6 +35,8 @@ from sordino_platform.identity.ceremony import found
 from sordino_platform.link.messages import Made, Payload, parts_of, views
 from sordino_platform.proposal import quantiser_for
 from sordino_platform.settings import toml_text
+from sordino_privacy.dpsgd import TrainingPlan
+from sordino_privacy.dpsgd.keystream import Keystream
 from sordino_privacy.secagg import Quantised, Statistics
 
 NAMES = ("alder", "birch", "cedar", "dogwood", "elm")
@@ -62,6 +64,7 @@ def found_in(
     of_members: Mapping[str, object] | None = None,
     privacy: PrivacyPolicy | None = None,
     shared_memory: SharedMemoryPolicy | None = None,
+    floors: Floors | None = None,
     **settings: object,
 ) -> None:
     """Members (five of five organisations, if nobody says otherwise), their settings and the coordinator's.
@@ -74,7 +77,7 @@ def found_in(
         federation="test",
         members=[(name, known.get(name, f"{name} ltd")) for name in names],
         model=model or shipped_model(adapter_rank=1),
-        floors=Floors(cohort=cohort),
+        floors=floors or Floors(cohort=cohort),
         privacy=privacy or PrivacyPolicy(),
         shared_memory=shared_memory,
     )
@@ -115,9 +118,22 @@ def opened(folder: Path) -> Iterator[dict[str, Member]]:
 
 def store_update(member: Member, federation: Federation, round: int, value: float) -> Quantised:
     """Puts a quantised update of constant `value` where training would leave it, and the agreement beside it."""
-    quantiser = quantiser_for(federation.config, federation.plan, members=len(federation.membership.members))
+    membership = federation.membership
+    quantiser = quantiser_for(
+        federation.config, federation.plan, members=len(membership.members), shares=membership.shares
+    )
     vector = np.full(quantiser.dimension, value, dtype=np.float32)
-    quantised = quantiser.quantise(vector, 1.0, Statistics(examples=8), secrets.token_bytes)
+    if membership.shares > 1:
+        noise = member.noise(federation.plan)
+        assert noise is not None
+        # As the trainer leaves it: in units of the clip, before the division and the step.
+        plan = federation.plan
+        assert isinstance(plan, TrainingPlan)
+        clips = vector / (plan.learning_rate * plan.clip_norm / plan.expected_units)
+        ring = (noise.release(clips, Keystream.from_system()) & 0xFFFFFFFF).astype("<u4")
+        quantised = quantiser.embed(ring, 8, secrets.token_bytes)
+    else:
+        quantised = quantiser.quantise(vector, 1.0, Statistics(examples=8), secrets.token_bytes)
     place = member.folder / "round" / f"{federation.run}-{round}"
     make_folder(place)
     write_file(place / "quantised.bin", quantised.encode(), secret=True)

@@ -170,14 +170,23 @@ class TestControl:
         assert state["participation"] == {"mode": "when_asked", "paused": False, "agreed": None}
         cost = served.member.ledger.preview(OFFER.plan)
         assert state["offer"]["kind"] == "train"
-        assert state["offer"]["cost"] == {"run": cost.run, "after": cost.after, "runs_left": cost.runs_left}
+        assert state["offer"]["cost"] == {
+            "run": cost.run,
+            "after": cost.after,
+            "runs_left": cost.runs_left,
+            "if_others_collude_after": cost.after,  # all noise is this member's own
+        }
         assert state["privacy"]["spent"] == 0 < state["offer"]["cost"]["after"] < state["privacy"]["budget"]
 
     def test_a_person_agrees_withdraws_pauses_and_resumes(self, served: Served) -> None:
         served.member.participation.offered(OFFER)
         agreed = {"offer": served.endpoint.ask("GET", "/v1/member")["offer"]["id"], "epsilon_after": 2.5}
         answer = served.endpoint.ask("POST", "/v1/member/agree", agreed)
-        assert answer["participation"]["agreed"] == {**agreed, "round": 4}
+        assert answer["participation"]["agreed"] == {
+            **agreed,
+            "round": 4,
+            "epsilon_if_others_collude_after": 2.5,
+        }
         assert served.member.participation.ready
         assert served.endpoint.ask("POST", "/v1/member/withdraw", {})["participation"]["agreed"] is None
         assert served.endpoint.ask("POST", "/v1/member/pause", {})["participation"]["paused"] is True

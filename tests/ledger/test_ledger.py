@@ -21,6 +21,7 @@ from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import BudgetError, ConfigurationError, RefusalError, StorageError
 from sordino_privacy.secagg.journal import Entry, Step
 from sordino_privacy.secagg.refusals import ReplayError, RevealError
+from sordino_privacy.shared_noise import SharedNoise
 
 PLAN = TrainingPlan(
     sampling_rate=0.1,
@@ -260,17 +261,67 @@ def test_a_ledger_of_version_1_is_taken_over_with_all_that_it_charged(tmp_path: 
         assert ledger.held() == (("run", 2),)
         ledger.void("run", 2)
     with sqlite3.connect(old / DATABASE) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
     connection.close()
 
 
 def test_a_ledger_of_a_later_version_is_refused_with_what_to_do(ledger: Ledger, folder: Path) -> None:
     ledger.close()
     with sqlite3.connect(folder / DATABASE) as connection:
-        connection.execute("PRAGMA user_version = 3")
+        connection.execute("PRAGMA user_version = 4")
     connection.close()
-    with pytest.raises(StorageError, match="format 3, this sordino knows 2"):
+    with pytest.raises(StorageError, match="format 4, this sordino knows 3"):
         reopen(folder)
+
+
+def test_a_ledger_of_version_2_is_taken_over_and_an_older_sordino_must_not_read_it_again(
+    ledger: Ledger, folder: Path
+) -> None:
+    ledger.reserve("run", 1, PLAN)
+    spent = ledger.spent().value
+    ledger.close()
+    with sqlite3.connect(folder / DATABASE) as connection:
+        connection.execute("PRAGMA user_version = 2")
+    connection.close()
+    with reopen(folder) as again:
+        assert (again.spent().value, again.spent_alone().value) == (spent, spent)
+    with sqlite3.connect(folder / DATABASE) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+    connection.close()
+
+
+# Noise in shares
+
+
+SHARES = SharedNoise(noise_multiplier=PLAN.noise_multiplier, honest=6, members=8, dimension=1000)
+ONE_STEP = replace(PLAN, steps=1)
+
+
+def test_a_round_with_noise_in_shares_is_kept_in_its_two_numbers(folder: Path) -> None:
+    agreed = replace(BUDGET, epsilon_if_others_collude=1000.0)
+    with Ledger.open(folder, datasets=DATA, budget=agreed) as ledger:
+        charged = ledger.reserve("run", 1, ONE_STEP, noise=SHARES)
+        together, alone = ledger.spent().value, ledger.spent_alone().value
+        assert 2 * together < alone
+    with Ledger.open(folder, datasets=DATA, budget=agreed) as ledger:
+        assert ledger.reservations() == (charged,)
+        assert (ledger.spent().value, ledger.spent_alone().value) == (together, alone)
+
+
+def test_a_round_of_local_noise_after_one_in_shares_stays_within_what_the_owner_agreed_to(
+    folder: Path,
+) -> None:
+    with Ledger.open(
+        folder, datasets=DATA, budget=replace(BUDGET, epsilon_if_others_collude=1000.0)
+    ) as ledger:
+        ledger.reserve("run", 1, ONE_STEP, noise=SHARES)
+        alone = ledger.spent_alone().value
+    with Ledger.open(
+        folder, datasets=DATA, budget=replace(BUDGET, epsilon_if_others_collude=alone)
+    ) as ledger:
+        with pytest.raises(BudgetError, match="if all others collude"):
+            ledger.reserve("run", 2, ONE_STEP)
+        assert len(ledger.reservations()) == 1
 
 
 # Belonging to the data

@@ -68,7 +68,7 @@ def polynomial(coefficients: list[int], x: int) -> int:
 def context(case: dict[str, Any], quantiser: dict[str, Any]) -> tuple[bytes, bytes]:
     """The encoded context and ctx."""
     limit, groups = quantiser["cohort_limit"], quantiser["groups"]
-    body = u16(limit) + u16(len(groups))
+    body = u16(limit) + u16(quantiser["shares"]) + u16(len(groups))
     body += b"".join(name(n) + struct.pack(">Id", length, reach) for n, length, reach in groups)
     hashes = [bytes.fromhex(case[k]) for k in ("server_nonce", "model_hash", "train_config_hash")]
     charter, floors = (

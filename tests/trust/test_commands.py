@@ -132,7 +132,7 @@ def test_the_next_epoch_its_comparison_and_a_retirement(place: Path) -> None:
     run("identity retire root c")
     with pytest.raises(ConfigurationError, match="2 members are fewer than the smallest cohort, 3"):
         run("charter sign root")
-    run("charter new root --replace --epsilon 9 --noise 0.9")
+    run("charter new root --replace --epsilon 9 --smallest-noise 0.9")
     run("identity invite root --name d --organisation Org-d --out d.token")
     run("identity new d --federation demo --name d --organisation Org-d")
     run("identity request d --out d.request", fed=(place / "d.token").read_text())

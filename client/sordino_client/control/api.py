@@ -39,6 +39,10 @@ class Wish(BaseModel):
 
     offer: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     epsilon_after: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
+    # If all others collude with the coordinator: as it was shown. Left out, it may be no more than the first.
+    epsilon_if_others_collude_after: Annotated[float | None, Field(gt=0, le=100_000, allow_inf_nan=False)] = (
+        None
+    )
 
 
 class Nothing(BaseModel):
@@ -76,6 +80,8 @@ class Desk:
                 "budget": budget.epsilon,
                 "left": max(0.0, budget.epsilon - spent),
                 "delta": budget.delta,
+                "if_others_collude": member.ledger.spent_alone().value,
+                "if_others_collude_budget": budget.epsilon_if_others_collude,
             },
             "participation": {
                 "mode": wish.mode,
@@ -96,7 +102,7 @@ class Desk:
         """The offer in counts, and what it would cost by this member's own accounting."""
         key = offer.plan.digest(), len(self.member.ledger.reservations())
         if self._cost is None or self._cost[0] != key:
-            self._cost = key, self.member.ledger.preview(offer.plan)
+            self._cost = key, self.member.ledger.preview(offer.plan, noise=self.member.noise(offer.plan))
         cost = self._cost[1]
         return {
             "id": offer.id,
@@ -107,7 +113,12 @@ class Desk:
             "ready": offer.ready,
             "required": offer.required,
             "members": offer.members,
-            "cost": {"run": cost.run, "after": cost.after, "runs_left": cost.runs_left},
+            "cost": {
+                "run": cost.run,
+                "after": cost.after,
+                "runs_left": cost.runs_left,
+                "if_others_collude_after": cost.alone,
+            },
         }
 
     def releases(self) -> list[dict[str, Any]]:
@@ -167,7 +178,15 @@ def build(desk: Desk, *, token: str) -> Guard:
     async def agree(body: Wish) -> dict[str, Any]:
         offer = wish.offer
         round = offer.round if offer is not None else 0
-        wish.agree(Consent(offer=body.offer, round=round, epsilon_after=body.epsilon_after))
+        alone = body.epsilon_if_others_collude_after or body.epsilon_after
+        wish.agree(
+            Consent(
+                offer=body.offer,
+                round=round,
+                epsilon_after=body.epsilon_after,
+                epsilon_if_others_collude_after=alone,
+            )
+        )
         return await state()
 
     @app.post("/v1/member/withdraw")

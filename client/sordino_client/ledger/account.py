@@ -22,7 +22,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 
 from sordino_client.ledger.chain import Row
-from sordino_privacy.accounting import SampledGaussian
+from sordino_client.ledger.cost import RoundCost
 from sordino_privacy.errors import StorageError
 from sordino_privacy.secagg.journal import Entry, Step
 
@@ -34,7 +34,7 @@ class Reservation:
     run: str
     round: int
     plan: bytes
-    event: SampledGaussian
+    cost: RoundCost
     time: int
     committed: bool = False
 
@@ -60,10 +60,10 @@ class Account:
             account.apply(row)
         return account
 
-    def events(self, *, since: int = 0, besides: Collection[tuple[str, int]] = ()) -> list[SampledGaussian]:
+    def costs(self, *, since: int = 0, besides: Collection[tuple[str, int]] = ()) -> list[RoundCost]:
         """Everything charged (from the time `since` on) but for the rounds `besides`, committed or not."""
         return [
-            reservation.event
+            reservation.cost
             for key, reservation in self.reservations.items()
             if reservation.time >= since and key not in besides
         ]
@@ -91,14 +91,10 @@ class Account:
                     raise TypeError("repositories")
                 self.datasets.update(map(str, repositories))
             case "reserve" | "lost":
-                event = SampledGaussian(
-                    sampling_rate=_number(body["sampling_rate"]),
-                    noise_multiplier=_number(body["noise_multiplier"]),
-                    steps=_whole(body["steps"]),
-                )
+                cost = read_cost(body)
                 run, round_ = str(body["run"]), _whole(body["round"])
                 self.reservations[run, round_] = Reservation(
-                    run=run, round=round_, plan=bytes.fromhex(str(body["plan"])), event=event, time=row.time
+                    run=run, round=round_, plan=bytes.fromhex(str(body["plan"])), cost=cost, time=row.time
                 )
                 if row.kind == "lost":
                     self.firm.setdefault((run, round_), row.sequence)
@@ -125,6 +121,32 @@ class Account:
                 self.epochs[entry.federation] = max(self.epochs.get(entry.federation, 0), entry.epoch)
             case _:
                 raise ValueError(row.kind)
+
+
+def cost_body(run: str, round: int, plan: bytes, cost: RoundCost) -> dict[str, object]:
+    """The row of a charge."""
+    body: dict[str, object] = {
+        "run": run,
+        "round": round,
+        "plan": plan.hex(),
+        "sampling_rate": cost.event.sampling_rate,
+        "noise_multiplier": cost.event.noise_multiplier,
+        "steps": cost.event.steps,
+    }
+    if cost.shared:
+        body["own_noise_multiplier"] = cost.alone.noise_multiplier
+    return body
+
+
+def read_cost(body: dict[str, object]) -> RoundCost:
+    """The cost in the row of a charge."""
+    own = body.get("own_noise_multiplier")
+    return RoundCost.of(
+        sampling_rate=_number(body["sampling_rate"]),
+        noise_multiplier=_number(body["noise_multiplier"]),
+        steps=_whole(body["steps"]),
+        own_noise_multiplier=None if own is None else _number(own),
+    )
 
 
 def entry_body(entry: Entry) -> dict[str, object]:

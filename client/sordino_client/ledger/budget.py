@@ -16,6 +16,10 @@ class DayCapError(BudgetError):
 class Budget:
     """The member's own caps on the local epsilon. A charter can only be stricter: it never reads or raises these.
 
+    `epsilon` bounds what is spent as the federation holds, `epsilon_if_others_collude` what is spent if all others
+    collude with the coordinator, where a charter's noise comes in shares; 0 refuses such a round. Under local noise the
+    two are one, and the first decides.
+
     `epsilon_per_day`, where given, bounds what any 24 hours may release, and `rounds_per_day` how many rounds they may
     begin, those that were given back included: a coordinator which proposes round after round can neither drain the
     budget nor keep the machine training before anyone looks.
@@ -25,11 +29,16 @@ class Budget:
     delta: float
     epsilon_per_day: float | None = None
     rounds_per_day: int | None = None
+    epsilon_if_others_collude: float = 0.0
 
     def __post_init__(self) -> None:
         caps = [self.epsilon] + ([] if self.epsilon_per_day is None else [self.epsilon_per_day])
         if not all(math.isfinite(cap) and cap > 0 for cap in caps):
             raise ConfigurationError("a privacy budget is a finite epsilon above 0")
+        if not (math.isfinite(self.epsilon_if_others_collude) and self.epsilon_if_others_collude >= 0):
+            raise ConfigurationError(
+                "epsilon_if_others_collude is a finite epsilon, or 0 for no noise in shares"
+            )
         if self.rounds_per_day is not None and self.rounds_per_day < 1:
             raise ConfigurationError("rounds_per_day is a whole number above 0")
         if not 0 < self.delta < 0.1:
@@ -40,12 +49,14 @@ class Budget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What a run adds: `spent` before, `after` it, of `budget`; how many such runs fit from now on."""
+    """What a run adds: `spent` before, `after` it, of `budget`; how many such runs fit from now on. `alone` is the
+    epsilon after it if all others collude with the coordinator; it is `after` where all noise is the member's own."""
 
     spent: float
     after: float
     budget: float
     runs_left: int
+    alone: float
 
     @property
     def run(self) -> float:

@@ -25,7 +25,7 @@ from pathlib import Path
 from sordino_platform.durable import SECRET_MODE, make_folder, read_file, write_file
 from sordino_privacy.errors import StorageError
 
-VERSION = 2  # 2: rows that give a charge back, which version 1 would not understand
+VERSION = 3  # 2: rows that give a charge back; 3: rows with two noises, of which version 2 would count one
 DATABASE = "ledger.sqlite"
 MARK = "ledger.mark"
 LOCK = "ledger.lock"
@@ -206,7 +206,7 @@ def _connect(folder: Path, *, recovering: bool = False) -> sqlite3.Connection:
         if version == 0:
             # One transaction: a crash leaves either no schema or all of it.
             connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={VERSION}; COMMIT;")
-        elif version == 1:
+        elif version in (1, 2):
             # Its rows mean what they meant. An older sordino must not open it from here on: it would refuse later rows.
             connection.execute(f"PRAGMA user_version={VERSION}")
         elif version != VERSION:

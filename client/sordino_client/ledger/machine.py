@@ -15,15 +15,15 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from sordino_client.ledger.account import Reservation
 from sordino_client.ledger.chain import first_digest
+from sordino_client.ledger.cost import RoundCost
 from sordino_client.ledger.store import Ledger
 from sordino_client.ledger.witness import RECOVER, Witness
 from sordino_platform.canonical import Digest, Document, decode, encode
 from sordino_platform.durable import locked, make_folder, read_file, write_file
-from sordino_privacy.accounting import SampledGaussian
 from sordino_privacy.errors import ConfigurationError, StorageError
 
 FILE = "budgets.json"
@@ -45,12 +45,24 @@ class Charge(Document):
     noise_multiplier: float
     steps: int
     firm: bool
+    own_noise_multiplier: float | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_absent(self, plain: SerializerFunctionWrapHandler) -> dict[str, object]:
+        # A file of before has the bytes that it had.
+        data: dict[str, object] = plain(self)
+        return {
+            name: value for name, value in data.items() if name != "own_noise_multiplier" or value is not None
+        }
 
     @property
-    def event(self) -> SampledGaussian:
+    def cost(self) -> RoundCost:
         """What the accountant knows of it."""
-        return SampledGaussian(
-            sampling_rate=self.sampling_rate, noise_multiplier=self.noise_multiplier, steps=self.steps
+        return RoundCost.of(
+            sampling_rate=self.sampling_rate,
+            noise_multiplier=self.noise_multiplier,
+            steps=self.steps,
+            own_noise_multiplier=self.own_noise_multiplier,
         )
 
 
@@ -221,14 +233,16 @@ class Machine:
 
 def charge_of(reservation: Reservation, *, firm: bool) -> Charge:
     """A reservation as the file knows it."""
+    event, alone = reservation.cost.event, reservation.cost.alone
     return Charge(
         run=reservation.run,
         round=reservation.round,
         plan=reservation.plan,
-        sampling_rate=reservation.event.sampling_rate,
-        noise_multiplier=reservation.event.noise_multiplier,
-        steps=reservation.event.steps,
+        sampling_rate=event.sampling_rate,
+        noise_multiplier=event.noise_multiplier,
+        steps=event.steps,
         firm=firm,
+        own_noise_multiplier=alone.noise_multiplier if reservation.cost.shared else None,
     )
 
 

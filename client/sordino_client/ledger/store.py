@@ -18,15 +18,17 @@ was ever released about any of them. Opening it for wholly other repositories is
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sordino_client.ledger.account import Account, Reservation, entry_body
+from sordino_client.ledger.account import Account, Reservation, cost_body, entry_body
 from sordino_client.ledger.budget import Budget, Cost, DayCapError
 from sordino_client.ledger.chain import Chain, Head, read_rows
+from sordino_client.ledger.cost import RoundCost, events, events_alone
 from sordino_client.ledger.witness import FILE as WITNESS_FILE
 from sordino_client.ledger.witness import RECOVER, Witness, contradiction, keep, kept, milestones
 from sordino_platform.plans import Plan
@@ -34,6 +36,7 @@ from sordino_privacy.accounting import Epsilon, SampledGaussian, epsilon, runs_l
 from sordino_privacy.errors import BudgetError, ConfigurationError, RefusalError, StorageError
 from sordino_privacy.secagg.journal import Entry, Step, admit
 from sordino_privacy.secagg.refusals import ReplayError
+from sordino_privacy.shared_noise import SharedNoise
 
 DAY = 24 * 3600 * 10**9
 
@@ -152,18 +155,10 @@ class Ledger:
         with self._lock:
             return frozenset(key for key, row in self._account.firm.items() if row <= sequence)
 
-    def charge_lost(self, run: str, round: int, plan: bytes, event: SampledGaussian) -> None:
+    def charge_lost(self, run: str, round: int, plan: bytes, cost: RoundCost) -> None:
         """Charges a round whose row was lost: for good, whatever the budget says. Recovery alone calls it."""
-        body: dict[str, object] = {
-            "run": run,
-            "round": round,
-            "plan": plan.hex(),
-            "sampling_rate": event.sampling_rate,
-            "noise_multiplier": event.noise_multiplier,
-            "steps": event.steps,
-        }
         with self._lock:
-            self._append("lost", body, self._now())
+            self._append("lost", cost_body(run, round, plan, cost), self._now())
 
     def begin_generation(self, superseded: Collection[Witness]) -> None:
         """What these witnesses saw is charged: a new generation, which they contradict no more."""
@@ -208,9 +203,15 @@ class Ledger:
                 raise StorageError(f"the privacy ledger is not whole: {self._contradicted}", hint=RECOVER)
 
     def spent(self) -> Epsilon:
-        """The local epsilon of everything ever reserved, at the budget's delta."""
+        """The epsilon of everything ever reserved, as the federation holds, at the budget's delta; the local one where
+        all noise was the member's own."""
         with self._lock:
-            return epsilon(self._account.events(), self._budget.delta)
+            return epsilon(events(self._account.costs()), self._budget.delta)
+
+    def spent_alone(self) -> Epsilon:
+        """The local epsilon of everything ever reserved: it holds if all others collude with the coordinator."""
+        with self._lock:
+            return epsilon(events_alone(self._account.costs()), self._budget.delta)
 
     def reservations(self) -> Sequence[Reservation]:
         """Every charge, oldest first."""
@@ -227,19 +228,26 @@ class Ledger:
         with self._lock:
             return frozenset(self._account.firm)
 
-    def preview(self, plan: Plan, rounds: int = 1) -> Cost:
-        """What a run of `rounds` rounds of this plan would cost, and how many such runs are left. Charges nothing."""
+    def preview(self, plan: Plan, rounds: int = 1, *, noise: SharedNoise | None = None) -> Cost:
+        """What a run of `rounds` rounds of this plan would cost, and how many such runs are left. Charges nothing.
+
+        `noise`, here and below: where the charter has it in shares.
+        """
         with self._lock:
-            run = [SampledGaussian.of(plan)] * rounds
-            spent = self._account.events()
+            cost, delta = RoundCost.of_round(plan, noise), self._budget.delta
+            costs = self._account.costs()
+            spent, run = events(costs), [cost.event] * rounds
+            after = epsilon([*spent, *run], delta).value
+            alone = events_alone([*costs, *[cost] * rounds])
             return Cost(
-                spent=epsilon(spent, self._budget.delta).value,
-                after=epsilon([*spent, *run], self._budget.delta).value,
+                spent=epsilon(spent, delta).value,
+                after=after,
                 budget=self._budget.epsilon,
-                runs_left=runs_left(spent, run, self._budget.epsilon, self._budget.delta),
+                runs_left=runs_left(spent, run, self._budget.epsilon, delta),
+                alone=epsilon(alone, delta).value,
             )
 
-    def require(self, plan: Plan, *, run: str, round: int) -> None:
+    def require(self, plan: Plan, *, run: str, round: int, noise: SharedNoise | None = None) -> None:
         """Whether that round could be charged now, under this plan. Charges nothing.
 
         Charges that are held for other rounds do not count, because they are given back before this one is charged.
@@ -248,9 +256,10 @@ class Ledger:
         with self._lock:
             self.require_whole()
             if (run, round) not in self._account.reservations:
-                self._check(SampledGaussian.of(plan), self._now(), plan, besides=self._account.held())
+                cost = RoundCost.of_round(plan, noise)
+                self._check(cost, self._now(), plan, noise, besides=self._account.held())
 
-    def reserve(self, run: str, round: int, plan: Plan) -> Reservation:
+    def reserve(self, run: str, round: int, plan: Plan, *, noise: SharedNoise | None = None) -> Reservation:
         """Charges one round. Durable when it returns.
 
         Raises BudgetError when the round would exceed the budget or the day's caps (nothing is charged), RefusalError
@@ -265,17 +274,9 @@ class Ledger:
                         f"round {round} of run {run!r} was already charged under another plan",
                     )
                 return known
-            event, now = SampledGaussian.of(plan), self._now()
-            self._check(event, now, plan)
-            body: dict[str, object] = {
-                "run": run,
-                "round": round,
-                "plan": plan.digest().hex(),
-                "sampling_rate": event.sampling_rate,
-                "noise_multiplier": event.noise_multiplier,
-                "steps": event.steps,
-            }
-            self._append("reserve", body, now)
+            cost, now = RoundCost.of_round(plan, noise), self._now()
+            self._check(cost, now, plan, noise)
+            self._append("reserve", cost_body(run, round, plan.digest(), cost), now)
             return self._account.reservations[run, round]
 
     def void(self, run: str, round: int) -> bool:
@@ -330,21 +331,24 @@ class Ledger:
 
     def _check(
         self,
-        event: SampledGaussian,
+        cost: RoundCost,
         now: int,
         plan: Plan,
+        noise: SharedNoise | None,
         *,
         besides: Collection[tuple[str, int]] = (),
     ) -> None:
         budget, delta, account = self._budget, self._budget.delta, self._account
-        after = epsilon([*account.events(besides=besides), event], delta).value
+        costs = [*account.costs(besides=besides), cost]
+        after = epsilon(events(costs), delta).value
         if after > budget.epsilon:
-            cost = self.preview(plan)
             raise BudgetError(
-                f"privacy budget: {cost}",
+                f"privacy budget: {self.preview(plan, noise=noise)}",
                 hint="wait for a cheaper plan, or raise the budget in this member's own policy",
             )
-        require_today(account, budget, event, now=now, besides=besides)
+        if any(one.shared for one in costs):
+            require_agreed(budget, after=after, alone=epsilon(events_alone(costs), delta).value)
+        require_today(account, budget, cost.event, now=now, besides=besides)
 
     def _adopt(self, datasets: Collection[str]) -> None:
         known = self._account.datasets
@@ -363,6 +367,27 @@ class Ledger:
             self._watcher(self)
 
 
+def require_agreed(budget: Budget, *, after: float, alone: float) -> None:
+    """Whether the owner allows what a round with noise in shares would leave, if all others collude with the
+    coordinator. Raises BudgetError, which says what to type."""
+    cap = budget.epsilon_if_others_collude
+    if alone <= cap:
+        return
+    said = (
+        f"noise comes in shares here: after this round this member's epsilon is {after:.2f} as long as the "
+        f"federation holds, and {alone:.2f} if all others collude with the coordinator; "
+    )
+    if cap == 0:
+        said += "its owner has not agreed to the second"
+    else:
+        said += f"its owner agreed to {cap:g} at most for the second"
+    raise BudgetError(
+        said,
+        hint=f"to agree, write epsilon_if_others_collude = {math.ceil(alone)} into member.toml, or more for more such "
+        "rounds, and start the agent again; to refuse, leave it",
+    )
+
+
 def require_today(
     account: Account,
     budget: Budget,
@@ -374,7 +399,7 @@ def require_today(
     """Whether one more round fits into the caps on 24 hours. `now` in nanoseconds since 1970; charges of the rounds
     `besides` are given back before it. Raises DayCapError."""
     if budget.epsilon_per_day is not None:
-        today = epsilon([*account.events(since=now - DAY, besides=besides), event], budget.delta).value
+        today = epsilon([*events(account.costs(since=now - DAY, besides=besides)), event], budget.delta).value
         if today > budget.epsilon_per_day:
             raise DayCapError(
                 f"privacy budget: this run would bring the last 24 hours to epsilon {today:.2f}; "

@@ -118,7 +118,7 @@ class Federation:
                 hint="install more packages, or use --quick",
             )
         self._prompts, self._heldout = texts[:wanted], texts[wanted:]
-        self._quantiser = quantiser_for(self._config, self._plan, members=profile.members)
+        self._quantiser = quantiser_for(self._config, self._plan, members=profile.members, shares=1)
         self._ranges = np.concatenate(
             [np.full(g.length, g.range, np.float32) for g in self._quantiser.groups]
         )

@@ -2,7 +2,9 @@
 
     job.json        model configuration, plan, and where weights and units lie, with their SHA-256
     metrics.json    what the member may know of its own training, and the update's digest; written first
-    update.npy      float32 vector, new - old, in the order of `architecture.flatten`; its presence means "finished"
+    update.npy      float32 vector, new - old, in the order of `architecture.flatten`; its presence means "finished".
+                    Where noise comes in shares: uint32 ring elements, the member's share in them; nothing that was
+                    computed from data lies on a disk without its noise
 
 Each file appears whole or not at all. A finished job is never trained again: a retry after a crash finds the same
 bytes, so one reservation in the ledger can release one update only.
@@ -26,11 +28,14 @@ from sordino_platform.architecture import Architecture, HuggingFaceConfig, Model
 from sordino_platform.durable import make_folder, read_file, write_file
 from sordino_platform.plans import Plan, parse_plan
 from sordino_privacy.errors import ConfigurationError, DataError, SordinoError, StorageError
+from sordino_privacy.secagg.masks import RingVector
+from sordino_privacy.shared_noise import SharedNoise
 
 MAX_UNITS_BYTES = 4 << 30
 MAX_WEIGHTS_BYTES = 5 << 30
 _MAX_JSON = 1 << 20
 _LABEL = b"sordino-training-job/1\n"
+_NOISE = ("noise_multiplier", "honest", "members", "dimension")
 
 # uint16, or uint32 where a base's vocabulary is larger than that.
 Tokens = npt.NDArray[np.unsignedinteger[Any]]
@@ -66,6 +71,7 @@ class TrainingJob:
     `weights`: safetensors of all parameters. `units`: a file made by `write_units`.
 
     With a HuggingFaceConfig the weights are the adapters, and `base` is the folder of the model that they adapt.
+    `noise` is given where the charter has it in shares: then the update is integers with this member's share.
     """
 
     folder: Path
@@ -74,6 +80,7 @@ class TrainingJob:
     units: Path
     plan: Plan
     base: Path | None = None
+    noise: SharedNoise | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.config, HuggingFaceConfig) != (self.base is not None):
@@ -90,6 +97,7 @@ class TrainingJob:
             self.plan.digest(),
             _file_digest(self.weights),
             _file_digest(self.units),
+            json.dumps(self._noise_terms(), sort_keys=True).encode() if self.noise is not None else b"",
         ]
         return hashlib.sha256(_LABEL + b"".join(parts)).hexdigest()
 
@@ -103,15 +111,23 @@ class TrainingJob:
             "weights": str(self.weights.resolve()),
             "units": str(self.units.resolve()),
             "base": None if self.base is None else str(self.base.resolve()),
+            "noise": self._noise_terms(),
         }
         write_file(self.folder / "job.json", json.dumps(raw, sort_keys=True).encode(), secret=True)
+
+    def _noise_terms(self) -> dict[str, float] | None:
+        if self.noise is None:
+            return None
+        return {name: getattr(self.noise, name) for name in _NOISE}
 
     @classmethod
     def read(cls, folder: Path) -> TrainingJob:
         """The job whose folder this is. Raises ConfigurationError for anything but what `write` wrote."""
         raw = _object(folder / "job.json")
         model, plan = raw.get("model"), raw.get("plan")
-        if set(raw) != {"format", "model", "plan", "weights", "units", "base"} or raw["format"] != 1:
+        noise = raw.get("noise")
+        known = {"format", "model", "plan", "weights", "units", "base", "noise"}
+        if set(raw) != known or raw["format"] != 1:
             raise ConfigurationError("the training job has unknown or missing fields")
         kind: type[ModelConfig | HuggingFaceConfig] = (
             ModelConfig if raw["base"] is None else HuggingFaceConfig
@@ -120,6 +136,7 @@ class TrainingJob:
             not isinstance(model, dict)
             or set(model) != {f.name for f in fields(kind)}
             or not isinstance(plan, dict)
+            or (noise is not None and (not isinstance(noise, dict) or set(noise) != set(_NOISE)))
         ):
             raise ConfigurationError("the training job has unknown or missing fields")
         return cls(
@@ -129,6 +146,7 @@ class TrainingJob:
             weights=Path(str(raw["weights"])),
             units=Path(str(raw["units"])),
             base=None if raw["base"] is None else Path(str(raw["base"])),
+            noise=None if noise is None else SharedNoise(**noise),
         )
 
 
@@ -143,19 +161,26 @@ class TrainedUpdate:
 
     def vector(self) -> Vector:
         """The float32 vector, new - old, shape `(count,)`. Raises StorageError when the file was damaged."""
+        return self._read(np.dtype(np.float32))
+
+    def integers(self) -> RingVector:
+        """The ring elements with this member's share of the noise, uint32, shape `(count,)`. Raises StorageError."""
+        return self._read(np.dtype("<u4"))
+
+    def _read(self, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         data = read_file(self.path, limit=4 * self.count + 4096)
         try:
             vector = np.load(io.BytesIO(data), allow_pickle=False)
         except ValueError as error:
             raise StorageError(f"{self.path} is not an update") from error
-        if vector.dtype != np.float32 or vector.shape != (self.count,) or _digest(vector) != self.digest:
+        if vector.dtype != dtype or vector.shape != (self.count,) or _digest(vector) != self.digest:
             raise StorageError(
                 f"{self.path} was damaged", hint="this round's update is lost; take part in the next"
             )
         return np.asarray(vector)
 
 
-def finish(job: TrainingJob, vector: Vector, local: LocalMetrics) -> None:
+def finish(job: TrainingJob, vector: Vector | RingVector, local: LocalMetrics) -> None:
     """Stores a finished update durably. Raises TrainingError when it is not finite."""
     if not np.isfinite(vector).all():
         raise TrainingError(
@@ -262,5 +287,5 @@ def _file_digest(path: Path) -> bytes:
         raise StorageError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _digest(vector: Vector) -> bytes:
+def _digest(vector: npt.NDArray[Any]) -> bytes:
     return hashlib.sha256(np.ascontiguousarray(vector).tobytes()).digest()

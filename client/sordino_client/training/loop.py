@@ -17,14 +17,24 @@ from sordino_client.training import counting
 from sordino_client.training.device import device_for, precision_for, room_for
 from sordino_client.training.job import LocalMetrics, Tokens, TrainingError, TrainingJob, finish, read_units
 from sordino_client.training.worker import DEFAULT_MEMORY
-from sordino_platform.architecture import Architecture, HuggingFaceConfig, Parameters, flatten
+from sordino_platform.architecture import (
+    Architecture,
+    HuggingFaceConfig,
+    Parameters,
+    Vector,
+    flatten,
+    trainable_shapes,
+)
 from sordino_platform.model import Decoder, build, parameters_of
 from sordino_privacy.counts import CountPlan
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.dpsgd.engine import Mode, PrivateTraining, StepRecord
+from sordino_privacy.dpsgd.gradients import trainable_parameters
 from sordino_privacy.dpsgd.keystream import Keystream
 from sordino_privacy.dpsgd.selfcheck import COARSE, TOLERANCE, SelfCheckError
 from sordino_privacy.errors import ConfigurationError, DataError, StorageError
+from sordino_privacy.secagg.masks import RingVector
+from sordino_privacy.shared_noise import Integers
 
 # Token windows as a matrix: rows are windows, this fills the ends of short ones and never counts in a loss.
 PADDING = -1
@@ -163,7 +173,13 @@ class Trainer:
             device=self._device,
         )
         training = self._prove(training, job, keystream)
-        record = training.run(units, on_step=on_step)
+        vector: Vector | RingVector
+        if job.noise is None:
+            record = training.run(units, on_step=on_step)
+            vector = _difference(training.model, job.config, parameters)
+        else:
+            integers, record = training.run_shared(units, job.noise, on_step=on_step)
+            vector = _in_order(integers, training.model, job.config)
         local = LocalMetrics(
             mean_loss=record.mean_loss,
             clipped_share=record.clipped_share,
@@ -173,7 +189,7 @@ class Trainer:
             steps=plan.steps,
             seconds=time.monotonic() - started,
         )
-        finish(job, _difference(training.model, job.config, parameters), local)
+        finish(job, vector, local)
 
     def _prove(self, training: PrivateTraining, job: TrainingJob, keystream: Keystream) -> PrivateTraining:
         """An engine on the same model that was proven on it: the fast one, or, where the model uses an adapter in a way
@@ -216,6 +232,23 @@ class Trainer:
 def exact(model: nn.Module) -> bool:
     """Whether every product of the model is in float32."""
     return all(p.dtype == torch.float32 for p in model.parameters())
+
+
+def _in_order(integers: Integers, model: nn.Module, config: Architecture) -> RingVector:
+    """The engine's integers, which lie as the model's parameters do, in the order of the protocol's vector and as
+    elements of its ring."""
+    if isinstance(model, Decoder):
+        names = {id(p): name for name, p in model.named_parameters()}
+    else:
+        from sordino_platform.huggingface_model import factors_of
+
+        names = {id(p): name for name, p in factors_of(model).items()}
+    places, start = {}, 0
+    for parameter in trainable_parameters(model):
+        places[names[id(parameter)]] = integers[start : start + parameter.numel()]
+        start += parameter.numel()
+    vector = np.concatenate([places[name] for name in trainable_shapes(config)])
+    return (vector & 0xFFFFFFFF).astype("<u4")
 
 
 def _difference(

@@ -95,6 +95,11 @@ describe("the question before a round", () => {
       assert.ok(detail.includes(part), part);
     }
   });
+  test("says both numbers where noise comes in shares, and one where it does not", () => {
+    const shared = { ...member.offer!, cost: { run: 0.5, after: 2.5, runs_left: 9, if_others_collude_after: 17.25 } };
+    assert.match(consentText(member, shared).detail, /If all others collude with the coordinator, epsilon 17\.25/);
+    assert.doesNotMatch(consentText(member, member.offer!).detail, /collude/);
+  });
   test("a round that does not fit is not offered for agreement", () => {
     const dear = { ...member.offer!, cost: { run: 7, after: 9, runs_left: 0 } };
     assert.equal(consentText(member, dear).button, undefined);

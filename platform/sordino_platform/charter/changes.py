@@ -115,6 +115,8 @@ def _kind(field: str, before: object, after: object) -> Kind:
 
 
 def _weaker(field: str, before: object, after: object) -> bool:
+    if field == "privacy.noise":
+        return after == "distributed"  # less noise of each member's own
     if field == "privacy.update_check":
         return True  # "sum" bounds a liar less, "norm" shows more of each update: a person weighs it
     if field.startswith("shared_memory.") and before is None:
@@ -130,6 +132,7 @@ def _weaker(field: str, before: object, after: object) -> bool:
 
 def _flat(terms: Terms) -> dict[str, object]:
     data = terms.model_dump(mode="json", exclude={"version", "epoch", "previous", "issued_at"})
+    data["privacy"]["noise"] = terms.privacy.noise
     data["training"] = terms.training_policy().model_dump(mode="json")  # in force, written down or not
     flat: dict[str, object] = {}
     for member in data.pop("members"):

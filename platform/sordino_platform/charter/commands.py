@@ -103,7 +103,14 @@ def new(
     honest: Annotated[int | None, typer.Option(help="Fewest honest members in a sum [3].")] = None,
     epsilon: Annotated[float | None, typer.Option(help="Largest epsilon of a member [8].")] = None,
     delta: Annotated[float | None, typer.Option(help="Largest delta [1e-5].")] = None,
-    noise: Annotated[float | None, typer.Option(help="Smallest noise multiplier [0.5].")] = None,
+    noise: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose noise protects a member: local (all its own), or distributed (shares of the honest floor) "
+            "[local]."
+        ),
+    ] = None,
+    smallest_noise: Annotated[float | None, typer.Option(help="Smallest noise multiplier [0.5].")] = None,
     clip: Annotated[float | None, typer.Option(help="Largest clip norm [1].")] = None,
     sampling_rate: Annotated[float | None, typer.Option(help="Largest sampling rate [0.25].")] = None,
     steps: Annotated[int | None, typer.Option(help="Most steps in a round [200].")] = None,
@@ -167,10 +174,11 @@ def new(
     privacy = {
         "largest_epsilon": epsilon,
         "largest_delta": delta,
-        "smallest_noise_multiplier": noise,
+        "smallest_noise_multiplier": smallest_noise,
         "largest_clip_norm": clip,
         "largest_sampling_rate": sampling_rate,
-        "largest_steps": steps,
+        "largest_steps": 1 if steps is None and noise == "distributed" else steps,
+        "noise": _noise_term(noise),
         "update_check": update_check,
     }
     training = {
@@ -195,7 +203,7 @@ def new(
             federation=federation,
             model=_model(base, adapters),
             passphrase=given if given is not None else _new_passphrase() if passphrase else "",
-            floors=_revised(drafting.floors_for(members), floors),
+            floors=_revised(drafting.floors_for(members, noise=noise or "local"), floors),
             privacy=_revised(PrivacyPolicy(), privacy),
             training=_revised(TrainingPolicy(), training),
             shared_memory=_shared_memory(None, shared_memory),
@@ -385,6 +393,16 @@ def accept(
     _show_changes(before, store.head().charter, as_json=as_json)
 
 
+def _noise_term(noise: str | None) -> str | None:
+    """Raises UsageError for what was the option's meaning before noise could be shared."""
+    if noise not in (None, "local", "distributed"):
+        raise UsageError(
+            f"--noise {noise!r} is neither local nor distributed",
+            hint="the smallest noise multiplier is --smallest-noise",
+        )
+    return noise
+
+
 def _revised(terms: Section, options: dict[str, Any]) -> Section:
     """`terms` with the options that were given. Raises UsageError for one out of its bounds."""
     given = {name: value for name, value in options.items() if value is not None}
@@ -493,6 +511,12 @@ def _kept(draft: Draft | Charter, base: str | None, given: Mapping[str, Any]) ->
     return {name: getattr(draft.model, name) for name in ("adapter_rank", "embedding_rank", "adapter_scale")}
 
 
+def _noise_in_words(terms: Terms) -> str:
+    if (shares := terms.noise_shares()) == 1:
+        return "local: every member adds all of its own"
+    return f"distributed: every member adds a share, and any {shares} honest members carry the whole"
+
+
 def _in_words(model: ModelTerms | HuggingFaceTerms) -> str:
     if isinstance(model, HuggingFaceTerms):
         return (
@@ -550,6 +574,7 @@ def _show(terms: Terms, *, root: str, as_json: bool, preflight: Mapping[str, Any
     if move["norm"] is not None:
         share = f"{move['length']:.4g}, {share} ({move['norm']:.4g})"
     typer.echo(line("one round", f"moves the model by at most {share}"))
+    typer.echo(line("noise", _noise_in_words(terms)))
     typer.echo(line("model", _in_words(terms.model)))
     typer.echo(line("base", terms.model.base_sha256.hex()))
     if isinstance(terms.model, ModelTerms):

@@ -33,7 +33,7 @@ from sordino_platform.canonical import Digest, Document, Key, Moment, Name, dige
 from sordino_privacy.errors import ConfigurationError
 from sordino_privacy.secagg import membership as secagg
 from sordino_privacy.secagg.encoding import MAX_MEMBERS, SUITE
-from sordino_privacy.secagg.graph import quorum
+from sordino_privacy.secagg.graph import COMPLETE_LIMIT, quorum
 from sordino_privacy.secagg.refusals import PolicyError
 
 LABEL = (
@@ -153,6 +153,28 @@ class PrivacyPolicy(Document):
     largest_steps: int = Field(default=200, ge=1, le=100_000)
     # What survivors sign about their own updates: nothing but that the sum is theirs, or a sketch of their length too.
     update_check: Literal["sum", "norm"] = "sum"
+    # Whether each member adds the whole noise, or its share of it (docs/distributed-noise.md).
+    noise: Literal["local", "distributed"] = "local"
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_absent(self, plain: SerializerFunctionWrapHandler) -> dict[str, object]:
+        # As below: a charter that says nothing of noise has the bytes that it always had.
+        data: dict[str, object] = plain(self)
+        return {name: value for name, value in data.items() if name != "noise" or value != "local"}
+
+    @model_validator(mode="after")
+    def _releasable(self) -> PrivacyPolicy:
+        if self.noise == "distributed" and self.largest_steps != 1:
+            raise ValueError(
+                "noise = distributed is for rounds of one step, largest_steps = 1: what follows a noisy step would "
+                "depend on noise that is not all there"
+            )
+        if self.noise == "distributed" and self.update_check != "sum":
+            raise ValueError(
+                "noise = distributed goes with update_check = sum only: a sketch of one member's update would show it "
+                "under its own share of the noise"
+            )
+        return self
 
     def require(
         self, *, noise_multiplier: float, clip_norm: float, sampling_rate: float, steps: int, delta: float
@@ -463,11 +485,40 @@ class Terms(Document):
                 != member.organisation
             ):
                 raise ValueError(f"the organisation {member.organisation!r} is spelt in two ways")
+        self._require_shareable()
         if self.suite == SUITE:
             # From the first member on: more members only make more colluders, so a draft without room stays one.
             with _as_problem():
                 self.floors.as_secagg().require_room(len(self.members))
         return self
+
+    def noise_shares(self) -> int:
+        """Of how many honest members' noise a sum has enough: 1 where each carries the whole, else the honest floor."""
+        return self.floors.honest if self.privacy.noise == "distributed" else 1
+
+    def _require_shareable(self) -> None:
+        """Whether the floors suit noise in shares: two sums of one round would hold the same shares, so that only one
+        may ever be opened."""
+        if self.privacy.noise != "distributed":
+            return
+        if self.version == FIRST_VERSION or self.suite != SUITE:
+            raise ValueError(
+                "noise = distributed is a term of charters from version 2 on, and of their suite"
+            )
+        count = len(self.members)
+        if count > COMPLETE_LIMIT:
+            raise ValueError(f"noise = distributed is for at most {COMPLETE_LIMIT} members")
+        if (needed := shareable_honest(self.floors, count)) > self.floors.honest:
+            raise ValueError(
+                f"noise = distributed needs an honest floor above half of the members that cannot collude, {needed} of "
+                f"{count} members: --honest {needed} --cohort {self.floors.as_secagg().corrupt(count) + needed}"
+            )
+
+
+def shareable_honest(floors: Floors, members: int) -> int:
+    """The smallest honest floor with which no two sums of one round can be opened: each has that many honest signers,
+    who sign once."""
+    return max(secagg.MIN_HONEST, (members - floors.as_secagg().corrupt(members)) // 2 + 1)
 
 
 class Draft(Terms):
@@ -541,6 +592,7 @@ class Charter(Terms):
             retired=frozenset(key.identity_key for key in self.retired),
             floors=self.floors.as_secagg(),
             checks_lengths=self.privacy.update_check == "norm",
+            shares=self.noise_shares(),
         )
 
     def smallest_sum(self) -> int:

@@ -35,6 +35,7 @@ from sordino_platform.charter.document import (
     RetiredKey,
     TlsAuthority,
     TrainingPolicy,
+    shareable_honest,
 )
 from sordino_platform.charter.signed import SignedCharter
 from sordino_platform.charter.store import CharterStore
@@ -89,12 +90,17 @@ def next_draft(
     )
 
 
-def floors_for(members: int) -> Floors:
+def floors_for(members: int, *, noise: str = "local") -> Floors:
     """The default floors for so many expected members (0: nobody said): the smallest cohort has room for every
-    colluder and the honest floor, and is no larger than the membership."""
+    colluder and the honest floor, and is no larger than the membership. With noise = distributed the honest floor is
+    the smallest that goes with it."""
     floors = Floors()
     if not members:
         return floors
+    if noise == "distributed":
+        honest = max(floors.honest, shareable_honest(floors, members))
+        cohort = floors.as_secagg().corrupt(members) + honest
+        floors = Floors(cohort=max(floors.cohort, cohort), honest=honest)
     needed = floors.as_secagg().smallest_cohort(members)
     return floors.model_copy(update={"cohort": max(needed, min(floors.cohort, members))})
 

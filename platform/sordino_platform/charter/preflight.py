@@ -21,6 +21,7 @@ from sordino_platform.suggested import suggested_training
 from sordino_privacy.accounting import SampledGaussian, epsilon
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.secagg.graph import quorum
+from sordino_privacy.shared_noise import SharedNoise
 
 MOST_ROUNDS = 4096
 
@@ -30,10 +31,13 @@ class Preflight:
     """`members` is the number that the figures are for; `may_collude`, `may_drop_out` of them in a round of all, and
     `may_drop_out_of_smallest` in a round of the smallest cohort.
 
-    `epsilon_first_round` is what one round costs a fresh budget, `rounds` how many fit into `epsilon` (local, at
-    `delta`). `noise_to_signal`: the length of the noise in the mean of all members over the longest signal there can
-    be. `reach` and `largest_move`: how far a round can move the model, and may, as shares of its length. `parameters`
-    are those that are trained. `plan` and `server_optimiser` are the training that the figures are of.
+    `epsilon_first_round` is what one round costs a fresh budget, `rounds` how many fit into `epsilon` (at `delta`;
+    local, or as the federation holds where `noise` is distributed). `epsilon_if_others_collude` is what those rounds
+    cost if all others collude with the coordinator, and `noise_gain` how many times smaller the noise of a sum is than
+    if every member added all of it. `noise_to_signal`: the length of the noise in the mean of all members over the
+    longest signal there can be. `reach` and `largest_move`: how far a round can move the model, and may, as shares of
+    its length. `parameters` are those that are trained. `plan` and `server_optimiser` are the training that the figures
+    are of.
     """
 
     members: int
@@ -45,6 +49,9 @@ class Preflight:
     delta: float
     epsilon_first_round: float
     rounds: int
+    noise: str
+    noise_gain: float
+    epsilon_if_others_collude: float
     parameters: int
     noise_to_signal: float
     reach: float
@@ -67,13 +74,16 @@ def preflight(terms: Draft | Charter, *, members: int = 0, clusters: int = 0) ->
     def dropouts(roster: int) -> int:
         return max(0, roster - quorum(roster, corrupt=corrupt, honest=floors.honest))
 
+    shares = terms.noise_shares()
     training = suggested_training(
-        terms.privacy, context=terms.model.context, members=members, clusters=clusters
+        terms.privacy, context=terms.model.context, members=members, clusters=clusters, shares=shares
     )
     plan = training.plan
     limits = RoundLimits.of(terms, founding_parameters(terms.model))
     dimension = sum(math.prod(shape) for shape in trainable_shapes(limits.config).values())
-    noise = plan.noise_deviation() * math.sqrt(plan.steps * dimension / members)
+    noise = plan.noise_deviation() * math.sqrt(plan.steps * dimension / (members * shares))
+    together, alone = _events(plan, shares=shares, members=members, dimension=dimension)
+    rounds = _rounds(together, terms.privacy.largest_epsilon, plan.delta)
     found = Preflight(
         members=members,
         may_collude=corrupt,
@@ -82,8 +92,11 @@ def preflight(terms: Draft | Charter, *, members: int = 0, clusters: int = 0) ->
         smallest_cohort=floors.cohort,
         epsilon=terms.privacy.largest_epsilon,
         delta=plan.delta,
-        epsilon_first_round=_cost(plan, 1),
-        rounds=_rounds(plan, terms.privacy.largest_epsilon),
+        epsilon_first_round=_cost(together, 1, plan.delta),
+        rounds=rounds,
+        noise=terms.privacy.noise,
+        noise_gain=math.sqrt(shares),
+        epsilon_if_others_collude=_cost(alone, rounds, plan.delta) if rounds else 0.0,
         parameters=dimension,
         noise_to_signal=noise / (plan.steps * plan.signal_norm()),
         reach=limits.reach(plan, training.optimiser) / limits.norm,
@@ -97,11 +110,24 @@ def preflight(terms: Draft | Charter, *, members: int = 0, clusters: int = 0) ->
 
 def lines(found: Preflight) -> Iterator[tuple[str, str]]:
     """(what, in words), for a person; the warnings are apart."""
+    scope = "local" if found.noise == "local" else "as the federation holds"
     yield (
         "privacy",
         f"{found.epsilon_first_round:.2f} epsilon for the first round; {found.rounds} rounds fit into epsilon "
-        f"{found.epsilon:g} (local, delta {found.delta:g}) at each member",
+        f"{found.epsilon:g} ({scope}, delta {found.delta:g}) at each member",
     )
+    if found.noise == "distributed":
+        yield (
+            "if all collude",
+            f"epsilon {found.epsilon_if_others_collude:.1f} after those rounds, for a member whose others all "
+            "collude with the coordinator: each owner allows it in member.toml (epsilon_if_others_collude), "
+            "or takes no part",
+        )
+        yield (
+            "shares",
+            f"the noise of a sum is {found.noise_gain:.1f} times smaller than if every member added all of it; "
+            "a larger --honest makes it smaller still, and bears fewer dropouts",
+        )
     yield (
         "noise",
         f"{found.noise_to_signal:.1f} times as long as the longest signal there can be, in the mean of "
@@ -161,19 +187,34 @@ def _with_warnings(found: Preflight, terms: Draft | Charter) -> Preflight:
     return replace(found, warnings=tuple(warnings))
 
 
-def _cost(plan: TrainingPlan, rounds: int) -> float:
-    event = SampledGaussian(
-        sampling_rate=plan.sampling_rate, noise_multiplier=plan.noise_multiplier, steps=plan.steps * rounds
+def _events(
+    plan: TrainingPlan, *, shares: int, members: int, dimension: int
+) -> tuple[SampledGaussian, SampledGaussian]:
+    """One round as the federation holds, and if all others collude; the same where every member adds all the noise."""
+    if shares == 1:
+        event = SampledGaussian(
+            sampling_rate=plan.sampling_rate, noise_multiplier=plan.noise_multiplier, steps=plan.steps
+        )
+        return event, event
+    noise = SharedNoise(
+        noise_multiplier=plan.noise_multiplier, honest=shares, members=members, dimension=dimension
     )
-    return epsilon([event], plan.delta).value
+    return (
+        noise.event(sampling_rate=plan.sampling_rate),
+        noise.event_alone(sampling_rate=plan.sampling_rate),
+    )
 
 
-def _rounds(plan: TrainingPlan, budget: float) -> int:
-    """How many rounds of the plan fit into the budget."""
+def _cost(event: SampledGaussian, rounds: int, delta: float) -> float:
+    return epsilon([replace(event, steps=event.steps * rounds)], delta).value
+
+
+def _rounds(event: SampledGaussian, budget: float, delta: float) -> int:
+    """How many rounds of that cost fit into the budget."""
     low, high = 0, 1
-    while high < MOST_ROUNDS and _cost(plan, high) <= budget:
+    while high < MOST_ROUNDS and _cost(event, high, delta) <= budget:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if _cost(plan, middle) <= budget else (low, middle)
+        low, high = (middle, high) if _cost(event, middle, delta) <= budget else (low, middle)
     return low

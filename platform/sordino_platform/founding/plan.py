@@ -17,6 +17,7 @@ cohort = 3
 [privacy]
 largest_epsilon = 8.0
 update_check = "norm"  # survivors sign how long their updates are too; "sum" shows nothing of any
+noise = "local"       # or "distributed": shares of the noise, docs/distributed-noise.md
 
 [training]            # how far a round may move the model, and what leads there
 largest_move_permille = 100
@@ -75,7 +76,9 @@ class FederationPlan(Settings):
     coordinator: CoordinatorPlan
     members: list[PartyPlan] = Field(min_length=1, max_length=MAX_MEMBERS)
     floors: Terms = Field(default_factory=dict)
-    privacy: dict[str, int | float | Literal["sum", "norm"]] = Field(default_factory=dict)
+    privacy: dict[str, int | float | Literal["sum", "norm", "local", "distributed"]] = Field(
+        default_factory=dict
+    )
     training: Terms = Field(default_factory=dict)
     model: dict[str, int | float | str] = Field(default_factory=dict)
 
@@ -104,9 +107,12 @@ def found(plan: FederationPlan, root: Path, *, passphrase: str, now: datetime) -
     Raises ConfigurationError when the terms cannot be, or `root` is one already. The codes hold secrets.
     """
     try:
-        floors = Floors.model_validate(drafting.floors_for(len(plan.members)).model_dump() | plan.floors)
+        noise = plan.privacy.get("noise", "local")
+        default = drafting.floors_for(len(plan.members), noise=str(noise))
+        floors = Floors.model_validate(default.model_dump() | plan.floors)
+        steps = {"largest_steps": 1} if noise == "distributed" else {}
         privacy, training = (
-            PrivacyPolicy.model_validate(plan.privacy),
+            PrivacyPolicy.model_validate(steps | plan.privacy),
             TrainingPolicy.model_validate(plan.training),
         )
     except ValidationError as error:

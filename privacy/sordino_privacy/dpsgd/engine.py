@@ -26,6 +26,7 @@ from sordino_privacy.dpsgd.per_unit import PerUnitGradients
 from sordino_privacy.dpsgd.plan import TrainingPlan
 from sordino_privacy.dpsgd.sampling import choose, poisson_sample
 from sordino_privacy.dpsgd.selfcheck import TOLERANCE, self_check
+from sordino_privacy.shared_noise import Integers, SharedNoise
 
 Mode = Literal["one-pass", "per-unit", "opacus-hooks", "opacus-functorch"]
 
@@ -94,6 +95,22 @@ def gradients_for(
             return HookGradients(model, window_losses, functorch=mode == "opacus-functorch")
 
 
+def _record(step: int, sample: Sequence[Tensor], outcome: Clipped) -> StepRecord:
+    return StepRecord(step=step, windows=sum(len(unit) for unit in sample), clipped=outcome)
+
+
+def _summed(steps: Sequence[StepRecord]) -> RoundRecord:
+    losses = [loss for step in steps for loss in step.clipped.losses if math.isfinite(loss)]
+    seen = len(losses)
+    return RoundRecord(
+        mean_loss=sum(losses) / seen if seen else math.nan,
+        clipped_share=sum(step.clipped.clipped for step in steps) / seen if seen else 0.0,
+        units=seen,
+        windows=sum(step.windows for step in steps),
+        nonfinite=sum(step.clipped.nonfinite for step in steps),
+    )
+
+
 class PrivateTraining:
     """DP-SGD or DP-Adam over Poisson-sampled units with one clip per unit."""
 
@@ -132,25 +149,39 @@ class PrivateTraining:
         self, units: Sequence[Tensor], *, on_step: Callable[[StepRecord], None] = lambda record: None
     ) -> RoundRecord:
         """All steps of the plan over `units`, changing the model in place."""
-        losses: list[float] = []
-        clipped = windows = nonfinite = 0
+        steps = []
         for step in range(self._plan.steps):
             sample = self._sample(units)
             outcome = self.step(sample)
-            read = sum(len(unit) for unit in sample)
-            losses.extend(loss for loss in outcome.losses if math.isfinite(loss))
-            clipped += outcome.clipped
-            nonfinite += outcome.nonfinite
-            windows += read
-            on_step(StepRecord(step=step + 1, windows=read, clipped=outcome))
-        seen = len(losses)
-        return RoundRecord(
-            mean_loss=sum(losses) / seen if seen else math.nan,
-            clipped_share=clipped / seen if seen else 0.0,
-            units=seen,
-            windows=windows,
-            nonfinite=nonfinite,
-        )
+            steps.append(_record(step + 1, sample, outcome))
+            on_step(steps[-1])
+        return _summed(steps)
+
+    def run_shared(
+        self,
+        units: Sequence[Tensor],
+        noise: SharedNoise,
+        *,
+        on_step: Callable[[StepRecord], None] = lambda record: None,
+    ) -> tuple[Integers, RoundRecord]:
+        """The one step of a plan whose noise is added in shares: the step's direction with this member's share, int64
+        in the order of `trainable_parameters`, one `noise.step` of the clip each. The model stays as it is.
+
+        Raises ValueError for a plan of several steps, or of another optimiser than SGD: what follows a step would
+        depend on noise that is not all there.
+        """
+        if self._plan.steps != 1 or self._plan.optimiser != "sgd":
+            raise ValueError("noise in shares is for one step of SGD")
+        sample = self._sample(units)
+        integers, outcome = self.release(sample, noise)
+        record = _record(1, sample, outcome)
+        on_step(record)
+        return integers, _summed([record])
+
+    def release(self, sample: Sequence[Tensor], noise: SharedNoise) -> tuple[Integers, Clipped]:
+        """The direction of one step on exactly these units, which may be none, with a share of `noise`."""
+        outcome = self._gradients.add(sample, self._plan.clip_norm, self._optimizer.total)
+        return self._optimizer.release(noise), outcome
 
     def step(self, sample: Sequence[Tensor]) -> Clipped:
         """One noisy step on exactly these units, which may be none."""

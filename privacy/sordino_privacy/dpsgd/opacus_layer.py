@@ -30,6 +30,7 @@ from sordino_privacy.dpsgd.gradients import (
 from sordino_privacy.dpsgd.keystream import Keystream
 from sordino_privacy.dpsgd.noise import add_noise
 from sordino_privacy.dpsgd.plan import ADAM_BETAS, TrainingPlan
+from sordino_privacy.shared_noise import Integers, SharedNoise
 
 
 class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus ships no types
@@ -70,11 +71,23 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus ships no ty
             self.step_hook(self)
         return True
 
-    def add_noise(self) -> None:
+    def project(self) -> None:
+        """Moves the sum onto the ball of radius `clip_norm * expected_units`."""
         longest = float(self.expected_batch_size) * float(self.max_grad_norm)
         length = float(torch.linalg.vector_norm(self.total.cpu(), dtype=torch.float64))
         if length > longest:
             self.total.mul_(longest / length)
+
+    def release(self, noise: SharedNoise) -> Integers:
+        """The step's direction, the negative sum in units of the clip, as integers with a share of `noise`; int64 in
+        the order of the parameters. The parameters stay as they are, and the sum is gone."""
+        self.project()
+        vector = self.total.cpu().numpy() / -float(self.max_grad_norm)
+        self.zero_grad()
+        return noise.release(vector, self._keystream)
+
+    def add_noise(self) -> None:
+        self.project()
         deviation = float(self.noise_multiplier) * float(self.max_grad_norm)
         add_noise(self.total, deviation, 1.0, self._keystream, self.total)
         for p, view in zip(self._parameters, self._flat.views, strict=True):

@@ -144,9 +144,9 @@ class TrainingPlan:
             for name, size in groups.items()
         }
 
-    def update_norm(self, groups: Mapping[str, int], *, members: float = 1.0) -> float:
+    def update_norm(self, groups: Mapping[str, int], *, members: float = 1.0, shares: int = 1) -> float:
         """Bounds the L2 norm of the weighted mean of the updates of as many honest members as count for `members`
-        whole ones (1: of one update). Depends on no data.
+        whole ones (1: of one update), each with one of `shares` of the noise (1: all of it). Depends on no data.
 
         sgd   the steps' averaged gradients, up to `signal_norm` each, and the accumulated noise, whose norm in d
               coordinates is at most `sqrt(d) + 8` standard deviations of one, but for one case in 10^13. Independent
@@ -157,7 +157,7 @@ class TrainingPlan:
         if self.optimiser == "adam":
             reach = self.update_range(groups)
             return math.sqrt(sum(size * reach[name] ** 2 for name, size in groups.items()))
-        deviation = math.sqrt(self.steps / members) * self.noise_deviation()
+        deviation = math.sqrt(self.steps / (members * shares)) * self.noise_deviation()
         noise = deviation * (math.sqrt(dimension) + NOISE_DEVIATIONS)
         return self.learning_rate * (self.steps * self.signal_norm() + noise)
 

@@ -142,7 +142,8 @@ class Floors:
 class Membership:
     """The members of one charter epoch. `retired` holds public keys that must never be accepted again.
 
-    `checks_lengths`: whether each survivor also signs a sketch of its own update's length (sketch.py)."""
+    `checks_lengths`: whether each survivor also signs a sketch of its own update's length (sketch.py). `shares`: of how
+    many honest members' noise a sum has enough; 1 where each member carries the whole."""
 
     federation: str
     epoch: int
@@ -151,6 +152,7 @@ class Membership:
     retired: frozenset[bytes] = frozenset()
     floors: Floors = Floors()
     checks_lengths: bool = False
+    shares: int = 1
     _by_name: dict[str, Member] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -32,6 +32,7 @@ from sordino_privacy.errors import ConfigurationError, UsageError
 from sordino_privacy.secagg.encoding import HASH_BYTES, KEY_BYTES, MAGIC, MAX_MEMBERS, Reader, Writer, digest
 from sordino_privacy.secagg.masks import RingVector, Stream
 from sordino_privacy.secagg.refusals import MalformedError, NonFiniteError
+from sordino_privacy.shared_noise.release import levels as shared_levels
 
 Entropy = Callable[[int], bytes]
 FloatVector = npt.NDArray[np.float32]
@@ -148,10 +149,13 @@ class Quantiser:
     """The map between float32 updates and ring vectors that all parties of a round share.
 
     `cohort_limit` is the largest number of members a sum may have; it fixes the ring (uint16 up to 64) and the levels.
+    `shares` is 1 where an update holds its own noise before it comes here; else the update comes as integers with one
+    of so many shares of the noise (sordino_privacy.shared_noise), all groups have one range, and the ring has 32 bits.
     """
 
     groups: tuple[Group, ...]
     cohort_limit: int
+    shares: int = 1
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.groups) <= MAX_GROUPS:
@@ -160,6 +164,10 @@ class Quantiser:
             raise ConfigurationError(f"the cohort limit must lie between 1 and {MAX_MEMBERS}")
         if self.dimension > MAX_DIMENSION:
             raise ConfigurationError("an update may have at most 2^30 coordinates")
+        if not 1 <= self.shares <= self.cohort_limit:
+            raise ConfigurationError("noise has from one share to as many as a sum has members")
+        if self.shares > 1 and len({group.range for group in self.groups}) > 1:
+            raise ConfigurationError("under noise in shares all tensor groups have one range")
 
     @property
     def dimension(self) -> int:
@@ -168,7 +176,7 @@ class Quantiser:
 
     @property
     def ring_bits(self) -> int:
-        return 16 if self.cohort_limit <= SMALL_RING_COHORT else 32
+        return 16 if self.cohort_limit <= SMALL_RING_COHORT and self.shares == 1 else 32
 
     @property
     def dtype(self) -> np.dtype[np.unsignedinteger[Any]]:
@@ -182,7 +190,9 @@ class Quantiser:
 
     @property
     def levels(self) -> int:
-        """L: the largest magnitude of one member's quantised coordinate."""
+        """L: the largest magnitude of one member's quantised coordinate, before noise that is added to integers."""
+        if self.shares > 1:
+            return shared_levels(self.cohort_limit)
         return min(((1 << (self.ring_bits - 1)) - 1) // self.cohort_limit, MAX_LEVELS)
 
     @property
@@ -207,20 +217,20 @@ class Quantiser:
 
     def write(self, writer: Writer) -> None:
         """The canonical form inside a proposed context; ranges are IEEE-754 binary64, big-endian."""
-        writer.u16(self.cohort_limit).u16(len(self.groups))
+        writer.u16(self.cohort_limit).u16(self.shares).u16(len(self.groups))
         for group in self.groups:
             writer.text(group.name).u32(group.length).raw(struct.pack(">d", group.range))
 
     @classmethod
     def read(cls, reader: Reader) -> Quantiser:
         """Raises MalformedError."""
-        cohort_limit, count = reader.u16(), reader.count(limit=MAX_GROUPS)
+        cohort_limit, shares, count = reader.u16(), reader.u16(), reader.count(limit=MAX_GROUPS)
         try:
             groups = tuple(
                 Group(name=reader.text(), length=reader.u32(), range=struct.unpack(">d", reader.raw(8))[0])
                 for _ in range(count)
             )
-            return cls(groups=groups, cohort_limit=cohort_limit)
+            return cls(groups=groups, cohort_limit=cohort_limit, shares=shares)
         except ConfigurationError as error:
             raise MalformedError(f"the quantiser is not valid: {error}") from error
 
@@ -237,6 +247,8 @@ class Quantiser:
         `vector`: float32, shape `(dimension,)`. `weight` in (0, 1] is rounded to 1/65536 first, so that the mean is
         divided by exactly the weights that multiplied. Raises NonFiniteError, UsageError.
         """
+        if self.shares > 1:
+            raise UsageError("under noise in shares an update comes with its share: use `embed`")
         if vector.dtype != np.float32 or vector.shape != (self.dimension,):
             raise UsageError(f"an update must be a float32 vector of {self.dimension} coordinates")
         if not (math.isfinite(weight) and math.isfinite(statistics.loss)):
@@ -250,7 +262,26 @@ class Quantiser:
         out = np.empty(self.length, self.dtype)
         saturated = self._round(vector, fixed_weight / FIXED_POINT, Stream(key), out)
         loss = round(fixed_weight * statistics.loss)
-        values = (fixed_weight, saturated, loss, statistics.examples)
+        return self._finished(out, (fixed_weight, saturated, loss, statistics.examples), key)
+
+    def embed(self, noised: RingVector, examples: int, entropy: Entropy) -> Quantised:
+        """An update that is integers already, its share of the noise in them, ready to be masked.
+
+        `noised`: dtype `dtype`, shape `(dimension,)`. Every member weighs 1, because the noise does. How many
+        coordinates saturated is not told: it was found before the noise. Raises UsageError.
+        """
+        if self.shares == 1:
+            raise UsageError("only under noise in shares does an update come as integers")
+        if noised.dtype != self.dtype or noised.shape != (self.dimension,):
+            raise UsageError(f"an update must be {self.dimension} ring elements of {self.ring_bits} bits")
+        if not 0 <= examples <= EXAMPLES_LIMIT:
+            raise UsageError("the example bucket must lie in [0, 2^40]")
+        out = np.empty(self.length, self.dtype)
+        out[: self.dimension] = noised
+        return self._finished(out, (FIXED_POINT, 0, 0, examples), entropy(KEY_BYTES))
+
+    def _finished(self, out: RingVector, values: tuple[int, int, int, int], key: bytes) -> Quantised:
+        """Writes the statistics into their limbs and names the draw by its key."""
         mask, at = (1 << self.limb_bits) - 1, self.dimension
         for value, count in zip(values, self.limbs, strict=True):
             for index in range(count):

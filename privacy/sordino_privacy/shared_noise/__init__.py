@@ -11,7 +11,7 @@ For any release whose neighbours differ by a bounded L2 norm: the step of a priv
     noise.event(sampling_rate=0.1), noise.event_alone(sampling_rate=0.1)     # for `accounting.epsilon`
 """
 
-from sordino_privacy.shared_noise.discrete import DiscreteGaussian
+from sordino_privacy.shared_noise.discrete import DiscreteGaussian, Integers
 from sordino_privacy.shared_noise.release import SharedNoise, levels
 
-__all__ = ["DiscreteGaussian", "SharedNoise", "levels"]
+__all__ = ["DiscreteGaussian", "Integers", "SharedNoise", "levels"]

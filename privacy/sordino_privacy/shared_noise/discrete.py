@@ -42,7 +42,7 @@ class DiscreteGaussian:
     Raises ConfigurationError for a deviation below 4 or above 2^17.
     """
 
-    __slots__ = ("_factor", "_table", "variance")
+    __slots__ = ("_base", "_factor", "variance")
 
     def __init__(self, variance: float) -> None:
         if not LEAST_DEVIATION**2 <= variance <= MOST_DEVIATION**2:
@@ -52,16 +52,20 @@ class DiscreteGaussian:
             )
         self._factor = 0 if variance <= TABLE_DEVIATION**2 else _factor(variance)
         share = variance / (1 + self._factor**2)
-        base = (math.floor(share / _VARIANCE_GRID) + 1) * _VARIANCE_GRID
-        self.variance = base * (1 + self._factor**2)
-        self._table = _table(base)
+        self._base = (math.floor(share / _VARIANCE_GRID) + 1) * _VARIANCE_GRID
+        self.variance = self._base * (1 + self._factor**2)
+
+    @property
+    def _table(self) -> _Table:
+        return _table_of(self._base)
 
     def draw(self, keystream: Keystream, count: int) -> Integers:
         """`count` independent integers, int64."""
-        drawn = self._table.draw(keystream, count)
+        table = self._table
+        drawn = table.draw(keystream, count)
         if self._factor:
             drawn *= self._factor
-            drawn += self._table.draw(keystream, count)
+            drawn += table.draw(keystream, count)
         return drawn
 
 
@@ -123,7 +127,7 @@ class _Table:
 
 
 @lru_cache(maxsize=4)
-def _table(variance: float) -> _Table:
+def _table_of(variance: float) -> _Table:
     return _Table(variance)
 
 

@@ -6,6 +6,8 @@ export interface Cost {
   readonly run: number;
   readonly after: number;
   readonly runs_left: number;
+  /** Epsilon after it if all others collude with the coordinator; absent from an agent of before. */
+  readonly if_others_collude_after?: number;
 }
 
 /** The round that the coordinator would like to run next, as it last said, and its cost as the agent computes it. */
@@ -87,9 +89,13 @@ export const readLedger = async (address: Address): Promise<Ledger> =>
 export const readReleases = async (address: Address): Promise<readonly Release[]> =>
   (await ask(address, "GET", "/v1/member/releases")) as readonly Release[];
 
-/** Agrees to take part in the round that was shown, as long as everything spent stays at or under `epsilonAfter`. */
-export const agree = async (address: Address, offer: string, epsilonAfter: number): Promise<Member> =>
-  (await ask(address, "POST", "/v1/member/agree", { body: { offer, epsilon_after: epsilonAfter } })) as Member;
+/** Agrees to take part in the round that was shown, as long as everything spent stays at or under what it says. */
+export const agree = async (address: Address, offer: string, cost: Cost): Promise<Member> => {
+  const body = { offer, epsilon_after: cost.after };
+  const alone = cost.if_others_collude_after === undefined || cost.if_others_collude_after <= cost.after;
+  const both = alone ? body : { ...body, epsilon_if_others_collude_after: cost.if_others_collude_after };
+  return (await ask(address, "POST", "/v1/member/agree", { body: both })) as Member;
+};
 
 export const withdraw = async (address: Address): Promise<Member> =>
   (await ask(address, "POST", "/v1/member/withdraw", { body: {} })) as Member;

@@ -39,7 +39,7 @@ export async function runFederatedLearning(connection: Connection): Promise<void
   if (chosen !== button || door === undefined) {
     return;
   }
-  connection.learn(await agree(door, offer.id, offer.cost.after));
+  connection.learn(await agree(door, offer.id, offer.cost));
   await follow(connection, offer.round);
 }
 

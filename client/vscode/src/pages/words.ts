@@ -11,10 +11,16 @@ export function consentText(member: Member, offer: Offer): { question: string; d
   const { spent, budget, delta } = member.privacy;
   const fits = offer.cost.after <= budget;
   const others = Math.max(0, offer.ready - (member.participation.mode === "every_round" ? 1 : 0));
+  const collude = offer.cost.if_others_collude_after ?? offer.cost.after;
+  const shares =
+    collude > offer.cost.after
+      ? [`Noise comes in shares: these numbers hold as long as the federation keeps its honest floor. If all others collude with the coordinator, epsilon ${epsilon(collude)} is spent after the round.`]
+      : [];
   const lines = [
     `Members: ${count(others, "other member")} ready, ${offer.connected} connected of ${offer.members}; the round begins with ${offer.required} or more.`,
     `Privacy cost: epsilon ${epsilon(offer.cost.run)} (at delta ${delta}). ` +
       `Spent before ${epsilon(spent)}, after ${epsilon(offer.cost.after)} of ${epsilon(budget)}; ${epsilon(Math.max(0, budget - offer.cost.after))} would be left.`,
+    ...shares,
     fits ? `${count(offer.cost.runs_left, "such round")} fit into what is left now.` : "That is more than this member's budget allows, so the agent would refuse.",
     "What leaves this machine is one masked, noisy update that only the sum of all members' updates can be read from. Your code, your prompts and the loss stay here.",
   ];
