@@ -373,6 +373,17 @@ def test_it_ends_cleanly_and_tells_nobody_what_it_saw(
             assert path.name == "token" or running.endpoint.token.encode() not in data, path
 
 
+def test_the_benchmark_times_all_the_tokens_it_asks_for(
+    tmp_path: Path, start: Callable[..., Any], release: Callable[..., Path]
+) -> None:
+    """Whatever the endpoint holds to be worth a look: by itself it shows nothing of random weights."""
+    state = tmp_path / "state"
+    release(state / "serving")
+    quiet = start(state, "--show", "quiet").endpoint
+    written = [bench._asked(quiet, f"def f{n}(a):\n    return ", tokens=6)[1]["usage"] for n in range(4)]
+    assert max(usage["completion_tokens"] for usage in written) == 6
+
+
 def test_a_second_endpoint_on_one_folder_is_refused(running: Any) -> None:
     command = [sys.executable, "-m", "sordino_client.completion", "--state", str(running.state)]
     second = subprocess.run(command, capture_output=True, text=True, timeout=60)
