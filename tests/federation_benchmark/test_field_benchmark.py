@@ -21,9 +21,13 @@ from sordino_client.field_benchmark.knowledge import Remembered
 from sordino_client.field_benchmark.paired import Files, foretold, saved
 from sordino_client.field_benchmark.profile import FULL, QUICK, SHORT, FieldProfile
 from sordino_client.field_benchmark.report import show, summarise
-from sordino_client.field_benchmark.terms import plan_alone, terms_within
+from sordino_client.field_benchmark.terms import floors_of, plan_alone, terms_within
 from sordino_client.pretrain.corpus import Document
+from sordino_platform.charter.document import shareable_honest
 from sordino_platform.cli import run as sordino
+from sordino_platform.founding_model import founding_parameters
+from sordino_platform.identity.ceremony import found
+from sordino_platform.round_limits import RoundLimits
 from sordino_privacy.accounting import SampledGaussian, epsilon
 
 TWO = replace(QUICK, members=2, newcomers=1, few=3)
@@ -122,7 +126,7 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
 @pytest.mark.parametrize("profile", [FULL, SHORT, QUICK], ids=lambda profile: profile.name)
 def test_the_federations_plan_stays_within_its_budget(profile: FieldProfile, budget: float) -> None:
     terms = terms_within(profile, budget)
-    for plan, rounds in ((terms.plan, terms.rounds), (plan_alone(profile, budget), profile.scarce.rounds)):
+    for plan, rounds in ((terms.plan, terms.rounds), (plan_alone(profile, budget), profile.alone.rounds)):
         spent = SampledGaussian(
             sampling_rate=plan.sampling_rate,
             noise_multiplier=plan.noise_multiplier,
@@ -186,6 +190,7 @@ def facts_of(profile: FieldProfile, saves: float) -> dict[str, Facts]:
         "rounds": 30,
         "members_in_each_sum": [names, names[:-1]],
         "epsilon_by_member": dict.fromkeys(names, 3.0),
+        "epsilon_if_others_collude_by_member": dict.fromkeys(names, 40.0),
         "server_optimiser": {},
         "bytes": {},
     }
@@ -222,18 +227,18 @@ def test_the_report_says_what_a_federation_is_worth_to_whom(tmp_path: Path) -> N
     assert report["worth_newcomers_eps2"] == pytest.approx(0.025)
     assert report["ceiling_newcomers_8_files"] == pytest.approx(0.13)
     assert report["members_better_than_alone"] == QUICK.members
-    assert 0 < report["epsilon_federation"] < report["epsilon_if_others_collude"] == 3.0
+    assert (report["epsilon_federation"], report["epsilon_if_others_collude"]) == (3.0, 40.0)
     assert json.loads(json.dumps(report)) == json.loads(json.dumps(report))
     assert any("newcomers never took part" in line for line in show(report))
 
 
-def test_an_epsilon_of_the_federation_is_of_the_smallest_sum() -> None:
-    whole = facts_of(QUICK, 0.0)
-    fewer = facts_of(QUICK, 0.0)
-    fewer[federation_name(8.0)]["run"]["members_in_each_sum"] = [["a", "b"]]
-    assert (
-        summarise(fewer, QUICK, {})["epsilon_federation"] > summarise(whole, QUICK, {})["epsilon_federation"]
-    )
+@pytest.mark.parametrize("members", [5, 9, 18])
+def test_the_noise_of_the_honest_floor_is_enough_and_no_two_sums_of_a_round_can_be_opened(
+    members: int,
+) -> None:
+    floors = floors_of(members)
+    assert shareable_honest(floors, members) <= floors.honest < members
+    assert floors.cohort == floors.as_secagg().corrupt(members) + floors.honest <= members
 
 
 def test_without_the_field_it_says_how_to_fetch_it(
@@ -271,8 +276,27 @@ def test_the_whole_quick_field_benchmark_runs_as_real_processes_and_resumes(tmp_
     report = json.loads(first.stdout)
     assert report["members"] == QUICK.members
     assert report["rounds"] == QUICK.ample.rounds
-    assert 0 < report["epsilon_federation"] < report["epsilon_if_others_collude"] <= 8
+    assert 0 < report["epsilon_federation"] <= 8 < report["epsilon_if_others_collude"]
     assert "<svg" in (tmp_path / "curves.svg").read_text()
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert json.loads(again.stdout) == report
     assert "begins" not in again.stderr
+
+
+@pytest.mark.parametrize("budget", [8.0, 2.0])
+@pytest.mark.parametrize("profile", [FULL, SHORT, QUICK], ids=lambda profile: profile.name)
+def test_the_charter_of_the_benchmark_takes_its_plan_and_the_servers_step(
+    profile: FieldProfile, budget: float, tmp_path: Path
+) -> None:
+    terms = terms_within(profile, budget)
+    charter = found(
+        tmp_path / "f",
+        federation="benchmark",
+        members=terms.parties,
+        model=terms.model,
+        floors=terms.floors,
+        privacy=terms.privacy,
+    ).charter
+    assert charter.noise_shares() == charter.floors.honest > 1
+    limits = RoundLimits.of(charter, founding_parameters(charter.model))
+    limits.require_step(terms.plan, terms.optimiser)

@@ -11,7 +11,7 @@ from typing import Any
 from sordino_client.federation_benchmark.profile import PLANNED_SHARE, Profile
 from sordino_client.federation_benchmark.repositories import Repository
 from sordino_platform.architecture import Vector
-from sordino_platform.charter import ModelTerms, PrivacyPolicy
+from sordino_platform.charter import Floors, ModelTerms, PrivacyPolicy
 from sordino_platform.demo import world
 from sordino_platform.demo.local import LocalFederation, ask
 from sordino_platform.demo.processes import Processes
@@ -36,7 +36,11 @@ class FederationRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What a benchmark's federation is founded on and does. `privacy` bounds every member, `windows_kept` of a unit."""
+    """What a benchmark's federation is founded on and does.
+
+    `privacy` bounds every member, `windows_kept` are kept of a unit; without `floors` every round is of all members.
+    `epsilon_if_others_collude` is what each owner agrees to where noise is added in shares.
+    """
 
     parties: tuple[tuple[str, str], ...]
     model: ModelTerms
@@ -45,6 +49,8 @@ class Terms:
     rounds: int
     optimiser: ServerOptimiser
     windows_kept: int
+    floors: Floors | None = None
+    epsilon_if_others_collude: float = 0.0
 
 
 def terms_within(profile: Profile, epsilon: float) -> Terms:
@@ -112,7 +118,13 @@ def federate(
             "server_optimiser": terms.optimiser.model_dump(),
         },
         # What is held out lies in another folder already.
-        member_settings={"windows_per_unit": terms.windows_kept, "heldout_share": 0.0, "minimum_units": 16},
+        member_settings={
+            "windows_per_unit": terms.windows_kept,
+            "heldout_share": 0.0,
+            "minimum_units": 16,
+            "epsilon_if_others_collude": terms.epsilon_if_others_collude,
+        },
+        floors=terms.floors,
     )
 
     releases: list[Vector] = []
@@ -134,6 +146,10 @@ def federate(
         federation.finish()
         processes.stop()
     state = federation.state
+    ledgers = {
+        name: ask("client", "ledger", "--folder", str(home))
+        for name, home in place.foundation.members.items()
+    }
     return FederationRun(
         releases=tuple(releases),
         facts={
@@ -142,9 +158,10 @@ def federate(
             "plan": json.loads(terms.plan.canonical()),
             "server_optimiser": terms.optimiser.model_dump(),
             "members_in_each_sum": [one.members for one in state.rounds.values()],
-            "epsilon_by_member": {
-                name: float(ask("client", "ledger", "--folder", str(home))["epsilon_spent"])
-                for name, home in place.foundation.members.items()
+            "noise": terms.privacy.noise,
+            "epsilon_by_member": {name: float(one["epsilon_spent"]) for name, one in ledgers.items()},
+            "epsilon_if_others_collude_by_member": {
+                name: float(one["epsilon_if_others_collude"]) for name, one in ledgers.items()
             },
             "units_by_member": {
                 name: int(json.loads(read_file(home / "corpus" / "prepared.json", limit=1 << 16))["units"])

@@ -122,7 +122,7 @@ class FieldBenchmark:
         return {"curve": self._curve(releases)}, {"released": self._plain(releases[-1])}
 
     def _alone(self, name: str) -> tuple[Facts, Mapping[str, Parameters]]:
-        schedule = self._profile.scarce
+        schedule = self._profile.alone
         plan = plan_alone(self._profile, EPSILONS[0])
         trained = train_alone(
             self._units_of(name),

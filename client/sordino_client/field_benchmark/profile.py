@@ -10,7 +10,10 @@ from sordino_client.pretrain.sources import Role
 from sordino_platform.charter import ModelTerms, shipped_model
 
 EPSILONS = (8.0, 2.0)
-AMPLE, SCARCE = Schedule(rounds=30, server_rate=2.0), Schedule(rounds=10, server_rate=0.8)
+# What the search of plans found for a federation whose clusters outweigh its noise; half of it where there is more
+# noise, and for a member alone, whose noise is larger still, an eighth.
+AMPLE, SCARCE = Schedule(rounds=30, server_rate=4.0), Schedule(rounds=10, server_rate=2.0)
+ALONE = Schedule(rounds=10, server_rate=0.5)
 # Of the budget, this share is planned for; the rest is the accountant's rounding.
 PLANNED_SHARE = 0.98
 
@@ -25,7 +28,7 @@ class FieldProfile:
     heldout_share       of each party's text, in whole directories, that nobody trains on or remembers
     heldout_tokens      measured per party, in files of `tokens_per_file` at most: intervals are over files too
     sampling_rate …     the federation's plan; its noise follows from the budget and the schedule
-    ample, scarce       the schedules at the first and the second epsilon; a member alone has the second
+    ample, scarce, alone  the schedules at the first and the second epsilon, and of a member that trains by itself
     central_tokens      what training on all members' code without privacy reads
     own_tokens          what a party's own adapter reads of its own code
     """
@@ -44,14 +47,15 @@ class FieldProfile:
     embedding_rank: int = 8
     adapter_scale: float = 6.0
     window: int = 128
-    windows_per_unit: int = 1
+    windows_per_unit: int = 2
     windows_kept: int = 32
     sampling_rate: float = 0.1
     clip_norm: float = 0.2
-    learning_rate: float = 0.25
+    learning_rate: float = 0.4
     expected_units: int = 45
     ample: Schedule = AMPLE
     scarce: Schedule = SCARCE
+    alone: Schedule = ALONE
     central_tokens: int = 700_000
     averaging_rounds: int = 5
     central_window: int = 256
@@ -98,7 +102,7 @@ SHORT = FieldProfile(
     sampling_rate=0.2,
     expected_units=13,
     ample=Schedule(rounds=4, server_rate=2.0),
-    scarce=Schedule(rounds=2, server_rate=0.8),
+    scarce=Schedule(rounds=2, server_rate=1.0),
     central_tokens=100_000,
     averaging_rounds=2,
     own_tokens=8_000,

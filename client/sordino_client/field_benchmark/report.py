@@ -11,7 +11,6 @@ from sordino_client.field_benchmark.benchmark import AVERAGED, CENTRAL, federati
 from sordino_client.field_benchmark.knowledge import Knowledge
 from sordino_client.field_benchmark.paired import Difference, Files, foretold, saved
 from sordino_client.field_benchmark.profile import EPSILONS, FieldProfile
-from sordino_privacy.accounting import SampledGaussian, epsilon
 
 
 def summarise(facts: Mapping[str, Facts], profile: FieldProfile, base: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,7 +61,8 @@ def summarise(facts: Mapping[str, Facts], profile: FieldProfile, base: Mapping[s
         ).as_json(),
         "worth_newcomers_8_files_by_party": dict(zip(newcomers, saved(few).each, strict=True)),
         "worth_members_by_party": dict(zip(members, saved(of_members).each, strict=True)),
-        **spent(run),
+        "epsilon_federation": max(run["epsilon_by_member"].values()),
+        "epsilon_if_others_collude": max(run["epsilon_if_others_collude_by_member"].values()),
         "epsilon_by_member": run["epsilon_by_member"],
         "rounds": run["rounds"],
         "members": len(members),
@@ -121,23 +121,6 @@ def table(facts: Mapping[str, Facts], names: Sequence[str]) -> dict[str, dict[st
                 "next_token_accuracy": fmean(one.accuracy for one in files),
             }
     return found
-
-
-def spent(run: Mapping[str, Any]) -> dict[str, float]:
-    """Both epsilons: of whoever sees only the sums, and of a member whose fellows all collude with the coordinator.
-
-    With local noise a member's ledger is the second; the first follows from the sum, which carries everybody's noise.
-    """
-    plan, smallest = run["plan"], min(len(names) for names in run["members_in_each_sum"])
-    event = SampledGaussian(
-        sampling_rate=plan["sampling_rate"],
-        noise_multiplier=plan["noise_multiplier"] * smallest**0.5,
-        steps=plan["steps"] * run["rounds"],
-    )
-    return {
-        "epsilon_federation": epsilon([event], plan["delta"]).value,
-        "epsilon_if_others_collude": max(run["epsilon_by_member"].values()),
-    }
 
 
 def _better(names: Sequence[str], difference: Difference) -> list[str]:

@@ -269,17 +269,18 @@ def found_locally(
     rounds: int,
     coordinator_settings: Mapping[str, object],
     member_settings: Mapping[str, object],
+    floors: Floors | None = None,
 ) -> World:
     """Runs the founding ceremony for these members and this model, and writes the coordinator's settings.
 
-    `parties` is (name, organisation). Raises SordinoError of all kinds.
+    `parties` is (name, organisation); without `floors` every round is of all of them. Raises SordinoError of all kinds.
     """
     foundation = found(
         folder,
         federation=federation,
         members=parties,
         model=model,
-        floors=Floors(cohort=len(parties), organisations=3),
+        floors=floors or Floors(cohort=len(parties), organisations=3),
         privacy=privacy,
     )
     settings: dict[str, object] = {
