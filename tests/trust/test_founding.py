@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sordino_platform import cli
-from sordino_platform.charter import ModelTerms
-from sordino_platform.founding import commands, plan
+from sordino_platform.charter import ModelTerms, chosen
+from sordino_platform.founding import commands
 from sordino_platform.founding.code import PREFIX, JoinCode
 from sordino_platform.founding.joining import Joining
 from sordino_platform.identity import Identity, Token, admit, authority, install
@@ -61,7 +61,7 @@ def run(line: str, fed: str = "") -> Result:
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terms: ModelTerms) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(plan, "shipped_model", lambda **_: terms)
+    monkeypatch.setattr(chosen, "shipped_model", lambda **_: terms)
     (tmp_path / "plan.toml").write_text(PLAN)
     (tmp_path / "code").mkdir()
     return tmp_path

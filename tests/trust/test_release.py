@@ -30,6 +30,7 @@ from sordino_platform.release import (
     vector_hash,
     write_serving_bundle,
 )
+from sordino_platform.release.manifest import MemoryMark
 from sordino_platform.release.weights import file_sha256, file_size, header
 from sordino_privacy.errors import ConfigurationError, StorageError
 
@@ -195,6 +196,7 @@ def test_every_field_of_a_manifest_is_under_the_signature(filled: ReleaseStore, 
         "optimiser": ServerOptimiser(name="fedavgm"),
         "moments": (b"x" * 32,),
         "restores": 0,
+        "shared_memory": MemoryMark(sha256=b"x" * 32, release=1),
         "made_at": signed.manifest.made_at.replace(year=2001),
     }
     # The three that are missing are refused before the signature is looked at: see the tests above.

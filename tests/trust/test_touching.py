@@ -10,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sordino_platform.charter import Charter, Floors, Member, ended_by, shipped_model
+from sordino_platform.charter.document import SharedMemoryPolicy
 from sordino_platform.identity import authority
 from sordino_platform.identity.ceremony import found
 from sordino_platform.keys import public_bytes
@@ -114,6 +115,7 @@ def test_whatever_else_changed_ends_it_and_is_named(charter: Charter) -> None:
         "floors": floors,
         "training": policy.model_copy(update={"largest_learning_rate": policy.largest_learning_rate / 2}),
         "coordinator": charter.coordinator.model_copy(update={"identity_key": stranger("x").identity_key}),
+        "shared_memory": SharedMemoryPolicy(),
         "model": charter.model.model_copy(update={"adapter_rank": 3}),
         "tls_authority": charter.tls_authority.model_copy(update={"fingerprint": bytes(32)}),
     }
