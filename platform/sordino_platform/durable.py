@@ -123,7 +123,8 @@ def _read(path: Path, *, limit: int, secret: bool) -> bytes:
                 _require_private(path, status)
             if status.st_size > limit:
                 raise StorageError(f"{path} is larger than the {limit} bytes it may have")
-            data = file.read(limit + 1)
+            # As long as it was when it was opened: a read of `limit` bytes takes that much memory for a small file too.
+            data = file.read(status.st_size or limit + 1)
     except FileNotFoundError as error:
         raise StorageError(f"{path} does not exist") from error
     except OSError as error:

@@ -1,6 +1,6 @@
 """Where a base is trained, in which precision, and how much of it one pass may hold. Imports torch.
 
-    device  float32 unless products in bfloat16 are faster there: a GPU that has them, or a processor with AMX units
+    device  float32, and on a GPU that has them products in bfloat16
     room    units per pass, and whether layers are computed again on the way back, from the memory that may be used
 
 Adapters, their gradients, their sums and the noise are float32 or more on every device.
@@ -47,11 +47,12 @@ def device_for(wanted: str) -> torch.device:
 
 
 def precision_for(device: torch.device) -> torch.dtype:
-    """bfloat16 where its products are faster than float32's, else float32."""
+    """bfloat16 on a GPU that has it, else float32.
+
+    On a processor float32 always: where AMX units would pay, neither time nor memory was measured.
+    """
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    if device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16")):
-        return torch.bfloat16
     return torch.float32
 
 

@@ -15,6 +15,8 @@ from sordino_privacy.errors import ConfigurationError
 TRAINER_BYTES = 900 << 20
 SERVER_BYTES = 180 << 20
 FLOAT = 4
+# What the allocator holds beyond what is counted: measured as addresses, which the trainer's limit counts.
+SLACK = 1.3
 # Bytes of a served weight: 4 bits and a scale and an offset of 16 bits for each 32 weights.
 SERVED_WEIGHT = 0.5 + 4 / 32
 DRAFTED_RANK = 8
@@ -53,7 +55,7 @@ class Shape:
         the inputs of the others), and the scores of every word four times (twice on the way there, twice back)."""
         layer = 14 * self.width + 4 * self.key_values + 6 * self.hidden + 14 * rank
         kept = layer + self.layers * self.width if checkpointing else self.layers * layer
-        return FLOAT * (kept + 4 * self.vocabulary)
+        return int(FLOAT * SLACK * (kept + 4 * self.vocabulary))
 
     def serving_bytes(self, *, context: int) -> int:
         """Of the server: 4-bit weights, the embedding in 8 bits beside them, and one cache of `context` tokens."""
