@@ -262,6 +262,17 @@ def test_logprobs_are_those_of_a_distribution(generator: Generator, sources: str
 def test_a_withdrawn_query_ends_within_one_read(
     make: Callable[[], Generator], sources: str, reads: int
 ) -> None:
+    def asked(at: int) -> Query:
+        return Query(prefix=sources[:at], max_tokens=30, multiline=True)
+
+    def needed(at: int) -> int:
+        whole = make()
+        whole.network = all_reads = Counting(whole.network, lambda read: None)
+        whole.answer(asked(at))
+        return len(all_reads.reads)
+
+    # What a model of random weights writes may end at once: one place at which it goes on for long enough.
+    query = asked(next(at for at in range(2000, 8000, 100) if needed(at) > reads + 1))
     generator, withdrawn = make(), threading.Event()
 
     def before(read: int) -> None:
@@ -270,7 +281,6 @@ def test_a_withdrawn_query_ends_within_one_read(
 
     counting = Counting(generator.network, before)
     generator.network = counting
-    query = Query(prefix=sources[:2000], max_tokens=30, multiline=True)
     with pytest.raises(Cancelled):
         generator.answer(query, cancelled=withdrawn)
     assert len(counting.reads) == reads + 1

@@ -24,6 +24,7 @@ from sordino_privacy.errors import ConfigurationError, StorageError
 PACKAGES = Path(sordino_client.__file__).parent.parent.parent
 # Who may know of it: the engine that completes, the training that makes it, the command.
 READERS = {
+    "sordino_client/completion/bases/served.py",
     "sordino_client/completion/engine.py",
     "sordino_client/training/personal.py",
     "sordino_client/adapting.py",

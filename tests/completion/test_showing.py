@@ -145,6 +145,12 @@ def test_a_line_that_is_beyond_repair_holds_nothing_against_what_follows() -> No
     assert gate("A.java").end("class A {\n    int ) = (", "balance", "\n}\n", ends=[7]) == 7
 
 
+@pytest.mark.parametrize("quote", ["`", '"', "'"])
+def test_what_begins_right_behind_an_opened_quote_is_not_refused(quote: str) -> None:
+    before = f"class Account {{\n  deposit(amount) {{\n    one.add({quote}"
+    assert gate("a.js").end(before, "a", "\n  }\n}\n", ends=[1]) == 1
+
+
 @pytest.mark.parametrize("suffix", sorted(CODE))
 @settings(max_examples=120, deadline=None)
 @given(st.data())

@@ -63,7 +63,7 @@ def test_the_command_prints_json_and_draws_a_picture(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert found["passed"] is True
-    assert len(found["findings"]) == 8
+    assert len(found["findings"]) == 8 + 5  # of a training, and of a count
     assert found["one_run"]["lower"] <= found["claimed_epsilon"]
     assert picture.read_bytes().startswith(b"\x89PNG")
 

@@ -48,4 +48,4 @@ def test_a_ratio_is_the_median_of_neighbouring_steps_and_the_headline_is_batch_3
 
 def test_an_unknown_size_is_one_clear_error() -> None:
     with pytest.raises(UsageError, match="7b is not a size"):
-        bench.dp(as_json=False, size=["7b"])
+        bench.dp(as_json=False, size=["7b"], base=None)

@@ -230,7 +230,7 @@ def _require_screened(folder: Path) -> None:
 
 
 def _documents(corpus: Corpus) -> list[Document]:
-    # "code" for every language: the public corpus' rule that thins out Python is not for a person's own files.
+    # "code" for every language: the shares of the public corpus' languages are not for a person's own files.
     return [Document(project="own", path=file.name, language="code", text=file.text) for file in corpus.files]
 
 

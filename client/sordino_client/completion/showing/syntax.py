@@ -234,7 +234,7 @@ def _line(prefix: str) -> str:
 
 def _opens(line: str) -> bool:
     """Whether a line leaves a string or a comment open: grammars know whole strings only."""
-    return _closed(line) < len(line)
+    return any(found["open"] for found in QUOTED.finditer(line))
 
 
 def _closed(text: str) -> int:
