@@ -161,7 +161,9 @@ def test_the_ledger_composes_a_count_with_the_trainings(place: Path) -> None:
         before = member.epsilon_spent()
         order(federation)
         assert hold_round(federation, members)
-        events = [(r.event.sampling_rate, r.event.noise_multiplier) for r in member.ledger.reservations()]
+        events = [
+            (r.cost.event.sampling_rate, r.cost.event.noise_multiplier) for r in member.ledger.reservations()
+        ]
         assert events[1] == (1.0, 2.0), "every unit takes part, once"
         alone = 2.9  # of one Gaussian release of multiplier 2 at delta 1e-6, about
         assert max(before, alone * 0.8) < member.epsilon_spent() < before + alone * 1.2
