@@ -82,7 +82,7 @@ def founded(folder: Path, *, members: int, size: str) -> Place:
         federation="crowd",
         members=[(name, f"Organisation {name[-4:]}") for name in place.names()],
         model=shipped_model(adapter_rank=adapter, embedding_rank=embedding),
-        floors=Floors(cohort=max(3, members * 3 // 5)),
+        floors=Floors(cohort=max(members // 5 + 3, members * 3 // 5)),  # room for all colluders
         privacy=PrivacyPolicy(largest_epsilon=1000.0),
     )
     write_file(done, b"")
