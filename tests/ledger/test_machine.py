@@ -30,7 +30,7 @@ from sordino_platform.charter import PrivacyPolicy
 from sordino_platform.identity import Identity
 from sordino_privacy.accounting import SampledGaussian, epsilon
 from sordino_privacy.dpsgd import TrainingPlan
-from sordino_privacy.errors import ConfigurationError, StorageError
+from sordino_privacy.errors import ConfigurationError, RefusalError, StorageError
 from sordino_privacy.secagg.journal import Entry, Step
 
 PLAN = TrainingPlan.parse(dict(inprocess.PLAN))
@@ -134,6 +134,35 @@ def test_a_folder_that_was_restored_or_deleted_is_noticed_by_the_machine_and_rec
     with Member.open(elm) as member:
         assert member.epsilon_spent() == before
         spend(member.ledger, 4)
+
+
+def test_what_was_held_when_a_ledger_is_recovered_is_never_given_back(place: Path, tmp_path: Path) -> None:
+    """The backup says that nothing of the round has left; the row that said otherwise is among the lost."""
+    elm, backup = place / "members" / "elm", tmp_path / "backup"
+    with Member.open(elm) as member:
+        held = member.ledger.reserve("run", 1, PLAN)
+    shutil.copytree(elm, backup)
+    with Member.open(elm) as member:
+        member.ledger.record(
+            Entry(
+                federation="test",
+                epoch=1,
+                run="run",
+                round=1,
+                attempt=0,
+                step=Step.UPLOADED,
+                update=bytes(32),
+                digest=bytes(32),
+            )
+        )
+        before = member.epsilon_spent()
+    restore(elm, backup)
+    recover(elm)
+    with Member.open(elm) as member:
+        assert not member.ledger.held()
+        with pytest.raises(RefusalError, match="its charge stays"):
+            member.ledger.void(held.run, held.round)
+        assert member.epsilon_spent() == before
 
 
 def test_of_two_copies_of_a_folder_only_the_one_that_was_there_first_may_run(place: Path) -> None:

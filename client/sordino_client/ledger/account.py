@@ -102,6 +102,9 @@ class Account:
                     self.reserved_at.append(row.time)
             case "recover":
                 self.generation += 1
+                if body.get("held") == "charged":
+                    for key in self.reservations:
+                        self.firm.setdefault(key, row.sequence)
                 for generation, sequence in _pairs(body["superseded"]):
                     self.superseded[generation] = max(sequence, self.superseded.get(generation, -1))
             case "void":

@@ -161,10 +161,13 @@ class Ledger:
             self._append("lost", cost_body(run, round, plan, cost), self._now())
 
     def begin_generation(self, superseded: Collection[Witness]) -> None:
-        """What these witnesses saw is charged: a new generation, which they contradict no more."""
+        """What these witnesses saw is charged: a new generation, which they contradict no more.
+
+        Every charge is for good from here on: the row that said that a held one's update left may be among the lost.
+        """
         with self._lock:
             places = sorted({(witness.generation, witness.sequence) for witness in superseded})
-            self._append("recover", {"superseded": places}, self._now())
+            self._append("recover", {"superseded": places, "held": "charged"}, self._now())
             (self._chain.folder / WITNESS_FILE).unlink(missing_ok=True)
             self._contradicted = None
 
