@@ -19,7 +19,7 @@ COMMENTS = {
     "budget_epsilon": "Never spend more than this, whatever the charter allows (local epsilon, per dataset).",
     "epsilon_if_others_collude": (
         "Where the charter adds noise in shares (noise = distributed): the most that may be spent if all other members "
-        "collude with the coordinator. 0 refuses such rounds; doctor and the agent say what they would need."
+        "collude with the coordinator. 0 refuses such rounds, and the refusal says what they would need."
     ),
     "epsilon_per_day": "Never spend more than this in any 24 hours: one day's orders cannot drain the budget.",
     "rounds_per_day": "Begin no more than this many rounds in any 24 hours, those that came to nothing included.",
