@@ -101,7 +101,7 @@ def test_a_count_that_differs_in_anything_from_what_its_members_signed_is_refuse
                 false = replace(true, manifests=(signed_again(federation, head, vector_hash=bytes(32)),))
             case "another sum":
                 other = opened.sum.copy()
-                other[7] += 500
+                other[7:8] += 500  # an array wraps round, as the ring does
                 record = opened.record.replace(sum_digest(opened.sum), sum_digest(other))
                 false = replace(true, opened=replace(opened, sum=other, record=record))
             case "another plan":
@@ -144,7 +144,7 @@ def test_a_member_that_comes_late_reads_no_memory_whose_count_nobody_shows_or_th
             return decide(late, Proposal(context=context, plan=plan, provenance=shown))
 
         other = true.counted.sum.copy()
-        other[7] += 500
+        other[7:8] += 500  # an array wraps round, as the ring does
         with pytest.raises(ModelError, match="not the one that its record names"):
             told(replace(true, counted=replace(true.counted, sum=other)))
         with pytest.raises(ModelError, match="than the members of its round signed"):
