@@ -72,7 +72,7 @@ def up(folder: Path | None = FOLDER) -> None:
 
     Example: sordino client up --folder ~/.local/share/sordino
     """
-    from sordino_client.agent import up as run
+    from sordino_client.agent.up import up as run
 
     run(folder or default_folder())
 
@@ -203,7 +203,7 @@ def adapt(
 
     Example: sordino client adapt --steps 500
     """
-    from sordino_client.adapting import adapt_member, remove_adapter
+    from sordino_client.training.adapting import adapt_member, remove_adapter
 
     place = folder or default_folder()
     if remove:

@@ -11,9 +11,9 @@ from tempfile import TemporaryDirectory
 from sordino_client.completion import unread
 from sordino_client.corpus import Reason
 from sordino_client.foreseen import foreseen
-from sordino_client.heads import uncharged
 from sordino_client.ledger import read_account
 from sordino_client.ledger.witness import RECOVER, kept
+from sordino_client.round.heads import uncharged
 from sordino_client.settings import MemberSettings, load_settings
 from sordino_client.status import alive, read_ledger, read_status
 from sordino_platform.bases.registry import tokenizer_at
@@ -61,7 +61,7 @@ def running(folder: Path) -> bool:
 
 def repositories(settings: MemberSettings) -> str:
     """Every repository can be looked into. Raises DataError, as a round would."""
-    from sordino_client.readiness import require_data
+    from sordino_client.round.readiness import require_data
 
     require_data(settings)
     return f"{len(settings.repositories)} folder(s), all readable"
@@ -70,8 +70,8 @@ def repositories(settings: MemberSettings) -> str:
 def units(folder: Path, identity: Identity, settings: MemberSettings) -> str:
     """Whether there are enough units to hide one among them. What an agent prepared tells; else all is read, as the
     agent would, and nothing of it is kept. Raises DataError, ConfigurationError, StorageError."""
-    from sordino_client.member import base_of
-    from sordino_client.preparation import last_prepared, prepare
+    from sordino_client.round.member import base_of
+    from sordino_client.training.preparation import last_prepared, prepare
 
     model = identity.charter.model
     config, base = model.config(), base_of(settings, model)
@@ -94,7 +94,7 @@ def units(folder: Path, identity: Identity, settings: MemberSettings) -> str:
 
 def prepared(folder: Path) -> Finding:
     """Whether what training reads was read whole."""
-    from sordino_client.preparation import not_read
+    from sordino_client.training.preparation import not_read
 
     if counts := not_read(folder / "corpus"):
         said = ", ".join(

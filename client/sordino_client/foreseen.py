@@ -38,8 +38,8 @@ SAID_BY: Final[Mapping[Unready, str]] = {
 
 def foreseen(folder: Path, identity: Identity, settings: MemberSettings) -> Iterator[Finding]:
     """What a round would refuse, as far as the member's folder tells."""
-    from sordino_client.contribution import require_space
-    from sordino_client.epochs import require_no_epoch_waits
+    from sordino_client.round.contribution import require_space
+    from sordino_client.round.epochs import require_no_epoch_waits
 
     def epochs() -> str:
         require_no_epoch_waits(folder, identity.charters)
@@ -59,7 +59,7 @@ def foreseen(folder: Path, identity: Identity, settings: MemberSettings) -> Iter
 
 def participation(folder: Path, settings: MemberSettings) -> Finding:
     """Whether a person's own wish keeps this member out of rounds."""
-    from sordino_client.participation import PAUSED_FILE
+    from sordino_client.round.participation import PAUSED_FILE
 
     if (folder / PAUSED_FILE).exists():
         said = "paused: this member is in no round; completions go on"
@@ -73,7 +73,7 @@ def participation(folder: Path, settings: MemberSettings) -> Finding:
 
 def base(identity: Identity, settings: MemberSettings) -> str:
     """Whether the base that the charter names is there, and is that one. Raises ConfigurationError, StorageError."""
-    from sordino_client.member import base_of
+    from sordino_client.round.member import base_of
 
     config = identity.charter.model.config()
     place = base_of(settings, identity.charter.model)
@@ -87,7 +87,7 @@ def base(identity: Identity, settings: MemberSettings) -> str:
 
 def day(folder: Path, identity: Identity, settings: MemberSettings) -> Finding:
     """Whether one more round like the last one fits into the caps on 24 hours."""
-    from sordino_client.member import budget_of
+    from sordino_client.round.member import budget_of
 
     account = read_account(folder / "ledger") if (folder / "ledger").exists() else None
     costs = account.costs() if account is not None else []

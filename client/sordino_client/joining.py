@@ -23,7 +23,7 @@ def settle(folder: Path, code: JoinCode, repositories: Sequence[Path]) -> Callab
         write_file(folder / FILE, settings_text(settings).encode(), secret=True, replace=False)
 
     def run() -> None:
-        from sordino_client.agent import up
+        from sordino_client.agent.up import up
 
         up(folder)
 

@@ -21,10 +21,10 @@ from pathlib import Path
 
 from sordino_client.corpus import UnitRegistry
 from sordino_client.corpus.origin import origins
-from sordino_client.heads import uncharged
 from sordino_client.ledger import Budget, Ledger, RoundCost, Witness
 from sordino_client.ledger.machine import Machine, Record, machine_folder
 from sordino_client.ledger.witness import kept
+from sordino_client.round.heads import uncharged
 from sordino_client.settings import BUDGET_DELTA, load_settings
 from sordino_platform.architecture import trainable_shapes
 from sordino_platform.charter import Charter

@@ -13,8 +13,8 @@ from typing import Any
 from sordino_client.completion import unread
 from sordino_client.completion.asking import find
 from sordino_client.corpus import UnitRegistry
-from sordino_client.epochs import waiting_epoch
 from sordino_client.ledger import RoundCost, events, events_alone, read_account
+from sordino_client.round.epochs import waiting_epoch
 from sordino_client.settings import BUDGET_DELTA, load_settings
 from sordino_platform.durable import read_file, write_file
 from sordino_platform.identity import Identity

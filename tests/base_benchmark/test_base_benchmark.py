@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from sordino_client.base_benchmark.candidates import (
+from sordino_client.laboratory.base_benchmark.candidates import (
     CANDIDATES,
     PRE_TOKENIZATIONS,
     REFERENCE,
@@ -20,10 +20,15 @@ from sordino_client.base_benchmark.candidates import (
     multiply_adds,
     tokens_for,
 )
-from sordino_client.base_benchmark.comparison import CONTEXT, Sample, measure, require_tokens, summarise
-from sordino_client.pretrain.compute import blocked_attention
-from sordino_client.pretrain.corpus import Document
-from sordino_client.pretrain.stream import is_validation
+from sordino_client.laboratory.base_benchmark.comparison import (
+    CONTEXT,
+    Sample,
+    measure,
+    require_tokens,
+    summarise,
+)
+from sordino_client.laboratory.pretrain.compute import blocked_attention
+from sordino_client.training.stream import SourceDocument, is_validation
 from sordino_platform.architecture import SIZES
 from sordino_platform.cli import run
 from sordino_platform.model import Decoder
@@ -33,7 +38,7 @@ from sordino_privacy.errors import DataError, SordinoError
 LINES = "".join(f"    int getField{n % 7}() {{ return field.value{n % 7}; }}\n" for n in range(60))
 
 
-def write_corpus(cache: Path, count: int = 600) -> list[Document]:
+def write_corpus(cache: Path, count: int = 600) -> list[SourceDocument]:
     draw = random.Random(7)  # of made-up words there are enough for every vocabulary
     words = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=draw.randint(3, 9))) for _ in range(5000)]
     texts = (
@@ -42,7 +47,8 @@ def write_corpus(cache: Path, count: int = 600) -> list[Document]:
         for _ in range(count)
     )
     documents = [
-        Document(project="p", path=f"{n}.java", language="java", text=text) for n, text in enumerate(texts)
+        SourceDocument(project="p", path=f"{n}.java", language="java", text=text)
+        for n, text in enumerate(texts)
     ]
     lines = (json.dumps({field: getattr(d, field) for field in d.__slots__}) for d in documents)
     (cache / "public.jsonl").write_text("\n".join(lines) + "\n")
@@ -111,7 +117,7 @@ def test_without_the_public_corpus_it_says_what_to_run(tmp_path: Path) -> None:
 
 
 def test_a_trainer_that_fails_is_named_with_its_log_and_leaves_no_result(tmp_path: Path) -> None:
-    document = Document(project="p", path="a.java", language="java", text="int ledger = account;\n")
+    document = SourceDocument(project="p", path="a.java", language="java", text="int ledger = account;\n")
     sample = Sample(training=[document], measured=["int y;\n"])  # smaller than one window
     with pytest.raises(DataError, match="too little text"):
         measure(REFERENCE, sample, tmp_path, reference_tokens=4096, threads=1, say=lambda line: None)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from sordino_client.member import base_of
+from sordino_client.round.member import base_of
 from sordino_client.settings import MemberSettings
 from sordino_platform import bases
 from sordino_platform.bases.package import PACKAGES

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sordino_client.completion.api.sentinels import split
-from sordino_client.completion.bench.typing.beside import beginnings, nearest
 from sordino_client.completion.context import MAX_BYTES, MAX_PIECES, Snippet, admitted, around
 from sordino_client.completion.names import may_hold_secrets
-from sordino_client.pretrain.corpus import Document
+from sordino_client.laboratory.completion_benchmark.typing.beside import beginnings, nearest
+from sordino_client.training.stream import SourceDocument
 
 PATHS = st.sampled_from(["", "a.py", "src/B.java", "file:///home/x/.env", "C:\\keys\\id_rsa", "notes"])
 LINES = "zebra quokka wombat okapi numbat bilby dingo quoll cuscus potoroo"
@@ -79,8 +79,8 @@ def test_a_piece_around_a_place_is_whole_lines_within_its_bytes(text: str, place
 
 
 def test_the_nearest_files_share_most_folders_and_their_beginnings_fit_a_request() -> None:
-    def document(path: str) -> Document:
-        return Document(project="p", path=path, language="java", text="int value = 1;\n" * 4000)
+    def document(path: str) -> SourceDocument:
+        return SourceDocument(project="p", path=path, language="java", text="int value = 1;\n" * 4000)
 
     documents = [
         document(path) for path in ("z/Z.java", "a/b/C.java", "a/D.java", "a/b/E.java", "a/b/c/F.java")

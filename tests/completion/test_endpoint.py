@@ -21,7 +21,7 @@ import pytest
 from openai import OpenAI
 
 from sordino_client.completion import asking
-from sordino_client.completion.bench import endpoint as bench
+from sordino_client.laboratory.completion_benchmark import endpoint as bench
 from sordino_privacy.errors import LinkError
 
 SECRET = "s3ntinel_in_the_prompt"

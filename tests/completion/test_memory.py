@@ -24,7 +24,6 @@ import sordino_platform
 import sordino_privacy
 from sordino_client.completion.memory import __main__ as memory_build
 from sordino_client.completion.memory import index
-from sordino_client.completion.memory.fitting import Observation, fit
 from sordino_client.completion.memory.mixture import (
     LAYOUT,
     OPEN_FILE,
@@ -39,6 +38,7 @@ from sordino_client.completion.memory.store import Store
 from sordino_client.completion.prompt import Prompt
 from sordino_client.corpus import Corpus, CorpusPolicy, read_repositories
 from sordino_client.doctor import remembered
+from sordino_client.laboratory.memory_fitting.fitting import Observation, fit
 from sordino_platform.doctor.finding import State
 from sordino_platform.tokenizer import END, Tokenizer
 
@@ -396,7 +396,7 @@ class TestItStays:
     def test_what_uploads_never_loads_it(self) -> None:
         """The agent, its ClientApp and the trainer, with all that they import, hold no code that opens a memory."""
         program = (
-            "import sys, sordino_client.agent, sordino_client.app, sordino_client.member,"
+            "import sys, sordino_client.agent.up, sordino_client.round.app, sordino_client.round.member,"
             "sordino_client.training.worker;"
             "print([n for n in sys.modules if n.startswith('sordino_client.completion.memory')])"
         )
@@ -418,7 +418,7 @@ class TestItStays:
             "httpx",
             "requests",
             "sordino_platform.link",
-            "sordino_client.app",
+            "sordino_client.round.app",
         ):
             assert foreign not in modules
         assert "sordino_client.completion.memory.store" in modules

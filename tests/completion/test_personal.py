@@ -27,7 +27,7 @@ READERS = {
     "sordino_client/completion/bases/served.py",
     "sordino_client/completion/engine.py",
     "sordino_client/training/personal.py",
-    "sordino_client/adapting.py",
+    "sordino_client/training/adapting.py",
 }
 
 
@@ -153,7 +153,7 @@ def test_no_module_but_the_engine_and_its_maker_knows_of_it() -> None:
 
 def test_the_agents_modules_do_not_load_what_knows_of_it() -> None:
     code = (
-        "import sys, sordino_client.agent, sordino_client.training.loop;"
+        "import sys, sordino_client.agent.up, sordino_client.training.loop;"
         "print([name for name in sys.modules if name.endswith('.personal')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -12,9 +12,9 @@ import torch
 
 from sordino_client.completion.bases import served
 from sordino_client.completion.bases.vocabulary import BaseVocabulary
-from sordino_client.completion.bench.base import losses
 from sordino_client.completion.query import Query
 from sordino_client.completion.text.utf8 import START
+from sordino_client.laboratory.completion_benchmark.base import losses
 from sordino_platform import bases
 from sordino_platform.bases.package import PACKAGES
 from sordino_platform.huggingface_model import load_plain

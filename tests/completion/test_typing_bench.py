@@ -10,12 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from sordino_client.completion.bench.typing.contenders import word_completion
-from sordino_client.completion.bench.typing.errors import adds_error
-from sordino_client.completion.bench.typing.figures import figures, paired
-from sordino_client.completion.bench.typing.passages import passages
-from sordino_client.completion.bench.typing.replay import Passage, Suggestion, Typed, acceptable, replay
-from sordino_client.pretrain.corpus import Document
+from sordino_client.laboratory.completion_benchmark.typing.contenders import word_completion
+from sordino_client.laboratory.completion_benchmark.typing.errors import adds_error
+from sordino_client.laboratory.completion_benchmark.typing.figures import figures, paired
+from sordino_client.laboratory.completion_benchmark.typing.passages import passages
+from sordino_client.laboratory.completion_benchmark.typing.replay import (
+    Passage,
+    Suggestion,
+    Typed,
+    acceptable,
+    replay,
+)
+from sordino_client.training.stream import SourceDocument
 from sordino_platform import cli
 
 TEXTS = st.text(alphabet="ab_ .()\n", max_size=60)
@@ -86,10 +92,10 @@ def test_word_completion_offers_the_nearest_identifier_and_never_the_word_itself
     assert word_completion("balance", "") is None
 
 
-def documents() -> list[Document]:
+def documents() -> list[SourceDocument]:
     lines = [f"    int value{n} = {n};" for n in range(300)]
     return [
-        Document(project=f"p{n % 2}", path=f"A{n}.java", language="java", text="\n".join(lines[n:]))
+        SourceDocument(project=f"p{n % 2}", path=f"A{n}.java", language="java", text="\n".join(lines[n:]))
         for n in range(6)
     ]
 

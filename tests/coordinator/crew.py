@@ -20,9 +20,9 @@ from types import TracebackType
 import numpy as np
 from flwr.app import Context
 
-from sordino_client.app import app
-from sordino_client.member import Member
-from sordino_client.residence import MEMBER
+from sordino_client.round.addressee import MEMBER
+from sordino_client.round.app import app
+from sordino_client.round.member import Member
 from sordino_platform.charter import SignedCharter
 from sordino_platform.children import die_with_parent
 from sordino_platform.durable import make_folder, write_file

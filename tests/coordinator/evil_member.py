@@ -18,9 +18,9 @@ from flwr.app import Context, Message
 from tests.federation import inprocess
 from tests.federation.forged import FORGERIES, Forge, fields, joined, parts
 
-from sordino_client.app import app
-from sordino_client.member import Member
-from sordino_client.residence import MEMBER
+from sordino_client.round.addressee import MEMBER
+from sordino_client.round.app import app
+from sordino_client.round.member import Member
 from sordino_coordinator.boundary import Lost as Unanswered
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.grid import LinkGrid

@@ -17,7 +17,7 @@ from tests.coordinator.crew import Crew, Hub, federation
 from tests.coordinator.test_faults import completed
 from tests.federation.inprocess import NAMES
 
-from sordino_client.member import Member
+from sordino_client.round.member import Member
 from sordino_coordinator.adopting import Told, agreed
 from sordino_coordinator.control.audit import Action, read_lines
 from sordino_platform.flower import shim

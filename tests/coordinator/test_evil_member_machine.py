@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 from tests.coordinator import evil_member as evil
 from tests.coordinator.evil_member import ALWAYS_PROVEN, EVIL, HONEST, NUMBERS, PLAIN, SPOKEN, World
 
-from sordino_client.member import Member
+from sordino_client.round.member import Member
 from sordino_coordinator import exchange
 from sordino_coordinator.boundary import judge
 from sordino_coordinator.metrics import Rejected

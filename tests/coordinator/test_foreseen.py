@@ -14,8 +14,8 @@ import time_machine
 
 from sordino_client.foreseen import SAID_BY
 from sordino_client.ledger import Witness
-from sordino_client.member import Member
-from sordino_client.participation import PAUSED_FILE
+from sordino_client.round.member import Member
+from sordino_client.round.participation import PAUSED_FILE
 from sordino_client.settings import load_settings, settings_text
 from sordino_coordinator.settings import load_settings as load_coordinator
 from sordino_platform.architecture import HuggingFaceConfig
@@ -93,7 +93,7 @@ def need_a_base(alder: Path, patched: pytest.MonkeyPatch) -> None:
 
 def fill_disk(alder: Path, patched: pytest.MonkeyPatch) -> None:
     full = shutil.disk_usage("/")._replace(free=0)
-    patched.setattr("sordino_client.contribution.shutil.disk_usage", lambda _: full)
+    patched.setattr("sordino_client.round.contribution.shutil.disk_usage", lambda _: full)
 
 
 def lose_data(alder: Path, _: pytest.MonkeyPatch) -> None:

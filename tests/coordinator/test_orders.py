@@ -18,7 +18,7 @@ import pytest
 from tests.federation import inprocess
 from typer.testing import CliRunner
 
-from sordino_client.epochs import waiting_epoch
+from sordino_client.round.epochs import waiting_epoch
 from sordino_coordinator.cli import app
 from sordino_coordinator.control import desk
 from sordino_coordinator.control.audit import FILE, FOLDER, Action, read_lines, verify_audit

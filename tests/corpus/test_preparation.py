@@ -10,8 +10,8 @@ import pytest
 
 from sordino_client.corpus import UnitRegistry
 from sordino_client.doctor import prepared as training_data
-from sordino_client.preparation import SUMMARY, last_prepared, not_read, prepare
 from sordino_client.settings import MemberSettings
+from sordino_client.training.preparation import SUMMARY, last_prepared, not_read, prepare
 from sordino_platform.doctor.finding import State
 from sordino_platform.tokenizer import Tokenizer
 

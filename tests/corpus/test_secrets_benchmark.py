@@ -9,9 +9,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from sordino_client.secrets_benchmark import recall
-from sordino_client.secrets_benchmark.commands import secrets
-from sordino_client.secrets_benchmark.planted import Planted, plant, write
+from sordino_client.laboratory.secrets_benchmark import recall
+from sordino_client.laboratory.secrets_benchmark.commands import secrets
+from sordino_client.laboratory.secrets_benchmark.planted import Planted, plant, write
 from sordino_privacy.errors import DataError
 
 SEED = 1301  # not the one that the figures in the documents were measured with

@@ -20,12 +20,12 @@ import numpy as np
 from flwr.app import Message, RecordDict
 from tests.federation.hub import VICTIM, inprocess, key_of, others_of
 
-from sordino_client.app import app
 from sordino_client.ledger import LedgerRefusesError
-from sordino_client.member import Member
-from sordino_client.participation import UnwillingError
 from sordino_client.recovery import recover
-from sordino_client.residence import MEMBER
+from sordino_client.round.addressee import MEMBER
+from sordino_client.round.app import app
+from sordino_client.round.member import Member
+from sordino_client.round.participation import UnwillingError
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.strategy import Round, SecureFedAvg
 from sordino_platform.architecture import Vector

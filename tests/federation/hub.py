@@ -19,9 +19,9 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.app import Message, RecordDict
 
-from sordino_client.app import app
-from sordino_client.member import Member as RealMember
-from sordino_client.residence import MEMBER
+from sordino_client.round.addressee import MEMBER
+from sordino_client.round.app import app
+from sordino_client.round.member import Member as RealMember
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.strategy import Round, SecureFedAvg
 from sordino_platform.charter import Draft, Floors, drafting, shipped_model

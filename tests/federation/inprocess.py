@@ -15,9 +15,9 @@ import numpy as np
 from flwr.app import Context, Message, RecordDict
 from flwr.serverapp import Grid
 
-from sordino_client.app import app
-from sordino_client.member import Member
-from sordino_client.residence import MEMBER
+from sordino_client.round.addressee import MEMBER
+from sordino_client.round.app import app
+from sordino_client.round.member import Member
 from sordino_coordinator.federation import Federation
 from sordino_platform.charter import (
     Floors,

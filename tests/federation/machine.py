@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.federation.evil_coordinator import EvilCoordinator, folder_hash
 from tests.federation.hub import VICTIM
 
-from sordino_client.refusal import WORDS
+from sordino_client.round.refusal import WORDS
 from sordino_platform.flower.phases import HELLO, Phase, pack
 from sordino_platform.offer import Offer
 from sordino_platform.provenance import Provenance

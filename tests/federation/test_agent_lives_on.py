@@ -23,11 +23,11 @@ from tests.federation import inprocess
 from tests.link.parties import QUICK, Coordinator
 from tests.link.pki import Authority
 
-from sordino_client import connection
+from sordino_client.agent.connection import Connection
+from sordino_client.agent.renewing import Renewing
+from sordino_client.agent.up import connection
 from sordino_client.completion.asking import Endpoint, find
-from sordino_client.connection import Connection
 from sordino_client.metrics import MemberMetrics
-from sordino_client.renewing import Renewing
 from sordino_client.status import read_status
 from sordino_coordinator.clerk import Clerk
 from sordino_coordinator.metrics import CoordinatorMetrics

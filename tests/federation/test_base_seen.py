@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from sordino_client import base_seen
-from sordino_client.base_seen import NOTE, require_same_base
+from sordino_client.round import base_seen
+from sordino_client.round.base_seen import NOTE, require_same_base
 from sordino_platform.bases.registry import digest_at
 from sordino_privacy.errors import ConfigurationError, StorageError
 

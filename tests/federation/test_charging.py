@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from tests.federation import inprocess
 
-from sordino_client.contribution import contribute
-from sordino_client.member import Member
-from sordino_client.participation import UnwillingError
+from sordino_client.round.contribution import contribute
+from sordino_client.round.member import Member
+from sordino_client.round.participation import UnwillingError
 from sordino_client.status import read_ledger, read_status
 from sordino_client.training import Progress, TrainingJob, TrainingWorker
 from sordino_client.training.job import TrainingError
@@ -154,7 +154,7 @@ def spoil_units(member: Member, patched: pytest.MonkeyPatch) -> None:
 
 
 def spoil_disk(member: Member, patched: pytest.MonkeyPatch) -> None:
-    patched.setattr("sordino_client.contribution.SPARE_BYTES", 1 << 60)  # more than any disk has
+    patched.setattr("sordino_client.round.contribution.SPARE_BYTES", 1 << 60)  # more than any disk has
 
 
 def spoil_budget(member: Member, patched: pytest.MonkeyPatch) -> None:

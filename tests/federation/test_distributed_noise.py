@@ -15,12 +15,12 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from sordino_client.contribution import contribute, require_one_epoch
 from sordino_client.ledger.chain import read_rows
-from sordino_client.member import Member
-from sordino_client.participation import Consent, UnwillingError
-from sordino_client.readiness import first_reason
-from sordino_client.round_folder import RoundFolder
+from sordino_client.round.contribution import contribute, require_one_epoch
+from sordino_client.round.folder import RoundFolder
+from sordino_client.round.member import Member
+from sordino_client.round.participation import Consent, UnwillingError
+from sordino_client.round.readiness import first_reason
 from sordino_client.settings import load_settings
 from sordino_client.status import read_ledger
 from sordino_coordinator.federation import Federation

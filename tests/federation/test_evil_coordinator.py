@@ -12,7 +12,7 @@ import pytest
 from tests.federation.evil_coordinator import EvilCoordinator, folder_hash
 from tests.federation.hub import found_many, inprocess, refused_as
 
-from sordino_client.participation import Consent
+from sordino_client.round.participation import Consent
 from sordino_platform.charter import Floors
 from sordino_platform.flower.phases import HELLO, Fields
 from sordino_platform.offer import Offer

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from sordino_client.agreement import decide
-from sordino_client.result import take
+from sordino_client.round.agreement import decide
+from sordino_client.round.result import take
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.strategy import Round, SecureFedAvg
 from sordino_platform.charter import SharedMemoryPolicy

@@ -64,24 +64,24 @@ def restores_whatever(patched: pytest.MonkeyPatch) -> None:
 
 def keeps_before_it_asks(patched: pytest.MonkeyPatch) -> None:
     """The old fault: releases were stored while the proposal was still being judged, whatever the owner wished."""
-    from sordino_client.adoption import adopt
-    from sordino_client.agreement import decide as honest
+    from sordino_client.round.adoption import adopt
+    from sordino_client.round.agreement import decide as honest
 
     def eager(member: object, proposal: object) -> object:
         agreed = honest(member, proposal)  # type: ignore[arg-type]
         adopt(member, agreed.adoption)  # type: ignore[arg-type]
         return agreed
 
-    patched.setattr("sordino_client.app.decide", eager)
-    patched.setattr("sordino_client.participation.Participation.require_willing", lambda *_, **__: None)
+    patched.setattr("sordino_client.round.app.decide", eager)
+    patched.setattr("sordino_client.round.participation.Participation.require_willing", lambda *_, **__: None)
 
 
 def takes_epochs_unasked(patched: pytest.MonkeyPatch) -> None:
-    patched.setattr("sordino_client.agreement.require_unasked", lambda *_: None)
+    patched.setattr("sordino_client.round.agreement.require_unasked", lambda *_: None)
 
 
 def tells_the_class(patched: pytest.MonkeyPatch) -> None:
-    patched.setattr("sordino_client.app.word_of", lambda error: type(error).__name__)
+    patched.setattr("sordino_client.round.app.word_of", lambda error: type(error).__name__)
 
 
 def nobody_made_it(state: EvilMachine) -> None:

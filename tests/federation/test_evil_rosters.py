@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.federation.hub import VICTIM, Opened, found_many, others_of, refused_as
 
-from sordino_client.member import Member as RealMember
+from sordino_client.round.member import Member as RealMember
 from sordino_coordinator.federation import Federation
 from sordino_platform.charter import Floors
 from sordino_privacy.errors import ConfigurationError

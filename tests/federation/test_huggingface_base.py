@@ -18,7 +18,7 @@ from tokenizers import models, pre_tokenizers, trainers
 from typer.testing import CliRunner
 
 from sordino_client.cli import app as client
-from sordino_client.member import Member
+from sordino_client.round.member import Member
 from sordino_client.settings import load_settings, settings_text
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.rounds import Outcome

@@ -15,7 +15,7 @@ from tests.federation.test_agent_lives_on import SORDINO, agent, place, processe
 
 from sordino_client.completion.asking import find
 from sordino_client.ledger import Ledger, LedgerHeldError, LedgerRefusesError
-from sordino_client.member import Member
+from sordino_client.round.member import Member
 from sordino_client.settings import load_settings
 from sordino_client.status import read_status
 from sordino_coordinator.rounds import RoundStore
@@ -81,7 +81,7 @@ def test_an_agent_whose_ledger_was_restored_completes_says_why_and_heals_when_it
 
 
 def load_budget(folder: Path) -> Any:
-    from sordino_client.member import budget_of
+    from sordino_client.round.member import budget_of
     from sordino_platform.identity import Identity
 
     return budget_of(load_settings(folder), Identity.load(folder).charter)

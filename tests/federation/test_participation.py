@@ -16,8 +16,8 @@ from tests.federation import inprocess
 
 from sordino_client.completion.asking import Endpoint
 from sordino_client.control.server import ControlServer
-from sordino_client.member import Member
-from sordino_client.participation import Consent, Participation
+from sordino_client.round.member import Member
+from sordino_client.round.participation import Consent, Participation
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.strategy import SecureFedAvg
 from sordino_platform.link import State, Status

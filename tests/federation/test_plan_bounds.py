@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.federation.hub import EvilHub, Opened, found_many, refused_as
 
-from sordino_client.agreement import decide
+from sordino_client.round.agreement import decide
 from sordino_coordinator.control import desk
 from sordino_coordinator.federation import Federation
 from sordino_platform.architecture import flatten

@@ -14,7 +14,7 @@ from tests.federation import inprocess
 from tests.federation.test_charging import Failing
 
 from sordino_client.ledger import Witness
-from sordino_client.member import Member
+from sordino_client.round.member import Member
 from sordino_coordinator.control.view import status_facts
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.rounds import Outcome
@@ -105,7 +105,7 @@ def fill_disk(member: Member, patched: pytest.MonkeyPatch) -> None:
     honest = shutil.disk_usage
     full = honest("/")._replace(free=0)
     patched.setattr(
-        "sordino_client.contribution.shutil.disk_usage",
+        "sordino_client.round.contribution.shutil.disk_usage",
         lambda path: full if Path(path) == member.folder else honest(path),
     )
 

@@ -15,7 +15,7 @@ from tests.completion.test_bases_served import assert_same_text
 from tests.federation import inprocess
 
 from sordino_client.completion.engine import Engine
-from sordino_client.serving import serve
+from sordino_client.round.serving import serve
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.rounds import Outcome
 from sordino_coordinator.strategy import SecureFedAvg

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from tests.federation import inprocess
 
-from sordino_client.member import Member
+from sordino_client.round.member import Member
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.rounds import Outcome
 from sordino_coordinator.strategy import SecureFedAvg

@@ -17,7 +17,7 @@ from sordino_client.federation_benchmark.profile import FULL, QUICK, Profile
 from sordino_client.federation_benchmark.report import gap_closed, worth_of
 from sordino_client.federation_benchmark.repositories import places, write_repositories
 from sordino_client.federation_benchmark.stages import Stages
-from sordino_client.pretrain.corpus import Document
+from sordino_client.training.stream import SourceDocument
 from sordino_platform.cli import run as sordino
 from sordino_privacy.accounting import SampledGaussian, epsilon
 from sordino_privacy.errors import ConfigurationError, DataError
@@ -34,9 +34,9 @@ def source(member: str, package: int, file: int) -> str:
     return f"package org.{member}.p{package};\n\nclass Part{file} {{\n{body}}}\n"
 
 
-def corpus(profile: Profile, *, packages: int = 12, files: int = 5) -> list[Document]:
+def corpus(profile: Profile, *, packages: int = 12, files: int = 5) -> list[SourceDocument]:
     return [
-        Document(
+        SourceDocument(
             project=name,
             path=f"src/p{package}/Part{file}.java",
             language="java",

@@ -22,7 +22,7 @@ from sordino_client.field_benchmark.paired import Files, foretold, saved
 from sordino_client.field_benchmark.profile import FULL, QUICK, SHORT, FieldProfile
 from sordino_client.field_benchmark.report import show, summarise
 from sordino_client.field_benchmark.terms import floors_of, plan_alone, terms_within
-from sordino_client.pretrain.corpus import Document
+from sordino_client.training.stream import SourceDocument
 from sordino_platform.charter.document import shareable_honest
 from sordino_platform.cli import run as sordino
 from sordino_platform.founding_model import founding_parameters
@@ -41,9 +41,9 @@ def source(project: str, package: int, file: int) -> str:
     )
 
 
-def corpus(profile: FieldProfile, *, packages: int = 10, files: int = 5) -> list[Document]:
+def corpus(profile: FieldProfile, *, packages: int = 10, files: int = 5) -> list[SourceDocument]:
     return [
-        Document(
+        SourceDocument(
             project=name,
             path=f"{name}/p{package}/part{file}.py",
             language="python",

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sordino_client.poisoning_benchmark.attack import ATTACKS, Backdoor, Liar
-from sordino_client.poisoning_benchmark.federation import (
+from sordino_client.laboratory.poisoning_benchmark.attack import ATTACKS, Backdoor, Liar
+from sordino_client.laboratory.poisoning_benchmark.federation import (
     former_limit,
     honest_limit,
     mean_limit,
     sketched_limit,
 )
-from sordino_client.poisoning_benchmark.profile import QUICK
+from sordino_client.laboratory.poisoning_benchmark.profile import QUICK
 from sordino_platform.architecture import flatten
 from sordino_platform.charter import shipped_model
 from sordino_platform.founding_model import founding_parameters

@@ -30,4 +30,4 @@ def test_what_a_walk_names_exists(path: str, name: str) -> None:
 
 def test_the_walks_name_much_of_the_way() -> None:
     assert len(NAMED) > 50
-    assert "no_such_function" not in names("client/sordino_client/app.py")
+    assert "no_such_function" not in names("client/sordino_client/round/app.py")

@@ -11,8 +11,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.federation import inprocess
 
-from sordino_client.heads import heed_head, signed_head
-from sordino_client.member import Member
+from sordino_client.round.heads import heed_head, signed_head
+from sordino_client.round.member import Member
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.strategy import SecureFedAvg
 from sordino_platform.ledger_head import LedgerHead, SignedLedgerHead

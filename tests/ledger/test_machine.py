@@ -21,8 +21,8 @@ from sordino_client.corpus.origin import origins
 from sordino_client.ledger import Budget, Ledger, LedgerRefusesError, Witness
 from sordino_client.ledger.machine import FILE, TEXTS, Machine, Record, machine_folder
 from sordino_client.ledger.witness import keep, kept
-from sordino_client.member import Member
 from sordino_client.recovery import recover
+from sordino_client.round.member import Member
 from sordino_client.settings import BUDGET_DELTA
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.strategy import SecureFedAvg

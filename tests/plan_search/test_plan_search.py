@@ -9,28 +9,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sordino_client.laboratory.pretrain.field import MEMBERS, NEWCOMERS, PROXIES
 from sordino_client.plan_search import trial
 from sordino_client.plan_search.proxies import Proxies
 from sordino_client.plan_search.search import DIMENSIONS, Search
 from sordino_client.plan_search.trial import Candidate, Setting, gain
-from sordino_client.pretrain.corpus import Document
-from sordino_client.pretrain.field import MEMBERS, NEWCOMERS, PROXIES
+from sordino_client.training.stream import SourceDocument
 from sordino_platform import base
 from sordino_privacy.accounting import SampledGaussian, epsilon
 from sordino_privacy.dpsgd.engine import PrivateTraining
 
 
-def document(project: str, file: int) -> Document:
+def document(project: str, file: int) -> SourceDocument:
     text = "".join(
         f"def {project}_{file}_{n}(context):\n    return context.take('{project}', {n * file})\n\n\n"
         for n in range(12)
     )
-    return Document(
+    return SourceDocument(
         project=project, path=f"{project}/p{file % 3}/part{file}.py", language="python", text=text
     )
 
 
-def documents() -> list[Document]:
+def documents() -> list[SourceDocument]:
     return [document(name, file) for name in ("alpha", "beta", "gamma", "delta") for file in range(1, 9)]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sordino_client.pretrain.archive import MAX_FILE_BYTES, decode, read_archive
+from sordino_client.laboratory.pretrain.archive import MAX_FILE_BYTES, decode, read_archive
 from sordino_privacy.errors import DataError
 
 SOURCE = b"class A {}\n"

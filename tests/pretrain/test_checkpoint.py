@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from sordino_client.pretrain import checkpoint
-from sordino_client.pretrain.checkpoint import Progress
-from sordino_client.pretrain.muon import Muon, Rates
-from sordino_client.pretrain.stream import Position
+from sordino_client.training import checkpoint
+from sordino_client.training.checkpoint import Progress
+from sordino_client.training.muon import Muon, Rates
+from sordino_client.training.stream import Position
 from sordino_platform.architecture import ModelConfig
 from sordino_platform.model import Decoder
 

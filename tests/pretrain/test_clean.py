@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sordino_client.pretrain.clean import Rejected, clean, strip_header
+from sordino_client.laboratory.pretrain.clean import Rejected, clean, strip_header
 
 BODY = "package a.b;\n\npublic class Ledger {\n" + "    private int balance = 1;\n" * 12 + "}\n"
 PYTHON = "import os\n\n\ndef main() -> None:\n" + "    print(os.name)\n" * 14

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sordino_client.pretrain.compute import Compute, blocked_attention
+from sordino_client.laboratory.pretrain.compute import Compute, blocked_attention
 from sordino_platform.architecture import ModelConfig
 from sordino_platform.model import Decoder, causal_attention
 from sordino_privacy.errors import ConfigurationError

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from sordino_client.pretrain import fetch as fetching
-from sordino_client.pretrain.copyright import is_permissive, parse
-from sordino_client.pretrain.debian import SourcePackages, _copyright_of, sha256
-from sordino_client.pretrain.sources import SOURCES, sources
+from sordino_client.laboratory.pretrain import fetch as fetching
+from sordino_client.laboratory.pretrain.copyright import is_permissive, parse
+from sordino_client.laboratory.pretrain.debian import SourcePackages, _copyright_of, sha256
+from sordino_client.laboratory.pretrain.sources import SOURCES, sources
 from sordino_privacy.errors import DataError
 
 HEAD = "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\nSource: somewhere\n\n"

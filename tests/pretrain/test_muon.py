@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sordino_client.pretrain.muon import Muon, Rates, orthogonalise
+from sordino_client.training.muon import Muon, Rates, orthogonalise
 from sordino_platform.architecture import ModelConfig
 from sordino_platform.model import Decoder, loss
 from sordino_privacy.errors import StorageError

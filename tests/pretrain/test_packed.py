@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sordino_client.pretrain.corpus import Document
-from sordino_client.pretrain.packed import SHARDS, pack, unpack
-from sordino_client.pretrain.stream import encode, open_shard
+from sordino_client.laboratory.pretrain.packed import SHARDS, pack, unpack
+from sordino_client.training.stream import SourceDocument, encode, open_shard
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import DataError, StorageError
 
@@ -28,7 +27,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for _ in range(30)
         ]
         documents = [
-            Document(project="p", path=f"{n}.java", language="java", text=text)
+            SourceDocument(project="p", path=f"{n}.java", language="java", text=text)
             for n, text in enumerate(texts)
         ]
         encode(documents, Tokenizer.shipped(), folder / name)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sordino_client.pretrain.sources import ROLES
+from sordino_client.laboratory.pretrain.sources import ROLES
 from sordino_platform.cli import run
 
 

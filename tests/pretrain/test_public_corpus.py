@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sordino_client.pretrain import fetch as fetching
-from sordino_client.pretrain.corpus import Project, build, read_corpus
-from sordino_client.pretrain.field import MEMBERS, NEWCOMERS, PROXIES, Pinned
-from sordino_client.pretrain.overlap import Seen, runs
-from sordino_client.pretrain.sources import ROLES, SMALL, SOURCES, Source, earlier_roles, sources
+from sordino_client.laboratory.pretrain import fetch as fetching
+from sordino_client.laboratory.pretrain.corpus import Project, build, read_corpus
+from sordino_client.laboratory.pretrain.field import MEMBERS, NEWCOMERS, PROXIES, Pinned
+from sordino_client.laboratory.pretrain.overlap import Seen, runs
+from sordino_client.laboratory.pretrain.sources import ROLES, SMALL, SOURCES, Source, earlier_roles, sources
 from sordino_privacy.errors import DataError, UsageError
 
 

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sordino_client.pretrain.corpus import Document
-from sordino_client.pretrain.stream import (
+from sordino_client.training.stream import (
     FORMAT,
     KINDS,
     MIXTURE,
     Position,
     Shard,
+    SourceDocument,
     Stream,
     Tokens,
     encode,
@@ -147,7 +147,7 @@ def test_documents_are_encoded_once_and_read_back(tmp_path: Path) -> None:
     tokenizer = Tokenizer.shipped()
     texts = [f"class A{n} {{ int x = {n}; }}\n" for n in range(5)]
     documents = [
-        Document(project="p", path=f"{n}.java", language="java", text=t) for n, t in enumerate(texts)
+        SourceDocument(project="p", path=f"{n}.java", language="java", text=t) for n, t in enumerate(texts)
     ]
     assert open_shard(tmp_path, tokenizer) is None
     encode(documents, tokenizer, tmp_path)
@@ -159,7 +159,7 @@ def test_documents_are_encoded_once_and_read_back(tmp_path: Path) -> None:
 
 def test_a_shard_of_another_version_or_tokenizer_or_cut_short_is_refused(tmp_path: Path) -> None:
     tokenizer = Tokenizer.shipped()
-    document = Document(project="p", path="a.java", language="java", text="class A {}\n" * 50)
+    document = SourceDocument(project="p", path="a.java", language="java", text="class A {}\n" * 50)
     encode([document], tokenizer, tmp_path)
     about = (tmp_path / "shard.json").read_text()
     (tmp_path / "shard.json").write_text(about.replace(FORMAT, "sordino-shard/1"))
@@ -174,5 +174,5 @@ def test_a_shard_of_another_version_or_tokenizer_or_cut_short_is_refused(tmp_pat
 
 
 def test_about_one_document_in_four_hundred_is_kept_back_for_validation() -> None:
-    names = [Document(project="p", path=f"{n}.java", language="java", text="") for n in range(8000)]
+    names = [SourceDocument(project="p", path=f"{n}.java", language="java", text="") for n in range(8000)]
     assert 8 <= sum(map(is_validation, names)) <= 34

@@ -13,16 +13,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sordino_client.pretrain import checkpoint, curve, trainer
-from sordino_client.pretrain.compute import Compute
-from sordino_client.pretrain.corpus import Document
-from sordino_client.pretrain.export import export
-from sordino_client.pretrain.model_card import render
-from sordino_client.pretrain.packed import pack
-from sordino_client.pretrain.plan import PLANS, Pace, Settings
-from sordino_client.pretrain.stream import Position, Shard, Stream, encode, open_shard
-from sordino_client.pretrain.trainer import Run, decay_from
-from sordino_client.pretrain.vocabulary import data_folder, learn_once
+from sordino_client.laboratory.pretrain import trainer
+from sordino_client.laboratory.pretrain.compute import Compute
+from sordino_client.laboratory.pretrain.export import export
+from sordino_client.laboratory.pretrain.model_card import render
+from sordino_client.laboratory.pretrain.packed import pack
+from sordino_client.laboratory.pretrain.plan import PLANS, Pace, Settings
+from sordino_client.laboratory.pretrain.trainer import Run, decay_from
+from sordino_client.laboratory.pretrain.vocabulary import data_folder, learn_once
+from sordino_client.training import checkpoint, curve
+from sordino_client.training.stream import Position, Shard, SourceDocument, Stream, encode, open_shard
 from sordino_platform import base
 from sordino_platform.architecture import SIZES, ModelConfig, add_adapters, shapes, with_adapters
 from sordino_platform.base.rows import compact, expand
@@ -46,7 +46,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     texts = ["class Account {\n" + f"    int field{n} = {n};\n" * 40 + "}\n" for n in range(12)]
     documents = [
-        Document(project="p", path=f"{n}.java", language="java", text=t) for n, t in enumerate(texts)
+        SourceDocument(project="p", path=f"{n}.java", language="java", text=t) for n, t in enumerate(texts)
     ]
     for name in ("training", "validation"):
         encode(documents, Tokenizer.shipped(), folder / name)
@@ -263,7 +263,9 @@ def test_a_run_with_a_vocabulary_of_its_own_travels_trains_and_is_exported_with_
     draw = np.random.default_rng(0)
     words = ["".join(draw.choice(list("abcdefghijklmnop"), 6)) for _ in range(80)]
     texts = ["".join(f"func {a}({b} int) {{}}\n" for a, b in draw.choice(words, (30, 2))) for _ in range(80)]
-    documents = [Document(project="p", path=f"{n}.go", language="go", text=t) for n, t in enumerate(texts)]
+    documents = [
+        SourceDocument(project="p", path=f"{n}.go", language="go", text=t) for n, t in enumerate(texts)
+    ]
     there = data_folder(tmp_path, 300)
     own = learn_once(documents, there, 300)
     assert own.size == 300
@@ -317,7 +319,7 @@ def test_weights_too_large_in_float16_are_exported_as_bytes_by_rows_and_load_as_
     run(tmp_path / "run", data, 2)
     plain = export(tmp_path / "run", cache(tmp_path, data), tmp_path / "float16")
     half = (tmp_path / "float16" / "base.safetensors").stat().st_size
-    monkeypatch.setattr("sordino_client.pretrain.export.MAX_BASE_BYTES", half - 1)
+    monkeypatch.setattr("sordino_client.laboratory.pretrain.export.MAX_BASE_BYTES", half - 1)
     card = export(tmp_path / "run", tmp_path, tmp_path / "bytes")
     assert (plain["format"], card["format"]) == base.FORMATS
     assert "bytes by rows" in (tmp_path / "bytes" / "model-card.md").read_text()
@@ -329,7 +331,7 @@ def test_weights_too_large_in_float16_are_exported_as_bytes_by_rows_and_load_as_
         step = np.abs(value).max(axis=-1, keepdims=True) / 127 if value.ndim == 2 else 0.0
         # The other side is itself rounded to float16.
         assert (np.abs(found[name] - value) <= 0.57 * step + 6e-4 * np.abs(value) + 1e-6).all()
-    monkeypatch.setattr("sordino_client.pretrain.export.MAX_BASE_BYTES", half // 3)
+    monkeypatch.setattr("sordino_client.laboratory.pretrain.export.MAX_BASE_BYTES", half // 3)
     with pytest.raises(StorageError, match="over the bound"):
         export(tmp_path / "run", tmp_path, tmp_path / "none")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sordino_client.training import bench
+from sordino_client.laboratory.training_benchmark import command as bench
 from sordino_platform import architecture
 from sordino_platform.architecture import ModelConfig
 from sordino_privacy.errors import UsageError

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from sordino_client.pretrain import curve
-from sordino_client.training import standalone
+from sordino_client.training import curve, standalone
 from sordino_client.training.cli import clock, graph, line
 from sordino_client.training.standalone import SCREENED, Report, Settings, Standalone, prepare
 from sordino_platform.tokenizer import Tokenizer

@@ -18,10 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sordino_client.completion.api import problems
 from sordino_client.completion.api.guard import Guard
-from sordino_client.epochs import waiting_epoch
 from sordino_client.ledger import Cost
-from sordino_client.member import Member
-from sordino_client.participation import Consent
+from sordino_client.round.epochs import waiting_epoch
+from sordino_client.round.member import Member
+from sordino_client.round.participation import Consent
 from sordino_client.status import certificate, read_ledger
 from sordino_platform.link import Status
 from sordino_platform.offer import Offer

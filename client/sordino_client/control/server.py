@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from sordino_client import loopback
 from sordino_client.control.api import Desk, build
-from sordino_client.member import Member
+from sordino_client.round.member import Member
 from sordino_platform.durable import make_folder
 from sordino_platform.link import Status
 from sordino_platform.web.server import Server

@@ -19,7 +19,7 @@ from sordino_client.federation_benchmark.private import train_alone
 from sordino_client.federation_benchmark.profile import EPSILONS, Profile
 from sordino_client.federation_benchmark.repositories import Repository, places, write_repositories
 from sordino_client.federation_benchmark.stages import Facts, Stages
-from sordino_client.pretrain.corpus import read_corpus
+from sordino_client.laboratory.pretrain.corpus import read_corpus
 from sordino_client.training.job import Tokens
 from sordino_platform import base
 from sordino_platform.architecture import Parameters, Vector, merged, unflatten

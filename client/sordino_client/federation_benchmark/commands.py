@@ -50,7 +50,7 @@ def federation(
     from sordino_client.federation_benchmark.curves import draw
     from sordino_client.federation_benchmark.profile import PROFILES
     from sordino_client.federation_benchmark.report import summarise
-    from sordino_client.pretrain.commands import user_cache
+    from sordino_client.laboratory.pretrain.commands import user_cache
     from sordino_platform import base
 
     if picture is not None and picture.suffix not in {".svg", ".png"}:

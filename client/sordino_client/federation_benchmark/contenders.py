@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from sordino_client.pretrain.muon import Muon, Rates
 from sordino_client.training.job import Tokens
 from sordino_client.training.loop import window_losses, window_matrix
+from sordino_client.training.muon import Muon, Rates
 from sordino_platform.architecture import (
     ModelConfig,
     Parameters,

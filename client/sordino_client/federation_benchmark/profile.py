@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sordino_client.pretrain.sources import Role
+from sordino_client.laboratory.pretrain.sources import Role
 from sordino_platform.charter import ModelTerms, shipped_model
 from sordino_platform.release.optimiser import ServerOptimiser
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Protocol
 
 from sordino_client.corpus import Corpus, read_repositories, split_heldout, units
-from sordino_client.pretrain.corpus import Document
-from sordino_client.pretrain.sources import Role
+from sordino_client.laboratory.pretrain.sources import Role
 from sordino_client.training.job import Tokens
+from sordino_client.training.stream import SourceDocument
 from sordino_platform.durable import make_folder
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import DataError
@@ -82,10 +82,10 @@ def places(folder: Path, profile: Sizes) -> dict[str, Repository]:
 
 
 def write_repositories(
-    folder: Path, documents: Iterable[Document], profile: Sizes
+    folder: Path, documents: Iterable[SourceDocument], profile: Sizes
 ) -> dict[str, dict[str, int]]:
     """Writes every member's two folders; returns files and bytes of each. Raises DataError for a missing member."""
-    found: dict[str, list[Document]] = {name: [] for name, _ in profile.parties}
+    found: dict[str, list[SourceDocument]] = {name: [] for name, _ in profile.parties}
     for document in documents:
         if document.project in found and document.language == profile.language:
             found[document.project].append(document)
@@ -106,12 +106,12 @@ def write_repositories(
     return facts
 
 
-def _whole_directories(documents: list[Document], most: int) -> list[Document]:
+def _whole_directories(documents: list[SourceDocument], most: int) -> list[SourceDocument]:
     """Whole directories in the order of their names' hashes, until there are `most` files."""
-    directories: dict[str, list[Document]] = {}
+    directories: dict[str, list[SourceDocument]] = {}
     for document in documents:
         directories.setdefault(document.path.rpartition("/")[0], []).append(document)
-    chosen: list[Document] = []
+    chosen: list[SourceDocument] = []
     for name in sorted(directories, key=lambda name: hashlib.sha256(name.encode()).digest()):
         if len(chosen) < most:
             chosen += directories[name]

@@ -28,7 +28,7 @@ from sordino_client.field_benchmark.knowledge import (
 from sordino_client.field_benchmark.party import Models, measure_party, own_windows
 from sordino_client.field_benchmark.profile import EPSILONS, FieldProfile
 from sordino_client.field_benchmark.terms import plan_alone, terms_within
-from sordino_client.pretrain.corpus import read_corpus
+from sordino_client.laboratory.pretrain.corpus import read_corpus
 from sordino_client.training.job import Tokens
 from sordino_platform import base
 from sordino_platform.architecture import Parameters, Vector, merged, unflatten

@@ -21,10 +21,10 @@ import torch
 from sordino_client.completion.memory.measured import MeasuredMemory
 from sordino_client.corpus import read_repositories, split_heldout
 from sordino_client.field_benchmark.paired import Files, saved
-from sordino_client.pretrain.commands import user_cache
-from sordino_client.pretrain.corpus import build, read_corpus
-from sordino_client.pretrain.fetch import fetch_pinned
-from sordino_client.pretrain.field import FIELD
+from sordino_client.laboratory.pretrain.commands import user_cache
+from sordino_client.laboratory.pretrain.corpus import build, read_corpus
+from sordino_client.laboratory.pretrain.fetch import fetch_pinned
+from sordino_client.laboratory.pretrain.field import FIELD
 from sordino_platform import base
 from sordino_platform.architecture import Parameters, merged, unflatten
 from sordino_platform.durable import make_folder

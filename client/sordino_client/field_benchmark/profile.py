@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sordino_client.federation_benchmark.profile import Schedule
-from sordino_client.pretrain.field import MEMBERS, NEWCOMERS
-from sordino_client.pretrain.sources import Role
+from sordino_client.laboratory.pretrain.field import MEMBERS, NEWCOMERS
+from sordino_client.laboratory.pretrain.sources import Role
 from sordino_platform.charter import ModelTerms, shipped_model
 
 EPSILONS = (8.0, 2.0)

@@ -10,7 +10,7 @@ from pathlib import Path
 from sordino_client.federation_benchmark.repositories import Repository, write_repositories
 from sordino_client.federation_benchmark.repositories import places as all_places
 from sordino_client.field_benchmark.profile import FieldProfile
-from sordino_client.pretrain.corpus import Document
+from sordino_client.training.stream import SourceDocument
 from sordino_platform.durable import make_folder
 
 
@@ -25,7 +25,9 @@ def beginnings(folder: Path, profile: FieldProfile) -> dict[str, Repository]:
     return {name: replace(whole[name], training=folder / "few" / name) for name in profile.joining}
 
 
-def write(folder: Path, documents: Iterable[Document], profile: FieldProfile) -> dict[str, dict[str, int]]:
+def write(
+    folder: Path, documents: Iterable[SourceDocument], profile: FieldProfile
+) -> dict[str, dict[str, int]]:
     """Writes everybody's folders; returns files and bytes of each. Raises DataError for a missing party."""
     facts = write_repositories(folder, documents, profile)
     for name, place in beginnings(folder, profile).items():

@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 import typer
 
+from sordino_client.laboratory.pretrain.commands import user_cache
 from sordino_client.plan_search.proxies import Proxies
 from sordino_client.plan_search.search import DIMENSIONS, QUICK, Search
 from sordino_client.plan_search.trial import Candidate, Setting
-from sordino_client.pretrain.commands import user_cache
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sordino_client.corpus import read_repositories, units
-from sordino_client.pretrain.corpus import Document, read_corpus
+from sordino_client.laboratory.pretrain.corpus import read_corpus
 from sordino_client.training.job import Tokens
+from sordino_client.training.stream import SourceDocument
 from sordino_platform.durable import make_folder
 from sordino_platform.evaluation import Measurement, Plan
 from sordino_platform.tokenizer import Tokenizer
@@ -28,8 +29,8 @@ WINDOWS_KEPT = 4096  # tokens of a unit
 class Proxies:
     """The documents of both sides."""
 
-    training: tuple[Document, ...]
-    measured: tuple[Document, ...]
+    training: tuple[SourceDocument, ...]
+    measured: tuple[SourceDocument, ...]
 
     @classmethod
     def read(cls, cache: Path) -> Proxies:
@@ -37,7 +38,7 @@ class Proxies:
         return cls.of(list(read_corpus(cache, "field-tuning")))
 
     @classmethod
-    def of(cls, documents: Sequence[Document]) -> Proxies:
+    def of(cls, documents: Sequence[SourceDocument]) -> Proxies:
         """Every third project measures, from the largest to the smallest."""
         sizes = Counter(document.project for document in documents)
         order = sorted(sizes, key=lambda name: (-sizes[name], name))

@@ -28,10 +28,9 @@ import torch
 
 from sordino_client.corpus import Corpus, read_repositories, split_heldout
 from sordino_client.corpus.secrets import RULES_VERSION
-from sordino_client.pretrain import checkpoint, curve
-from sordino_client.pretrain.corpus import Document
-from sordino_client.pretrain.muon import Muon, Rates
-from sordino_client.pretrain.stream import Position, Shard, Stream, encode, open_shard
+from sordino_client.training import checkpoint, curve
+from sordino_client.training.muon import Muon, Rates
+from sordino_client.training.stream import Position, Shard, SourceDocument, Stream, encode, open_shard
 from sordino_platform import base
 from sordino_platform.architecture import SIZES, merged
 from sordino_platform.durable import make_folder, write_file
@@ -229,9 +228,12 @@ def _require_screened(folder: Path) -> None:
         )
 
 
-def _documents(corpus: Corpus) -> list[Document]:
+def _documents(corpus: Corpus) -> list[SourceDocument]:
     # "code" for every language: the shares of the public corpus' languages are not for a person's own files.
-    return [Document(project="own", path=file.name, language="code", text=file.text) for file in corpus.files]
+    return [
+        SourceDocument(project="own", path=file.name, language="code", text=file.text)
+        for file in corpus.files
+    ]
 
 
 def _fresh(settings: Settings) -> Decoder:

@@ -72,8 +72,9 @@ def load(folder: Path | None = None) -> tuple[ModelConfig, Tokenizer, dict[str, 
 def directions() -> dict[str, Vector]:
     """Where adapters on the base that ships begin: matrices by the name of an adapter's `down`, float32.
 
-    Measured on the public corpus by `sordino pretrain --export` (client/sordino_client/pretrain/directions.py). Raises
-    ConfigurationError when the file is missing or is not the one that the card names.
+    Measured on the public corpus by `sordino pretrain --export`
+    (client/sordino_client/laboratory/pretrain/directions.py). Raises ConfigurationError when the file is missing or is
+    not the one that the card names.
     """
     try:
         raw = _file(None, "directions.safetensors")

@@ -1,7 +1,7 @@
 """What a member checks around the exchange: before it trains (phase 0) and before it adopts a result (phase 6).
 
 The exchange itself cannot know what a model means. What a member owes itself beyond this, with its own charter, budget
-and releases in hand, stands where those are (sordino_platform.following, sordino_client.agreement).
+and releases in hand, stands where those are (sordino_platform.following, sordino_client.round.agreement).
 """
 
 from __future__ import annotations

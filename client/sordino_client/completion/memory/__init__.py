@@ -5,7 +5,6 @@ predictions are mixed at every token.
 
     index.py     a suffix order over tokens: where what stands before the cursor stood before, for every length
     mixture.py   the weights: several lengths of match blended into the model's distribution, by a fitted table
-    fitting.py   the script that fits it, on public projects that are in no other list
     store.py     the folder: segments on disk (0600), refreshed as files change, purged with the repository
     recall.py    one query's view of index and open file: the evidence and the drafts
     alone.py     the memory without a model, for measuring

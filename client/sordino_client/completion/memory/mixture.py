@@ -6,7 +6,8 @@ context to the longest, so that the longest has the last word. The share of each
 known about its evidence: how often the context was seen, how sure and how varied its followers are, how sure the
 model is and whether the two agree, and in the open file whether the likeliest follower is also the latest.
 
-The table `mixture.json` was fitted by `fitting.py` on public projects that are in no other list.
+The table `mixture.json` was fitted on public projects that are in no other list
+(sordino_client/laboratory/memory_fitting).
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ weights, from the shortest phrases to the longest, and below them: the developer
 What is counted is what surprised the model, and only what stands far above the noise is there. So a phrase that is
 missing says nothing, and one that is there seldom stands alone for long: the weights know both.
 
-The table `shared_mixture.json` was fitted by `shared_fitting.py` on public projects that are in no figure.
+The table `shared_mixture.json` was fitted on public projects that are in no figure
+(sordino_client/laboratory/memory_fitting).
 """
 
 from __future__ import annotations

@@ -1,0 +1,101 @@
+"""Whether a shown text is a syntax error of its own: judged by the whole true file, and by another way than the gate's.
+
+The shown text takes the place of as many lines of what was typed in truth; the rest of the passage and of the file
+stands behind it. Texts end within lines, as a person's do, so every finish is tried that may come behind: what closes
+the open quotes and brackets, an operand or a name where one is missing, the end of the statement, a block begun or
+ended, or the true line from any of its words on. Only where none of them makes the file as free of errors as it is in
+truth does the text add one. What begins the truth adds none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import product
+
+from sordino_client.completion.showing.syntax import gate_for
+from sordino_client.laboratory.completion_benchmark.typing.replay import AddsError
+
+PAIRS = {"(": ")", "[": "]", "{": "}"}
+STRINGS = re.compile(r"\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`")
+CLOSES_TEXT = ("", '"', "'", '"""', "*/", "`")
+OPERANDS = ("", " x", " x()", "()", " x x", " x = x", " x in x", ": x", "; x; x", " x; x; x", " ? x : x", ")")
+IN_BRACES = (
+    "",
+    ";",
+    " {",
+    " {}",
+    " x;",
+    " x() {",
+    " x() {}",
+    " = x;",
+    ":",
+    " x:",
+    " -> {",
+    "\n}",
+    ";\n}",
+    " {\n}",
+    "\nx x;",
+    "\nx x() {",
+)
+IN_PYTHON = (
+    *(
+        "",
+        ":",
+        " x:",
+        "():",
+        " x():",
+        ": x = x",
+        " = x",
+        " import x",
+        "\n{i}if x:",
+        "\n{i}def x(): x",
+        "\n{i}    x",
+    ),
+    *(":\n{i}    x", " x:\n{i}    x", " x():\n{i}    x"),
+)
+MAX_TAILS = 24
+
+
+def adds_error(path: str) -> AddsError:
+    """The judge of shown texts in a file of this name; where there is no grammar nothing is an error."""
+    gate = gate_for(path)
+    endings = IN_PYTHON if path.endswith((".py", ".pyi")) else IN_BRACES
+
+    def added(before: str, shown: str, coming: str, after: str) -> bool:
+        if gate is None or coming.startswith(shown):
+            return False
+        lines = coming.split("\n")
+        replaced = lines[: shown.count("\n") + 1]
+        rest = "".join(f"\n{line}" for line in lines[len(replaced) :]) + after
+        allowed = gate.errors(before + coming + after)
+        return all(
+            gate.errors(before + shown + finish + rest) > allowed
+            for finish in _finishes(before[before.rfind("\n") + 1 :] + shown, replaced[-1], endings)
+        )
+
+    return added
+
+
+def _finishes(line: str, truth: str, endings: tuple[str, ...]) -> Iterator[str]:
+    """What may come behind `line`, which stands where `truth` would."""
+    last = line.rsplit("\n", 1)[-1]
+    indent = last[: len(last) - len(last.lstrip())]
+    yield from ("", ";")
+    words = [found.start() for found in re.finditer(r"\w+|[^\w\s]", truth)]
+    yield from (truth[at:] for at in words[:MAX_TAILS])
+    closers = {closed: _closing(line + closed) for closed in CLOSES_TEXT}
+    for closed, operand, ending in product(CLOSES_TEXT, OPERANDS, endings):
+        for brackets in dict.fromkeys((closers[closed], "")):
+            yield closed + operand + brackets + ending.replace("{i}", indent)
+
+
+def _closing(line: str) -> str:
+    """The brackets that close what `line` leaves open; strings are looked over."""
+    open_: list[str] = []
+    for character in STRINGS.sub("", line):
+        if character in PAIRS:
+            open_.append(PAIRS[character])
+        elif open_ and character == open_[-1]:
+            open_.pop()
+    return "".join(reversed(open_))

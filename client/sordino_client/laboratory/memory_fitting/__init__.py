@@ -1,0 +1,1 @@
+"""The scripts that fit the memories' tables: fitting.py of the local memory, shared_fitting.py of the shared one."""

@@ -1,0 +1,212 @@
+"""`python -m sordino_client.laboratory.memory_fitting.fitting --out mixture.json`: fits the table of mixture.py.
+
+Files of the `tuning` corpus (in no other list; `sordino corpus fetch tuning`) are read token by token beside a memory
+of their projects' other files. The table is the one that makes those tokens likeliest, pulled a little towards zero so
+that classes without data say nothing. Each project is also foretold by a table fitted to the others: those are the
+figures to judge by, and they are printed and kept in the file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sordino_client.completion.memory.measured import MeasuredMemory
+from sordino_client.completion.memory.mixture import LAYOUT, Evidence
+from sordino_client.laboratory.pretrain.commands import user_cache
+from sordino_client.laboratory.pretrain.corpus import read_corpus
+from sordino_platform import base
+from sordino_platform.evaluation import Plan, measured_texts
+from sordino_platform.evaluation.loss import score
+from sordino_platform.model import build
+
+TOKENS_PER_PROJECT = 12_000
+EPOCHS = 20
+BATCH = 2_048
+RATE = 0.05
+PULL = 5e-6
+MOST = 12
+"""At most so many pieces of evidence stand behind one token: two sources at six lengths."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """One token that came: what the model and each piece of evidence gave it, and where the table is read."""
+
+    model: float
+    recalled: tuple[float, ...]
+    places: tuple[dict[str, tuple[int, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """`bytes` of text lie behind the observations."""
+
+    name: str
+    observations: list[Observation]
+    bytes: int
+
+
+def observe(texts: Sequence[str], name: str, *, tokens: int) -> Project:
+    """Reads a project's measured files beside a memory of its other files."""
+    config, tokenizer, parameters = base.load(None)
+    model = build(config, parameters)
+    plan = Plan(tokens=tokens, lines=0)
+    measured = measured_texts(texts, tokenizer, plan)
+    rest = {str(number): text for number, text in enumerate(texts) if text not in measured}
+    observations: list[Observation] = []
+    size = left = 0
+    with tempfile.TemporaryDirectory() as folder:
+        memory = MeasuredMemory(Path(folder), rest, tokenizer)
+        for text in sorted(measured):
+            ids = tokenizer.encode(text)[: min(plan.tokens_per_file, tokens - left)]
+            left += len(ids)
+            if len(ids) < 16:
+                break
+            size += len(tokenizer.decode(ids).encode())
+            note: list[Observation] = [None] * len(ids)  # type: ignore[list-item]  # each place is filled once
+
+            def mix(
+                before: Sequence[int],
+                odds: np.ndarray,
+                ids: list[int] = ids,
+                note: list[Observation] = note,
+            ) -> np.ndarray:
+                evidence = memory(before).evidence(())
+                note[len(before)] = _observed(ids[len(before)], odds, evidence)
+                return odds
+
+            score(model, [ids], mix=mix)
+            observations += note
+    return Project(name=name, observations=observations, bytes=size)
+
+
+def _observed(came: int, odds: np.ndarray, evidence: Sequence[Evidence]) -> Observation:
+    likeliest = int(odds.argmax())
+    recalled = []
+    for one in evidence:
+        at = int(np.searchsorted(one.tokens, came))
+        hit = at < len(one.tokens) and one.tokens[at] == came
+        recalled.append(float(one.counts[at] / one.counts.sum()) if hit else 0.0)
+    places = tuple(e.places(certainty=float(odds[likeliest]), model_likeliest=likeliest) for e in evidence)
+    return Observation(model=float(odds[came]), recalled=tuple(recalled), places=places)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrays:
+    """Observations side by side: `places[part]` are flat indices into the table's part, -1 where there is none."""
+
+    model: torch.Tensor
+    recalled: torch.Tensor
+    present: torch.Tensor
+    places: dict[str, torch.Tensor]
+
+    @classmethod
+    def of(
+        cls, observations: Sequence[Observation], layout: Mapping[str, tuple[int, ...]] = LAYOUT
+    ) -> Arrays:
+        count = len(observations)
+        recalled = np.zeros((count, MOST), np.float32)
+        present = np.zeros((count, MOST), np.float32)
+        places = {part: np.zeros((count, MOST), np.int64) for part in layout}
+        for row, seen in enumerate(observations):
+            for column, (share, at) in enumerate(zip(seen.recalled, seen.places, strict=True)):
+                recalled[row, column], present[row, column] = share, 1
+                for part, place in at.items():
+                    places[part][row, column] = np.ravel_multi_index(place, layout[part])
+        return cls(
+            model=torch.tensor([seen.model for seen in observations]),
+            recalled=torch.from_numpy(recalled),
+            present=torch.from_numpy(present),
+            places={part: torch.from_numpy(value) for part, value in places.items()},
+        )
+
+    def foretold(self, table: dict[str, torch.Tensor], rows: torch.Tensor) -> torch.Tensor:
+        """The blended probability of what came."""
+        total = sum(table[part].flatten()[place[rows]] for part, place in self.places.items())
+        assert isinstance(total, torch.Tensor)
+        weights = torch.sigmoid(total) * self.present[rows]
+        mixed = self.model[rows]
+        for column in range(MOST):
+            weight = weights[:, column]
+            mixed = (1 - weight) * mixed + weight * self.recalled[rows, column]
+        return mixed
+
+
+def fit(
+    observations: Sequence[Observation],
+    layout: Mapping[str, tuple[int, ...]] = LAYOUT,
+    *,
+    epochs: int = EPOCHS,
+) -> dict[str, torch.Tensor]:
+    """The table under which the observed tokens are likeliest. Deterministic."""
+    arrays = Arrays.of(observations, layout)
+    table = {part: torch.zeros(shape) for part, shape in layout.items()}
+    table["base"] -= 1.5
+    for value in table.values():
+        value.requires_grad_(True)
+    optimiser = torch.optim.Adam(table.values(), lr=RATE)
+    draw = torch.Generator().manual_seed(0)
+    for epoch in range(epochs):
+        for group in optimiser.param_groups:
+            group["lr"] = RATE * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+        for rows in torch.split(torch.randperm(len(observations), generator=draw), BATCH):
+            loss = -arrays.foretold(table, rows).clamp_min(1e-9).log().mean()
+            pull = sum((value**2).sum() for part, value in table.items() if part != "base")
+            optimiser.zero_grad()
+            (loss + PULL * pull).backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+    return {part: value.detach() for part, value in table.items()}
+
+
+def bits(
+    project: Project,
+    table: dict[str, torch.Tensor] | None,
+    layout: Mapping[str, tuple[int, ...]] = LAYOUT,
+) -> float:
+    """Bits per byte of a project's measured files; without a table, of the model alone."""
+    arrays = Arrays.of(project.observations, layout)
+    rows = torch.arange(len(project.observations))
+    odds = arrays.model if table is None else arrays.foretold(table, rows)
+    return float(-odds.clamp_min(1e-12).log2().sum() / project.bytes)
+
+
+def main() -> None:
+    """Observes, fits, writes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cache", type=Path, default=user_cache(), help="where corpora are kept")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--tokens", type=int, default=TOKENS_PER_PROJECT, help="read of each project")
+    options = parser.parse_args()
+    texts: dict[str, list[str]] = {}
+    for document in read_corpus(options.cache, "tuning"):
+        texts.setdefault(document.project, []).append(document.text)
+    projects = [observe(rows, name, tokens=options.tokens) for name, rows in texts.items()]
+    figures: dict[str, Any] = {}
+    for project in projects:
+        others = [seen for other in projects if other is not project for seen in other.observations]
+        figures[project.name] = {
+            "tokens": len(project.observations),
+            "model_bits_per_byte": round(bits(project, None), 4),
+            "with_memory_bits_per_byte": round(bits(project, fit(others)), 4),
+        }
+        print(json.dumps({project.name: figures[project.name]}), flush=True)  # noqa: T201 - a script's progress
+    table = fit([seen for project in projects for seen in project.observations])
+    written = {
+        "foretold_by_the_others": figures,
+        "table": {part: np.round(value.numpy().astype(float), 3).tolist() for part, value in table.items()},
+    }
+    options.out.write_text(json.dumps(written) + "\n")
+
+
+if __name__ == "__main__":
+    main()

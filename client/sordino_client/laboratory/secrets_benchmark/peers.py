@@ -1,0 +1,131 @@
+"""Other scanners over the same files, where they are on the PATH: gitleaks, betterleaks, kingfisher,
+credsweeper, detect-secrets.
+
+Each is run as its own command, offline, with the rules that it ships. A peer is given the benefit of the doubt: a
+planted file counts as found whatever the peer reports in it. None of them masks, so a file of real code with any
+report is one that would be left out.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sordino_client.laboratory.secrets_benchmark.planted import Planted
+from sordino_client.laboratory.secrets_benchmark.realcode import RealFile
+from sordino_client.laboratory.secrets_benchmark.recall import by, recall
+
+LIMIT_SECONDS = 600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """`arguments` with FOLDER and REPORT; `paths` reads the files that the report names. `lines`: at most so many of
+    real code, because the peer takes seconds for each thousand."""
+
+    command: str
+    arguments: tuple[str, ...]
+    paths: Callable[[Any], list[str]]
+    lines: int | None = None
+
+
+PEERS = (
+    Peer(
+        command="gitleaks",
+        arguments=("dir", "FOLDER", "--no-banner", "--exit-code", "0", "-f", "json", "-r", "REPORT"),
+        paths=lambda report: [row["File"] for row in report],
+    ),
+    Peer(
+        command="betterleaks",
+        arguments=("FOLDER", "--no-banner", "--exit-code", "0", "-o", "REPORT"),
+        paths=lambda report: [row["location"]["path"] for row in report["findings"]],
+    ),
+    Peer(
+        command="kingfisher",
+        arguments=(
+            "scan", "FOLDER", "--no-validate", "--no-update-check", "--confidence", "low", "--format", "json", "-o", "REPORT",
+        ),
+        paths=lambda report: [row["finding"]["path"] for row in report["findings"]],
+    ),
+    Peer(
+        command="credsweeper",
+        arguments=("--path", "FOLDER", "--save-json", "REPORT", "--jobs", "1"),
+        paths=lambda report: [line["path"] for row in report for line in row["line_data_list"]],
+        lines=100_000,
+    ),
+    Peer(
+        command="detect-secrets",
+        arguments=("-C", "FOLDER", "scan", "--all-files", "."),
+        paths=lambda report: list(report["results"]),
+        lines=20_000,
+    ),
+)  # fmt: skip
+
+
+def compare(
+    planted: Sequence[Planted], folder: Path, real: Sequence[RealFile], *, caught: frozenset[str]
+) -> dict[str, dict[str, Any]]:
+    """By peer: recall, worst kind, how many planted files it found that are not in `caught` (ours), real files that it
+    would leave out, lines a second; or why it was not run."""
+    return {peer.command: _measured(peer, planted, folder, real, caught) for peer in PEERS}
+
+
+def _measured(
+    peer: Peer, planted: Sequence[Planted], folder: Path, real: Sequence[RealFile], caught: frozenset[str]
+) -> dict[str, Any]:
+    program = shutil.which(peer.command)
+    if program is None:
+        return {"not_run": "not installed"}
+    try:
+        found, _ = _run(peer, program, folder)
+        with tempfile.TemporaryDirectory() as scratch:
+            files, lines = _copy(real, Path(scratch), peer.lines)
+            flagged, seconds = _run(peer, program, Path(scratch))
+    except (OSError, ValueError, KeyError, TypeError, subprocess.SubprocessError) as error:
+        return {"not_run": type(error).__name__}
+    return {
+        "recall": recall(planted, found),
+        "recall_worst_kind": min(by(planted, found, "kind").values()),
+        "found_what_ours_missed": len(found - caught),
+        "files_wrongly_left_out_per_1000": 1000 * len(flagged) / files,
+        "lines_per_second": lines / seconds,
+        "real_lines": lines,
+    }
+
+
+def _run(peer: Peer, program: str, folder: Path) -> tuple[frozenset[str], float]:
+    """The files below `folder` that the peer reports, and the seconds of processor time that it took."""
+    with tempfile.TemporaryDirectory() as scratch:
+        report = Path(scratch) / "report.json"
+        places = {"FOLDER": str(folder), "REPORT": str(report)}
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run(
+            [program, *(places.get(part, part) for part in peer.arguments)],
+            capture_output=True,
+            check=False,
+            timeout=LIMIT_SECONDS,
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        content = report.read_bytes() if report.exists() else done.stdout
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return frozenset(path.removeprefix(f"{folder}/") for path in peer.paths(json.loads(content))), seconds
+
+
+def _copy(real: Sequence[RealFile], folder: Path, limit: int | None) -> tuple[int, int]:
+    """Copies the files, numbered, below `folder`; returns how many files and lines."""
+    files = lines = 0
+    for file in real:
+        if limit is not None and lines >= limit:
+            break
+        place = folder / str(files) / file.path.name
+        place.parent.mkdir()
+        place.write_text(file.text)
+        files, lines = files + 1, lines + file.text.count("\n")
+    return files, lines

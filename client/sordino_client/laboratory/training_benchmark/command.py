@@ -1,0 +1,298 @@
+"""`sordino bench dp`: what privacy costs in time and memory, with plain PyTorch and stock Opacus in the same run.
+
+All modes train one decoder of random weights with *untied* embeddings, made of `nn.Linear`, `nn.Embedding` and
+`nn.RMSNorm`, because stock Opacus is wrong on tied weights and slow on modules that it does not know. A step is
+everything from windows to changed weights: gradients, clip, noise, optimiser. One thread, processor time, the modes
+taking turns in one process, so that a busy machine disturbs the ratios least. Peak memory is of a process of its own
+for each mode.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import typer
+
+from sordino_client.training.worker import ENVIRONMENT
+from sordino_privacy.accounting import SampledGaussian, epsilon
+from sordino_privacy.dpsgd import TrainingPlan
+from sordino_privacy.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+WINDOW = 256
+BATCHES = (8, 32)
+Ours = Literal["one-pass", "per-unit"]
+Stock = Literal["hooks", "functorch", "ghost"]
+Mode = Literal["plain", Ours, Stock]
+OURS: tuple[Ours, ...] = ("one-pass", "per-unit")
+STOCK: tuple[Stock, ...] = ("hooks", "functorch", "ghost")
+MODES: tuple[Mode, ...] = ("plain", *OURS, *STOCK)
+SIZES = {"2.3m": "2m3", "22m": "22m"}
+TURNS = {("2.3m", 8): 6, ("2.3m", 32): 4, ("22m", 8): 2, ("22m", 32): 2}
+# The slowest two take half a minute a step at 22M: one turn has to do there.
+ONCE = {("22m", "functorch"), ("22m", "ghost")}
+# Modes whose memory is measured: at 22M stock Opacus takes a minute and many gigabytes for nothing new.
+MEMORY = {"2.3m": MODES, "22m": ("plain", "one-pass")}
+WORKER_SECONDS = 8.0
+
+
+def dp(
+    as_json: bool = typer.Option(False, "--json", help="Print the figures as JSON."),
+    size: list[str] = typer.Option(list(SIZES), help="Sizes to measure, 2.3m or 22m; repeat."),
+    base: str | None = typer.Option(
+        None, help="Measure adapters on this base instead, beside plain LoRA: a name, a folder, a .gguf file."
+    ),
+) -> None:
+    """Measures private training: time and memory of our modes, plain PyTorch and stock Opacus. About seven minutes.
+
+    The ratios of each size are those of batch 32; `by_batch` has the same of batch 8, where noise weighs more.
+
+    Example: sordino bench dp --json
+    Example: sordino bench dp --base smollm2
+    """
+    if base is not None:
+        from sordino_client.laboratory.training_benchmark import base as base_bench
+
+        return base_bench.report(base, as_json=as_json)
+    unknown = sorted(set(size) - set(SIZES))
+    if unknown:
+        raise UsageError(f"{unknown[0]} is not a size that is measured", hint="use 2.3m or 22m")
+    found: dict[str, Any] = {"cores": os.cpu_count(), "load_average": round(os.getloadavg()[0], 2)}
+    for name in size:
+        _say(f"time of {name}")
+        found |= _compared(name, {batch: _child("times", name, batch) for batch in BATCHES})
+        _say(f"memory of {name}")
+        peak = {mode: round(_child("memory", name, BATCHES[-1], mode)) for mode in MEMORY[name]}
+        found[f"peak_rss_mb_{SIZES[name]}"] = peak
+        found[f"rss_ratio_vs_plain_{SIZES[name]}"] = round(peak["one-pass"] / peak["plain"], 3)
+    _say("two workers")
+    found["two_workers_vs_plain_two_threads_2m3"] = _two_workers()
+    found["accounting_seconds_50_rounds"] = _accounting()
+    if as_json:
+        typer.echo(json.dumps(found))
+        return None
+    for name, value in found.items():
+        typer.echo(f"{name:40} {value}")
+    return None
+
+
+def _compared(size: str, measured: Mapping[int, Mapping[str, Sequence[float]]]) -> dict[str, Any]:
+    """The ratios and rates of one size, from the seconds of every turn by batch and mode.
+
+    A ratio is the median over turns of neighbouring steps, so what slows the machine down slows both sides; the spread
+    is from the smallest to the largest turn.
+    """
+    key, by_batch, rates = SIZES[size], {}, {}
+    for batch, turns in measured.items():
+        best = min(OURS, key=lambda mode: statistics.median(turns[mode]))
+        slowdowns = [ours / plain for ours, plain in zip(turns[best], turns["plain"], strict=True)]
+        rivals = {
+            mode: statistics.median(
+                theirs / ours for theirs, ours in zip(turns[mode], turns[best], strict=False)
+            )
+            for mode in STOCK
+        }
+        rival = min(rivals, key=rivals.__getitem__)
+        by_batch[f"batch_{batch}"] = {
+            "our_best": best,
+            "slowdown_vs_plain": round(statistics.median(slowdowns), 3),
+            "slowdown_spread": [round(min(slowdowns), 3), round(max(slowdowns), 3)],
+            "best_opacus": rival,
+            "speedup_vs_best_opacus": round(rivals[rival], 3),
+        }
+        rates[f"batch_{batch}"] = {mode: round(batch * WINDOW / min(found)) for mode, found in turns.items()}
+    headline = by_batch[f"batch_{BATCHES[-1]}"]
+    return {
+        f"slowdown_vs_plain_{key}": headline["slowdown_vs_plain"],
+        f"speedup_vs_best_opacus_{key}": headline["speedup_vs_best_opacus"],
+        f"by_batch_{key}": by_batch,
+        f"tokens_per_cpu_second_{key}": rates,
+    }
+
+
+def _say(doing: str) -> None:
+    typer.echo(f"measuring: {doing}", err=True)
+
+
+def times(size: str, batch: int) -> dict[str, list[float]]:
+    """Processor seconds of one step, by mode and turn."""
+    steps = {mode: make_step(mode, size) for mode in MODES}
+    windows = make_windows(batch)
+    for step in steps.values():
+        step(windows[:4])  # warms up
+    found: dict[str, list[float]] = {mode: [] for mode in MODES}
+    for turn in range(TURNS[size, batch]):
+        for mode, step in steps.items():
+            if turn and (size, mode) in ONCE:
+                continue
+            started = time.process_time()
+            step(windows)
+            found[mode].append(time.process_time() - started)
+    return found
+
+
+def memory(size: str, batch: int, mode: Mode) -> float:
+    """Peak resident megabytes of this process after a step."""
+    import resource
+
+    step, windows = make_step(mode, size), make_windows(batch)
+    step(windows)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def throughput(mode: Literal["plain", "one-pass"], threads: int, workers: int) -> float:
+    """Tokens per second of wall time at 2.3M and batch 32, with this many threads per worker."""
+    import torch
+
+    torch.set_num_threads(threads)
+    step, windows = make_step(mode, "2.3m", workers=workers), make_windows(BATCHES[-1])
+    step(windows)
+    started, tokens = time.monotonic(), 0
+    while time.monotonic() - started < WORKER_SECONDS:
+        step(windows)
+        tokens += len(windows) * WINDOW
+    return tokens / (time.monotonic() - started)
+
+
+def make_windows(batch: int) -> Tensor:
+    """Random windows, int32, `(batch, WINDOW + 1)`."""
+    import torch
+
+    return torch.randint(0, 4096, (batch, WINDOW + 1), dtype=torch.int32)
+
+
+def make_step(mode: Mode, size: str, *, workers: int = 1) -> Callable[[Tensor], None]:
+    """A step of one mode on a model of its own."""
+    import torch
+
+    from sordino_client.training.loop import window_losses
+    from sordino_privacy.dpsgd.engine import PrivateTraining
+    from sordino_privacy.dpsgd.keystream import Keystream
+    from sordino_privacy.dpsgd.opacus_layer import stock_step
+
+    torch.manual_seed(0)
+    model = untied(size)
+    plan = TrainingPlan(
+        sampling_rate=0.1,
+        noise_multiplier=1.0,
+        clip_norm=0.1,
+        steps=1,
+        windows_per_unit=1,
+        window=WINDOW,
+        learning_rate=1e-4,
+        optimiser="sgd",
+        delta=1e-6,
+        expected_units=32,
+    )
+    if mode == "plain":
+        optimizer = torch.optim.SGD(model.parameters(), lr=plan.learning_rate)
+
+        def step(windows: Tensor) -> None:
+            window_losses(model, windows).mean().backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+        return step
+    if mode == "one-pass" or mode == "per-unit":
+        training = PrivateTraining(
+            model,
+            plan,
+            window_losses=window_losses,
+            keystream=Keystream.from_system(),
+            mode=mode,
+            workers=workers,
+        )
+        return lambda windows: _discard(training.step(list(torch.split(windows, 1))))
+    return stock_step(mode, model, window_losses, plan)
+
+
+def untied(size: str) -> nn.Module:
+    """The decoder of this size from torch's own modules, with an output layer of its own."""
+    from torch import nn
+
+    from sordino_platform import architecture
+    from sordino_platform.model import Decoder, Linear, RMSNorm
+
+    class Untied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            config = architecture.SIZES[size]
+            decoder = Decoder(config)
+            self.embed = nn.Embedding(config.vocabulary, config.width)
+            self.norm_in, self.blocks, self.norm_out = decoder.norm_in, decoder.blocks, decoder.norm_out
+            self.head = nn.Linear(config.width, config.vocabulary)
+            self.cos, self.sin = decoder.cos, decoder.sin
+            for parent in list(self.modules()):
+                for name, child in list(parent.named_children()):
+                    if isinstance(child, Linear):
+                        setattr(
+                            parent, name, nn.Linear(child.weight.shape[1], child.weight.shape[0], bias=False)
+                        )
+                    elif isinstance(child, RMSNorm):
+                        setattr(parent, name, nn.RMSNorm(config.width, eps=1e-6))
+
+        def forward(self, tokens: Tensor) -> Tensor:
+            time = tokens.shape[1]
+            x = self.norm_in(self.embed(tokens))
+            for block in self.blocks:
+                x = block(x, self.cos[:time], self.sin[:time])
+            logits: Tensor = self.head(self.norm_out(x))
+            return logits
+
+    return Untied().train()
+
+
+def _discard(_: object) -> None:
+    return None
+
+
+def _two_workers() -> float:
+    """Wall time of the trainer's own mode of two pinned workers, and of plain PyTorch with two threads, in turns."""
+    pairs = [
+        (
+            float(_child("throughput", "one-pass", 1, 2)),
+            float(_child("throughput", "plain", 2, 1, threads=2)),
+        )
+        for _ in range(2)
+    ]
+    return round(max(ours for ours, _ in pairs) / max(plain for _, plain in pairs), 3)
+
+
+def _accounting() -> float:
+    import dp_accounting.pld  # noqa: F401  # loading it is not accounting
+
+    events = [SampledGaussian(sampling_rate=0.02, noise_multiplier=0.8, steps=20)] * 50
+    started = time.perf_counter()
+    epsilon(events, 1e-6)
+    return round(time.perf_counter() - started, 3)
+
+
+def _start(function: str, *arguments: object, threads: int = 1) -> subprocess.Popen[bytes]:
+    environment = {
+        **os.environ,
+        **ENVIRONMENT,
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+    }
+    code = f"import json; from {__name__} import {function} as f; print(json.dumps(f{arguments!r}))"
+    return subprocess.Popen([sys.executable, "-P", "-c", code], stdout=subprocess.PIPE, env=environment)
+
+
+def _finish(process: subprocess.Popen[bytes]) -> Any:
+    output, _ = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"a measurement ended with {process.returncode}")
+    return json.loads(output)
+
+
+def _child(function: str, *arguments: object, threads: int = 1) -> Any:
+    return _finish(_start(function, *arguments, threads=threads))

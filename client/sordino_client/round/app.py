@@ -1,0 +1,237 @@
+"""The member's side of a round, as a Flower `ClientApp`: one function per phase, each a thin door onto the session.
+
+The same object runs in the agent (over our link), in Flower's simulation engine, and under a stock SuperNode. Between
+two messages the session is a snapshot in Flower's `context.state`; the update itself stays in the member's folder.
+
+What goes back on a failure is one word of a closed set (refusal.py): an exception's text may speak of the data.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Iterator, Mapping
+
+from flwr.app import ConfigRecord, ConfigRecordValues, Context, Error, Message
+from flwr.clientapp import ClientApp
+
+from sordino_client.round.addressee import resident
+from sordino_client.round.adoption import adopt
+from sordino_client.round.agreement import decide
+from sordino_client.round.contribution import admit, contribute, give_back, stored_update, uploaded
+from sordino_client.round.epochs import EpochWaitsError, heed_epochs
+from sordino_client.round.folder import RoundFolder
+from sordino_client.round.heads import heed_head, signed_head
+from sordino_client.round.history import answer
+from sordino_client.round.member import Member
+from sordino_client.round.readiness import unready
+from sordino_client.round.refusal import word_of
+from sordino_client.round.result import take
+from sordino_platform.charter import ended_by
+from sordino_platform.charter.waiting import keep_waiting
+from sordino_platform.flower.phases import Fields, Phase, Scalar, Vector, pack
+from sordino_platform.history import Question
+from sordino_platform.link import Made
+from sordino_platform.offer import Offer, Presence
+from sordino_platform.proposal import Proposal
+from sordino_platform.provenance import Provenance
+from sordino_privacy.secagg import BadParcelError, MemberSession, OrderError
+from sordino_privacy.secagg import Context as Agreement
+
+SESSION = "sordino.session/1"
+REFUSED = 1
+
+THREADS = 2
+
+Reply = tuple[Mapping[str, Scalar], Mapping[str, Vector | Made]]
+Handler = Callable[[Member, Fields, Context], Reply]
+
+app = ClientApp()
+KEEPING = threading.Lock()
+
+
+def phase(handle: Handler) -> Callable[[Message, Context], Message]:
+    """Makes a Flower function of a handler: opens the member, parses, answers, and forgets the session on a refusal."""
+
+    @functools.wraps(handle)
+    def answer(message: Message, context: Context) -> Message:
+        with resident(context) as member:
+            try:
+                fields = Fields(message)
+                scalars, vectors = handle(member, fields, context)
+                fields.done()
+            except Exception as error:  # noqa: BLE001 - Flower would send the text of whatever passes here
+                forget(context)
+                member.refused(error)
+                member.participation.tidy()
+                return Message(Error(REFUSED, word_of(error)), reply_to=message)
+        return Message(pack(scalars, vectors), reply_to=message)
+
+    return answer
+
+
+def keep(context: Context, agreement: Agreement, session: MemberSession) -> None:
+    """Puts the session between two messages into Flower's state: its secrets, in this process's memory."""
+    snapshot: dict[str, ConfigRecordValues] = {
+        "agreement": agreement.encode(),
+        "secrets": session.snapshot_with_secrets(),
+    }
+    with KEEPING:
+        context.state[SESSION] = ConfigRecord(snapshot)
+
+
+def keep_if_current(context: Context, agreement: Agreement, session: MemberSession) -> None:
+    """`keep`, from the thread that sends, unless the handler's thread has begun or forgotten an attempt since."""
+    with KEEPING:
+        record = context.state.config_records.get(SESSION)
+        if record is not None and record["agreement"] == agreement.encode():
+            record["secrets"] = session.snapshot_with_secrets()
+
+
+def kept(member: Member, context: Context) -> tuple[Agreement, MemberSession]:
+    """The session that `keep` put away. Raises OrderError when there is none."""
+    record = context.state.config_records.get(SESSION)
+    if record is None:
+        raise OrderError("no round is under way at this member")
+    agreement = Agreement.decode(bytes(record["agreement"]))  # type: ignore[arg-type]  # written by `keep`
+    member.participation.require_willing(wanted=(agreement.run, agreement.round, agreement.train_config_hash))
+    snapshot = bytes(record["secrets"])  # type: ignore[arg-type]
+    session = MemberSession.restore(snapshot, *member.session_arguments(agreement))
+    require_untouched(member, agreement, session)
+    return agreement, session
+
+
+def require_untouched(member: Member, agreement: Agreement, session: MemberSession) -> None:
+    """Raises EpochWaitsError when an epoch that was accepted during the round makes it another one."""
+    charters = member.identity.charters.epochs()
+    begun_under = charters.by_hash(agreement.charter_hash)
+    why = ended_by(begun_under, charters.head(), session.cohort or (member.name,))
+    if why is not None:
+        raise EpochWaitsError(why, hint="the next round is under the new one")
+
+
+def forget(context: Context) -> None:
+    """Drops the session and its secrets."""
+    with KEEPING:
+        if SESSION in context.state:
+            del context.state[SESSION]
+
+
+@app.query("hello")
+@phase
+def hello(member: Member, fields: Fields, context: Context) -> Reply:
+    """Who this is, what it holds, and whether it is ready for the round that is offered, or why not.
+
+    On our own link the name must be the certificate's.
+    """
+    offer = Offer.parse(fields)
+    heed_head(member, offer.head)
+    heed_epochs(member, offer.charters)
+    member.participation.offered(offer)
+    if not member.participation.paused:
+        give_back(member, keep=lambda run, round: (run, round) == (offer.run, offer.round))
+    present = Presence(
+        member=member.name,
+        release=member.newest_release(),
+        epoch=member.identity.charter.epoch,
+        unready=unready(member, offer),
+        head=signed_head(member),
+    )
+    return present.fields(), {}
+
+
+@app.query("history")
+@phase
+def history(member: Member, fields: Fields, context: Context) -> Reply:
+    """Charters, manifests or a release's vector, for a coordinator that was restored from a backup."""
+    return answer(member, Question.parse(fields))
+
+
+@app.train(Phase.TRAIN)
+@phase
+def train(member: Member, fields: Fields, context: Context) -> Reply:
+    """Checks the proposal against charter, person and budget, takes over what it brings, trains once per round, and
+    advertises fresh keys."""
+    proposal = Proposal.parse(fields)
+    said = proposal.context
+    member.participation.require_willing(wanted=(said.run, said.round, proposal.plan.digest()))
+    try:
+        agreed = decide(member, proposal)
+    except EpochWaitsError:
+        keep_waiting(member.folder, proposal.charters, member.identity.charters)
+        raise
+    agreement = agreed.context
+    session = MemberSession(*member.session_arguments(agreement, agreed.adoption.membership))
+    session.propose(said.encode())
+    admit(member, proposal, agreed.adoption.membership)
+    # Only now is anything kept: every check of what is taken over has passed, and the owner allows it.
+    adopt(member, agreed.adoption)
+    contribute(member, proposal, agreed.model)
+    advertisement = session.advertise()
+    keep(context, agreement, session)
+    epsilon, head = member.epsilon_spent(), signed_head(member)
+    return {"advertisement": advertisement, "epsilon": epsilon, "head": head}, {}
+
+
+@app.train(Phase.SHARE)
+@phase
+def share(member: Member, fields: Fields, context: Context) -> Reply:
+    """Checks the roster, and seals this member's shares for the others."""
+    agreement, session = kept(member, context)
+    shares = session.share(fields.blob("roster"))
+    require_untouched(member, agreement, session)  # only now is it known with whom
+    keep(context, agreement, session)
+    return {"shares": shares}, {}
+
+
+@app.train(Phase.UPLOAD)
+@phase
+def upload(member: Member, fields: Fields, context: Context) -> Reply:
+    """Opens the shares and sends the stored update, which is masked slice by slice while it is sent: neither the
+    update nor its masked form is ever whole in memory."""
+    agreement, session = kept(member, context)
+    quantised = stored_update(member, agreement)
+    try:
+        session.upload(fields.blob("delivery"), quantised)  # every check, and the journal's entry
+    except BadParcelError as error:
+        # Another member cheated this one: the coordinator is shown who, so that the next attempt goes on without it.
+        forget(context)
+        member.cheated(error)
+        return {"complaint": error.complaint}, {}
+    uploaded(member, agreement)
+    keep(context, agreement, session)
+
+    def masked() -> Iterator[bytes | memoryview]:
+        yield from session.upload_again(quantised, threads=THREADS)
+        # Now the session knows what it sent. The coordinator's next message comes after the last byte.
+        keep_if_current(context, agreement, session)
+
+    return {}, {"upload": Made(nbytes=session.upload_bytes, pieces=masked)}
+
+
+@app.train(Phase.SURVIVORS)
+@phase
+def survivors(member: Member, fields: Fields, context: Context) -> Reply:
+    """Checks who survived, marks the round as spent, and signs."""
+    agreement, session = kept(member, context)
+    signature = session.survivors(fields.blob("claim"))
+    keep(context, agreement, session)
+    return {"signature": signature}, {}
+
+
+@app.train(Phase.UNMASK)
+@phase
+def unmask(member: Member, fields: Fields, context: Context) -> Reply:
+    """With a quorum of signatures, reveals what opens the sum; then the session is gone."""
+    agreement, session = kept(member, context)
+    reveal = session.unmask(fields.blob("opening"), stored_update(member, agreement), threads=THREADS)
+    forget(context)
+    RoundFolder.of(member.folder, agreement.run, agreement.round).reveal(session.opened)
+    return {"reveal": reveal}, {}
+
+
+@app.train(Phase.RESULT)
+@phase
+def result(member: Member, fields: Fields, context: Context) -> Reply:
+    """Repeats the coordinator's arithmetic on the opened sum, and takes the release over if it is the same."""
+    return {"release": take(member, Provenance.parse(fields))}, {}

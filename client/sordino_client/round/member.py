@@ -1,0 +1,279 @@
+"""A member: its folder and its state, which all phases of app.py work on.
+
+agreement.py      what it agrees to
+contribution.py   what it gives to a round
+result.py         what comes of it
+
+<folder>/
+  identity.key tls.pem charters/ …   the identity (sordino_platform.identity)
+  member.toml                        settings
+  ledger/                            what was spent
+  corpus/                            units and the register of which file belongs to which unit
+  releases/                          verified releases
+  round/                             the present round (folder.py)
+  completion/                        the completion server's own folder; the agent writes only serving/ in it
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sordino_client.corpus import UnitRegistry
+from sordino_client.corpus.origin import origins
+from sordino_client.ledger import Budget, Ledger, LedgerHeldError, LedgerRefusesError
+from sordino_client.ledger.machine import Machine, machine_folder
+from sordino_client.metrics import MemberMetrics, ParticipationOutcome
+from sordino_client.round.folder import newest_round, prune_rounds
+from sordino_client.round.heads import require_charged
+from sordino_client.round.participation import Participation
+from sordino_client.settings import BUDGET_DELTA, MemberSettings, load_settings
+from sordino_client.training import Progress, TrainingWorker
+from sordino_client.training.preparation import Prepared, last_prepared, prepare
+from sordino_platform.architecture import Architecture, Parameters
+from sordino_platform.bases import find, find_by_digest, known_name, tokenizer_at
+from sordino_platform.charter import Charter, HuggingFaceTerms, ModelTerms
+from sordino_platform.durable import make_folder
+from sordino_platform.founding_model import founding_parameters
+from sordino_platform.huggingface import HuggingFaceTokenizer
+from sordino_platform.identity import Identity
+from sordino_platform.plans import Plan
+from sordino_platform.proposal import shared_noise
+from sordino_platform.release import ReleaseStore
+from sordino_platform.telemetry import log
+from sordino_platform.tokenizer import Tokenizer
+from sordino_privacy.counts import CountPlan
+from sordino_privacy.errors import BudgetError, ConfigurationError, RefusalError, SordinoError, StorageError
+from sordino_privacy.secagg import (
+    BadParcelError,
+    BudgetExhaustedError,
+    Context,
+    Journal,
+    Membership,
+    PolicyError,
+    SecaggError,
+)
+from sordino_privacy.shared_noise import SharedNoise
+
+
+@dataclass(slots=True, kw_only=True)
+class Member:
+    """One member's state for the life of a process (the agent), or for one message (a virtual node)."""
+
+    folder: Path
+    settings: MemberSettings
+    identity: Identity
+    charter: Charter
+    membership: Membership
+    config: Architecture
+    parameters: Parameters = field(repr=False)
+    ledger: Ledger
+    machine: Machine
+    releases: ReleaseStore
+    metrics: MemberMetrics
+    worker: TrainingWorker
+    participation: Participation
+    on_progress: Callable[[Progress], None] | None = None
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, folder: Path) -> Iterator[Member]:
+        """Opens the folder for one process. Raises ConfigurationError, StorageError; of these LedgerHeldError when
+        another process has it, LedgerRefusesError when its ledger cannot be charged."""
+        settings, identity = load_settings(folder), Identity.load(folder)
+        charter = identity.charter  # one that has expired refuses every round, and completions go on
+        if identity.card.role != "member" or identity.card.name != settings.name:
+            raise ConfigurationError(
+                f"{folder} holds the identity of {identity.card.role} {identity.card.name!r}, "
+                f"and its settings are those of member {settings.name!r}"
+            )
+        budget = budget_of(settings, charter)
+        make_folder(folder / "corpus")
+        with UnitRegistry(folder / "corpus" / "units.sqlite") as registry:
+            datasets = [registry.dataset]  # the data's own name: it stays when files change or folders move
+        make_folder(folder / "ledger")
+        participation = Participation(folder, settings.participate)
+        # What a killed process left of older rounds; the newest one may still be under way.
+        prune_rounds(folder, but=None if participation.paused else newest_round(folder))
+        with refusing():
+            opened = Ledger.open(folder / "ledger", datasets=datasets, budget=budget)
+        with (
+            opened as ledger,
+            TrainingWorker(
+                processors=settings.training_processors,
+                memory=int(settings.training_memory_gb * (1 << 30)),
+                device=settings.training_device,
+            ) as worker,
+        ):
+            member = cls(
+                folder=folder,
+                settings=settings,
+                identity=identity,
+                charter=charter,
+                membership=charter.membership(),
+                config=charter.model.config(),
+                parameters=founding_parameters(charter.model),
+                ledger=ledger,
+                machine=Machine(settings.budgets_folder or machine_folder()),
+                releases=ReleaseStore(folder / "releases", identity.charters),
+                metrics=MemberMetrics(),
+                worker=worker,
+                participation=participation,
+            )
+            with refusing():
+                member.machine.claim(ledger)
+                require_charged(member)
+            member.metrics.budget.set(budget.epsilon)
+            member.metrics.epsilon.set(ledger.spent().value)
+            member.metrics.expiry.set(identity.tls().expires_at.timestamp())
+            yield member
+
+    @property
+    def name(self) -> str:
+        """The charter's name of this member."""
+        return self.settings.name
+
+    def newest_release(self) -> int:
+        """The number of the newest release whose vector is held, -1 when there is none: what was begun and cut short
+        by a crash comes again with the next proposal."""
+        return self.releases.newest_held()
+
+    def epsilon_spent(self) -> float:
+        """The local epsilon of everything ever reserved; it depends on no data."""
+        return self.ledger.spent().value
+
+    def noise(self, plan: Plan, membership: Membership | None = None) -> SharedNoise | None:
+        """What this member's noise is a share of; None where it adds all of it itself, as to every count. `membership`
+        where it is not in force yet."""
+        membership = membership or self.membership
+        if membership.shares == 1 or isinstance(plan, CountPlan):
+            return None
+        return shared_noise(self.config, plan, members=len(membership.members), shares=membership.shares)
+
+    def session_arguments(
+        self, agreement: Context, membership: Membership | None = None
+    ) -> tuple[str, bytes, Membership, Context, Journal, Callable[[int], bytes]]:
+        """What a `MemberSession` is made of; `membership` where it is not in force yet."""
+        key = self.identity.signing_key.private_bytes_raw()
+        return self.name, key, membership or self.membership, agreement, self.ledger, secrets.token_bytes
+
+    def prepared(self, *, window: int, refresh: bool = False) -> Prepared:
+        """The units of this member's repositories: read now with `refresh`, or if no earlier reading fits.
+
+        Raises DataError when a repository cannot be read or has too few units, ConfigurationError when this machine
+        knows another budget for this code.
+        """
+        folder = self.folder / "corpus"
+        tokenizer = self.tokenizer()
+        prepared = None if refresh else last_prepared(folder, self.settings, tokenizer, window=window)
+        if prepared is None:
+            prepared = prepare(folder, self.settings, tokenizer, window=window, end=self.config.end)
+        if not self.machine.has_claimed(self.ledger, prepared.reading):
+            with UnitRegistry(folder / "units.sqlite") as registry:
+                marks = registry.marks()
+            known = origins(self.settings.repositories)
+            self.machine.claim_data(self.ledger, origins=known, texts=marks, reading=prepared.reading)
+        self.metrics.corpus_files.set(prepared.files)
+        self.metrics.corpus_units.set(prepared.units)
+        for reason, count in prepared.excluded.items():
+            self.metrics.corpus_excluded.labels(reason).set(count)
+        return prepared
+
+    def base(self) -> Path | None:
+        """The place of the base, where the charter has one that does not ship. Raises ConfigurationError."""
+        return base_of(self.settings, self.charter.model)
+
+    def tokenizer(self) -> Tokenizer | HuggingFaceTokenizer:
+        place = self.base()
+        return Tokenizer.shipped() if place is None else tokenizer_at(place)
+
+    def cheated(self, error: BadParcelError) -> None:
+        """Counts and logs that another member cheated this one. The round goes on for it, in the next attempt."""
+        self.metrics.refusals.labels(error.label).inc()
+        log().warning("cheated", member=self.name, error=error.message)
+
+    def refused(self, error: Exception) -> None:
+        """Counts and logs a refusal. The text of our own errors holds no data; of others only the class is logged."""
+        taking_part = self.participation.activity
+        if not isinstance(error, SordinoError):
+            self.metrics.participations.labels(ParticipationOutcome.FAILED.value).inc()
+            if taking_part.phase != "idle":
+                self.participation.ended(
+                    taking_part.round, ParticipationOutcome.FAILED.value, "the agent failed"
+                )
+            log().error(
+                "failed", member=self.name, error=type(error).__name__, hint="this is a bug: report it"
+            )
+            return
+        outcome = ParticipationOutcome.FAILED
+        if isinstance(error, StorageError):
+            self.metrics.write_errors.inc()
+        if isinstance(error, BudgetError):
+            outcome = ParticipationOutcome.REFUSED_BUDGET
+            self.metrics.refusals.labels(BudgetExhaustedError.label).inc()
+        elif isinstance(error, SecaggError):
+            outcome = (
+                ParticipationOutcome.REFUSED_POLICY
+                if isinstance(error, PolicyError)
+                else ParticipationOutcome.DROPPED
+            )
+            self.metrics.refusals.labels(error.label).inc()
+        elif isinstance(error, RefusalError):
+            outcome = ParticipationOutcome.REFUSED_POLICY
+        self.metrics.participations.labels(outcome.value).inc()
+        if taking_part.phase != "idle":
+            self.participation.ended(taking_part.round, outcome.value, error.message)
+        log().warning(
+            "refused", member=self.name, outcome=outcome.value, error=error.message, hint=error.hint
+        )
+
+
+@contextlib.contextmanager
+def refusing() -> Iterator[None]:
+    """Whatever keeps the ledger from being charged, as one kind."""
+    try:
+        yield
+    except LedgerHeldError:
+        raise
+    except (StorageError, ConfigurationError) as error:
+        raise LedgerRefusesError(error.message, hint=error.hint) from error
+
+
+def base_of(settings: MemberSettings, model: ModelTerms | HuggingFaceTerms) -> Path | None:
+    """The folder or the .gguf file of the charter's base; None: the one that ships.
+
+    It is what the settings name, else the base here that has the charter's digest. Raises ConfigurationError, with what
+    to do, where there is none.
+    """
+    if isinstance(model, ModelTerms):
+        return None
+    digest = model.base_sha256.hex()
+    if settings.base_model is not None:
+        place = Path(settings.base_model).expanduser()
+        # A name is a name, whatever lies in the folder that the agent was started in.
+        return place if place.is_absolute() and place.exists() else find(settings.base_model).place
+    found = find_by_digest(digest)
+    if found is not None:
+        return found.place
+    name = known_name(digest)
+    called = f"{name or model.name}, " if name or model.name else ""
+    raise ConfigurationError(
+        f"this federation trains adapters on a base that is not here: {called}digest {digest}",
+        hint=f"run `sordino base add {name}`"
+        if name
+        else "fetch its files as the federation's founder has them, then `sordino base add FOLDER`",
+    )
+
+
+def budget_of(settings: MemberSettings, charter: Charter) -> Budget:
+    """What a member spends at most: its own caps, or the charter's where that is lower."""
+    return Budget(
+        epsilon=min(settings.budget_epsilon, charter.privacy.largest_epsilon),
+        delta=BUDGET_DELTA,
+        epsilon_per_day=settings.epsilon_per_day,
+        rounds_per_day=settings.rounds_per_day,
+        epsilon_if_others_collude=settings.epsilon_if_others_collude,
+    )

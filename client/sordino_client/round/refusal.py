@@ -1,0 +1,36 @@
+"""The one word by which a member refuses: of a closed set, and of no data.
+
+An exception's text may speak of the data, and so may its class: that a repository has too few units, or that an
+update was not finite, is nobody's business. What a rule of the protocol, the charter or the owner refuses has its own
+word; everything else, whatever went wrong here, has one word in common.
+"""
+
+from __future__ import annotations
+
+from sordino_client.round.epochs import EpochWaitsError
+from sordino_client.round.participation import UnwillingError
+from sordino_privacy.errors import BudgetError, LinkError
+from sordino_privacy.secagg import REFUSALS, MalformedError, OrderError, SecaggError
+
+UNWILLING, EPOCH, BUDGET, LOCAL = "unwilling", "epoch", "budget", "local"
+KINDS: tuple[type[SecaggError], ...] = (*REFUSALS, OrderError, MalformedError)
+RULES = frozenset(kind.label for kind in KINDS)
+WORDS = frozenset({UNWILLING, EPOCH, BUDGET, LOCAL}) | RULES
+"""Every word there is."""
+
+
+def word_of(error: Exception) -> str:
+    """The word for `error`."""
+    match error:
+        case UnwillingError():
+            return UNWILLING
+        case EpochWaitsError():
+            return EPOCH
+        case BudgetError():
+            return BUDGET
+        case LinkError():
+            return MalformedError.label
+        case SecaggError() if error.label in RULES:
+            return error.label
+        case _:
+            return LOCAL
