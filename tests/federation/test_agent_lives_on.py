@@ -23,9 +23,9 @@ from tests.federation import inprocess
 from tests.link.parties import QUICK, Coordinator
 from tests.link.pki import Authority
 
+from sordino_client.agent import connection
 from sordino_client.agent.connection import Connection
 from sordino_client.agent.renewing import Renewing
-from sordino_client.agent.up import connection
 from sordino_client.completion.asking import Endpoint, find
 from sordino_client.metrics import MemberMetrics
 from sordino_client.status import read_status
