@@ -160,21 +160,25 @@ def doing(live: dict[str, object]) -> str:
 @app.command()
 def rounds(
     folder: Path = FOLDER,
-    last: int = typer.Option(20, min=1, help="How many of the newest rounds."),
+    limit: int = typer.Option(
+        20, "--limit", "--last", min=1, max=1000, help="How many of the newest rounds."
+    ),
+    before: int | None = typer.Option(None, min=1, help="Only rounds before this one: the page before."),
     as_json: bool = JSON,
 ) -> None:
-    """Lists rounds: outcome, members, dropouts, seconds, held-out loss.
+    """Lists rounds: outcome, members, dropouts, seconds, held-out loss. Oldest first; --before has the page before.
 
-    Example: sordino coordinator rounds --folder /var/lib/sordino/coordinator --last 50
+    Example: sordino coordinator rounds --folder /var/lib/sordino/coordinator --limit 50 --before 9950
     """
+    from sordino_coordinator.control.view import round_facts, some
     from sordino_coordinator.rounds import RoundStore
 
-    store = RoundStore(folder / "state.sqlite")
-    past = store.rounds(last=last)
-    store.close()
     if as_json:
-        typer.echo(json.dumps([asdict(row) for row in past]))
+        typer.echo(json.dumps(round_facts(folder, last=limit, before=before)))
         return
+    store = RoundStore(folder / "state.sqlite")
+    past = store.rounds(last=limit, before=before)
+    store.close()
     table = Table(
         "round", "began", "outcome", "members", "dropped", "seconds", "release", "held-out loss", "why"
     )
@@ -186,14 +190,16 @@ def rounds(
             str(row.round),
             began,
             row.outcome.value,
-            str(len(row.members)),
-            ", ".join(f"{name} ({reason})" for name, reason in row.dropped.items()) or "-",
+            str(row.included),
+            some([f"{name} ({reason})" for name, reason in row.dropped.items()], of=row.departed) or "-",
             took,
             str(row.release if row.release is not None else "-"),
             loss,
             row.reason,
         )
     Console().print(table)
+    if past and past[0].round > 1:
+        typer.echo(f"earlier ones: --before {past[0].round}")
 
 
 @app.command()

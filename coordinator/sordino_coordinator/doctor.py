@@ -57,10 +57,10 @@ def coordinator_checks(folder: Path, identity: Identity) -> Iterator[Finding]:
 def signed_moments(folder: Path, identity: Identity) -> list[datetime]:
     """When the newest release was made: by this machine, but perhaps before its clock was set back."""
     try:
-        chain = ReleaseStore(folder / "releases", identity.charters).chain()
+        newest = ReleaseStore(folder / "releases", identity.charters).look()
     except SordinoError:
         return []  # the check of the releases says why
-    return [chain[-1].manifest.made_at] if chain else []
+    return [] if newest is None else [newest.made_at]
 
 
 def plan(settings: CoordinatorSettings, identity: Identity) -> str:

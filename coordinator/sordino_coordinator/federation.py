@@ -543,7 +543,7 @@ class Federation:
     def note_epsilon(self, member: str, epsilon: float) -> None:
         """Shows the local epsilon that a member reported. Raises nothing: it is for the operator's eyes only."""
         if 0 <= epsilon < 1e6:
-            self.metrics.epsilon.labels(member).set(epsilon)
+            self.metrics.report_epsilon(member, epsilon)
             self.note(lambda: self.rounds.note_epsilon(member, epsilon))
             self.log.info(
                 "epsilon", member=member, epsilon=epsilon, budget=self.charter.privacy.largest_epsilon

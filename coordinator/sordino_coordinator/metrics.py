@@ -18,6 +18,8 @@ ROUND_BUCKETS = (1, 5, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600)
 PHASE_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 # What a message's Flower type means as the label `phase`; the greeting before a round is none of its phases.
 MESSAGE_PHASES = {HELLO: "hello", **{phase.message_type: phase.value for phase in Phase}}
+NAMED_MEMBERS: Final = 100
+HIGHEST: Final = "(highest)"  # no member can have this name
 OUTCOMES = tuple(o.value for o in Outcome if o is not Outcome.OPEN)
 
 
@@ -70,7 +72,8 @@ class Refused(StrEnum):
 
 
 class CoordinatorMetrics:
-    """One registry with every label set created at the start."""
+    """One registry with every label set created at the start, and none that grows with the federation: beyond
+    NAMED_MEMBERS members one series stands for the member that reported the most."""
 
     def __init__(self, *, members: tuple[str, ...]) -> None:
         self.metrics = metrics = Metrics()
@@ -143,9 +146,13 @@ class CoordinatorMetrics:
             reason=tuple(reason.value for reason in Unready),
         )
         self.connected = metrics.gauge("sordino_clients_connected", "Members with an open link")
+        self._named = set(members) if len(members) <= NAMED_MEMBERS else set()
         self.epsilon = metrics.gauge(
-            "sordino_privacy_epsilon_spent", "Local epsilon that a member chose to report", client=members
+            "sordino_privacy_epsilon_spent",
+            "Local epsilon that a member chose to report",
+            client=members if self._named else (HIGHEST,),
         )
+        self._highest = 0.0
         self.epsilon_budget = metrics.gauge(
             "sordino_privacy_epsilon_budget", "The charter's largest epsilon per member"
         )
@@ -187,3 +194,12 @@ class CoordinatorMetrics:
             "Requests that the console refused, by why",
             reason=tuple(r.value for r in Refused),
         )
+
+    def report_epsilon(self, member: str, epsilon: float) -> None:
+        """Shows what a member reported: under its name, or, where there are too many names, the highest of all."""
+        if self._named and (member in self._named or len(self._named) < NAMED_MEMBERS):
+            self._named.add(member)
+            self.epsilon.labels(member).set(epsilon)
+            return
+        self._highest = max(self._highest, epsilon)
+        self.epsilon.labels(HIGHEST).set(self._highest)

@@ -3,21 +3,29 @@
 A round is opened before its first message and closed with its outcome. A round found open at start-up was cut short:
 it is closed as `interrupted` and its number is never used again, so its keys and masks cannot be either. The release
 that a completed round made is written first (whole, or not at all); the row that names it commits it.
+
+Made for ten thousand rounds of a thousand members. Who was in a round lies in a table of its own, so that a list of
+rounds does not read through names, and only of the newest `NAMED_ROUNDS`; who is in a release, its manifest says for
+ever. Nothing that runs in a round or for a view reads the table of rounds from end to end.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
+import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
 from sordino_privacy.errors import StorageError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
+NAMED_ROUNDS = 1000
+MOST_ROUNDS = 1 << 32  # no round has this number (the protocol's context)
 SCHEMA = """
 CREATE TABLE rounds (
     round INTEGER PRIMARY KEY,
@@ -56,6 +64,26 @@ CREATE TABLE standings (
     head BLOB NOT NULL DEFAULT x''
 ) STRICT;
 """
+# Names apart from the rest, and an index by which the newest release and the rounds of an outcome are found.
+ATTENDANCE = """
+CREATE TABLE attendance (
+    round INTEGER PRIMARY KEY,
+    members TEXT NOT NULL,
+    dropped TEXT NOT NULL
+) STRICT;
+INSERT INTO attendance SELECT round, members, dropped FROM rounds
+    WHERE round > (SELECT max(round) - 1000 FROM rounds) AND (members != '[]' OR dropped != '{}');
+ALTER TABLE rounds ADD COLUMN included INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE rounds ADD COLUMN departed INTEGER NOT NULL DEFAULT 0;
+UPDATE rounds SET included = json_array_length(members), departed = (SELECT count(*) FROM json_each(dropped));
+ALTER TABLE rounds DROP COLUMN members;
+ALTER TABLE rounds DROP COLUMN dropped;
+CREATE INDEX rounds_by_outcome ON rounds (outcome, release);
+"""
+COLUMNS = (
+    "round, run, outcome, reason, started, finished, attempts, release, loss, phases, bytes_in, bytes_out, "
+    "included, departed"
+)
 
 
 class Outcome(StrEnum):
@@ -72,7 +100,11 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundRecord:
-    """One row. Times in seconds since the epoch, `phases` in seconds per phase, bytes as counted on the link."""
+    """One row. Times in seconds since the epoch, `phases` in seconds per phase, bytes as counted on the link.
+
+    `included` members are in the sum and `departed` ones left; `members` and `dropped` name them, where that was asked
+    for and the round is one of the newest `NAMED_ROUNDS`.
+    """
 
     round: int
     run: str
@@ -83,11 +115,13 @@ class RoundRecord:
     attempts: int
     release: int | None
     loss: float | None
-    members: tuple[str, ...]
-    dropped: Mapping[str, str]
     phases: Mapping[str, float]
     bytes_in: int
     bytes_out: int
+    included: int
+    departed: int
+    members: tuple[str, ...] = ()
+    dropped: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,27 +137,35 @@ class MemberRecord:
 
 
 class RoundStore:
-    """The table of rounds. One writer: a second process that opens it is refused by the folder's lock (see up)."""
+    """The table of rounds. One writer: a second process that opens it is refused by the folder's lock (see up).
+
+    Each row of a round is on the disk when its call returns. What is only noted of members, thousands of times a round,
+    waits for the next of those: a power cut may lose the notes since then, a killed process loses none.
+    """
 
     def __init__(self, path: Path) -> None:
         """Opens or creates. Raises StorageError when the file is damaged or from a newer version."""
+        self._writing = (
+            threading.RLock()
+        )  # the link's thread notes who connects while a round is being closed
         try:
             path.touch(mode=0o600)
-            self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=FULL")
+            self._database = _connected(path, synchronous="FULL")
             (version,) = self._database.execute("PRAGMA user_version").fetchone()
             if version < SCHEMA_VERSION:
-                steps = (SCHEMA, MEMBERS, STANDINGS)
+                steps = (SCHEMA, MEMBERS, STANDINGS, ATTENDANCE)
                 missing = " ".join(steps[version:])
                 self._database.executescript(
                     f"BEGIN IMMEDIATE; {missing} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
                 )
+                if version:
+                    self._database.execute("VACUUM")  # the names of old rounds were most of the file
             elif version != SCHEMA_VERSION:
                 raise StorageError(
                     f"{path} was written by another version of sordino (schema {version})",
                     hint="upgrade the coordinator to at least the version that wrote it",
                 )
+            self._noted = _connected(path, synchronous="NORMAL")
         except (sqlite3.Error, OSError) as error:
             raise StorageError(
                 f"cannot open {path}: {error}", hint="check the disk and the file's owner"
@@ -131,11 +173,20 @@ class RoundStore:
 
     def close(self) -> None:
         """Closes the file."""
+        self._noted.close()
         self._database.close()
 
-    def _write(self, statement: str, values: Sequence[object]) -> None:
+    def _note(self, statement: str, values: Sequence[object]) -> None:
+        """Raises StorageError."""
+        self._write(statement, values, self._noted)
+
+    def _write(
+        self, statement: str, values: Sequence[object], through: sqlite3.Connection | None = None
+    ) -> int:
+        """Raises StorageError. Returns how many rows changed."""
         try:
-            self._database.execute(statement, values)
+            with self._writing:
+                return (through or self._database).execute(statement, values).rowcount
         except sqlite3.Error as error:
             raise StorageError(
                 f"cannot record the round: {error}",
@@ -180,37 +231,79 @@ class RoundStore:
         bytes_out: int = 0,
     ) -> None:
         """Writes the end of a round, once. For a completed one this is the commit of its release."""
-        self._write(
-            "UPDATE rounds SET outcome=?, reason=?, finished=?, attempts=?, release=?, loss=?, members=?, dropped=?,"
-            " phases=?, bytes_in=?, bytes_out=? WHERE round=? AND outcome='open'",
-            (
-                outcome,
-                reason,
-                time.time(),
-                attempts,
-                release,
-                loss,
-                json.dumps(list(members)),
-                json.dumps(dict(dropped or {})),
-                json.dumps(dict(phases or {})),
-                bytes_in,
-                bytes_out,
-                number,
-            ),
+        left = dict(dropped or {})
+        ended = (
+            outcome,
+            reason,
+            time.time(),
+            attempts,
+            release,
+            loss,
+            json.dumps(dict(phases or {})),
+            bytes_in,
+            bytes_out,
+            len(members),
+            len(left),
+            number,
         )
+        names = (number, json.dumps(list(members)), json.dumps(left))
+        with self._together():
+            closed = self._write(
+                "UPDATE rounds SET outcome=?, reason=?, finished=?, attempts=?, release=?, loss=?, phases=?,"
+                " bytes_in=?, bytes_out=?, included=?, departed=? WHERE round=? AND outcome='open'",
+                ended,
+            )
+            if closed:
+                self._write("INSERT INTO attendance (round, members, dropped) VALUES (?, ?, ?)", names)
+                self._write("DELETE FROM attendance WHERE round <= ?", (number - NAMED_ROUNDS,))
 
-    def rounds(self, *, last: int = 1000) -> list[RoundRecord]:
-        """The newest `last` rounds, oldest first."""
-        columns = "round, run, outcome, reason, started, finished, attempts, release, loss, members, dropped, phases"
+    @contextlib.contextmanager
+    def _together(self) -> Iterator[None]:
+        """What is written in the block is committed as one, or not at all. Raises StorageError."""
+        with self._writing:
+            self._write("BEGIN IMMEDIATE", ())
+            try:
+                yield
+                self._write("COMMIT", ())
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):  # a full disk may have rolled it back already
+                    self._database.execute("ROLLBACK")
+                raise
+
+    def rounds(self, *, last: int = 1000, before: int | None = None, names: bool = True) -> list[RoundRecord]:
+        """The newest `last` rounds of those before round `before` (None: of all), oldest first; without `names`, who
+        was in them is only counted."""
         rows = self._database.execute(
-            f"SELECT {columns}, bytes_in, bytes_out FROM rounds ORDER BY round DESC LIMIT ?",  # noqa: S608
-            (last,),
+            f"SELECT {COLUMNS} FROM rounds WHERE round < ? ORDER BY round DESC LIMIT ?",  # noqa: S608
+            (MOST_ROUNDS if before is None else before, last),
         ).fetchall()
-        return [record(row) for row in reversed(rows)]
+        found = [record(row) for row in reversed(rows)]
+        if not names or not found:
+            return found
+        cast = {
+            number: (tuple(json.loads(members)), json.loads(dropped))
+            for number, members, dropped in self._database.execute(
+                "SELECT round, members, dropped FROM attendance WHERE round BETWEEN ? AND ?",
+                (found[0].round, found[-1].round),
+            )
+        }
+        named = []
+        for one in found:
+            members, dropped = cast.get(one.round, ((), {}))
+            named.append(replace(one, members=members, dropped=dropped))
+        return named
+
+    def newest_completed(self) -> RoundRecord | None:
+        """The completed round with the newest release, however many have failed since."""
+        row = self._database.execute(
+            f"SELECT {COLUMNS} FROM rounds WHERE outcome=? ORDER BY release DESC LIMIT 1",  # noqa: S608
+            (Outcome.COMPLETED,),
+        ).fetchone()
+        return None if row is None else record(row)
 
     def last_reason(self) -> str:
         """Why the newest round ended as it did."""
-        newest = self.rounds(last=1)
+        newest = self.rounds(last=1, names=False)
         return newest[0].reason if newest else ""
 
     def counts(self) -> dict[Outcome, int]:
@@ -220,7 +313,7 @@ class RoundStore:
 
     def note_member(self, name: str, *, certificate_expires: float) -> None:
         """Notes that a member connected, with a certificate that ends then."""
-        self._write(
+        self._note(
             "INSERT INTO members (name, seen, certificate_expires) VALUES (?, ?, ?) ON CONFLICT (name)"
             " DO UPDATE SET seen=excluded.seen, certificate_expires=excluded.certificate_expires",
             (name, time.time(), certificate_expires),
@@ -228,7 +321,7 @@ class RoundStore:
 
     def note_epsilon(self, name: str, epsilon: float) -> None:
         """Notes the local epsilon that a member reported."""
-        self._write("UPDATE members SET epsilon=?, seen=? WHERE name=?", (epsilon, time.time(), name))
+        self._note("UPDATE members SET epsilon=?, seen=? WHERE name=?", (epsilon, time.time(), name))
 
     def members(self) -> list[MemberRecord]:
         """Every member that was ever seen, by name."""
@@ -243,7 +336,7 @@ class RoundStore:
 
     def note_unready(self, name: str, unready: str) -> None:
         """Notes why a member is not ready; empty: it is."""
-        self._write(
+        self._note(
             "INSERT INTO standings (name, unready) VALUES (?, ?)"
             " ON CONFLICT (name) DO UPDATE SET unready=excluded.unready WHERE unready!=excluded.unready",
             (name, unready),
@@ -251,7 +344,7 @@ class RoundStore:
 
     def keep_head(self, name: str, *, generation: int, sequence: int, head: bytes) -> None:
         """Keeps the signed head of a member's ledger, unless a newer one of it is kept already."""
-        self._write(
+        self._note(
             "INSERT INTO standings (name, generation, sequence, head) VALUES (?, ?, ?, ?) ON CONFLICT (name)"
             " DO UPDATE SET generation=excluded.generation, sequence=excluded.sequence, head=excluded.head"
             " WHERE (excluded.generation, excluded.sequence) > (standings.generation, standings.sequence)",
@@ -271,23 +364,17 @@ class RoundStore:
         return None if release is None else int(release)
 
 
+def _connected(path: Path, *, synchronous: str) -> sqlite3.Connection:
+    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute(f"PRAGMA synchronous={synchronous}")
+    return database
+
+
 def record(row: Sequence[object]) -> RoundRecord:
-    """A row as a record."""
-    (
-        number,
-        run,
-        outcome,
-        reason,
-        started,
-        finished,
-        attempts,
-        release,
-        loss,
-        members,
-        dropped,
-        phases,
-        *sizes,
-    ) = row
+    """A row of `COLUMNS` as a record, without names."""
+    number, run, outcome, reason, started, finished, attempts, release, loss, phases, *counts = row
+    bytes_in, bytes_out, included, departed = (int(str(count)) for count in counts)
     return RoundRecord(
         round=int(str(number)),
         run=str(run),
@@ -298,9 +385,9 @@ def record(row: Sequence[object]) -> RoundRecord:
         attempts=int(str(attempts)),
         release=None if release is None else int(str(release)),
         loss=None if loss is None else float(str(loss)),
-        members=tuple(json.loads(str(members))),
-        dropped=json.loads(str(dropped)),
         phases=json.loads(str(phases)),
-        bytes_in=int(str(sizes[0])),
-        bytes_out=int(str(sizes[1])),
+        bytes_in=bytes_in,
+        bytes_out=bytes_out,
+        included=included,
+        departed=departed,
     )

@@ -38,11 +38,11 @@ def row(number: int, outcome: Outcome, *, minutes_ago: float = 5) -> RoundRecord
         attempts=1,
         release=number if outcome is Outcome.COMPLETED else None,
         loss=None,
-        members=tuple(one.name for one in MEMBERS) if outcome is Outcome.COMPLETED else (),
-        dropped={},
         phases={},
         bytes_in=0,
         bytes_out=0,
+        included=len(MEMBERS) if outcome is Outcome.COMPLETED else 0,
+        departed=0,
     )
 
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import httpx
 import pytest
 from tests.console.conftest import ORGANISATIONS
 
+from sordino_coordinator.console import Console
 from sordino_coordinator.console.curve import curve, nice
+from sordino_coordinator.console.pages import FIRST, environment, part_of, view
 from sordino_coordinator.console.runbooks import read_runbooks, render
+from sordino_coordinator.console.state import StateReader
 from sordino_coordinator.control.audit import newest
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.metrics import WORDS, Dropped
+from sordino_coordinator.rounds import RoundRecord
 from sordino_platform.telemetry import follow, log
 
 VOID = {"meta", "link", "input", "br", "hr", "img"}
@@ -117,6 +123,48 @@ def test_the_newest_entries_of_the_audit_log_are_shown_newest_first(
     text = page.section("audit")
     assert text.index(entries[0].detail) < text.index(entries[2].detail)
     assert "round aborted" in text
+
+
+def test_a_thousand_members_come_in_pages_and_no_list_of_names_is_long(
+    federation: Federation, console: Console
+) -> None:
+    with closing(StateReader(federation)) as reader:
+        state = reader.read()
+    names = [f"member-{number:04d}" for number in range(1000)]
+    spent = 0.95 * state.epsilon_budget
+    members = tuple(replace(state.members[0], name=name, epsilon=spent) for name in names)
+    left = replace(reader_row(federation), dropped=dict.fromkeys(names[:330], "timeout"), departed=330)
+    crowd = replace(state, members=members)
+    shown = view(crowd, part_of({"members": "3", "before": "9000"}), [left])
+    text = environment().get_template("page.html").render(**shown)
+    page = Page(text)
+    assert "member-0100" in page.section("members")
+    assert "member-0149" in page.section("members")
+    assert "member-0150" not in page.section("members")
+    assert "page 3 of 20" in page.section("members")
+    links = [attributes.get("href") for tag, attributes in page.tags if tag == "a"]
+    assert {
+        "/?members=2&before=9000#members",
+        "/?members=4&before=9000#members",
+        "/?members=3#rounds",
+    } <= set(links)
+    assert "member-0004 (timeout) and 325 more" in page.section("rounds")
+    assert "and 995 more: more than 90%" in page.section("verdict")
+    assert len(text) < 100_000
+
+
+def test_an_address_asks_for_a_part_or_is_taken_as_the_first(operator: httpx.Client) -> None:
+    assert part_of({"members": "2; drop", "before": "-1"}) == part_of({"members": "0" * 99}) == FIRST
+    older = operator.get("/?before=3").text
+    assert "Rounds before round 3" in older
+    assert "below the floor" not in Page(older).section("rounds"), "that is round 3"
+    assert operator.get("/?members=999&before=999999999").status_code == 200
+    first = operator.get("/?before=1")
+    assert "The newest rounds" in first.text, "a page of no rounds leads back"
+
+
+def reader_row(federation: Federation) -> RoundRecord:
+    return federation.rounds.rounds(last=1)[0]
 
 
 def test_a_hostile_organisation_is_shown_as_text_and_makes_no_element(page: Page) -> None:

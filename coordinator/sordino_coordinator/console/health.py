@@ -14,6 +14,7 @@ from typing import Final
 
 from sordino_coordinator.console.state import HOLDING, State
 from sordino_coordinator.control.live import Doing
+from sordino_coordinator.control.view import SHOWN_NAMES, some
 from sordino_coordinator.rounds import Outcome, RoundRecord
 from sordino_platform.flower.phases import Phase
 from sordino_platform.offer import STEPS
@@ -87,7 +88,7 @@ def present(state: State) -> str:
     """What happens at the moment, in one or two sentences."""
     done, running = state.completed, state.running
     last = (
-        f"Round {done.round} completed {ago(state.at, done.finished or done.started)} with {len(done.members)} members."
+        f"Round {done.round} completed {ago(state.at, done.finished or done.started)} with {done.included} members."
         if done
         else "No round has completed yet."
     )
@@ -140,12 +141,17 @@ def endings(state: State) -> Iterator[Finding]:
 
 def members(state: State) -> Iterator[Finding]:
     """A member whose certificate ends is refused. It asks for a new one by itself; the approver lets it have it."""
-    for one in state.members:
-        if one.certificate_ends is None or one.certificate_ends - state.at >= CERTIFICATE_SOON:
-            continue
-        left = (one.certificate_ends - state.at).total_seconds()
+    ending = [
+        (one.name, (one.certificate_ends - state.at).total_seconds())
+        for one in state.members
+        if one.certificate_ends is not None and one.certificate_ends - state.at < CERTIFICATE_SOON
+    ]
+    for name, left in ending[:SHOWN_NAMES]:
         what = "ended" if left <= 0 else f"ends in {span(left)}"
-        text = f"The certificate of member {one.name} {what}. Approve what waits: sordino identity pending."
+        text = f"The certificate of member {name} {what}. Approve what waits: sordino identity pending."
+        yield Finding(level=Level.WATCH, text=text, runbook="CertificateExpiring")
+    if len(ending) > SHOWN_NAMES:
+        text = f"So do, or did, those of {len(ending) - SHOWN_NAMES} more members."
         yield Finding(level=Level.WATCH, text=text, runbook="CertificateExpiring")
 
 
@@ -168,7 +174,7 @@ def unready(state: State) -> Iterator[Finding]:
     away = [(one.name, STEPS[one.unready]) for one in state.members if one.unready is not None]
     ready = state.connected - len(away)
     if state.doing is Doing.WAITING and ready < state.smallest_cohort <= state.connected:
-        reasons = "; ".join(f"{name}: {means} ({step})" for name, (means, step) in away)
+        reasons = some([f"{name}: {means} ({step})" for name, (means, step) in away], between="; ")
         text = f"{ready} member(s) are ready and a round needs {state.smallest_cohort}: none can begin. {reasons}."
         yield Finding(level=Level.ACT, text=text, runbook="NoRoundCompleted")
 
@@ -233,7 +239,7 @@ def budgets(state: State) -> Iterator[Finding]:
     limit = BUDGET_SHARE * state.epsilon_budget
     spent = [one.name for one in state.members if one.epsilon is not None and one.epsilon > limit]
     if spent:
-        text = f"{', '.join(spent)}: more than {BUDGET_SHARE:.0%} of the epsilon budget is spent."
+        text = f"{some(spent)}: more than {BUDGET_SHARE:.0%} of the epsilon budget is spent."
         yield Finding(level=Level.WATCH, text=text, runbook="PrivacyBudgetNearlySpent")
 
 

@@ -1,6 +1,6 @@
 """The console's pages and routes. Everything is rendered here, escaped by Jinja; the script only asks for it again.
 
-GET  /                  the page, or the login form (401)
+GET  /?members=2&before=900    the page, or the login form (401): members 51 to 100, and rounds before round 900
 POST /login, /logout    the token for a session, and its end
 GET  /runbooks/NAME     a runbook
 GET  /console.css, /console.js, /icon.svg    without a session: they hold nothing about the federation
@@ -9,9 +9,11 @@ GET  /console.css, /console.js, /icon.svg    without a session: they hold nothin
 from __future__ import annotations
 
 import asyncio
+import math
+import re
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.resources import files
@@ -29,16 +31,19 @@ from sordino_coordinator.console.curve import curve
 from sordino_coordinator.console.health import CERTIFICATE_SOON, Level, span, unreadable, verdict
 from sordino_coordinator.console.runbooks import read_runbooks
 from sordino_coordinator.console.state import State, StateReader
+from sordino_coordinator.control.view import some
 from sordino_coordinator.metrics import Refused
+from sordino_coordinator.rounds import RoundRecord
 from sordino_platform.flower.phases import Phase
 from sordino_platform.offer import STEPS
 from sordino_platform.telemetry import log
 from sordino_platform.web.connections import PROVED
-from sordino_privacy.errors import SordinoError
+from sordino_privacy.errors import SordinoError, StorageError
 
 FRESH_SECONDS: Final = 1.0
 BODY_SECONDS: Final = 5.0
 SHOWN_ROUNDS: Final = 20
+SHOWN_MEMBERS: Final = 50
 SHOWN_RELEASES: Final = 10
 SHOWN_LOSSES: Final = 60
 STATIC: Final = {
@@ -79,8 +84,18 @@ def environment() -> Environment:
         "phases": PHASES,
         "explained": EXPLAINED,
         "soon": CERTIFICATE_SOON.total_seconds(),
+        "departed": departed,
     }
     return made
+
+
+def departed(dropped: Mapping[str, str], count: int) -> str:
+    """Who left a round and why: a few of them, and how many more."""
+    return (
+        some([f"{member} ({why.replace('_', ' ')})" for member, why in dropped.items()], of=count)
+        if count
+        else ""
+    )
 
 
 def utc(moment: datetime | float) -> str:
@@ -91,11 +106,43 @@ def utc(moment: datetime | float) -> str:
 
 @dataclass(slots=True)
 class Rendered:
-    """The page as it was last rendered, shared by all who look."""
+    """A part of the page as it was last rendered, shared by all who look."""
 
-    at: float
     body: bytes
     tag: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Which part of the long lists is shown: a page of members, from 1, and the rounds before one (None: newest)."""
+
+    members: int = 1
+    before: int | None = None
+
+    def address(self) -> str:
+        """Where this part is."""
+        return f"/?members={self.members}" + ("" if self.before is None else f"&before={self.before}")
+
+    def with_members(self, page: int) -> str:
+        """The address of another page of members."""
+        return replace(self, members=page).address()
+
+    def with_rounds(self, before: int | None) -> str:
+        """The address of another page of rounds."""
+        return replace(self, before=before).address()
+
+
+FIRST: Final = Part()
+
+
+def part_of(query: Mapping[str, str]) -> Part:
+    """The part that an address asks for; what is no number in bounds is taken as not said."""
+    said = {
+        name: int(text)
+        for name in ("members", "before")
+        if re.fullmatch(r"[1-9]\d{0,8}", text := query.get(name, ""), re.ASCII)
+    }
+    return Part(members=said.get("members", 1), before=said.get("before"))
 
 
 class Pages:
@@ -115,7 +162,9 @@ class Pages:
         self._templates = environment()
         self._runbooks = read_runbooks()
         self._reading = asyncio.Lock()
-        self._rendered: Rendered | None = None
+        self._state: State | SordinoError | None = None
+        self._read_at = -math.inf
+        self._rendered: dict[Part, Rendered] = {}  # of the newest state only
         folder = files("sordino_coordinator.console") / "static"
         self._static = {name: (folder / name).read_bytes() for name in STATIC}
 
@@ -130,29 +179,45 @@ class Pages:
         ]
         return Starlette(routes=routes)
 
-    async def look(self) -> Rendered:
+    async def look(self, part: Part = FIRST) -> Rendered:
         """The page, at most FRESH_SECONDS old; reading and rendering do not hold up the event loop."""
         async with self._reading:
-            if self._rendered is None or time.monotonic() - self._rendered.at >= FRESH_SECONDS:
-                body = await asyncio.to_thread(self.render)
-                tag = f'"{sha256(body).hexdigest()[:32]}"'
-                self._rendered = Rendered(time.monotonic(), body, tag)
-            return self._rendered
+            if time.monotonic() - self._read_at >= FRESH_SECONDS:
+                self._state = await asyncio.to_thread(self._read)
+                self._read_at = time.monotonic()
+                self._rendered.clear()
+            if part not in self._rendered:
+                body = await asyncio.to_thread(self._render, part)
+                self._rendered[part] = Rendered(body, f'"{sha256(body).hexdigest()[:32]}"')
+            return self._rendered[part]
 
-    def render(self) -> bytes:
+    def render(self, part: Part = FIRST) -> bytes:
         """The page as it is now."""
+        self._state = self._read()
+        return self._render(part)
+
+    def _read(self) -> State | SordinoError:
         try:
-            state = self._reader.read()
+            return self._reader.read()
+        except SordinoError as error:
+            return error
+
+    def _render(self, part: Part) -> bytes:
+        state = self._state
+        try:
+            if not isinstance(state, State):
+                raise state or StorageError("nothing was read yet")
+            rounds = self._reader.rounds(last=SHOWN_ROUNDS, before=part.before)
         except SordinoError as error:
             page = self._templates.get_template("unreadable.html").render(verdict=unreadable(error.message))
         else:
-            page = self._templates.get_template("page.html").render(**view(state))
+            page = self._templates.get_template("page.html").render(**view(state, part, rounds))
         return page.encode()
 
     async def _page(self, request: Request) -> Response:
         if not self._known(request):
             return self._form(401)
-        page = await self.look()
+        page = await self.look(part_of(request.query_params))
         if request.headers.get("if-none-match") == page.tag:
             return Response(status_code=304, headers={"ETag": page.tag})
         return Response(page.body, headers={"ETag": page.tag}, media_type="text/html")
@@ -231,17 +296,22 @@ def token_of(form: bytes) -> bytes:
     return fields.get("token", [""])[0].strip().encode("utf-8", "replace")
 
 
-def view(state: State) -> dict[str, object]:
+def view(state: State, part: Part, rounds: Sequence[RoundRecord]) -> dict[str, object]:
     """What the template needs beside the state itself."""
     losses = [(one.number, one.heldout_loss) for one in state.releases if one.heldout_loss is not None]
     shown = losses[-SHOWN_LOSSES:]
+    pages = max(1, math.ceil(len(state.members) / SHOWN_MEMBERS))
+    page = min(part.members, pages)
     return {
         "state": state,
         "verdict": verdict(state),
         "losses": shown,
         "broad": curve(shown, width=720, height=240),
         "slim": curve(shown, width=340, height=220),
-        "rounds": list(reversed(state.rounds[-SHOWN_ROUNDS:])),
+        "part": replace(part, members=page),
+        "pages": pages,
+        "members": state.members[SHOWN_MEMBERS * (page - 1) : SHOWN_MEMBERS * page],
+        "rounds": rounds,
         "releases": list(reversed(state.releases[-SHOWN_RELEASES:])),
         "counts": [(outcome.value.replace("_", " "), count) for outcome, count in state.outcomes.items()],
         "round": state.latest,

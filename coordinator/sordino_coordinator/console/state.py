@@ -23,10 +23,11 @@ from sordino_platform.charter import Member
 from sordino_platform.identity import open_charters
 from sordino_platform.offer import Unready
 from sordino_platform.progress import Progress, RoundView, sentence
-from sordino_platform.release import Manifest, ReleaseStore
+from sordino_platform.release import Manifest
 from sordino_platform.telemetry import follow
 
 KEPT_ROUNDS: Final = 200
+KEPT_VIEWS: Final = 2  # of the events of a round: the one that runs and the one before
 KEPT_EVENTS: Final = 40
 KEPT_ENTRIES: Final = 20
 HOLDING: Final = frozenset({Doing.PAUSED, Doing.CLOSED})
@@ -71,8 +72,9 @@ class State:
 
     `smallest_cohort` is what a round begins with at least: the charter's floor, or more where the settings ask for it.
 
-    `until` is when what the coordinator is doing ends by itself; `held_until` the last time that an order or the
-    schedule was seen to hold rounds back.
+    `rounds` are the newest ones, without names; `released` is the completed round with the newest release, however
+    many have failed since. `until` is when what the coordinator is doing ends by itself; `held_until` the last time
+    that an order or the schedule was seen to hold rounds back.
     """
 
     at: datetime
@@ -100,6 +102,7 @@ class State:
     events: tuple[Event, ...]
     write_errors: int
     forged: Mapping[str, int]
+    released: RoundRecord | None = None
 
     @property
     def outcomes(self) -> Counter[Outcome]:
@@ -109,7 +112,8 @@ class State:
     @property
     def completed(self) -> RoundRecord | None:
         """The newest completed round."""
-        return next((row for row in reversed(self.rounds) if row.outcome is Outcome.COMPLETED), None)
+        newest = (row for row in reversed(self.rounds) if row.outcome is Outcome.COMPLETED)
+        return next(newest, self.released)
 
     @property
     def connected(self) -> int:
@@ -129,7 +133,9 @@ class StateReader:
         self._read = self._log.stat().st_size if self._log.exists() else 0
         self._rounds = RoundStore(federation.folder / "state.sqlite")
         self._charters = open_charters(federation.folder)
-        self._releases = ReleaseStore(federation.folder / "releases", self._charters)
+        self._releases = (
+            federation.releases
+        )  # not another one: of ten thousand releases the chain takes memory
         self._progress = Progress()
         self._events: deque[Event] = deque(maxlen=KEPT_EVENTS)
         self._failures: deque[tuple[float, Mapping[str, int]]] = deque()
@@ -141,6 +147,10 @@ class StateReader:
     def close(self) -> None:
         """Closes the reader's own connection."""
         self._rounds.close()
+
+    def rounds(self, *, last: int, before: int | None) -> list[RoundRecord]:
+        """Rounds with names, newest first: the newest `last` of those before round `before` (None: of all)."""
+        return list(reversed(self._rounds.rounds(last=last, before=before)))
 
     def read(self) -> State:
         """The state now. Raises StorageError, ConfigurationError when records on disk cannot be read."""
@@ -177,7 +187,8 @@ class StateReader:
                 Ending(what="TLS authority", ends=charter.tls_authority.x509().not_valid_after_utc),
                 Ending(what="Charter", ends=charter.expires_at),
             ),
-            rounds=tuple(self._rounds.rounds(last=KEPT_ROUNDS)),
+            rounds=tuple(self._rounds.rounds(last=KEPT_ROUNDS, names=False)),
+            released=self._rounds.newest_completed(),
             releases=tuple(signed.manifest for signed in self._releases.chain()),
             running=latest if latest is not None and latest.outcome == "running" else None,
             latest=latest,
@@ -198,7 +209,7 @@ class StateReader:
         for event in told:
             self._progress.apply(event)
             self._tell(event)
-        self._progress.forget(keep=KEPT_ROUNDS)
+        self._progress.forget(keep=KEPT_VIEWS)
 
     def _tell(self, event: Mapping[str, Any]) -> None:
         if text := sentence(event):

@@ -1,6 +1,6 @@
 """The operator's API: orders and status over HTTPS, for whoever holds the token.
 
-    GET  /v1/status  /v1/rounds?last=20  /v1/releases  /v1/audit?last=50
+    GET  /v1/status  /v1/rounds?last=20&before=900  /v1/releases  /v1/audit?last=50
     POST /v1/pause  /v1/resume  /v1/rollback {"release": 7}  /v1/pace {"pause_seconds": 600.0, ...}
 
 TLS with the coordinator's own certificate, read anew at each handshake, so that a renewal needs no restart; a
@@ -45,6 +45,7 @@ from sordino_privacy.errors import PortInUseError, SordinoError
 TOKEN_FILE = "operator.token"  # noqa: S105 - the name of the file that holds it
 MAX_BODY_BYTES = 16 << 10
 MAX_LAST = 1000
+MAX_BEFORE = 1 << 32
 REQUEST_SECONDS = 10.0
 CONNECTIONS = 16
 NOTE_REFUSALS_EVERY_SECONDS = 60.0
@@ -56,6 +57,14 @@ class ApiError(Exception):
     def __init__(self, status: HTTPStatus, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.status, self.message, self.hint = status, message, hint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Which part of a list is asked for: the newest `last` of what is before number `before`."""
+
+    last: int | None = None
+    before: int | None = None
 
 
 class Nothing(Document):
@@ -76,16 +85,19 @@ class Endpoints:
     defaults: CoordinatorSettings
     audit: AuditLog
 
-    def get(self, path: str, last: int | None) -> Any:
+    def get(self, path: str, page: Page) -> Any:
         """The answer to a GET. Raises ApiError, SordinoError."""
+        last, before = page.last, page.before
         reads: dict[str, Callable[[], Any]] = {
             "/v1/status": lambda: view.status_facts(self.folder),
-            "/v1/rounds": lambda: view.round_facts(self.folder, last=last or 20),
+            "/v1/rounds": lambda: view.round_facts(self.folder, last=last or 20, before=before),
             "/v1/releases": lambda: view.release_facts(self.folder),
             "/v1/audit": lambda: view.audit_facts(self.folder, last=last or 50),
         }
         if path not in reads:
             raise ApiError(HTTPStatus.NOT_FOUND, f"there is nothing to read at {path}")
+        if before is not None and path != "/v1/rounds":
+            raise ApiError(HTTPStatus.BAD_REQUEST, "only /v1/rounds takes before")
         return reads[path]()
 
     def post(self, path: str, body: bytes) -> Any:
@@ -143,17 +155,17 @@ class ApiServer:
             timeout = REQUEST_SECONDS
 
             def do_GET(self) -> None:
-                self._answer(lambda path, last: endpoints.get(path, last))
+                self._answer(lambda path, page: endpoints.get(path, page))
 
             def do_POST(self) -> None:
                 self._answer(lambda path, _: endpoints.post(path, self._body()))
 
-            def _answer(self, act: Callable[[str, int | None], Any]) -> None:
+            def _answer(self, act: Callable[[str, Page], Any]) -> None:
                 outcome, status, answer = "ok", HTTPStatus.OK, None
                 try:
                     self._require_token()
                     url = urlsplit(self.path)
-                    answer = act(url.path, last_of(url.query))
+                    answer = act(url.path, page_of(url.query))
                 except ApiError as error:
                     status, answer = error.status, {"error": error.message, "hint": error.hint}
                     outcome = "refused" if status is HTTPStatus.UNAUTHORIZED else "invalid"
@@ -245,16 +257,19 @@ class Refusals:
         self._audit.append(Action.OPERATOR_REFUSED, f"{count} request(s) without the token", by="api")
 
 
-def last_of(query: str) -> int | None:
-    """The one parameter that a read takes, `last`. Raises ApiError for any other, or one out of bounds."""
+def page_of(query: str) -> Page:
+    """The parameters that a read takes, `last` and `before`. Raises ApiError for any other, or one out of bounds."""
     given = parse_qs(query, keep_blank_values=True)
-    if not given:
-        return None
-    values = given.get("last", [])
-    text = values[0] if len(given) == len(values) == 1 else ""
-    if not re.fullmatch(r"\d{1,4}", text, re.ASCII) or not 1 <= int(text) <= MAX_LAST:
-        raise ApiError(HTTPStatus.BAD_REQUEST, f"the only parameter is last, from 1 to {MAX_LAST}")
-    return int(text)
+    found: dict[str, int] = {}
+    for name, most in (("last", MAX_LAST), ("before", MAX_BEFORE)):
+        for text in given.pop(name, []):
+            good = name not in found and re.fullmatch(r"\d{1,10}", text, re.ASCII) and 1 <= int(text) <= most
+            if not good:
+                raise ApiError(HTTPStatus.BAD_REQUEST, f"{name} is one number from 1 to {most}")
+            found[name] = int(text)
+    if given:
+        raise ApiError(HTTPStatus.BAD_REQUEST, "the only parameters are last and before")
+    return Page(**found)
 
 
 def secured(plain: socket.socket, folder: Path) -> ssl.SSLSocket | None:

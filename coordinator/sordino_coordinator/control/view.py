@@ -6,13 +6,13 @@ Everything here is what the protocol lets a coordinator know anyway. Works besid
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from sordino_coordinator.control.audit import read_lines
+from sordino_coordinator.control.audit import newest
 from sordino_coordinator.control.live import Doing, read_status
 from sordino_coordinator.control.orders import read_orders
 from sordino_coordinator.rounds import Outcome, RoundStore
@@ -22,6 +22,7 @@ from sordino_platform.identity.renewal import RenewalBox, ending
 from sordino_platform.release import ReleaseStore
 
 Facts = dict[str, Any]
+SHOWN_NAMES: Final = 5
 
 
 def status_facts(folder: Path) -> Facts:
@@ -29,12 +30,11 @@ def status_facts(folder: Path) -> Facts:
     identity, orders = Identity.load(folder), read_orders(folder)
     store = RoundStore(folder / "state.sqlite")
     try:
-        past, members = store.rounds(last=1), store.members()
+        past, members = store.rounds(last=1, names=False), store.members()
         counts = store.counts()
     finally:
         store.close()
-    chain = ReleaseStore(folder / "releases", identity.charters).chain()
-    head = chain[-1].manifest if chain else None
+    head = ReleaseStore(folder / "releases", identity.charters).look()
     settings = orders.pace.over(load_settings(folder))
     charter, last = identity.charter, past[-1] if past else None
     tls = identity.tls()
@@ -66,11 +66,11 @@ def status_facts(folder: Path) -> Facts:
     }
 
 
-def round_facts(folder: Path, *, last: int) -> list[Facts]:
-    """The newest rounds, oldest first."""
+def round_facts(folder: Path, *, last: int, before: int | None = None) -> list[Facts]:
+    """The newest rounds of those before round `before` (None: of all), oldest first."""
     store = RoundStore(folder / "state.sqlite")
     try:
-        return [asdict(row) for row in store.rounds(last=last)]
+        return [asdict(row) for row in store.rounds(last=last, before=before)]
     finally:
         store.close()
 
@@ -84,8 +84,16 @@ def release_facts(folder: Path) -> list[Facts]:
 def audit_facts(folder: Path, *, last: int) -> list[Facts]:
     """The newest entries of the audit log, oldest first; not verified here (`sordino coordinator audit verify`
     does)."""
-    entries = [line.entry for line in read_lines(folder)]
-    return [entry.model_dump(mode="json") for entry in islice(entries, max(0, len(entries) - last), None)]
+    return [entry.model_dump(mode="json") for entry in reversed(newest(folder, last=last))]
+
+
+def some(names: Sequence[str], *, of: int | None = None, between: str = ", ") -> str:
+    """A few of many names and how many more there are; `of` them in all, where not every name is at hand."""
+    more = (len(names) if of is None else of) - len(names[:SHOWN_NAMES])
+    listed = between.join(names[:SHOWN_NAMES])
+    if more <= 0:
+        return listed
+    return f"{listed} and {more} more" if listed else str(more)
 
 
 def alive(pid: int) -> bool:

@@ -138,11 +138,7 @@ def require_next(chain: Sequence[SignedManifest], offered: SignedManifest, chart
     """Raises ConfigurationError, naming the broken rule, unless `offered` may follow `chain` (empty: release 0)."""
     manifest = offered.manifest
     what = f"release {manifest.number}"
-    charter = charters.by_hash(manifest.charter_hash)
-    if manifest.federation != charter.federation:
-        raise ConfigurationError(f"{what} is of another federation, {manifest.federation}")
-    key = charter.coordinator.identity_key
-    require_signature(key, LABEL, encode(manifest), offered.signature, what=what)
+    charter = require_signed(offered, charters)
     if manifest.number != len(chain):
         raise ConfigurationError(
             f"{what} was offered where release {len(chain)} is next", hint="fetch the releases in their order"
@@ -159,6 +155,19 @@ def require_next(chain: Sequence[SignedManifest], offered: SignedManifest, chart
     if manifest.dimension != dimension_of(charter):
         raise ConfigurationError(f"{what} has a vector of another length than the charter's model")
     _require_origin(manifest, charter, chain, what)
+
+
+def require_signed(offered: SignedManifest, charters: Charters) -> Charter:
+    """The charter that a manifest names, whose coordinator signed it; what came before it is not looked at. Raises
+    ConfigurationError."""
+    manifest = offered.manifest
+    what = f"release {manifest.number}"
+    charter = charters.by_hash(manifest.charter_hash)
+    if manifest.federation != charter.federation:
+        raise ConfigurationError(f"{what} is of another federation, {manifest.federation}")
+    key = charter.coordinator.identity_key
+    require_signature(key, LABEL, encode(manifest), offered.signature, what=what)
+    return charter
 
 
 def dimension_of(charter: Charter) -> int:

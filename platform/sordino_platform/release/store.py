@@ -40,6 +40,7 @@ from sordino_platform.release.manifest import (
     MemoryMark,
     SignedManifest,
     require_next,
+    require_signed,
 )
 from sordino_platform.release.optimiser import Moments, ServerOptimiser
 from sordino_platform.release.weights import (
@@ -73,6 +74,10 @@ class ReleaseStore:
         self.charters = charters
         self._chain: list[SignedManifest] = []
         self._lock = threading.Lock()  # an agent's link and its control endpoint read at the same time
+        # Releases below are pruned, and these counted a memory that was in force then: only what was added since, and
+        # they, are looked at again.
+        self._pruned = 1
+        self._counts: set[int] = set()
 
     def chain(self) -> tuple[SignedManifest, ...]:
         """Every release, oldest first, verified. What another process added since the last call is read now.
@@ -86,6 +91,17 @@ class ReleaseStore:
                 require_next(self._chain, signed, self.charters)
                 self._chain.append(signed)
             return tuple(self._chain)
+
+    def look(self) -> Manifest | None:
+        """The newest manifest as it lies here, signed, and nothing before it read: for who shows it and decides
+        nothing. None where there is no release. Raises StorageError, ConfigurationError."""
+        numbers = [int(path.name) for path in self.folder.iterdir() if path.name.isdecimal()]
+        if not numbers:
+            return None
+        path = self._place(max(numbers)) / MANIFEST
+        signed = SignedManifest.parse(read_file(path, limit=MAX_MANIFEST_BYTES), what=str(path))
+        require_signed(signed, self.charters)
+        return signed.manifest
 
     def verify(self, *, weights: bool = False) -> tuple[SignedManifest, ...]:
         """Reads everything anew; with `weights`, every vector that is held too. Raises as `chain` and `vector` do."""
@@ -127,7 +143,7 @@ class ReleaseStore:
 
     def newest_held(self) -> int:
         """The number of the newest release whose weights are here, -1 where there is none. Raises as `chain` does."""
-        return max((number for number in range(len(self.chain())) if self.holds(number)), default=-1)
+        return next((number for number in reversed(range(len(self.chain()))) if self.holds(number)), -1)
 
     def weights_path(self, number: int) -> Path:
         """The file of a release's weights. Raises ConfigurationError when it is not held."""
@@ -322,7 +338,8 @@ class ReleaseStore:
                 kept -= 1
                 shutil.rmtree(self._place(kept))
             removed = len(self._chain) - kept
-            del self._chain[kept:]
+            with self._lock:
+                del self._chain[kept:]
             if removed:
                 sync_folder(self.folder)
         return removed
@@ -332,17 +349,19 @@ class ReleaseStore:
 
         Moments and opened sums are kept of the newest two only: a round that a crash cut short goes back by one.
         """
-        newest = len(self.chain())
-        for number in range(1, newest - keep):
+        newest, first = len(self.chain()), self._pruned
+        for number in range(first, newest - keep):
             (self._place(number) / WEIGHTS).unlink(missing_ok=True)
         in_force = {signed.manifest.shared_memory for signed in self._chain[-2:]}
         counted = {mark.release for mark in in_force if mark is not None}
-        for number in range(1, newest - 2):
+        for number in sorted(self._counts.union(range(first, newest - 2))):
             place = self._place(number)
             for path in place.glob(MOMENT.format("*")):
                 path.unlink(missing_ok=True)
             if number not in counted:  # who comes late must be shown how the memory was counted
                 shutil.rmtree(place / OPENED, ignore_errors=True)
+        self._counts = {number for number in counted if number < newest - 2}
+        self._pruned = max(first, min(newest - keep, newest - 2))
 
     def opened(self, number: int) -> dict[str, memoryview] | None:
         """The files that show how a round made a release, by name, mapped; None where they are not kept."""
@@ -378,11 +397,12 @@ class ReleaseStore:
                 for name, data in opened.items():
                     write_file(temporary / OPENED / name, data)
             write_file(temporary / MANIFEST, signed.to_bytes())
-            move_folder(temporary, place)
+            with self._lock:  # or another thread would read it from the disk before it is appended here
+                move_folder(temporary, place)
+                self._chain.append(signed)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        self._chain.append(signed)
         return signed.manifest
 
     def _signed(self, number: int) -> SignedManifest:

@@ -41,7 +41,7 @@ async function look() {
   window.clearTimeout(timer);
   if (document.hidden) return;
   try {
-    const reply = await fetch("/", {
+    const reply = await fetch(window.location.pathname + window.location.search, {
       headers: tag ? { "If-None-Match": tag } : {},
       cache: "no-store",
       signal: AbortSignal.timeout(10000),
