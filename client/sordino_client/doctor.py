@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from sordino_client.completion import unread
-from sordino_client.corpus import Reason
+from sordino_client.corpus import ExclusionReason
 from sordino_client.foreseen import foreseen
 from sordino_client.ledger import read_account
 from sordino_client.ledger.witness import RECOVER, kept
@@ -98,7 +98,7 @@ def prepared(folder: Path) -> Finding:
 
     if counts := not_read(folder / "corpus"):
         said = ", ".join(
-            f"{count:,} entries {unread.PARTS[Reason(reason)]}" for reason, count in counts.items()
+            f"{count:,} entries {unread.PARTS[ExclusionReason(reason)]}" for reason, count in counts.items()
         )
         return warning("training data", said, SHOWS)
     return ok("training data", "nothing is known to be missing from it")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import StrEnum
 from importlib.metadata import version
 
-from sordino_client.corpus import Reason
+from sordino_client.corpus import ExclusionReason
 from sordino_platform.telemetry import Metrics
 from sordino_privacy.secagg import SecaggError
 
@@ -76,7 +76,7 @@ class MemberMetrics:
         self.corpus_excluded = metrics.gauge(
             "sordino_corpus_excluded",
             "Files left out of the corpus, by reason",
-            reason=tuple(r.value for r in Reason),
+            reason=tuple(r.value for r in ExclusionReason),
         )
         self.model_version = metrics.gauge("sordino_model_version", "The number of the newest release held")
         self.http_rejected = metrics.counter(

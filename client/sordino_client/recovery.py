@@ -22,7 +22,7 @@ from pathlib import Path
 from sordino_client.corpus import UnitRegistry
 from sordino_client.corpus.origin import origins
 from sordino_client.ledger import Budget, Ledger, RoundCost, Witness
-from sordino_client.ledger.machine import Machine, Record, machine_folder
+from sordino_client.ledger.machine import LedgerRecord, Machine, machine_folder
 from sordino_client.ledger.witness import kept
 from sordino_client.round.heads import uncharged
 from sordino_client.settings import BUDGET_DELTA, load_settings
@@ -128,7 +128,7 @@ def witnesses(ledger: Ledger, folder: Path) -> list[Witness]:
     return found
 
 
-def missing_from(ledger: Ledger, witness: Witness, mine: Sequence[Record]) -> int:
+def missing_from(ledger: Ledger, witness: Witness, mine: Sequence[LedgerRecord]) -> int:
     """How many rounds at most the witness counted that neither the ledger nor this machine's file has."""
     if any(record.saw(witness) for record in mine):
         return 0
@@ -138,7 +138,7 @@ def missing_from(ledger: Ledger, witness: Witness, mine: Sequence[Record]) -> in
 
 def records(
     machine: Machine, ledger: Ledger, *, origins: Sequence[str], texts: Sequence[str]
-) -> list[Record]:
+) -> list[LedgerRecord]:
     """What this machine knows of this ledger, of earlier ones of this folder, and of ones that are gone and stood for
     the same code."""
     folder = str(ledger.folder.resolve())
@@ -151,7 +151,7 @@ def records(
     ]
 
 
-def charge_known(ledger: Ledger, mine: Sequence[Record]) -> int:
+def charge_known(ledger: Ledger, mine: Sequence[LedgerRecord]) -> int:
     """Charges the rounds that the machine's file has and the ledger has not, as they were. How many there were."""
     there = {(one.run, one.round) for one in ledger.reservations()}
     count = 0

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from sordino_platform.settings import Settings, load, toml_text
+from sordino_platform.settings import SettingsModel, load, toml_text
 
 FILE = "member.toml"
 BUDGET_DELTA = 1e-6  # the delta of every budget: one fixed number, so that epsilons of rounds compose
@@ -56,7 +56,7 @@ COMMENTS = {
 }
 
 
-class MemberSettings(Settings):
+class MemberSettings(SettingsModel):
     """See COMMENTS, which `sordino client join` writes into the file."""
 
     version: int = Field(1, ge=1, le=1)

@@ -20,7 +20,7 @@ from sordino_platform.durable import read_file, write_file
 from sordino_platform.identity import Identity
 from sordino_platform.identity.renewal import ending
 from sordino_platform.identity.site import CARD
-from sordino_platform.link import Status
+from sordino_platform.link import LinkStatus
 from sordino_platform.release import ReleaseStore
 from sordino_privacy.accounting import epsilon, group_epsilon, runs_left
 from sordino_privacy.accounting.epsilon import MAX_GROUP
@@ -34,7 +34,7 @@ def write_status(
     folder: Path,
     *,
     member: str,
-    link: Status,
+    link: LinkStatus,
     doing: str,
     not_ready: str,
     release: int,

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sordino_coordinator.boundary import Answer, Answered
+from sordino_coordinator.boundary import Answered, MemberReply
 from sordino_coordinator.control.audit import Action, AuditLog
 from sordino_coordinator.exchange import exchange
 from sordino_coordinator.grid import LinkGrid
@@ -123,7 +123,7 @@ class Archive:
         log().warning("history_refused", member=member, error=problem)
 
     def _ask(
-        self, nodes: Mapping[str, int], question: Question, accept: Callable[[Answer], None]
+        self, nodes: Mapping[str, int], question: Question, accept: Callable[[MemberReply], None]
     ) -> dict[str, str]:
         """Asks each member; returns why those were not believed whose answer was none."""
         most = ENVELOPE_BYTES + BATCH_BYTES + max(MAX_CHARTER_BYTES, MAX_MANIFEST_BYTES, self._vector_bytes())
@@ -148,7 +148,7 @@ class Archive:
     def _items(self, node: Mapping[str, int], question: Question) -> tuple[list[bytes], str]:
         items: list[bytes] = []
 
-        def accept(answer: Answer) -> None:
+        def accept(answer: MemberReply) -> None:
             items.extend(answer.fields.blobs("items"))
 
         problems = self._ask(node, question, accept)
@@ -193,7 +193,7 @@ class Archive:
         found: list[Vector] = []
         manifest = newest.manifest
 
-        def accept(answer: Answer) -> None:
+        def accept(answer: MemberReply) -> None:
             vector = answer.fields.vector("weights", np.float32)
             require_vector(manifest, vector)
             found.append(vector)

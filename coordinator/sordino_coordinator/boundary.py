@@ -1,8 +1,8 @@
 """The one boundary between a member's bytes and the coordinator: whatever they cause costs that member, and only it.
 
 A reply is taken apart, parsed and accepted inside `judge`. Whatever any of that raises, expected or not, becomes a
-`Lost` with its reason, and the exchange goes on with the others. What an unexpected exception says may hold a member's
-words, so only its class and its place in the code are noted.
+`LostMember` with its reason, and the exchange goes on with the others. What an unexpected exception says may hold a
+member's words, so only its class and its place in the code are noted.
 
 Nothing else in the coordinator may touch what a member sent: a second boundary would be one that somebody forgets.
 """
@@ -16,7 +16,7 @@ from pathlib import PurePath
 
 from flwr.app import Message
 
-from sordino_coordinator.metrics import Dropped, Rejected
+from sordino_coordinator.metrics import Dropped, RejectionReason
 from sordino_platform.flower.phases import Fields
 from sordino_platform.link.frames import printable
 from sordino_privacy.errors import LinkError, SordinoError, StorageError
@@ -32,7 +32,7 @@ from sordino_privacy.secagg import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class MemberReply:
     """A member's reply, for `accept`. `member` is who was asked, never who the reply says it is."""
 
     member: str
@@ -54,7 +54,7 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lost:
+class LostMember:
     """A member that gave no acceptable reply. `rejected` is the label of the message that was refused, if one was;
     `error` one line for the operator; `cheated`: what it signed proves that it cheated, by `proof`
     where a third party can judge it."""
@@ -62,15 +62,17 @@ class Lost:
     member: str
     reason: Dropped
     error: str = ""
-    rejected: Rejected | None = None
+    rejected: RejectionReason | None = None
     cheated: bool = False
     proof: bytes = b""
 
 
-Accept = Callable[[Answer], None]
+Accept = Callable[[MemberReply], None]
 
 
-def judge(member: str, opened: Callable[[], Message], accept: Accept, *, seconds: float) -> Answered | Lost:
+def judge(
+    member: str, opened: Callable[[], Message], accept: Accept, *, seconds: float
+) -> Answered | LostMember:
     """Takes one reply apart and accepts it. `opened` decodes it.
 
     Raises StorageError alone: a full disk is this side's own, and no member can be blamed for it.
@@ -78,14 +80,14 @@ def judge(member: str, opened: Callable[[], Message], accept: Accept, *, seconds
     try:
         reply = opened()
         if reply.has_error():
-            return Lost(member=member, reason=lost_because(reply))
-        answer = Answer(member=member, fields=Fields(reply))
+            return LostMember(member=member, reason=lost_because(reply))
+        answer = MemberReply(member=member, fields=Fields(reply))
         accept(answer)
         answer.fields.done()
     except StorageError:
         raise
     except SordinoError as error:
-        return Lost(
+        return LostMember(
             member=member,
             reason=Dropped.INVALID,
             error=printable(error.message),
@@ -94,11 +96,11 @@ def judge(member: str, opened: Callable[[], Message], accept: Accept, *, seconds
             proof=error.proof if isinstance(error, CheatError) else b"",
         )
     except Exception as error:  # noqa: BLE001 - the boundary: whatever it is, it ends here
-        return Lost(
+        return LostMember(
             member=member,
             reason=Dropped.INVALID,
             error=f"{type(error).__name__} at {place_of(error)}",
-            rejected=Rejected.UNEXPECTED,
+            rejected=RejectionReason.UNEXPECTED,
         )
     return Answered(member=member, seconds=seconds)
 
@@ -115,14 +117,14 @@ def lost_because(reply: Message) -> Dropped:
     return Dropped(reason) if reason in set(Dropped) else Dropped.REFUSED
 
 
-def rejection_of(error: SordinoError) -> Rejected:
+def rejection_of(error: SordinoError) -> RejectionReason:
     """The metric's label for a message that was refused: only a broken signature or a lie counts as forged."""
     if isinstance(error, UploadSignatureError | CheatError | QuorumError | ShareError):
-        return Rejected.SIGNATURE
+        return RejectionReason.SIGNATURE
     if isinstance(error, IdentityError):
-        return Rejected.UNKNOWN_CLIENT
+        return RejectionReason.UNKNOWN_CLIENT
     if isinstance(error, ReplayError):
-        return Rejected.REPLAY
+        return RejectionReason.REPLAY
     if isinstance(error, LinkError | MalformedError):
-        return Rejected.SCHEMA
-    return Rejected.ROUND
+        return RejectionReason.SCHEMA
+    return RejectionReason.ROUND

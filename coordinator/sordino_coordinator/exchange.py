@@ -15,7 +15,7 @@ from functools import partial
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
-from sordino_coordinator.boundary import Accept, Answered, Lost, judge
+from sordino_coordinator.boundary import Accept, Answered, LostMember, judge
 from sordino_coordinator.grid import Arrival, LinkGrid
 from sordino_coordinator.metrics import Dropped
 
@@ -45,7 +45,7 @@ def exchange(
     reply_bytes: Callable[[str], int],
     given_up: Callable[[], bool] = never,
     rejoin: bool = False,
-) -> Iterator[Answered | Lost]:
+) -> Iterator[Answered | LostMember]:
     """Sends `content(member)` to each member of `nodes`; yields every one exactly once, answers in order of arrival.
 
     `nodes` gives a member's Flower node id, `reply_bytes` the most that its reply can have: a larger one is refused
@@ -83,16 +83,16 @@ def exchange(
                 continue
             arrived = True
             item = judge(member, opened, accept, seconds=time.monotonic() - started)
-            if rejoin and isinstance(item, Lost) and item.reason is Dropped.DISCONNECT:
+            if rejoin and isinstance(item, LostMember) and item.reason is Dropped.DISCONNECT:
                 away.add(member)
             else:
                 yield item
         if not arrived:
             time.sleep(POLL_SECONDS)
     for member in waiting.values():
-        yield Lost(member=member, reason=Dropped.TIMEOUT)
+        yield LostMember(member=member, reason=Dropped.TIMEOUT)
     for member in sorted(away):
-        yield Lost(member=member, reason=Dropped.DISCONNECT)
+        yield LostMember(member=member, reason=Dropped.DISCONNECT)
 
 
 def push(grid: Grid, message: Message, reply_bytes: int) -> Iterable[str]:

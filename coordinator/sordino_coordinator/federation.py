@@ -28,10 +28,10 @@ from flwr.app import RecordDict
 from structlog.stdlib import BoundLogger
 
 from sordino_coordinator.control.audit import Action, AuditLog
-from sordino_coordinator.control.desk import Desk
+from sordino_coordinator.control.desk import OrderDesk
 from sordino_coordinator.control.live import Doing, Live
 from sordino_coordinator.control.orders import read_orders
-from sordino_coordinator.made import Made, counted, stepped
+from sordino_coordinator.made import NextRelease, counted, stepped
 from sordino_coordinator.metrics import MESSAGE_PHASES, CoordinatorMetrics
 from sordino_coordinator.release_gate import ReleaseGate, UnusableSumError
 from sordino_coordinator.rounds import RoundStore
@@ -62,10 +62,10 @@ from sordino_privacy.errors import ConfigurationError, SordinoError, StorageErro
 from sordino_privacy.secagg import (
     GENESIS,
     AggregateSum,
-    Context,
     CoordinatorSession,
     Membership,
     Record,
+    RoundContext,
     transcript_head,
 )
 
@@ -92,7 +92,7 @@ class Federation:
     gate: ReleaseGate | None
     live: Live
     audit: AuditLog
-    desk: Desk = field(init=False)
+    desk: OrderDesk = field(init=False)
     plan: Plan = field(init=False)
     run: str = field(default_factory=lambda: secrets.token_hex(16))
     loss: float | None = None
@@ -144,7 +144,7 @@ class Federation:
             ),
         )
         federation.plan = plan
-        federation.desk = Desk(
+        federation.desk = OrderDesk(
             folder=folder, defaults=settings, live=live, audit=federation.audit, restore=federation.roll_back
         )
         metrics.paused.set_function(lambda: live.status.doing in (Doing.PAUSED, Doing.CLOSED))
@@ -371,7 +371,7 @@ class Federation:
         if kept is None:
             return None
         record, before = self.record(number), self.releases.manifest(number - 1)
-        quantiser = Context.decode(Record.decode(record).context).quantiser
+        quantiser = RoundContext.decode(Record.decode(record).context).quantiser
         steps = before.optimiser == manifest.optimiser and not manifest.counted
         return OpenedSum(
             record=record,
@@ -477,7 +477,7 @@ class Federation:
             self.metrics.phrases.set(made.memory.phrases)
         return manifest.number
 
-    def _made(self, opened: AggregateSum) -> Made:
+    def _made(self, opened: AggregateSum) -> NextRelease:
         """What the sum makes, by the plan of its round. Raises UnusableSumError."""
         head, model = self.releases.head(), self.weights()
         if isinstance(self.plan, CountPlan):

@@ -10,14 +10,14 @@ from flwr.app import RecordDict
 from flwr.serverapp import Grid
 
 from sordino_coordinator.behind import require_not_behind
-from sordino_coordinator.boundary import Answer, Lost
+from sordino_coordinator.boundary import LostMember, MemberReply
 from sordino_coordinator.control.live import Doing
 from sordino_coordinator.exchange import exchange
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.grid import LinkGrid
 from sordino_platform.flower.codec import ENVELOPE_BYTES
 from sordino_platform.flower.phases import HELLO, node_id
-from sordino_platform.offer import Offer, Presence
+from sordino_platform.offer import Offer, OfferAnswer
 from sordino_privacy.secagg import IdentityError
 
 HELLO_SECONDS = 10.0
@@ -25,7 +25,7 @@ ASK_AGAIN_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class MemberStanding:
     """What a member said it holds: the numbers of its newest release (-1: none) and of its charter's epoch."""
 
     release: int
@@ -34,7 +34,7 @@ class Held:
 
 def gather(
     federation: Federation, grid: Grid, *, number: int = 0, heed: bool = False
-) -> tuple[dict[str, int], dict[str, Held]]:
+) -> tuple[dict[str, int], dict[str, MemberStanding]]:
     """Waits for members that are ready: the wished cohort, or the smallest after `gather_seconds`. With `heed`, an
     order that holds rounds back ends the wait, with nobody. `number`: of the round that is tried again.
 
@@ -90,7 +90,7 @@ def present(federation: Federation, grid: Grid) -> list[int]:
 
 def hello(
     federation: Federation, grid: Grid, connected: Sequence[int], offer: Offer
-) -> tuple[dict[str, int], dict[str, Held]]:
+) -> tuple[dict[str, int], dict[str, MemberStanding]]:
     """Offers the round; gives node id and what it holds, of each member that answers and is ready for it.
 
     Who holds an older epoch is asked again with the newer ones: its owner may have to look at them first.
@@ -118,7 +118,9 @@ def hello(
         if present.unready is None and present.member not in federation.cheaters
     ]
     nodes = {present.member: node for node, present in ready}
-    held = {present.member: Held(release=present.release, epoch=present.epoch) for _, present in ready}
+    held = {
+        present.member: MemberStanding(release=present.release, epoch=present.epoch) for _, present in ready
+    }
     return nodes, held
 
 
@@ -128,17 +130,17 @@ def ask(
     asked: Mapping[str, int],
     offer: Offer,
     charters: Mapping[str, tuple[bytes, ...]],
-) -> dict[str, Presence]:
+) -> dict[str, OfferAnswer]:
     """What each of `asked` (name or number, and node) answers to the offer and the signed epochs that go with it."""
-    found: dict[str, Presence] = {}
+    found: dict[str, OfferAnswer] = {}
     heads = {node_id(name): head for name, head in federation.rounds.heads().items()}
 
     def content(member: str) -> RecordDict:
         head = heads.get(asked[member], b"")
         return replace(offer, head=head, charters=charters.get(member, ())).pack()
 
-    def answered(answer: Answer) -> None:
-        present = Presence.parse(answer.fields)
+    def answered(answer: MemberReply) -> None:
+        present = OfferAnswer.parse(answer.fields)
         name = federation.membership.member(present.member).name
         twice = name in {other.member for other in found.values()}
         if (isinstance(grid, LinkGrid) and name != answer.member) or twice:
@@ -157,7 +159,7 @@ def ask(
         seconds=HELLO_SECONDS,
         reply_bytes=lambda _: ENVELOPE_BYTES,
     ):
-        if isinstance(item, Lost) and item.rejected is not None:
+        if isinstance(item, LostMember) and item.rejected is not None:
             federation.metrics.rejected.labels(item.rejected.value).inc()
             federation.log.warning("hello_refused", member=item.member, error=item.error)
     return found

@@ -17,7 +17,7 @@ from sordino_platform.flower.codec import decode, encode
 from sordino_platform.flower.phases import node_id
 from sordino_platform.link.events import Direction
 from sordino_platform.link.messages import parts_of, total_of
-from sordino_platform.link.server import LinkServer, Lost, Result
+from sordino_platform.link.server import LinkServer, LostRequest, Result
 from sordino_privacy.errors import LinkError
 
 DEFAULT_SECONDS = 3600.0
@@ -111,7 +111,7 @@ class LinkGrid(Grid):
         return [opened() for _, opened in self.arrivals(set(message_ids))]
 
     def _reply(self, message: Message, result: Result) -> Message:
-        if isinstance(result, Lost):
+        if isinstance(result, LostRequest):
             return Message(Error(LINK_ERROR, result.reason.value), reply_to=message)
         self._count(Direction.RECEIVED, message.metadata.message_type, result.payload.nbytes)
         said = decode(result.payload)

@@ -16,7 +16,7 @@ from sordino_privacy.secagg import AggregateSum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class NextRelease:
     """What the next release holds. `norm` is the L2 norm of the mean, `loss` in nats per token on held-out code."""
 
     vector: Vector = field(repr=False)
@@ -35,13 +35,13 @@ def stepped(
     optimiser: ServerOptimiser,
     moments: Moments,
     gate: ReleaseGate | None,
-) -> Made:
+) -> NextRelease:
     """One step of the server's optimiser from `model`. Raises UnusableSumError: the old model stays."""
     mean = opened.totals.mean()
     vector, after = next_model(head, optimiser, model, mean, moments)
     if not all(np.isfinite(values).all() for values in (mean, vector, *after)):
         raise UnusableSumError("the opened sum is not finite")
-    return Made(
+    return NextRelease(
         vector=vector,
         optimiser=optimiser,
         moments=after,
@@ -52,9 +52,9 @@ def stepped(
 
 def counted(
     opened: AggregateSum, plan: CountPlan, *, head: Manifest, model: Vector, moments: Moments
-) -> Made:
+) -> NextRelease:
     """The memory of a count. Model, loss and `moments`, those of `head`, stay as they are."""
-    return Made(
+    return NextRelease(
         vector=model,
         optimiser=head.optimiser,
         moments=moments,

@@ -45,7 +45,7 @@ WORDS: Final[Mapping[Dropped, str]] = {
 """What to say, and to look at, where nothing was said of a single case."""
 
 
-class Rejected(StrEnum):
+class RejectionReason(StrEnum):
     """Why a message was rejected."""
 
     SIGNATURE = "signature"
@@ -119,7 +119,7 @@ class CoordinatorMetrics:
         self.rejected = metrics.counter(
             "sordino_messages_rejected_total",
             "Messages refused, by why",
-            reason=tuple(r.value for r in Rejected),
+            reason=tuple(r.value for r in RejectionReason),
         )
         self.bytes = metrics.counter(
             "sordino_message_bytes_total",

@@ -13,7 +13,7 @@ from sordino_platform.architecture import ModelConfig
 from sordino_platform.charter import PrivacyPolicy
 from sordino_platform.identity import Identity
 from sordino_platform.release.optimiser import ServerOptimiser
-from sordino_platform.settings import Settings, load, parse, toml_text
+from sordino_platform.settings import SettingsModel, load, parse, toml_text
 from sordino_platform.suggested import suggested_training
 from sordino_privacy.counts import CountPlan
 from sordino_privacy.dpsgd import TrainingPlan
@@ -54,7 +54,7 @@ COMMENTS = {
 }
 
 
-class PlanSettings(Settings):
+class PlanSettings(SettingsModel):
     """The fields of `sordino_privacy.dpsgd.TrainingPlan`."""
 
     sampling_rate: float
@@ -73,7 +73,7 @@ class PlanSettings(Settings):
         return TrainingPlan(**self.model_dump())
 
 
-class CountSettings(Settings):
+class CountSettings(SettingsModel):
     """The fields of `sordino_privacy.counts.CountPlan`, but for the salt, which is drawn anew for each count."""
 
     bits: int = 20
@@ -100,7 +100,7 @@ class CountSettings(Settings):
         return replace(plan, largest_count=max(1, largest))
 
 
-class CoordinatorSettings(Settings):
+class CoordinatorSettings(SettingsModel):
     """See COMMENTS, which `sordino coordinator new` writes into the file."""
 
     version: int = Field(1, ge=1, le=1)

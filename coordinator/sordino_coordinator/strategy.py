@@ -20,13 +20,13 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDic
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
-from sordino_coordinator.boundary import Accept, Answer, Lost
+from sordino_coordinator.boundary import Accept, LostMember, MemberReply
 from sordino_coordinator.control.audit import Action
 from sordino_coordinator.control.live import Doing
 from sordino_coordinator.exchange import GivenUpError, exchange
 from sordino_coordinator.federation import Federation
-from sordino_coordinator.gathering import Held, gather
-from sordino_coordinator.metrics import WORDS, Dropped, Rejected
+from sordino_coordinator.gathering import MemberStanding, gather
+from sordino_coordinator.metrics import WORDS, Dropped, RejectionReason
 from sordino_coordinator.release_gate import TaughtError, UnusableSumError
 from sordino_coordinator.rounds import Outcome
 from sordino_platform.flower.codec import ENVELOPE_BYTES
@@ -45,10 +45,10 @@ from sordino_privacy.errors import SordinoError, StorageError, UsageError
 from sordino_privacy.secagg import (
     AggregateSum,
     CheatError,
-    Context,
     CoordinatorSession,
     Lengths,
     NormError,
+    RoundContext,
     SecaggError,
     Totals,
 )
@@ -73,12 +73,12 @@ class RoundsFailedError(SordinoError):
 
 
 @dataclass(slots=True)
-class Round:
+class OngoingRound:
     """What is known of a round while it runs."""
 
     number: int
     nodes: dict[str, int]
-    held: dict[str, Held]
+    held: dict[str, MemberStanding]
     cohort: tuple[str, ...] = ()  # of the present attempt, once its roster is closed
     started: float = field(default_factory=time.monotonic)
     attempt: int = 0
@@ -156,7 +156,7 @@ class SecureFedAvg(Strategy):
         nodes, held = gather(federation, grid, heed=True)
         if federation.stopping.is_set() or not nodes:
             return None
-        round = Round(federation.rounds.open_round(federation.run), nodes, held)
+        round = OngoingRound(federation.rounds.open_round(federation.run), nodes, held)
         federation.traffic.clear()
         self.log.info("round_started", round=round.number, members=sorted(nodes), cohort=len(nodes))
         try:
@@ -182,7 +182,7 @@ class SecureFedAvg(Strategy):
             self.announce(grid, round)
         return True
 
-    def attributed(self, round: Round, error: UnusableSumError) -> str:
+    def attributed(self, round: OngoingRound, error: UnusableSumError) -> str:
         """Why the sum is not used, and whether anybody can be named: books who is proven to have spoiled it."""
         if error.culprit:
             self.federation.exclude(error.culprit, error.message, round=round.number)
@@ -192,7 +192,7 @@ class SecureFedAvg(Strategy):
         self.log.warning("sum_unattributable", round=round.number, reason=error.message)
         return f"{error.message}; nobody can be named, for only the sum is known"
 
-    def attempts(self, grid: Grid, round: Round) -> tuple[CoordinatorSession, AggregateSum]:
+    def attempts(self, grid: Grid, round: OngoingRound) -> tuple[CoordinatorSession, AggregateSum]:
         """Tries the exchange; members keep their update, so only the keys are new in the next attempt."""
         federation, failed = self.federation, 0
         while True:
@@ -216,7 +216,9 @@ class SecureFedAvg(Strategy):
                 name: reason for name, reason in round.dropped.items() if name in federation.cheaters
             }
 
-    def exchange_keys_and_sum(self, grid: Grid, round: Round) -> tuple[CoordinatorSession, AggregateSum]:
+    def exchange_keys_and_sum(
+        self, grid: Grid, round: OngoingRound
+    ) -> tuple[CoordinatorSession, AggregateSum]:
         """The phases of one attempt, in order. Raises RoundAbortedError when too few members are left for one."""
         federation, context = self.federation, self.context(round)
         keeper = UploadFolder(federation.folder / "uploads")
@@ -231,7 +233,7 @@ class SecureFedAvg(Strategy):
                 charters=federation.epochs(after=held.epoch),
             ).pack()
 
-        def advertised(answer: Answer) -> None:
+        def advertised(answer: MemberReply) -> None:
             advertisement, epsilon = answer.fields.blob("advertisement"), answer.fields.number("epsilon")
             head = answer.fields.blob("head")
             answer.fields.done()
@@ -239,10 +241,10 @@ class SecureFedAvg(Strategy):
             federation.note_epsilon(answer.member, epsilon)
             federation.keep_head(answer.member, head)
 
-        def shared(answer: Answer) -> None:
+        def shared(answer: MemberReply) -> None:
             session.accept_shares(answer.member, answer.only("shares"))
 
-        def uploaded(answer: Answer) -> None:
+        def uploaded(answer: MemberReply) -> None:
             if "complaint" in answer.fields:
                 session.accept_complaint(answer.member, answer.only("complaint"))
                 return
@@ -250,10 +252,10 @@ class SecureFedAvg(Strategy):
             answer.fields.done()
             session.accept_upload(answer.member, [upload])
 
-        def signed(answer: Answer) -> None:
+        def signed(answer: MemberReply) -> None:
             session.accept_survivors(answer.member, answer.only("signature"))
 
-        def revealed(answer: Answer) -> None:
+        def revealed(answer: MemberReply) -> None:
             session.accept_reveal(answer.member, answer.only("reveal"))
 
         def bound(member: str) -> int:
@@ -275,11 +277,11 @@ class SecureFedAvg(Strategy):
             self.drop(
                 round,
                 Phase.UPLOAD,
-                Lost(
+                LostMember(
                     member=cheater,
                     reason=Dropped.INVALID,
                     error=why,
-                    rejected=Rejected.SIGNATURE,
+                    rejected=RejectionReason.SIGNATURE,
                     cheated=True,
                     proof=proof,
                 ),
@@ -307,11 +309,11 @@ class SecureFedAvg(Strategy):
 
     # -------------------------------------------------------------------------------------------------- its steps
 
-    def context(self, round: Round) -> Context:
+    def context(self, round: OngoingRound) -> RoundContext:
         """The context of this attempt, with the charter's floors."""
         federation = self.federation
         membership = federation.membership
-        return Context.under(
+        return RoundContext.under(
             membership,
             run=federation.run,
             round=round.number,
@@ -330,7 +332,7 @@ class SecureFedAvg(Strategy):
     def phase(
         self,
         grid: Grid,
-        round: Round,
+        round: OngoingRound,
         phase: Phase,
         members: Iterable[str],
         content: Callable[[str], RecordDict],
@@ -375,7 +377,7 @@ class SecureFedAvg(Strategy):
         )
         try:
             for item in answers:
-                if isinstance(item, Lost):
+                if isinstance(item, LostMember):
                     self.drop(round, phase, item)
                     if phase is Phase.TRAIN:
                         self.require_possible(round)
@@ -392,7 +394,7 @@ class SecureFedAvg(Strategy):
         round.phases[phase.value] = round.phases.get(phase.value, 0.0) + took
         self.log.info("phase_finished", round=round.number, phase=phase.value, seconds=took, count=answered)
 
-    def require_possible(self, round: Round) -> None:
+    def require_possible(self, round: OngoingRound) -> None:
         """Raises RoundAbortedError once too few members are left for the charter's floors: nobody else need train."""
         membership = self.federation.membership
         left = [membership.member(name) for name in round.nodes if name not in round.dropped]
@@ -403,7 +405,7 @@ class SecureFedAvg(Strategy):
                 Outcome.ABORTED_COHORT, f"{len(left)} members are too few to go on with ({why})"
             )
 
-    def drop(self, round: Round, phase: Phase, lost: Lost) -> None:
+    def drop(self, round: OngoingRound, phase: Phase, lost: LostMember) -> None:
         """Notes that a member left the round, and when."""
         round.dropped[lost.member] = lost.reason.value
         self.metrics.dropouts.labels(phase.value, lost.reason.value).inc()
@@ -420,7 +422,7 @@ class SecureFedAvg(Strategy):
             error=lost.error or WORDS[lost.reason],
         )
 
-    def announce(self, grid: Grid, round: Round) -> None:
+    def announce(self, grid: Grid, round: OngoingRound) -> None:
         """Tells the round's members the opened sum, what shows that it is theirs, and the release. Who misses it learns
         the release with its next round."""
         federation = self.federation
@@ -428,7 +430,7 @@ class SecureFedAvg(Strategy):
         here = set(grid.get_node_ids())
         present = [name for name, node in round.nodes.items() if node in here]
 
-        def taken(answer: Answer) -> None:
+        def taken(answer: MemberReply) -> None:
             release = answer.fields.integer("release")
             self.log.info("release_taken", member=answer.member, release=release)
 
@@ -438,7 +440,7 @@ class SecureFedAvg(Strategy):
 
     def close(
         self,
-        round: Round,
+        round: OngoingRound,
         outcome: Outcome,
         reason: str,
         *,

@@ -21,17 +21,17 @@ import numpy as np
 from sordino_privacy.secagg import (
     GENESIS,
     BadParcelError,
-    Context,
     CoordinatorSession,
-    Entry,
+    EnrolledMember,
     Floors,
     Group,
-    Member,
+    JournalEntry,
+    MaskedStatistics,
     MemberSession,
     Membership,
     Quantised,
     Quantiser,
-    Statistics,
+    RoundContext,
     admit,
     keys,
     merkle,
@@ -74,15 +74,15 @@ class Memory:
     """A journal in memory."""
 
     def __init__(self) -> None:
-        self.rows: list[Entry] = []
+        self.rows: list[JournalEntry] = []
 
     def highest_epoch(self, federation: str) -> int:
         return max((row.epoch for row in self.rows if row.federation == federation), default=0)
 
-    def entries(self, federation: str, run: str, round: int) -> Sequence[Entry]:
+    def entries(self, federation: str, run: str, round: int) -> Sequence[JournalEntry]:
         return [row for row in self.rows if (row.federation, row.run, row.round) == (federation, run, round)]
 
-    def record(self, entry: Entry) -> None:
+    def record(self, entry: JournalEntry) -> None:
         admit(self.entries(entry.federation, entry.run, entry.round), entry)
         self.rows.append(entry)
 
@@ -97,7 +97,7 @@ def membership() -> Membership:
         epoch=3,
         charter_hash=fixed("charter"),
         members=tuple(
-            Member(
+            EnrolledMember(
                 name=name, organisation=f"{name} ltd", public_key=keys.identity_key(fixed(f"identity {name}"))
             )
             for name in NAMES
@@ -106,12 +106,12 @@ def membership() -> Membership:
     )
 
 
-def context() -> Context:
+def context() -> RoundContext:
     quantiser = Quantiser(
         groups=(Group(name="embed", length=2, range=0.5), Group(name="rest", length=3, range=2.0)),
         cohort_limit=8,
     )
-    return Context.under(
+    return RoundContext.under(
         membership(),
         run="run-1",
         round=7,
@@ -167,7 +167,7 @@ def build() -> dict[str, Any]:
     for name, (member, draws) in members.items():
         update = np.array([0.1, -0.5, 2.0, -0.25, 3.0], np.float32) * np.float32(1 + 0.25 * NAMES.index(name))
         rounding = Draws(f"dither {name}")
-        quantised = quantiser.quantise(update, 0.5, Statistics(loss=1.5, examples=4096), rounding)
+        quantised = quantiser.quantise(update, 0.5, MaskedStatistics(loss=1.5, examples=4096), rounding)
         advertisement = member.advertise()
         coordinator.accept_advertisement(name, advertisement)
         out["members"][name] = {
@@ -315,7 +315,7 @@ def complaints(roster: bytes, delivery: bytes, shares: str) -> list[dict[str, An
 
 def quantised_of(name: str) -> Quantised:
     update = np.array([0.1, -0.5, 2.0, -0.25, 3.0], np.float32) * np.float32(1 + 0.25 * NAMES.index(name))
-    statistics = Statistics(loss=1.5, examples=4096)
+    statistics = MaskedStatistics(loss=1.5, examples=4096)
     return context().quantiser.quantise(update, 0.5, statistics, Draws(f"dither {name}"))
 
 

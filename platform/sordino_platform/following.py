@@ -37,10 +37,10 @@ from sordino_privacy.counts import CountPlan, SharedMemory
 from sordino_privacy.errors import ConfigurationError, StorageError
 from sordino_privacy.secagg import (
     GENESIS,
-    Context,
     ModelError,
     NormError,
     Record,
+    RoundContext,
     Totals,
     VerifiedRecord,
     euclidean_norm,
@@ -55,7 +55,7 @@ ROUNDING = 1 + 1e-5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class Holdings:
     """What the receiver has: its chain, the charters, the founding parameters that it derives, and its vectors.
 
     `vector` gives the one with a hash, or None; `remembers` says whether the shared memory with a hash is held.
@@ -89,7 +89,7 @@ class Followed:
         return self.manifests[-1].manifest
 
 
-def follow(provenance: Provenance, held: Held) -> Followed:
+def follow(provenance: Provenance, held: Holdings) -> Followed:
     """See the module. Raises ModelError for what does not follow, ConfigurationError for a chain that breaks a rule,
     and what the checks of a record raise."""
     chain = list(held.chain)
@@ -132,7 +132,7 @@ def require_step(
     before: Manifest,
     model: Vector,
     newest: Manifest,
-    held: Held,
+    held: Holdings,
 ) -> Vector:
     """The model that a round's opening leads to from `model`, the vector of the release `before`. Raises ModelError,
     PolicyError."""
@@ -155,7 +155,7 @@ def require_step(
 
 
 def require_memory(
-    record: VerifiedRecord, shown: OpenedSum, *, before: Manifest, counted: Manifest, held: Held
+    record: VerifiedRecord, shown: OpenedSum, *, before: Manifest, counted: Manifest, held: Holdings
 ) -> SharedMemory:
     """The memory that the round of the release `counted` leads to. Raises ModelError, PolicyError."""
     limits = _require_facts(record, shown, before=before, newest=counted, held=held)
@@ -181,7 +181,7 @@ def memory_of(totals: Totals, plan: CountPlan, *, survivors: int) -> SharedMemor
 
 
 def _require_facts(
-    record: VerifiedRecord, shown: OpenedSum, *, before: Manifest, newest: Manifest, held: Held
+    record: VerifiedRecord, shown: OpenedSum, *, before: Manifest, newest: Manifest, held: Holdings
 ) -> RoundLimits:
     """What the manifest says of its round is what the round's members signed; gives the limits of their charter."""
     context = record.context
@@ -204,7 +204,7 @@ def _require_facts(
     return RoundLimits.of(charter, held.parameters)
 
 
-def _founding(provenance: Provenance, newest: Manifest, held: Held) -> Vector:
+def _founding(provenance: Provenance, newest: Manifest, held: Holdings) -> Vector:
     """The founding model as it is derived here: whoever chose the start of the adapters could make members spend
     privacy on directions of its own choice."""
     if provenance.opened is not None or provenance.model is not None or provenance.voucher:
@@ -218,14 +218,14 @@ def _founding(provenance: Provenance, newest: Manifest, held: Held) -> Vector:
     return vector
 
 
-def _restored(provenance: Provenance, newest: Manifest, held: Held) -> Vector:
+def _restored(provenance: Provenance, newest: Manifest, held: Holdings) -> Vector:
     if provenance.opened is not None:
         raise ModelError("a rollback comes with the opening of a round")
     vouched = _vouched(provenance.voucher, held) if provenance.voucher else None
     return _known(newest, newest.vector_hash, provenance.model, vouched, held)
 
 
-def _stepped(provenance: Provenance, newest: Manifest, before: Manifest, held: Held) -> Vector:
+def _stepped(provenance: Provenance, newest: Manifest, before: Manifest, held: Holdings) -> Vector:
     if provenance.opened is None or provenance.voucher:
         raise ModelError(
             f"nothing shows how release {newest.number} was made",
@@ -238,7 +238,7 @@ def _stepped(provenance: Provenance, newest: Manifest, before: Manifest, held: H
 
 
 def _counted(
-    provenance: Provenance, newest: Manifest, before: Manifest, held: Held
+    provenance: Provenance, newest: Manifest, before: Manifest, held: Holdings
 ) -> tuple[Vector, SharedMemory]:
     """The model stays; the memory is the one that the round counted."""
     if provenance.opened is None or provenance.voucher or provenance.counted is not None:
@@ -251,7 +251,7 @@ def _counted(
 
 
 def _memory_in_force(
-    provenance: Provenance, newest: Manifest, chain: Sequence[SignedManifest], held: Held
+    provenance: Provenance, newest: Manifest, chain: Sequence[SignedManifest], held: Holdings
 ) -> SharedMemory | None:
     """The memory that an earlier round counted, where it is shown and not held. Raises ModelError for one that does
     not belong to the newest release."""
@@ -268,17 +268,17 @@ def _memory_in_force(
     return require_memory(_vouched(shown.record, held), shown, before=before, counted=counted, held=held)
 
 
-def _vouched(record: bytes, held: Held) -> VerifiedRecord:
+def _vouched(record: bytes, held: Holdings) -> VerifiedRecord:
     """A record, verified against the charter of its own epoch."""
     parsed = Record.decode(record)
-    charter = held.charters.by_hash(Context.decode(parsed.context).charter_hash)
+    charter = held.charters.by_hash(RoundContext.decode(parsed.context).charter_hash)
     verified = verify_record(parsed, {charter.hash(): charter.membership()})
     held.agrees(verified)
     return verified
 
 
 def _known(
-    newest: Manifest, wanted: bytes, offered: Vector | None, vouched: VerifiedRecord | None, held: Held
+    newest: Manifest, wanted: bytes, offered: Vector | None, vouched: VerifiedRecord | None, held: Holdings
 ) -> Vector:
     """The vector with the hash `wanted`: held here, derived here, or offered and vouched for by members."""
     vector = held.vector(wanted)
@@ -294,7 +294,7 @@ def _known(
     return offered
 
 
-def _require_sum(record: VerifiedRecord, shown: OpenedSum, held: Held) -> Totals:
+def _require_sum(record: VerifiedRecord, shown: OpenedSum, held: Holdings) -> Totals:
     """What the sum says, where it is the one that its survivors uploaded and that honest members can make. Raises
     EvidenceError, NormError, ModelError."""
     charter, quantiser = held.charters.by_hash(record.context.charter_hash), record.context.quantiser

@@ -130,7 +130,7 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Presence:
+class OfferAnswer:
     """The answer to an offer: who this is, its newest release (-1: none) and epoch, why it is not ready (None: it is),
     and the signed head of its ledger."""
 
@@ -151,7 +151,7 @@ class Presence:
         }
 
     @classmethod
-    def parse(cls, fields: Fields) -> Presence:
+    def parse(cls, fields: Fields) -> OfferAnswer:
         """Takes the answer apart. Raises LinkError for anything that `fields` would not have made."""
         member, release, epoch = fields.text("member"), fields.integer("release"), fields.integer("epoch")
         reason, head = fields.text("unready"), fields.blob("head")

@@ -36,7 +36,7 @@ class RoundView:
 
 
 @dataclass(slots=True)
-class Progress:
+class FederationProgress:
     """Everything that was told so far. Epsilon is what members chose to report; losses in nats per token."""
 
     rounds: dict[int, RoundView] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """What a coordinator proposes for a round, and what both sides derive from it.
 
 The proposal travels in the TRAIN message. A member never believes it: it derives its own context from its own charter,
-the release it verified and the plan it parsed, and goes on only if the two agree (sordino_privacy.secagg.Context).
+the release it verified and the plan it parsed, and goes on only if the two agree (sordino_privacy.secagg.RoundContext).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from sordino_platform.provenance import Provenance, packed
 from sordino_privacy.counts import CountPlan
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.secagg import (
-    Context,
     Group,
     Lengths,
     NormError,
     Quantiser,
+    RoundContext,
     Totals,
     euclidean_norm,
     sketched_length,
@@ -43,7 +43,7 @@ class Proposal:
     to who holds it. `charters` are the signed epochs that the member lacks.
     """
 
-    context: Context
+    context: RoundContext
     plan: Plan
     provenance: Provenance | None = None
     charters: tuple[bytes, ...] = ()
@@ -58,7 +58,7 @@ class Proposal:
     @classmethod
     def parse(cls, fields: Fields) -> Proposal:
         """Takes the message apart. Raises LinkError, or what the parsers of its parts raise."""
-        context = Context.decode(fields.blob("context"))
+        context = RoundContext.decode(fields.blob("context"))
         plan = fields.blob("plan")
         charters = fields.blobs("charters") if "charters" in fields else []
         provenance = Provenance.parse(fields) if "manifests" in fields else None

@@ -28,7 +28,7 @@ from sordino_platform.flower.phases import Vector as Wire
 from sordino_platform.plans import Plan, parse_plan
 from sordino_platform.release.optimiser import MOST_MOMENTS
 from sordino_privacy.errors import LinkError
-from sordino_privacy.secagg import Context, Record
+from sordino_privacy.secagg import Record, RoundContext
 
 Ring = npt.NDArray[np.unsignedinteger[Any]]
 UPLOAD = "upload."
@@ -77,7 +77,7 @@ class OpenedSum:
         record = fields.blob(f"{prefix}record")
         plan = parse_plan(fields.blob(f"{prefix}round_plan"))
         # The ring's width is the round's, as its members signed it.
-        quantiser = Context.decode(Record.decode(record).context).quantiser
+        quantiser = RoundContext.decode(Record.decode(record).context).quantiser
         silent = [name for name in fields.text(f"{prefix}silent").split(",") if name]
         if len(silent) > SILENT_LIMIT:
             raise LinkError(f"the coordinator names {len(silent)} silent survivors, more than a round has")

@@ -21,13 +21,13 @@ from sordino_privacy.errors import ConfigurationError
 MAX_SETTINGS_BYTES = 1 << 20
 
 
-class Settings(BaseModel):
+class SettingsModel(BaseModel):
     """The base of every settings model."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, str_max_length=4096)
 
 
-Model = TypeVar("Model", bound=Settings)
+Model = TypeVar("Model", bound=SettingsModel)
 
 
 def load(path: Path, model: type[Model]) -> Model:

@@ -16,7 +16,7 @@ from sordino_client.laboratory.base_benchmark.candidates import (
     CANDIDATES,
     PRE_TOKENIZATIONS,
     REFERENCE,
-    Candidate,
+    BaseCandidate,
     multiply_adds,
     tokens_for,
 )
@@ -61,7 +61,7 @@ def test_the_multiply_adds_are_those_that_torch_counts(size: str) -> None:
 
     With the attention written out: it knows none of the fused one's cost on a processor.
     """
-    config = Candidate(size=size, vocabulary=512).config(32)
+    config = BaseCandidate(size=size, vocabulary=512).config(32)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         Decoder(config, blocked_attention)(torch.zeros(1, 32, dtype=torch.int64))
     hidden = config.layers * config.context * config.width
@@ -123,7 +123,7 @@ def test_a_trainer_that_fails_is_named_with_its_log_and_leaves_no_result(tmp_pat
         measure(REFERENCE, sample, tmp_path, reference_tokens=4096, threads=1, say=lambda line: None)
     with pytest.raises(SordinoError, match="exit code 1") as caught:
         measure(
-            Candidate(vocabulary=262),
+            BaseCandidate(vocabulary=262),
             sample,
             tmp_path,
             reference_tokens=4096,

@@ -18,13 +18,13 @@ from sordino_client.training.device import device_for, precision_for, room_for
 from sordino_client.training.loop import window_losses
 from sordino_platform import bases
 from sordino_platform.architecture import HuggingFaceConfig, add_adapters, flatten, shapes
-from sordino_platform.bases.memory import Shape
+from sordino_platform.bases.memory import MemoryShape
 from sordino_platform.huggingface_model import describe, load
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.dpsgd.engine import PassBounds, PrivateTraining, gradients_for
 from sordino_privacy.dpsgd.keystream import Keystream
 from sordino_privacy.dpsgd.noise import standard_normal
-from sordino_privacy.dpsgd.one_pass import Block
+from sordino_privacy.dpsgd.one_pass import GradientBlock
 from sordino_privacy.dpsgd.selfcheck import COARSE, SelfCheckError, self_check
 from sordino_privacy.errors import ConfigurationError, UsageError
 
@@ -44,7 +44,9 @@ PLAN = TrainingPlan(
     delta=1e-6,
     expected_units=8,
 )
-SMOLLM2 = Shape(parameters=134_515_008, vocabulary=49152, layers=30, width=576, hidden=1536, key_values=192)
+SMOLLM2 = MemoryShape(
+    parameters=134_515_008, vocabulary=49152, layers=30, width=576, hidden=1536, key_values=192
+)
 
 
 def windows(rows: int, seed: int = 0, length: int = 9) -> torch.Tensor:
@@ -81,12 +83,12 @@ def test_an_adapter_gradient_that_is_wrong_is_found_in_every_precision(
     assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
     mode = gradients_for("one-pass", model, window_losses)
     self_check(model, window_losses, mode, [windows(1), windows(2)], tolerance=COARSE)
-    right = Block.add_product
+    right = GradientBlock.add_product
 
-    def wrong(self: Block, left: torch.Tensor, other: torch.Tensor) -> None:
+    def wrong(self: GradientBlock, left: torch.Tensor, other: torch.Tensor) -> None:
         right(self, left, other * (1.21 if "layers.1.mlp.up_proj" in self.name else 1.0))
 
-    monkeypatch.setattr(Block, "add_product", wrong)
+    monkeypatch.setattr(GradientBlock, "add_product", wrong)
     with pytest.raises(SelfCheckError):
         self_check(model, window_losses, mode, [windows(1), windows(2)], tolerance=1e-4)
 

@@ -22,7 +22,7 @@ from sordino_client.completion.bases.fallback import TransformersNetwork
 from sordino_client.completion.bases.vocabulary import BaseTokenizer, BaseVocabulary
 from sordino_client.completion.engine import Engine
 from sordino_client.completion.generation import Generator
-from sordino_client.completion.memory.recall import Memory
+from sordino_client.completion.memory.recall import LocalMemory
 from sordino_client.completion.memory.store import Store
 from sordino_client.completion.query import Cancelled, Query
 from sordino_client.completion.vocabulary import split_lines
@@ -157,7 +157,7 @@ class TestWhatTheSmallBaseHas:
         text = "def add(left, right):\n    return left + right\n" * 3
         store = Store(tmp_path / "memory")
         store.refresh({"a.py": text}, generator.vocabulary.tokenizer)
-        memory = Memory(store)
+        memory = LocalMemory(store)
 
         class Undrafted:
             def __init__(self, inner: Any) -> None:

@@ -20,7 +20,7 @@ from sordino_client.completion.generation import Generator
 from sordino_client.completion.memory.recall import LocalRecall
 from sordino_client.completion.memory.store import Store
 from sordino_client.completion.names import may_hold_secrets
-from sordino_client.completion.query import Query, Token
+from sordino_client.completion.query import Query, WrittenToken
 from sordino_client.completion.reasons import why
 from sordino_platform.release import write_serving_bundle
 
@@ -204,7 +204,7 @@ def test_log_probabilities_end_with_the_text(
     shipped: Generator, sources: str, at: int, stop: list[str], crlf: bool
 ) -> None:
     prefix = sources[max(0, at - 300) : at]
-    streamed: list[Token] = []
+    streamed: list[WrittenToken] = []
     query = Query(
         prefix=prefix.replace("\n", "\r\n") if crlf else prefix,
         stop=tuple(stop),

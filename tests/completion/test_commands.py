@@ -18,7 +18,7 @@ from sordino_client.cli import app
 from sordino_client.completion import unread
 from sordino_client.completion.query import Answer, Completion
 from sordino_client.completion.reasons import EXPLANATION, Reason, why
-from sordino_client.completion.statistics import Statistics
+from sordino_client.completion.statistics import EndpointStatistics
 from sordino_client.completion.stopping import Finish
 from sordino_client.completion.text.fitting import Cut
 
@@ -35,7 +35,7 @@ def test_stats_say_what_was_counted_with_a_bar_for_each_day(tmp_path: Path) -> N
     state = tmp_path / "completion"
     state.mkdir()
     day = ["2026-11-24"]
-    statistics = Statistics(state / "statistics.json", today=lambda: day[0])
+    statistics = EndpointStatistics(state / "statistics.json", today=lambda: day[0])
     for number in range(20):
         statistics.event("shown", 0)
         statistics.event("accepted" if number % 4 == 0 else "dismissed", 12)
@@ -103,7 +103,7 @@ def test_the_page_draws_what_was_counted(
 ) -> None:
     state = tmp_path / "completion"
     release(state / "serving")
-    statistics = Statistics(state / "statistics.json", today=lambda: "2026-11-24")
+    statistics = EndpointStatistics(state / "statistics.json", today=lambda: "2026-11-24")
     for _ in range(1234):
         statistics.event("shown", 0)
     statistics.event("accepted", 10)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from sordino_client.completion.api.sentinels import TEMPLATES, Filled, split
 from sordino_client.completion.context import Snippet
-from sordino_client.completion.statistics import Statistics, read
+from sordino_client.completion.statistics import EndpointStatistics, read
 
 PREFIX, SUFFIX = "def area(width, height):\n    return ", "\n\nprint(area(2, 3))\n"
 
@@ -247,7 +247,7 @@ class TestStatistics:
     def test_they_survive_a_restart_and_hold_numbers_only(self, tmp_path: Path) -> None:
         path = tmp_path / "statistics.json"
         day = ["2026-11-22"]
-        statistics = Statistics(path, today=lambda: day[0])
+        statistics = EndpointStatistics(path, today=lambda: day[0])
         for n in range(100):
             statistics.latency(0.001 * (n + 1))
         statistics.event("shown", 0)

@@ -17,7 +17,7 @@ from sordino_client.completion.engine import load_generator
 from sordino_client.completion.generation import Generator
 from sordino_client.completion.memory.recall import LocalRecall
 from sordino_client.completion.memory.store import Store
-from sordino_client.completion.query import Cancelled, Probabilities, Query, Token
+from sordino_client.completion.query import Cancelled, Probabilities, Query, WrittenToken
 from sordino_client.completion.stopping import Stops, judge
 from sordino_client.completion.vocabulary import Vocabulary, split_lines
 from sordino_client.completion.writing import Slot
@@ -237,9 +237,9 @@ def test_sampling_with_a_seed_repeats_itself(generator: Generator, sources: str)
 def test_a_stream_joins_to_the_whole_completion(generator: Generator, sources: str) -> None:
     for at in range(200, 2000, 150):
         pieces: list[str] = []
-        tokens: list[Token] = []
+        tokens: list[WrittenToken] = []
 
-        def take(_: int, text: str, fresh: Sequence[Token]) -> None:
+        def take(_: int, text: str, fresh: Sequence[WrittenToken]) -> None:
             pieces.append(text)  # noqa: B023 - called only within this turn of the loop
             tokens.extend(fresh)  # noqa: B023
 

@@ -29,7 +29,7 @@ from sordino_client.completion.memory.mixture import (
     OPEN_FILE,
     ORDERS,
     REPOSITORY,
-    Evidence,
+    MatchEvidence,
     blend,
     fitted,
 )
@@ -39,7 +39,7 @@ from sordino_client.completion.prompt import Prompt
 from sordino_client.corpus import Corpus, CorpusPolicy, read_repositories
 from sordino_client.doctor import remembered
 from sordino_client.laboratory.memory_fitting.fitting import Observation, fit
-from sordino_platform.doctor.finding import State
+from sordino_platform.doctor.finding import CheckState
 from sordino_platform.tokenizer import END, Tokenizer
 
 VOCABULARY = 40
@@ -111,8 +111,8 @@ class TestRecall:
         assert recall.mix(np.full(VOCABULARY, 1 / VOCABULARY), []).argmax() == 30
 
 
-def evidence(order: int, followers: list[int], source: int = REPOSITORY) -> Evidence:
-    found = Evidence.of(source, order, np.array(followers), latest=followers[-1])
+def evidence(order: int, followers: list[int], source: int = REPOSITORY) -> MatchEvidence:
+    found = MatchEvidence.of(source, order, np.array(followers), latest=followers[-1])
     assert found is not None
     return found
 
@@ -341,7 +341,7 @@ def test_a_repository_that_is_missing_from_the_memory_is_named_everywhere(
         line.removeprefix("warning: ") for line in done.stderr.splitlines()
     ]
     finding = remembered(tmp_path)
-    assert finding.state is State.WARNING
+    assert finding.state is CheckState.WARNING
     assert str(gone) in finding.said
     assert str(part) in finding.said
     (part / "below" / ".gitignore").unlink()
@@ -349,7 +349,7 @@ def test_a_repository_that_is_missing_from_the_memory_is_named_everywhere(
     (gone / "gone.py").write_text("def gone(width, height):\n    return width * height\n" * 9)
     assert built(state, whole, part, gone).returncode == 0
     assert Store(state / "memory").status().unread == ()
-    assert remembered(tmp_path).state is State.OK
+    assert remembered(tmp_path).state is CheckState.OK
 
 
 def test_whatever_one_repository_does_to_the_reader_costs_that_one_only(
@@ -433,9 +433,9 @@ import sys
 from pathlib import Path
 from sordino_client.completion.engine import Engine
 from sordino_client.completion.query import Query
-from sordino_client.completion.memory.recall import Memory
+from sordino_client.completion.memory.recall import LocalMemory
 from sordino_client.completion.memory.store import Store
-engine = Engine(Path({str(tmp_path)!r}) / "serving", recall=Memory(Store(Path({str(tmp_path)!r}) / "memory")))
+engine = Engine(Path({str(tmp_path)!r}) / "serving", recall=LocalMemory(Store(Path({str(tmp_path)!r}) / "memory")))
 seen = []
 sys.addaudithook(lambda event, arguments: seen.append(event)
     if event.startswith(("socket.", "subprocess.", "os.", "urllib.", "open", "exec", "import")) else None)

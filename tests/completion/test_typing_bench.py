@@ -16,8 +16,8 @@ from sordino_client.laboratory.completion_benchmark.typing.figures import figure
 from sordino_client.laboratory.completion_benchmark.typing.passages import passages
 from sordino_client.laboratory.completion_benchmark.typing.replay import (
     Passage,
-    Suggestion,
     Typed,
+    TypedSuggestion,
     acceptable,
     replay,
 )
@@ -31,15 +31,15 @@ def passage(text: str, before: str = "", after: str = "") -> Passage:
     return Passage(language="java", project="p", path="A.java", before=before, text=text, after=after)
 
 
-def always(text: str) -> Suggestion:
-    return Suggestion(text=text, milliseconds=1.0)
+def always(text: str) -> TypedSuggestion:
+    return TypedSuggestion(text=text, milliseconds=1.0)
 
 
 @given(TEXTS, st.lists(st.none() | TEXTS, max_size=80))
 def test_every_character_is_typed_or_accepted_exactly_once(text: str, suggestions: list[str | None]) -> None:
     waiting = iter(suggestions)
 
-    def suggest(prefix: str, suffix: str) -> Suggestion | None:
+    def suggest(prefix: str, suffix: str) -> TypedSuggestion | None:
         return None if (said := next(waiting, None)) is None else always(said)
 
     typed = replay(passage(text), suggest)
@@ -73,7 +73,7 @@ def test_half_a_word_or_a_wrong_end_is_not_accepted(wrong: str) -> None:
 def test_a_suggestion_stays_while_the_keys_follow_it_and_its_wrong_end_is_counted_once() -> None:
     asked: list[str] = []
 
-    def suggest(prefix: str, suffix: str) -> Suggestion | None:
+    def suggest(prefix: str, suffix: str) -> TypedSuggestion | None:
         asked.append(prefix)
         return always("return x + 1") if prefix == "" else None
 

@@ -19,7 +19,7 @@ import pytest
 from tests.console.conftest import ORGANISATIONS
 
 from sordino_coordinator.console import Console
-from sordino_coordinator.console.state import State, StateReader
+from sordino_coordinator.console.state import ConsoleState, StateReader
 from sordino_coordinator.control.live import Doing
 from sordino_coordinator.federation import Federation
 from sordino_platform.offer import Unready
@@ -124,18 +124,18 @@ def test_every_page_fits_its_screen_can_be_read_and_breaks_no_rule(
     assert all(url.startswith(seen.address) for url in seen.asked)
 
 
-def blocked(state: State) -> State:
+def blocked(state: ConsoleState) -> ConsoleState:
     reasons = {"birch": Unready.BUDGET, "cedar": Unready.PAUSED}
     members = tuple(replace(one, unready=reasons.get(one.name)) for one in state.members)
     return replace(state, doing=Doing.WAITING, members=members)
 
 
-def burning(state: State) -> State:
+def burning(state: ConsoleState) -> ConsoleState:
     aborted = state.rounds[-1]
     return replace(state, rounds=(*state.rounds, replace(aborted, round=aborted.round + 1)))
 
 
-def expired(state: State) -> State:
+def expired(state: ConsoleState) -> ConsoleState:
     first, *others = state.endings
     return replace(state, endings=(replace(first, ends=state.at - timedelta(days=1)), *others))
 
@@ -156,7 +156,7 @@ def test_what_the_operator_must_act_on_stands_first_with_what_to_do(
     token: str,
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
-    change: Callable[[State], State],
+    change: Callable[[ConsoleState], ConsoleState],
     title: str,
     words: str,
 ) -> None:

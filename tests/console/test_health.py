@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from tests.ops.observed import read_rules
 
-from sordino_coordinator.console.health import RULES, Finding, Level, span, unreadable, verdict
+from sordino_coordinator.console.health import RULES, HealthFinding, Level, span, unreadable, verdict
 from sordino_coordinator.console.runbooks import read_runbooks
-from sordino_coordinator.console.state import Ending, MemberState, State
+from sordino_coordinator.console.state import ConsoleState, Expiry, MemberState
 from sordino_coordinator.control.live import Doing
 from sordino_coordinator.rounds import Outcome, RoundRecord
 from sordino_platform.offer import STEPS, Unready
@@ -46,7 +46,7 @@ def row(number: int, outcome: Outcome, *, minutes_ago: float = 5) -> RoundRecord
     )
 
 
-GOOD = State(
+GOOD = ConsoleState(
     at=NOW,
     began=NOW - timedelta(days=1),
     federation="orchard",
@@ -59,7 +59,7 @@ GOOD = State(
     delta=1e-6,
     pause_seconds=0.0,
     members=MEMBERS,
-    endings=(Ending(what="Coordinator's certificate", ends=NOW + timedelta(days=20)),),
+    endings=(Expiry(what="Coordinator's certificate", ends=NOW + timedelta(days=20)),),
     rounds=(row(1, Outcome.COMPLETED),),
     releases=(),
     running=None,
@@ -90,15 +90,15 @@ def burnt(count: int) -> tuple[RoundRecord, ...]:
     return (row(1, Outcome.COMPLETED), *(replace(one, round=one.round + 1) for one in failed))
 
 
-def ends(days: float) -> tuple[Ending, ...]:
-    return (Ending(what="Charter", ends=NOW + timedelta(days=days)),)
+def ends(days: float) -> tuple[Expiry, ...]:
+    return (Expiry(what="Charter", ends=NOW + timedelta(days=days)),)
 
 
 def not_ready(**reasons: Unready) -> tuple[MemberState, ...]:
     return tuple(replace(one, unready=reasons.get(one.name)) for one in MEMBERS)
 
 
-CASES: list[tuple[str, State, Level, str]] = [
+CASES: list[tuple[str, ConsoleState, Level, str]] = [
     (
         "too few ready",
         replace(GOOD, members=not_ready(alder=Unready.BUDGET, birch=Unready.DAY_CAP)),
@@ -162,7 +162,7 @@ CASES: list[tuple[str, State, Level, str]] = [
         "PrivacyBudgetNearlySpent",
     ),
 ]
-SILENT: list[tuple[str, State]] = [
+SILENT: list[tuple[str, ConsoleState]] = [
     ("as it should be", GOOD),
     ("15 days left", replace(GOOD, endings=ends(15))),
     ("all members and no spare", replace(GOOD, smallest_cohort=4)),
@@ -215,7 +215,9 @@ SILENT: list[tuple[str, State]] = [
 
 
 @pytest.mark.parametrize(("name", "state", "level", "runbook"), CASES, ids=lambda value: str(value)[:20])
-def test_a_rule_fires_and_names_its_runbook(name: str, state: State, level: Level, runbook: str) -> None:
+def test_a_rule_fires_and_names_its_runbook(
+    name: str, state: ConsoleState, level: Level, runbook: str
+) -> None:
     found = verdict(state)
     assert (found.level, [one.runbook for one in found.findings]) == (level, [runbook]), name
     assert (
@@ -226,7 +228,7 @@ def test_a_rule_fires_and_names_its_runbook(name: str, state: State, level: Leve
 
 
 @pytest.mark.parametrize(("name", "state"), SILENT, ids=lambda value: str(value)[:20])
-def test_a_rule_stays_silent(name: str, state: State) -> None:
+def test_a_rule_stays_silent(name: str, state: ConsoleState) -> None:
     found = verdict(state)
     assert (found.level, found.findings) == (Level.HEALTHY, ()), name
     assert found.title == "Healthy: nothing to do"
@@ -278,7 +280,7 @@ def test_every_runbook_that_is_named_exists_and_is_an_alert_s() -> None:
     assert len(RULES) <= len(CASES)
 
 
-def findings() -> Iterator[Finding]:
+def findings() -> Iterator[HealthFinding]:
     for _, state, _, _ in CASES:
         yield from verdict(state).findings
     yield from unreadable("it is gone").findings

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console as Terminal
 
 from sordino_platform.demo.view import screen
-from sordino_platform.progress import SENTENCES, Progress, sentence
+from sordino_platform.progress import SENTENCES, FederationProgress, sentence
 
 ROUND: list[dict[str, Any]] = [
     {"event": "console", "address": "http://127.0.0.1:9467/"},
@@ -24,8 +24,8 @@ ROUND: list[dict[str, Any]] = [
 ]
 
 
-def told(*events: dict[str, Any]) -> Progress:
-    progress = Progress()
+def told(*events: dict[str, Any]) -> FederationProgress:
+    progress = FederationProgress()
     for event in (*ROUND, *events):
         progress.apply(event)
     return progress
@@ -60,7 +60,7 @@ def test_an_event_of_no_round_changes_nothing() -> None:
 
 
 def test_only_the_newest_rounds_are_kept() -> None:
-    progress = Progress()
+    progress = FederationProgress()
     for number in range(1, 11):
         progress.apply({"event": "round_started", "round": number, "members": [], "timestamp": "t"})
     progress.forget(keep=3)

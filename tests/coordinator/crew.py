@@ -32,7 +32,7 @@ from sordino_platform.flower.phases import Fields, Phase, node_id
 from sordino_platform.link import ClientTls, LinkClient, Payload, Request
 from sordino_platform.proposal import Proposal, quantiser_for
 from sordino_privacy.errors import LinkError
-from sordino_privacy.secagg import Statistics
+from sordino_privacy.secagg import MaskedStatistics
 
 START_SECONDS = 120.0
 
@@ -189,7 +189,7 @@ def store_update(member: Member, proposal: Proposal) -> None:
     quantiser = quantiser_for(member.config, proposal.plan, members=members)
     vector = np.full(quantiser.dimension, 0.0005, dtype=np.float32)
     make_folder(place)
-    quantised = quantiser.quantise(vector, 1.0, Statistics(examples=8), secrets.token_bytes)
+    quantised = quantiser.quantise(vector, 1.0, MaskedStatistics(examples=8), secrets.token_bytes)
     write_file(place / "quantised.bin", quantised.encode(), secret=True)
 
 

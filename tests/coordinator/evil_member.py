@@ -21,17 +21,17 @@ from tests.federation.forged import FORGERIES, Forge, fields, joined, parts
 from sordino_client.round.addressee import MEMBER
 from sordino_client.round.app import app
 from sordino_client.round.member import Member
-from sordino_coordinator.boundary import Lost as Unanswered
+from sordino_coordinator.boundary import LostMember as Unanswered
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.grid import LinkGrid
 from sordino_coordinator.rounds import Outcome
-from sordino_coordinator.strategy import Round, SecureFedAvg
+from sordino_coordinator.strategy import OngoingRound, SecureFedAvg
 from sordino_platform.flower import shim
 from sordino_platform.flower.codec import decode, encode
 from sordino_platform.flower.phases import HELLO, STREAMED, Fields, Phase, node_id
 from sordino_platform.link import LinkServer, Loss
 from sordino_platform.link.messages import Payload
-from sordino_platform.link.server import Lost, Reply, Result
+from sordino_platform.link.server import LostRequest, Reply, Result
 from sordino_privacy.secagg import keys, merkle
 from sordino_privacy.secagg.complaint import Complaint
 from sordino_privacy.secagg.equality import Equality
@@ -82,7 +82,7 @@ class Post:
         if isinstance(answer, bytes) and len(answer) > (reply_bytes or 1 << 28):
             answer = Loss.INVALID
         self._results.put(
-            Lost(member=member, in_reply_to=self._count, reason=answer)
+            LostRequest(member=member, in_reply_to=self._count, reason=answer)
             if isinstance(answer, Loss)
             else Reply(member=member, in_reply_to=self._count, payload=memoryview(answer))
         )
@@ -114,7 +114,7 @@ class Watched(SecureFedAvg):
         super().__init__(federation)
         self.blamed: list[str] = []
 
-    def drop(self, round: Round, phase: Phase, lost: Unanswered) -> None:
+    def drop(self, round: OngoingRound, phase: Phase, lost: Unanswered) -> None:
         self.blamed.append(lost.member)
         super().drop(round, phase, lost)
 

@@ -9,12 +9,12 @@ from flwr.app import Message
 from tests.federation.forged import FORGERIES
 from tests.federation.inprocess import joined
 
-from sordino_coordinator.boundary import Answer, Answered, Lost, judge
-from sordino_coordinator.metrics import Dropped, Rejected
+from sordino_coordinator.boundary import Answered, LostMember, MemberReply, judge
+from sordino_coordinator.metrics import Dropped, RejectionReason
 from sordino_platform.flower import shim
 from sordino_platform.flower.codec import decode, encode
 from sordino_platform.flower.phases import HELLO, pack
-from sordino_platform.offer import Presence
+from sordino_platform.offer import OfferAnswer
 from sordino_privacy.errors import StorageError
 from sordino_privacy.secagg import CheatError, IdentityError, ReplayError
 
@@ -27,15 +27,15 @@ def _identified() -> None:
 
 
 def hello() -> bytes:
-    present = Presence(member="alder", release=3, epoch=1, unready=None, head=b"")
+    present = OfferAnswer(member="alder", release=3, epoch=1, unready=None, head=b"")
     message = Message(pack(present.fields()), 2**40, HELLO)
     shim.stamp(message)
     return joined(encode(message))
 
 
-def judged(payload: bytes) -> Answered | Lost:
-    def accept(answer: Answer) -> None:
-        Presence.parse(answer.fields)
+def judged(payload: bytes) -> Answered | LostMember:
+    def accept(answer: MemberReply) -> None:
+        OfferAnswer.parse(answer.fields)
 
     return judge("alder", partial(decode, payload), accept, seconds=1.0)
 
@@ -47,14 +47,14 @@ def test_a_true_answer_passes() -> None:
 @pytest.mark.parametrize("forgery", FORGERIES)
 def test_a_forged_answer_is_lost_with_its_reason_and_nothing_in_it_is_unexpected(forgery: str) -> None:
     lost = judged(FORGERIES[forgery](hello()))
-    assert isinstance(lost, Lost)
-    assert (lost.reason, lost.rejected) == (Dropped.INVALID, Rejected.SCHEMA)
+    assert isinstance(lost, LostMember)
+    assert (lost.reason, lost.rejected) == (Dropped.INVALID, RejectionReason.SCHEMA)
     assert lost.error.isprintable()
     assert len(lost.error) <= 300
 
 
-def raising(error: BaseException) -> Answered | Lost:
-    def accept(_: Answer) -> None:
+def raising(error: BaseException) -> Answered | LostMember:
+    def accept(_: MemberReply) -> None:
         raise error
 
     return judge("alder", partial(decode, hello()), accept, seconds=0.0)
@@ -63,8 +63,8 @@ def raising(error: BaseException) -> Answered | Lost:
 def test_an_exception_that_nobody_expected_is_named_by_class_and_place_and_not_by_its_words() -> None:
     for error in (KeyError(SECRET), RecursionError(SECRET), MemoryError(SECRET), AssertionError(SECRET)):
         lost = raising(error)
-        assert isinstance(lost, Lost)
-        assert lost.rejected is Rejected.UNEXPECTED
+        assert isinstance(lost, LostMember)
+        assert lost.rejected is RejectionReason.UNEXPECTED
         assert lost.error.startswith(f"{type(error).__name__} at test_boundary.py:")
         assert SECRET not in lost.error
 
@@ -72,14 +72,14 @@ def test_an_exception_that_nobody_expected_is_named_by_class_and_place_and_not_b
 @pytest.mark.parametrize(
     ("error", "label"),
     [
-        (CheatError("x", culprit="alder"), Rejected.SIGNATURE),
-        (IdentityError("x"), Rejected.UNKNOWN_CLIENT),
-        (ReplayError("x"), Rejected.REPLAY),
+        (CheatError("x", culprit="alder"), RejectionReason.SIGNATURE),
+        (IdentityError("x"), RejectionReason.UNKNOWN_CLIENT),
+        (ReplayError("x"), RejectionReason.REPLAY),
     ],
 )
-def test_a_refusal_keeps_its_label(error: Exception, label: Rejected) -> None:
+def test_a_refusal_keeps_its_label(error: Exception, label: RejectionReason) -> None:
     lost = raising(error)
-    assert isinstance(lost, Lost)
+    assert isinstance(lost, LostMember)
     assert lost.rejected is label
 
 
@@ -90,7 +90,7 @@ def test_a_full_disk_is_nobodys_fault_but_this_sides() -> None:
 
 def test_a_members_words_cannot_drive_a_terminal() -> None:
     lost = raising(IdentityError("\x1b[2J" + "x" * 5000))
-    assert isinstance(lost, Lost)
+    assert isinstance(lost, LostMember)
     assert "\x1b" not in lost.error
     assert len(lost.error) <= 300
 

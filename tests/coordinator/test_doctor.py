@@ -28,8 +28,8 @@ from sordino_coordinator.settings import load_settings as load_coordinator
 from sordino_platform.architecture import Architecture, HuggingFaceConfig
 from sordino_platform.doctor import checks
 from sordino_platform.doctor.command import examine
-from sordino_platform.doctor.finding import Finding, State, checked
-from sordino_platform.identity import Identity, Token, site
+from sordino_platform.doctor.finding import CheckState, Finding, checked
+from sordino_platform.identity import EnrolmentToken, Identity, site
 from sordino_platform.identity import authority as root
 from sordino_privacy.errors import ConfigurationError
 
@@ -50,12 +50,14 @@ def member(place: Path) -> Path:
 def test_a_sound_coordinator_and_a_sound_root_have_no_failure(place: Path, hub: Path) -> None:
     for folder in (hub, place / "root"):
         states = {finding.check: (finding.state, finding.said) for finding in examine(folder)}
-        assert not [name for name, (state, _) in states.items() if state is State.FAILED], states
-    assert of(hub, "held-out code").state is State.WARNING
+        assert not [name for name, (state, _) in states.items() if state is CheckState.FAILED], states
+    assert of(hub, "held-out code").state is CheckState.WARNING
 
 
 def test_a_sound_member_only_lacks_a_coordinator_that_runs(place: Path) -> None:
-    found = {finding.check: finding for finding in examine(member(place)) if finding.state is State.FAILED}
+    found = {
+        finding.check: finding for finding in examine(member(place)) if finding.state is CheckState.FAILED
+    }
     assert set(found) == {"coordinator"}
     assert "nothing listens on 127.0.0.1:1" in found["coordinator"].said
 
@@ -64,7 +66,7 @@ def test_too_few_units_are_said_before_the_start_refuses_them_and_nothing_is_kep
     assert " of at least 1, from " in of(member(place), "units").said
     edit(member(place) / "member.toml", "minimum_units = 1", "minimum_units = 64")
     finding = of(member(place), "units")
-    assert (finding.state, finding.exit_code) == (State.FAILED, 4)
+    assert (finding.state, finding.exit_code) == (CheckState.FAILED, 4)
     assert "units of code are too few to be private" in finding.said
     assert "name more repositories" in finding.hint
     assert not list((member(place) / "corpus").glob("*"))
@@ -80,7 +82,7 @@ def test_a_member_without_a_release_says_so_in_words(place: Path) -> None:
 def break_clock(place: Path) -> tuple[Path, str, str, int]:
     newest = Identity.load(place / "coordinator").charter.issued_at
     finding = checks.clock(Identity.load(place / "coordinator"), [], now=newest - timedelta(days=1))
-    assert (finding.state, finding.exit_code) == (State.FAILED, 3)
+    assert (finding.state, finding.exit_code) == (CheckState.FAILED, 3)
     return place / "coordinator", "clock", "later than all", 0
 
 
@@ -152,7 +154,7 @@ def break_token(place: Path) -> tuple[Path, str, str, int]:
     return folder, "tokens", "offered again for fir (2 times", 3
 
 
-def newcomer(folder: Path, token: Token) -> bytes:
+def newcomer(folder: Path, token: EnrolmentToken) -> bytes:
     site.create(folder, federation="test", role="member", name="fir", organisation="fir ltd")
     return site.make_request(folder, token=token)
 
@@ -181,7 +183,7 @@ def test_each_fault_is_found_explained_and_has_its_exit_code(
     finding = of(folder, check)
     assert words in f"{finding.said} {finding.hint}"
     assert finding.exit_code == code
-    assert finding.hint or finding.state is State.OK
+    assert finding.hint or finding.state is CheckState.OK
 
 
 def test_what_doctor_advises_for_held_out_code_the_coordinator_takes(
@@ -205,8 +207,8 @@ def test_what_doctor_advises_for_held_out_code_the_coordinator_takes(
                     patched.setattr(type(identity.charter.model), "config", lambda _, it=config: it)
                     finding = checked("held-out code", partial(heldout, settings, identity))
                 refusal = checked("up", partial(started, settings, config))
-                assert (finding.state is State.FAILED) is (refusal.state is State.FAILED)
-                if refusal.state is State.FAILED:
+                assert (finding.state is CheckState.FAILED) is (refusal.state is CheckState.FAILED)
+                if refusal.state is CheckState.FAILED:
                     assert (finding.said, finding.hint) == (refusal.said, refusal.hint)
                 assert not (config is adapted and "to folders of public code" in finding.hint)
 
@@ -219,11 +221,16 @@ def started(settings: CoordinatorSettings, config: Architecture) -> str:
 
 def test_a_certificate_warns_a_week_ahead_and_fails_when_it_has_ended(hub: Path) -> None:
     ends = Identity.load(hub).tls().expires_at
-    for days, state in ((-20, State.OK), (-8, State.OK), (-6, State.WARNING), (1, State.FAILED)):
+    for days, state in (
+        (-20, CheckState.OK),
+        (-8, CheckState.OK),
+        (-6, CheckState.WARNING),
+        (1, CheckState.FAILED),
+    ):
         with time_machine.travel(ends + timedelta(days=days), tick=False):
             found = checks.certificate(Identity.load(hub), now=datetime.now(UTC))
         assert found.state is state
-        assert ("renew" in found.hint) is (state is not State.OK)
+        assert ("renew" in found.hint) is (state is not CheckState.OK)
 
 
 def test_a_port_that_another_process_has_is_found(hub: Path) -> None:
@@ -232,9 +239,9 @@ def test_a_port_that_another_process_has_is_found(hub: Path) -> None:
         other.listen()
         taken = f"127.0.0.1:{other.getsockname()[1]}"
         found = checks.port("listen", taken, own=False, setting="listen")
-        assert (found.state, found.exit_code) == (State.FAILED, 7)
-        assert checks.port("listen", taken, own=True, setting="listen").state is State.OK
-    assert checks.port("listen", taken, own=False, setting="listen").state is State.OK
+        assert (found.state, found.exit_code) == (CheckState.FAILED, 7)
+        assert checks.port("listen", taken, own=True, setting="listen").state is CheckState.OK
+    assert checks.port("listen", taken, own=False, setting="listen").state is CheckState.OK
 
 
 def test_the_command_prints_every_check_and_ends_with_the_first_failures_code(place: Path) -> None:
@@ -252,4 +259,4 @@ def test_a_pace_that_was_ordered_is_part_of_what_is_checked(hub: Path) -> None:
     from sordino_coordinator.settings import load_settings
 
     desk.set_pace(hub, load_settings(hub), {"schedule": ("mon 08:00-09:00",)})
-    assert of(hub, "settings").state is State.OK
+    assert of(hub, "settings").state is CheckState.OK

@@ -23,7 +23,7 @@ from tests.coordinator.evil_member import ALWAYS_PROVEN, EVIL, HONEST, NUMBERS, 
 from sordino_client.round.member import Member
 from sordino_coordinator import exchange
 from sordino_coordinator.boundary import judge
-from sordino_coordinator.metrics import Rejected
+from sordino_coordinator.metrics import RejectionReason
 from sordino_platform.flower import codec
 from sordino_platform.flower.phases import HELLO, Phase
 from sordino_platform.link import Loss
@@ -153,7 +153,7 @@ def books_the_refusal(self: CoordinatorSession, sender: str, message: bytes) -> 
 def only_what_was_foreseen(*words: Any, **more: Any) -> Any:
     """The old boundary: an exception that is none of ours goes on."""
     item = judge(*words, **more)
-    if getattr(item, "rejected", None) is Rejected.UNEXPECTED:
+    if getattr(item, "rejected", None) is RejectionReason.UNEXPECTED:
         raise RuntimeError(item.error)  # type: ignore[union-attr]
     return item
 

@@ -22,7 +22,7 @@ from sordino_platform.architecture import HuggingFaceConfig
 from sordino_platform.charter import HuggingFaceTerms
 from sordino_platform.charter.waiting import keep_waiting
 from sordino_platform.doctor.command import examine
-from sordino_platform.doctor.finding import Finding, State
+from sordino_platform.doctor.finding import CheckState, Finding
 from sordino_platform.identity import Identity, authority
 from sordino_platform.offer import Unready
 
@@ -119,7 +119,7 @@ def test_every_reason_has_a_check_and_every_check_is_made(place: Path) -> None:
     assert set(SAID_BY) == set(WOUNDS) == set(Unready)
     checks = found(place / "members" / "alder")
     assert {name: checks[name].state for name in SAID_BY.values()} == dict.fromkeys(
-        SAID_BY.values(), State.OK
+        SAID_BY.values(), CheckState.OK
     )
 
 
@@ -135,7 +135,7 @@ def test_what_a_round_refuses_doctor_says_before_and_with_what_to_do(
             finding = found(alder)[SAID_BY[reason]]
     else:
         finding = found(alder)[SAID_BY[reason]]
-    assert finding.state is not State.OK
+    assert finding.state is not CheckState.OK
     assert finding.hint
 
 
@@ -144,4 +144,4 @@ def test_what_the_agent_answered_last_leads_to_the_check_that_knows_why(place: P
     for reason in set(Unready) - {Unready.PLAN}:
         (alder / "status.json").write_text(json.dumps({"pid": os.getpid(), "not_ready": reason.value}))
         finding = found(alder)["last offer"]
-        assert (finding.state, finding.hint) == (State.WARNING, f"see the check {SAID_BY[reason]!r}")
+        assert (finding.state, finding.hint) == (CheckState.WARNING, f"see the check {SAID_BY[reason]!r}")

@@ -30,7 +30,7 @@ from sordino_coordinator.gathering import gather, hello, present
 from sordino_coordinator.grid import LinkGrid
 from sordino_coordinator.rounds import Outcome
 from sordino_coordinator.strategy import SecureFedAvg
-from sordino_platform.charter.changes import ALWAYS, Kind
+from sordino_platform.charter.changes import ALWAYS, ChangeKind
 from sordino_platform.charter.commands import app as charter_app
 from sordino_platform.flower.phases import Phase, node_id
 from sordino_platform.identity import Identity
@@ -236,7 +236,7 @@ def test_an_epoch_waits_for_a_person_unless_the_member_named_what_it_takes_unask
             waits = waiting_epoch(member.folder, member.identity.charters)
             assert waits is not None
             assert waits.epoch == 2
-            assert {change.kind for change in waits.changes} - ALWAYS == {Kind.MEMBERS_REMOVED}
+            assert {change.kind for change in waits.changes} - ALWAYS == {ChangeKind.MEMBERS_REMOVED}
             done = CliRunner().invoke(charter_app, waits.command.split()[2:], catch_exceptions=False)
             assert (done.exit_code, "members.elm" in done.output) == (0, True)
             assert waiting_epoch(member.folder, member.identity.charters) is None

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sordino_client.corpus import Reason, codesc, read_repositories
+from sordino_client.corpus import ExclusionReason, codesc, read_repositories
 from sordino_client.corpus.codesc import Method, read_methods
 from sordino_privacy.errors import DataError
 
@@ -31,7 +31,7 @@ RECORD: dict[str, Any] = {
 TEXT = "/**\n * Adds two numbers.\n * @return the sum\n */\n" + METHOD + "\n"
 
 
-def methods(path: Path) -> list[Method | Reason]:
+def methods(path: Path) -> list[Method | ExclusionReason]:
     return list(read_methods(path, maximum_bytes=100_000))
 
 
@@ -65,20 +65,22 @@ def test_json_lines_and_gzip_are_read_too(tmp_path: Path, name: str) -> None:
             },
             Method(path="test/a-..-b.java", text="// Adds.\n" + METHOD + "\n"),
         ),
-        ({"code": "  ", "nl": "words"}, Reason.UNREADABLE),
-        ({"code": 7}, Reason.UNREADABLE),
-        ({"nl": "words"}, Reason.UNREADABLE),
-        (["code"], Reason.UNREADABLE),
-        ("code", Reason.UNREADABLE),
-        ({"code": "x" * 200_000}, Reason.SIZE),
-        ({"code": "a\0b"}, Reason.BINARY),
+        ({"code": "  ", "nl": "words"}, ExclusionReason.UNREADABLE),
+        ({"code": 7}, ExclusionReason.UNREADABLE),
+        ({"nl": "words"}, ExclusionReason.UNREADABLE),
+        (["code"], ExclusionReason.UNREADABLE),
+        ("code", ExclusionReason.UNREADABLE),
+        ({"code": "x" * 200_000}, ExclusionReason.SIZE),
+        ({"code": "a\0b"}, ExclusionReason.BINARY),
         (
             {"code": "f();", "nl": "ends */ here"},
             Method(path="records/0.java", text="/**\n * ends * / here\n */\nf();\n"),
         ),
     ],
 )
-def test_each_kind_of_record_has_its_rule(tmp_path: Path, record: object, expected: Method | Reason) -> None:
+def test_each_kind_of_record_has_its_rule(
+    tmp_path: Path, record: object, expected: Method | ExclusionReason
+) -> None:
     (tmp_path / "x.json").write_text(json.dumps([record]))
     assert methods(tmp_path / "x.json") == [expected]
 
@@ -156,7 +158,7 @@ def test_methods_become_a_corpus_like_any_other(tmp_path: Path) -> None:
         "CodeSearchNet-Java/train/7.java",
         "CodeSearchNet-Java/train/9.java",
     ]
-    assert corpus.excluded == {Reason.DUPLICATE: 1, Reason.UNREADABLE: 1}
+    assert corpus.excluded == {ExclusionReason.DUPLICATE: 1, ExclusionReason.UNREADABLE: 1}
     assert not [file for file in corpus.files if token in file.text]
     assert set(corpus.languages) == {"Java"}
 

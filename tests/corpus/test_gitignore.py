@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sordino_client.corpus.gitignore import ignored, parse
-from sordino_client.corpus.policy import CorpusPolicy, Reason
+from sordino_client.corpus.policy import CorpusPolicy, ExclusionReason
 from sordino_client.corpus.walk import walk
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is the oracle")
@@ -45,10 +45,10 @@ IGNORE_FILE = st.tuples(RULES, st.sampled_from(["\n", "\r\n"])).map(
 
 
 class _TakeAll:
-    def directory(self, path: str) -> Reason | None:
+    def directory(self, path: str) -> ExclusionReason | None:
         return None
 
-    def file(self, path: str) -> Reason | None:
+    def file(self, path: str) -> ExclusionReason | None:
         return None
 
 

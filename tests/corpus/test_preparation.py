@@ -12,7 +12,7 @@ from sordino_client.corpus import UnitRegistry
 from sordino_client.doctor import prepared as training_data
 from sordino_client.settings import MemberSettings
 from sordino_client.training.preparation import SUMMARY, last_prepared, not_read, prepare
-from sordino_platform.doctor.finding import State
+from sordino_platform.doctor.finding import CheckState
 from sordino_platform.tokenizer import Tokenizer
 
 Source = Callable[[str], str]
@@ -65,10 +65,10 @@ def test_no_prepared_unit_holds_a_credential(tmp_path: Path, settings: MemberSet
 def test_what_could_not_be_read_is_said_by_doctor(tmp_path: Path, settings: MemberSettings) -> None:
     folder = tmp_path / "corpus"
     assert not_read(folder) == {}
-    assert training_data(tmp_path).state is State.OK
+    assert training_data(tmp_path).state is CheckState.OK
     (settings.repositories[0] / "four" / ".gitignore").write_bytes(b"#" * (1 << 20) + b"\n")
     prepare(folder, settings, Tokenizer.shipped(), window=64)
     assert not_read(folder) == {"rules": 1}
     finding = training_data(tmp_path)
-    assert finding.state is State.WARNING
+    assert finding.state is CheckState.WARNING
     assert "1 entries have ignore rules that cannot be read" in finding.said

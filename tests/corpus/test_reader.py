@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sordino_client.corpus import Corpus, CorpusPolicy, Reason, read_repositories
+from sordino_client.corpus import Corpus, CorpusPolicy, ExclusionReason, read_repositories
 from sordino_client.corpus.corpus import SecretCount
 from sordino_privacy.errors import DataError, UsageError
 
@@ -51,17 +51,17 @@ def test_each_reason_is_counted(plant: Plant, source: Source) -> None:
     corpus = read_repositories([root])
     assert paths(corpus) == ["bin/tool", "main.py"]
     assert corpus.excluded == {
-        Reason.SECRET: 2,
-        Reason.IGNORED: 2,
-        Reason.GENERATED: 2,
-        Reason.VENDORED: 1,
-        Reason.LICENCE: 2,
-        Reason.SIZE: 3,  # tiny.py, large.py, .gitignore
-        Reason.BINARY: 2,
-        Reason.DUPLICATE: 1,
-        Reason.SYMLINK: 1,
-        Reason.SPECIAL: 1,
-        Reason.LANGUAGE: 2,
+        ExclusionReason.SECRET: 2,
+        ExclusionReason.IGNORED: 2,
+        ExclusionReason.GENERATED: 2,
+        ExclusionReason.VENDORED: 1,
+        ExclusionReason.LICENCE: 2,
+        ExclusionReason.SIZE: 3,  # tiny.py, large.py, .gitignore
+        ExclusionReason.BINARY: 2,
+        ExclusionReason.DUPLICATE: 1,
+        ExclusionReason.SYMLINK: 1,
+        ExclusionReason.SPECIAL: 1,
+        ExclusionReason.LANGUAGE: 2,
     }
     assert corpus.secret_rules == {
         "github-token": SecretCount(left_out=1),
@@ -114,7 +114,7 @@ def test_the_languages_that_were_asked_for_and_no_other(plant: Plant, source: So
     root = plant({"a.py": source("a"), "b.java": source("b"), "c": "#!/bin/sh\n" + source("c")})
     corpus = read_repositories([root], policy=CorpusPolicy(languages=frozenset({"Java"})))
     assert paths(corpus) == ["b.java"]
-    assert corpus.excluded == {Reason.LANGUAGE: 2}
+    assert corpus.excluded == {ExclusionReason.LANGUAGE: 2}
 
 
 def test_figures_count_what_was_taken(plant: Plant) -> None:

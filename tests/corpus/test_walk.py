@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sordino_client.corpus.policy import CorpusPolicy, Reason
+from sordino_client.corpus.policy import CorpusPolicy, ExclusionReason
 from sordino_client.corpus.walk import walk
 from sordino_privacy.errors import DataError
 
@@ -21,15 +21,15 @@ OUTSIDE = b"OUTSIDE"
 
 
 class _TakeAll:
-    def directory(self, path: str) -> Reason | None:
+    def directory(self, path: str) -> ExclusionReason | None:
         return None
 
-    def file(self, path: str) -> Reason | None:
+    def file(self, path: str) -> ExclusionReason | None:
         return None
 
 
-def read(root: Path, policy: CorpusPolicy = POLICY) -> tuple[dict[str, bytes], Counter[Reason]]:
-    excluded: Counter[Reason] = Counter()
+def read(root: Path, policy: CorpusPolicy = POLICY) -> tuple[dict[str, bytes], Counter[ExclusionReason]]:
+    excluded: Counter[ExclusionReason] = Counter()
     return dict(walk(root, _TakeAll(), policy, excluded)), excluded
 
 
@@ -79,7 +79,7 @@ def test_every_file_inside_is_read_and_nothing_outside(
     # rglob follows no links to directories.
     assert set(found) == regular
     assert set(found.values()) <= {b"INSIDE"}
-    assert set(excluded) <= {Reason.SYMLINK, Reason.SPECIAL}
+    assert set(excluded) <= {ExclusionReason.SYMLINK, ExclusionReason.SPECIAL}
 
 
 def test_symbolic_links_are_counted_and_not_followed(tmp_path: Path) -> None:
@@ -89,14 +89,14 @@ def test_symbolic_links_are_counted_and_not_followed(tmp_path: Path) -> None:
     (root / "file.py").symlink_to("../outside.py")
     (root / "folder").symlink_to("..")
     (root / "loop").symlink_to("loop")
-    assert read(root) == ({}, Counter({Reason.SYMLINK: 3}))
+    assert read(root) == ({}, Counter({ExclusionReason.SYMLINK: 3}))
 
 
 def test_fifos_and_sockets_are_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.py")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "s.py"))
-        assert read(tmp_path) == ({}, Counter({Reason.SPECIAL: 2}))
+        assert read(tmp_path) == ({}, Counter({ExclusionReason.SPECIAL: 2}))
 
 
 @pytest.mark.parametrize("kind", ["directory", "file"])
@@ -109,21 +109,21 @@ def test_an_entry_swapped_for_a_link_after_it_was_judged_leads_nowhere(tmp_path:
     (root / "folder" / "code.py").write_bytes(b"INSIDE")
 
     class Swap(_TakeAll):
-        def directory(self, path: str) -> Reason | None:
+        def directory(self, path: str) -> ExclusionReason | None:
             if kind == "directory":
                 (root / "folder").rename(root / "moved")
                 (root / "folder").symlink_to(outside)
             return None
 
-        def file(self, path: str) -> Reason | None:
+        def file(self, path: str) -> ExclusionReason | None:
             if kind == "file":
                 (root / "folder" / "code.py").unlink()
                 (root / "folder" / "code.py").symlink_to(outside / "code.py")
             return None
 
-    excluded: Counter[Reason] = Counter()
+    excluded: Counter[ExclusionReason] = Counter()
     assert list(walk(root, Swap(), POLICY, excluded)) == []
-    assert excluded == {Reason.UNREADABLE: 1}
+    assert excluded == {ExclusionReason.UNREADABLE: 1}
 
 
 def test_a_parent_swapped_for_a_link_while_it_is_walked_changes_nothing(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_sizes_outside_the_bounds_are_not_read(tmp_path: Path) -> None:
         (tmp_path / f"{size}.py").write_bytes(b"x" * size)
     found, excluded = read(tmp_path, CorpusPolicy(minimum_bytes=10, maximum_bytes=20))
     assert set(found) == {"10.py", "20.py"}
-    assert excluded == {Reason.SIZE: 3}
+    assert excluded == {ExclusionReason.SIZE: 3}
 
 
 def test_directories_deeper_than_the_bound_are_not_entered(tmp_path: Path) -> None:
@@ -156,13 +156,13 @@ def test_directories_deeper_than_the_bound_are_not_entered(tmp_path: Path) -> No
         (tmp_path / folder / "x.py").write_bytes(b"x")
     found, excluded = read(tmp_path, CorpusPolicy(minimum_bytes=1, maximum_depth=3))
     assert set(found) == {"a/x.py", "a/b/x.py"}
-    assert excluded == {Reason.UNREADABLE: 1}
+    assert excluded == {ExclusionReason.UNREADABLE: 1}
 
 
 def test_a_name_that_is_not_utf8_is_counted(tmp_path: Path) -> None:
     descriptor = os.open(os.fsencode(tmp_path) + b"/\xff.py", os.O_CREAT | os.O_WRONLY)
     os.close(descriptor)
-    assert read(tmp_path) == ({}, Counter({Reason.UNREADABLE: 1}))
+    assert read(tmp_path) == ({}, Counter({ExclusionReason.UNREADABLE: 1}))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -170,14 +170,14 @@ def test_what_may_not_be_read_is_counted(tmp_path: Path) -> None:
     (tmp_path / "closed").mkdir(mode=0)
     (tmp_path / "closed.py").write_bytes(b"x")
     (tmp_path / "closed.py").chmod(0)
-    assert read(tmp_path) == ({}, Counter({Reason.UNREADABLE: 2}))
+    assert read(tmp_path) == ({}, Counter({ExclusionReason.UNREADABLE: 2}))
 
 
 def test_a_symbolic_link_is_no_ignore_file(tmp_path: Path) -> None:
     (tmp_path / "rules").write_text("*.py\n")
     (tmp_path / ".gitignore").symlink_to("rules")
     (tmp_path / "a.py").write_bytes(b"x")
-    assert read(tmp_path) == ({"a.py": b"x", "rules": b"*.py\n"}, Counter({Reason.SYMLINK: 1}))
+    assert read(tmp_path) == ({"a.py": b"x", "rules": b"*.py\n"}, Counter({ExclusionReason.SYMLINK: 1}))
 
 
 def test_a_folder_whose_ignore_rules_cannot_be_read_is_left_out_and_counted(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_a_folder_whose_ignore_rules_cannot_be_read_is_left_out_and_counted(tmp_
     (tmp_path / "a" / ".gitignore").write_bytes(b"#" * (1 << 20) + b"\n")
     (tmp_path / "a" / "a.py").write_bytes(b"x")
     (tmp_path / "b.py").write_bytes(b"x")
-    assert read(tmp_path) == ({"b.py": b"x"}, Counter({Reason.RULES: 1}))
+    assert read(tmp_path) == ({"b.py": b"x"}, Counter({ExclusionReason.RULES: 1}))
     with pytest.raises(DataError, match="larger than 1 MiB"):
         read(tmp_path / "a")
 
@@ -219,7 +219,7 @@ def test_a_pointer_that_leads_to_no_repository_begins_none(tmp_path: Path, point
     repository(tmp_path / ".git")
     found, excluded = read(tmp_path)
     assert set(found) == {".gitignore", "a/a.py"}
-    assert excluded == {Reason.IGNORED: 1}
+    assert excluded == {ExclusionReason.IGNORED: 1}
     assert set(read(tmp_path / "a")[0]) == {"a.py"}
 
 
@@ -228,7 +228,7 @@ def test_a_pointer_is_read_up_to_its_first_nul_as_git_reads_it(tmp_path: Path) -
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / ".git").write_bytes(b"gitdir: ../elsewhere\0junk")
     (tmp_path / "a" / "a.log").write_bytes(b"x")
-    assert read(tmp_path / "a") == ({}, Counter({Reason.IGNORED: 1}))
+    assert read(tmp_path / "a") == ({}, Counter({ExclusionReason.IGNORED: 1}))
 
 
 @pytest.mark.parametrize("kind", ["fifo", "loop", "folder", "socket"])
@@ -253,7 +253,7 @@ def test_whatever_stands_in_the_place_of_git_s_own_files_is_survived(tmp_path: P
     make(repository(tmp_path / "d" / ".git") / "info" / "exclude")
     found, excluded = read(tmp_path)
     assert {"a/x.py", "b/x.py"} <= set(found)
-    assert excluded[Reason.UNREADABLE] == 0
+    assert excluded[ExclusionReason.UNREADABLE] == 0
     for name in ("a", "b", "c", "d"):
         with contextlib.suppress(DataError):  # one line, and no traceback
             read(tmp_path / name)
@@ -266,7 +266,7 @@ def test_a_pointer_that_may_not_be_read_leaves_its_folder_out_and_nothing_else(t
         (tmp_path / name / "x.py").write_bytes(b"x")
     (tmp_path / "a" / ".git").write_text("gitdir: x")
     (tmp_path / "a" / ".git").chmod(0)
-    assert read(tmp_path) == ({"b/x.py": b"x"}, Counter({Reason.RULES: 1}))
+    assert read(tmp_path) == ({"b/x.py": b"x"}, Counter({ExclusionReason.RULES: 1}))
 
 
 def test_a_walk_opens_no_more_descriptors_than_the_tree_is_deep(tmp_path: Path) -> None:

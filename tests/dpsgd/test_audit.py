@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sordino_client.training.loop import window_losses
 from sordino_platform.architecture import ModelConfig
 from sordino_platform.model import Decoder
-from sordino_privacy.audit import AuditReport, Finding
+from sordino_privacy.audit import AuditCheck, AuditReport
 from sordino_privacy.audit.canaries import area, judge, lower_bound, p_value
 from sordino_privacy.audit.mechanism import Engine, audit_mechanism
 from sordino_privacy.dpsgd import TrainingPlan
@@ -199,7 +199,7 @@ def test_impossible_counts_are_refused() -> None:
 
 
 def test_a_finding_that_could_not_be_measured_is_not_passed() -> None:
-    finding = Finding(name="x", what="y", measured=math.nan, low=0.0, high=1.0)
+    finding = AuditCheck(name="x", what="y", measured=math.nan, low=0.0, high=1.0)
     assert not finding.passed
     assert not AuditReport(findings=(finding,)).passed
     assert not AuditReport(findings=()).passed

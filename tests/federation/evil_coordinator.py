@@ -27,7 +27,7 @@ from sordino_client.round.app import app
 from sordino_client.round.member import Member
 from sordino_client.round.participation import UnwillingError
 from sordino_coordinator.federation import Federation
-from sordino_coordinator.strategy import Round, SecureFedAvg
+from sordino_coordinator.strategy import OngoingRound, SecureFedAvg
 from sordino_platform.architecture import Vector
 from sordino_platform.charter import SignedCharter
 from sordino_platform.flower import shim
@@ -39,12 +39,12 @@ from sordino_platform.provenance import Provenance, packed
 from sordino_platform.release import Manifest, SignedManifest, vector_hash
 from sordino_platform.release.weights import file_sha256
 from sordino_privacy.secagg import (
-    Context,
     CoordinatorSession,
-    Entry,
+    JournalEntry,
+    MaskedStatistics,
     MemberSession,
     Quantised,
-    Statistics,
+    RoundContext,
     admit,
 )
 
@@ -56,15 +56,15 @@ class Memory:
     """A colluder's journal: it forgets when it likes."""
 
     def __init__(self) -> None:
-        self.rows: list[Entry] = []
+        self.rows: list[JournalEntry] = []
 
     def highest_epoch(self, federation: str) -> int:
         return 0
 
-    def entries(self, federation: str, run: str, round: int) -> list[Entry]:
+    def entries(self, federation: str, run: str, round: int) -> list[JournalEntry]:
         return [row for row in self.rows if (row.run, row.round) == (run, round)]
 
-    def record(self, entry: Entry) -> None:
+    def record(self, entry: JournalEntry) -> None:
         admit(self.entries(entry.federation, entry.run, entry.round), entry)
         self.rows.append(entry)
 
@@ -81,7 +81,7 @@ def folder_hash(folder: Path) -> str:
 class Attempt:
     """One attempt as it goes on among the colluders, with the victim as long as it answers."""
 
-    def __init__(self, evil: EvilCoordinator, context: Context) -> None:
+    def __init__(self, evil: EvilCoordinator, context: RoundContext) -> None:
         membership, key = evil.federation.membership, key_of
         self.context, self.evil = context, evil
         self.session = CoordinatorSession(membership, context)
@@ -239,13 +239,13 @@ class EvilCoordinator:
         self.pool[kind].append(message)
         return message
 
-    def update(self, context: Context) -> Quantised:
+    def update(self, context: RoundContext) -> Quantised:
         """A colluder's update, the same in every round of one plan."""
         key = context.quantiser.digest()
         if key not in self._updates:
             vector = np.full(context.quantiser.dimension, 0.0005, dtype=np.float32)
             self._updates[key] = context.quantiser.quantise(
-                vector, 1.0, Statistics(examples=8), secrets.token_bytes
+                vector, 1.0, MaskedStatistics(examples=8), secrets.token_bytes
             )
         return self._updates[key]
 
@@ -255,7 +255,7 @@ class EvilCoordinator:
         if not number:
             self.round += 1
         federation = self.federation
-        round = Round(self.round, {VICTIM: node_id(VICTIM)}, {})
+        round = OngoingRound(self.round, {VICTIM: node_id(VICTIM)}, {})
         round.attempt = number
         self.attempt = Attempt(self, self.strategy.context(round))
         stored = (self.home / "round" / f"{federation.run}-{self.round}" / "quantised.bin").exists()
@@ -312,7 +312,7 @@ class EvilCoordinator:
         vector[: 1 + secrets.randbelow(9)] += np.float32(0.01)
         return vector
 
-    def poisoned_context(self, vector: Vector) -> Context:
+    def poisoned_context(self, vector: Vector) -> RoundContext:
         assert self.attempt is not None
         return replace(self.attempt.context, model_hash=vector_hash(vector))
 
@@ -323,11 +323,11 @@ class EvilCoordinator:
         authority.retire(root, COLLUDERS[-1])
         return authority.sign_epoch(root).to_bytes()
 
-    def context_under(self, epoch: bytes) -> Context:
+    def context_under(self, epoch: bytes) -> RoundContext:
         """The present attempt's context, under another epoch."""
         assert self.attempt is not None
         said, charter = self.attempt.context, SignedCharter.parse_unverified(epoch).charter
-        return Context.under(
+        return RoundContext.under(
             charter.membership(),
             run=said.run,
             round=said.round,

@@ -1,6 +1,6 @@
 """A coordinator with its true key, for tests: one real member, and the keys of everybody else in the charter.
 
-found_many(folder, 20, organisations=20, floors=Floors(cohort=7))
+found_many(folder, 20, organisations=20, floors=FloorTerms(cohort=7))
 with Opened(folder, copy) as hub:
     hub.share(["other-0001", ...])      # what the member's own app answers to a roster of its own choice
 """
@@ -23,9 +23,9 @@ from sordino_client.round.addressee import MEMBER
 from sordino_client.round.app import app
 from sordino_client.round.member import Member as RealMember
 from sordino_coordinator.federation import Federation
-from sordino_coordinator.strategy import Round, SecureFedAvg
-from sordino_platform.charter import Draft, Floors, drafting, shipped_model
-from sordino_platform.charter import Member as Listed
+from sordino_coordinator.strategy import OngoingRound, SecureFedAvg
+from sordino_platform.charter import CharterMember as Listed
+from sordino_platform.charter import Draft, FloorTerms, drafting, shipped_model
 from sordino_platform.durable import write_file
 from sordino_platform.flower import shim
 from sordino_platform.flower.codec import decode, encode
@@ -34,7 +34,7 @@ from sordino_platform.identity import authority, site
 from sordino_platform.keys import public_bytes
 from sordino_platform.proposal import Proposal
 from sordino_platform.settings import toml_text
-from sordino_privacy.secagg import Context
+from sordino_privacy.secagg import RoundContext
 from sordino_privacy.secagg.graph import quorum
 from sordino_privacy.secagg.keys import public_key
 from sordino_privacy.secagg.roster import Advertisement, Roster
@@ -66,7 +66,7 @@ def organisation_of(number: int, organisations: int) -> str:
     return f"organisation {number % organisations}"
 
 
-def found_many(folder: Path, members: int, *, organisations: int, floors: Floors) -> None:
+def found_many(folder: Path, members: int, *, organisations: int, floors: FloorTerms) -> None:
     """A federation of `members` under real ceremony, of whom only the victim has a folder; the victim is the first,
     the others are `other-0001`, ... and the organisations go round."""
     root = folder / "root"
@@ -122,7 +122,7 @@ class EvilHub:
     def __init__(self, folder: Path, member: RealMember) -> None:
         self.federation, self.member = Federation.open(folder / "coordinator"), member
         self.strategy = SecureFedAvg(self.federation)
-        self.round = Round(1, {VICTIM: node_id(VICTIM)}, {})
+        self.round = OngoingRound(1, {VICTIM: node_id(VICTIM)}, {})
         self.context = self.strategy.context(self.round)
         self._state = shim.new_context(run=7, node=node_id(VICTIM), run_config={})
         shim.identify(run=7, node=shim.COORDINATOR_NODE)
@@ -139,7 +139,7 @@ class EvilHub:
         finally:
             MEMBER.reset(token)
 
-    def propose(self, context: Context | None = None) -> Message:
+    def propose(self, context: RoundContext | None = None) -> Message:
         proposal = Proposal(
             context=context or self.context,
             plan=self.federation.plan,
@@ -147,7 +147,7 @@ class EvilHub:
         )
         return self.ask(Phase.TRAIN, proposal.pack())
 
-    def roster(self, names: Sequence[str], context: Context | None = None) -> bytes:
+    def roster(self, names: Sequence[str], context: RoundContext | None = None) -> bytes:
         """The victim's own advertisement with those of `names`, all signed, and whatever numbers fit them best."""
         context = context or self.context
         reply = self.propose(context)
@@ -161,7 +161,7 @@ class EvilHub:
         object.__setattr__(blank, "numbers", _Claimed(quorum=q, threshold=q, degree=len(entries) - 1))
         return blank.encode()
 
-    def share(self, names: Sequence[str], context: Context | None = None) -> Message:
+    def share(self, names: Sequence[str], context: RoundContext | None = None) -> Message:
         return self.ask(Phase.SHARE, pack({"roster": self.roster(names, context)}))
 
 
@@ -170,7 +170,7 @@ class _Claimed:
         self.quorum, self.threshold, self.degree = quorum, threshold, degree
 
 
-def advertised(name: str, context: Context) -> Advertisement:
+def advertised(name: str, context: RoundContext) -> Advertisement:
     """A colluder's sound advertisement, signed with its true key."""
     secret = key_of(name).private_bytes_raw()
     return Advertisement(

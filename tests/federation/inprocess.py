@@ -20,7 +20,7 @@ from sordino_client.round.app import app
 from sordino_client.round.member import Member
 from sordino_coordinator.federation import Federation
 from sordino_platform.charter import (
-    Floors,
+    FloorTerms,
     HuggingFaceTerms,
     ModelTerms,
     PrivacyPolicy,
@@ -32,12 +32,12 @@ from sordino_platform.flower import shim
 from sordino_platform.flower.codec import decode, encode
 from sordino_platform.flower.phases import STREAMED, node_id
 from sordino_platform.identity.ceremony import found
-from sordino_platform.link.messages import Made, Payload, parts_of, views
+from sordino_platform.link.messages import Payload, StreamedPart, parts_of, views
 from sordino_platform.proposal import quantiser_for
 from sordino_platform.settings import toml_text
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.dpsgd.keystream import Keystream
-from sordino_privacy.secagg import Quantised, Statistics
+from sordino_privacy.secagg import MaskedStatistics, Quantised
 
 NAMES = ("alder", "birch", "cedar", "dogwood", "elm")
 PLAN = {
@@ -64,7 +64,7 @@ def found_in(
     of_members: Mapping[str, object] | None = None,
     privacy: PrivacyPolicy | None = None,
     shared_memory: SharedMemoryPolicy | None = None,
-    floors: Floors | None = None,
+    floors: FloorTerms | None = None,
     **settings: object,
 ) -> None:
     """Members (five of five organisations, if nobody says otherwise), their settings and the coordinator's.
@@ -77,7 +77,7 @@ def found_in(
         federation="test",
         members=[(name, known.get(name, f"{name} ltd")) for name in names],
         model=model or shipped_model(adapter_rank=1),
-        floors=floors or Floors(cohort=cohort),
+        floors=floors or FloorTerms(cohort=cohort),
         privacy=privacy or PrivacyPolicy(),
         shared_memory=shared_memory,
     )
@@ -133,7 +133,7 @@ def store_update(member: Member, federation: Federation, round: int, value: floa
         ring = (noise.release(clips, Keystream.from_system()) & 0xFFFFFFFF).astype("<u4")
         quantised = quantiser.embed(ring, 8, secrets.token_bytes)
     else:
-        quantised = quantiser.quantise(vector, 1.0, Statistics(examples=8), secrets.token_bytes)
+        quantised = quantiser.quantise(vector, 1.0, MaskedStatistics(examples=8), secrets.token_bytes)
     place = member.folder / "round" / f"{federation.run}-{round}"
     make_folder(place)
     write_file(place / "quantised.bin", quantised.encode(), secret=True)
@@ -205,7 +205,7 @@ class InProcessGrid(Grid):
             self.on_message(message.metadata.message_type)
             if (message.metadata.message_type, name) in self.absent:
                 continue
-            streamed: dict[str, Made] | None = {} if self.streams else None
+            streamed: dict[str, StreamedPart] | None = {} if self.streams else None
             tokens = MEMBER.set(self.members[name]), STREAMED.set(streamed)
             try:
                 reply = app(message, self._contexts[name])

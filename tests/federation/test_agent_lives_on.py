@@ -35,7 +35,7 @@ from sordino_platform.children import die_with_parent
 from sordino_platform.identity import Identity, install, make_request
 from sordino_platform.identity import authority as root
 from sordino_platform.identity.renewal import RenewalBox
-from sordino_platform.link import ClientTls, LinkClient, State, Status
+from sordino_platform.link import ClientTls, LinkClient, LinkState, LinkStatus
 
 SORDINO = (sys.executable, "-P", "-m", "sordino_platform.cli")
 SECONDS = 120.0
@@ -164,7 +164,7 @@ def test_a_refused_link_waits_and_comes_back_when_something_here_changes(
     hub = Coordinator(authority, limits=replace(QUICK, admission_seconds=0.05))
     hub.start()
     (tmp_path / "tls.pem").write_bytes(b"the first")
-    said: list[Status] = []
+    said: list[LinkStatus] = []
     tls = ClientTls(**authority.issue("alice"))
 
     def make() -> LinkClient:
@@ -180,19 +180,19 @@ def test_a_refused_link_waits_and_comes_back_when_something_here_changes(
     thread = threading.Thread(target=link.run, daemon=True)
     thread.start()
 
-    def stands(state: State) -> bool:
+    def stands(state: LinkState) -> bool:
         return bool(said) and said[-1].state is state
 
     log = tmp_path / "log"
     log.write_text("")
-    until(lambda: stands(State.CONNECTED), log)
+    until(lambda: stands(LinkState.CONNECTED), log)
     hub.retired.add("alice")
-    until(lambda: stands(State.REFUSED), log)
+    until(lambda: stands(LinkState.REFUSED), log)
     assert "was retired in epoch 2" in said[-1].message
     assert said[-1].retry_seconds > 600
     hub.retired.clear()
     (tmp_path / "tls.pem").write_bytes(b"another")
-    until(lambda: stands(State.CONNECTED), log)
+    until(lambda: stands(LinkState.CONNECTED), log)
     assert hub.ask("alice", b"work") == b"work"
     link.stop()
     thread.join(10)

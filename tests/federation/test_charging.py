@@ -16,12 +16,12 @@ from sordino_client.round.contribution import contribute
 from sordino_client.round.member import Member
 from sordino_client.round.participation import UnwillingError
 from sordino_client.status import read_ledger, read_status
-from sordino_client.training import Progress, TrainingJob, TrainingWorker
+from sordino_client.training import TrainingJob, TrainingProgress, TrainingWorker
 from sordino_client.training.job import TrainingError
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.gathering import hello
 from sordino_coordinator.rounds import Outcome
-from sordino_coordinator.strategy import Round, SecureFedAvg
+from sordino_coordinator.strategy import OngoingRound, SecureFedAvg
 from sordino_platform.flower.phases import Phase
 from sordino_platform.offer import Offer
 from sordino_platform.proposal import Proposal
@@ -89,7 +89,7 @@ class Failing(TrainingWorker):
 
 def proposal(federation: Federation, *, round: int = 1) -> Proposal:
     return Proposal(
-        context=SecureFedAvg(federation).context(Round(round, {}, {})),
+        context=SecureFedAvg(federation).context(OngoingRound(round, {}, {})),
         plan=federation.plan,
         provenance=federation.provenance(after=-1),
     )
@@ -122,7 +122,7 @@ class Abandoned(Failing):
         self.seen = len(self.member.ledger.reservations())
         assert self.member.participation.abandon(self.entry)
         assert callable(on_progress)
-        on_progress(Progress(step=1, steps=9, tokens_per_second=1.0, seconds_left=8.0, loss=1.0))
+        on_progress(TrainingProgress(step=1, steps=9, tokens_per_second=1.0, seconds_left=8.0, loss=1.0))
         raise AssertionError("the first step after it ends the training")
 
 

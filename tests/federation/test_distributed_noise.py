@@ -25,8 +25,8 @@ from sordino_client.settings import load_settings
 from sordino_client.status import read_ledger
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.rounds import Outcome
-from sordino_coordinator.strategy import Round, SecureFedAvg
-from sordino_platform.charter import Floors, PrivacyPolicy
+from sordino_coordinator.strategy import OngoingRound, SecureFedAvg
+from sordino_platform.charter import FloorTerms, PrivacyPolicy
 from sordino_platform.flower.phases import Phase
 from sordino_platform.founding_model import founding_parameters
 from sordino_platform.offer import Offer, Unready
@@ -35,11 +35,11 @@ from sordino_platform.round_limits import RoundLimits
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import BudgetError
 from sordino_privacy.secagg import NormError, PolicyError, ReplayError, Totals
-from sordino_privacy.secagg.journal import Entry, Step
+from sordino_privacy.secagg.journal import JournalEntry, Step
 from sordino_privacy.secagg.quantise import signed_view
 
 DISTRIBUTED = PrivacyPolicy(noise="distributed", largest_steps=1)
-FLOORS = Floors(cohort=4, honest=3)
+FLOORS = FloorTerms(cohort=4, honest=3)
 AGREED = 40.0
 
 
@@ -108,7 +108,7 @@ def federation(place: Path) -> Iterator[Federation]:
 
 def proposal(federation: Federation, *, round: int = 1) -> Proposal:
     return Proposal(
-        context=SecureFedAvg(federation).context(Round(round, {}, {})),
+        context=SecureFedAvg(federation).context(OngoingRound(round, {}, {})),
         plan=federation.plan,
         provenance=federation.provenance(after=-1),
     )
@@ -263,7 +263,7 @@ def test_an_update_that_left_under_one_epoch_leaves_under_no_other(
         member.ledger.reserve(context.run, 1, federation.plan, noise=member.noise(federation.plan))
         for step in (Step.ADVERTISED, Step.UPLOADED):
             member.ledger.record(
-                Entry(
+                JournalEntry(
                     federation=context.federation,
                     epoch=context.epoch,
                     run=context.run,

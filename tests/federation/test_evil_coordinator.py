@@ -13,7 +13,7 @@ from tests.federation.evil_coordinator import EvilCoordinator, folder_hash
 from tests.federation.hub import found_many, inprocess, refused_as
 
 from sordino_client.round.participation import Consent
-from sordino_platform.charter import Floors
+from sordino_platform.charter import FloorTerms
 from sordino_platform.flower.phases import HELLO, Fields
 from sordino_platform.offer import Offer
 from sordino_platform.provenance import Provenance
@@ -24,7 +24,7 @@ from sordino_privacy.secagg import Step, sum_digest
 @pytest.fixture(scope="module")
 def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("evil") / "federation"
-    found_many(folder, 5, organisations=5, floors=Floors(cohort=4))
+    found_many(folder, 5, organisations=5, floors=FloorTerms(cohort=4))
     return folder
 
 

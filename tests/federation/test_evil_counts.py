@@ -16,7 +16,7 @@ import pytest
 from sordino_client.round.agreement import decide
 from sordino_client.round.result import take
 from sordino_coordinator.federation import Federation
-from sordino_coordinator.strategy import Round, SecureFedAvg
+from sordino_coordinator.strategy import OngoingRound, SecureFedAvg
 from sordino_platform.charter import SharedMemoryPolicy
 from sordino_platform.flower.phases import Phase
 from sordino_platform.proposal import Proposal
@@ -140,7 +140,7 @@ def test_a_member_that_comes_late_reads_no_memory_whose_count_nobody_shows_or_th
 
         def told(shown: Provenance | None) -> Any:
             plan = federation.training
-            context = SecureFedAvg(federation).context(Round(99, {}, {}))
+            context = SecureFedAvg(federation).context(OngoingRound(99, {}, {}))
             return decide(late, Proposal(context=context, plan=plan, provenance=shown))
 
         other = true.counted.sum.copy()
@@ -178,11 +178,11 @@ def test_a_count_beyond_the_charter_or_the_members_own_settings_is_refused_befor
         assert federation.settings.counts is not None
         fair = federation.settings.counts.plan(salt=9, fewest=4)
         federation.plan = replace(fair, **beyond)
-        context = SecureFedAvg(federation).context(Round(1, {}, {}))
+        context = SecureFedAvg(federation).context(OngoingRound(1, {}, {}))
         proposal = Proposal(context=context, plan=federation.plan, provenance=federation.provenance(after=-1))
         with pytest.raises(PolicyError):
             decide(member, proposal)
         assert not member.ledger.reservations()
         federation.plan = fair
-        context = SecureFedAvg(federation).context(Round(1, {}, {}))
+        context = SecureFedAvg(federation).context(OngoingRound(1, {}, {}))
         assert decide(member, replace(proposal, context=context, plan=fair))

@@ -15,7 +15,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.federation.hub import found_many
 from tests.federation.machine import EvilMachine
 
-from sordino_platform.charter import Floors
+from sordino_platform.charter import FloorTerms
 
 CHECKS = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
 QUICK = settings(
@@ -27,7 +27,7 @@ LONG = settings(max_examples=120, stateful_step_count=40, deadline=None, suppres
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[type[EvilMachine]]:
     folder: Path = tmp_path_factory.mktemp("machine") / "federation"
-    found_many(folder, 5, organisations=5, floors=Floors(cohort=4))
+    found_many(folder, 5, organisations=5, floors=FloorTerms(cohort=4))
     with pytest.MonkeyPatch.context() as patched:
         # No step here loses power: that is tested where processes are killed. Half of the time were the disk's.
         patched.setattr(os, "fsync", lambda _: None)

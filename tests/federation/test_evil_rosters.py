@@ -16,15 +16,15 @@ from tests.federation.hub import VICTIM, Opened, found_many, others_of, refused_
 
 from sordino_client.round.member import Member as RealMember
 from sordino_coordinator.federation import Federation
-from sordino_platform.charter import Floors
+from sordino_platform.charter import FloorTerms
 from sordino_privacy.errors import ConfigurationError
 
 
 @pytest.fixture(scope="module")
-def founded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, int, Floors], Path]:
+def founded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, int, FloorTerms], Path]:
     made: dict[object, Path] = {}
 
-    def make(members: int, organisations: int, floors: Floors) -> Path:
+    def make(members: int, organisations: int, floors: FloorTerms) -> Path:
         which = members, organisations, floors
         if which not in made:
             made[which] = tmp_path_factory.mktemp("crowd") / "federation"
@@ -47,7 +47,7 @@ SIZES = [20, 100, pytest.param(1000, marks=pytest.mark.slow)]
 def test_a_roster_of_the_victim_and_four_colluders_is_refused_by_the_member_itself(
     founded: Callable[..., Path], place: Path, members: int
 ) -> None:
-    floors = Floors(cohort=members // 5 + 3)
+    floors = FloorTerms(cohort=members // 5 + 3)
     with Opened(founded(members, members, floors), place) as hub:
         assert refused_as(hub.share(others_of(members)[:4])) == "floors"
         assert not hub.member.ledger.entries("crowd", hub.context.run, 1)[1:], (
@@ -60,7 +60,7 @@ def test_all_colluders_of_the_charter_and_the_victim_are_too_few_and_a_roster_wi
     founded: Callable[..., Path], place: Path, members: int
 ) -> None:
     corrupt = members // 5
-    floors = Floors(cohort=corrupt + 3)
+    floors = FloorTerms(cohort=corrupt + 3)
     with Opened(founded(members, members, floors), place) as hub:
         assert refused_as(hub.share(others_of(members)[: corrupt + 1])) == "floors"
         assert refused_as(hub.share(others_of(members)[: corrupt + 2])) == "answered"
@@ -70,7 +70,7 @@ def test_a_roster_of_the_victims_organisation_and_the_colluders_of_two_others_is
     founded: Callable[..., Path], place: Path
 ) -> None:
     """Three organisations take part, as the floor asks; without the four colluders only the victim's is left."""
-    with Opened(founded(20, 6, Floors(cohort=7)), place) as hub:
+    with Opened(founded(20, 6, FloorTerms(cohort=7)), place) as hub:
         members = hub.federation.charter.members
         own = next(member.organisation for member in members if member.name == VICTIM)
         colleagues = [m.name for m in members if m.organisation == own and m.name != VICTIM]
@@ -92,7 +92,7 @@ def test_floors_that_are_stricter_than_the_charters_are_accepted_and_kept(
     founded: Callable[..., Path], place: Path, stricter: dict[str, int], too_small: int, large_enough: int
 ) -> None:
     """Of 20 members at gamma 333 six may collude, so that nine are needed where the charter alone asks for seven."""
-    with Opened(founded(20, 20, Floors(cohort=7)), place) as hub:
+    with Opened(founded(20, 20, FloorTerms(cohort=7)), place) as hub:
         context = replace(hub.context, **stricter)  # type: ignore[arg-type]
         for size, answer in ((too_small, "floors"), (large_enough, "answered")):
             assert refused_as(hub.share(others_of(20)[: size - 1], context)) == answer
@@ -109,7 +109,7 @@ def test_floors_that_are_stricter_than_the_charters_are_accepted_and_kept(
 def test_a_context_that_is_weaker_than_the_charter_is_refused_before_anything_is_charged(
     founded: Callable[..., Path], place: Path, weaker: dict[str, int], refusal: str
 ) -> None:
-    with Opened(founded(20, 20, Floors(cohort=7)), place) as hub:
+    with Opened(founded(20, 20, FloorTerms(cohort=7)), place) as hub:
         assert refused_as(hub.propose(replace(hub.context, **weaker))) == refusal  # type: ignore[arg-type]
         assert not hub.member.ledger.reservations()
 
@@ -118,12 +118,12 @@ def test_a_charter_without_room_for_its_colluders_is_refused_when_it_is_drafted_
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ConfigurationError, match=r"of 20 members 4 may collude .* set it to 7 or more"):
-        found_many(place, 20, organisations=20, floors=Floors(cohort=5))
+        found_many(place, 20, organisations=20, floors=FloorTerms(cohort=5))
     shutil.rmtree(place)
     # A root's holder whose software does not look: the charter is signed, and no party opens it.
     with monkeypatch.context() as careless:
         careless.setattr("sordino_privacy.secagg.membership.Floors.require_room", lambda self, members: None)
-        found_many(place, 20, organisations=20, floors=Floors(cohort=5))
+        found_many(place, 20, organisations=20, floors=FloorTerms(cohort=5))
     with pytest.raises(ConfigurationError, match="set it to 7 or more"), RealMember.open(place / "member"):
         raise AssertionError("a member opened it")
     with pytest.raises(ConfigurationError, match="set it to 7 or more"):

@@ -9,7 +9,7 @@ import pytest
 from sordino_platform.charter import shipped_model
 from sordino_platform.proposal import norm_limit, quantiser_for, require_honest_mean
 from sordino_privacy.dpsgd import TrainingPlan
-from sordino_privacy.secagg import NormError, Quantiser, Statistics, Totals
+from sordino_privacy.secagg import MaskedStatistics, NormError, Quantiser, Totals
 
 PLAN = TrainingPlan(
     sampling_rate=0.2,
@@ -31,7 +31,7 @@ def summed(quantiser: Quantiser, updates: list[Update], weights: list[float]) ->
     random = np.random.default_rng(11)
     total = np.zeros(quantiser.length, quantiser.dtype)
     for update, weight in zip(updates, weights, strict=True):
-        total += quantiser.quantise(update, weight, Statistics(), random.bytes).vector
+        total += quantiser.quantise(update, weight, MaskedStatistics(), random.bytes).vector
     return quantiser.decode(total)
 
 

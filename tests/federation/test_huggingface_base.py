@@ -25,7 +25,7 @@ from sordino_coordinator.rounds import Outcome
 from sordino_coordinator.strategy import SecureFedAvg
 from sordino_platform.charter import HuggingFaceTerms
 from sordino_platform.doctor.command import examine
-from sordino_platform.doctor.finding import Finding, State
+from sordino_platform.doctor.finding import CheckState, Finding
 from sordino_platform.huggingface_model import describe
 from sordino_privacy.errors import ConfigurationError
 
@@ -166,9 +166,9 @@ def test_doctor_says_that_the_base_is_missing_or_another_one(place: Path, tmp_pa
         )
         (folder / "member.toml").write_text(settings_text(settings))
 
-    assert finding().state is State.OK
+    assert finding().state is CheckState.OK
     base(None)
-    assert (finding().state, "that is not here" in finding().said) == (State.FAILED, True)
+    assert (finding().state, "that is not here" in finding().said) == (CheckState.FAILED, True)
     other = tmp_path / "other"
     shutil.copytree(place.parent / "base", other)
     (other / "tokenizer.json").write_text((other / "tokenizer.json").read_text() + "\n")
@@ -176,4 +176,4 @@ def test_doctor_says_that_the_base_is_missing_or_another_one(place: Path, tmp_pa
     assert "is not the one that the charter names" in finding().said
     assert finding().hint.startswith("fetch the very files")
     base(tmp_path / "nowhere")
-    assert finding().state is State.FAILED
+    assert finding().state is CheckState.FAILED

@@ -20,7 +20,7 @@ from sordino_client.round.member import Member
 from sordino_client.round.participation import Consent, Participation
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.strategy import SecureFedAvg
-from sordino_platform.link import State, Status
+from sordino_platform.link import LinkState, LinkStatus
 from sordino_platform.offer import Offer
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import LinkError, RefusalError, UsageError
@@ -140,7 +140,7 @@ class Served:
     def __init__(self, member: Member) -> None:
         self.member = member
         self.withdrawals = 0
-        self.server = ControlServer(member, lambda: Status(state=State.CONNECTED), self._withdrawn)
+        self.server = ControlServer(member, lambda: LinkStatus(state=LinkState.CONNECTED), self._withdrawn)
         self.server.start()
         folder = member.folder / "control"
         document = json.loads((folder / "control.json").read_text())

@@ -22,7 +22,7 @@ from sordino_coordinator.control import desk
 from sordino_coordinator.federation import Federation
 from sordino_platform.architecture import flatten
 from sordino_platform.canonical import decode, encode
-from sordino_platform.charter import Charter, Floors, TrainingPolicy, drafting
+from sordino_platform.charter import Charter, FloorTerms, TrainingPolicy, drafting
 from sordino_platform.charter.changes import changes
 from sordino_platform.flower.phases import Phase
 from sordino_platform.proposal import Proposal, norm_limit, quantiser_for
@@ -36,7 +36,7 @@ from sordino_privacy.secagg import PolicyError
 @pytest.fixture(scope="module")
 def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bounds") / "federation"
-    found_many(folder, 5, organisations=5, floors=Floors(cohort=4))
+    found_many(folder, 5, organisations=5, floors=FloorTerms(cohort=4))
     return folder
 
 

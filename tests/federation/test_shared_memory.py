@@ -35,7 +35,7 @@ from sordino_privacy.counts.cells import Cells
 from sordino_privacy.counts.counting import counted, noised
 from sordino_privacy.dpsgd.keystream import Keystream
 from sordino_privacy.errors import StorageError
-from sordino_privacy.secagg import Statistics
+from sordino_privacy.secagg import MaskedStatistics
 
 
 def load_helper() -> ModuleType:
@@ -86,7 +86,7 @@ def store_counts(member: Any, federation: Federation, round: int, units: list[Ce
     assert isinstance(plan, CountPlan)
     quantiser = quantiser_for(federation.config, plan, members=len(federation.membership.members))
     vector = noised(counted(units, plan), plan, Keystream.from_system())
-    quantised = quantiser.quantise(vector, 1.0, Statistics(examples=8), secrets.token_bytes)
+    quantised = quantiser.quantise(vector, 1.0, MaskedStatistics(examples=8), secrets.token_bytes)
     place = member.folder / "round" / f"{federation.run}-{round}"
     make_folder(place)
     write_file(place / "quantised.bin", quantised.encode(), secret=True)

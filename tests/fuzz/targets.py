@@ -31,17 +31,17 @@ from sordino_platform.flower import shim
 from sordino_platform.flower.codec import decode, encode
 from sordino_platform.flower.phases import HELLO, Fields, pack
 from sordino_platform.history import Question, Want
-from sordino_platform.identity.enrolment import EnrolmentRequest, Reply
+from sordino_platform.identity.enrolment import EnrolmentReply, EnrolmentRequest
 from sordino_platform.ledger_head import SignedLedgerHead
 from sordino_platform.link import frames
-from sordino_platform.offer import Offer, Presence
+from sordino_platform.offer import Offer, OfferAnswer
 from sordino_platform.plans import parse_plan
 from sordino_platform.proposal import Proposal
 from sordino_platform.provenance import OpenedSum, Provenance
 from sordino_platform.release.manifest import Manifest, SignedManifest
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import SordinoError
-from sordino_privacy.secagg import BadParcelError, Context, judge, verify_transcript
+from sordino_privacy.secagg import BadParcelError, RoundContext, judge, verify_transcript
 from sordino_privacy.secagg.complaint import Complaint, proof
 from sordino_privacy.secagg.evidence import Evidence
 from sordino_privacy.secagg.roster import Advertisement, Roster
@@ -134,7 +134,7 @@ def of_the_coordinator() -> Target:
         decoders=(
             delivered,
             lambda data: Roster.decode(data, federation.membership, federation.context),
-            *map(canonical, (Context, Claim, Opening, Record, Evidence)),
+            *map(canonical, (RoundContext, Claim, Opening, Record, Evidence)),
         ),
         seeds=tuple(
             said[name] for name in ("roster", "delivery", "claim", "opening", "record", "evidence", "context")
@@ -187,12 +187,12 @@ def link_frames() -> Target:
             received=3,
         ),
         frames.Welcome(version=1, software_version="1.0", session=bytes(16), awaiting=0),
-        frames.MessageStart(id=1, in_reply_to=2, kind=frames.Kind.REPLY, total=5, deadline_millis=0),
+        frames.MessageStart(id=1, in_reply_to=2, kind=frames.FrameKind.REPLY, total=5, deadline_millis=0),
         frames.MessageChunk(id=1, offset=0, data=b"hello"),
         frames.MessageEnd(id=1, sha256=bytes(32)),
         frames.Ack(1),
         frames.Ping(2),
-        frames.Goodbye(frames.Reason.PROTOCOL, "why"),
+        frames.Goodbye(frames.GoodbyeReason.PROTOCOL, "why"),
         frames.Renewal(b"request"),
         frames.Renewed(b"certificate"),
     )  # fmt: skip
@@ -216,7 +216,7 @@ def flower_messages() -> Target:
     )
     provenance = Provenance(manifests=(b"{}",), opened=opened, model=np.zeros(4, np.float32))
     contents = [
-        pack(Presence(member="alder", release=3, epoch=1, unready=None, head=b"").fields()),
+        pack(OfferAnswer(member="alder", release=3, epoch=1, unready=None, head=b"").fields()),
         Offer(run="run", round=1, release=0, connected=5, ready=5, required=4, members=5, plan=plan).pack(),
         Proposal(context=federation.context, plan=plan, provenance=provenance).pack(),
         Question(want=Want.MANIFESTS, first=0).pack(),
@@ -232,7 +232,7 @@ def flower_messages() -> Target:
 
     def doors(data: bytes) -> None:
         message = decode(data)
-        for door in (Presence.parse, Offer.parse, Proposal.parse, Question.parse, raw):
+        for door in (OfferAnswer.parse, Offer.parse, Proposal.parse, Question.parse, raw):
             with contextlib.suppress(SordinoError):
                 door(Fields(message))
 
@@ -266,7 +266,7 @@ def documents() -> Target:
         SignedCharter.parse_unverified,
         SignedManifest.parse,
         EnrolmentRequest.parse,
-        Reply.parse,
+        EnrolmentReply.parse,
         head,
         parse_plan,
     )

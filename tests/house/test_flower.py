@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sordino_platform.flower import shim
 from sordino_platform.flower.codec import decode, encode
 from sordino_platform.flower.phases import FIELDS, STREAMED, Fields, Phase, node_id, pack
-from sordino_platform.link.messages import Made, Payload, parts_of, views
+from sordino_platform.link.messages import Payload, StreamedPart, parts_of, views
 from sordino_privacy.errors import LinkError
 
 
@@ -100,8 +100,8 @@ def test_a_vector_that_is_made_while_it_is_sent_arrives_like_any_other_and_is_ma
         yield made[:700]
         yield made[700:]
 
-    part = Made(nbytes=len(made), pieces=pieces)
-    streamed: dict[str, Made] = {}
+    part = StreamedPart(nbytes=len(made), pieces=pieces)
+    streamed: dict[str, StreamedPart] = {}
     token = STREAMED.set(streamed)
     try:
         sent = message(pack({}, {"y": part}))
@@ -119,4 +119,4 @@ def test_a_vector_that_is_made_while_it_is_sent_arrives_like_any_other_and_is_ma
 @pytest.mark.parametrize("announced", [9, 11])
 def test_a_part_that_makes_more_or_fewer_bytes_than_announced_is_not_sent_whole(announced: int) -> None:
     with pytest.raises(ValueError, match="another number of bytes"):
-        joined([Made(nbytes=announced, pieces=lambda: iter([b"12345", b"67890"]))])
+        joined([StreamedPart(nbytes=announced, pieces=lambda: iter([b"12345", b"67890"]))])

@@ -11,7 +11,7 @@ from sordino_client.settings import COMMENTS, MemberSettings, settings_text
 from sordino_coordinator.cli import app as coordinator
 from sordino_coordinator.settings import COMMENTS as COORDINATOR_COMMENTS
 from sordino_coordinator.settings import FILE, CoordinatorSettings
-from sordino_platform.settings import Settings, load
+from sordino_platform.settings import SettingsModel, load
 from sordino_privacy.errors import ConfigurationError
 
 
@@ -36,7 +36,7 @@ def test_the_file_names_every_setting_that_is_accepted_each_under_its_comment(
     kind: str, tmp_path: Path
 ) -> None:
     """Those that are off are there behind a `#`, so that nobody has to look for them in a guide."""
-    model: type[Settings]
+    model: type[SettingsModel]
     if kind == "member":
         model, text, comments = MemberSettings, settings_text(settings()), COMMENTS
     else:

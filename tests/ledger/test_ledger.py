@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from sordino_client.ledger import Budget, DayCapError, Head, Ledger, read_account, repository_identity
+from sordino_client.ledger import Budget, ChainHead, DayCapError, Ledger, read_account, repository_identity
 from sordino_client.ledger.chain import DATABASE, MARK, Chain
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import BudgetError, ConfigurationError, RefusalError, StorageError
-from sordino_privacy.secagg.journal import Entry, Step
+from sordino_privacy.secagg.journal import JournalEntry, Step
 from sordino_privacy.secagg.refusals import ReplayError, RevealError
 from sordino_privacy.shared_noise import SharedNoise
 
@@ -55,9 +55,9 @@ def reopen(folder: Path, **changes: object) -> Ledger:
     return Ledger.open(folder, **{"datasets": DATA, "budget": BUDGET, **changes})  # type: ignore[arg-type]
 
 
-def entry(step: Step, *, attempt: int = 0, digest: bytes = b"d" * 32, epoch: int = 1) -> Entry:
+def entry(step: Step, *, attempt: int = 0, digest: bytes = b"d" * 32, epoch: int = 1) -> JournalEntry:
     update = b"" if step is Step.ADVERTISED else b"u" * 32
-    return Entry(
+    return JournalEntry(
         federation="f",
         epoch=epoch,
         run="run",
@@ -426,7 +426,7 @@ def test_a_ledger_started_anew_is_noticed_by_the_witness(ledger: Ledger, folder:
         other.reserve("elsewhere", 1, PLAN)
     with pytest.raises(StorageError, match="replaced"):
         reopen(folder, witness=witness)
-    with reopen(folder, witness=Head(sequence=other.head().sequence, digest=other.head().digest)):
+    with reopen(folder, witness=ChainHead(sequence=other.head().sequence, digest=other.head().digest)):
         pass
 
 

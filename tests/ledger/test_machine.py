@@ -19,7 +19,7 @@ from tests.federation.test_charging import module
 from sordino_client import doctor
 from sordino_client.corpus.origin import origins
 from sordino_client.ledger import Budget, Ledger, LedgerRefusesError, Witness
-from sordino_client.ledger.machine import FILE, TEXTS, Machine, Record, machine_folder
+from sordino_client.ledger.machine import FILE, TEXTS, LedgerRecord, Machine, machine_folder
 from sordino_client.ledger.witness import keep, kept
 from sordino_client.recovery import recover
 from sordino_client.round.member import Member
@@ -31,7 +31,7 @@ from sordino_platform.identity import Identity
 from sordino_privacy.accounting import SampledGaussian, epsilon
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import ConfigurationError, RefusalError, StorageError
-from sordino_privacy.secagg.journal import Entry, Step
+from sordino_privacy.secagg.journal import JournalEntry, Step
 
 PLAN = TrainingPlan.parse(dict(inprocess.PLAN))
 
@@ -71,7 +71,7 @@ def spend(ledger: Ledger, round: int, *, run: str = "run") -> None:
     ledger.reserve(run, round, PLAN)
     for step in (Step.ADVERTISED, Step.UPLOADED):
         ledger.record(
-            Entry(
+            JournalEntry(
                 federation="test",
                 epoch=1,
                 run=run,
@@ -144,7 +144,7 @@ def test_what_was_held_when_a_ledger_is_recovered_is_never_given_back(place: Pat
     shutil.copytree(elm, backup)
     with Member.open(elm) as member:
         member.ledger.record(
-            Entry(
+            JournalEntry(
                 federation="test",
                 epoch=1,
                 run="run",
@@ -233,7 +233,7 @@ def test_a_repository_is_known_by_its_first_commit_whatever_became_of_its_files(
     assert origins([tmp_path]) == ()
     git(tmp_path, "clone", "-q", "--depth", "1", f"file://{second}", str(tmp_path / "shallow"))
     assert origins([tmp_path / "shallow"]) == ()
-    record = Record(ledger=bytes(32), folder="/x", generation=0, origins=origins([first]))
+    record = LedgerRecord(ledger=bytes(32), folder="/x", generation=0, origins=origins([first]))
     assert record.same_data(origins([second]), [])
 
 
@@ -265,7 +265,7 @@ def test_a_tenth_of_the_texts_in_common_is_the_same_data(texts: int, shared: int
     draw = random.Random(texts + shared)
     common = [draw.randbytes(8).hex() for _ in range(shared)]
     mine, theirs = (common + [draw.randbytes(8).hex() for _ in range(texts - shared)] for _ in range(2))
-    record = Record(ledger=bytes(32), folder="/x", generation=0, texts=tuple(sorted(theirs)[:TEXTS]))
+    record = LedgerRecord(ledger=bytes(32), folder="/x", generation=0, texts=tuple(sorted(theirs)[:TEXTS]))
     assert record.same_data([], mine) is same
 
 

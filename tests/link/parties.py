@@ -28,20 +28,20 @@ from sordino_platform.link import (
     Limits,
     LinkClient,
     LinkServer,
-    Lost,
+    LinkState,
+    LinkStatus,
+    LostRequest,
     Rejection,
     Reply,
     ServerTls,
-    State,
-    Status,
 )
 from sordino_platform.link.frames import (
     METHOD,
     SERVICE,
     Ack,
     Frame,
+    FrameKind,
     Hello,
-    Kind,
     MessageEnd,
     Welcome,
     decode,
@@ -160,7 +160,7 @@ class Coordinator:
         assert (result.member, result.in_reply_to) == (member, request)
         return bytes(result.payload)
 
-    def result(self, seconds: float = 20.0) -> Reply | Lost:
+    def result(self, seconds: float = 20.0) -> Reply | LostRequest:
         result = self.link.receive(timeout=seconds)
         assert result is not None, "no result came"
         return result
@@ -184,7 +184,7 @@ class Member:
         limits: Limits = QUICK,
         **options: Any,
     ) -> None:
-        self.statuses: queue.SimpleQueue[Status] = queue.SimpleQueue()
+        self.statuses: queue.SimpleQueue[LinkStatus] = queue.SimpleQueue()
         self.problem: SordinoError | None = None
         self.events = Events()
         self.client = LinkClient(
@@ -218,7 +218,7 @@ class Member:
         assert self.problem is not None
         return self.problem
 
-    def until(self, state: State) -> Status:
+    def until(self, state: LinkState) -> LinkStatus:
         """The next status with this state."""
         while (status := self.statuses.get(timeout=20)).state is not state:
             pass
@@ -280,7 +280,7 @@ class RawMember:
     def reply(self, request: int, payload: bytes, id: int | None = None) -> list[Frame]:
         """The frames of a correct reply."""
         return list(
-            outgoing(parts_of(payload), id=id or next(self.ids), kind=Kind.REPLY, in_reply_to=request)
+            outgoing(parts_of(payload), id=id or next(self.ids), kind=FrameKind.REPLY, in_reply_to=request)
         )
 
     def ended(self) -> bool:
@@ -360,7 +360,9 @@ class Conversation:
         return hello
 
     def request(self, id: int, payload: bytes, seconds: float = 20.0) -> None:
-        self.send(*outgoing(parts_of(payload), id=id, kind=Kind.REQUEST, deadline_millis=int(seconds * 1000)))
+        self.send(
+            *outgoing(parts_of(payload), id=id, kind=FrameKind.REQUEST, deadline_millis=int(seconds * 1000))
+        )
 
     def until(self, kind: type[T]) -> T:
         while not isinstance(frame := self.receive(), kind):

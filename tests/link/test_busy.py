@@ -21,9 +21,9 @@ from tests.link.parties import (
 )
 from tests.link.pki import Authority
 
-from sordino_platform.link import Rejection, Reply, State, Status
+from sordino_platform.link import LinkState, LinkStatus, Rejection, Reply
 from sordino_platform.link.allowance import Turns
-from sordino_platform.link.frames import Frame, Goodbye, Hello, Reason, Welcome
+from sordino_platform.link.frames import Frame, Goodbye, GoodbyeReason, Hello, Welcome
 
 Start = Callable[[Party], Party]
 FEW = replace(QUICK, arrival_burst=2, arrival_rate=8.0)
@@ -69,13 +69,13 @@ def test_a_crowd_that_comes_at_once_is_told_its_turns_and_all_are_let_in(
     eventually(lambda: coordinator.link.connected() == set(names), 60)
     assert coordinator.events.rejections[Rejection.BUSY] > 0
     assert set(coordinator.events.rejections) == {Rejection.BUSY}
-    waited = [status for member in crowd for status in drained(member) if status.state is State.WAITING]
+    waited = [status for member in crowd for status in drained(member) if status.state is LinkState.WAITING]
     assert waited
     assert all("busy (too many members at once)" in status.message for status in waited)
     assert all(0 < status.retry_seconds <= 12 / FEW.arrival_rate + 0.6 for status in waited)
 
 
-def drained(member: Member) -> list[Status]:
+def drained(member: Member) -> list[LinkStatus]:
     found = []
     while not member.statuses.empty():
         found.append(member.statuses.get())
@@ -119,10 +119,10 @@ def test_a_member_of_an_older_version_is_sent_away_in_words_that_it_knows(
         return raw.receive()
 
     assert isinstance(said_to(first, 3), Welcome)
-    assert said_to(older, 2) == Goodbye(Reason.UNRESPONSIVE, "too many members at once")
+    assert said_to(older, 2) == Goodbye(GoodbyeReason.UNRESPONSIVE, "too many members at once")
     said = said_to(newer, 3)
     assert isinstance(said, Goodbye)
-    assert (said.reason, 0 < said.retry_millis <= 60_000) == (Reason.BUSY, True)
+    assert (said.reason, 0 < said.retry_millis <= 60_000) == (GoodbyeReason.BUSY, True)
 
 
 def test_a_coordinator_that_sends_a_member_away_for_an_hour_gets_no_more_than_the_members_own_bound(
@@ -130,7 +130,7 @@ def test_a_coordinator_that_sends_a_member_away_for_an_hour_gets_no_more_than_th
 ) -> None:
     def away(conversation: Conversation) -> None:
         assert isinstance(conversation.receive(), Hello)
-        conversation.send(Goodbye(Reason.BUSY, "go away", 3_600_000))
+        conversation.send(Goodbye(GoodbyeReason.BUSY, "go away", 3_600_000))
 
     def welcome(conversation: Conversation) -> None:
         conversation.welcome()
@@ -139,6 +139,6 @@ def test_a_coordinator_that_sends_a_member_away_for_an_hour_gets_no_more_than_th
     launch(coordinator)
     member = Member(coordinator.target, authority, limits=replace(QUICK, busy_seconds=0.2))
     launch(member)
-    assert member.until(State.WAITING).retry_seconds == 0.2
-    assert member.until(State.WAITING).retry_seconds == 0.2
-    member.until(State.CONNECTED)
+    assert member.until(LinkState.WAITING).retry_seconds == 0.2
+    assert member.until(LinkState.WAITING).retry_seconds == 0.2
+    member.until(LinkState.CONNECTED)

@@ -19,13 +19,13 @@ from sordino_platform.link import (
     Direction,
     Disconnection,
     LinkServer,
+    LinkState,
     Loss,
-    Lost,
+    LostRequest,
     Payload,
     Rejection,
     Reply,
     Request,
-    State,
 )
 from sordino_privacy.errors import LinkError
 
@@ -84,7 +84,7 @@ def test_a_reply_that_is_too_large_is_refused_at_its_start(
     launch(Member(coordinator.target, authority, handler=lambda _: bytes(QUICK.message_bytes + 1)))
     coordinator.link.send("alice", b"", deadline_seconds=20)
     result = coordinator.result()
-    assert isinstance(result, Lost)
+    assert isinstance(result, LostRequest)
     assert result.reason is Loss.INVALID
     assert coordinator.events.rejections == {Rejection.SIZE: 1}
     assert coordinator.events.counted[Direction.RECEIVED] == 0
@@ -103,7 +103,7 @@ def test_a_member_that_was_sent_something_before_it_came_gets_it_when_it_comes(
 
 def test_a_member_that_never_comes_is_lost_at_the_deadline(coordinator: Coordinator) -> None:
     request = coordinator.link.send("alice", b"", deadline_seconds=0.1)
-    assert coordinator.result() == Lost(member="alice", in_reply_to=request, reason=Loss.DISCONNECT)
+    assert coordinator.result() == LostRequest(member="alice", in_reply_to=request, reason=Loss.DISCONNECT)
 
 
 def test_a_handler_that_fails_is_reported_without_its_words(
@@ -115,7 +115,7 @@ def test_a_handler_that_fails_is_reported_without_its_words(
     launch(Member(coordinator.target, authority, handler=fails))
     with caplog.at_level(logging.DEBUG):
         request = coordinator.link.send("alice", b"", deadline_seconds=20)
-        assert coordinator.result() == Lost(member="alice", in_reply_to=request, reason=Loss.REFUSED)
+        assert coordinator.result() == LostRequest(member="alice", in_reply_to=request, reason=Loss.REFUSED)
     assert "RuntimeError" in caplog.text
     assert "proprietary" not in caplog.text
 
@@ -166,7 +166,7 @@ def test_a_handler_sees_its_deadline_and_the_next_request_comes_through(
     eventually(coordinator.link.connected)
     slow = coordinator.link.send("alice", b"slow", deadline_seconds=0.3)
     coordinator.link.send("alice", b"next", deadline_seconds=20)
-    assert coordinator.result() == Lost(member="alice", in_reply_to=slow, reason=Loss.TIMEOUT)
+    assert coordinator.result() == LostRequest(member="alice", in_reply_to=slow, reason=Loss.TIMEOUT)
     result = coordinator.result()
     assert isinstance(result, Reply)
     assert bytes(result.payload) == b"next"
@@ -238,8 +238,8 @@ def test_a_member_retired_in_the_middle_is_refused_at_its_next_message(
     coordinator.retired.add("alice")
     release.set()
     assert {coordinator.result(), coordinator.result()} == {
-        Lost(member="alice", in_reply_to=request, reason=Loss.REVOKED),
-        Lost(member="alice", in_reply_to=queued, reason=Loss.REVOKED),
+        LostRequest(member="alice", in_reply_to=request, reason=Loss.REVOKED),
+        LostRequest(member="alice", in_reply_to=queued, reason=Loss.REVOKED),
     }
     assert "member alice was retired in epoch 2" in member.failure().message
     assert coordinator.events.rejections == {Rejection.UNKNOWN_CLIENT: 1}
@@ -278,7 +278,7 @@ def test_stopping_wakes_the_receiver_and_the_members_wait(
     coordinator.stop()
     receiver.join(20)
     assert [problem.message for problem in woken] == ["the link is stopped"]
-    assert "shutdown" in alice.until(State.WAITING).message
+    assert "shutdown" in alice.until(LinkState.WAITING).message
     with pytest.raises(LinkError, match="stopped"):
         coordinator.link.send("alice", b"", deadline_seconds=1)
     coordinator.stop()  # twice does no harm
@@ -320,7 +320,7 @@ def test_a_member_that_leaves_in_the_middle_is_lost_at_once(
     request = coordinator.link.send("alice", b"", deadline_seconds=600)
     assert working.wait(20)
     member.stop()
-    assert coordinator.result() == Lost(member="alice", in_reply_to=request, reason=Loss.DISCONNECT)
+    assert coordinator.result() == LostRequest(member="alice", in_reply_to=request, reason=Loss.DISCONNECT)
     assert coordinator.events.disconnections == [("alice", Disconnection.LEFT)]
 
 

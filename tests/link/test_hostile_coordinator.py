@@ -9,20 +9,20 @@ import pytest
 from tests.link.parties import QUICK, Conversation, Member, Party, RawCoordinator
 from tests.link.pki import Authority
 
-from sordino_platform.link import Request, State
+from sordino_platform.link import LinkState, Request
 from sordino_platform.link.frames import (
     Ack,
     Cancel,
     Frame,
+    FrameKind,
     Goodbye,
+    GoodbyeReason,
     Hello,
-    Kind,
     MessageChunk,
     MessageEnd,
     MessageStart,
     Ping,
     Pong,
-    Reason,
     Welcome,
 )
 
@@ -190,7 +190,8 @@ def test_a_cancelled_download_is_dropped(authority: Authority, launch: Start) ->
     def script(conversation: Conversation) -> None:
         conversation.welcome()
         conversation.send(
-            MessageStart(id=1, in_reply_to=0, kind=Kind.REQUEST, total=5, deadline_millis=1000), Cancel(1)
+            MessageStart(id=1, in_reply_to=0, kind=FrameKind.REQUEST, total=5, deadline_millis=1000),
+            Cancel(1),
         )
         conversation.request(2, b"")
         assert conversation.receive() == Ack(2)
@@ -201,7 +202,13 @@ def test_a_cancelled_download_is_dropped(authority: Authority, launch: Start) ->
 
 
 def start(**changes: object) -> MessageStart:
-    fields = {"id": 1, "in_reply_to": 0, "kind": Kind.REQUEST, "total": 5, "deadline_millis": 1000} | changes
+    fields = {
+        "id": 1,
+        "in_reply_to": 0,
+        "kind": FrameKind.REQUEST,
+        "total": 5,
+        "deadline_millis": 1000,
+    } | changes
     return MessageStart(**fields)  # type: ignore[arg-type]
 
 
@@ -213,7 +220,7 @@ WELCOME = Welcome(version=1, software_version="1", session=SESSION, awaiting=0)
     [
         [WELCOME],
         [b"\xff"],
-        [start(kind=Kind.REPLY, in_reply_to=1, deadline_millis=0)],
+        [start(kind=FrameKind.REPLY, in_reply_to=1, deadline_millis=0)],
         [start(total=QUICK.message_bytes + 1)],
         [start(), start()],
         [MessageChunk(id=1, offset=0, data=b"12345")],
@@ -238,7 +245,7 @@ def test_a_broken_rule_ends_the_stream_and_no_work_is_done(
         conversation.welcome()
         conversation.send(*frames)
         farewell = conversation.until(Goodbye)
-        assert farewell.reason is Reason.PROTOCOL
+        assert farewell.reason is GoodbyeReason.PROTOCOL
 
     def patient(conversation: Conversation) -> None:
         conversation.welcome()
@@ -247,21 +254,23 @@ def test_a_broken_rule_ends_the_stream_and_no_work_is_done(
         raise AssertionError("nothing was asked")
 
     member = play(authority, launch, nonsense, patient, handler=never)
-    assert "the coordinator broke the link's protocol" in member.until(State.WAITING).message
+    assert "the coordinator broke the link's protocol" in member.until(LinkState.WAITING).message
 
 
 def test_a_frame_before_welcome_ends_the_stream(authority: Authority, launch: Start) -> None:
     def script(conversation: Conversation) -> None:
         conversation.receive()
         conversation.send(Ping(1))
-        assert conversation.until(Goodbye).reason is Reason.PROTOCOL
+        assert conversation.until(Goodbye).reason is GoodbyeReason.PROTOCOL
 
     play(authority, launch, script)
 
 
-@pytest.mark.parametrize("reason", [Reason.IDENTITY, Reason.VERSION, Reason.DUPLICATE, Reason.FENCED])
+@pytest.mark.parametrize(
+    "reason", [GoodbyeReason.IDENTITY, GoodbyeReason.VERSION, GoodbyeReason.DUPLICATE, GoodbyeReason.FENCED]
+)
 def test_a_final_goodbye_ends_the_run_with_its_words_made_safe(
-    authority: Authority, launch: Start, reason: Reason
+    authority: Authority, launch: Start, reason: GoodbyeReason
 ) -> None:
     def script(conversation: Conversation) -> None:
         conversation.receive()
@@ -272,9 +281,12 @@ def test_a_final_goodbye_ends_the_run_with_its_words_made_safe(
     assert problem.hint
 
 
-@pytest.mark.parametrize("reason", [Reason.SHUTDOWN, Reason.DEADLINE, Reason.UNRESPONSIVE, Reason.EXPIRED])
+@pytest.mark.parametrize(
+    "reason",
+    [GoodbyeReason.SHUTDOWN, GoodbyeReason.DEADLINE, GoodbyeReason.UNRESPONSIVE, GoodbyeReason.EXPIRED],
+)
 def test_after_any_other_goodbye_the_member_comes_back(
-    authority: Authority, launch: Start, reason: Reason
+    authority: Authority, launch: Start, reason: GoodbyeReason
 ) -> None:
     def sends_away(conversation: Conversation) -> None:
         conversation.welcome()
@@ -284,7 +296,7 @@ def test_after_any_other_goodbye_the_member_comes_back(
         conversation.welcome()
 
     member = play(authority, launch, sends_away, meets_again)
-    assert member.until(State.WAITING).message
+    assert member.until(LinkState.WAITING).message
 
 
 def test_a_member_says_goodbye_when_it_is_stopped(authority: Authority, launch: Start) -> None:
@@ -300,7 +312,7 @@ def test_a_member_says_goodbye_when_it_is_stopped(authority: Authority, launch: 
     member = Member(coordinator.target, authority)
     member.start()
     assert welcomed.wait(20)
-    member.until(State.CONNECTED)
+    member.until(LinkState.CONNECTED)
     member.stop()
-    assert member.until(State.STOPPED)
-    assert farewells == [Goodbye(Reason.SHUTDOWN)]
+    assert member.until(LinkState.STOPPED)
+    assert farewells == [Goodbye(GoodbyeReason.SHUTDOWN)]

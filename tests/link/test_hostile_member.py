@@ -15,21 +15,21 @@ import pytest
 from tests.link.parties import QUICK, Coordinator, Member, Party, RawMember, eventually
 from tests.link.pki import Authority
 
-from sordino_platform.link import Direction, Disconnection, Loss, Lost, Rejection, Reply, stream
+from sordino_platform.link import Direction, Disconnection, Loss, LostRequest, Rejection, Reply, stream
 from sordino_platform.link.frames import (
     METHOD,
     VERSION_MAX,
     Ack,
     Cancel,
     Frame,
+    FrameKind,
     Goodbye,
-    Kind,
+    GoodbyeReason,
     MessageChunk,
     MessageEnd,
     MessageStart,
     Ping,
     Pong,
-    Reason,
     Welcome,
     encode,
 )
@@ -54,9 +54,9 @@ def goodbye(raw: RawMember) -> Goodbye:
     return frame
 
 
-def start(request: int, total: int, id: int = 1, kind: Kind = Kind.REPLY) -> MessageStart:
-    reply_to = 0 if kind is Kind.REQUEST else request
-    deadline = 1000 if kind is Kind.REQUEST else 0
+def start(request: int, total: int, id: int = 1, kind: FrameKind = FrameKind.REPLY) -> MessageStart:
+    reply_to = 0 if kind is FrameKind.REQUEST else request
+    deadline = 1000 if kind is FrameKind.REQUEST else 0
     return MessageStart(id=id, in_reply_to=reply_to, kind=kind, total=total, deadline_millis=deadline)
 
 
@@ -79,8 +79,8 @@ END = MessageEnd(id=1, sha256=bytes(32))
         ([chunk(5)], Rejection.SCHEMA),
         ([END], Rejection.SCHEMA),
         ([Cancel(1)], Rejection.SCHEMA),
-        (["start", start(0, 5, kind=Kind.REQUEST)], Rejection.SCHEMA),
-        ([start(0, 5, kind=Kind.REQUEST)], Rejection.SCHEMA),
+        (["start", start(0, 5, kind=FrameKind.REQUEST)], Rejection.SCHEMA),
+        ([start(0, 5, kind=FrameKind.REQUEST)], Rejection.SCHEMA),
         (["start", "start"], Rejection.SCHEMA),
         (["start", chunk(4)], Rejection.SCHEMA),
         (["start", chunk(5, id=2)], Rejection.SCHEMA),
@@ -115,20 +115,20 @@ def test_a_broken_rule_ends_the_stream_and_is_counted(
         "too large": start(request, QUICK.message_bytes + 1),
     }
     raw.send(*(named[frame] if isinstance(frame, str) else frame for frame in frames))
-    assert goodbye(raw).reason is Reason.PROTOCOL
-    assert coordinator.result() == Lost(member="mallory", in_reply_to=request, reason=Loss.INVALID)
+    assert goodbye(raw).reason is GoodbyeReason.PROTOCOL
+    assert coordinator.result() == LostRequest(member="mallory", in_reply_to=request, reason=Loss.INVALID)
     assert coordinator.events.rejections == {rejection: 1}
     assert coordinator.events.disconnections == [("mallory", Disconnection.PROTOCOL)]
     eventually(lambda: coordinator.spooled() == 0)
     assert coordinator.ask("alice", b"all is well") == b"all is well"
 
 
-@pytest.mark.parametrize("first", [Ping(1), b"\xff", start(1, 5), Goodbye(Reason.SHUTDOWN)])
+@pytest.mark.parametrize("first", [Ping(1), b"\xff", start(1, 5), Goodbye(GoodbyeReason.SHUTDOWN)])
 def test_a_stream_that_does_not_begin_with_hello_is_ended(
     coordinator: Coordinator, raw: RawMember, first: Frame | bytes
 ) -> None:
     raw.send(first)
-    assert goodbye(raw).reason is Reason.PROTOCOL
+    assert goodbye(raw).reason is GoodbyeReason.PROTOCOL
     assert coordinator.events.rejections == {Rejection.SCHEMA: 1}
     assert not coordinator.link.connected()
 
@@ -154,7 +154,7 @@ def test_versions_are_negotiated_and_a_refusal_says_whom_to_upgrade(
         assert answer.version == min(high, VERSION_MAX)
     else:
         assert isinstance(answer, Goodbye)
-        assert answer.reason is Reason.VERSION
+        assert answer.reason is GoodbyeReason.VERSION
         assert side in answer.detail
 
 
@@ -174,7 +174,7 @@ def test_the_same_reply_twice_is_counted_once(coordinator: Coordinator, raw: Raw
     result = coordinator.result()
     assert isinstance(result, Reply)
     assert bytes(result.payload) == b"one"
-    assert goodbye(raw).reason is Reason.PROTOCOL
+    assert goodbye(raw).reason is GoodbyeReason.PROTOCOL
     assert coordinator.events.rejections == {Rejection.REPLAY: 1}
     assert coordinator.link.receive(timeout=0.05) is None
 
@@ -185,7 +185,7 @@ def test_a_reply_after_the_deadline_is_read_counted_and_thrown_away(
     raw.open()
     late = coordinator.link.send("mallory", b"", deadline_seconds=0.2)
     raw.receive_request()
-    assert coordinator.result() == Lost(member="mallory", in_reply_to=late, reason=Loss.TIMEOUT)
+    assert coordinator.result() == LostRequest(member="mallory", in_reply_to=late, reason=Loss.TIMEOUT)
     assert raw.receive() == Cancel(late)
     raw.send(*raw.reply(late, bytes(3 * CHUNK_BYTES)))
     eventually(lambda: coordinator.events.rejections)
@@ -219,7 +219,7 @@ def test_a_transfer_that_stalls_is_evicted_long_before_its_deadline(
     raw.send(start(request, 2 * CHUNK_BYTES), chunk(CHUNK_BYTES))
     launch(Member(coordinator.target, authority, "alice"))
     assert coordinator.ask("alice", b"meanwhile") == b"meanwhile"
-    assert goodbye(raw).reason is Reason.UNRESPONSIVE
+    assert goodbye(raw).reason is GoodbyeReason.UNRESPONSIVE
     eventually(lambda: coordinator.spooled() == 0)
 
 
@@ -231,8 +231,8 @@ def test_a_transfer_that_is_under_way_at_its_deadline_is_evicted(
     request = coordinator.link.send("mallory", b"", deadline_seconds=0.5)
     raw.receive_request()
     raw.send(start(request, 2 * CHUNK_BYTES), chunk(CHUNK_BYTES))
-    assert coordinator.result() == Lost(member="mallory", in_reply_to=request, reason=Loss.TIMEOUT)
-    assert goodbye(raw).reason is Reason.DEADLINE
+    assert coordinator.result() == LostRequest(member="mallory", in_reply_to=request, reason=Loss.TIMEOUT)
+    assert goodbye(raw).reason is GoodbyeReason.DEADLINE
     assert coordinator.events.disconnections == [("mallory", Disconnection.DEADLINE)]
     eventually(lambda: coordinator.spooled() == 0)
     assert coordinator.ask("alice", b"unharmed") == b"unharmed"
@@ -246,7 +246,7 @@ def test_a_member_that_does_not_read_is_evicted_at_the_deadline(
     payload = bytes(QUICK.message_bytes)
     request = coordinator.link.send("mallory", payload, deadline_seconds=1)
     assert coordinator.ask("alice", b"unharmed") == b"unharmed"
-    assert coordinator.result() == Lost(member="mallory", in_reply_to=request, reason=Loss.TIMEOUT)
+    assert coordinator.result() == LostRequest(member="mallory", in_reply_to=request, reason=Loss.TIMEOUT)
     eventually(lambda: coordinator.events.disconnections == [("mallory", Disconnection.DEADLINE)])
 
 
@@ -270,8 +270,8 @@ def test_a_reply_larger_than_was_asked_for_is_refused_at_its_first_frame(
     request = coordinator.link.send("mallory", b"", deadline_seconds=20, reply_bytes=100)
     raw.receive_request()
     raw.send(start(request, 101))
-    assert coordinator.result() == Lost(member="mallory", in_reply_to=request, reason=Loss.INVALID)
-    assert goodbye(raw).reason is Reason.PROTOCOL
+    assert coordinator.result() == LostRequest(member="mallory", in_reply_to=request, reason=Loss.INVALID)
+    assert goodbye(raw).reason is GoodbyeReason.PROTOCOL
     assert coordinator.events.rejections == {Rejection.SIZE: 1}
     assert coordinator.events.counted[Direction.RECEIVED] == 0
 
@@ -286,12 +286,12 @@ def test_a_late_reply_is_read_once_and_no_longer_than_it_could_have_been(
         coordinator.events.rejections.clear()
         request = coordinator.link.send("mallory", b"", deadline_seconds=0.2, reply_bytes=100)
         raw.receive_request()
-        assert isinstance(coordinator.result(), Lost)
+        assert isinstance(coordinator.result(), LostRequest)
         assert raw.receive() == Cancel(request)
         for number, size in enumerate(late, 1):
             raw.send(start(request, size, id=number), chunk(size, id=number))
             raw.send(MessageEnd(id=number, sha256=hashlib.sha256(bytes(size)).digest()))
-        assert goodbye(raw).reason is Reason.PROTOCOL
+        assert goodbye(raw).reason is GoodbyeReason.PROTOCOL
         assert coordinator.events.rejections[rejection] == 1
 
 
@@ -300,7 +300,7 @@ def test_a_flood_of_acknowledgements_ends_the_stream(coordinator: Coordinator, r
     request = coordinator.link.send("mallory", b"", deadline_seconds=20)
     raw.receive_request()
     raw.send(*(Ack(request) for _ in range(200)))
-    assert goodbye(raw).reason is Reason.PROTOCOL
+    assert goodbye(raw).reason is GoodbyeReason.PROTOCOL
     assert coordinator.events.rejections == {Rejection.SCHEMA: 1}
 
 
@@ -339,8 +339,8 @@ def test_bytes_that_raise_what_nobody_foresaw_cost_their_sender_only(
     request = coordinator.link.send("mallory", b"", deadline_seconds=20)
     raw.receive_request()
     raw.send(b"magic")
-    assert coordinator.result() == Lost(member="mallory", in_reply_to=request, reason=Loss.INVALID)
-    assert goodbye(raw).reason is Reason.PROTOCOL
+    assert coordinator.result() == LostRequest(member="mallory", in_reply_to=request, reason=Loss.INVALID)
+    assert goodbye(raw).reason is GoodbyeReason.PROTOCOL
     assert coordinator.events.rejections == {Rejection.UNEXPECTED: 1}
     assert coordinator.ask("alice", b"unharmed") == b"unharmed"
     assert "RecursionError" in caplog.text
@@ -355,7 +355,7 @@ def test_a_disk_that_cannot_keep_a_reply_loses_it_and_nothing_else(
     eventually(coordinator.link.connected)
     shutil.rmtree(coordinator._spool)
     request = coordinator.link.send("alice", b"", deadline_seconds=20)
-    assert coordinator.result() == Lost(member="alice", in_reply_to=request, reason=Loss.STORAGE)
+    assert coordinator.result() == LostRequest(member="alice", in_reply_to=request, reason=Loss.STORAGE)
     assert coordinator.ask("alice", b"") == bytes(5)
     assert coordinator.events.disconnections == []
 

@@ -11,9 +11,16 @@ from hypothesis import strategies as st
 from tests.link.parties import open_files
 
 from sordino_platform.link.allowance import Allowance
-from sordino_platform.link.frames import Frame, Kind, MessageChunk, MessageEnd, MessageStart, ProtocolError
+from sordino_platform.link.frames import (
+    Frame,
+    FrameKind,
+    MessageChunk,
+    MessageEnd,
+    MessageStart,
+    ProtocolError,
+)
 from sordino_platform.link.limits import CHUNK_BYTES, Limits
-from sordino_platform.link.messages import Assembly, InMemory, chunks, outgoing, parts_of, total_of
+from sordino_platform.link.messages import Assembly, MemoryPayload, chunks, outgoing, parts_of, total_of
 from sordino_platform.link.spool import MEMORY_BYTES, storage_for
 from sordino_platform.link.status import BACKOFF_CAP_SECONDS, backoff_seconds
 
@@ -41,7 +48,7 @@ def test_a_message_is_put_together_again(size: int) -> None:
     start, *middle, end = frames_of(payload)
     assert isinstance(start, MessageStart)
     assert len(middle) == -(-size // CHUNK_BYTES)
-    assembly = Assembly(start, InMemory())
+    assembly = Assembly(start, MemoryPayload())
     for chunk in middle:
         assert isinstance(chunk, MessageChunk)
         assembly.add(chunk)
@@ -52,13 +59,13 @@ def test_a_message_is_put_together_again(size: int) -> None:
 
 
 def frames_of(payload: bytes) -> list[Frame]:
-    return list(outgoing(parts_of(payload), id=7, kind=Kind.REPLY, in_reply_to=3))
+    return list(outgoing(parts_of(payload), id=7, kind=FrameKind.REPLY, in_reply_to=3))
 
 
 def put_together(frames: list[Frame]) -> bytes:
     start, *rest = frames
     assert isinstance(start, MessageStart)
-    assembly = Assembly(start, InMemory())
+    assembly = Assembly(start, MemoryPayload())
     for frame in rest:
         if isinstance(frame, MessageChunk):
             assembly.add(frame)
@@ -98,7 +105,7 @@ def test_a_missing_repeated_or_exchanged_frame_is_refused(count: int, data: st.D
 )
 def test_a_chunk_of_another_message_place_or_size_is_refused(chunk: MessageChunk) -> None:
     assembly = Assembly(
-        MessageStart(id=7, in_reply_to=3, kind=Kind.REPLY, total=5, deadline_millis=0), InMemory()
+        MessageStart(id=7, in_reply_to=3, kind=FrameKind.REPLY, total=5, deadline_millis=0), MemoryPayload()
     )
     with pytest.raises(ProtocolError):
         assembly.add(chunk)
@@ -116,7 +123,7 @@ def test_a_dropped_message_keeps_nothing_and_is_still_checked() -> None:
     assert isinstance(start, MessageStart)
     assert isinstance(chunk, MessageChunk)
     assert isinstance(end, MessageEnd)
-    assembly = Assembly(start, InMemory())
+    assembly = Assembly(start, MemoryPayload())
     assembly.add(chunk)
     assembly.drop()
     assert not assembly.kept
@@ -135,7 +142,7 @@ def test_parts_are_views_of_what_was_given() -> None:
 
 
 def test_a_large_reply_lies_in_a_file_without_a_name_and_is_gone_with_its_view(tmp_path: Path) -> None:
-    assert isinstance(storage_for(MEMORY_BYTES, tmp_path), InMemory)
+    assert isinstance(storage_for(MEMORY_BYTES, tmp_path), MemoryPayload)
     storage = storage_for(MEMORY_BYTES + 1, tmp_path)
     storage.add(b"ab")
     storage.add(b"c")

@@ -13,7 +13,7 @@ from tests.link.parties import Coordinator, Member, Party
 from tests.link.pki import Authority
 from tests.link.proxy import ConnectProxy
 
-from sordino_platform.link import Cause, ClientTls, State, diagnose
+from sordino_platform.link import Cause, ClientTls, LinkState, diagnose
 from sordino_platform.link.proxy import EXCEPTIONS, PROXIES, is_loopback, proxy_of
 
 Start = Callable[[Party], Party]
@@ -118,7 +118,7 @@ def test_a_coordinator_on_this_machine_is_reached_without_the_proxy(
     monkeypatch.setenv("grpc_proxy", f"http://127.0.0.1:{asked.port}")
     member = Member(coordinator.target, authority)
     launch(member)
-    member.until(State.CONNECTED)
+    member.until(LinkState.CONNECTED)
     assert diagnose(coordinator.target, tls=ClientTls(**authority.issue("bob"))).cause is Cause.REACHABLE
     assert not asked.requests
 
@@ -129,7 +129,7 @@ def test_a_member_and_its_diagnosis_go_through_the_same_proxy(
     monkeypatch.setenv("https_proxy", f"http://user:secret@127.0.0.1:{proxy.port}")
     member = Member(f"{NAME}:9443", authority, server_name="localhost")
     launch(member)
-    member.until(State.CONNECTED)
+    member.until(LinkState.CONNECTED)
     found = diagnose(f"{NAME}:9443", tls=ClientTls(**authority.issue("bob")), server_name="localhost")
     assert found.cause is Cause.REACHABLE
     assert f"{NAME}:9443 answers through the proxy in $https_proxy" in found.message
@@ -146,7 +146,7 @@ def test_a_proxy_that_does_not_let_the_link_through_is_named_and_waited_for(
     monkeypatch.setenv("NO_PROXY", "*")
     member = Member(f"{NAME}:9443", authority)
     launch(member)
-    status = member.until(State.WAITING)
+    status = member.until(LinkState.WAITING)
     assert status.message == f"the proxy in $https_proxy does not connect to {NAME}:9443 (403 Forbidden)"
     assert "no_grpc_proxy" in status.hint
     assert "secret" not in status.message + status.hint

@@ -18,8 +18,18 @@ from tests.link.parties import QUICK, Coordinator, Member, Party, RawMember, eve
 from tests.link.pki import Authority
 from tests.link.proxy import Proxy
 
-from sordino_platform.link import Direction, Disconnection, Loss, Lost, Made, Rejection, Reply, Request, State
-from sordino_platform.link.frames import Goodbye, Ping, Pong, Reason, Welcome
+from sordino_platform.link import (
+    Direction,
+    Disconnection,
+    LinkState,
+    Loss,
+    LostRequest,
+    Rejection,
+    Reply,
+    Request,
+    StreamedPart,
+)
+from sordino_platform.link.frames import Goodbye, GoodbyeReason, Ping, Pong, Welcome
 
 Start = Callable[[Party], Party]
 ROOT = Path(__file__).parents[2]
@@ -71,7 +81,11 @@ def test_an_upload_that_is_made_while_it_is_sent_is_made_again_when_the_connecti
             yield bytes([number]) * 100_003
 
     launch(
-        Member(proxy.target, authority, handler=lambda _: [b"y", Made(nbytes=40 * 100_003, pieces=pieces)])
+        Member(
+            proxy.target,
+            authority,
+            handler=lambda _: [b"y", StreamedPart(nbytes=40 * 100_003, pieces=pieces)],
+        )
     )
     eventually(coordinator.link.connected)
     proxy.cut_after = proxy.passed_upstream + 2_000_000
@@ -109,9 +123,9 @@ def test_work_goes_on_while_the_connection_is_gone(
     launch(member)
     coordinator.link.send("alice", b"", deadline_seconds=60)
     assert started.wait(20)
-    member.until(State.CONNECTED)
+    member.until(LinkState.CONNECTED)
     proxy.reset()
-    member.until(State.WAITING)
+    member.until(LinkState.WAITING)
     finish.set()
     result = coordinator.result(60)
     assert isinstance(result, Reply)
@@ -155,7 +169,7 @@ def test_a_black_hole_is_a_loss_at_the_deadline_and_heals(
     proxy.stall()
     request = coordinator.link.send("alice", b"into the dark", deadline_seconds=1)
     result = coordinator.result()
-    assert isinstance(result, Lost)
+    assert isinstance(result, LostRequest)
     assert (result.in_reply_to, result.reason) == (request, Loss.TIMEOUT)
     eventually(lambda: coordinator.events.disconnections)
     proxy.flow()
@@ -247,7 +261,9 @@ def test_a_member_killed_in_the_middle_of_its_upload_is_lost_when_its_next_proce
     eventually(lambda: coordinator.spooled() == 0)
     proxy.rate = 0.0
     with member_process(proxy.target, authority, tmp_path / "alice", reply=7):
-        assert coordinator.result(60) == Lost(member="alice", in_reply_to=request, reason=Loss.DISCONNECT)
+        assert coordinator.result(60) == LostRequest(
+            member="alice", in_reply_to=request, reason=Loss.DISCONNECT
+        )
         assert coordinator.ask("alice", b"again", 60) == bytes(7)
 
 
@@ -260,7 +276,7 @@ def test_a_stopped_member_is_evicted_at_the_deadline_and_harms_nobody(
         process.send_signal(signal.SIGSTOP)
         request = coordinator.link.send("alice", bytes(4_000_000), deadline_seconds=1.5)
         assert coordinator.ask("bob", b"unharmed") == b"unharmed"
-        assert coordinator.result() == Lost(member="alice", in_reply_to=request, reason=Loss.TIMEOUT)
+        assert coordinator.result() == LostRequest(member="alice", in_reply_to=request, reason=Loss.TIMEOUT)
         eventually(lambda: coordinator.link.connected() == {"bob"})
         assert coordinator.events.disconnections == [("alice", Disconnection.DEADLINE)]
         process.send_signal(signal.SIGCONT)
@@ -274,7 +290,7 @@ def test_a_member_stopped_while_it_works_is_evicted_after_the_deadline(
         eventually(coordinator.link.connected, 60)
         process.send_signal(signal.SIGSTOP)
         request = coordinator.link.send("alice", b"small enough for the socket", deadline_seconds=0.5)
-        assert coordinator.result() == Lost(member="alice", in_reply_to=request, reason=Loss.TIMEOUT)
+        assert coordinator.result() == LostRequest(member="alice", in_reply_to=request, reason=Loss.TIMEOUT)
         eventually(lambda: coordinator.events.disconnections)
         assert coordinator.events.disconnections[0][1] in (Disconnection.DEADLINE, Disconnection.UNRESPONSIVE)
 
@@ -328,7 +344,7 @@ def test_a_reconnection_of_the_same_process_does_not_wait_for_its_dead_stream(
     assert resumed.awaiting == request
     farewell = old.receive()
     assert isinstance(farewell, Goodbye)
-    assert farewell.reason is Reason.FENCED
+    assert farewell.reason is GoodbyeReason.FENCED
     new.send(*new.reply(request, b"from the new stream"))
     result = coordinator.result()
     assert isinstance(result, Reply)
@@ -359,7 +375,7 @@ def test_three_at_once_with_one_identity_leave_exactly_one(
     eventually(lambda: len(answers) == 3)
     assert sum(isinstance(answer, Welcome) for answer in answers) == 1
     refusals = [answer for answer in answers if isinstance(answer, Goodbye)]
-    assert [refusal.reason for refusal in refusals] == [Reason.DUPLICATE] * 2
+    assert [refusal.reason for refusal in refusals] == [GoodbyeReason.DUPLICATE] * 2
     assert coordinator.events.connections == {"mallory": 1}
     assert Rejection.SCHEMA not in coordinator.events.rejections
 
@@ -372,7 +388,7 @@ def test_members_that_all_lost_their_coordinator_do_not_come_back_all_at_once(au
         member.start()
     eventually(lambda: len(first.link.connected()) == 12)
     first.stop()
-    pauses = [member.until(State.WAITING).retry_seconds for member in members]
+    pauses = [member.until(LinkState.WAITING).retry_seconds for member in members]
     assert len(set(pauses)) == 12
     assert max(pauses) - min(pauses) > 0.01
     for member in members:

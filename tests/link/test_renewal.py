@@ -19,8 +19,8 @@ from tests.link.parties import (
 )
 from tests.link.pki import Authority
 
-from sordino_platform.link import Rejection, State
-from sordino_platform.link.frames import Goodbye, Ping, Pong, Reason, Renewal, Renewed, Welcome
+from sordino_platform.link import LinkState, Rejection
+from sordino_platform.link.frames import Goodbye, GoodbyeReason, Ping, Pong, Renewal, Renewed, Welcome
 from sordino_privacy.errors import ConfigurationError, LinkError
 
 Start = Callable[[Party], Party]
@@ -55,7 +55,7 @@ def test_a_member_asks_at_each_connection_and_gets_its_certificate_once_it_is_th
     member = Member(coordinator.target, authority, on_renewed=came.append)
     member.client.ask_renewal(b"request")
     launch(member)
-    member.until(State.CONNECTED)
+    member.until(LinkState.CONNECTED)
     eventually(lambda: desk.asked)
     assert (desk.asked, came) == ([("alice", b"request")], [])
     desk.open.set()
@@ -78,7 +78,7 @@ def test_a_request_that_is_refused_costs_its_sender_no_stream_and_a_flood_of_the
     raw.send(*[Renewal(b"request")] * QUICK.renewal_burst)
     farewell = raw.receive()
     assert isinstance(farewell, Goodbye)
-    assert farewell.reason is Reason.PROTOCOL
+    assert farewell.reason is GoodbyeReason.PROTOCOL
     assert "too many requests for a certificate" in farewell.detail
     assert len(desk.asked) == QUICK.renewal_burst
 
@@ -91,7 +91,7 @@ def test_a_stream_of_version_1_carries_no_renewal(
     assert raw.open().version == 1
     raw.send(Renewal(b"request"))
     assert isinstance(farewell := raw.receive(), Goodbye)
-    assert farewell.reason is Reason.PROTOCOL
+    assert farewell.reason is GoodbyeReason.PROTOCOL
     assert not desk.asked
 
 
@@ -102,7 +102,7 @@ def test_a_member_that_was_retired_gets_no_certificate(
     came: list[bytes] = []
     member = Member(coordinator.target, authority, on_renewed=came.append)
     launch(member)
-    member.until(State.CONNECTED)
+    member.until(LinkState.CONNECTED)
     coordinator.retired.add("alice")
     member.client.ask_renewal(b"request")
     assert isinstance(member.failure(), LinkError)
@@ -118,7 +118,7 @@ def test_a_certificate_that_nobody_asked_for_is_an_offence(
         conversation.receive()
         conversation.send(Welcome(version=version, software_version="1", session=bytes(16), awaiting=0))
         conversation.send(Renewed(CERTIFICATE))
-        assert conversation.until(Goodbye).reason is Reason.PROTOCOL
+        assert conversation.until(Goodbye).reason is GoodbyeReason.PROTOCOL
 
     came: list[bytes] = []
     coordinator = RawCoordinator(authority, push)
@@ -127,6 +127,6 @@ def test_a_certificate_that_nobody_asked_for_is_an_offence(
     if asked:
         member.client.ask_renewal(b"request")
     launch(member)
-    assert "a certificate that was not asked for" in member.until(State.WAITING).message
+    assert "a certificate that was not asked for" in member.until(LinkState.WAITING).message
     assert not came
     assert not coordinator.failures

@@ -22,11 +22,11 @@ from sordino_platform.link import (
     Cause,
     ClientTls,
     Disconnection,
+    LinkState,
     Rejection,
     Reply,
     Request,
     ServerTls,
-    State,
     diagnose,
 )
 from sordino_platform.link.frames import Goodbye
@@ -46,7 +46,7 @@ def test_a_member_with_a_certificate_of_the_federation_is_welcome(
 ) -> None:
     member = Member(coordinator.target, authority)
     launch(member)
-    member.until(State.CONNECTED)
+    member.until(LinkState.CONNECTED)
     assert coordinator.link.connected() == {"alice"}
     assert diagnose(coordinator.target, tls=ClientTls(**authority.issue("bob"))).cause is Cause.REACHABLE
 
@@ -111,7 +111,7 @@ def test_a_coordinator_of_another_name_is_not_trusted(authority: Authority, laun
     assert f"the certificate at {target} is not for localhost, but for hub.example.org" in problem.message
     member = Member(target, authority, server_name="hub.example.org")
     launch(member)
-    member.until(State.CONNECTED)
+    member.until(LinkState.CONNECTED)
 
 
 def test_an_expired_coordinator_is_waited_for(authority: Authority, launch: Start) -> None:
@@ -119,7 +119,7 @@ def test_an_expired_coordinator_is_waited_for(authority: Authority, launch: Star
     launch(stale)
     member = Member(stale.target, authority)
     launch(member)
-    status = member.until(State.WAITING)
+    status = member.until(LinkState.WAITING)
     assert "the coordinator's certificate" in status.message
     assert "has expired" in status.message
     assert "operator must renew" in status.hint
@@ -135,9 +135,9 @@ def test_a_coordinator_that_renewed_its_certificate_needs_no_restart(
     launch(coordinator)
     member = Member(coordinator.target, authority)
     launch(member)
-    member.until(State.WAITING)
+    member.until(LinkState.WAITING)
     current.append(authority.issue("coordinator"))
-    member.until(State.CONNECTED)
+    member.until(LinkState.CONNECTED)
 
 
 def test_a_plaintext_server_gets_nothing(authority: Authority) -> None:
@@ -218,10 +218,10 @@ def test_a_coordinator_that_is_full_is_waited_for_not_called_a_refusal(
             silent.enter_context(socket.create_connection(("127.0.0.1", full.port)))
         member = Member(full.target, authority)
         launch(member)
-        status = member.until(State.WAITING)
+        status = member.until(LinkState.WAITING)
         assert "ended the connection during the TLS handshake" in status.message
         assert "full or starting" in status.hint
-    member.until(State.CONNECTED)
+    member.until(LinkState.CONNECTED)
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -265,9 +265,9 @@ def test_a_coordinator_that_is_not_up_yet_is_waited_for(authority: Authority, la
         port = free.getsockname()[1]
     member = Member(f"127.0.0.1:{port}", authority)
     launch(member)
-    assert "nothing listens" in member.until(State.WAITING).message
+    assert "nothing listens" in member.until(LinkState.WAITING).message
     launch(Coordinator(authority, port=port))
-    member.until(State.CONNECTED)
+    member.until(LinkState.CONNECTED)
 
 
 @pytest.mark.parametrize("certificate", ["none", "other CA"])
@@ -422,10 +422,10 @@ def test_a_member_that_was_renewed_goes_on_when_the_certificate_of_its_stream_en
     current = [authority.issue("alice", days=(-1, 10))]
     member = Member(coordinator.target, authority, tls=lambda: ClientTls(**current[-1]))
     launch(member)
-    member.until(State.CONNECTED)
+    member.until(LinkState.CONNECTED)
     current.append(authority.issue("alice", days=(-1, 60)))
     ahead[0] = datetime.timedelta(days=11)
-    member.until(State.CONNECTED)
+    member.until(LinkState.CONNECTED)
     assert coordinator.ask("alice", b"work") == b"work"
 
 
@@ -447,13 +447,13 @@ def test_a_long_connection_is_made_anew_so_that_the_coordinators_certificate_is_
         coordinator.target, authority, handler=slowly, limits=replace(QUICK, handshake_seconds=0.3)
     )
     launch(member)
-    member.until(State.CONNECTED)
+    member.until(LinkState.CONNECTED)
     request = coordinator.link.send("alice", b"work", deadline_seconds=20)
     assert working.wait(10)
-    member.until(State.CONNECTED)  # in the middle of the work, which goes on
+    member.until(LinkState.CONNECTED)  # in the middle of the work, which goes on
     result = coordinator.result()
     assert isinstance(result, Reply)
     assert (result.in_reply_to, bytes(result.payload)) == (request, b"done")
     # A coordinator that lies about its clock and keeps the stream open: the next handshake finds it out.
     current.append(authority.issue("coordinator", days=(-30, -1)))
-    assert "the coordinator's certificate" in member.until(State.WAITING).message
+    assert "the coordinator's certificate" in member.until(LinkState.WAITING).message

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from sordino_client.training import checkpoint
-from sordino_client.training.checkpoint import Progress
+from sordino_client.training.checkpoint import RunCounters
 from sordino_client.training.muon import Muon, Rates
 from sordino_client.training.stream import Position
 from sordino_platform.architecture import ModelConfig
@@ -39,7 +39,7 @@ def made(steps: int) -> tuple[Decoder, Muon]:
 
 def save(folder: Path, steps: int) -> None:
     model, optimiser = made(steps)
-    checkpoint.save(folder, model, optimiser, Position(epoch=1, window=steps), Progress(steps=steps))
+    checkpoint.save(folder, model, optimiser, Position(epoch=1, window=steps), RunCounters(steps=steps))
 
 
 def stored(folder: Path) -> int:

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sordino_client.laboratory.pretrain import fetch as fetching
-from sordino_client.laboratory.pretrain.corpus import Project, build, read_corpus
+from sordino_client.laboratory.pretrain.corpus import FetchedProject, build, read_corpus
 from sordino_client.laboratory.pretrain.field import MEMBERS, NEWCOMERS, PROXIES, Pinned
-from sordino_client.laboratory.pretrain.overlap import Seen, runs
+from sordino_client.laboratory.pretrain.overlap import SeenRuns, runs
 from sordino_client.laboratory.pretrain.sources import ROLES, SMALL, SOURCES, Source, earlier_roles, sources
 from sordino_privacy.errors import DataError, UsageError
 
@@ -27,12 +27,12 @@ def words(seed: int, count: int = 400) -> str:
     return "\n".join(f"    {''.join(name)} = read{''.join(name[:2])}();" for name in names) + "\n"
 
 
-def project(name: str, *texts: str) -> Project:
+def project(name: str, *texts: str) -> FetchedProject:
     def files(skipped: Counter[str]) -> Iterator[tuple[str, str, str]]:
         for number, text in enumerate(texts):
             yield f"{name}/{number}.java", "java", text
 
-    return Project(name=name, version="1", sha256="00", licence="Apache-2.0", files=files)
+    return FetchedProject(name=name, version="1", sha256="00", licence="Apache-2.0", files=files)
 
 
 def test_no_project_has_two_roles_and_every_small_one_exists() -> None:
@@ -166,14 +166,14 @@ def test_a_role_without_a_file_is_refused_and_leaves_nothing(tmp_path: Path) -> 
 @given(st.integers(0, 1000), st.integers(1001, 2000), st.floats(0, 1))
 def test_overlap_is_the_share_that_was_seen_before(left: int, right: int, share: float) -> None:
     cut = int(share * 600)
-    seen = Seen()
+    seen = SeenRuns()
     seen.add(runs(words(left, 600)))
     mixed = "".join(words(left, 600).splitlines(keepends=True)[:cut]) + words(right, 600 - cut)
     assert abs(seen.overlap(runs(mixed)) - share) < 0.12
 
 
 def test_imports_do_not_count_as_overlap() -> None:
-    seen = Seen()
+    seen = SeenRuns()
     imports = "".join(f"import java.util.Thing{n};\n" for n in range(200))
     seen.add(runs(imports + words(1)))
     assert seen.overlap(runs(imports + words(2))) == 0

@@ -17,8 +17,8 @@ from sordino_client.training.stream import (
     Position,
     Shard,
     SourceDocument,
-    Stream,
     Tokens,
+    WindowStream,
     encode,
     fill,
     is_validation,
@@ -46,19 +46,21 @@ def ordinary(windows: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Counte
 
 def test_a_resumed_stream_draws_what_the_uninterrupted_one_would_have() -> None:
     data = shard([50, 7, 300, 120, 33, 64] * 3)
-    whole = Stream(data, CONTEXT, 1, Position())
+    whole = WindowStream(data, CONTEXT, 1, Position())
     first = [whole.batch(4) for _ in range(30)]
-    again = Stream(data, CONTEXT, 1, Position())
+    again = WindowStream(data, CONTEXT, 1, Position())
     for expected in first[:17]:
         np.testing.assert_array_equal(again.batch(4), expected)
-    resumed = Stream(data, CONTEXT, 1, Position(epoch=again.position.epoch, window=again.position.window))
+    resumed = WindowStream(
+        data, CONTEXT, 1, Position(epoch=again.position.epoch, window=again.position.window)
+    )
     for expected in first[17:]:
         np.testing.assert_array_equal(resumed.batch(4), expected)
     assert whole.position.epoch > 0
 
 
 def test_every_window_has_the_same_length_filled_or_not() -> None:
-    windows = Stream(shard([3, 2, 90, 1, 40] * 9), CONTEXT, 2, Position()).batch(64)
+    windows = WindowStream(shard([3, 2, 90, 1, 40] * 9), CONTEXT, 2, Position()).batch(64)
     assert windows.shape == (64, CONTEXT + 1)
     filled = [(row == MIDDLE).sum() for row in windows]
     assert set(filled) == {0, 1}
@@ -66,7 +68,7 @@ def test_every_window_has_the_same_length_filled_or_not() -> None:
 
 def test_an_epoch_uses_every_document_about_once() -> None:
     data = shard([67] * 40)
-    stream = Stream(data, CONTEXT, 3, Position())
+    stream = WindowStream(data, CONTEXT, 3, Position())
     windows = (67 * 40 - 1) // CONTEXT
     counts = ordinary(stream.batch(windows))
     assert stream.position == Position(epoch=0, window=windows)
@@ -78,7 +80,7 @@ def test_an_epoch_uses_every_document_about_once() -> None:
 def test_two_seeds_and_two_epochs_have_different_orders() -> None:
     data = shard([64] * 40)
     batches = [
-        Stream(data, CONTEXT, seed, Position(epoch=epoch)).batch(8).tobytes()
+        WindowStream(data, CONTEXT, seed, Position(epoch=epoch)).batch(8).tobytes()
         for seed in (1, 2)
         for epoch in (0, 1)
     ]
@@ -86,7 +88,7 @@ def test_two_seeds_and_two_epochs_have_different_orders() -> None:
 
 
 def shares_of(data: Shard, mixture: tuple[float, ...], epoch: int = 0) -> list[float]:
-    documents = Stream(data, CONTEXT, 4, Position(epoch=epoch), mixture).documents
+    documents = WindowStream(data, CONTEXT, 4, Position(epoch=epoch), mixture).documents
     assert len(set(documents.tolist())) == documents.size
     counts = np.bincount(data.kinds[documents], minlength=len(KINDS))
     return [float(count) / documents.size for count in counts]
@@ -100,7 +102,9 @@ def test_each_kind_of_code_makes_up_its_share_of_an_epoch_and_no_more() -> None:
 
 def test_the_kind_with_the_largest_share_is_read_whole_and_of_the_others_a_fresh_part_each_epoch() -> None:
     data = shard([100] * 1200, [0] * 300 + [1] * 300 + [2] * 300 + [3] * 300)
-    first, second = (set(Stream(data, CONTEXT, 4, Position(epoch=e)).documents.tolist()) for e in (0, 1))
+    first, second = (
+        set(WindowStream(data, CONTEXT, 4, Position(epoch=e)).documents.tolist()) for e in (0, 1)
+    )
     assert set(range(300)) <= first & second
     assert {n for n in first if n >= 300} != {n for n in second if n >= 300}
 
@@ -109,7 +113,7 @@ def test_a_kind_that_a_corpus_lacks_takes_no_share_and_one_with_too_little_is_ta
     two = shard([100] * 900, [0] * 300 + [1] * 600)
     assert shares_of(two, MIXTURE) == pytest.approx([5 / 7, 2 / 7, 0, 0], abs=0.04)
     little = shard([100] * 610, [0] * 300 + [1] * 300 + [2] * 10)
-    kinds = little.kinds[Stream(little, CONTEXT, 4, Position()).documents]
+    kinds = little.kinds[WindowStream(little, CONTEXT, 4, Position()).documents]
     assert (kinds == 2).sum() == 10
 
 
@@ -140,7 +144,7 @@ def test_filling_keeps_every_token_and_says_where_each_part_stands(
 
 def test_a_corpus_smaller_than_one_window_is_refused() -> None:
     with pytest.raises(DataError, match="smaller than one window"):
-        Stream(shard([CONTEXT // 2]), CONTEXT, 1, Position())
+        WindowStream(shard([CONTEXT // 2]), CONTEXT, 1, Position())
 
 
 def test_documents_are_encoded_once_and_read_back(tmp_path: Path) -> None:

@@ -18,11 +18,11 @@ from sordino_client.laboratory.pretrain.compute import Compute
 from sordino_client.laboratory.pretrain.export import export
 from sordino_client.laboratory.pretrain.model_card import render
 from sordino_client.laboratory.pretrain.packed import pack
-from sordino_client.laboratory.pretrain.plan import PLANS, Pace, Settings
-from sordino_client.laboratory.pretrain.trainer import Run, decay_from
+from sordino_client.laboratory.pretrain.plan import PLANS, PretrainingSettings, SessionPace
+from sordino_client.laboratory.pretrain.trainer import PretrainingRun, decay_from
 from sordino_client.laboratory.pretrain.vocabulary import data_folder, learn_once
 from sordino_client.training import checkpoint, curve
-from sordino_client.training.stream import Position, Shard, SourceDocument, Stream, encode, open_shard
+from sordino_client.training.stream import Position, Shard, SourceDocument, WindowStream, encode, open_shard
 from sordino_platform import base
 from sordino_platform.architecture import SIZES, ModelConfig, add_adapters, shapes, with_adapters
 from sordino_platform.base.rows import compact, expand
@@ -32,7 +32,7 @@ from sordino_privacy.errors import ConfigurationError, DataError, StorageError
 
 PLAIN = Compute(compiled=False, half=False)
 TOKENS_A_STEP = 2 * 32
-SETTINGS = Settings(size="tiny", stages=((0, 32, 2),), warmup_steps=2)
+SETTINGS = PretrainingSettings(size="tiny", stages=((0, 32, 2),), warmup_steps=2)
 
 
 @pytest.fixture(autouse=True)
@@ -59,9 +59,9 @@ def opened(data: Path) -> Shard:
     return shard
 
 
-def run(folder: Path, data: Path, steps: int, settings: Settings = SETTINGS) -> Run:
-    pace = Pace(threads=1, stop_tokens=steps * TOKENS_A_STEP, log_steps=2, compute=PLAIN)
-    made = Run(folder, opened(data), opened(data), settings, pace)
+def run(folder: Path, data: Path, steps: int, settings: PretrainingSettings = SETTINGS) -> PretrainingRun:
+    pace = SessionPace(threads=1, stop_tokens=steps * TOKENS_A_STEP, log_steps=2, compute=PLAIN)
+    made = PretrainingRun(folder, opened(data), opened(data), settings, pace)
     made.train()
     return made
 
@@ -100,7 +100,9 @@ def test_steps_after_the_last_checkpoint_are_logged_once(tmp_path: Path, data: P
 
 
 def test_a_stop_request_ends_after_the_step_with_a_checkpoint(tmp_path: Path, data: Path) -> None:
-    made = Run(tmp_path, opened(data), opened(data), SETTINGS, Pace(threads=1, compute=PLAIN))
+    made = PretrainingRun(
+        tmp_path, opened(data), opened(data), SETTINGS, SessionPace(threads=1, compute=PLAIN)
+    )
 
     def stop_at_third(step: int, tokens: int) -> float:
         if step == 2:
@@ -114,7 +116,7 @@ def test_a_stop_request_ends_after_the_step_with_a_checkpoint(tmp_path: Path, da
 
 def test_stopping_and_resuming_across_a_change_of_context_changes_nothing(tmp_path: Path, data: Path) -> None:
     """The third step ends the stage of short windows, just where the run is stopped."""
-    staged = Settings(size="tiny", stages=((0, 16, 4), (3 * TOKENS_A_STEP, 32, 2)), warmup_steps=2)
+    staged = PretrainingSettings(size="tiny", stages=((0, 16, 4), (3 * TOKENS_A_STEP, 32, 2)), warmup_steps=2)
     whole = run(tmp_path / "whole", data, 6, staged)
     for steps in (2, 3, 6):
         parts = run(tmp_path / "parts", data, steps, staged)
@@ -148,7 +150,7 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path: Path, data: Path) -> Non
 def test_other_settings_on_resume_are_refused(tmp_path: Path, data: Path) -> None:
     run(tmp_path, data, 1)
     with pytest.raises(StorageError, match="other settings"):
-        run(tmp_path, data, 2, Settings(size="tiny", stages=((0, 32, 2),), seed=7))
+        run(tmp_path, data, 2, PretrainingSettings(size="tiny", stages=((0, 32, 2),), seed=7))
 
 
 @pytest.mark.parametrize("damage", ["model.safetensors", "optimiser.safetensors", "state.json"])
@@ -167,7 +169,13 @@ def test_a_branch_decays_a_copy_and_leaves_the_stable_run_alone(tmp_path: Path, 
     settings = SETTINGS
     for _ in range(2):  # the second call finds the branch finished
         made, schedule = trainer.branch(
-            stable, branch, 5 * TOKENS_A_STEP, opened(data), opened(data), settings, Pace(compute=PLAIN)
+            stable,
+            branch,
+            5 * TOKENS_A_STEP,
+            opened(data),
+            opened(data),
+            settings,
+            SessionPace(compute=PLAIN),
         )
         made.train(schedule)
         assert made.progress.steps == 8
@@ -176,10 +184,10 @@ def test_a_branch_decays_a_copy_and_leaves_the_stable_run_alone(tmp_path: Path, 
 
 
 def test_the_schedule_rises_stays_and_falls_to_zero_at_its_goal_or_in_a_branch() -> None:
-    stay, fall = Settings(warmup_steps=4).factor, decay_from(100, 50, rate=0.5)
+    stay, fall = PretrainingSettings(warmup_steps=4).factor, decay_from(100, 50, rate=0.5)
     assert [stay(step, 0) for step in (0, 3, 4, 10**9)] == [0.25, 1, 1, 1]
     assert [fall(0, tokens) for tokens in (100, 125, 150, 200)] == [0.5, 0.25, 0, 0]
-    ends = Settings(warmup_steps=4, rate=0.5, goal_tokens=1000, decay_tokens=400).factor
+    ends = PretrainingSettings(warmup_steps=4, rate=0.5, goal_tokens=1000, decay_tokens=400).factor
     assert [ends(9, tokens) for tokens in (0, 600, 800, 1000, 1100)] == [0.5, 0.5, 0.25, 0, 0]
 
 
@@ -194,8 +202,8 @@ def test_a_run_ends_at_its_goal_and_going_on_changes_nothing(tmp_path: Path, dat
 def test_a_run_stops_when_its_time_is_up_and_the_rest_of_it_is_the_uninterrupted_run(
     tmp_path: Path, data: Path
 ) -> None:
-    pace = Pace(threads=1, stop_tokens=4 * TOKENS_A_STEP, stop_seconds=0.0, compute=PLAIN)
-    stopped = Run(tmp_path / "parts", opened(data), opened(data), SETTINGS, pace)
+    pace = SessionPace(threads=1, stop_tokens=4 * TOKENS_A_STEP, stop_seconds=0.0, compute=PLAIN)
+    stopped = PretrainingRun(tmp_path / "parts", opened(data), opened(data), SETTINGS, pace)
     stopped.train()
     assert stopped.progress.steps == 0
     run(tmp_path / "whole", data, 4)
@@ -212,8 +220,8 @@ def test_a_step_taken_in_passes_is_the_same_step_and_resumes_to_the_same_bits(
     made = {}
     for name, stops in (("whole", (12,)), ("parts", (4, 12))):
         for steps in stops:
-            pace = Pace(threads=1, stop_tokens=steps * TOKENS_A_STEP, pass_windows=rows, compute=PLAIN)
-            Run(tmp_path / name, opened(data), opened(data), settings, pace).train()
+            pace = SessionPace(threads=1, stop_tokens=steps * TOKENS_A_STEP, pass_windows=rows, compute=PLAIN)
+            PretrainingRun(tmp_path / name, opened(data), opened(data), settings, pace).train()
         made[name] = weights(tmp_path / name)
     plain = run(tmp_path / "plain", data, 12, settings)
     assert plain.progress.steps == 6
@@ -399,7 +407,7 @@ def test_an_export_measures_where_adapters_begin(tmp_path: Path, data: Path) -> 
     assert {name.removesuffix("down") + "weight" for name in found} == {
         name for name, weight in model.items() if weight.ndim == 2
     }
-    tokens = torch.from_numpy(Stream(opened(data), 32, 1, Position()).batch(64))
+    tokens = torch.from_numpy(WindowStream(opened(data), 32, 1, Position()).batch(64))
     value = loss(made.model(tokens[:, :-1]), tokens[:, 1:])
     for name, rows in found.items():
         (gradient,) = torch.autograd.grad(

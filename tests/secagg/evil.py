@@ -14,7 +14,14 @@ from typing import Any, ClassVar
 import pytest
 from tests.secagg.federation import Federation, SeededEntropy, membership
 
-from sordino_privacy.secagg import Context, CoordinatorSession, MemberSession, Phase, SecaggError, keys
+from sordino_privacy.secagg import (
+    CoordinatorSession,
+    MemberSession,
+    RoundContext,
+    SecaggError,
+    SessionPhase,
+    keys,
+)
 from sordino_privacy.secagg.graph import quorum
 from sordino_privacy.secagg.roster import Advertisement, Roster
 from sordino_privacy.secagg.shares import Delivery
@@ -75,8 +82,8 @@ def victim_refuses(
     with pytest.raises(refusal) as refused:
         answer(federation, phase, message)
     assert type(refused.value) is refusal
-    assert session.phase is Phase.ABORTED
-    assert set(vars_of(session)) <= {b"", (), Phase.ABORTED}
+    assert session.phase is SessionPhase.ABORTED
+    assert set(vars_of(session)) <= {b"", (), SessionPhase.ABORTED}
     if phase in ("survivors", "unmask"):
         assert federation.journals[VICTIM].rows == before
     return refused.value
@@ -103,7 +110,7 @@ def answer(federation: Federation, phase: str, message: object, name: str = VICT
     return session.unmask(message[name], federation.updates[name])
 
 
-def advertisement(name: str, key: bytes, context: Context, seed: object = "evil") -> Advertisement:
+def advertisement(name: str, key: bytes, context: RoundContext, seed: object = "evil") -> Advertisement:
     entropy = SeededEntropy((seed, name))
     return Advertisement(
         ctx=context.digest(),

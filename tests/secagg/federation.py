@@ -16,17 +16,17 @@ import numpy.typing as npt
 
 from sordino_privacy.secagg import (
     AggregateSum,
-    Context,
     CoordinatorSession,
-    Entry,
+    EnrolledMember,
     Floors,
     Group,
-    Member,
+    JournalEntry,
+    MaskedStatistics,
     MemberSession,
     Membership,
     Quantised,
     Quantiser,
-    Statistics,
+    RoundContext,
     admit,
 )
 from sordino_privacy.secagg.keys import identity_key
@@ -52,15 +52,15 @@ class MemoryJournal:
     """A journal that survives sessions but not the process: what tests call a disk."""
 
     def __init__(self) -> None:
-        self.rows: list[Entry] = []
+        self.rows: list[JournalEntry] = []
 
     def highest_epoch(self, federation: str) -> int:
         return max((row.epoch for row in self.rows if row.federation == federation), default=0)
 
-    def entries(self, federation: str, run: str, round: int) -> Sequence[Entry]:
+    def entries(self, federation: str, run: str, round: int) -> Sequence[JournalEntry]:
         return [row for row in self.rows if (row.federation, row.run, row.round) == (federation, run, round)]
 
-    def record(self, entry: Entry) -> None:
+    def record(self, entry: JournalEntry) -> None:
         existing = self.entries(entry.federation, entry.run, entry.round)
         admit(existing, entry)
         if entry not in existing:
@@ -87,7 +87,7 @@ def membership(
         epoch=epoch,
         charter_hash=hashlib.sha256(f"charter {epoch}".encode()).digest(),
         members=tuple(
-            Member(
+            EnrolledMember(
                 name=name,
                 organisation=f"organisation {index % (organisations or count)}",
                 public_key=identity_key(signing_key(name)),
@@ -137,7 +137,7 @@ class Federation:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        self.context = Context.under(
+        self.context = RoundContext.under(
             self.membership,
             run=self.run,
             round=self.round,
@@ -154,14 +154,14 @@ class Federation:
                 self.updates[name] = self.quantiser.quantise(
                     update(name, self.quantiser),
                     0.5,
-                    Statistics(loss=2.5, examples=1024),
+                    MaskedStatistics(loss=2.5, examples=1024),
                     SeededEntropy(("quantise", name)),
                 )
         self._sessions = 0
         self.coordinator = self.coordinator_type(self.membership, self.context)
         self.members = {name: self.member(name) for name in self.names}
 
-    def member(self, name: str, context: Context | None = None) -> MemberSession:
+    def member(self, name: str, context: RoundContext | None = None) -> MemberSession:
         """A fresh session, as after a restart."""
         self._sessions += 1
         return self.member_types.get(name, MemberSession)(

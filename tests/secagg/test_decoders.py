@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.secagg.federation import Federation, membership
 
-from sordino_privacy.secagg import Context, MalformedError, Quantised, SecaggError
-from sordino_privacy.secagg.encoding import MAX_MESSAGE_BYTES, Reader, Writer
+from sordino_privacy.secagg import MalformedError, Quantised, RoundContext, SecaggError
+from sordino_privacy.secagg.encoding import MAX_MESSAGE_BYTES, MessageReader, Writer
 from sordino_privacy.secagg.roster import Advertisement
 from sordino_privacy.secagg.session import SessionState
 from sordino_privacy.secagg.shares import Delivery, Shares
@@ -41,7 +41,11 @@ def kept() -> bytes:
 
 
 DECODERS: dict[str, tuple[Callable[[], bytes], Callable[[bytes], Any], Callable[[Any], bytes]]] = {
-    "context": (lambda: bytes.fromhex(VECTORS["context"]["encoded"]), Context.decode, Context.encode),
+    "context": (
+        lambda: bytes.fromhex(VECTORS["context"]["encoded"]),
+        RoundContext.decode,
+        RoundContext.encode,
+    ),
     "advertisement": (
         lambda: bytes.fromhex(ALPHA["advertisement"]),
         Advertisement.decode,
@@ -109,17 +113,17 @@ def test_junk_after_a_true_head_is_refused_before_anything_large_is_allocated(ki
 
 def test_lists_names_texts_and_fields_have_their_bounds() -> None:
     with pytest.raises(MalformedError, match="above the limit"):
-        Reader(Writer(1).u16(10_001).done(), 1).count()
+        MessageReader(Writer(1).u16(10_001).done(), 1).count()
     with pytest.raises(MalformedError, match="above the limit"):
-        Reader(Writer(1).u32(11).done(), 1).blob(limit=10)
+        MessageReader(Writer(1).u32(11).done(), 1).blob(limit=10)
     with pytest.raises(MalformedError, match="above the limit"):
-        Reader(bytes(MAX_MESSAGE_BYTES + 1), 1)
+        MessageReader(bytes(MAX_MESSAGE_BYTES + 1), 1)
     for name in ("", "-a", "a-", "A", "a" * 64, "a_b", "a b"):
         with pytest.raises(MalformedError, match="name"):
-            Reader(Writer(1).text(name).done(), 1).name()
+            MessageReader(Writer(1).text(name).done(), 1).name()
     with pytest.raises(MalformedError, match="printable"):
-        Reader(Writer(1).text("a\nb").done(), 1).text()
+        MessageReader(Writer(1).text("a\nb").done(), 1).text()
     with pytest.raises(MalformedError, match="type 2"):
-        Reader(Writer(1).done(), 2)
+        MessageReader(Writer(1).done(), 2)
     with pytest.raises(MalformedError, match="sorted"):
-        Reader(Writer(1).u16(2).name("b").name("a").done(), 1).names()
+        MessageReader(Writer(1).u16(2).name("b").name("a").done(), 1).names()

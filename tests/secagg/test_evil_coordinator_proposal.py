@@ -20,14 +20,14 @@ from sordino_platform.charter.document import PrivacyPolicy
 from sordino_privacy.secagg import (
     ContextError,
     DowngradeError,
+    EnrolledMember,
     IdentityError,
-    Member,
+    MaskedStatistics,
     Membership,
     ModelError,
     OrderError,
     PolicyError,
     ReplayError,
-    Statistics,
     Step,
     ThresholdError,
     keys,
@@ -131,7 +131,7 @@ def test_6_a_retry_with_another_update_is_refused() -> None:
         membership(5), attempt=1, journals=federation.journals, updates=dict(federation.updates)
     )
     again = quantiser().quantise(
-        retry.updates[VICTIM].vector[:37].astype("float32"), 0.5, Statistics(), SeededEntropy("other")
+        retry.updates[VICTIM].vector[:37].astype("float32"), 0.5, MaskedStatistics(), SeededEntropy("other")
     )
     retry.updates[VICTIM] = again
     message, _ = retry.until("upload")
@@ -230,7 +230,7 @@ def test_a_coordinator_may_only_be_stricter_than_the_charter() -> None:
 
 def test_members_of_the_charter_that_do_not_take_part_do_not_disturb() -> None:
     members = membership(5)
-    extra = Member(
+    extra = EnrolledMember(
         name="zz-absent", organisation="absent", public_key=keys.identity_key(signing_key("zz-absent"))
     )
     larger: Membership = replace(members, members=(*members.members, extra))

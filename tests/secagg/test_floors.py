@@ -24,11 +24,11 @@ from sordino_privacy.errors import ConfigurationError
 from sordino_privacy.secagg import (
     GENESIS,
     AbortedError,
-    Context,
     FloorError,
     Floors,
     Membership,
     QuorumError,
+    RoundContext,
     SurvivorError,
     TranscriptError,
     verify_transcript,
@@ -131,7 +131,7 @@ def unsteered(colluders: int) -> int:
 # The real checks, with every roster, every colluder and every survivor set --------------------------------------------
 
 
-def unsigned(membership: Membership, context: Context, names: tuple[str, ...]) -> Roster:
+def unsigned(membership: Membership, context: RoundContext, names: tuple[str, ...]) -> Roster:
     """A roster as it is after every signature was checked: what its floors depend on is the names."""
     ctx = context.digest()
     entries = [
@@ -141,8 +141,8 @@ def unsigned(membership: Membership, context: Context, names: tuple[str, ...]) -
     return Roster.of(membership, context, entries)
 
 
-def context_of(membership: Membership) -> Context:
-    return Context.under(
+def context_of(membership: Membership) -> RoundContext:
+    return RoundContext.under(
         membership,
         run="run",
         round=0,

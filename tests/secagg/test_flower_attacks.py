@@ -33,17 +33,17 @@ from tests.secagg.evil import (
 )
 from tests.secagg.federation import Federation, membership, signing_key
 
-from sordino_platform.flower.secaggplus import Arrays, Peer, Settings, add_mask, pair_seed
+from sordino_platform.flower.secaggplus import Arrays, SecAggPlusPeer, SecAggPlusSettings, add_mask, pair_seed
 from sordino_privacy.secagg import (
-    Context,
     ContextError,
     IdentityError,
     MalformedError,
-    Phase,
     RevealError,
+    RoundContext,
+    SessionPhase,
     ThresholdError,
 )
-from sordino_privacy.secagg.masks import Mask, RingVector, Stream, apply
+from sordino_privacy.secagg.masks import Mask, MaskStream, RingVector, apply
 from sordino_privacy.secagg.roster import Roster
 from sordino_privacy.secagg.survivors import Opening, Reveal
 
@@ -56,9 +56,9 @@ UPDATE = np.random.default_rng(7).uniform(-1, 1, SIZE).astype(np.float32)
 class FlowerFederation:
     """Five of Flower's clients up to the exchange of shares."""
 
-    def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings(members=5, threshold=4)
-        self.peers = {node: Peer(node) for node in NODES}
+    def __init__(self, settings: SecAggPlusSettings | None = None) -> None:
+        self.settings = settings or SecAggPlusSettings(members=5, threshold=4)
+        self.peers = {node: SecAggPlusPeer(node) for node in NODES}
         self.keys = {node: peer.setup(self.settings) for node, peer in self.peers.items()}
         self.sealed = {node: peer.share(self.keys) for node, peer in self.peers.items()}
 
@@ -69,7 +69,7 @@ class FlowerFederation:
 
 
 def opened(
-    masked: Arrays, self_seed: bytes, pair_seeds: Mapping[int, bytes], settings: Settings
+    masked: Arrays, self_seed: bytes, pair_seeds: Mapping[int, bytes], settings: SecAggPlusSettings
 ) -> npt.NDArray[Any]:
     """The prey's update in clear, from its one upload and its mask seeds (by the other node)."""
     shapes = [array.shape for array in masked]
@@ -192,7 +192,7 @@ def test_a_coordinator_with_the_accomplices_that_gamma_allows_never_holds_a_thre
 
 def test_a_flower_server_that_chooses_a_modulus_of_two_gets_updates_without_any_mask() -> None:
     """`randint(0, mod_range - 1)` of 2 is always 0, and a target range of 1 leaves one bit per coordinate: its sign."""
-    settings = Settings(
+    settings = SecAggPlusSettings(
         members=5, threshold=4, clipping_range=0.1, target_range=1, mod_range=2, max_weight=1.0
     )
     flower = FlowerFederation(settings)
@@ -201,7 +201,7 @@ def test_a_flower_server_that_chooses_a_modulus_of_two_gets_updates_without_any_
 
 
 def test_a_flower_server_averages_the_unmasked_bits_of_a_repeated_round_into_the_update() -> None:
-    settings = Settings(
+    settings = SecAggPlusSettings(
         members=5, threshold=4, clipping_range=1.0, target_range=1, mod_range=2, max_weight=1.0
     )
     rounds = np.array([FlowerFederation(settings).upload(PREY)[1] for _ in range(60)])
@@ -218,15 +218,17 @@ def test_our_ring_is_in_the_context_a_coordinator_cannot_choose_it() -> None:
         member = federation.member(VICTIM)
         with pytest.raises(ContextError, match="quantiser"):
             member.propose(replace(federation.context, quantiser=other).encode())
-        assert member.phase is Phase.ABORTED
+        assert member.phase is SessionPhase.ABORTED
         with pytest.raises(MalformedError):
-            Context.decode(federation.context.encode() + b"\2")  # there is no field to put a modulus into
+            RoundContext.decode(
+                federation.context.encode() + b"\2"
+            )  # there is no field to put a modulus into
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
 def test_no_mask_of_ours_is_null_in_either_ring(dtype: type[np.uint16] | type[np.uint32]) -> None:
     drawn: RingVector = np.zeros(1 << 16, dtype)
-    Stream(os.urandom(32)).fill(drawn)
+    MaskStream(os.urandom(32)).fill(drawn)
     assert abs(np.count_nonzero(drawn % 2) / len(drawn) - 0.5) < 0.02
     assert drawn.max() > np.iinfo(dtype).max * 0.99
 
@@ -235,7 +237,7 @@ def test_no_mask_of_ours_is_null_in_either_ring(dtype: type[np.uint16] | type[np
 
 
 def test_a_flower_server_that_sets_the_threshold_to_two_reads_any_client_with_two_accomplices() -> None:
-    flower = FlowerFederation(Settings(members=5, threshold=2))
+    flower = FlowerFederation(SecAggPlusSettings(members=5, threshold=2))
     masked = flower.upload(PREY)
     accomplices = (4, 5)
     for node in accomplices:

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from sordino_privacy.secagg import ShareError, keys
 from sordino_privacy.secagg.equality import of_key
-from sordino_privacy.secagg.masks import CHUNK_BYTES, Mask, Stream, apply
+from sordino_privacy.secagg.masks import CHUNK_BYTES, Mask, MaskStream, apply
 from sordino_privacy.secagg.upload import SLICE_BYTES, masked_slices, slice_digest
 
 
@@ -147,7 +147,7 @@ def test_the_mask_stream_is_aes_256_ctr_by_nists_vectors() -> None:
     values = dict(re.findall(r"^(KEY|IV|PLAINTEXT|CIPHERTEXT) ?= ?([0-9a-fA-F]+)", text, re.M))
     plain, cipher = bytes.fromhex(values["PLAINTEXT"]), bytes.fromhex(values["CIPHERTEXT"])
     out = np.empty(len(plain), np.uint8)
-    Stream(bytes.fromhex(values["KEY"]), int(values["IV"], 16)).fill(out)
+    MaskStream(bytes.fromhex(values["KEY"]), int(values["IV"], 16)).fill(out)
     assert bytes(a ^ b for a, b in zip(out.tobytes(), plain, strict=True)) == cipher
 
 

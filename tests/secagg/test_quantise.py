@@ -12,8 +12,15 @@ from hypothesis import strategies as st
 from tests.secagg.federation import SeededEntropy, plaintext_sum
 
 from sordino_privacy.errors import ConfigurationError, UsageError
-from sordino_privacy.secagg import Group, MalformedError, NonFiniteError, Quantised, Quantiser, Statistics
-from sordino_privacy.secagg.encoding import Reader, Writer
+from sordino_privacy.secagg import (
+    Group,
+    MalformedError,
+    MaskedStatistics,
+    NonFiniteError,
+    Quantised,
+    Quantiser,
+)
+from sordino_privacy.secagg.encoding import MessageReader, Writer
 from sordino_privacy.secagg.quantise import STATISTICS
 
 
@@ -37,7 +44,10 @@ def test_the_ring_and_the_input_bits_follow_the_rule(members: int, ring: int, bi
 def test_the_largest_possible_sum_does_not_wrap(members: int, sign: float) -> None:
     quantiser = one_group(5, 0.25, members)
     extreme = quantiser.quantise(
-        np.full(5, sign * 0.25, np.float32), 1.0, Statistics(loss=255.9, examples=1 << 40), SeededEntropy(1)
+        np.full(5, sign * 0.25, np.float32),
+        1.0,
+        MaskedStatistics(loss=255.9, examples=1 << 40),
+        SeededEntropy(1),
     )
     total = (extreme.vector.astype(np.uint64) * members).astype(quantiser.dtype)
     opened = quantiser.decode(total)
@@ -74,7 +84,7 @@ def test_the_decoded_mean_is_the_weighted_mean_to_within_one_level(
     rounded = [round(weight * 65536) / 65536 for weight in weights]
     quantised = [
         quantiser.quantise(
-            update, weight, Statistics(loss=loss, examples=index), SeededEntropy((seed, index))
+            update, weight, MaskedStatistics(loss=loss, examples=index), SeededEntropy((seed, index))
         )
         for index, (update, weight, loss) in enumerate(zip(updates, weights, losses, strict=False))
     ]
@@ -92,7 +102,7 @@ def test_the_decoded_mean_is_the_weighted_mean_to_within_one_level(
 def test_rounding_is_stochastic_and_has_no_bias(members: int) -> None:
     quantiser = one_group(200_000, 1.0, members)
     value = np.float32(0.3 / quantiser.levels)
-    quantised = quantiser.quantise(np.full(200_000, value), 1.0, Statistics(), SeededEntropy(2))
+    quantised = quantiser.quantise(np.full(200_000, value), 1.0, MaskedStatistics(), SeededEntropy(2))
     opened = quantiser.decode(quantised.vector.copy())
     assert set(np.unique(opened.integers)) == {0, 1}
     assert opened.integers.mean() == pytest.approx(0.3, abs=5 * 0.46 / 200_000**0.5)
@@ -101,7 +111,9 @@ def test_rounding_is_stochastic_and_has_no_bias(members: int) -> None:
 def test_coordinates_beyond_the_range_are_clipped_and_counted() -> None:
     quantiser = one_group(6, 1.0, 8)
     update = np.array([0.5, -1.5, 2.0, 1.0, -1.0, 3e38], np.float32)
-    opened = quantiser.decode(quantiser.quantise(update, 1.0, Statistics(), SeededEntropy(3)).vector.copy())
+    opened = quantiser.decode(
+        quantiser.quantise(update, 1.0, MaskedStatistics(), SeededEntropy(3)).vector.copy()
+    )
     assert opened.saturated == 3
     assert opened.integers[1] == -quantiser.levels
     assert opened.integers[2] == opened.integers[5] == quantiser.levels
@@ -113,31 +125,31 @@ def test_a_vector_that_is_not_finite_is_refused(bad: float, place: int) -> None:
     update = np.zeros(140_001, np.float32)
     update[place] = bad
     with pytest.raises(NonFiniteError):
-        one_group(140_001, 1.0, 8).quantise(update, 1.0, Statistics(), SeededEntropy(4))
+        one_group(140_001, 1.0, 8).quantise(update, 1.0, MaskedStatistics(), SeededEntropy(4))
 
 
 @pytest.mark.parametrize(("weight", "loss"), [(float("nan"), 0.0), (0.5, float("inf")), (0.5, float("nan"))])
 def test_a_weight_or_loss_that_is_not_finite_is_refused(weight: float, loss: float) -> None:
     with pytest.raises(NonFiniteError):
         one_group(2, 1.0, 8).quantise(
-            np.zeros(2, np.float32), weight, Statistics(loss=loss), SeededEntropy(5)
+            np.zeros(2, np.float32), weight, MaskedStatistics(loss=loss), SeededEntropy(5)
         )
 
 
 @pytest.mark.parametrize(
     ("weight", "statistics"),
     [
-        (0.0, Statistics()),
-        (1.01, Statistics()),
-        (-0.5, Statistics()),
-        (1.0, Statistics(loss=256.0)),
-        (1.0, Statistics(loss=-0.1)),
-        (1.0, Statistics(examples=-1)),
-        (1.0, Statistics(examples=(1 << 40) + 1)),
+        (0.0, MaskedStatistics()),
+        (1.01, MaskedStatistics()),
+        (-0.5, MaskedStatistics()),
+        (1.0, MaskedStatistics(loss=256.0)),
+        (1.0, MaskedStatistics(loss=-0.1)),
+        (1.0, MaskedStatistics(examples=-1)),
+        (1.0, MaskedStatistics(examples=(1 << 40) + 1)),
     ],
 )
 def test_weights_and_statistics_outside_their_bounds_are_refused(
-    weight: float, statistics: Statistics
+    weight: float, statistics: MaskedStatistics
 ) -> None:
     with pytest.raises(UsageError):
         one_group(2, 1.0, 8).quantise(np.zeros(2, np.float32), weight, statistics, SeededEntropy(6))
@@ -147,7 +159,7 @@ def test_vectors_of_another_shape_or_type_are_refused() -> None:
     quantiser = one_group(3, 1.0, 8)
     for wrong in (np.zeros(2, np.float32), np.zeros(3), np.zeros((3, 1), np.float32)):
         with pytest.raises(UsageError):
-            quantiser.quantise(wrong, 1.0, Statistics(), SeededEntropy(7))  # type: ignore[arg-type]
+            quantiser.quantise(wrong, 1.0, MaskedStatistics(), SeededEntropy(7))  # type: ignore[arg-type]
     with pytest.raises(UsageError):
         quantiser.decode(np.zeros(3, np.uint16))
 
@@ -170,7 +182,9 @@ def test_impossible_groups_are_refused(change: dict[str, object]) -> None:
 
 def test_a_quantised_update_survives_the_members_disk_and_a_damaged_one_is_refused() -> None:
     quantiser = one_group(10, 1.0, 8)
-    quantised = quantiser.quantise(np.linspace(-1, 1, 10, dtype=np.float32), 0.5, Statistics(), os.urandom)
+    quantised = quantiser.quantise(
+        np.linspace(-1, 1, 10, dtype=np.float32), 0.5, MaskedStatistics(), os.urandom
+    )
     again = Quantised.decode(quantised.encode())
     assert (again.quantiser_hash, again.identity) == (quantised.quantiser_hash, quantised.identity)
     assert np.array_equal(again.vector, quantised.vector)
@@ -182,7 +196,7 @@ def test_a_quantised_update_survives_the_members_disk_and_a_damaged_one_is_refus
 def test_two_roundings_of_one_update_are_two_updates() -> None:
     quantiser = one_group(1000, 1.0, 64)
     update = np.linspace(-1, 1, 1000, dtype=np.float32)
-    first, second = (quantiser.quantise(update, 1.0, Statistics(), os.urandom) for _ in range(2))
+    first, second = (quantiser.quantise(update, 1.0, MaskedStatistics(), os.urandom) for _ in range(2))
     assert first.identity != second.identity
     assert not np.array_equal(first.vector, second.vector)
 
@@ -193,7 +207,7 @@ def test_a_quantiser_round_trips_through_its_encoding_and_its_digest_covers_ever
     )
     writer = Writer(1)
     quantiser.write(writer)
-    reader = Reader(writer.done(), 1)
+    reader = MessageReader(writer.done(), 1)
     assert Quantiser.read(reader) == quantiser
     reader.end()
     others = [

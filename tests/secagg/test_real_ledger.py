@@ -14,9 +14,9 @@ from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.secagg import (
     IdentityError,
     MemberSession,
-    Phase,
     ReplayError,
     RevealError,
+    SessionPhase,
     Step,
 )
 
@@ -85,7 +85,7 @@ def test_a_round_that_was_signed_is_spent_for_every_later_process(disk: Disk) ->
     # The session from before the signature may only repeat the signature that it gave.
     restored = disk.session(federation, snapshot)
     assert restored.survivors(claim)
-    assert restored.phase is Phase.AGREED
+    assert restored.phase is SessionPhase.AGREED
 
 
 def test_shares_are_revealed_once_across_processes_even_with_a_snapshot_from_before(disk: Disk) -> None:

@@ -14,11 +14,11 @@ import torch
 
 from sordino_client.training import curve, standalone
 from sordino_client.training.cli import clock, graph, line
-from sordino_client.training.standalone import SCREENED, Report, Settings, Standalone, prepare
+from sordino_client.training.standalone import SCREENED, Report, Standalone, StandaloneSettings, prepare
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import ConfigurationError, DataError, UsageError
 
-SETTINGS = Settings(size="2.3m", start="scratch", tokens=512 * 2, windows=1)
+SETTINGS = StandaloneSettings(size="2.3m", start="scratch", tokens=512 * 2, windows=1)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_the_graph_shows_validation_from_the_first_point(finished: Standalone) -
 
 
 def test_a_folder_with_another_run_is_refused(finished: Standalone, repository: Path) -> None:
-    other = Settings(size="2.3m", start="scratch", tokens=512 * 8, windows=1)
+    other = StandaloneSettings(size="2.3m", start="scratch", tokens=512 * 8, windows=1)
     with pytest.raises(ConfigurationError, match="other settings"):
         Standalone(finished.folder, [repository], other)
 
@@ -110,9 +110,9 @@ def test_a_run_whose_files_other_rules_screened_is_refused(tmp_path: Path, repos
 
 def test_bad_input_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no size"):
-        Settings(size="7b", start="scratch", tokens=1)
+        StandaloneSettings(size="7b", start="scratch", tokens=1)
     with pytest.raises(UsageError, match="scratch"):
-        Settings(size="2.3m", start="elsewhere", tokens=1)
+        StandaloneSettings(size="2.3m", start="elsewhere", tokens=1)
     with pytest.raises(UsageError, match="repository"):
         Standalone(tmp_path / "none", [], SETTINGS)
     (tmp_path / "empty").mkdir()

@@ -18,9 +18,9 @@ from safetensors.numpy import save_file
 
 from sordino_client.completion import presence
 from sordino_client.training import (
-    Progress,
     TrainingError,
     TrainingJob,
+    TrainingProgress,
     TrainingWorker,
     write_units,
 )
@@ -78,7 +78,7 @@ def count() -> int:
 def test_a_job_yields_the_update_of_the_trained_subset_and_metrics_that_stay(
     worker: TrainingWorker, job: TrainingJob
 ) -> None:
-    seen: list[Progress] = []
+    seen: list[TrainingProgress] = []
     update = worker.train(job, seen.append)
     vector = update.vector()
     assert vector.shape == (count(),)
@@ -182,7 +182,7 @@ def test_a_paused_child_waits_and_goes_on(worker: TrainingWorker, job: TrainingJ
         resumed.set()
         worker.resume()
 
-    def pause_after_the_first(progress: Progress) -> None:
+    def pause_after_the_first(progress: TrainingProgress) -> None:
         steps.append(progress.step)
         if progress.step == 1:
             worker.pause()
@@ -281,7 +281,7 @@ def test_a_battery_counts_only_when_it_feeds_the_machine(
 def test_a_killed_child_is_reported_releases_nothing_and_the_next_job_gets_another(
     worker: TrainingWorker, job: TrainingJob
 ) -> None:
-    def kill(progress: Progress) -> None:
+    def kill(progress: TrainingProgress) -> None:
         for pid in children():
             os.kill(pid, 9)
 

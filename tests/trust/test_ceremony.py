@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from sordino_platform.canonical import encode, sign
 from sordino_platform.charter import ModelTerms
 from sordino_platform.identity import (
+    EnrolmentReply,
     EnrolmentRequest,
+    EnrolmentToken,
     Identity,
-    Reply,
-    Token,
     admit,
     authority,
     create,
@@ -73,7 +73,9 @@ def test_no_private_key_and_no_token_travels(federation: Federation, tmp_path: P
     assert token.text()[9:] not in repr(token)
 
 
-def open_invitation(root: Path, name: str = "new", organisation: str = "New", **options: object) -> Token:
+def open_invitation(
+    root: Path, name: str = "new", organisation: str = "New", **options: object
+) -> EnrolmentToken:
     if not (root / "draft.json").exists():
         authority.begin_epoch(root)
     return authority.invite(root, role="member", name=name, organisation=organisation, **options)  # type: ignore[arg-type]
@@ -116,11 +118,11 @@ def test_a_token_of_another_an_unknown_and_an_expired_token_are_refused(newcomer
     with pytest.raises(ConfigurationError, match="was made for the member 'other'"):
         authority.enrol(root, make_request(site, token=open_invitation(root, name="other")))
     with pytest.raises(ConfigurationError, match="not known"):
-        authority.enrol(root, make_request(site, token=Token.fresh()))
+        authority.enrol(root, make_request(site, token=EnrolmentToken.fresh()))
     with pytest.raises(ConfigurationError, match="carries no enrolment token"):
         authority.enrol(root, make_request(site))
     token = open_invitation(root)
-    forged = Token.parse(token.text()[:-4] + ("aaaa" if token.text()[-4:] != "aaaa" else "bbbb"))
+    forged = EnrolmentToken.parse(token.text()[:-4] + ("aaaa" if token.text()[-4:] != "aaaa" else "bbbb"))
     with pytest.raises(ConfigurationError, match="token is wrong"):
         authority.enrol(root, make_request(site, token=forged))
     with pytest.raises(ConfigurationError, match="expired"):
@@ -129,11 +131,11 @@ def test_a_token_of_another_an_unknown_and_an_expired_token_are_refused(newcomer
 
 
 def test_a_token_survives_being_typed_by_a_person() -> None:
-    token = Token.fresh()
-    again = Token.parse("  " + token.text().upper().replace("-", "-\n") + " ")
+    token = EnrolmentToken.fresh()
+    again = EnrolmentToken.parse("  " + token.text().upper().replace("-", "-\n") + " ")
     assert again.text() == token.text()
     with pytest.raises(UsageError) as refused:
-        Token.parse("not-a-token")
+        EnrolmentToken.parse("not-a-token")
     assert "not-a-token" not in refused.value.message
 
 
@@ -215,7 +217,7 @@ def test_a_certificate_from_another_authority_is_refused(federation: Federation)
     foundation = federation()
     site, charter = foundation.members["member-1"], foundation.charter
     request = make_request(site)
-    genuine = Reply.parse(authority.approve(foundation.root, request))
+    genuine = EnrolmentReply.parse(authority.approve(foundation.root, request))
     forged = issue(
         ec.generate_private_key(ec.SECP256R1()),
         charter,
@@ -273,7 +275,7 @@ def test_a_request_proves_possession_of_a_p256_key(federation: Federation) -> No
 
 @given(data=st.binary(max_size=300))
 def test_no_random_bytes_are_a_request_or_a_reply(data: bytes) -> None:
-    for kind in (EnrolmentRequest, Reply):
+    for kind in (EnrolmentRequest, EnrolmentReply):
         with pytest.raises(ConfigurationError):
             kind.parse(data)
 

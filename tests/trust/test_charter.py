@@ -24,7 +24,7 @@ from sordino_platform.canonical import encode
 from sordino_platform.charter import (
     Charter,
     CharterStore,
-    Floors,
+    FloorTerms,
     ModelTerms,
     PrivacyPolicy,
     SignedCharter,
@@ -270,7 +270,7 @@ def test_impossible_charters_cannot_be_made(signed: SignedCharter) -> None:
 )
 def test_floors_have_floors_of_their_own(fields: dict[str, Any]) -> None:
     with pytest.raises((ValueError, ConfigurationError)):
-        Floors(**fields)
+        FloorTerms(**fields)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 0.0, "8"])
@@ -315,7 +315,7 @@ def test_the_membership_says_what_the_charter_says(signed: SignedCharter) -> Non
     assert membership.charter_hash == signed.charter.hash()
     assert [m.name for m in membership.members] == [m.name for m in signed.charter.members]
     assert [m.public_key for m in membership.members] == [m.identity_key for m in signed.charter.members]
-    for field in Floors.model_fields:
+    for field in FloorTerms.model_fields:
         assert getattr(membership.floors, field) == getattr(signed.charter.floors, field)
     with pytest.raises(refusals.IdentityError):
         membership.member("nobody")

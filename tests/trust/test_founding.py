@@ -18,8 +18,8 @@ from sordino_platform.charter import ModelTerms, chosen
 from sordino_platform.founding import commands
 from sordino_platform.founding.code import PREFIX, JoinCode
 from sordino_platform.founding.joining import Joining
-from sordino_platform.identity import Identity, Token, admit, authority, install
-from sordino_platform.identity.renewal import Renewed
+from sordino_platform.identity import EnrolmentToken, Identity, admit, authority, install
+from sordino_platform.identity.renewal import RenewalReply
 from sordino_privacy.errors import ConfigurationError, DataError, UsageError
 
 PLAN = """
@@ -96,7 +96,7 @@ def test_one_plan_one_code_a_party_one_approval(place: Path) -> None:
     assert charter.coordinator.addresses == ("127.0.0.1",)
     # The approval can be made again, and gives the same certificates.
     run("federation approve root hub.json alder.json birch.json cedar.json --out again.json")
-    assert Renewed.parse((place / "again.json").read_bytes()) == Renewed.parse(approval)
+    assert RenewalReply.parse((place / "again.json").read_bytes()) == RenewalReply.parse(approval)
 
 
 def test_a_join_waits_for_the_approval_and_goes_on_where_it_was_broken_off(place: Path) -> None:
@@ -129,7 +129,7 @@ def test_an_approval_that_lacks_a_party_or_is_of_another_root_is_refused(place: 
     held = codes(place)
     parties = {name: requested(place, name, text) for name, text in held.items()}
     run("federation approve root " + " ".join(f"{name}.json" for name in NAMES))
-    approval = Renewed.parse((place / "enrolled.json").read_bytes())
+    approval = RenewalReply.parse((place / "enrolled.json").read_bytes())
     without = approval.model_copy(
         update={"certificates": tuple(one for one in approval.certificates if one.name != "alder")}
     )
@@ -145,11 +145,11 @@ def test_an_approval_that_lacks_a_party_or_is_of_another_root_is_refused(place: 
     assert not (place / "cedar" / "tls.pem").exists()
 
 
-def _as_reply(approval: Renewed, name: str) -> bytes:
-    from sordino_platform.identity import Reply
+def _as_reply(approval: RenewalReply, name: str) -> bytes:
+    from sordino_platform.identity import EnrolmentReply
 
     (one,) = [one for one in approval.certificates if one.name == name]
-    return Reply(certificate=one.certificate, charters=approval.charters).to_bytes()
+    return EnrolmentReply(certificate=one.certificate, charters=approval.charters).to_bytes()
 
 
 def test_a_code_works_once_for_one_name_and_for_a_short_time(place: Path, tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_what_is_wrong_with_a_code_is_said_without_repeating_it(place: Path) -> 
         run(f"join {text}")
     with pytest.raises(DataError, match="is not a folder"):
         run(f"join {text} --repo nowhere")
-    assert Token.parse(JoinCode.parse(text).token).invitation
+    assert EnrolmentToken.parse(JoinCode.parse(text).token).invitation
 
 
 @given(text=st.text(max_size=200))

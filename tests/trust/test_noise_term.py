@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from sordino_platform.canonical import decode, encode
-from sordino_platform.charter import Charter, Floors, PrivacyPolicy, drafting, shipped_model
+from sordino_platform.charter import Charter, FloorTerms, PrivacyPolicy, drafting, shipped_model
 from sordino_platform.charter.changes import changes
 from sordino_platform.charter.document import MAX_CHARTER_BYTES
 from sordino_platform.charter.preflight import lines, preflight
@@ -20,7 +20,7 @@ from sordino_privacy.errors import ConfigurationError
 DISTRIBUTED = PrivacyPolicy(noise="distributed", largest_steps=1)
 
 
-def charter(folder: Path, *, privacy: PrivacyPolicy, floors: Floors, members: int = 5) -> Charter:
+def charter(folder: Path, *, privacy: PrivacyPolicy, floors: FloorTerms, members: int = 5) -> Charter:
     foundation = found(
         folder,
         federation="test",
@@ -58,12 +58,12 @@ def test_a_charter_that_says_nothing_of_noise_has_the_bytes_that_it_had() -> Non
 def test_an_honest_floor_that_could_open_two_sums_is_refused_at_draft_signing_and_opening(
     tmp_path: Path,
 ) -> None:
-    good = charter(tmp_path / "good", privacy=DISTRIBUTED, floors=Floors(cohort=5, honest=3))
+    good = charter(tmp_path / "good", privacy=DISTRIBUTED, floors=FloorTerms(cohort=5, honest=3))
     assert good.noise_shares() == 3
     assert good.membership().shares == 3
     # Drafting and signing: seven members, of whom one colludes, need four.
     with pytest.raises(ConfigurationError, match="--honest 4 --cohort 5"):
-        charter(tmp_path / "bad", privacy=DISTRIBUTED, floors=Floors(cohort=5, honest=3), members=7)
+        charter(tmp_path / "bad", privacy=DISTRIBUTED, floors=FloorTerms(cohort=5, honest=3), members=7)
     # Opening: the same in bytes that somebody signed elsewhere.
     raw = json.loads(encode(good))
     raw["floors"]["honest"] = 2
@@ -82,7 +82,7 @@ def test_the_floors_that_are_proposed_go_with_the_term(members: int) -> None:
 
 
 def test_the_change_to_noise_in_shares_protects_less_and_back_is_stricter(tmp_path: Path) -> None:
-    floors = Floors(cohort=5, honest=3)
+    floors = FloorTerms(cohort=5, honest=3)
     local = charter(tmp_path / "local", privacy=PrivacyPolicy(), floors=floors)
     shared = local.model_copy(update={"privacy": DISTRIBUTED})
     there = {change.field: change for change in changes(local, shared)}
@@ -99,7 +99,7 @@ def test_the_preflight_shows_both_numbers_and_the_gain(tmp_path: Path) -> None:
     )
     alone = preflight(
         charter(
-            tmp_path / "local", privacy=PrivacyPolicy(largest_steps=1), floors=Floors(cohort=7), members=8
+            tmp_path / "local", privacy=PrivacyPolicy(largest_steps=1), floors=FloorTerms(cohort=7), members=8
         ),
         members=8,
     )

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from sordino_coordinator.cli import app as coordinator_app
 from sordino_coordinator.settings import load_settings
-from sordino_platform.charter import Charter, Draft, Floors, PrivacyPolicy, commands, drafting
+from sordino_platform.charter import Charter, Draft, FloorTerms, PrivacyPolicy, commands, drafting
 from sordino_platform.charter.preflight import lines, preflight
 from sordino_platform.founding_model import founding_parameters
 from sordino_platform.identity.ceremony import found
@@ -99,7 +99,7 @@ def test_a_budget_that_no_useful_noise_keeps_is_said(tmp_path: Path) -> None:
 
 
 def test_three_members_bear_no_collusion_and_no_dropout_and_are_told_so(root: Path) -> None:
-    draft = drafting.revised(draft_of(root), floors=Floors(cohort=3))
+    draft = drafting.revised(draft_of(root), floors=FloorTerms(cohort=3))
     found = preflight(draft, members=3)
     assert (found.may_collude, found.may_drop_out) == (0, 0)
     collusion, dropout = found.warnings

@@ -30,7 +30,7 @@ from sordino_platform.identity.certificates import authority_certificate, issue
 from sordino_platform.identity.renewal import (
     Issued,
     RenewalBox,
-    Renewed,
+    RenewalReply,
     is_due,
     renewal_authority,
     warned_days,
@@ -191,7 +191,7 @@ def test_one_bad_request_keeps_no_other_from_its_certificate_and_a_bad_answer_is
     assert len(refused) == 1
     assert "member-0: a newer request" in refused[0]
 
-    good = Renewed.parse(replies)
+    good = RenewalReply.parse(replies)
     swapped = Issued(role="member", name="member-0", certificate=good.certificates[0].certificate)
     stale = Issued(
         role="member",

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from sordino_platform.canonical import encode
 from sordino_platform.charter import SharedMemoryPolicy
-from sordino_platform.charter.changes import Kind, changes
+from sordino_platform.charter.changes import ChangeKind, changes
 from sordino_platform.charter.commands import app
 from sordino_platform.charter.drafting import read_draft, revised
 
@@ -40,7 +40,7 @@ def test_a_new_or_a_weaker_term_waits_for_a_person(tmp_path: Path) -> None:
     counting = revised(plain, shared_memory=SharedMemoryPolicy())
     added = changes(plain, counting)
     assert added
-    assert all(change.weaker and change.kind is Kind.TERMS for change in added)
+    assert all(change.weaker and change.kind is ChangeKind.TERMS for change in added)
     weaker = revised(plain, shared_memory=SharedMemoryPolicy(smallest_witnesses=2))
     assert [change.weaker for change in changes(counting, weaker)] == [True]
-    assert [change.kind for change in changes(weaker, counting)] == [Kind.STRICTER]
+    assert [change.kind for change in changes(weaker, counting)] == [ChangeKind.STRICTER]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from sordino_platform.charter import Charter, Floors, Member, ended_by, shipped_model
+from sordino_platform.charter import Charter, CharterMember, FloorTerms, ended_by, shipped_model
 from sordino_platform.charter.document import SharedMemoryPolicy
 from sordino_platform.identity import authority
 from sordino_platform.identity.ceremony import found
@@ -26,13 +26,13 @@ def charter(tmp_path_factory: pytest.TempPathFactory) -> Charter:
         federation="test",
         members=[(name, f"{name} ltd") for name in NAMES],
         model=shipped_model(adapter_rank=1),
-        floors=Floors(cohort=3),
+        floors=FloorTerms(cohort=3),
     )
     return authority.charters_of(folder / "root").head().charter
 
 
-def stranger(name: str) -> Member:
-    return Member(
+def stranger(name: str) -> CharterMember:
+    return CharterMember(
         name=name,
         organisation=f"{name} ltd",
         identity_key=public_bytes(Ed25519PrivateKey.from_private_bytes(name.encode().ljust(32))),
@@ -44,11 +44,11 @@ def after(charter: Charter, **terms: Any) -> Charter:
     return charter.model_copy(update={"epoch": charter.epoch + 1, "previous": charter.hash(), **terms})
 
 
-def without(charter: Charter, *names: str) -> tuple[Member, ...]:
+def without(charter: Charter, *names: str) -> tuple[CharterMember, ...]:
     return tuple(member for member in charter.members if member.name not in names)
 
 
-def with_one(charter: Charter, *, replacing: str = "", **fields: Any) -> tuple[Member, ...]:
+def with_one(charter: Charter, *, replacing: str = "", **fields: Any) -> tuple[CharterMember, ...]:
     return tuple(
         member.model_copy(update=fields) if member.name == replacing else member for member in charter.members
     )

@@ -30,7 +30,7 @@ START_SECONDS = 180.0
 class Federation:
     """The running processes, by name, and where the developer's member is."""
 
-    place: world.World
+    place: world.DemoWorld
     processes: Processes
 
     @property

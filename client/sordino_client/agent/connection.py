@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sordino_platform.identity.site import CHARTERS, TLS
-from sordino_platform.link import LinkClient, State, Status
+from sordino_platform.link import LinkClient, LinkState, LinkStatus
 from sordino_privacy.errors import SordinoError
 
 REFUSED_SECONDS = 900.0
@@ -23,7 +23,9 @@ LOOK_SECONDS = 10.0
 class Connection:
     """Makes a link, and another one after each refusal. `note` is told each status."""
 
-    def __init__(self, folder: Path, make: Callable[[], LinkClient], note: Callable[[Status], None]) -> None:
+    def __init__(
+        self, folder: Path, make: Callable[[], LinkClient], note: Callable[[LinkStatus], None]
+    ) -> None:
         self._folder, self._make, self._note = folder, make, note
         self._stopping = threading.Event()
         self._renewal = b""
@@ -53,7 +55,9 @@ class Connection:
         # With jitter, so that members that were refused together do not come back together.
         seconds = REFUSED_SECONDS * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, guards nothing
         self._note(
-            Status(state=State.REFUSED, message=refusal.message, hint=refusal.hint, retry_seconds=seconds)
+            LinkStatus(
+                state=LinkState.REFUSED, message=refusal.message, hint=refusal.hint, retry_seconds=seconds
+            )
         )
         before, waited = self._deciding(), 0.0
         while waited < seconds and not self._stopping.wait(LOOK_SECONDS) and self._deciding() == before:

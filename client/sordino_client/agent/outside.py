@@ -29,8 +29,8 @@ from sordino_platform.flower import shim
 from sordino_platform.flower.codec import decode, encode
 from sordino_platform.flower.phases import HELLO, node_id, pack
 from sordino_platform.identity import Identity
-from sordino_platform.link import ClientTls, LinkClient, Payload, Request, State, Status
-from sordino_platform.offer import Presence, Unready
+from sordino_platform.link import ClientTls, LinkClient, LinkState, LinkStatus, Payload, Request
+from sordino_platform.offer import OfferAnswer, Unready
 from sordino_platform.release import ReleaseStore
 from sordino_platform.telemetry import log
 from sordino_platform.web.metrics import MetricsServer
@@ -56,7 +56,7 @@ class Outside:
         self._settings, self._identity = load_settings(folder), Identity.load(folder)
         self._releases = ReleaseStore(folder / "releases", self._identity.charters)
         self._over = threading.Event()
-        self._status = Status(state=State.CONNECTING)
+        self._status = LinkStatus(state=LinkState.CONNECTING)
         self._numbers = MemberMetrics()
         self._metrics = MetricsServer(
             self._numbers.metrics,
@@ -154,7 +154,7 @@ class Outside:
         shim.identify(run=message.metadata.run_id, node=me)
         if message.metadata.message_type != HELLO:
             return encode(Message(Error(REFUSED, LOCAL), reply_to=message))
-        present = Presence(
+        present = OfferAnswer(
             member=self._settings.name,
             release=self._releases.newest_held(),
             epoch=self._identity.charter.epoch,
@@ -163,9 +163,9 @@ class Outside:
         )
         return encode(Message(pack(present.fields()), reply_to=message))
 
-    def _note(self, status: Status) -> None:
+    def _note(self, status: LinkStatus) -> None:
         self._status = status
-        self._numbers.connected.set(status.state is State.CONNECTED)
+        self._numbers.connected.set(status.state is LinkState.CONNECTED)
         write_status(
             self._folder,
             member=self._settings.name,

@@ -31,11 +31,11 @@ from sordino_client.round.member import Member, refusing
 from sordino_client.round.serving import serve
 from sordino_client.settings import load_settings
 from sordino_client.status import write_status
-from sordino_client.training import Progress
+from sordino_client.training import TrainingProgress
 from sordino_platform.flower import shim
 from sordino_platform.flower.codec import decode, encode
 from sordino_platform.flower.phases import STREAMED, node_id
-from sordino_platform.link import ClientTls, LinkClient, Made, Payload, Request, State, Status
+from sordino_platform.link import ClientTls, LinkClient, LinkState, LinkStatus, Payload, Request, StreamedPart
 from sordino_platform.offer import Unready
 from sordino_platform.telemetry import configure_logging, log
 from sordino_platform.web.metrics import MetricsServer
@@ -48,7 +48,7 @@ class Agent:
     def __init__(self, member: Member, completion: CompletionProcess, stopping: threading.Event) -> None:
         self._member, self._completion, self._asked_to_stop = member, completion, stopping
         self._contexts: dict[int, Context] = {}
-        self._status = Status(state=State.CONNECTING)
+        self._status = LinkStatus(state=LinkState.CONNECTING)
         self._refusal: LedgerRefusesError | None = None
         self._metrics = MetricsServer(
             member.metrics.metrics,
@@ -121,7 +121,7 @@ class Agent:
             # A run is the life of one coordinator process: what is kept of an older one can never be used again.
             self._contexts = {run: shim.new_context(run=run, node=me, run_config={})}
         self._write_status(message.metadata.message_type)
-        streamed: dict[str, Made] = {}
+        streamed: dict[str, StreamedPart] = {}
         STREAMED.set(streamed)
         kind, _, phase = message.metadata.message_type.partition(".")
         if kind == "train" and message.metadata.group_id.isdecimal():
@@ -145,17 +145,17 @@ class Agent:
             self._refusal = refusal
             self._connection.stop()
 
-    def _note(self, status: Status) -> None:
+    def _note(self, status: LinkStatus) -> None:
         """Tells the person what the link does, and writes it where `sordino client status` finds it."""
         changed = (status.state, status.message) != (self._status.state, self._status.message)
         self._status = status
-        self._member.metrics.connected.set(status.state is State.CONNECTED)
-        if status.state is not State.CONNECTED:
+        self._member.metrics.connected.set(status.state is LinkState.CONNECTED)
+        if status.state is not LinkState.CONNECTED:
             self._member.participation.offered(None)
         if changed:
             self._member.participation.touch()
         self._write_status("idle")
-        if changed and status.state is not State.CONNECTING:
+        if changed and status.state is not LinkState.CONNECTING:
             log().info("link", state=status.state.value, error=status.message, hint=status.hint)
 
     def _write_status(self, doing: str) -> None:
@@ -170,7 +170,7 @@ class Agent:
             metrics_port=self._metrics.port,
         )
 
-    def _trained(self, progress: Progress) -> None:
+    def _trained(self, progress: TrainingProgress) -> None:
         self._member.participation.trained(progress.step, progress.steps, progress.seconds_left)
 
     def _abandon(self, entry: int) -> None:

@@ -28,7 +28,7 @@ MAX_BRANCHES = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
+class DecoderShape:
     """What of a decoder its caches and prompts follow from, whoever made it.
 
     `heads` of keys and values, each of `size` numbers; `context` in tokens; `vocabulary` in tokens.
@@ -46,9 +46,9 @@ class Shape:
         return 2 * 4 * self.layers * self.heads * self.size
 
 
-def shape_of(config: ModelConfig) -> Shape:
+def shape_of(config: ModelConfig) -> DecoderShape:
     """The shape of our own architecture."""
-    return Shape(
+    return DecoderShape(
         layers=config.layers,
         heads=config.heads,
         size=config.width // config.heads,
@@ -60,7 +60,7 @@ def shape_of(config: ModelConfig) -> Shape:
 class KeyValueCache:
     """Append-only rows for one sequence (and its branches), and one that a network may use as it likes behind them."""
 
-    def __init__(self, shape: Shape, rows: int) -> None:
+    def __init__(self, shape: DecoderShape, rows: int) -> None:
         rows += 1
         self._shape = (shape.layers, shape.heads, rows, shape.size)
         self.keys: Array = np.empty(self._shape, np.float32)
@@ -92,7 +92,7 @@ class Network(Protocol):
     Implementations: NumPy (reference.py), ONNX Runtime (runtime.py).
     """
 
-    shape: Shape
+    shape: DecoderShape
     precision: Precision
 
     def read(

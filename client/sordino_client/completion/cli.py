@@ -129,14 +129,14 @@ def _loaded(
     """The answer of a model that is loaded here and now."""
     from sordino_client.completion import bundle
     from sordino_client.completion.engine import load_generator
-    from sordino_client.completion.memory.recall import Memory
+    from sordino_client.completion.memory.recall import LocalMemory
     from sordino_client.completion.memory.store import Store
     from sordino_client.completion.query import Query
     from sordino_client.completion.reasons import EXPLANATION, why
 
     released = None if base else bundle.current(state / "serving")
     generator = load_generator(bundle.load(released) if released else bundle.shipped())
-    memory = Memory(Store(state / "memory"))
+    memory = LocalMemory(Store(state / "memory"))
     answer = generator.answer(
         Query(prefix=prefix, suffix=suffix, alternatives=alternatives, max_tokens=max_tokens),
         recall=lambda prompt: memory(prompt, generator.vocabulary, generator.shared),

@@ -17,7 +17,7 @@ from sordino_client.completion.cache import KeyValueCache, Network, causal
 from sordino_client.completion.query import MAX_TOKENS, Answer, Cancelled, OnText, Query, Recall, nothing
 from sordino_client.completion.text.place import Place
 from sordino_client.completion.vocabulary import Vocabulary
-from sordino_client.completion.writing import Run, Slot
+from sordino_client.completion.writing import Slot, Writing
 from sordino_privacy.counts import SharedMemory
 
 # A prompt is read in pieces: the scratch memory stays small, and a cancelled request ends within one of them.
@@ -81,7 +81,9 @@ class Generator:
         logits = self._read_prompt(slot, prompt.tokens, check)
         first_token = time.perf_counter() - started
         memory = recall(prompt) if recall is not None else None
-        run = Run(self.network, self.vocabulary, query, place, prompt, slot, memory, limit, check, on_text)
+        run = Writing(
+            self.network, self.vocabulary, query, place, prompt, slot, memory, limit, check, on_text
+        )
         try:
             completions = run.write(logits)
         finally:

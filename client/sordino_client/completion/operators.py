@@ -15,7 +15,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
-from sordino_client.completion.cache import Precision, Shape
+from sordino_client.completion.cache import DecoderShape, Precision
 
 CONTRIB = "com.microsoft"
 # Activations as unsigned bytes: around this zero, or from zero up where none is negative.
@@ -140,7 +140,7 @@ class Builder:
             self.zeros[kind] = self("Expand", [f"zero.{kind}", shape])
         return self.zeros[kind]
 
-    def serialised(self, name: str, shape: Shape, constants: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    def serialised(self, name: str, shape: DecoderShape, constants: Mapping[str, npt.NDArray[Any]]) -> bytes:
         """The graph's bytes. `constants` are declared in it and must be supplied to the session."""
         info = helper.make_tensor_value_info
         inputs = [

@@ -68,7 +68,7 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
+class WrittenToken:
     """One written token: its text as far as it lies behind the cursor, log-probability, and the likeliest instead."""
 
     text: str = field(repr=False)
@@ -83,7 +83,7 @@ class Completion:
 
     text: str = field(repr=False)
     finish: Finish
-    tokens: tuple[Token, ...]
+    tokens: tuple[WrittenToken, ...]
     confidence: float
     cut: Cut | Unshown | None = None
 
@@ -104,7 +104,7 @@ class Answer:
     silence: Silence | None = None
 
 
-OnText = Callable[[int, str, Sequence[Token]], None]
+OnText = Callable[[int, str, Sequence[WrittenToken]], None]
 
 
 def nothing(model: str, *, silence: Silence | None = None, read: int = 0, seconds: float = 0.0) -> Answer:

@@ -15,7 +15,7 @@ import onnxruntime
 
 from sordino_client.completion import graph
 from sordino_client.completion.bundle import Array
-from sordino_client.completion.cache import Indices, KeyValueCache, Mask, Precision, Shape, shape_of
+from sordino_client.completion.cache import DecoderShape, Indices, KeyValueCache, Mask, Precision, shape_of
 from sordino_platform.architecture import ModelConfig
 
 ERRORS_ONLY = 3
@@ -30,7 +30,7 @@ class RuntimeNetwork:
 
     def __init__(
         self,
-        shape: Shape,
+        shape: DecoderShape,
         precision: Precision,
         constants: Mapping[str, npt.NDArray[Any]],
         serialised: bytes,

@@ -15,7 +15,7 @@ import numpy as np
 
 from sordino_client.completion.bundle import Array
 from sordino_client.completion.cache import Indices, KeyValueCache, Network, causal
-from sordino_client.completion.vocabulary import Encoder
+from sordino_client.completion.vocabulary import EngineTokenizer
 from sordino_privacy.errors import StorageError
 
 SAMPLE_TOKENS = 160
@@ -25,7 +25,7 @@ TOLERANCE = 1e-2
 MAX_DIVERGENCE = 2e-3
 
 
-def sample(tokenizer: Encoder, *, context: int) -> Indices:
+def sample(tokenizer: EngineTokenizer, *, context: int) -> Indices:
     """Some real code as tokens, at most SAMPLE_TOKENS and no more than the context: this package's own."""
     text = (files("sordino_client.completion") / "stopping.py").read_text("utf-8")
     (tokens,) = tokenizer.encode_many([text])

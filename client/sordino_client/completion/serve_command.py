@@ -12,7 +12,7 @@ from sordino_client.completion.showing.worth import Show
 from sordino_platform.settings import default_folder
 
 if TYPE_CHECKING:
-    from sordino_client.completion.solo import State
+    from sordino_client.completion.solo import EndpointState
 
 WIDTH = 10
 
@@ -62,7 +62,7 @@ def serve(
     if while_stdin:
         solo.end_with_stdin()
 
-    def tell(state: State) -> None:
+    def tell(state: EndpointState) -> None:
         if as_json:
             typer.echo(json.dumps({"state": state.name, "text": state.text}))
             return

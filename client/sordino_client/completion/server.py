@@ -21,10 +21,10 @@ from sordino_client import loopback
 from sordino_client.completion.api import app
 from sordino_client.completion.cache import Precision
 from sordino_client.completion.engine import Engine, return_memory
-from sordino_client.completion.memory.recall import Memory
+from sordino_client.completion.memory.recall import LocalMemory
 from sordino_client.completion.memory.upkeep import Upkeep
 from sordino_client.completion.showing.worth import Show
-from sordino_client.completion.statistics import Statistics
+from sordino_client.completion.statistics import EndpointStatistics
 from sordino_platform import durable, telemetry
 from sordino_platform.web.server import Server
 from sordino_privacy.errors import PortInUseError
@@ -63,11 +63,11 @@ def serve(
     with _only_one(state, patience):
         token = loopback.read_token(state)
         upkeep = Upkeep(state, repositories)
-        memory = Memory(upkeep.store, alone=layers == "memory")
+        memory = LocalMemory(upkeep.store, alone=layers == "memory")
         engine = Engine(
             state / "serving", recall=None if layers == "model" else memory, precision=precision, show=show
         )
-        statistics = Statistics(state / "statistics.json")
+        statistics = EndpointStatistics(state / "statistics.json")
         sockets = loopback.listen(state, NAME, port)
         try:
             asyncio.run(_run(engine, upkeep, statistics, state, sockets, token, told, left))
@@ -105,7 +105,7 @@ def _locked(descriptor: int) -> bool:
 async def _run(
     engine: Engine,
     upkeep: Upkeep,
-    statistics: Statistics,
+    statistics: EndpointStatistics,
     state: Path,
     sockets: list[socket.socket],
     token: str,

@@ -30,14 +30,14 @@ WEIGHTS: Final = "model.safetensors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class EndpointState:
     """One line of what the endpoint does: `name` is for programs, `text` for people."""
 
     name: str
     text: str
 
 
-Tell = Callable[[State], None]
+Tell = Callable[[EndpointState], None]
 
 
 def chosen(model: Path | None) -> tuple[Bundle, str]:
@@ -81,7 +81,7 @@ def serve(
         if not repository.is_dir():
             raise DataError(f"{repository} is not a folder", hint="give the top folder of a repository")
     found, name = chosen(model)
-    tell(State(name="model", text=f"{name}, release {found.release}"))
+    tell(EndpointState(name="model", text=f"{name}, release {found.release}"))
     state = folder / COMPLETION
     make_folder(folder)
     make_folder(state)
@@ -92,12 +92,16 @@ def serve(
     def left() -> bool:
         if not (folder / MEMBER_FILE).exists():
             return False
-        tell(State(name="joined", text="this machine joined a federation: its agent serves from now on"))
+        tell(
+            EndpointState(
+                name="joined", text="this machine joined a federation: its agent serves from now on"
+            )
+        )
         return True
 
     told = _teller(tell, repositories)
     server.serve(state, port=port, repositories=repositories, told=told, left=left, show=show)
-    tell(State(name="ended", text="memory and statistics are kept for the next start"))
+    tell(EndpointState(name="ended", text="memory and statistics are kept for the next start"))
 
 
 def _teller(tell: Tell, repositories: Sequence[Path]) -> server.Told:
@@ -108,7 +112,7 @@ def _teller(tell: Tell, repositories: Sequence[Path]) -> server.Told:
             text = "of the open file only: give --repo DIR to remember your folders"
         if (name, text) not in said:
             said.add((name, text))
-            tell(State(name=name, text=text))
+            tell(EndpointState(name=name, text=text))
 
     return told
 

@@ -30,7 +30,7 @@ def _today() -> str:
     return datetime.datetime.now(datetime.UTC).date().isoformat()
 
 
-class Statistics:
+class EndpointStatistics:
     """The counters of one endpoint. `today` gives the day as `YYYY-MM-DD`."""
 
     def __init__(self, path: Path, *, today: Callable[[], str] = _today) -> None:
@@ -106,7 +106,7 @@ class Statistics:
 
 def read(path: Path) -> dict[str, Any]:
     """The summary of a statistics file, for a command that does not run the endpoint."""
-    return Statistics(path).summary()
+    return EndpointStatistics(path).summary()
 
 
 def figures(counts: dict[str, Any]) -> dict[str, Any]:

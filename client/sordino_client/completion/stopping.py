@@ -40,7 +40,7 @@ class Stops:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class StopVerdict:
     """`text[:end]` is the completion so far; `finish` is set when nothing may follow; `safe` characters will stay."""
 
     end: int
@@ -48,7 +48,7 @@ class Verdict:
     safe: int
 
 
-def judge(text: str, stops: Stops, block: int | None) -> Verdict:
+def judge(text: str, stops: Stops, block: int | None) -> StopVerdict:
     """Looks at everything generated so far. Pure, so a stream and a whole answer end alike."""
     end, finish = len(text), None
     for string in stops.strings:
@@ -59,16 +59,16 @@ def judge(text: str, stops: Stops, block: int | None) -> Verdict:
     if kind == "block":
         limit = _without_blank_lines(text, limit)
     if kind is not None and limit <= end:
-        return Verdict(limit, kind, limit)
+        return StopVerdict(limit, kind, limit)
     if finish is not None:
-        return Verdict(end, "stop", end)
+        return StopVerdict(end, "stop", end)
     held = max((_overlap(text, string) for string in stops.strings), default=0)
     if block is not None:
         # A line break is only sent once it is known that the block goes on behind it.
         tail = text.rfind("\n")
         if tail >= 0 and (not text[tail:].strip() or CLOSERS.match(text[tail + 1 :])):
             held = max(held, len(text) - _without_blank_lines(text, tail))
-    return Verdict(len(text), None, len(text) - held)
+    return StopVerdict(len(text), None, len(text) - held)
 
 
 def _line_end(text: str) -> tuple[int, Finish | None]:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sordino_client.corpus.policy import Reason
+from sordino_client.corpus.policy import ExclusionReason
 from sordino_platform import durable
 from sordino_privacy.errors import StorageError
 
@@ -22,9 +22,9 @@ _FILE = "unread.json"
 _VERSION = 1
 _MAX_BYTES = 1 << 20
 # What a read's counts say of entries that it could not read.
-PARTS: dict[Reason, str] = {
-    Reason.UNREADABLE: "could not be read",
-    Reason.RULES: "have ignore rules that cannot be read",
+PARTS: dict[ExclusionReason, str] = {
+    ExclusionReason.UNREADABLE: "could not be read",
+    ExclusionReason.RULES: "have ignore rules that cannot be read",
 }
 
 
@@ -40,7 +40,7 @@ class Gap:
         return f"{self.repository} is {'missing' if self.whole else 'incomplete'}: {self.reason}"
 
 
-def partial(repository: Path, excluded: Mapping[Reason, int]) -> list[Gap]:
+def partial(repository: Path, excluded: Mapping[ExclusionReason, int]) -> list[Gap]:
     """The gap that a read's counts tell of; none where everything could be read."""
     parts = [f"{excluded[reason]:,} entries {text}" for reason, text in PARTS.items() if excluded.get(reason)]
     return [Gap(repository=str(repository), whole=False, reason="; ".join(parts))] if parts else []

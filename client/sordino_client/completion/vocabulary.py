@@ -26,7 +26,7 @@ CONTINUATION = 0x80  # the two highest bits of a byte that is not its character'
 MAX_CACHED_LINES = 20_000
 
 
-class Encoder(Protocol):
+class EngineTokenizer(Protocol):
     """A tokenizer as the engine needs it: ours, or that of a base. The end of a document is END in its numbers."""
 
     @property
@@ -61,7 +61,7 @@ class Vocabulary:
     suffix_share = 4
     healed_bytes = 24
 
-    def __init__(self, tokenizer: Encoder) -> None:
+    def __init__(self, tokenizer: EngineTokenizer) -> None:
         self.tokenizer = tokenizer
         self.pieces = tokenizer.token_bytes()
         ordered = sorted((piece, number) for number, piece in enumerate(self.pieces) if piece)

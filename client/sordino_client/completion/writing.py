@@ -29,7 +29,7 @@ from sordino_client.completion.query import (
     Probabilities,
     Query,
     Recall,
-    Token,
+    WrittenToken,
 )
 from sordino_client.completion.showing import judgement
 from sordino_client.completion.showing.judgement import Unshown
@@ -65,7 +65,7 @@ class _Branch:
     raw: bytearray = field(default_factory=bytearray)
     state: int = START
     counted: int = 0
-    tokens: list[Token] = field(default_factory=list)
+    tokens: list[WrittenToken] = field(default_factory=list)
     logprob: float = 0.0
     sent: int = 0
     sent_tokens: int = 0
@@ -74,7 +74,7 @@ class _Branch:
     cut: Cut | Unshown | None = None
 
 
-class Run:
+class Writing:
     """The writing of one query's alternatives."""
 
     def __init__(
@@ -253,7 +253,9 @@ class Run:
             branch.counted += 1
             self.generated += 1
         branch.text = _decode(bytes(branch.raw[len(self.typed) :]))
-        branch.tokens.append(Token(branch.text[len(before) :], logprob, self._likeliest(probabilities)))
+        branch.tokens.append(
+            WrittenToken(branch.text[len(before) :], logprob, self._likeliest(probabilities))
+        )
         verdict = judge(branch.text, self.stops, self.block)
         if verdict.finish is not None:
             branch.finish = verdict.finish
@@ -309,7 +311,7 @@ class Run:
             self.on_text(0, self.place.outward(branch.text[branch.sent : safe]), self._outward(fresh))
             branch.sent, branch.sent_tokens = max(safe, branch.sent), max(upto, branch.sent_tokens)
 
-    def _outward(self, tokens: Sequence[Token]) -> tuple[Token, ...]:
+    def _outward(self, tokens: Sequence[WrittenToken]) -> tuple[WrittenToken, ...]:
         if self.place.ending == LF:
             return tuple(tokens)
         return tuple(replace(token, text=self.place.outward(token.text)) for token in tokens)
@@ -325,9 +327,9 @@ class Run:
         )
 
 
-def _within(tokens: Sequence[Token], length: int) -> list[Token]:
+def _within(tokens: Sequence[WrittenToken], length: int) -> list[WrittenToken]:
     """The tokens of the first `length` characters; the last one's text only as far."""
-    kept: list[Token] = []
+    kept: list[WrittenToken] = []
     at = 0
     for token in tokens:
         end = at + len(token.text)

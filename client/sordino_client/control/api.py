@@ -17,13 +17,13 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from sordino_client.completion.api import problems
-from sordino_client.completion.api.guard import Guard
+from sordino_client.completion.api.guard import EndpointGuard
 from sordino_client.ledger import Cost
 from sordino_client.round.epochs import waiting_epoch
 from sordino_client.round.member import Member
 from sordino_client.round.participation import Consent
 from sordino_client.status import certificate, read_ledger
-from sordino_platform.link import Status
+from sordino_platform.link import LinkStatus
 from sordino_platform.offer import Offer
 from sordino_privacy.counts import CountPlan
 from sordino_privacy.errors import SordinoError, UsageError
@@ -45,16 +45,16 @@ class Wish(BaseModel):
     )
 
 
-class Nothing(BaseModel):
+class EmptyObject(BaseModel):
     """An empty object."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Desk:
+class MemberControl:
     """What the routes say and do for one member. `link` gives the connection's present state."""
 
-    def __init__(self, member: Member, link: Callable[[], Status], withdrawn: Callable[[], None]) -> None:
+    def __init__(self, member: Member, link: Callable[[], LinkStatus], withdrawn: Callable[[], None]) -> None:
         self.member, self.link = member, link
         # Ends the training that is under way, where there is one.
         self.withdrawn = withdrawn
@@ -134,7 +134,7 @@ class Desk:
         ]
 
 
-def build(desk: Desk, *, token: str) -> Guard:
+def build(desk: MemberControl, *, token: str) -> EndpointGuard:
     """The guarded ASGI application."""
     app = FastAPI(title="sordino member control", version="1", docs_url=None, redoc_url=None)
     problems.install(app)
@@ -190,20 +190,20 @@ def build(desk: Desk, *, token: str) -> Guard:
         return await state()
 
     @app.post("/v1/member/withdraw")
-    async def withdraw(_: Nothing) -> dict[str, Any]:
+    async def withdraw(_: EmptyObject) -> dict[str, Any]:
         wish.withdraw()
         await asyncio.to_thread(desk.withdrawn)
         return await state()
 
     @app.post("/v1/member/pause")
-    async def pause(_: Nothing) -> dict[str, Any]:
+    async def pause(_: EmptyObject) -> dict[str, Any]:
         wish.pause()
         await asyncio.to_thread(desk.withdrawn)
         return await state()
 
     @app.post("/v1/member/resume")
-    async def resume(_: Nothing) -> dict[str, Any]:
+    async def resume(_: EmptyObject) -> dict[str, Any]:
         wish.resume()
         return await state()
 
-    return Guard(app, token=token, metrics=desk.member.metrics)
+    return EndpointGuard(app, token=token, metrics=desk.member.metrics)

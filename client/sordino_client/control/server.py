@@ -10,10 +10,10 @@ import threading
 from collections.abc import Callable
 
 from sordino_client import loopback
-from sordino_client.control.api import Desk, build
+from sordino_client.control.api import MemberControl, build
 from sordino_client.round.member import Member
 from sordino_platform.durable import make_folder
-from sordino_platform.link import Status
+from sordino_platform.link import LinkStatus
 from sordino_platform.web.server import Server
 
 NAME = "control"
@@ -27,7 +27,7 @@ class ControlServer:
     Raises PortInUseError, ConfigurationError or StorageError when it cannot be made.
     """
 
-    def __init__(self, member: Member, link: Callable[[], Status], withdrawn: Callable[[], None]) -> None:
+    def __init__(self, member: Member, link: Callable[[], LinkStatus], withdrawn: Callable[[], None]) -> None:
         self._member, self._link, self._withdrawn = member, link, withdrawn
         self._folder = member.folder / NAME
         make_folder(self._folder)
@@ -53,7 +53,7 @@ class ControlServer:
         loopback.close(self._folder, NAME, self._sockets)
 
     async def _serve(self) -> None:
-        desk = Desk(self._member, self._link, self._withdrawn)
+        desk = MemberControl(self._member, self._link, self._withdrawn)
         self._server = Server(build(desk, token=self._token))
         self._loop = loop = asyncio.get_running_loop()
 

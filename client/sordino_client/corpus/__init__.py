@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sordino_client.corpus.corpus import Corpus, Share, SourceFile, describe_excluded
-    from sordino_client.corpus.policy import CorpusPolicy, Reason
+    from sordino_client.corpus.policy import CorpusPolicy, ExclusionReason
     from sordino_client.corpus.reader import read_repositories
     from sordino_client.corpus.registry import UnitRegistry
     from sordino_client.corpus.split import split_heldout
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "corpus": ("Corpus", "Share", "SourceFile", "describe_excluded"),
-    "policy": ("CorpusPolicy", "Reason"),
+    "policy": ("CorpusPolicy", "ExclusionReason"),
     "reader": ("read_repositories",),
     "registry": ("UnitRegistry",),
     "split": ("split_heldout",),
@@ -33,7 +33,7 @@ _MODULES = {
 __all__ = [
     "Corpus",
     "CorpusPolicy",
-    "Reason",
+    "ExclusionReason",
     "Share",
     "SourceFile",
     "Unit",

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from sordino_client.corpus.policy import Reason
+from sordino_client.corpus.policy import ExclusionReason
 from sordino_privacy.errors import DataError
 
 _METHOD = ("original_code", "original_string", "code")
@@ -43,7 +43,7 @@ class Method:
     text: str = field(repr=False)
 
 
-def read_methods(file: Path, *, maximum_bytes: int) -> Iterator[Method | Reason]:
+def read_methods(file: Path, *, maximum_bytes: int) -> Iterator[Method | ExclusionReason]:
     """Yield each record of a CoDesc file as a Method, or the reason why it is left out.
 
     Raises DataError when the file cannot be read or is not JSON; memory stays bounded by the largest record.
@@ -119,18 +119,18 @@ def _skip_space(text: str, position: int) -> int:
     return found.end() if found is not None else position
 
 
-def _method(record: object, number: int, maximum_bytes: int) -> Method | Reason:
+def _method(record: object, number: int, maximum_bytes: int) -> Method | ExclusionReason:
     if not isinstance(record, dict):
-        return Reason.UNREADABLE
+        return ExclusionReason.UNREADABLE
     code = _first_text(record, _METHOD)
     if not code:
-        return Reason.UNREADABLE
+        return ExclusionReason.UNREADABLE
     description = _first_text(record, _DESCRIPTION)
     text = (_javadoc(description) if description else "") + code + "\n"
     if len(text) > maximum_bytes:
-        return Reason.SIZE
+        return ExclusionReason.SIZE
     if "\0" in text:
-        return Reason.BINARY
+        return ExclusionReason.BINARY
     folder = "/".join(_label(record.get(key)) or "records" for key in ("src", "src_div") if key in record)
     folder = folder or _label(record.get("partition")) or "records"
     return Method(path=f"{folder}/{_label(record.get('id')) or number}.java", text=text)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Self
 
-from sordino_client.corpus.policy import Reason
+from sordino_client.corpus.policy import ExclusionReason
 
 _TEXT_LABEL = b"sordino/corpus/text/v1\n"
 _FINGERPRINT_LABEL = b"sordino/corpus/fingerprint/v1\n"
@@ -72,7 +72,7 @@ class Corpus:
     """The source files of one member. `excluded` counts entries by reason, `secret_rules` what each rule did."""
 
     files: tuple[SourceFile, ...] = field(repr=False)
-    excluded: Mapping[Reason, int]
+    excluded: Mapping[ExclusionReason, int]
     secret_rules: Mapping[str, SecretCount] = field(default_factory=lambda: MappingProxyType({}))
     sources: tuple[str, ...] = ()  # what was read, as shown to the person
 
@@ -112,7 +112,7 @@ class Corpus:
         return replace(self, files=tuple(files))
 
 
-def describe_excluded(excluded: Mapping[Reason, int]) -> str:
+def describe_excluded(excluded: Mapping[ExclusionReason, int]) -> str:
     """'7 excluded: 4 binary, 3 ignored', the most frequent first."""
     parts = [f"{count} {reason}" for reason, count in Counter(excluded).most_common() if count]
     return f"{sum(excluded.values())} excluded" + (": " + ", ".join(parts) if parts else "")

@@ -12,7 +12,7 @@ from sordino_client.corpus.languages import LANGUAGES
 from sordino_privacy.errors import UsageError
 
 
-class Reason(StrEnum):
+class ExclusionReason(StrEnum):
     """Why an entry of a repository is not in the corpus. A directory that is not entered counts once."""
 
     SECRET = "secret"  # noqa: S105 -- hardly anything but credentials, or a file that is named like one

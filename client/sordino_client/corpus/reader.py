@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 from sordino_client.corpus import codesc, foreign, languages, licence
 from sordino_client.corpus.corpus import Corpus, SecretCount, SourceFile, describe_excluded
-from sordino_client.corpus.policy import CorpusPolicy, Reason
+from sordino_client.corpus.policy import CorpusPolicy, ExclusionReason
 from sordino_client.corpus.secret_names import is_secret_directory, is_secret_name
 from sordino_client.corpus.secrets import screen
 from sordino_client.corpus.walk import unreadable, walk
@@ -79,22 +79,28 @@ class _ByName:
     def __init__(self, policy: CorpusPolicy) -> None:
         self._policy = policy
 
-    def directory(self, path: str) -> Reason | None:
+    def directory(self, path: str) -> ExclusionReason | None:
         if is_secret_directory(path):
-            return Reason.SECRET
-        return Reason.VENDORED if foreign.is_vendored(path) and not self._policy.keep_vendored else None
+            return ExclusionReason.SECRET
+        return (
+            ExclusionReason.VENDORED if foreign.is_vendored(path) and not self._policy.keep_vendored else None
+        )
 
-    def file(self, path: str) -> Reason | None:
+    def file(self, path: str) -> ExclusionReason | None:
         if is_secret_name(path):
-            return Reason.SECRET
+            return ExclusionReason.SECRET
         if licence.is_licence_name(path):
-            return Reason.LICENCE
+            return ExclusionReason.LICENCE
         if foreign.is_generated_name(path) and not self._policy.keep_generated:
-            return Reason.GENERATED
+            return ExclusionReason.GENERATED
         language = languages.by_name(path)
         if language is None:
-            return Reason.LANGUAGE if languages.has_suffix(path) else None
-        return None if not self._policy.languages or language in self._policy.languages else Reason.LANGUAGE
+            return ExclusionReason.LANGUAGE if languages.has_suffix(path) else None
+        return (
+            None
+            if not self._policy.languages or language in self._policy.languages
+            else ExclusionReason.LANGUAGE
+        )
 
 
 class _Reading:
@@ -104,7 +110,7 @@ class _Reading:
         self._policy = policy
         self._files: dict[bytes, SourceFile] = {}
         self._copies: dict[bytes, list[str]] = {}
-        self._excluded: Counter[Reason] = Counter()
+        self._excluded: Counter[ExclusionReason] = Counter()
         self._refused: Counter[str] = Counter()
         self._masked: Counter[str] = Counter()
         self._characters = 0
@@ -115,16 +121,16 @@ class _Reading:
             language = languages.by_name(path) or languages.by_first_line(content)
             text = _decode(content)
             if language is None or (self._policy.languages and language not in self._policy.languages):
-                self._excluded[Reason.LANGUAGE] += 1
+                self._excluded[ExclusionReason.LANGUAGE] += 1
             elif text is None:
-                self._excluded[Reason.BINARY] += 1
+                self._excluded[ExclusionReason.BINARY] += 1
             else:
                 yield path, language, text
 
     def of_codesc(self, file: Path) -> Iterator[tuple[str, str, str]]:
         """(path, "Java", text) of every usable record of a CoDesc file."""
         for method in codesc.read_methods(file, maximum_bytes=self._policy.maximum_bytes):
-            if isinstance(method, Reason):
+            if isinstance(method, ExclusionReason):
                 self._excluded[method] += 1
             else:
                 yield method.path, "Java", method.text
@@ -132,23 +138,23 @@ class _Reading:
     def take(self, repository: str, path: str, language: str, raw: str) -> None:
         """Put one text into the corpus, or count why not."""
         if not self._policy.keep_generated and foreign.is_generated(raw):
-            self._excluded[Reason.GENERATED] += 1
+            self._excluded[ExclusionReason.GENERATED] += 1
             return
         screened = screen(raw, language)
         if screened.left_out is not None:
-            self._excluded[Reason.SECRET] += 1
+            self._excluded[ExclusionReason.SECRET] += 1
             self._refused[screened.left_out] += 1
             return
         text = licence.strip_header(screened.text)
         if not text.strip():
-            self._excluded[Reason.LICENCE] += 1
+            self._excluded[ExclusionReason.LICENCE] += 1
             return
         if len(text.strip()) < self._policy.minimum_bytes:
-            self._excluded[Reason.SIZE] += 1
+            self._excluded[ExclusionReason.SIZE] += 1
             return
         file = SourceFile.of(repository, path, language, text)
         if file.digest in self._files:
-            self._excluded[Reason.DUPLICATE] += 1
+            self._excluded[ExclusionReason.DUPLICATE] += 1
             self._copies.setdefault(file.digest, []).append(file.name)
             return
         self._files[file.digest] = file
@@ -172,7 +178,7 @@ class _Reading:
         return Corpus(
             files=tuple(sorted(files, key=lambda file: file.name)),
             excluded=MappingProxyType(
-                {reason: self._excluded[reason] for reason in Reason if self._excluded[reason]}
+                {reason: self._excluded[reason] for reason in ExclusionReason if self._excluded[reason]}
             ),
             secret_rules=self._secret_rules(),
             sources=sources,
@@ -180,7 +186,7 @@ class _Reading:
 
     def _secret_rules(self) -> Mapping[str, SecretCount]:
         left_out = self._refused.copy()
-        if by_name := self._excluded[Reason.SECRET] - left_out.total():
+        if by_name := self._excluded[ExclusionReason.SECRET] - left_out.total():
             left_out[_BY_NAME] = by_name
         rules = (left_out + self._masked).most_common()
         return MappingProxyType(

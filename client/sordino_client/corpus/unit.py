@@ -25,7 +25,7 @@ _SHORTEST_TAIL = 16  # tokens: a shorter rest of a file teaches nothing that its
 Windows = npt.NDArray[np.unsignedinteger[Any]]
 
 
-class Encoder(Protocol):
+class UnitEncoder(Protocol):
     """What is asked of a tokenizer: ids, none of them special."""
 
     def encode(self, text: str) -> list[int]: ...
@@ -48,7 +48,7 @@ class Unit:
 
 def units(
     corpus: Corpus,
-    tokenizer: Encoder,
+    tokenizer: UnitEncoder,
     *,
     window: int,
     windows_per_unit: int,

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sordino_client.corpus.gitignore import RuleFile, ignored, parse
-from sordino_client.corpus.policy import CorpusPolicy, Reason
+from sordino_client.corpus.policy import CorpusPolicy, ExclusionReason
 from sordino_client.corpus.worktree import OPEN, git_directory, read_rules, rules_of
 from sordino_privacy.errors import DataError
 
@@ -35,9 +35,9 @@ _VERSION_CONTROL = frozenset({".git", ".hg", ".svn", ".bzr", ".jj", "CVS", "_dar
 class Judge(Protocol):
     """Decides by name alone, before anything is opened. `path` is relative to the root, with forward slashes."""
 
-    def directory(self, path: str) -> Reason | None: ...
+    def directory(self, path: str) -> ExclusionReason | None: ...
 
-    def file(self, path: str) -> Reason | None: ...
+    def file(self, path: str) -> ExclusionReason | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def _join(folder: str, name: str) -> str:
 
 
 def walk(
-    root: Path, judge: Judge, policy: CorpusPolicy, excluded: Counter[Reason]
+    root: Path, judge: Judge, policy: CorpusPolicy, excluded: Counter[ExclusionReason]
 ) -> Iterator[tuple[str, bytes]]:
     """Yield (relative path, content) of every regular file that name, type, size and ignore rules let through.
 
@@ -109,7 +109,9 @@ def unreadable(path: Path, error: OSError) -> DataError:
 class _Walk:
     """One walk: what decides, what is counted, and how many repositories it has met."""
 
-    def __init__(self, root: Path, judge: Judge, policy: CorpusPolicy, excluded: Counter[Reason]) -> None:
+    def __init__(
+        self, root: Path, judge: Judge, policy: CorpusPolicy, excluded: Counter[ExclusionReason]
+    ) -> None:
         self._root, self._judge, self._policy, self._excluded = root, judge, policy, excluded
         self._repositories = 0
 
@@ -119,7 +121,7 @@ class _Walk:
             with os.scandir(descriptor) as entries:
                 listing = sorted(entries, key=lambda entry: os.fsencode(entry.name))
         except OSError:
-            self._excluded[Reason.UNREADABLE] += 1
+            self._excluded[ExclusionReason.UNREADABLE] += 1
             return
         for entry in listing:
             name = entry.name
@@ -127,15 +129,15 @@ class _Walk:
                 name.encode()
                 mode = entry.stat(follow_symlinks=False).st_mode
             except (UnicodeEncodeError, OSError):
-                self._excluded[Reason.UNREADABLE] += 1
+                self._excluded[ExclusionReason.UNREADABLE] += 1
                 continue
             if stat.S_ISDIR(mode):
                 if name not in _VERSION_CONTROL:
                     yield from self._directory(descriptor, prefix, name, rules)
             elif stat.S_ISLNK(mode):
-                self._excluded[Reason.SYMLINK] += 1
+                self._excluded[ExclusionReason.SYMLINK] += 1
             elif not stat.S_ISREG(mode):
-                self._excluded[Reason.SPECIAL] += 1
+                self._excluded[ExclusionReason.SPECIAL] += 1
             elif name != ".git":  # a work tree's pointer to its repository
                 yield from self._file(descriptor, prefix, name, rules)
 
@@ -143,21 +145,23 @@ class _Walk:
         self, descriptor: int, prefix: str, name: str, rules: _Rules
     ) -> Iterator[tuple[str, bytes]]:
         path = prefix + name
-        reason = Reason.IGNORED if rules.ignore(name, is_directory=True) else self._judge.directory(path)
+        reason = (
+            ExclusionReason.IGNORED if rules.ignore(name, is_directory=True) else self._judge.directory(path)
+        )
         if reason is None and path.count("/") + 1 >= self._policy.maximum_depth:
-            reason = Reason.UNREADABLE
+            reason = ExclusionReason.UNREADABLE
         if reason is not None:
             self._excluded[reason] += 1
             return
         try:
             below = os.open(name, _OPEN | os.O_DIRECTORY, dir_fd=descriptor)
         except OSError:
-            self._excluded[Reason.UNREADABLE] += 1
+            self._excluded[ExclusionReason.UNREADABLE] += 1
             return
         try:
             inner = rules.inside(name, below, self._begins(path))
         except DataError:
-            self._excluded[Reason.RULES] += 1
+            self._excluded[ExclusionReason.RULES] += 1
         else:
             yield from self.below(below, path + "/", inner)
         finally:
@@ -174,32 +178,32 @@ class _Walk:
 
     def _file(self, descriptor: int, prefix: str, name: str, rules: _Rules) -> Iterator[tuple[str, bytes]]:
         path = prefix + name
-        reason = Reason.IGNORED if rules.ignore(name, is_directory=False) else self._judge.file(path)
+        reason = ExclusionReason.IGNORED if rules.ignore(name, is_directory=False) else self._judge.file(path)
         content = _read(descriptor, name, self._policy) if reason is None else reason
-        if isinstance(content, Reason):
+        if isinstance(content, ExclusionReason):
             self._excluded[content] += 1
         else:
             yield path, content
 
 
-def _read(directory: int, name: str, policy: CorpusPolicy) -> bytes | Reason:
+def _read(directory: int, name: str, policy: CorpusPolicy) -> bytes | ExclusionReason:
     try:
         descriptor = os.open(name, _OPEN, dir_fd=directory)
     except OSError:
-        return Reason.UNREADABLE
+        return ExclusionReason.UNREADABLE
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            return Reason.SPECIAL
+            return ExclusionReason.SPECIAL
         if not policy.minimum_bytes <= status.st_size <= policy.maximum_bytes:
-            return Reason.SIZE
+            return ExclusionReason.SIZE
         content = _read_at_most(descriptor, policy.maximum_bytes + 1)
     except OSError:
-        return Reason.UNREADABLE
+        return ExclusionReason.UNREADABLE
     finally:
         os.close(descriptor)
     # The file may have grown since it was measured.
-    return content if len(content) <= policy.maximum_bytes else Reason.SIZE
+    return content if len(content) <= policy.maximum_bytes else ExclusionReason.SIZE
 
 
 def _read_at_most(descriptor: int, limit: int) -> bytes:

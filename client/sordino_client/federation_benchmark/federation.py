@@ -11,7 +11,7 @@ from typing import Any
 from sordino_client.federation_benchmark.profile import PLANNED_SHARE, Profile
 from sordino_client.federation_benchmark.repositories import Repository
 from sordino_platform.architecture import Vector
-from sordino_platform.charter import Floors, ModelTerms, PrivacyPolicy
+from sordino_platform.charter import FloorTerms, ModelTerms, PrivacyPolicy
 from sordino_platform.demo import world
 from sordino_platform.demo.local import LocalFederation, ask
 from sordino_platform.demo.processes import Processes
@@ -49,7 +49,7 @@ class Terms:
     rounds: int
     optimiser: ServerOptimiser
     windows_kept: int
-    floors: Floors | None = None
+    floors: FloorTerms | None = None
     epsilon_if_others_collude: float = 0.0
 
 

@@ -28,8 +28,8 @@ from sordino_client.laboratory.pretrain.field import FIELD
 from sordino_platform import base
 from sordino_platform.architecture import Parameters, merged, unflatten
 from sordino_platform.durable import make_folder
-from sordino_platform.evaluation import Measurement, Memory, Plan
-from sordino_platform.evaluation.lines import Cursor
+from sordino_platform.evaluation import Measurement, Plan, RepositoryMemory
+from sordino_platform.evaluation.lines import MeasuredPosition
 from sordino_platform.founding_model import founding_parameters
 from sordino_platform.identity import Identity
 from sordino_platform.model import build as build_model
@@ -95,13 +95,13 @@ def newcomer(
     memory = MeasuredMemory(scratch / "own", own, tokenizer)
     together = memory.beside(MeasuredMemory(scratch / "others", others, tokenizer))
 
-    def files(parameters: Parameters, remembered: Memory) -> Files:
+    def files(parameters: Parameters, remembered: RepositoryMemory) -> Files:
         model = build_model(config, parameters).eval()
         columns = measurement.columns_of_model(model, memories={NEWCOMER: remembered})
         return Files.of(columns[NEWCOMER])
 
-    def completed(parameters: Parameters) -> list[tuple[Cursor, str]]:
-        found: list[tuple[Cursor, str]] = []
+    def completed(parameters: Parameters) -> list[tuple[MeasuredPosition, str]]:
+        found: list[tuple[MeasuredPosition, str]] = []
         measurement.of_lines(
             build_model(config, parameters).eval(),
             memories={NEWCOMER: memory},

@@ -11,7 +11,7 @@ from typing import Literal
 
 from sordino_client.completion.memory.measured import MeasuredMemory
 from sordino_client.federation_benchmark.repositories import Repository
-from sordino_platform.evaluation import Memory, Recall
+from sordino_platform.evaluation import MemoryAtPlace, RepositoryMemory
 from sordino_platform.tokenizer import Tokenizer
 
 # Nothing; a newcomer's first files; all own files; and each with the text of all members beside it, which nobody has.
@@ -21,11 +21,11 @@ Knowledge = Literal["nothing", "few", "all", "few and others", "all and others"]
 class Remembered:
     """A memory that is asked the same questions by one model after the other, and looks each up once."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: RepositoryMemory) -> None:
         self._memory = memory
-        self._views: dict[tuple[int, ...], Recall] = {}
+        self._views: dict[tuple[int, ...], MemoryAtPlace] = {}
 
-    def __call__(self, before: Sequence[int]) -> Recall:
+    def __call__(self, before: Sequence[int]) -> MemoryAtPlace:
         """The view from behind these tokens; it keeps what it found."""
         key = tuple(before)
         if key not in self._views:
@@ -45,7 +45,7 @@ def others_text(folder: Path, members: Mapping[str, Repository], tokenizer: Toke
 
 def knowledge_of_newcomer(
     folder: Path, first: Repository, whole: Repository, others: MeasuredMemory, tokenizer: Tokenizer
-) -> dict[Knowledge, Memory | None]:
+) -> dict[Knowledge, RepositoryMemory | None]:
     """Every memory that a newcomer is measured with."""
     few = MeasuredMemory(folder / "few", first.documents(), tokenizer)
     every = MeasuredMemory(folder / "all", whole.documents(), tokenizer)
@@ -60,7 +60,7 @@ def knowledge_of_newcomer(
 
 def knowledge_of_member(
     folder: Path, whole: Repository, tokenizer: Tokenizer
-) -> dict[Knowledge, Memory | None]:
+) -> dict[Knowledge, RepositoryMemory | None]:
     """Every memory that a member is measured with."""
     return {
         "nothing": None,

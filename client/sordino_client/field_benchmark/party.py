@@ -16,7 +16,7 @@ from sordino_client.field_benchmark.knowledge import Knowledge
 from sordino_client.field_benchmark.paired import Files
 from sordino_client.field_benchmark.profile import FieldProfile
 from sordino_platform.architecture import ModelConfig, Parameters
-from sordino_platform.evaluation import Measurement, Memory, Plan
+from sordino_platform.evaluation import Measurement, Plan, RepositoryMemory
 from sordino_platform.model import build
 from sordino_platform.tokenizer import Tokenizer
 
@@ -38,7 +38,7 @@ def measure_party(
     name: str,
     heldout: Repository,
     learnt: Mapping[Knowledge, Repository],
-    memories: Mapping[Knowledge, Memory | None],
+    memories: Mapping[Knowledge, RepositoryMemory | None],
     models: Models,
     tokenizer: Tokenizer,
     profile: FieldProfile,
@@ -55,7 +55,7 @@ def measure_party(
     )
     measurement = Measurement(tokenizer, {name: heldout.texts()}, plan)
 
-    def files(parameters: Parameters, memory: Memory | None) -> dict[str, object]:
+    def files(parameters: Parameters, memory: RepositoryMemory | None) -> dict[str, object]:
         model = build(models.config, parameters).eval()
         columns = measurement.columns_of_model(model, memories=None if memory is None else {name: memory})
         return asdict(Files.of(columns[name]))

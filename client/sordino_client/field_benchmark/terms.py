@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sordino_client.federation_benchmark.federation import LEAST_NOISE, Terms
 from sordino_client.field_benchmark.profile import PLANNED_SHARE, FieldProfile
-from sordino_platform.charter import Floors, PrivacyPolicy
+from sordino_platform.charter import FloorTerms, PrivacyPolicy
 from sordino_platform.demo.world import DELTA
 from sordino_platform.suggested import affordable_noise
 from sordino_privacy.dpsgd import TrainingPlan
@@ -14,11 +14,11 @@ from sordino_privacy.dpsgd import TrainingPlan
 AGREED_IF_OTHERS_COLLUDE = 100_000.0
 
 
-def floors_of(members: int) -> Floors:
+def floors_of(members: int) -> FloorTerms:
     """Of so many members a fifth may collude and a sixth may drop out; the rest carry the noise among them."""
-    corrupt = Floors().as_secagg().corrupt(members)
+    corrupt = FloorTerms().as_secagg().corrupt(members)
     honest = members - corrupt - members // 6
-    return Floors(cohort=corrupt + honest, honest=honest, organisations=3)
+    return FloorTerms(cohort=corrupt + honest, honest=honest, organisations=3)
 
 
 def terms_within(profile: FieldProfile, epsilon: float) -> Terms:

@@ -10,7 +10,7 @@ store    `Ledger`: reserve, train, commit; also the `Journal` that secure aggreg
 
 from sordino_client.ledger.account import Account, Reservation
 from sordino_client.ledger.budget import Budget, Cost, DayCapError
-from sordino_client.ledger.chain import Head, LedgerHeldError, LedgerRefusesError
+from sordino_client.ledger.chain import ChainHead, LedgerHeldError, LedgerRefusesError
 from sordino_client.ledger.cost import RoundCost, events, events_alone
 from sordino_client.ledger.store import Ledger, read_account, repository_identity, require_today
 from sordino_client.ledger.witness import Witness
@@ -18,9 +18,9 @@ from sordino_client.ledger.witness import Witness
 __all__ = [
     "Account",
     "Budget",
+    "ChainHead",
     "Cost",
     "DayCapError",
-    "Head",
     "Ledger",
     "LedgerHeldError",
     "LedgerRefusesError",

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from sordino_client.ledger.chain import Row
 from sordino_client.ledger.cost import RoundCost
 from sordino_privacy.errors import StorageError
-from sordino_privacy.secagg.journal import Entry, Step
+from sordino_privacy.secagg.journal import JournalEntry, Step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class Account:
     reservations: dict[tuple[str, int], Reservation] = field(default_factory=dict)
     reserved_at: list[int] = field(default_factory=list)
     firm: dict[tuple[str, int], int] = field(default_factory=dict)  # at which row it became so
-    steps: dict[tuple[str, str, int], list[Entry]] = field(default_factory=lambda: defaultdict(list))
+    steps: dict[tuple[str, str, int], list[JournalEntry]] = field(default_factory=lambda: defaultdict(list))
     epochs: dict[str, int] = field(default_factory=dict)
     latest: int = 0
     generation: int = 0
@@ -152,7 +152,7 @@ def read_cost(body: dict[str, object]) -> RoundCost:
     )
 
 
-def entry_body(entry: Entry) -> dict[str, object]:
+def entry_body(entry: JournalEntry) -> dict[str, object]:
     """The row of one secure-aggregation step."""
     return {
         "federation": entry.federation,
@@ -166,8 +166,8 @@ def entry_body(entry: Entry) -> dict[str, object]:
     }
 
 
-def parse_entry(body: dict[str, object]) -> Entry:
-    return Entry(
+def parse_entry(body: dict[str, object]) -> JournalEntry:
+    return JournalEntry(
         federation=str(body["federation"]),
         epoch=_whole(body["epoch"]),
         run=str(body["run"]),

@@ -54,7 +54,7 @@ class LedgerRefusesError(StorageError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
+class ChainHead:
     """The newest row: how many rows there are, and the digest that stands for all of them."""
 
     sequence: int
@@ -74,7 +74,7 @@ class Row:
 class Chain:
     """The open ledger file of this process. Raises StorageError for whatever is wrong with it."""
 
-    def __init__(self, folder: Path, *, witness: Head | None = None, recovering: bool = False) -> None:
+    def __init__(self, folder: Path, *, witness: ChainHead | None = None, recovering: bool = False) -> None:
         """With `recovering` it is opened whatever mark and witness say; its own rows must still follow one another."""
         make_folder(folder)
         self.folder = folder
@@ -88,7 +88,7 @@ class Chain:
             raise
 
     @property
-    def head(self) -> Head:
+    def head(self) -> ChainHead:
         return self._head
 
     def rows(self) -> Iterator[Row]:
@@ -121,7 +121,7 @@ class Chain:
                 )
         except sqlite3.Error as error:
             raise _storage("write", error) from error
-        self._head = Head(sequence=sequence, digest=digest)
+        self._head = ChainHead(sequence=sequence, digest=digest)
         return Row(sequence=sequence, time=time, kind=kind, body=body)
 
     def mark(self) -> None:
@@ -159,8 +159,8 @@ def first_digest(folder: Path) -> bytes | None:
 
 
 def verify(
-    connection: sqlite3.Connection, folder: Path, witness: Head | None, *, recovering: bool = False
-) -> Head:
+    connection: sqlite3.Connection, folder: Path, witness: ChainHead | None, *, recovering: bool = False
+) -> ChainHead:
     """Recomputes the whole chain and compares it with the mark and the witness. Returns the head."""
     known = [] if recovering else [head for head in (_read_mark(folder), witness) if head is not None]
     digest, sequence, seen = _GENESIS, 0, {0: _GENESIS}
@@ -188,7 +188,7 @@ def verify(
     if not known and sequence > 1 and not recovering:
         # The first row's mark may be lost to a crash; every later row has one before it.
         raise StorageError("the privacy ledger's high-water mark was deleted", hint=_HINT)
-    return Head(sequence=sequence, digest=digest)
+    return ChainHead(sequence=sequence, digest=digest)
 
 
 def _connect(folder: Path, *, recovering: bool = False) -> sqlite3.Connection:
@@ -238,13 +238,13 @@ def _digest(previous: bytes, sequence: int, time: int, kind: str, body: str) -> 
     return hashlib.sha256(b"sordino-ledger/1\n" + previous + numbers + name + body.encode()).digest()
 
 
-def _read_mark(folder: Path) -> Head | None:
+def _read_mark(folder: Path) -> ChainHead | None:
     path = folder / MARK
     if not path.exists():
         return None
     try:
         raw = json.loads(read_file(path, limit=1024))
-        return Head(sequence=int(raw["sequence"]), digest=bytes.fromhex(raw["digest"]))
+        return ChainHead(sequence=int(raw["sequence"]), digest=bytes.fromhex(raw["digest"]))
     except (ValueError, KeyError, TypeError) as error:
         raise StorageError("the privacy ledger's high-water mark is damaged", hint=_HINT) from error
 

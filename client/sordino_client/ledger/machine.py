@@ -66,7 +66,7 @@ class Charge(Document):
         )
 
 
-class Record(Document):
+class LedgerRecord(Document):
     """One ledger. `ledger` is the digest of its first row, which no other has; `heads` are its newest rows, as sequence
     and digest; `origins` are first commits; `texts` the smallest marks of its texts; `reading` names the newest
     reading of its code that has this budget (sordino_client.corpus.registry)."""
@@ -115,7 +115,7 @@ class Budgets(Document):
     """The file."""
 
     version: Literal["sordino-budgets/1"] = "sordino-budgets/1"
-    ledgers: tuple[Record, ...] = ()
+    ledgers: tuple[LedgerRecord, ...] = ()
 
 
 class Machine:
@@ -192,7 +192,7 @@ class Machine:
             heads = before.heads if before is not None and before.generation == stands.generation else ()
             newest = (stands.sequence, stands.digest)
             records[:] = [record for record in records if record is not before] + [
-                Record(
+                LedgerRecord(
                     ledger=ledger.identity,
                     folder=str(ledger.folder.resolve()),
                     generation=stands.generation,
@@ -212,7 +212,7 @@ class Machine:
         with self._changed() as records:
             records[:] = [record for record in records if record.ledger not in ledgers]
 
-    def records(self) -> tuple[Record, ...]:
+    def records(self) -> tuple[LedgerRecord, ...]:
         """Every ledger that is known. Raises ConfigurationError, StorageError."""
         path = self.folder / FILE
         if not path.exists():
@@ -222,7 +222,7 @@ class Machine:
         ).ledgers
 
     @contextlib.contextmanager
-    def _changed(self) -> Iterator[list[Record]]:
+    def _changed(self) -> Iterator[list[LedgerRecord]]:
         with locked(self.folder):
             before = self.records()
             records = list(before)

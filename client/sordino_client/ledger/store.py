@@ -27,14 +27,14 @@ from pathlib import Path
 
 from sordino_client.ledger.account import Account, Reservation, cost_body, entry_body
 from sordino_client.ledger.budget import Budget, Cost, DayCapError
-from sordino_client.ledger.chain import Chain, Head, read_rows
+from sordino_client.ledger.chain import Chain, ChainHead, read_rows
 from sordino_client.ledger.cost import RoundCost, events, events_alone
 from sordino_client.ledger.witness import FILE as WITNESS_FILE
 from sordino_client.ledger.witness import RECOVER, Witness, contradiction, keep, kept, milestones
 from sordino_platform.plans import Plan
 from sordino_privacy.accounting import Epsilon, SampledGaussian, epsilon, runs_left
 from sordino_privacy.errors import BudgetError, ConfigurationError, RefusalError, StorageError
-from sordino_privacy.secagg.journal import Entry, Step, admit
+from sordino_privacy.secagg.journal import JournalEntry, Step, admit
 from sordino_privacy.secagg.refusals import ReplayError
 from sordino_privacy.shared_noise import SharedNoise
 
@@ -60,7 +60,7 @@ class Ledger:
         *,
         datasets: Collection[str],
         budget: Budget,
-        witness: Head | None = None,
+        witness: ChainHead | None = None,
         clock: Callable[[], int] = time.time_ns,
         recovering: bool = False,
     ) -> Ledger:
@@ -112,7 +112,7 @@ class Ledger:
         return first
 
     @property
-    def lost(self) -> Head | None:
+    def lost(self) -> ChainHead | None:
         """The high-water mark as it was found, while recovering."""
         return self._chain.lost
 
@@ -125,7 +125,7 @@ class Ledger:
         with self._lock:
             self._budget = replace(self._budget, epsilon=epsilon)
 
-    def head(self) -> Head:
+    def head(self) -> ChainHead:
         """What to tell a witness: it depends on no data, and lets a later rollback be noticed."""
         return self._chain.head
 
@@ -314,11 +314,11 @@ class Ledger:
         with self._lock:
             return self._account.epochs.get(federation, 0)
 
-    def entries(self, federation: str, run: str, round: int) -> Sequence[Entry]:
+    def entries(self, federation: str, run: str, round: int) -> Sequence[JournalEntry]:
         with self._lock:
             return tuple(self._account.steps.get((federation, run, round), ()))
 
-    def record(self, entry: Entry) -> None:
+    def record(self, entry: JournalEntry) -> None:
         with self._lock:
             existing = self.entries(entry.federation, entry.run, entry.round)
             admit(existing, entry)

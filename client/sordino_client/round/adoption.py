@@ -12,7 +12,7 @@ from sordino_client.round.member import Member
 from sordino_client.round.serving import serve
 from sordino_platform.architecture import Vector
 from sordino_platform.charter import Charter, SignedCharter
-from sordino_platform.following import Followed, Held
+from sordino_platform.following import Followed, Holdings
 from sordino_platform.release.manifest import Charters
 from sordino_platform.telemetry import log
 from sordino_privacy.secagg import Membership, ModelError, Step, VerifiedRecord
@@ -29,7 +29,7 @@ class Adoption:
     followed: Followed | None
 
 
-def held(member: Member, charters: Charters) -> Held:
+def held(member: Member, charters: Charters) -> Holdings:
     """What this member has, for the checks of a release."""
     releases = member.releases
     chain = releases.chain()
@@ -53,7 +53,7 @@ def held(member: Member, charters: Charters) -> Held:
         if mine is not None and not record.opened.same_as(mine):
             raise ModelError("the record is of another opening than the one in which this member revealed")
 
-    return Held(
+    return Holdings(
         chain=chain,
         charters=charters,
         parameters=member.parameters,

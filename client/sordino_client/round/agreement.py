@@ -22,7 +22,7 @@ from sordino_platform.proposal import Proposal, quantiser_for
 from sordino_platform.release import vector_hash
 from sordino_platform.round_limits import RoundLimits
 from sordino_privacy.errors import ConfigurationError
-from sordino_privacy.secagg import Context, ContextError, ModelError, PolicyError, require_model
+from sordino_privacy.secagg import ContextError, ModelError, PolicyError, RoundContext, require_model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class Agreement:
     """The context that this member derived for itself, the model that the round begins with, and what it would
     take over for it."""
 
-    context: Context
+    context: RoundContext
     model: Vector = field(repr=False)
     adoption: Adoption
 
@@ -72,7 +72,7 @@ def decide(member: Member, proposal: Proposal) -> Agreement:
     model = followed.vector if followed is not None else member.releases.vector(newest)
     require_model(vector_hash(model), said.model_hash)
     return Agreement(
-        context=Context.under(
+        context=RoundContext.under(
             membership,
             run=said.run,
             round=said.round,

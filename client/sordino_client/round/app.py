@@ -31,19 +31,18 @@ from sordino_platform.charter import ended_by
 from sordino_platform.charter.waiting import keep_waiting
 from sordino_platform.flower.phases import Fields, Phase, Scalar, Vector, pack
 from sordino_platform.history import Question
-from sordino_platform.link import Made
-from sordino_platform.offer import Offer, Presence
+from sordino_platform.link import StreamedPart
+from sordino_platform.offer import Offer, OfferAnswer
 from sordino_platform.proposal import Proposal
 from sordino_platform.provenance import Provenance
-from sordino_privacy.secagg import BadParcelError, MemberSession, OrderError
-from sordino_privacy.secagg import Context as Agreement
+from sordino_privacy.secagg import BadParcelError, MemberSession, OrderError, RoundContext
 
 SESSION = "sordino.session/1"
 REFUSED = 1
 
 THREADS = 2
 
-Reply = tuple[Mapping[str, Scalar], Mapping[str, Vector | Made]]
+Reply = tuple[Mapping[str, Scalar], Mapping[str, Vector | StreamedPart]]
 Handler = Callable[[Member, Fields, Context], Reply]
 
 app = ClientApp()
@@ -70,7 +69,7 @@ def phase(handle: Handler) -> Callable[[Message, Context], Message]:
     return answer
 
 
-def keep(context: Context, agreement: Agreement, session: MemberSession) -> None:
+def keep(context: Context, agreement: RoundContext, session: MemberSession) -> None:
     """Puts the session between two messages into Flower's state: its secrets, in this process's memory."""
     snapshot: dict[str, ConfigRecordValues] = {
         "agreement": agreement.encode(),
@@ -80,7 +79,7 @@ def keep(context: Context, agreement: Agreement, session: MemberSession) -> None
         context.state[SESSION] = ConfigRecord(snapshot)
 
 
-def keep_if_current(context: Context, agreement: Agreement, session: MemberSession) -> None:
+def keep_if_current(context: Context, agreement: RoundContext, session: MemberSession) -> None:
     """`keep`, from the thread that sends, unless the handler's thread has begun or forgotten an attempt since."""
     with KEEPING:
         record = context.state.config_records.get(SESSION)
@@ -88,12 +87,12 @@ def keep_if_current(context: Context, agreement: Agreement, session: MemberSessi
             record["secrets"] = session.snapshot_with_secrets()
 
 
-def kept(member: Member, context: Context) -> tuple[Agreement, MemberSession]:
+def kept(member: Member, context: Context) -> tuple[RoundContext, MemberSession]:
     """The session that `keep` put away. Raises OrderError when there is none."""
     record = context.state.config_records.get(SESSION)
     if record is None:
         raise OrderError("no round is under way at this member")
-    agreement = Agreement.decode(bytes(record["agreement"]))  # type: ignore[arg-type]  # written by `keep`
+    agreement = RoundContext.decode(bytes(record["agreement"]))  # type: ignore[arg-type]  # written by `keep`
     member.participation.require_willing(wanted=(agreement.run, agreement.round, agreement.train_config_hash))
     snapshot = bytes(record["secrets"])  # type: ignore[arg-type]
     session = MemberSession.restore(snapshot, *member.session_arguments(agreement))
@@ -101,7 +100,7 @@ def kept(member: Member, context: Context) -> tuple[Agreement, MemberSession]:
     return agreement, session
 
 
-def require_untouched(member: Member, agreement: Agreement, session: MemberSession) -> None:
+def require_untouched(member: Member, agreement: RoundContext, session: MemberSession) -> None:
     """Raises EpochWaitsError when an epoch that was accepted during the round makes it another one."""
     charters = member.identity.charters.epochs()
     begun_under = charters.by_hash(agreement.charter_hash)
@@ -130,7 +129,7 @@ def hello(member: Member, fields: Fields, context: Context) -> Reply:
     member.participation.offered(offer)
     if not member.participation.paused:
         give_back(member, keep=lambda run, round: (run, round) == (offer.run, offer.round))
-    present = Presence(
+    present = OfferAnswer(
         member=member.name,
         release=member.newest_release(),
         epoch=member.identity.charter.epoch,
@@ -206,7 +205,7 @@ def upload(member: Member, fields: Fields, context: Context) -> Reply:
         # Now the session knows what it sent. The coordinator's next message comes after the last byte.
         keep_if_current(context, agreement, session)
 
-    return {}, {"upload": Made(nbytes=session.upload_bytes, pieces=masked)}
+    return {}, {"upload": StreamedPart(nbytes=session.upload_bytes, pieces=masked)}
 
 
 @app.train(Phase.SURVIVORS)

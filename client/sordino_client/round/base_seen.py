@@ -30,7 +30,7 @@ class File(Document):
     inode: int
 
 
-class Seen(Document):
+class SeenBase(Document):
     """The base as it was when it was last read."""
 
     place: str = Field(max_length=4096)
@@ -44,7 +44,7 @@ def require_same_base(folder: Path, place: Path, base_sha256: str) -> None:
     files = files_of(place)
     seen = _read(folder)
     if seen is None or (seen.place, seen.files) != (str(place), files):
-        seen = Seen(place=str(place), digest=bytes.fromhex(digest_at(place)), files=files)
+        seen = SeenBase(place=str(place), digest=bytes.fromhex(digest_at(place)), files=files)
         write_file(folder / NOTE, encode(seen), secret=True)
     if seen.digest.hex() != base_sha256:
         raise ConfigurationError(
@@ -71,10 +71,10 @@ def files_of(place: Path) -> tuple[File, ...]:
         raise StorageError(f"cannot look at the base model in {place}: {error.strerror}") from error
 
 
-def _read(folder: Path) -> Seen | None:
+def _read(folder: Path) -> SeenBase | None:
     try:
         return decode(
-            Seen,
+            SeenBase,
             read_file(folder / NOTE, limit=MAX_NOTE_BYTES),
             limit=MAX_NOTE_BYTES,
             what=str(folder / NOTE),

@@ -28,7 +28,7 @@ from sordino_platform.plans import Plan
 from sordino_platform.proposal import SIZE_BUCKETS, Proposal, quantiser_for
 from sordino_privacy.counts import CountPlan
 from sordino_privacy.errors import StorageError
-from sordino_privacy.secagg import Context, Membership, Quantised, ReplayError, Statistics
+from sordino_privacy.secagg import MaskedStatistics, Membership, Quantised, ReplayError, RoundContext
 from sordino_privacy.secagg.journal import Step
 
 # What a round writes, in float32 vectors of the model's length: weights, update, its copy, ring's vector, release.
@@ -82,7 +82,7 @@ def contribute(member: Member, proposal: Proposal, model: Vector) -> None:
         raise
 
 
-def require_one_epoch(member: Member, context: Context) -> None:
+def require_one_epoch(member: Member, context: RoundContext) -> None:
     """Whether what left of this round, if anything did, left under this epoch, where noise comes in shares. Raises
     ReplayError.
 
@@ -137,7 +137,7 @@ def train(member: Member, proposal: Proposal, place: RoundFolder, model: Vector)
     else:
         weight = 1.0 if isinstance(plan, CountPlan) else bucket / SIZE_BUCKETS
         quantised = quantiser.quantise(
-            update.vector(), weight, Statistics(examples=bucket), secrets.token_bytes
+            update.vector(), weight, MaskedStatistics(examples=bucket), secrets.token_bytes
         )
     data = quantised.encode()
     place.finish(data)
@@ -197,12 +197,12 @@ def require_space(folder: Path, config: Architecture, plan: Plan | None = None) 
         )
 
 
-def stored_update(member: Member, agreement: Context) -> Quantised:
+def stored_update(member: Member, agreement: RoundContext) -> Quantised:
     """The update of this round: the same bytes in every attempt. Raises ReplayError when there is none."""
     return RoundFolder.of(member.folder, agreement.run, agreement.round).quantised()
 
 
-def uploaded(member: Member, agreement: Context) -> None:
+def uploaded(member: Member, agreement: RoundContext) -> None:
     """Notes in the ledger that the round's update went out."""
     for reservation in member.ledger.reservations():
         if (reservation.run, reservation.round) == (agreement.run, agreement.round):

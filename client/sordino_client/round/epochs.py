@@ -16,7 +16,7 @@ from typing import Any
 
 from sordino_client.round.member import Member
 from sordino_platform.charter import Charter, CharterStore
-from sordino_platform.charter.changes import ALWAYS, Change, Kind, changes
+from sordino_platform.charter.changes import ALWAYS, Change, ChangeKind, changes
 from sordino_platform.charter.waiting import keep_waiting, waiting
 from sordino_privacy.secagg import PolicyError
 
@@ -46,7 +46,7 @@ class WaitingEpoch:
 def require_unasked(folder: Path, held: Charter, chain: Sequence[Charter], unasked: Collection[str]) -> None:
     """Raises EpochWaitsError for the first change after the epoch `held`, within `chain`, that a person must see; its
     hint names the member's `folder`."""
-    allowed = ALWAYS | {Kind(kind) for kind in unasked}
+    allowed = ALWAYS | {ChangeKind(kind) for kind in unasked}
     for before, after in pairwise(chain):
         if after.epoch <= held.epoch:
             continue

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sordino_platform.durable import make_folder, map_file, read_file, sync_folder, write_file
-from sordino_privacy.secagg import Context, ContextError, Opened, Quantised, ReplayError
+from sordino_privacy.secagg import ContextError, Opened, Quantised, ReplayError, RoundContext
 
 MAX_QUANTISED_BYTES = 5 << 30
 MAX_OPENED_BYTES = 1 << 28
@@ -48,7 +48,7 @@ class RoundFolder:
     def trained(self) -> bool:
         return (self.path / "quantised.bin").exists()
 
-    def agree(self, agreement: Context) -> None:
+    def agree(self, agreement: RoundContext) -> None:
         """Notes what was agreed to. Raises StorageError."""
         make_folder(self.path)
         write_file(self.path / "agreement.bin", agreement.encode(), secret=True)

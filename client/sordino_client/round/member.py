@@ -31,7 +31,7 @@ from sordino_client.round.folder import newest_round, prune_rounds
 from sordino_client.round.heads import require_charged
 from sordino_client.round.participation import Participation
 from sordino_client.settings import BUDGET_DELTA, MemberSettings, load_settings
-from sordino_client.training import Progress, TrainingWorker
+from sordino_client.training import TrainingProgress, TrainingWorker
 from sordino_client.training.preparation import Prepared, last_prepared, prepare
 from sordino_platform.architecture import Architecture, Parameters
 from sordino_platform.bases import find, find_by_digest, known_name, tokenizer_at
@@ -50,10 +50,10 @@ from sordino_privacy.errors import BudgetError, ConfigurationError, RefusalError
 from sordino_privacy.secagg import (
     BadParcelError,
     BudgetExhaustedError,
-    Context,
     Journal,
     Membership,
     PolicyError,
+    RoundContext,
     SecaggError,
 )
 from sordino_privacy.shared_noise import SharedNoise
@@ -76,7 +76,7 @@ class Member:
     metrics: MemberMetrics
     worker: TrainingWorker
     participation: Participation
-    on_progress: Callable[[Progress], None] | None = None
+    on_progress: Callable[[TrainingProgress], None] | None = None
 
     @classmethod
     @contextlib.contextmanager
@@ -154,8 +154,8 @@ class Member:
         return shared_noise(self.config, plan, members=len(membership.members), shares=membership.shares)
 
     def session_arguments(
-        self, agreement: Context, membership: Membership | None = None
-    ) -> tuple[str, bytes, Membership, Context, Journal, Callable[[int], bytes]]:
+        self, agreement: RoundContext, membership: Membership | None = None
+    ) -> tuple[str, bytes, Membership, RoundContext, Journal, Callable[[int], bytes]]:
         """What a `MemberSession` is made of; `membership` where it is not in force yet."""
         key = self.identity.signing_key.private_bytes_raw()
         return self.name, key, membership or self.membership, agreement, self.ledger, secrets.token_bytes

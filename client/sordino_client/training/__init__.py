@@ -9,14 +9,14 @@ standalone  training without a federation and without privacy: `sordino train` (
 """
 
 from sordino_client.training.job import LocalMetrics, TrainedUpdate, TrainingError, TrainingJob, write_units
-from sordino_client.training.worker import Progress, TrainingWorker, train
+from sordino_client.training.worker import TrainingProgress, TrainingWorker, train
 
 __all__ = [
     "LocalMetrics",
-    "Progress",
     "TrainedUpdate",
     "TrainingError",
     "TrainingJob",
+    "TrainingProgress",
     "TrainingWorker",
     "train",
     "write_units",

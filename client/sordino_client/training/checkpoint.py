@@ -33,7 +33,7 @@ _FRESH_EPOCH = 1000
 
 
 @dataclass(slots=True, kw_only=True)
-class Progress:
+class RunCounters:
     """The counters of a run. Seconds are summed over all its processes."""
 
     steps: int = 0
@@ -42,7 +42,7 @@ class Progress:
     wall_seconds: float = 0.0
 
 
-def save(folder: Path, model: Decoder, optimiser: Muon, position: Position, progress: Progress) -> None:
+def save(folder: Path, model: Decoder, optimiser: Muon, position: Position, progress: RunCounters) -> None:
     """Writes a checkpoint and then makes it current. Raises StorageError; the previous one stays usable then.
 
     A process may be killed anywhere in here: what CURRENT names is whole at every moment. Nothing random is stored,
@@ -83,7 +83,7 @@ def _current_name(folder: Path) -> str | None:
     return pointer.read_text().strip() if pointer.is_file() else None
 
 
-def load(folder: Path, model: Decoder, optimiser: Muon | None = None) -> tuple[Position, Progress] | None:
+def load(folder: Path, model: Decoder, optimiser: Muon | None = None) -> tuple[Position, RunCounters] | None:
     """Restores the current checkpoint into `model` and `optimiser`; None when there is none.
 
     Raises StorageError for a checkpoint that is damaged or belongs to another architecture.
@@ -94,7 +94,7 @@ def load(folder: Path, model: Decoder, optimiser: Muon | None = None) -> tuple[P
     current = folder / pointer.read_text().strip()
     try:
         state = json.loads((current / "state.json").read_text())
-        position, progress = Position(**state["position"]), Progress(**state["progress"])
+        position, progress = Position(**state["position"]), RunCounters(**state["progress"])
         model.load_state_dict(load_file(current / "model.safetensors"), strict=True)  # to the model's device
         if optimiser is not None:
             optimiser.load_state(load_file(current / "optimiser.safetensors"), progress.steps)
@@ -114,7 +114,7 @@ def start_from_base(folder: Path, base_folder: Path | None) -> None:
     config, _, parameters = base.load(base_folder)
     about = base.card(base_folder)
     model = build(config, parameters)
-    progress = Progress(tokens=int(about["tokens_seen"]), cpu_seconds=float(about["cpu_hours"]) * 3600)
+    progress = RunCounters(tokens=int(about["tokens_seen"]), cpu_seconds=float(about["cpu_hours"]) * 3600)
     folder.mkdir(parents=True, exist_ok=True)
     before = {key: about[key] for key in ("sha256", "tokens_seen", "corpus")}
     (folder / "before.json").write_text(json.dumps(before) + "\n")
@@ -159,10 +159,10 @@ def copy_current(source: Path, target: Path) -> None:
             shutil.copyfile(source / file, target / file)
 
 
-def current_progress(folder: Path) -> Progress:
+def current_progress(folder: Path) -> RunCounters:
     """The counters of the current checkpoint. Raises StorageError when there is none."""
     try:
         name = (folder / "CURRENT").read_text().strip()
-        return Progress(**json.loads((folder / name / "state.json").read_text())["progress"])
+        return RunCounters(**json.loads((folder / name / "state.json").read_text())["progress"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StorageError(f"there is no checkpoint in {folder}", hint="run: sordino pretrain") from error

@@ -40,9 +40,9 @@ def train(
 
     Example: sordino train --repo ~/work/billing --size 22m
     """
-    from sordino_client.training.standalone import Settings, Standalone
+    from sordino_client.training.standalone import Standalone, StandaloneSettings
 
-    settings = Settings(size=size.lower(), start=start, tokens=tokens)
+    settings = StandaloneSettings(size=size.lower(), start=start, tokens=tokens)
     session = Standalone(run, [path.expanduser() for path in repo], settings, threads=threads)
     resumed = session.progress.steps
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, get_args
 
 import torch
 
-from sordino_platform.bases.memory import FLOAT, TRAINER_BYTES, Shape, in_words
+from sordino_platform.bases.memory import FLOAT, TRAINER_BYTES, MemoryShape, in_words
 from sordino_privacy.dpsgd.engine import PassBounds
 from sordino_privacy.dpsgd.one_pass import BUFFER, TOKENS
 from sordino_privacy.errors import ConfigurationError, UsageError
@@ -57,7 +57,13 @@ def precision_for(device: torch.device) -> torch.dtype:
 
 
 def room_for(
-    shape: Shape, *, rank: int, unit_tokens: int, memory: int, device: str = "cpu", weight_bytes: int = FLOAT
+    shape: MemoryShape,
+    *,
+    rank: int,
+    unit_tokens: int,
+    memory: int,
+    device: str = "cpu",
+    weight_bytes: int = FLOAT,
 ) -> Room:
     """How to train adapters of `rank` on a base of this shape within `memory` bytes, units having `unit_tokens` tokens.
 

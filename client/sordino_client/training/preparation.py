@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sordino_client.completion import unread
 from sordino_client.corpus import (
-    Reason,
+    ExclusionReason,
     UnitRegistry,
     read_repositories,
     require_units,
@@ -97,7 +97,7 @@ def prepare(
         heldout_files=len(heldout.files),
         excluded={
             **{str(reason): count for reason, count in corpus.excluded.items()},
-            str(Reason.MERGED): merged,
+            str(ExclusionReason.MERGED): merged,
         },
         fingerprint=corpus.fingerprint,
         secret_rules_version=RULES_VERSION,

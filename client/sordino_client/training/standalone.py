@@ -30,7 +30,7 @@ from sordino_client.corpus import Corpus, read_repositories, split_heldout
 from sordino_client.corpus.secrets import RULES_VERSION
 from sordino_client.training import checkpoint, curve
 from sordino_client.training.muon import Muon, Rates
-from sordino_client.training.stream import Position, Shard, SourceDocument, Stream, encode, open_shard
+from sordino_client.training.stream import Position, Shard, SourceDocument, WindowStream, encode, open_shard
 from sordino_platform import base
 from sordino_platform.architecture import SIZES, merged
 from sordino_platform.durable import make_folder, write_file
@@ -46,7 +46,7 @@ LOG_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class StandaloneSettings:
     """What fixes a run. `tokens` is its length; the rates rise over `warmup` steps and fall to a tenth by its end.
 
     `start` is "base" (the public base that ships; its size only) or "scratch".
@@ -85,7 +85,7 @@ class Standalone:
     """One run in a folder: new, or resumed where it stood."""
 
     def __init__(
-        self, folder: Path, repositories: Sequence[Path], settings: Settings, *, threads: int = 2
+        self, folder: Path, repositories: Sequence[Path], settings: StandaloneSettings, *, threads: int = 2
     ) -> None:
         """Encodes the repositories when the folder is new; otherwise resumes.
 
@@ -101,8 +101,8 @@ class Standalone:
         self.model = _fresh(settings)
         self._optimiser = Muon(self.model.named_parameters(), _rates(settings))
         restored = checkpoint.load(folder, self.model, self._optimiser)
-        position, self.progress = restored or (Position(), checkpoint.Progress())
-        self._stream = Stream(training, self.model.config.context, settings.seed, position)
+        position, self.progress = restored or (Position(), checkpoint.RunCounters())
+        self._stream = WindowStream(training, self.model.config.context, settings.seed, position)
         self._heldout = _windows(heldout, self.model.config.context)
         self._stopped = False
         curve.truncate(folder / "log.jsonl", self.progress.steps)
@@ -236,7 +236,7 @@ def _documents(corpus: Corpus) -> list[SourceDocument]:
     ]
 
 
-def _fresh(settings: Settings) -> Decoder:
+def _fresh(settings: StandaloneSettings) -> Decoder:
     if settings.start == "scratch":
         return Decoder(SIZES[settings.size])
     config, _, parameters = base.load()
@@ -248,7 +248,7 @@ def _fresh(settings: Settings) -> Decoder:
     return build(config, parameters)
 
 
-def _rates(settings: Settings) -> Rates:
+def _rates(settings: StandaloneSettings) -> Rates:
     full = Rates()
     if settings.start == "scratch":
         return full
@@ -264,7 +264,7 @@ def _windows(shard: Shard, context: int) -> torch.Tensor:
     return torch.from_numpy(np.stack([shard.tokens[s : s + length].astype(np.int64) for s in starts]))
 
 
-def _agree(path: Path, settings: Settings) -> None:
+def _agree(path: Path, settings: StandaloneSettings) -> None:
     text = json.dumps(asdict(settings), indent=1) + "\n"
     if path.is_file() and path.read_text() != text:
         raise ConfigurationError(

@@ -143,7 +143,7 @@ class Position:
     window: int = 0  # how many windows of this epoch are used up
 
 
-class Stream:
+class WindowStream:
     """Draws batches of windows of `context + 1` tokens from a shard.
 
     An epoch packs its documents in random order, cuts the packed tokens into windows and walks those in a second

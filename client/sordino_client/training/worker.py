@@ -39,7 +39,7 @@ _LINE = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class TrainingProgress:
     """Where a job is. For the member's own screen: `loss` (nats per token, NaN for an empty step) is data."""
 
     step: int
@@ -79,7 +79,9 @@ class TrainingWorker:
         """Starts the child ahead of the first job, so that it imports torch while something else is awaited."""
         self._start()
 
-    def train(self, job: TrainingJob, on_progress: Callable[[Progress], None] | None = None) -> TrainedUpdate:
+    def train(
+        self, job: TrainingJob, on_progress: Callable[[TrainingProgress], None] | None = None
+    ) -> TrainedUpdate:
         """Trains `job`, or returns the update that an earlier try left in its folder.
 
         Raises TrainingError when the child stopped without an update, and what the child found wrong with the job.
@@ -177,15 +179,15 @@ class TrainingWorker:
         )
 
 
-def train(job: TrainingJob, on_progress: Callable[[Progress], None] | None = None) -> TrainedUpdate:
+def train(job: TrainingJob, on_progress: Callable[[TrainingProgress], None] | None = None) -> TrainedUpdate:
     """`TrainingWorker.train` in a child of its own, for a single job."""
     with TrainingWorker() as worker:
         return worker.train(job, on_progress)
 
 
-def _progress(message: dict[str, float | None]) -> Progress:
+def _progress(message: dict[str, float | None]) -> TrainingProgress:
     loss = message["loss"]
-    return Progress(
+    return TrainingProgress(
         step=int(message["step"] or 0),
         steps=int(message["steps"] or 0),
         tokens_per_second=float(message["tokens_per_second"] or 0.0),

@@ -47,7 +47,7 @@ ANSWER: Final = {
 }
 
 
-class Guard:
+class ConsoleGuard:
     """Wraps the console's application. `hosts` are names without ports, in lower case."""
 
     def __init__(

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Final
 
-from sordino_coordinator.console.state import HOLDING, State
+from sordino_coordinator.console.state import HOLDING, ConsoleState
 from sordino_coordinator.control.live import Doing
 from sordino_coordinator.control.view import SHOWN_NAMES, some
 from sordino_coordinator.rounds import Outcome, RoundRecord
@@ -51,7 +51,7 @@ TITLE: Final = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class HealthFinding:
     """One thing that somebody should know, and the runbook that says what to do."""
 
     level: Level
@@ -60,31 +60,31 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class HealthVerdict:
     """The worst level, a sentence on the present, and the findings, the worst first."""
 
     level: Level
     title: str
     now: str
-    findings: tuple[Finding, ...]
+    findings: tuple[HealthFinding, ...]
 
 
-def verdict(state: State) -> Verdict:
+def verdict(state: ConsoleState) -> HealthVerdict:
     """Judges a state."""
     found = sorted((one for rule in RULES for one in rule(state)), key=lambda one: -one.level)
     level = found[0].level if found else Level.HEALTHY
-    return Verdict(level=level, title=TITLE[level], now=present(state), findings=tuple(found))
+    return HealthVerdict(level=level, title=TITLE[level], now=present(state), findings=tuple(found))
 
 
-def unreadable(problem: str) -> Verdict:
+def unreadable(problem: str) -> HealthVerdict:
     """The verdict when the records on disk cannot be read."""
-    finding = Finding(
+    finding = HealthFinding(
         level=Level.ACT, text=f"The coordinator's records cannot be read: {problem}.", runbook="LedgerFailing"
     )
-    return Verdict(level=Level.ACT, title=TITLE[Level.ACT], now="", findings=(finding,))
+    return HealthVerdict(level=Level.ACT, title=TITLE[Level.ACT], now="", findings=(finding,))
 
 
-def present(state: State) -> str:
+def present(state: ConsoleState) -> str:
     """What happens at the moment, in one or two sentences."""
     done, running = state.completed, state.running
     last = (
@@ -110,22 +110,22 @@ def present(state: State) -> str:
 # ------------------------------------------------------------------------------------------------------------ rules
 
 
-def ledger(state: State) -> Iterator[Finding]:
+def ledger(state: ConsoleState) -> Iterator[HealthFinding]:
     """Durable writes must not fail."""
     if state.write_errors:
         text = f"{state.write_errors} durable write(s) failed in the last 15 minutes: what happens may not be recorded."
-        yield Finding(level=Level.ACT, text=text, runbook="LedgerFailing")
+        yield HealthFinding(level=Level.ACT, text=text, runbook="LedgerFailing")
 
 
-def forged(state: State) -> Iterator[Finding]:
+def forged(state: ConsoleState) -> Iterator[HealthFinding]:
     """Nobody may send what only a forger sends."""
     if state.forged:
         counts = ", ".join(f"{reason.replace('_', ' ')} {count}" for reason, count in state.forged.items())
         text = f"Messages that look forged were refused in the last 15 minutes ({counts})."
-        yield Finding(level=Level.ACT, text=text, runbook="ForgedMessages")
+        yield HealthFinding(level=Level.ACT, text=text, runbook="ForgedMessages")
 
 
-def endings(state: State) -> Iterator[Finding]:
+def endings(state: ConsoleState) -> Iterator[HealthFinding]:
     """Certificates and the charter end one day."""
     for one in state.endings:
         left = one.ends - state.at
@@ -133,13 +133,13 @@ def endings(state: State) -> Iterator[Finding]:
             text = (
                 f"{one.what}: ended on {one.ends:%Y-%m-%d}. Members cannot connect, or refuse to take part."
             )
-            yield Finding(level=Level.ACT, text=text, runbook="CertificateExpiring")
+            yield HealthFinding(level=Level.ACT, text=text, runbook="CertificateExpiring")
         elif left < (CHARTER_SOON if one.what == "Charter" else CERTIFICATE_SOON):
             text = f"{one.what}: ends in {span(left.total_seconds())}, on {one.ends:%Y-%m-%d}."
-            yield Finding(level=Level.WATCH, text=text, runbook="CertificateExpiring")
+            yield HealthFinding(level=Level.WATCH, text=text, runbook="CertificateExpiring")
 
 
-def members(state: State) -> Iterator[Finding]:
+def members(state: ConsoleState) -> Iterator[HealthFinding]:
     """A member whose certificate ends is refused. It asks for a new one by itself; the approver lets it have it."""
     ending = [
         (one.name, (one.certificate_ends - state.at).total_seconds())
@@ -149,13 +149,13 @@ def members(state: State) -> Iterator[Finding]:
     for name, left in ending[:SHOWN_NAMES]:
         what = "ended" if left <= 0 else f"ends in {span(left)}"
         text = f"The certificate of member {name} {what}. Approve what waits: sordino identity pending."
-        yield Finding(level=Level.WATCH, text=text, runbook="CertificateExpiring")
+        yield HealthFinding(level=Level.WATCH, text=text, runbook="CertificateExpiring")
     if len(ending) > SHOWN_NAMES:
         text = f"So do, or did, those of {len(ending) - SHOWN_NAMES} more members."
-        yield Finding(level=Level.WATCH, text=text, runbook="CertificateExpiring")
+        yield HealthFinding(level=Level.WATCH, text=text, runbook="CertificateExpiring")
 
 
-def cohort(state: State) -> Iterator[Finding]:
+def cohort(state: ConsoleState) -> Iterator[HealthFinding]:
     """With fewer members than the charter's smallest cohort no round can begin."""
     connected, needed = state.connected, state.smallest_cohort
     if state.too_few_since is not None:
@@ -163,23 +163,23 @@ def cohort(state: State) -> Iterator[Finding]:
         text = f"{connected} member(s) are connected and a round needs {needed}: no round can begin."
         if not long:
             text += f" They come back by themselves; act when this lasts longer than {span(TOO_FEW.total_seconds())}."
-        yield Finding(level=Level.ACT if long else Level.WATCH, text=text, runbook="CohortNearMinimum")
+        yield HealthFinding(level=Level.ACT if long else Level.WATCH, text=text, runbook="CohortNearMinimum")
     elif connected == needed < len(state.members):
         text = f"{connected} members are connected, no more than a round needs: one fewer and no round can begin."
-        yield Finding(level=Level.WATCH, text=text, runbook="CohortNearMinimum")
+        yield HealthFinding(level=Level.WATCH, text=text, runbook="CohortNearMinimum")
 
 
-def unready(state: State) -> Iterator[Finding]:
+def unready(state: ConsoleState) -> Iterator[HealthFinding]:
     """Enough members are there, and too few of them can take part: the round waits for them, and says for whom."""
     away = [(one.name, STEPS[one.unready]) for one in state.members if one.unready is not None]
     ready = state.connected - len(away)
     if state.doing is Doing.WAITING and ready < state.smallest_cohort <= state.connected:
         reasons = some([f"{name}: {means} ({step})" for name, (means, step) in away], between="; ")
         text = f"{ready} member(s) are ready and a round needs {state.smallest_cohort}: none can begin. {reasons}."
-        yield Finding(level=Level.ACT, text=text, runbook="NoRoundCompleted")
+        yield HealthFinding(level=Level.ACT, text=text, runbook="NoRoundCompleted")
 
 
-def spent_for_nothing(state: State) -> list[RoundRecord]:
+def spent_for_nothing(state: ConsoleState) -> list[RoundRecord]:
     """The newest rounds, in a row, that made no release although members had sent for them what they cannot take back:
     those charges stand. The newest first."""
     charged = []
@@ -191,7 +191,7 @@ def spent_for_nothing(state: State) -> list[RoundRecord]:
     return charged
 
 
-def burning(state: State) -> Iterator[Finding]:
+def burning(state: ConsoleState) -> Iterator[HealthFinding]:
     """Budgets are spent and nothing is gained: more urgent than rounds that abort before anybody pays."""
     rows = spent_for_nothing(state)
     if len(rows) >= BURNING:
@@ -204,10 +204,10 @@ def burning(state: State) -> Iterator[Finding]:
         else:
             text += " Until the cause is mended, stop it: sordino coordinator pause."
         level = Level.WATCH if state.doing in HOLDING else Level.ACT
-        yield Finding(level=level, text=text, runbook="RoundsAborting")
+        yield HealthFinding(level=level, text=text, runbook="RoundsAborting")
 
 
-def overdue(state: State) -> Iterator[Finding]:
+def overdue(state: ConsoleState) -> Iterator[HealthFinding]:
     """Rounds must go on completing."""
     limit = max(ROUND_OVERDUE, timedelta(seconds=3 * state.pause_seconds))
     done = state.completed
@@ -220,10 +220,10 @@ def overdue(state: State) -> Iterator[Finding]:
         text = (
             f"No round has completed for {span(since)}; one was expected every {span(limit.total_seconds())}."
         )
-        yield Finding(level=Level.ACT, text=text, runbook="NoRoundCompleted")
+        yield HealthFinding(level=Level.ACT, text=text, runbook="NoRoundCompleted")
 
 
-def aborting(state: State) -> Iterator[Finding]:
+def aborting(state: ConsoleState) -> Iterator[HealthFinding]:
     """One aborted round is a laptop that was closed; several are a pattern."""
     if len(spent_for_nothing(state)) >= BURNING:
         return  # said there, with what it costs
@@ -231,19 +231,19 @@ def aborting(state: State) -> Iterator[Finding]:
     aborted = [row for row in hour if row.outcome in ABORTED]
     if len(aborted) >= 2 and len(aborted) > ABORTED_SHARE * len(hour):
         text = f"{len(aborted)} of the {len(hour)} rounds of the last hour were aborted; the last: {aborted[-1].reason}"
-        yield Finding(level=Level.WATCH, text=text, runbook="RoundsAborting")
+        yield HealthFinding(level=Level.WATCH, text=text, runbook="RoundsAborting")
 
 
-def budgets(state: State) -> Iterator[Finding]:
+def budgets(state: ConsoleState) -> Iterator[HealthFinding]:
     """Members whose budget is spent refuse, and the cohort shrinks."""
     limit = BUDGET_SHARE * state.epsilon_budget
     spent = [one.name for one in state.members if one.epsilon is not None and one.epsilon > limit]
     if spent:
         text = f"{some(spent)}: more than {BUDGET_SHARE:.0%} of the epsilon budget is spent."
-        yield Finding(level=Level.WATCH, text=text, runbook="PrivacyBudgetNearlySpent")
+        yield HealthFinding(level=Level.WATCH, text=text, runbook="PrivacyBudgetNearlySpent")
 
 
-RULES: Final[tuple[Callable[[State], Iterator[Finding]], ...]] = (
+RULES: Final[tuple[Callable[[ConsoleState], Iterator[HealthFinding]], ...]] = (
     ledger,
     forged,
     endings,

@@ -30,7 +30,7 @@ from sordino_coordinator.console.access import SESSION_SECONDS, Access
 from sordino_coordinator.console.curve import curve
 from sordino_coordinator.console.health import CERTIFICATE_SOON, Level, span, unreadable, verdict
 from sordino_coordinator.console.runbooks import read_runbooks
-from sordino_coordinator.console.state import State, StateReader
+from sordino_coordinator.console.state import ConsoleState, StateReader
 from sordino_coordinator.control.view import some
 from sordino_coordinator.metrics import Refused
 from sordino_coordinator.rounds import RoundRecord
@@ -162,7 +162,7 @@ class Pages:
         self._templates = environment()
         self._runbooks = read_runbooks()
         self._reading = asyncio.Lock()
-        self._state: State | SordinoError | None = None
+        self._state: ConsoleState | SordinoError | None = None
         self._read_at = -math.inf
         self._rendered: dict[Part, Rendered] = {}  # of the newest state only
         folder = files("sordino_coordinator.console") / "static"
@@ -196,7 +196,7 @@ class Pages:
         self._state = self._read()
         return self._render(part)
 
-    def _read(self) -> State | SordinoError:
+    def _read(self) -> ConsoleState | SordinoError:
         try:
             return self._reader.read()
         except SordinoError as error:
@@ -205,7 +205,7 @@ class Pages:
     def _render(self, part: Part) -> bytes:
         state = self._state
         try:
-            if not isinstance(state, State):
+            if not isinstance(state, ConsoleState):
                 raise state or StorageError("nothing was read yet")
             rounds = self._reader.rounds(last=SHOWN_ROUNDS, before=part.before)
         except SordinoError as error:
@@ -296,7 +296,7 @@ def token_of(form: bytes) -> bytes:
     return fields.get("token", [""])[0].strip().encode("utf-8", "replace")
 
 
-def view(state: State, part: Part, rounds: Sequence[RoundRecord]) -> dict[str, object]:
+def view(state: ConsoleState, part: Part, rounds: Sequence[RoundRecord]) -> dict[str, object]:
     """What the template needs beside the state itself."""
     losses = [(one.number, one.heldout_loss) for one in state.releases if one.heldout_loss is not None]
     shown = losses[-SHOWN_LOSSES:]

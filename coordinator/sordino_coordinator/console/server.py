@@ -12,7 +12,7 @@ import time
 from typing import Any, Final
 
 from sordino_coordinator.console.access import Access, console_token
-from sordino_coordinator.console.guard import Guard
+from sordino_coordinator.console.guard import ConsoleGuard
 from sordino_coordinator.console.pages import Pages
 from sordino_coordinator.console.state import StateReader
 from sordino_coordinator.federation import Federation
@@ -53,7 +53,7 @@ class Console:
             self._reader, Access(token, clock=time.monotonic), cookie=cookie, secure=secure, refused=refused
         )
         hosts = {*LOOPBACK, bracketed(host), *(name.lower() for name in settings.console_hosts)}
-        guard = Guard(self._pages.app(), hosts=frozenset(hosts), secure=secure, refused=refused)
+        guard = ConsoleGuard(self._pages.app(), hosts=frozenset(hosts), secure=secure, refused=refused)
         self._server = Server(guard, keep_alive=15, grace=1, **tls)
         try:
             self._server.config.load()  # here, and not in the thread: a certificate that cannot be used is said now

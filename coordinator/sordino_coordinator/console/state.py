@@ -14,15 +14,15 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Final
 
-from sordino_coordinator.control.audit import Entry, newest
+from sordino_coordinator.control.audit import AuditEntry, newest
 from sordino_coordinator.control.live import Doing
 from sordino_coordinator.federation import Federation
-from sordino_coordinator.metrics import Rejected
+from sordino_coordinator.metrics import RejectionReason
 from sordino_coordinator.rounds import MemberRecord, Outcome, RoundRecord, RoundStore
-from sordino_platform.charter import Member
+from sordino_platform.charter import CharterMember
 from sordino_platform.identity import open_charters
 from sordino_platform.offer import Unready
-from sordino_platform.progress import Progress, RoundView, sentence
+from sordino_platform.progress import FederationProgress, RoundView, sentence
 from sordino_platform.release import Manifest
 from sordino_platform.telemetry import follow
 
@@ -32,7 +32,7 @@ KEPT_EVENTS: Final = 40
 KEPT_ENTRIES: Final = 20
 HOLDING: Final = frozenset({Doing.PAUSED, Doing.CLOSED})
 TAIL_BYTES: Final = 1 << 20
-FORGED: Final = (Rejected.SIGNATURE, Rejected.REPLAY, Rejected.UNKNOWN_CLIENT)
+FORGED: Final = (RejectionReason.SIGNATURE, RejectionReason.REPLAY, RejectionReason.UNKNOWN_CLIENT)
 RECENT_SECONDS: Final = 15 * 60.0
 
 
@@ -50,7 +50,7 @@ class MemberState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
+class Expiry:
     """Something that ends one day and that the federation depends on."""
 
     what: str
@@ -67,7 +67,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class ConsoleState:
     """See the module. Times in UTC; `pause_seconds` as set; counts of failures over the last 15 minutes.
 
     `smallest_cohort` is what a round begins with at least: the charter's floor, or more where the settings ask for it.
@@ -89,7 +89,7 @@ class State:
     delta: float
     pause_seconds: float
     members: tuple[MemberState, ...]
-    endings: tuple[Ending, ...]
+    endings: tuple[Expiry, ...]
     rounds: tuple[RoundRecord, ...]
     releases: tuple[Manifest, ...]
     running: RoundView | None
@@ -98,7 +98,7 @@ class State:
     until: datetime | None
     held_until: datetime | None
     too_few_since: datetime | None
-    audit: tuple[Entry, ...]
+    audit: tuple[AuditEntry, ...]
     events: tuple[Event, ...]
     write_errors: int
     forged: Mapping[str, int]
@@ -136,7 +136,7 @@ class StateReader:
         self._releases = (
             federation.releases
         )  # not another one: of ten thousand releases the chain takes memory
-        self._progress = Progress()
+        self._progress = FederationProgress()
         self._events: deque[Event] = deque(maxlen=KEPT_EVENTS)
         self._failures: deque[tuple[float, Mapping[str, int]]] = deque()
         self._too_few_since: datetime | None = None
@@ -152,7 +152,7 @@ class StateReader:
         """Rounds with names, newest first: the newest `last` of those before round `before` (None: of all)."""
         return list(reversed(self._rounds.rounds(last=last, before=before)))
 
-    def read(self) -> State:
+    def read(self) -> ConsoleState:
         """The state now. Raises StorageError, ConfigurationError when records on disk cannot be read."""
         self._follow()
         federation, charter = self._federation, self._charters.head().charter
@@ -166,7 +166,7 @@ class StateReader:
         smallest = max(federation.settings.quorum, charter.floors.cohort)
         enough = len(here) >= smallest
         self._too_few_since = None if enough else self._too_few_since or now
-        return State(
+        return ConsoleState(
             at=now,
             began=self._began,
             federation=charter.federation,
@@ -183,9 +183,9 @@ class StateReader:
                 for member in charter.members
             ),
             endings=(
-                Ending(what="Coordinator's certificate", ends=federation.identity.tls().expires_at),
-                Ending(what="TLS authority", ends=charter.tls_authority.x509().not_valid_after_utc),
-                Ending(what="Charter", ends=charter.expires_at),
+                Expiry(what="Coordinator's certificate", ends=federation.identity.tls().expires_at),
+                Expiry(what="TLS authority", ends=charter.tls_authority.x509().not_valid_after_utc),
+                Expiry(what="Charter", ends=charter.expires_at),
             ),
             rounds=tuple(self._rounds.rounds(last=KEPT_ROUNDS, names=False)),
             released=self._rounds.newest_completed(),
@@ -234,7 +234,7 @@ class StateReader:
         return {name: count - before[name] for name, count in counts.items()}
 
 
-def member_state(member: Member, seen: MemberRecord | None, *, connected: bool) -> MemberState:
+def member_state(member: CharterMember, seen: MemberRecord | None, *, connected: bool) -> MemberState:
     """A member of the charter, and what was last seen of it."""
     return MemberState(
         name=member.name,

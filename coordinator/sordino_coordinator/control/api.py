@@ -67,7 +67,7 @@ class Page:
     before: int | None = None
 
 
-class Nothing(Document):
+class NoTerms(Document):
     """The body of an order that has no terms."""
 
 
@@ -103,10 +103,10 @@ class Endpoints:
     def post(self, path: str, body: bytes) -> Any:
         """Gives an order and answers with the orders that hold now. Raises ApiError, SordinoError."""
         if path == "/v1/pause":
-            parse(Nothing, body)
+            parse(NoTerms, body)
             orders, action, detail = desk.pause(self.folder), Action.PAUSED, ""
         elif path == "/v1/resume":
-            parse(Nothing, body)
+            parse(NoTerms, body)
             orders, action, detail = desk.resume(self.folder), Action.RESUMED, ""
         elif path == "/v1/rollback":
             number = parse(Rollback, body).release

@@ -67,7 +67,7 @@ class Action(StrEnum):
 Origin = Literal["coordinator", "command", "api"]
 
 
-class Entry(Document):
+class AuditEntry(Document):
     """One thing that was done. `detail` is a short text of names and numbers, never data."""
 
     version: Literal["sordino-audit/1"] = "sordino-audit/1"
@@ -90,7 +90,7 @@ class Entry(Document):
 class Line(Document):
     """An entry and the coordinator's signature over it."""
 
-    entry: Entry
+    entry: AuditEntry
     signature: Signature
 
 
@@ -103,13 +103,13 @@ class AuditLog:
         self._folder, self._key, self._on_append = folder / FOLDER, key, on_append
         make_folder(self._folder)
 
-    def append(self, action: Action, detail: str = "", *, by: Origin = "coordinator") -> Entry:
+    def append(self, action: Action, detail: str = "", *, by: Origin = "coordinator") -> AuditEntry:
         """Notes an action durably. Raises StorageError when the disk refuses, or the last line is damaged."""
         plain = "".join(c if c.isprintable() and c.isascii() else "?" for c in detail)[:1000]
         path = self._folder / FILE
         with locked(self._folder):
             last = last_line(path)
-            entry = Entry(
+            entry = AuditEntry(
                 sequence=last.entry.sequence + 1 if last else 1,
                 at=moment(datetime.now(UTC)),
                 action=action,
@@ -176,7 +176,7 @@ def read_lines(folder: Path) -> Iterator[Line]:
                 yield parse_line(line, what=str(path))
 
 
-def newest(folder: Path, *, last: int) -> list[Entry]:
+def newest(folder: Path, *, last: int) -> list[AuditEntry]:
     """The newest `last` entries, newest first, unverified; reads the file's end only. Raises StorageError."""
     path = folder / FOLDER / FILE
     if not path.exists():

@@ -35,7 +35,7 @@ def utc_now() -> datetime:
 
 
 @dataclass(slots=True, kw_only=True)
-class Desk:
+class OrderDesk:
     """One coordinator's orders. `defaults` are the settings of its file; `restore` makes a rollback."""
 
     folder: Path

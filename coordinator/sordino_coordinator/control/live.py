@@ -39,7 +39,7 @@ class Doing(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
+class CoordinatorStatus:
     """One look at the process. Times are Unix time in seconds; `phase` and its counts only mean something in a
     round."""
 
@@ -66,10 +66,10 @@ class Live:
     def __init__(self, folder: Path, *, version: str) -> None:
         self._path, self._lock, self._written = folder / FILE, threading.Lock(), -math.inf
         self._later: threading.Timer | None = None
-        self._status = Status(pid=os.getpid(), version=version, since=time.time())
+        self._status = CoordinatorStatus(pid=os.getpid(), version=version, since=time.time())
 
     @property
-    def status(self) -> Status:
+    def status(self) -> CoordinatorStatus:
         """The present status."""
         return self._status
 
@@ -104,10 +104,10 @@ class Live:
             write_file(self._path, json.dumps(asdict(self._status)).encode(), secret=True)
 
 
-def read_status(folder: Path) -> Status | None:
+def read_status(folder: Path) -> CoordinatorStatus | None:
     """The last status that a coordinator wrote in `folder`, or None. Raises StorageError."""
     path = folder / FILE
     if not path.exists():
         return None
     raw = json.loads(read_file(path, limit=MAX_STATUS_BYTES))
-    return Status(**(raw | {"doing": Doing(raw["doing"])}))
+    return CoordinatorStatus(**(raw | {"doing": Doing(raw["doing"])}))

@@ -21,7 +21,7 @@ from sordino_coordinator.crowd_benchmark.watching import memory_mb
 from sordino_platform.bench import whole
 from sordino_platform.bench.cells import masks
 from sordino_platform.bench.timing import find, interleaved
-from sordino_platform.charter import Floors
+from sordino_platform.charter import FloorTerms
 from sordino_privacy.errors import UsageError
 from sordino_privacy.secagg.graph import thresholds
 from sordino_privacy.secagg.masks import apply
@@ -31,7 +31,7 @@ LEAVING: Final = ("share_keys", "masked_input", "survivors", "unmask")
 SHARE: Final = 0.3
 """Of the members, how many leave at each phase in turn. The charter of the crowd allows 400 of 1,000."""
 IDLE_SECONDS: Final = 30.0
-PLAIN_FLOORS: Final = Floors()
+PLAIN_FLOORS: Final = FloorTerms()
 MASKED: Final = 2_300_000
 SERVED: Final = 22_000_000
 

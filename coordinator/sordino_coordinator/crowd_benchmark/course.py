@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import IO, Any, Final, Self, cast
 
 from sordino_coordinator.control.desk import pause, resume
-from sordino_coordinator.crowd_benchmark.place import Place
+from sordino_coordinator.crowd_benchmark.place import FoundedFolder
 from sordino_coordinator.crowd_benchmark.watching import forget_peak, memory_mb, processor_seconds
 from sordino_coordinator.rounds import RoundRecord, RoundStore
 from sordino_platform.children import die_with_parent
@@ -30,7 +30,7 @@ Row = dict[str, Any]
 class Course:
     """A running federation. A context manager: everything ends with it."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: FoundedFolder) -> None:
         self.place = place
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))

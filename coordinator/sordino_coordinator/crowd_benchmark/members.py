@@ -30,19 +30,19 @@ from sordino_platform.flower.phases import STREAMED, Fields, Phase, Scalar, pack
 from sordino_platform.identity import Identity
 from sordino_platform.identity.site import IDENTITY_KEY, TLS
 from sordino_platform.keys import load_identity_key, load_tls_key, private_pem
-from sordino_platform.link import ClientTls, LinkClient, Request, State, Status
-from sordino_platform.link.messages import Made, Payload
+from sordino_platform.link import ClientTls, LinkClient, LinkState, LinkStatus, Request
+from sordino_platform.link.messages import Payload, StreamedPart
 from sordino_platform.plans import parse_plan
 from sordino_platform.proposal import SIZE_BUCKETS, quantiser_for
 from sordino_platform.provenance import Provenance
 from sordino_platform.release.manifest import SignedManifest
 from sordino_privacy.errors import LinkError, SordinoError
-from sordino_privacy.secagg import Context, MemberSession, Membership, Quantised, Statistics
+from sordino_privacy.secagg import MaskedStatistics, MemberSession, Membership, Quantised, RoundContext
 
 DEVIATION = 1e-7
 
 
-class Shared:
+class CrowdShared:
     """What all members of one process have in common: the charter, and one update, quantised once.
 
     Every member sends the same integers. Their masks differ, and so does everything that travels.
@@ -64,7 +64,7 @@ class Shared:
                 parsed = parse_plan(plan)
                 quantiser = quantiser_for(self.config, parsed, members=len(self.membership.members))
                 vector = np.random.default_rng(0).normal(0, DEVIATION, quantiser.dimension).astype(np.float32)
-                statistics = Statistics(examples=SIZE_BUCKETS)
+                statistics = MaskedStatistics(examples=SIZE_BUCKETS)
                 self._update = quantiser.quantise(vector, 1.0, statistics, secrets.token_bytes)
             return self._update
 
@@ -72,7 +72,7 @@ class Shared:
 class LightMember:
     """One member: answers what a coordinator asks, as the protocol wants it."""
 
-    def __init__(self, folder: Path, name: str, shared: Shared) -> None:
+    def __init__(self, folder: Path, name: str, shared: CrowdShared) -> None:
         self.name, self._folder, self._shared = name, folder, shared
         self._key = load_identity_key(folder / IDENTITY_KEY).private_bytes_raw()
         self._release = -1
@@ -101,8 +101,8 @@ class LightMember:
             link.run()
         self.connected, self._link = False, None
 
-    def _note(self, status: Status) -> None:
-        self.connected = status.state is State.CONNECTED
+    def _note(self, status: LinkStatus) -> None:
+        self.connected = status.state is LinkState.CONNECTED
 
     def answer(self, request: Request) -> Payload | None:
         """One message of the coordinator."""
@@ -114,12 +114,12 @@ class LightMember:
             if self._link is not None:
                 self._link.stop()
             raise LinkError("this member leaves")
-        streamed: dict[str, Made] = {}
+        streamed: dict[str, StreamedPart] = {}
         STREAMED.set(streamed)
         scalars, vectors = self._said(kind, Fields(message))
         return encode(Message(pack(scalars, vectors), reply_to=message), streamed)
 
-    def _said(self, kind: str, fields: Fields) -> tuple[dict[str, Scalar], dict[str, Made]]:
+    def _said(self, kind: str, fields: Fields) -> tuple[dict[str, Scalar], dict[str, StreamedPart]]:
         shared = self._shared
         match kind:
             case "hello":
@@ -128,7 +128,7 @@ class LightMember:
                     "member": self.name, "release": self._release, "epoch": shared.epoch, "unready": "", "head": b"",
                 }, {}  # fmt: skip
             case Phase.TRAIN:
-                context, self._plan = Context.decode(fields.blob("context")), fields.blob("plan")
+                context, self._plan = RoundContext.decode(fields.blob("context")), fields.blob("plan")
                 fields.drop()
                 self._session = MemberSession(
                     self.name, self._key, shared.membership, context, VolatileJournal(), secrets.token_bytes
@@ -147,7 +147,7 @@ class LightMember:
             case Phase.UPLOAD:
                 update = shared.update(self._plan)
                 session.upload(fields.blob("delivery"), update)
-                made = Made(nbytes=session.upload_bytes, pieces=lambda: session.upload_again(update))
+                made = StreamedPart(nbytes=session.upload_bytes, pieces=lambda: session.upload_again(update))
                 return {}, {"upload": made}
             case Phase.SURVIVORS:
                 return {"signature": session.survivors(fields.blob("claim"))}, {}
@@ -159,7 +159,7 @@ class LightMember:
 
 def main(folder: Path, first: int, count: int) -> None:
     """Obeys until stdin ends."""
-    shared = Shared(folder)
+    shared = CrowdShared(folder)
     members = {
         name: LightMember(folder / "members" / name, name, shared)
         for name in (name_of(number) for number in range(first, first + count))

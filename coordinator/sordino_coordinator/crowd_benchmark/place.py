@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sordino_platform.charter import Floors, PrivacyPolicy, shipped_model
+from sordino_platform.charter import FloorTerms, PrivacyPolicy, shipped_model
 from sordino_platform.durable import write_file
 from sordino_platform.identity.ceremony import found
 from sordino_platform.settings import toml_text
@@ -30,7 +30,7 @@ EXCHANGE_SECONDS: Final = 1800.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class FoundedFolder:
     """A founded federation: `folder` with `coordinator/` and `members/NAME/`, of so many `members`."""
 
     folder: Path
@@ -67,12 +67,12 @@ def name_of(number: int) -> str:
     return f"member-{number:04d}"
 
 
-def founded(folder: Path, *, members: int, size: str) -> Place:
+def founded(folder: Path, *, members: int, size: str) -> FoundedFolder:
     """The federation of so many members and such a model in `folder`: founded now, unless a whole one is there.
 
     Raises ConfigurationError, StorageError.
     """
-    place, done = Place(folder=folder, members=members), folder / "founded"
+    place, done = FoundedFolder(folder=folder, members=members), folder / "founded"
     if done.exists():
         return place
     shutil.rmtree(folder, ignore_errors=True)
@@ -82,7 +82,7 @@ def founded(folder: Path, *, members: int, size: str) -> Place:
         federation="crowd",
         members=[(name, f"Organisation {name[-4:]}") for name in place.names()],
         model=shipped_model(adapter_rank=adapter, embedding_rank=embedding),
-        floors=Floors(cohort=max(members // 5 + 3, members * 3 // 5)),  # room for all colluders
+        floors=FloorTerms(cohort=max(members // 5 + 3, members * 3 // 5)),  # room for all colluders
         privacy=PrivacyPolicy(largest_epsilon=1000.0),
     )
     write_file(done, b"")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from sordino_platform.bases.memory import Shape
+from sordino_platform.bases.memory import MemoryShape
 from sordino_platform.bases.middle import FillInTheMiddle
 
 Kind = Literal["shipped", "folder", "gguf", "package"]
@@ -43,7 +43,7 @@ class Base:
     end: int
     begin: int | None
     middle: FillInTheMiddle | None
-    shape: Shape
+    shape: MemoryShape
     place: Path | None = field(default=None)
 
     @property

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sordino_platform.bases.base import Base, Kind
-from sordino_platform.bases.memory import Shape
+from sordino_platform.bases.memory import MemoryShape
 from sordino_platform.bases.middle import convention
 from sordino_platform.huggingface import HuggingFaceTokenizer
 from sordino_privacy.errors import ConfigurationError
@@ -50,12 +50,12 @@ def described(
     )
 
 
-def shape_of(config: Mapping[str, Any], parameters: int, *, what: object) -> Shape:
+def shape_of(config: Mapping[str, Any], parameters: int, *, what: object) -> MemoryShape:
     """What the memory of a base with so many stored numbers follows from. Raises ConfigurationError."""
     width = required(config, "hidden_size", "n_embd", what=what)
     heads = required(config, "num_attention_heads", "n_head", what=what)
     head = whole(config.get("head_dim")) or width // heads
-    return Shape(
+    return MemoryShape(
         parameters=parameters,
         vocabulary=required(config, "vocab_size", what=what),
         layers=required(config, "num_hidden_layers", "n_layer", what=what),

@@ -23,7 +23,7 @@ DRAFTED_RANK = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
+class MemoryShape:
     """What decides how much memory a base takes. `parameters` counts each stored number once; `key_values` is the
     width of the keys of one layer, all heads together."""
 

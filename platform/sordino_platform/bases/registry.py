@@ -27,7 +27,7 @@ from sordino_platform.bases.gguf_base import describe_gguf, stored_numbers
 from sordino_platform.bases.gguf_families import family_of
 from sordino_platform.bases.gguf_file import GgufFile, digest_of, sha256_of
 from sordino_platform.bases.gguf_tokenizer import tokenizer_json
-from sordino_platform.bases.memory import Shape, require_room
+from sordino_platform.bases.memory import MemoryShape, require_room
 from sordino_platform.bases.middle import FillInTheMiddle
 from sordino_platform.bases.package import PACKAGES
 from sordino_platform.canonical import Digest, Document, decode, encode
@@ -44,7 +44,7 @@ NAME = r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$"
 BaseName = Annotated[str, Field(pattern=NAME)]
 
 
-class Entry(Document):
+class AddedBase(Document):
     """One base that was added. `digest` was computed over every byte when it was."""
 
     format: Literal["sordino-base-entry/1"] = "sordino-base-entry/1"
@@ -144,7 +144,7 @@ def add(source: str, *, name: str | None = None, licence: str | None = None) -> 
     if found.gguf is not None:
         open_folder(found)
     assert found.place is not None
-    entry = Entry(
+    entry = AddedBase(
         name=named,
         kind="package" if found.kind == "package" else "gguf" if found.kind == "gguf" else "folder",
         place=str(found.place),
@@ -214,7 +214,7 @@ def open_folder(base: Base) -> Path:
     return folder_at(base.place)
 
 
-def shape_at(place: Path) -> Shape:
+def shape_at(place: Path) -> MemoryShape:
     """What the memory of the base in a folder or a .gguf file follows from. Reads headers only. Raises
     ConfigurationError."""
     _require(place)
@@ -247,19 +247,19 @@ def _cache() -> Path:
     return bases_folder() / "dequantised"
 
 
-def _entry(name: str) -> Entry | None:
+def _entry(name: str) -> AddedBase | None:
     path = bases_folder() / f"{name}.json"
     if not re.match(NAME, name) or not path.is_file():
         return None
-    return decode(Entry, read_file(path, limit=MAX_ENTRY_BYTES), limit=MAX_ENTRY_BYTES, what=str(path))
+    return decode(AddedBase, read_file(path, limit=MAX_ENTRY_BYTES), limit=MAX_ENTRY_BYTES, what=str(path))
 
 
-def _entries() -> list[Entry]:
+def _entries() -> list[AddedBase]:
     names = sorted(path.stem for path in bases_folder().glob("*.json"))
     return [entry for name in names if (entry := _entry(name)) is not None]
 
 
-def _added(entry: Entry) -> Base:
+def _added(entry: AddedBase) -> Base:
     place, digest = Path(entry.place), entry.digest.hex()
     if entry.kind == "package":
         # The environment may have moved; the package knows where its file lies now.
@@ -301,7 +301,7 @@ def _shipped() -> Base:
             middle=MIDDLE,
             stops=frozenset({END, PREFIX, SUFFIX, MIDDLE}),
         ),
-        shape=Shape(
+        shape=MemoryShape(
             parameters=numbers,
             vocabulary=config.vocabulary,
             layers=config.layers,

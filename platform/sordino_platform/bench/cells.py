@@ -15,10 +15,10 @@ import numpy as np
 
 from sordino_platform.bench.timing import Labels, Row, interleaved, row
 from sordino_platform.bench.world import key, quantiser, update
-from sordino_platform.flower.secaggplus import Settings, add_mask
-from sordino_privacy.secagg import Statistics, shamir
+from sordino_platform.flower.secaggplus import SecAggPlusSettings, add_mask
+from sordino_privacy.secagg import MaskedStatistics, shamir
 from sordino_privacy.secagg.graph import quorum
-from sordino_privacy.secagg.masks import CHUNK_BYTES, ZEROS, Mask, RingVector, Stream, apply
+from sordino_privacy.secagg.masks import CHUNK_BYTES, ZEROS, Mask, MaskStream, RingVector, apply
 from sordino_privacy.secagg.membership import Floors
 from sordino_privacy.secagg.quantise import FloatVector
 
@@ -44,7 +44,7 @@ def affordable(what: str, count: int, vector_bytes: int) -> int:
 def stream(size: int) -> Callable[[], None]:
     """AES-256-CTR through `cryptography` and nothing else: the bytes of as many masks of `size` bytes as a cell has at
     least, a chunk at a time into a buffer that stays in cache."""
-    source, out = Stream(key()), np.empty(CHUNK_BYTES, np.uint8).data
+    source, out = MaskStream(key()), np.empty(CHUNK_BYTES, np.uint8).data
 
     def run() -> None:
         for _ in range(FEWEST_MASKS * size // CHUNK_BYTES):
@@ -81,7 +81,7 @@ def masking(size: str, repeats: int) -> list[Row]:
             chosen = masks(count)
             cells[f"mask {members} {threads}"] = partial(apply, vectors[bits], chosen, threads=threads)
             plan.append((members, threads, bits, count))
-    settings, plain = Settings(members=5, threshold=4), [np.zeros(parameters, np.int64)]
+    settings, plain = SecAggPlusSettings(members=5, threshold=4), [np.zeros(parameters, np.int64)]
     cells["flower"] = lambda: add_mask(plain, secrets.token_bytes(32), settings.mod_range)
     seconds = interleaved(cells, repeats=repeats)
     rows = [
@@ -121,7 +121,7 @@ def quantising(size: str, repeats: int) -> list[Row]:
 
 def quantise(values: FloatVector, members: int) -> Callable[[], object]:
     ring = quantiser(len(values), members)
-    return lambda: ring.quantise(values, 1.0, Statistics(), secrets.token_bytes)
+    return lambda: ring.quantise(values, 1.0, MaskedStatistics(), secrets.token_bytes)
 
 
 def unmasking(size: str, repeats: int) -> list[Row]:

@@ -26,14 +26,14 @@ import numpy as np
 
 from sordino_platform.bench.memory import forget_peak, resident
 from sordino_platform.bench.timing import Row
-from sordino_platform.bench.world import FLOORS, World, update
+from sordino_platform.bench.world import FLOORS, BenchWorld, update
 from sordino_platform.uploads import UploadFolder
 from sordino_privacy.secagg import (
-    Context,
     CoordinatorSession,
-    Member,
+    EnrolledMember,
     Membership,
     Quantised,
+    RoundContext,
     Stage,
     UploadReceiver,
 )
@@ -60,7 +60,7 @@ class What(IntEnum):
     MESSAGE = 7
 
 
-class Coordinator:
+class CoordinatorPipe:
     """The parent's end: one message at a time on the pipe, from any thread."""
 
     def __init__(self) -> None:
@@ -97,10 +97,10 @@ class Coordinator:
 
 def simulated(present: int, parameters: int, size: str) -> Row:
     """One round; the sum is compared with the plaintext sum of what the members sent, bit by bit."""
-    world, values = World(FEDERATION, parameters, present=present), update(parameters)
+    world, values = BenchWorld(FEDERATION, parameters, present=present), update(parameters)
     members = {name: world.member(name) for name in world.names}
     coordinator, total, adding = (
-        Coordinator(),
+        CoordinatorPipe(),
         np.zeros(world.quantiser.length, world.quantiser.dtype),
         threading.Lock(),
     )
@@ -163,24 +163,24 @@ def fingerprint(vector: RingVector) -> str:
     return digest("sum", vector.tobytes()).hex()
 
 
-def charter(world: World) -> bytes:
+def charter(world: BenchWorld) -> bytes:
     """What the other process needs to know of the world, as JSON."""
     keys = {member.name: member.public_key.hex() for member in world.membership.members}
     return json.dumps({"members": keys, "context": world.context.encode().hex()}).encode()
 
 
-class Desk:
+class CoordinatorProcess:
     """The coordinator's process: a real session behind the pipe."""
 
     def __init__(self, charter: bytes) -> None:
         said = json.loads(charter)
-        context = Context.decode(bytes.fromhex(said["context"]))
+        context = RoundContext.decode(bytes.fromhex(said["context"]))
         membership = Membership(
             federation=context.federation,
             epoch=context.epoch,
             charter_hash=context.charter_hash,
             members=tuple(
-                Member(name=name, organisation=f"{name} ltd", public_key=bytes.fromhex(key))
+                EnrolledMember(name=name, organisation=f"{name} ltd", public_key=bytes.fromhex(key))
                 for name, key in said["members"].items()
             ),
             floors=FLOORS,
@@ -238,13 +238,13 @@ class Desk:
 
 def coordinate(requests: IO[bytes], answers: IO[bytes]) -> None:
     """The coordinator's process, from the charter to the opened sum."""
-    desk: Desk | None = None
+    desk: CoordinatorProcess | None = None
     while head := requests.read(HEAD.size):
         what, length = HEAD.unpack(head)
         name = exactly(requests, length).decode()
         data = exactly(requests, SIZE.unpack(exactly(requests, SIZE.size))[0])
         if desk is None:
-            desk = Desk(data)
+            desk = CoordinatorProcess(data)
             continue
         answer = desk.take(What(what), name, data)
         if answer is not None:

@@ -17,8 +17,8 @@ import numpy as np
 
 from sordino_platform.bench.memory import forget_peak, resident
 from sordino_platform.bench.timing import Labels, Row, interleaved, row
-from sordino_platform.bench.world import World, update
-from sordino_platform.flower.secaggplus import Peer, Settings, added, unmasked
+from sordino_platform.bench.world import BenchWorld, update
+from sordino_platform.flower.secaggplus import SecAggPlusPeer, SecAggPlusSettings, added, unmasked
 from sordino_privacy.secagg import MemberSession
 from sordino_privacy.secagg.quantise import FloatVector
 
@@ -26,7 +26,7 @@ MEMBERS, DROPPED = 5, 1
 EXAMPLES = 1000
 
 
-class Round(Protocol):
+class ComparedRound(Protocol):
     """One side of the comparison. `ready_*` is not timed; `client` returns the bytes that it sends."""
 
     def ready_client(self) -> None: ...
@@ -39,7 +39,7 @@ class OurRound:
     """Five sessions that have exchanged keys."""
 
     def __init__(self, values: FloatVector) -> None:
-        self.values, self.world = values, World(MEMBERS, len(values))
+        self.values, self.world = values, BenchWorld(MEMBERS, len(values))
         self.coordinator = self.world.coordinator()
         self.members = {name: self.world.member(name) for name in self.world.names}
         for name, member in self.members.items():
@@ -96,8 +96,8 @@ class FlowerRound:
     """Five of Flower's clients that have exchanged keys."""
 
     def __init__(self, values: FloatVector) -> None:
-        self.values, self.settings = values, Settings(members=MEMBERS, threshold=MEMBERS - DROPPED)
-        self.peers = {node: Peer(node) for node in range(1, MEMBERS + 1)}
+        self.values, self.settings = values, SecAggPlusSettings(members=MEMBERS, threshold=MEMBERS - DROPPED)
+        self.peers = {node: SecAggPlusPeer(node) for node in range(1, MEMBERS + 1)}
         self.keys = {node: peer.setup(self.settings) for node, peer in self.peers.items()}
         sealed = {node: peer.share(self.keys) for node, peer in self.peers.items()}
         self.sealed = {
@@ -126,7 +126,7 @@ class FlowerRound:
         return unmasked(total, shares, active, self.keys, self.settings).astype(np.float32)
 
 
-PEERS: dict[str, tuple[Callable[[FloatVector], Round], tuple[int, ...]]] = {
+PEERS: dict[str, tuple[Callable[[FloatVector], ComparedRound], tuple[int, ...]]] = {
     "sordino": (OurRound, (1, 2)),
     "flower": (FlowerRound, (1,)),
 }

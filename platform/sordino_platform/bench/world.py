@@ -9,17 +9,17 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sordino_privacy.secagg import (
-    Context,
     CoordinatorSession,
-    Entry,
+    EnrolledMember,
     Floors,
     Group,
-    Member,
+    JournalEntry,
+    MaskedStatistics,
     MemberSession,
     Membership,
     Quantised,
     Quantiser,
-    Statistics,
+    RoundContext,
     admit,
 )
 from sordino_privacy.secagg.quantise import FloatVector
@@ -34,20 +34,20 @@ class VolatileJournal:
     """The rules of a journal, kept in memory: disk time belongs to the ledger, not to the protocol."""
 
     def __init__(self) -> None:
-        self._entries: list[Entry] = []
+        self._entries: list[JournalEntry] = []
 
     def highest_epoch(self, federation: str) -> int:
         return max((entry.epoch for entry in self._entries), default=0)
 
-    def entries(self, federation: str, run: str, round: int) -> Sequence[Entry]:
+    def entries(self, federation: str, run: str, round: int) -> Sequence[JournalEntry]:
         return self._entries
 
-    def record(self, entry: Entry) -> None:
+    def record(self, entry: JournalEntry) -> None:
         admit(self._entries, entry)
         self._entries.append(entry)
 
 
-class World:
+class BenchWorld:
     """A federation of `members`, of whom the first `present` take part, and models of `parameters` coordinates."""
 
     def __init__(self, members: int, parameters: int, *, present: int | None = None) -> None:
@@ -61,7 +61,7 @@ class World:
             epoch=1,
             charter_hash=bytes(32),
             members=tuple(
-                Member(
+                EnrolledMember(
                     name=name,
                     organisation=f"{name} ltd",
                     public_key=Ed25519PrivateKey.from_private_bytes(key).public_key().public_bytes_raw(),
@@ -71,7 +71,7 @@ class World:
             floors=FLOORS,
         )
         self.quantiser = quantiser(parameters, members)
-        self.context = Context.under(
+        self.context = RoundContext.under(
             self.membership,
             run="benchmark",
             round=0,
@@ -96,7 +96,7 @@ class World:
         )
 
     def quantise(self, update: FloatVector) -> Quantised:
-        return self.quantiser.quantise(update, 1.0, Statistics(examples=8), secrets.token_bytes)
+        return self.quantiser.quantise(update, 1.0, MaskedStatistics(examples=8), secrets.token_bytes)
 
 
 def quantiser(parameters: int, members: int) -> Quantiser:

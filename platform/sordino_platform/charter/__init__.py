@@ -6,11 +6,11 @@
 
 from sordino_platform.charter.document import (
     Charter,
-    Coordinator,
+    CharterCoordinator,
+    CharterMember,
     Draft,
-    Floors,
+    FloorTerms,
     HuggingFaceTerms,
-    Member,
     ModelTerms,
     PrivacyPolicy,
     RenewalTerms,
@@ -27,13 +27,13 @@ from sordino_platform.charter.touching import ended_by
 
 __all__ = [
     "Charter",
+    "CharterCoordinator",
+    "CharterMember",
     "CharterStore",
-    "Coordinator",
     "Draft",
     "Epochs",
-    "Floors",
+    "FloorTerms",
     "HuggingFaceTerms",
-    "Member",
     "ModelTerms",
     "PrivacyPolicy",
     "RenewalTerms",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sordino_platform.charter.document import Terms
+from sordino_platform.charter.document import CharterTerms
 
 # Where a *higher* number protects less, and where a *lower* one does.
 _WEAKER_WHEN_HIGHER = {
@@ -46,7 +46,7 @@ _WEAKER_WHEN_LOWER = {
 }
 
 
-class Kind(StrEnum):
+class ChangeKind(StrEnum):
     """What a change is about, as far as a person may decide on it beforehand. TERMS is all the rest: whatever this
     version does not know for harmless."""
 
@@ -60,7 +60,7 @@ class Kind(StrEnum):
     TERMS = "terms"
 
 
-ALWAYS = frozenset({Kind.RENEWAL, Kind.STRICTER})
+ALWAYS = frozenset({ChangeKind.RENEWAL, ChangeKind.STRICTER})
 """What needs no person: a later expiry, and what can only protect more."""
 
 
@@ -71,11 +71,11 @@ class Change:
     field: str
     before: str
     after: str
-    kind: Kind = Kind.TERMS
+    kind: ChangeKind = ChangeKind.TERMS
     weaker: bool = False
 
 
-def changes(old: Terms, new: Terms) -> tuple[Change, ...]:
+def changes(old: CharterTerms, new: CharterTerms) -> tuple[Change, ...]:
     """Every difference, in a stable order. Epoch, previous hash and issue date always differ and are left out."""
     found: list[Change] = []
     before, after = _flat(old), _flat(new)
@@ -94,24 +94,24 @@ def changes(old: Terms, new: Terms) -> tuple[Change, ...]:
     return tuple(found)
 
 
-def _kind(field: str, before: object, after: object) -> Kind:
+def _kind(field: str, before: object, after: object) -> ChangeKind:
     section, _, name = field.partition(".")
     match section:
         case "expires_at":
             # Text of one format: the later moment is the greater one.
-            return Kind.RENEWAL if str(after) > str(before) else Kind.STRICTER
+            return ChangeKind.RENEWAL if str(after) > str(before) else ChangeKind.STRICTER
         case "members" if name:
             if before is None:
-                return Kind.MEMBERS_ADDED
-            return Kind.MEMBERS_REMOVED if after is None else Kind.MEMBERS_CHANGED
+                return ChangeKind.MEMBERS_ADDED
+            return ChangeKind.MEMBERS_REMOVED if after is None else ChangeKind.MEMBERS_CHANGED
         case "retired":  # says which key went; that a member went or has another one is a line of its own
-            return Kind.STRICTER if before is None else Kind.TERMS
+            return ChangeKind.STRICTER if before is None else ChangeKind.TERMS
         case "coordinator":
-            return Kind.COORDINATOR
+            return ChangeKind.COORDINATOR
         case "tls_authority":
-            return Kind.TLS_AUTHORITY
+            return ChangeKind.TLS_AUTHORITY
         case _:
-            return Kind.STRICTER if _weaker(field, after, before) else Kind.TERMS
+            return ChangeKind.STRICTER if _weaker(field, after, before) else ChangeKind.TERMS
 
 
 def _weaker(field: str, before: object, after: object) -> bool:
@@ -130,7 +130,7 @@ def _weaker(field: str, before: object, after: object) -> bool:
     )
 
 
-def _flat(terms: Terms) -> dict[str, object]:
+def _flat(terms: CharterTerms) -> dict[str, object]:
     data = terms.model_dump(mode="json", exclude={"version", "epoch", "previous", "issued_at"})
     data["privacy"]["noise"] = terms.privacy.noise
     data["training"] = terms.training_policy().model_dump(mode="json")  # in force, written down or not

@@ -16,7 +16,7 @@ from sordino_platform.bases.base import SHIPPED
 from sordino_platform.canonical import first_problem
 from sordino_platform.charter import (
     CharterStore,
-    Floors,
+    FloorTerms,
     HuggingFaceTerms,
     ModelTerms,
     PrivacyPolicy,
@@ -27,7 +27,7 @@ from sordino_platform.charter import (
     drafting,
 )
 from sordino_platform.charter.changes import changes
-from sordino_platform.charter.document import MAX_CHARTER_BYTES, Charter, Draft, Terms
+from sordino_platform.charter.document import MAX_CHARTER_BYTES, Charter, CharterTerms, Draft
 from sordino_platform.charter.signed import require_successor
 from sordino_platform.charter.waiting import clear_waiting, waiting
 from sordino_platform.durable import read_file, write_file
@@ -44,7 +44,7 @@ from sordino_platform.passphrase import (
 )
 from sordino_privacy.errors import ConfigurationError, UsageError
 
-Section = TypeVar("Section", Floors, PrivacyPolicy, TrainingPolicy)
+Section = TypeVar("Section", FloorTerms, PrivacyPolicy, TrainingPolicy)
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -444,7 +444,7 @@ def _store(folder: Path) -> CharterStore:
     )
 
 
-def _terms(path: Path) -> Terms:
+def _terms(path: Path) -> CharterTerms:
     if path.is_dir():
         return _store(path).head().charter
     if path.name == drafting.DRAFT:
@@ -468,7 +468,7 @@ def _print_json(value: object) -> None:
     typer.echo(json.dumps(value, indent=1, sort_keys=True))
 
 
-def _show_changes(old: Terms, new: Terms, *, as_json: bool) -> None:
+def _show_changes(old: CharterTerms, new: CharterTerms, *, as_json: bool) -> None:
     found = changes(old, new)
     if as_json:
         return _print_json([asdict(change) for change in found])
@@ -511,7 +511,7 @@ def _kept(draft: Draft | Charter, base: str | None, given: Mapping[str, Any]) ->
     return {name: getattr(draft.model, name) for name in ("adapter_rank", "embedding_rank", "adapter_scale")}
 
 
-def _noise_in_words(terms: Terms) -> str:
+def _noise_in_words(terms: CharterTerms) -> str:
     if (shares := terms.noise_shares()) == 1:
         return "local: every member adds all of its own"
     return f"distributed: every member adds a share, and any {shares} honest members carry the whole"
@@ -530,7 +530,7 @@ def _in_words(model: ModelTerms | HuggingFaceTerms) -> str:
     return f"{shape} of rank {model.adapter_rank}{embedding}, scale {model.adapter_scale:g}"
 
 
-def _move(terms: Terms) -> dict[str, float | None]:
+def _move(terms: CharterTerms) -> dict[str, float | None]:
     """How far a round may move the model: a share of its length, and, where the base is installed here, in numbers."""
     from sordino_platform.founding_model import founding_parameters
     from sordino_platform.round_limits import RoundLimits  # imports flwr
@@ -545,7 +545,9 @@ def _move(terms: Terms) -> dict[str, float | None]:
     return {"share": share, "norm": limits.norm, "length": limits.move}
 
 
-def _show(terms: Terms, *, root: str, as_json: bool, preflight: Mapping[str, Any] | None = None) -> None:
+def _show(
+    terms: CharterTerms, *, root: str, as_json: bool, preflight: Mapping[str, Any] | None = None
+) -> None:
     digest = terms.hash().hex() if isinstance(terms, Charter) else None
     move = _move(terms)
     if as_json:

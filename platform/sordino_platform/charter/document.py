@@ -83,7 +83,7 @@ Permille = Annotated[int, Field(ge=0, le=1000)]
 Count = Annotated[int, Field(ge=1, le=MAX_MEMBERS)]
 
 
-class Member(Document):
+class CharterMember(Document):
     """A party that trains: its name, its organisation, its Ed25519 identity key."""
 
     name: Name
@@ -91,7 +91,7 @@ class Member(Document):
     identity_key: Key
 
 
-class Coordinator(Document):
+class CharterCoordinator(Document):
     """The party that adds: its identity key signs releases; its TLS certificate is good for these hosts only."""
 
     name: Name
@@ -100,7 +100,7 @@ class Coordinator(Document):
     addresses: tuple[Address, ...] = Field(default=(), max_length=16)
 
     @model_validator(mode="after")
-    def _reachable(self) -> Coordinator:
+    def _reachable(self) -> CharterCoordinator:
         if not self.dns_names and not self.addresses:
             raise ValueError("the coordinator needs a DNS name or an IP address")
         return self
@@ -114,7 +114,7 @@ class RetiredKey(Document):
     epoch: int = Field(ge=FIRST_EPOCH, lt=1 << 32)
 
 
-class Floors(Document):
+class FloorTerms(Document):
     """What a round may not fall below; each field is explained at `sordino_privacy.secagg.membership.Floors`."""
 
     cohort: int = Field(default=5, ge=secagg.MIN_COHORT, le=MAX_MEMBERS)
@@ -125,7 +125,7 @@ class Floors(Document):
     dropout_permille: int = Field(default=333, ge=1, le=500)
 
     @model_validator(mode="after")
-    def _consistent(self) -> Floors:
+    def _consistent(self) -> FloorTerms:
         self.as_secagg()  # raises what the protocol would raise
         return self
 
@@ -418,7 +418,7 @@ class RenewalTerms(Document):
     validity_days: int = Field(default=30, ge=1, le=90)
 
 
-class Terms(Document):
+class CharterTerms(Document):
     """What a draft and a charter share."""
 
     # Version 1 had no training policy: it is read with the default one, and its bytes and hash stay what they were.
@@ -428,9 +428,9 @@ class Terms(Document):
     previous: Digest = NO_PREVIOUS
     issued_at: Moment
     expires_at: Moment
-    members: tuple[Member, ...] = Field(default=(), max_length=MAX_MEMBERS)
+    members: tuple[CharterMember, ...] = Field(default=(), max_length=MAX_MEMBERS)
     retired: tuple[RetiredKey, ...] = Field(default=(), max_length=4 * MAX_MEMBERS)
-    floors: Floors = Floors()
+    floors: FloorTerms = FloorTerms()
     privacy: PrivacyPolicy = PrivacyPolicy()
     training: TrainingPolicy | None = None
     shared_memory: SharedMemoryPolicy | None = None
@@ -455,7 +455,7 @@ class Terms(Document):
         return self.training or TrainingPolicy()
 
     @model_validator(mode="after")
-    def _coherent(self) -> Terms:
+    def _coherent(self) -> CharterTerms:
         if (self.version == FIRST_VERSION) != (self.training is None):
             raise ValueError(
                 "a training policy stands in every charter from version 2 on, and in none of version 1"
@@ -515,22 +515,22 @@ class Terms(Document):
             )
 
 
-def shareable_honest(floors: Floors, members: int) -> int:
+def shareable_honest(floors: FloorTerms, members: int) -> int:
     """The smallest honest floor with which no two sums of one round can be opened: each has that many honest signers,
     who sign once."""
     return max(secagg.MIN_HONEST, (members - floors.as_secagg().corrupt(members)) // 2 + 1)
 
 
-class Draft(Terms):
+class Draft(CharterTerms):
     """A charter in the making: never signed, never sent."""
 
-    coordinator: Coordinator | None = None
+    coordinator: CharterCoordinator | None = None
 
 
-class Charter(Terms):
+class Charter(CharterTerms):
     """One epoch of a federation, complete. Obtain one from `SignedCharter`, which verified it."""
 
-    coordinator: Coordinator
+    coordinator: CharterCoordinator
 
     @model_validator(mode="after")
     def _complete(self) -> Charter:
@@ -549,7 +549,7 @@ class Charter(Terms):
         """The charter hash, 32 bytes: members pin it, the protocol's context holds it, the next epoch names it."""
         return digest(LABEL, encode(self))
 
-    def member(self, name: str) -> Member:
+    def member(self, name: str) -> CharterMember:
         """The member of that name. Raises ConfigurationError when there is none."""
         for member in self.members:
             if member.name == name:
@@ -586,7 +586,7 @@ class Charter(Terms):
             epoch=self.epoch,
             charter_hash=self.hash(),
             members=tuple(
-                secagg.Member(name=m.name, organisation=m.organisation, public_key=m.identity_key)
+                secagg.EnrolledMember(name=m.name, organisation=m.organisation, public_key=m.identity_key)
                 for m in self.members
             ),
             retired=frozenset(key.identity_key for key in self.retired),

@@ -26,11 +26,11 @@ from sordino_platform.charter.document import (
     MAX_CHARTER_BYTES,
     VERSION,
     Charter,
-    Coordinator,
+    CharterCoordinator,
+    CharterMember,
     Draft,
-    Floors,
+    FloorTerms,
     HuggingFaceTerms,
-    Member,
     ModelTerms,
     RetiredKey,
     TlsAuthority,
@@ -90,17 +90,17 @@ def next_draft(
     )
 
 
-def floors_for(members: int, *, noise: str = "local") -> Floors:
+def floors_for(members: int, *, noise: str = "local") -> FloorTerms:
     """The default floors for so many expected members (0: nobody said): the smallest cohort has room for every
     colluder and the honest floor, and is no larger than the membership. With noise = distributed the honest floor is
     the smallest that goes with it."""
-    floors = Floors()
+    floors = FloorTerms()
     if not members:
         return floors
     if noise == "distributed":
         honest = max(floors.honest, shareable_honest(floors, members))
         cohort = floors.as_secagg().corrupt(members) + honest
-        floors = Floors(cohort=max(floors.cohort, cohort), honest=honest)
+        floors = FloorTerms(cohort=max(floors.cohort, cohort), honest=honest)
     needed = floors.as_secagg().smallest_cohort(members)
     return floors.model_copy(update={"cohort": max(needed, min(floors.cohort, members))})
 
@@ -110,12 +110,12 @@ def revised(draft: Draft, **terms: Any) -> Draft:
     return _checked(**(dict(draft) | terms))
 
 
-def with_member(draft: Draft, member: Member) -> Draft:
+def with_member(draft: Draft, member: CharterMember) -> Draft:
     """`draft` with one more member."""
     return revised(draft, members=tuple(sorted((*draft.members, member), key=lambda m: m.name)))
 
 
-def with_coordinator(draft: Draft, coordinator: Coordinator) -> Draft:
+def with_coordinator(draft: Draft, coordinator: CharterCoordinator) -> Draft:
     """`draft` with its coordinator. Replacing one that has another key retires that key."""
     old = draft.coordinator
     if old is None or old.identity_key == coordinator.identity_key or draft.epoch == 1:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sordino_platform.charter.changes import Change, Kind, changes
+from sordino_platform.charter.changes import Change, ChangeKind, changes
 from sordino_platform.charter.document import Charter
 
-_OF_MEMBERS = frozenset({Kind.MEMBERS_ADDED, Kind.MEMBERS_REMOVED, Kind.MEMBERS_CHANGED})
+_OF_MEMBERS = frozenset({ChangeKind.MEMBERS_ADDED, ChangeKind.MEMBERS_REMOVED, ChangeKind.MEMBERS_CHANGED})
 # When the charter ends, which keys were retired, how certificates are renewed: none is of any round.
 _OF_NO_ROUND = ("expires_at", "retired.", "renewals.")
 
@@ -36,7 +36,7 @@ def _reason(change: Change, roster: Collection[str]) -> str | None:
     if change.kind in _OF_MEMBERS:
         if name not in roster:
             return None
-        if change.kind is Kind.MEMBERS_REMOVED:
+        if change.kind is ChangeKind.MEMBERS_REMOVED:
             return f"{name} was retired"
         return f"{name} has another key or organisation"
     if change.field.startswith(_OF_NO_ROUND):

@@ -46,7 +46,7 @@ class Lab:
             tell(self._addresses(place, federation.state.console))
             federation.watch()
 
-    def _found(self) -> world.World:
+    def _found(self) -> world.DemoWorld:
         names = [name for name, _ in self._parties]
         repositories, heldout = world.shipped_repositories(names)
         return world.found_locally(
@@ -68,7 +68,7 @@ class Lab:
             member_settings=world.MEMBER_SETTINGS,
         )
 
-    def _addresses(self, place: world.World, console: str) -> dict[str, Any]:
+    def _addresses(self, place: world.DemoWorld, console: str) -> dict[str, Any]:
         """Where everything of it is: folders, addresses, the files that hold tokens. No token itself."""
         hub = place.foundation.coordinator
         return {

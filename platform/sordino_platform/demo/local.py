@@ -12,7 +12,7 @@ from typing import Any
 
 from sordino_platform.demo import world
 from sordino_platform.demo.processes import Processes
-from sordino_platform.progress import Progress
+from sordino_platform.progress import FederationProgress
 from sordino_platform.telemetry import follow
 from sordino_privacy.errors import SordinoError
 
@@ -32,7 +32,7 @@ class LocalFederation:
 
     def __init__(
         self,
-        place: world.World,
+        place: world.DemoWorld,
         processes: Processes,
         *,
         on_event: Callable[[dict[str, Any]], None] = lambda event: None,
@@ -40,7 +40,7 @@ class LocalFederation:
         start_seconds: float = START_SECONDS,
         round_seconds: float = ROUND_SECONDS,
     ) -> None:
-        self.place, self.processes, self.state = place, processes, Progress()
+        self.place, self.processes, self.state = place, processes, FederationProgress()
         self.doing = "starting the coordinator"
         self._on_event, self._on_tick = on_event, on_tick
         self._start_seconds, self._round_seconds = start_seconds, round_seconds

@@ -11,10 +11,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from sordino_platform.progress import Progress
+from sordino_platform.progress import FederationProgress
 
 
-def draw_losses(state: Progress, newcomer: dict[str, Any] | None, target: Path) -> None:
+def draw_losses(state: FederationProgress, newcomer: dict[str, Any] | None, target: Path) -> None:
     """The loss graph: held-out loss in nats per token over the releases, and beside it what joining brings a newcomer,
     on an axis from nothing to what the text of all members would bring without any privacy."""
     import matplotlib as mpl

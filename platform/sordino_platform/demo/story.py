@@ -23,7 +23,7 @@ from sordino_platform.demo.processes import Processes
 from sordino_platform.demo.transport import probe
 from sordino_platform.durable import make_folder, read_file
 from sordino_platform.identity import Identity
-from sordino_platform.progress import Progress
+from sordino_platform.progress import FederationProgress
 from sordino_privacy.errors import SordinoError
 
 SWAP_SECONDS = 30.0
@@ -94,7 +94,7 @@ class Demo:
 
     # ---------------------------------------------------------------------------------------------------- its scenes
 
-    def _probe(self, place: world.World) -> str:
+    def _probe(self, place: world.DemoWorld) -> str:
         host, _, port = world.read_address(place).rpartition(":")
         member = next(iter(place.foundation.members.values()))
         tls = member / "tls.pem"
@@ -116,7 +116,7 @@ class Demo:
             self._draw()
             federation.start_member(trained[0])
 
-    def _completions(self, place: world.World) -> list[dict[str, Any]]:
+    def _completions(self, place: world.DemoWorld) -> list[dict[str, Any]]:
         found = []
         names = [name for name in place.foundation.members if name != self._state.killed]
         for name, prompt in zip(names, PROMPTS, strict=False):
@@ -167,8 +167,8 @@ class Demo:
     # ----------------------------------------------------------------------------------------------------- its means
 
     @property
-    def _state(self) -> Progress:
-        return Progress() if self._federation is None else self._federation.state
+    def _state(self) -> FederationProgress:
+        return FederationProgress() if self._federation is None else self._federation.state
 
     def _narrate(self, event: dict[str, Any]) -> None:
         if self._live is None:
@@ -196,7 +196,7 @@ class Demo:
 
     def _facts(
         self,
-        place: world.World,
+        place: world.DemoWorld,
         transport: str,
         completions: list[dict[str, Any]],
         newcomer: dict[str, Any] | None,
@@ -249,7 +249,7 @@ class Demo:
             "seconds": time.monotonic() - self._started,
         }
 
-    def _member(self, place: world.World, name: str, organisation: str) -> dict[str, Any]:
+    def _member(self, place: world.DemoWorld, name: str, organisation: str) -> dict[str, Any]:
         folder = place.foundation.members[name]
         ledger = ask("client", "ledger", "--folder", str(folder))
         prepared = json.loads(read_file(folder / "corpus" / "prepared.json", limit=1 << 16))

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sordino_platform.demo.world import PARTIES
-from sordino_platform.progress import Progress, sentence
+from sordino_platform.progress import FederationProgress, sentence
 
 # fmt: off
 NARRATED = frozenset({
@@ -21,7 +21,7 @@ NARRATED = frozenset({
 PHASES = ("train", "share_keys", "masked_input", "survivors", "unmask", "result")
 
 
-def screen(state: Progress, *, doing: str, started: float, wished: int, budget: float) -> Panel:
+def screen(state: FederationProgress, *, doing: str, started: float, wished: int, budget: float) -> Panel:
     """The whole screen as a renderable."""
     return Panel(
         Group(members_table(state, budget), rounds_table(state), *console_line(state)),
@@ -31,13 +31,13 @@ def screen(state: Progress, *, doing: str, started: float, wished: int, budget: 
     )
 
 
-def console_line(state: Progress) -> list[Text]:
+def console_line(state: FederationProgress) -> list[Text]:
     """Where the operator's console is, once it is served."""
     said = sentence({"event": "console", "address": state.console}) if state.console else None
     return [Text(said, "dim")] if said else []
 
 
-def members_table(state: Progress, budget: float) -> Table:
+def members_table(state: FederationProgress, budget: float) -> Table:
     """Who takes part, where each stands in the present round, and what privacy each has spent."""
     table = Table(expand=True, box=None, pad_edge=False)
     for heading in ("member", "organisation", "link"):
@@ -62,7 +62,7 @@ def members_table(state: Progress, budget: float) -> Table:
     return table
 
 
-def rounds_table(state: Progress) -> Table:
+def rounds_table(state: FederationProgress) -> Table:
     """The rounds so far."""
     table = Table(expand=True, box=None, pad_edge=False, title="rounds", title_justify="left")
     for heading in ("round", "phase", "members in the sum", "held-out loss", "seconds"):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sordino_platform.charter import Floors, PrivacyPolicy, shipped_model
+from sordino_platform.charter import FloorTerms, PrivacyPolicy, shipped_model
 from sordino_platform.demo.world import (
     ADAPTER_RANK,
     EPSILON_BUDGET,
@@ -38,7 +38,7 @@ def found_virtual(folder: Path, *, members: int, rounds: int = 1) -> None:
         federation="simulation",
         members=parties,
         model=shipped_model(adapter_rank=ADAPTER_RANK),
-        floors=Floors(cohort=max(3, members * 4 // 5)),
+        floors=FloorTerms(cohort=max(3, members * 4 // 5)),
         privacy=PrivacyPolicy(largest_epsilon=EPSILON_BUDGET),
     )
     plan = plan_for(rounds)

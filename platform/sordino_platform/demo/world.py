@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sordino_platform.bases import SHIPPED
-from sordino_platform.charter import Floors, HuggingFaceTerms, ModelTerms, PrivacyPolicy
+from sordino_platform.charter import FloorTerms, HuggingFaceTerms, ModelTerms, PrivacyPolicy
 from sordino_platform.charter.chosen import model_of
 from sordino_platform.durable import make_folder, write_file
 from sordino_platform.identity.ceremony import Foundation, found
@@ -86,7 +86,7 @@ class Cast:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class World:
+class DemoWorld:
     """Where everything of one federation on this machine is. `member_settings` are the same for every member."""
 
     folder: Path
@@ -171,7 +171,7 @@ def _demonstration(*words: str) -> dict[str, Any] | None:
     return found
 
 
-def measure_newcomer(place: World) -> dict[str, Any] | None:
+def measure_newcomer(place: DemoWorld) -> dict[str, Any] | None:
     """What the newest release brings to who joins now; None where nobody does. See the client's demonstration."""
     if place.newcomer is None:
         return None
@@ -219,7 +219,7 @@ def fresh_folder(folder: Path) -> None:
     write_file(folder / MARKER, b'{"made by": "sordino demo"}\n')
 
 
-def build(folder: Path, *, rounds: int, prove: bool, chosen: list[Path], base: str = SHIPPED) -> World:
+def build(folder: Path, *, rounds: int, prove: bool, chosen: list[Path], base: str = SHIPPED) -> DemoWorld:
     """The demo's federation, on a base of `sordino base list`. Raises SordinoError of all kinds."""
     model = model_of(base, {"adapter_rank": ADAPTER_RANK})
     small = isinstance(model, ModelTerms)
@@ -269,8 +269,8 @@ def found_locally(
     rounds: int,
     coordinator_settings: Mapping[str, object],
     member_settings: Mapping[str, object],
-    floors: Floors | None = None,
-) -> World:
+    floors: FloorTerms | None = None,
+) -> DemoWorld:
     """Runs the founding ceremony for these members and this model, and writes the coordinator's settings.
 
     `parties` is (name, organisation); without `floors` every round is of all of them. Raises SordinoError of all kinds.
@@ -280,7 +280,7 @@ def found_locally(
         federation=federation,
         members=parties,
         model=model,
-        floors=floors or Floors(cohort=len(parties), organisations=3),
+        floors=floors or FloorTerms(cohort=len(parties), organisations=3),
         privacy=privacy,
     )
     settings: dict[str, object] = {
@@ -296,7 +296,7 @@ def found_locally(
     write_file(
         foundation.coordinator / "coordinator.toml", toml_text(settings, comments={}).encode(), secret=True
     )
-    return World(
+    return DemoWorld(
         folder=folder,
         foundation=foundation,
         parties=tuple(parties),
@@ -317,7 +317,7 @@ def plan_for(rounds: int, plan: Mapping[str, object] = PLAN) -> dict[str, object
     return {**plan, "noise_multiplier": noise}
 
 
-def write_member_settings(world: World, *, address: str) -> None:
+def write_member_settings(world: DemoWorld, *, address: str) -> None:
     """Every member's settings, once the coordinator's address is known."""
     for name, place in world.foundation.members.items():
         settings: dict[str, object] = {
@@ -338,7 +338,7 @@ def write_member_settings(world: World, *, address: str) -> None:
         write_file(place / "member.toml", toml_text(settings, comments={}).encode(), secret=True)
 
 
-def read_address(world: World) -> str:
+def read_address(world: DemoWorld) -> str:
     """Where the coordinator listens, or an empty string while it does not."""
     path = world.foundation.coordinator / "address"
     return path.read_text().strip() if path.exists() else ""

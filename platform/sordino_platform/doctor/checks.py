@@ -15,7 +15,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from sordino_platform.doctor.finding import Finding, State, checked, failed, ok, warning
+from sordino_platform.doctor.finding import CheckState, Finding, checked, failed, ok, warning
 from sordino_platform.durable import write_file
 from sordino_platform.identity import Identity, admit
 from sordino_platform.identity.renewal import warned_days
@@ -155,7 +155,7 @@ def common(folder: Path, identity: Identity, seen: Sequence[datetime]) -> Iterat
     yield checked("disk", lambda: disk(folder))
 
 
-def worst(findings: Sequence[Finding]) -> State:
+def worst(findings: Sequence[Finding]) -> CheckState:
     """The worst state of all."""
     found = {finding.state for finding in findings}
-    return next((state for state in (State.FAILED, State.WARNING) if state in found), State.OK)
+    return next((state for state in (CheckState.FAILED, CheckState.WARNING) if state in found), CheckState.OK)

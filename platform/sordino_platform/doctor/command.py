@@ -12,13 +12,17 @@ from typing import Annotated
 import typer
 
 from sordino_platform.doctor import checks
-from sordino_platform.doctor.finding import Finding, State, checked, failed
+from sordino_platform.doctor.finding import CheckState, Finding, checked, failed
 from sordino_platform.doctor.root import is_root, root_checks
 from sordino_platform.identity import Identity
 from sordino_privacy.errors import SordinoError
 
 GROUP = "sordino.doctors"
-COLOURS = {State.OK: typer.colors.GREEN, State.WARNING: typer.colors.YELLOW, State.FAILED: typer.colors.RED}
+COLOURS = {
+    CheckState.OK: typer.colors.GREEN,
+    CheckState.WARNING: typer.colors.YELLOW,
+    CheckState.FAILED: typer.colors.RED,
+}
 
 
 def examine(folder: Path) -> Iterator[Finding]:
@@ -66,5 +70,5 @@ def doctor(
             typer.echo(f" {finding.check:16} {finding.said}")
             if finding.hint:
                 typer.echo(f"{'':25} what to do: {finding.hint}")
-    code = next((finding.exit_code for finding in findings if finding.state is State.FAILED), 0)
+    code = next((finding.exit_code for finding in findings if finding.state is CheckState.FAILED), 0)
     raise typer.Exit(code)

@@ -9,7 +9,7 @@ from enum import StrEnum
 from sordino_privacy.errors import SordinoError
 
 
-class State(StrEnum):
+class CheckState(StrEnum):
     """How a check ended. A warning is something that will fail later, or that a person should know."""
 
     OK = "ok"
@@ -22,7 +22,7 @@ class Finding:
     """One line of the report. `exit_code` is what a program would have ended with; 0 unless it failed."""
 
     check: str
-    state: State
+    state: CheckState
     said: str
     hint: str = ""
     exit_code: int = 0
@@ -30,17 +30,17 @@ class Finding:
 
 def ok(check: str, said: str) -> Finding:
     """All is well."""
-    return Finding(check=check, state=State.OK, said=said)
+    return Finding(check=check, state=CheckState.OK, said=said)
 
 
 def warning(check: str, said: str, hint: str) -> Finding:
     """It works, and somebody should act."""
-    return Finding(check=check, state=State.WARNING, said=said, hint=hint)
+    return Finding(check=check, state=CheckState.WARNING, said=said, hint=hint)
 
 
 def failed(check: str, said: str, hint: str, *, exit_code: int) -> Finding:
     """It does not work."""
-    return Finding(check=check, state=State.FAILED, said=said, hint=hint, exit_code=exit_code)
+    return Finding(check=check, state=CheckState.FAILED, said=said, hint=hint, exit_code=exit_code)
 
 
 def checked(check: str, look: Callable[[], Finding | str]) -> Finding:

@@ -5,15 +5,15 @@ evaluate(model, tokenizer, projects)                         the full report: `s
 """
 
 from sordino_platform.evaluation.loss import Scores, heldout_loss, score
-from sordino_platform.evaluation.memory import Memory, Recall
+from sordino_platform.evaluation.memory import MemoryAtPlace, RepositoryMemory
 from sordino_platform.evaluation.report import Columns, Measurement, Plan, evaluate, measured_texts
 
 __all__ = [
     "Columns",
     "Measurement",
-    "Memory",
+    "MemoryAtPlace",
     "Plan",
-    "Recall",
+    "RepositoryMemory",
     "Scores",
     "evaluate",
     "heldout_loss",

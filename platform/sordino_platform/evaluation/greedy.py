@@ -18,7 +18,7 @@ from sordino_platform.model import rotate
 from sordino_platform.tokenizer import END, SPECIALS
 
 if TYPE_CHECKING:
-    from sordino_platform.evaluation.memory import Recall
+    from sordino_platform.evaluation.memory import MemoryAtPlace
     from sordino_platform.model import Block, Decoder
 
 Caches = list[tuple[Tensor, Tensor]]  # keys and values of each layer, (batch, heads, time, head size)
@@ -33,7 +33,7 @@ def complete(
     *,
     max_tokens: int,
     finished: Callable[[bytes], bool],
-    recalls: Sequence[Recall] | None = None,
+    recalls: Sequence[MemoryAtPlace] | None = None,
 ) -> list[tuple[bytes, float]]:
     """The most likely continuation of each prompt, as bytes that start with its `heal` bytes, and its probability.
 

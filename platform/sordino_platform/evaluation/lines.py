@@ -35,7 +35,7 @@ class Words(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cursor:
+class MeasuredPosition:
     """One position: what stands before it, the bytes taken back from its end (see greedy.py), and the truth.
 
     `prompt` is what a model reads of `before`, all tokens of the file up to here.
@@ -50,7 +50,7 @@ class Cursor:
 
 def cursors(
     texts: Sequence[str], tokenizer: Words, *, count: int, prompt_tokens: int, pieces: Sequence[bytes]
-) -> list[Cursor]:
+) -> list[MeasuredPosition]:
     """At most `count` cursors, spread over the files, at least `prompt_tokens` tokens into each.
 
     A file's lines and columns are drawn from its own hash, so a file has the same cursors in whatever list it stands.
@@ -66,7 +66,7 @@ def rest_of_line(written: bytes, heal: bytes) -> str:
 
 def _cursors_of(
     number: int, text: str, tokenizer: Words, prompt_tokens: int, pieces: Sequence[bytes]
-) -> Iterator[Cursor]:
+) -> Iterator[MeasuredPosition]:
     draw = np.random.default_rng(list(hashlib.sha256(text.encode()).digest()[:8]))
     lines = text.split("\n")
     starts = np.concatenate(([0], np.cumsum([len(line) + 1 for line in lines])))
@@ -80,7 +80,7 @@ def _cursors_of(
         before = tokenizer.encode(text[: int(starts[index]) + column])
         if len(before) <= prompt_tokens or not MIN_REST <= len(truth) <= MAX_REST:
             continue
-        yield Cursor(
+        yield MeasuredPosition(
             file=number,
             prompt=tuple(before[-prompt_tokens - 1 : -1]),
             before=tuple(before[:-1]),
@@ -89,7 +89,7 @@ def _cursors_of(
         )
 
 
-def _take_turns(each: Iterable[Iterator[Cursor]]) -> Iterator[Cursor]:
+def _take_turns(each: Iterable[Iterator[MeasuredPosition]]) -> Iterator[MeasuredPosition]:
     """One cursor of each file in turn, until all files are out of them."""
     waiting = list(each)
     while waiting:

@@ -18,7 +18,7 @@ from sordino_platform.tokenizer import END
 Probabilities = npt.NDArray[np.float64]
 
 
-class Recall(Protocol):
+class MemoryAtPlace(Protocol):
     """The memory as seen from one place in one file."""
 
     def mix(self, probabilities: Probabilities, written: Sequence[int]) -> Probabilities:
@@ -26,20 +26,22 @@ class Recall(Protocol):
         ...
 
 
-class Memory(Protocol):
+class RepositoryMemory(Protocol):
     """The memory of one repository. It must not hold the files that are measured."""
 
-    def __call__(self, before: Sequence[int]) -> Recall:
+    def __call__(self, before: Sequence[int]) -> MemoryAtPlace:
         """The view from behind these tokens of the open file."""
         ...
 
 
-def mixing(memory: Memory) -> Mix:
+def mixing(memory: RepositoryMemory) -> Mix:
     """The memory as `loss.score` takes it: asked anew at every token, with all of the file before it."""
     return lambda before, probabilities: memory(before).mix(probabilities, ())
 
 
-def score_alone(memory: Memory, documents: Sequence[Sequence[int]], *, vocabulary: int) -> list[Scores]:
+def score_alone(
+    memory: RepositoryMemory, documents: Sequence[Sequence[int]], *, vocabulary: int
+) -> list[Scores]:
     """As `loss.score`, of the memory without a model."""
     scored = []
     for ids in documents:
@@ -54,7 +56,7 @@ def score_alone(memory: Memory, documents: Sequence[Sequence[int]], *, vocabular
 
 
 def complete_alone(
-    memory: Memory, before: Sequence[int], heal: bytes, pieces: Sequence[bytes], *, max_tokens: int
+    memory: RepositoryMemory, before: Sequence[int], heal: bytes, pieces: Sequence[bytes], *, max_tokens: int
 ) -> tuple[bytes, float]:
     """As `greedy.complete`, of the memory without a model; ends where it remembers nothing that fits."""
     view, written, text, certainty = memory(before), list[int](), b"", 1.0

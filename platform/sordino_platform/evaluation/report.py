@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sordino_platform.evaluation.baselines import PPMD_ORDER, NGram, ppmd_bits_per_byte, xz_bits_per_byte
-from sordino_platform.evaluation.lines import Cursor, Words, cursors, rest_of_line
+from sordino_platform.evaluation.lines import MeasuredPosition, Words, cursors, rest_of_line
 from sordino_platform.evaluation.loss import Mix, Scores, score
-from sordino_platform.evaluation.memory import Memory, complete_alone, mixing, score_alone
+from sordino_platform.evaluation.memory import RepositoryMemory, complete_alone, mixing, score_alone
 from sordino_platform.evaluation.statistics import Interval, edit_similarity, ratio_interval
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import DataError
@@ -62,7 +62,7 @@ class Columns(NamedTuple):
     tokens: list[float]
 
 
-class Reader(Protocol):
+class MeasuredModel(Protocol):
     """A model that is no decoder of ours, as a measurement asks it."""
 
     def score(
@@ -71,7 +71,9 @@ class Reader(Protocol):
         """As `loss.score`."""
         ...
 
-    def complete(self, cursor: Cursor, *, max_tokens: int, memory: Memory | None) -> tuple[bytes, float]:
+    def complete(
+        self, cursor: MeasuredPosition, *, max_tokens: int, memory: RepositoryMemory | None
+    ) -> tuple[bytes, float]:
         """As `greedy.complete`, of one cursor, up to the end of its line."""
         ...
 
@@ -115,8 +117,8 @@ class Measurement:
         self,
         model: Decoder,
         *,
-        memories: Mapping[str, Memory] | None = None,
-        on_line: Callable[[Cursor, str], None] = lambda cursor, guess: None,
+        memories: Mapping[str, RepositoryMemory] | None = None,
+        on_line: Callable[[MeasuredPosition, str], None] = lambda cursor, guess: None,
     ) -> dict[str, Any]:
         """The figures of a model, or of a model and each project's memory together."""
 
@@ -124,20 +126,22 @@ class Measurement:
             mix = None if memories is None else mixing(memories[name])
             return score(model, [f.ids for f in files], overlap=self._plan.overlap, mix=mix)
 
-        def lines(name: str, at: Sequence[Cursor]) -> list[tuple[bytes, float]]:
+        def lines(name: str, at: Sequence[MeasuredPosition]) -> list[tuple[bytes, float]]:
             memory = None if memories is None else memories[name]
             return _model_lines(model, self._pieces, at, self._plan, on_line, memory)
 
         return self._measure(scores, lines)
 
-    def of_reader(self, reader: Reader, *, memories: Mapping[str, Memory] | None = None) -> dict[str, Any]:
+    def of_reader(
+        self, reader: MeasuredModel, *, memories: Mapping[str, RepositoryMemory] | None = None
+    ) -> dict[str, Any]:
         """As `of_model`, of what is no decoder of ours."""
 
         def scores(name: str, files: Sequence[_File]) -> list[Scores]:
             mix = None if memories is None else mixing(memories[name])
             return reader.score([f.ids for f in files], overlap=self._plan.overlap, mix=mix)
 
-        def lines(name: str, at: Sequence[Cursor]) -> list[tuple[bytes, float]]:
+        def lines(name: str, at: Sequence[MeasuredPosition]) -> list[tuple[bytes, float]]:
             memory = None if memories is None else memories[name]
             return [
                 reader.complete(cursor, max_tokens=self._plan.line_tokens, memory=memory) for cursor in at
@@ -146,7 +150,7 @@ class Measurement:
         return self._measure(scores, lines)
 
     def columns_of_model(
-        self, model: Decoder, *, memories: Mapping[str, Memory] | None = None
+        self, model: Decoder, *, memories: Mapping[str, RepositoryMemory] | None = None
     ) -> dict[str, Columns]:
         """By project: bits, bytes, tokens foretold and tokens of each file, without the lines."""
         found = {}
@@ -161,15 +165,15 @@ class Measurement:
         self,
         model: Decoder,
         *,
-        memories: Mapping[str, Memory] | None,
-        on_line: Callable[[Cursor, str], None],
+        memories: Mapping[str, RepositoryMemory] | None,
+        on_line: Callable[[MeasuredPosition, str], None],
     ) -> None:
         """Completes the cursors alone: `on_line` sees each with the model's guess."""
         for name, at in self._marks.items():
             memory = None if memories is None else memories[name]
             _model_lines(model, self._pieces, at, self._plan, on_line, memory)
 
-    def of_memory(self, memories: Mapping[str, Memory]) -> dict[str, Any]:
+    def of_memory(self, memories: Mapping[str, RepositoryMemory]) -> dict[str, Any]:
         """The figures of each project's memory alone."""
         size, most = self._vocabulary, self._plan.line_tokens
         return self._measure(
@@ -192,7 +196,7 @@ class Measurement:
     def _measure(
         self,
         scores_of: Callable[[str, Sequence[_File]], list[Scores]],
-        answers_of: Callable[[str, Sequence[Cursor]], list[tuple[bytes, float]]],
+        answers_of: Callable[[str, Sequence[MeasuredPosition]], list[tuple[bytes, float]]],
     ) -> dict[str, Any]:
         per_project: dict[str, dict[str, Any]] = {}
         columns: list[Columns] = []
@@ -221,9 +225,9 @@ def evaluate(
     *,
     plan: Plan | None = None,
     prime: npt.NDArray[np.uint16] | None = None,
-    memories: Mapping[str, Memory] | None = None,
+    memories: Mapping[str, RepositoryMemory] | None = None,
     on_progress: Callable[[str], None] = lambda stage: None,
-    on_line: Callable[[Cursor, str], None] = lambda cursor, guess: None,
+    on_line: Callable[[MeasuredPosition, str], None] = lambda cursor, guess: None,
 ) -> dict[str, Any]:
     """Bits per byte, next-token accuracy, rest-of-line exact match and edit similarity; see `docs/model-card.md`.
 
@@ -321,7 +325,7 @@ def _put(figures: dict[str, Any], name: str, measured: tuple[float, Interval]) -
     figures[f"{name}_ci"] = None if absent else [round(end, 5) for end in interval]
 
 
-def _judge(answers: Sequence[tuple[bytes, float]], marks: Sequence[Cursor]) -> list[_Line]:
+def _judge(answers: Sequence[tuple[bytes, float]], marks: Sequence[MeasuredPosition]) -> list[_Line]:
     judged = []
     for (written, confidence), cursor in zip(answers, marks, strict=True):
         guess = rest_of_line(written, cursor.heal)
@@ -334,10 +338,10 @@ def _judge(answers: Sequence[tuple[bytes, float]], marks: Sequence[Cursor]) -> l
 def _model_lines(
     model: Decoder,
     pieces: Sequence[bytes],
-    marks: Sequence[Cursor],
+    marks: Sequence[MeasuredPosition],
     plan: Plan,
-    on_line: Callable[[Cursor, str], None],
-    memory: Memory | None,
+    on_line: Callable[[MeasuredPosition, str], None],
+    memory: RepositoryMemory | None,
 ) -> list[tuple[bytes, float]]:
     from sordino_platform.evaluation.greedy import complete
 

@@ -16,7 +16,7 @@ from flwr.app import Array, ArrayRecord, Message
 from sordino_platform.flower.phases import VECTORS
 from sordino_platform.flower.shape import require_shape, vector_bytes
 from sordino_platform.flower.shim import from_proto, to_proto
-from sordino_platform.link.messages import Made
+from sordino_platform.link.messages import StreamedPart
 from sordino_privacy.errors import LinkError
 
 MAX_HEADER_BYTES = 16 << 20  # shares and signatures of a large cohort; vectors are not in it
@@ -26,7 +26,9 @@ two. A receiver that knows how much it asked for adds this."""
 _LENGTH = struct.Struct(">I")
 
 
-def encode(message: Message, streamed: Mapping[str, Made] | None = None) -> list[bytes | Made]:
+def encode(
+    message: Message, streamed: Mapping[str, StreamedPart] | None = None
+) -> list[bytes | StreamedPart]:
     """The parts of the payload. The message itself is left as it was. `streamed` has vectors that are made while they
     are sent, in place of empty ones in the message."""
     if not message.has_content() or VECTORS not in message.content:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
-from sordino_platform.link.messages import Made, views
+from sordino_platform.link.messages import StreamedPart, views
 from sordino_privacy.errors import LinkError
 
 FIELDS, VECTORS = "sordino.fields/1", "sordino.vectors/1"
@@ -60,15 +60,18 @@ def node_id(name: str) -> int:
     )
 
 
-STREAMED: ContextVar[dict[str, Made] | None] = ContextVar("sordino_streamed", default=None)
+STREAMED: ContextVar[dict[str, StreamedPart] | None] = ContextVar("sordino_streamed", default=None)
 """Where the carrier of a reply can take vectors that are made while they are sent. Unset under Flower's own runners,
 which take whole bytes only."""
 
 
-def pack(fields: Mapping[str, Scalar], vectors: Mapping[str, Vector | Made] | None = None) -> RecordDict:
+def pack(
+    fields: Mapping[str, Scalar], vectors: Mapping[str, Vector | StreamedPart] | None = None
+) -> RecordDict:
     """Records for a message: scalars and byte strings, and any named vectors beside them.
 
-    A vector of bytes that is `Made` is left empty here and put into `STREAMED`, if that is set; else it is made now.
+    A vector of bytes that is a `StreamedPart` is left empty here and put into `STREAMED`, if that is set; else it is
+    made now.
     """
     content = RecordDict({FIELDS: ConfigRecord(dict(fields))})
     if vectors:
@@ -76,8 +79,8 @@ def pack(fields: Mapping[str, Scalar], vectors: Mapping[str, Vector | Made] | No
     return content
 
 
-def _array(name: str, vector: Vector | Made) -> Array:
-    if not isinstance(vector, Made):
+def _array(name: str, vector: Vector | StreamedPart) -> Array:
+    if not isinstance(vector, StreamedPart):
         return Array(vector.dtype.name, vector.shape, STYPE, vector.tobytes())
     streamed = STREAMED.get()
     if streamed is None:

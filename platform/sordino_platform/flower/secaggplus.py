@@ -1,7 +1,7 @@
 """Flower's own SecAgg+ (flwr 1.42), called as Flower calls it: the peer of our benchmark, and the target of the tests
 that show what ours resists. Nothing in a federation imports this module.
 
-    peer = Peer(node=1)
+    peer = SecAggPlusPeer(node=1)
     peer.setup(settings) -> public keys     peer.share(all keys) -> sealed shares by recipient
     peer.upload(sealed shares by sender, examples, update) -> masked arrays     peer.unmask(active, dead) -> shares
     added, unmasked                         what Flower's workflow does at the server
@@ -46,7 +46,7 @@ PublicKeys = tuple[bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class SecAggPlusSettings:
     """What the server tells each client. The defaults are those of Flower's `SecAggPlusWorkflow`."""
 
     members: int
@@ -56,19 +56,19 @@ class Settings:
     mod_range: int = 1 << 32
     max_weight: float = 1000.0
 
-    def with_modulus(self, mod_range: int) -> Settings:
+    def with_modulus(self, mod_range: int) -> SecAggPlusSettings:
         """The same with another modulus: the server's choice, and the client does not question it."""
         return replace(self, mod_range=mod_range)
 
 
-class Peer:
+class SecAggPlusPeer:
     """One Flower client's SecAgg+ state, driven through the functions of Flower's client mod."""
 
     def __init__(self, node: int) -> None:
         self.state = SecAggPlusState()
         self.state.nid = node
 
-    def setup(self, settings: Settings) -> PublicKeys:
+    def setup(self, settings: SecAggPlusSettings) -> PublicKeys:
         """Stage 0: (pk1, pk2), unsigned."""
         said = {
             Key.SAMPLE_NUMBER: settings.members,
@@ -115,7 +115,7 @@ def pair_seed(secret: bytes, public: bytes) -> bytes:
     return generate_shared_key(bytes_to_private_key(secret), bytes_to_public_key(public))
 
 
-def added(uploads: Sequence[list[bytes]], settings: Settings) -> Arrays:
+def added(uploads: Sequence[list[bytes]], settings: SecAggPlusSettings) -> Arrays:
     """The server's sum of the masked uploads."""
     total: Arrays | None = None
     for upload in uploads:
@@ -130,7 +130,7 @@ def unmasked(
     shares: Mapping[int, list[bytes]],
     active: Sequence[int],
     keys: Mapping[int, PublicKeys],
-    settings: Settings,
+    settings: SecAggPlusSettings,
 ) -> npt.NDArray[np.float64]:
     """The server's weighted mean, from the shares that the clients revealed by owner.
 

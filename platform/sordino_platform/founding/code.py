@@ -19,7 +19,7 @@ from pydantic import Field
 from sordino_platform.canonical import Document, Moment, Name, decode, encode
 from sordino_platform.charter import Role
 from sordino_platform.charter.document import Address, DnsName, Organisation
-from sordino_platform.identity.enrolment import Token
+from sordino_platform.identity.enrolment import EnrolmentToken
 from sordino_platform.keys import parse_fingerprint
 from sordino_privacy.errors import ConfigurationError, UsageError
 
@@ -71,7 +71,7 @@ class JoinCode(Document):
                 problem.message, hint="this sordino is older or newer than the one that made it"
             ) from None
         parse_fingerprint(code.root)
-        Token.parse(code.token)
+        EnrolmentToken.parse(code.token)
         return code
 
     def require_current(self, now: datetime) -> None:

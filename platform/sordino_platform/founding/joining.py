@@ -18,16 +18,16 @@ from sordino_platform.durable import read_file
 from sordino_platform.founding.code import JoinCode
 from sordino_platform.identity import (
     Card,
+    EnrolmentReply,
     EnrolmentRequest,
-    Reply,
-    Token,
+    EnrolmentToken,
     create,
     install,
     make_request,
     site,
 )
 from sordino_platform.identity.enrolment import MAX_REQUEST_BYTES
-from sordino_platform.identity.renewal import MAX_BUNDLE_BYTES, Renewed
+from sordino_platform.identity.renewal import MAX_BUNDLE_BYTES, RenewalReply
 from sordino_privacy.errors import ConfigurationError
 
 GROUP: Final = "sordino.joiners"
@@ -66,7 +66,7 @@ class Joining:
                 dns_names=code.dns_names,
                 addresses=code.addresses,
             )
-        token = Token.parse(code.token)
+        token = EnrolmentToken.parse(code.token)
         if (folder / site.REQUEST).exists() and (folder / site.PENDING).exists():
             data = read_file(folder / site.REQUEST, limit=MAX_REQUEST_BYTES)
             if EnrolmentRequest.parse(data).body.invitation == token.invitation:
@@ -91,10 +91,10 @@ class Joining:
 
         Raises ConfigurationError when this party is not in it, or any part does not verify.
         """
-        approval, code = Renewed.parse(data, what="the approval"), self.code
+        approval, code = RenewalReply.parse(data, what="the approval"), self.code
         for issued in approval.certificates:
             if (issued.role, issued.name) == (code.role, code.name):
-                reply = Reply(certificate=issued.certificate, charters=approval.charters)
+                reply = EnrolmentReply(certificate=issued.certificate, charters=approval.charters)
                 install(self.folder, reply.to_bytes(), root=code.root, now=now)
                 return
         raise ConfigurationError(

@@ -40,19 +40,19 @@ from pydantic import Field, ValidationError
 
 from sordino_platform.bases.base import SHIPPED
 from sordino_platform.canonical import first_problem
-from sordino_platform.charter import Floors, PrivacyPolicy, Role, TrainingPolicy, drafting
+from sordino_platform.charter import FloorTerms, PrivacyPolicy, Role, TrainingPolicy, drafting
 from sordino_platform.charter.chosen import model_of
 from sordino_platform.founding.code import JoinCode
 from sordino_platform.identity import authority
 from sordino_platform.link.address import parse_address, told_apart
-from sordino_platform.settings import Settings, load
+from sordino_platform.settings import SettingsModel, load
 from sordino_privacy.errors import ConfigurationError
 from sordino_privacy.secagg.encoding import MAX_MEMBERS
 
 Terms = dict[str, int | float]
 
 
-class PartyPlan(Settings):
+class PartyPlan(SettingsModel):
     """A member."""
 
     name: str
@@ -66,7 +66,7 @@ class CoordinatorPlan(PartyPlan):
     hosts: list[str] = Field(default_factory=list, max_length=15)
 
 
-class FederationPlan(Settings):
+class FederationPlan(SettingsModel):
     """The whole file."""
 
     version: int = Field(1, ge=1, le=1)
@@ -109,7 +109,7 @@ def found(plan: FederationPlan, root: Path, *, passphrase: str, now: datetime) -
     try:
         noise = plan.privacy.get("noise", "local")
         default = drafting.floors_for(len(plan.members), noise=str(noise))
-        floors = Floors.model_validate(default.model_dump() | plan.floors)
+        floors = FloorTerms.model_validate(default.model_dump() | plan.floors)
         steps = {"largest_steps": 1} if noise == "distributed" else {}
         privacy, training = (
             PrivacyPolicy.model_validate(steps | plan.privacy),

@@ -5,7 +5,7 @@
 >>> role, name = admit(peer_certificate, identity.charter)
 """
 
-from sordino_platform.identity.enrolment import Card, EnrolmentRequest, Reply, Token
+from sordino_platform.identity.enrolment import Card, EnrolmentReply, EnrolmentRequest, EnrolmentToken
 from sordino_platform.identity.names import admit, identity_uri, peer_name, peer_uri
 from sordino_platform.identity.site import (
     Identity,
@@ -19,11 +19,11 @@ from sordino_platform.identity.site import (
 
 __all__ = [
     "Card",
+    "EnrolmentReply",
     "EnrolmentRequest",
+    "EnrolmentToken",
     "Identity",
-    "Reply",
     "TlsCredentials",
-    "Token",
     "admit",
     "create",
     "identity_uri",

@@ -32,11 +32,11 @@ from sordino_platform.canonical import (
 )
 from sordino_platform.charter import (
     Charter,
+    CharterCoordinator,
+    CharterMember,
     CharterStore,
-    Coordinator,
     Draft,
     HuggingFaceTerms,
-    Member,
     ModelTerms,
     Role,
     SignedCharter,
@@ -51,8 +51,8 @@ from sordino_platform.identity.certificates import (
     authority_certificate,
     issue,
 )
-from sordino_platform.identity.enrolment import Card, EnrolmentRequest, Reply, Token, proof
-from sordino_platform.identity.renewal import REQUEST_AGE, Issued, RenewalRequests, Renewed
+from sordino_platform.identity.enrolment import Card, EnrolmentReply, EnrolmentRequest, EnrolmentToken, proof
+from sordino_platform.identity.renewal import REQUEST_AGE, Issued, RenewalReply, RenewalRequests
 from sordino_platform.keys import (
     Passphrase,
     fingerprint,
@@ -141,10 +141,10 @@ def invite(
     organisation: str,
     now: datetime | None = None,
     validity: timedelta = INVITATION_VALIDITY,
-) -> Token:
+) -> EnrolmentToken:
     """A token that lets exactly one request in, under this name and organisation. Show it once; it is not kept."""
     charters_of(folder)
-    token = Token.fresh()
+    token = EnrolmentToken.fresh()
     try:
         invitation = Invitation(
             role=role,
@@ -218,7 +218,7 @@ def approve(
         now=now or datetime.now(UTC),
         validity=validity,
     )
-    return Reply(certificate=certificate, charters=_texts(store)).to_bytes()
+    return EnrolmentReply(certificate=certificate, charters=_texts(store)).to_bytes()
 
 
 def approve_all(
@@ -243,7 +243,7 @@ def approve_all(
             refused.append(f"{card.name}: {problem.message}")
         else:
             issued.append(Issued(role=card.role, name=card.name, certificate=certificate))
-    return Renewed(certificates=tuple(issued), charters=_texts(store)).to_bytes(), refused
+    return RenewalReply(certificates=tuple(issued), charters=_texts(store)).to_bytes(), refused
 
 
 def enrolment(folder: Path, requests: Sequence[bytes], *, now: datetime | None = None) -> bytes:
@@ -259,7 +259,7 @@ def enrolment(folder: Path, requests: Sequence[bytes], *, now: datetime | None =
         card = request.body.card
         certificate = _issued(folder, request, charter, now=moment_now, validity=CERTIFICATE_VALIDITY)
         issued.append(Issued(role=card.role, name=card.name, certificate=certificate))
-    return Renewed(certificates=tuple(issued), charters=_texts(store)).to_bytes()
+    return RenewalReply(certificates=tuple(issued), charters=_texts(store)).to_bytes()
 
 
 def _texts(store: CharterStore) -> tuple[str, ...]:
@@ -314,11 +314,11 @@ def retire(folder: Path, name: str, *, now: datetime | None = None) -> Draft:
 
 def _with_party(draft: Draft, card: Card) -> Draft:
     if card.role == "member":
-        member = Member(name=card.name, organisation=card.organisation, identity_key=card.identity_key)
+        member = CharterMember(name=card.name, organisation=card.organisation, identity_key=card.identity_key)
         return drafting.with_member(draft, member)
     if not (card.dns_names or card.addresses):
         raise ConfigurationError("a coordinator needs a DNS name or an IP address")
-    coordinator = Coordinator(
+    coordinator = CharterCoordinator(
         name=card.name,
         identity_key=card.identity_key,
         dns_names=card.dns_names,

@@ -15,7 +15,7 @@ import typer
 from sordino_platform.charter import Role
 from sordino_platform.durable import read_file, read_secret, write_file
 from sordino_platform.identity import authority, site
-from sordino_platform.identity.enrolment import MAX_REPLY_BYTES, Token
+from sordino_platform.identity.enrolment import MAX_REPLY_BYTES, EnrolmentToken
 from sordino_platform.identity.renewal import MAX_BUNDLE_BYTES, RenewalBox, ending, is_bundle
 from sordino_platform.keys import fingerprint
 from sordino_platform.link.address import told_apart
@@ -109,7 +109,7 @@ def request(
         text = str(typer.prompt("enrolment token", hide_input=True, err=True))
     else:
         text = read_secret(token_file, limit=1024).decode("ascii", "replace")
-    _write(site.make_request(folder, token=Token.parse(text)), out)
+    _write(site.make_request(folder, token=EnrolmentToken.parse(text)), out)
 
 
 @app.command()

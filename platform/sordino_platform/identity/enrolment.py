@@ -93,7 +93,7 @@ class EnrolmentRequest(Document):
         identity: Ed25519PrivateKey,
         tls: ec.EllipticCurvePrivateKey,
         *,
-        token: Token | None = None,
+        token: EnrolmentToken | None = None,
         now: datetime | None = None,
     ) -> EnrolmentRequest:
         """A request for a certificate over `tls`; with a token, also for admission."""
@@ -152,7 +152,7 @@ class EnrolmentRequest(Document):
         return encode(self)
 
 
-class Reply(Document):
+class EnrolmentReply(Document):
     """What the approver sends back: nothing in it is secret, and each part is verified by its own signature."""
 
     version: Literal["sordino-reply/1"] = "sordino-reply/1"
@@ -160,7 +160,7 @@ class Reply(Document):
     charters: tuple[Annotated[str, Field(max_length=8 << 20)], ...] = Field(min_length=1, max_length=4096)
 
     @classmethod
-    def parse(cls, data: bytes, *, what: str = "the reply") -> Reply:
+    def parse(cls, data: bytes, *, what: str = "the reply") -> EnrolmentReply:
         """A reply from untrusted bytes. Its parts are verified where they are installed."""
         return decode(cls, data, limit=MAX_REPLY_BYTES, what=what)
 
@@ -169,7 +169,7 @@ class Reply(Document):
         return encode(self)
 
 
-class Token:
+class EnrolmentToken:
     """An enrolment token: a public invitation id and a 160-bit secret, which repr never shows."""
 
     __slots__ = ("_secret", "invitation")
@@ -179,12 +179,12 @@ class Token:
         self._secret = secret
 
     @classmethod
-    def fresh(cls) -> Token:
+    def fresh(cls) -> EnrolmentToken:
         """A new token from the system's random source."""
         return cls(_base32(secrets.token_bytes(INVITATION_BYTES)), secrets.token_bytes(TOKEN_BYTES))
 
     @classmethod
-    def parse(cls, text: str) -> Token:
+    def parse(cls, text: str) -> EnrolmentToken:
         """A token as typed. Raises UsageError, without repeating the text."""
         invitation, _, rest = "".join(text.split()).lower().partition("-")
         letters = rest.replace("-", "")
@@ -206,7 +206,7 @@ class Token:
         return proof(self.verifier(), body)
 
     def __repr__(self) -> str:
-        return f"Token({self.invitation}, secret redacted)"
+        return f"EnrolmentToken({self.invitation}, secret redacted)"
 
 
 def proof(verifier: bytes, body: RequestBody) -> bytes:

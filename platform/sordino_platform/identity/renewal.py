@@ -110,7 +110,7 @@ class Issued(Document):
     certificate: str = Field(max_length=8192)
 
 
-class Renewed(Document):
+class RenewalReply(Document):
     """What the approver sends back: certificates, and every charter once. Nothing in it is secret."""
 
     version: Literal["sordino-renewed/1"] = "sordino-renewed/1"
@@ -118,7 +118,7 @@ class Renewed(Document):
     charters: tuple[Annotated[str, Field(max_length=MAX_CHARTER_BYTES)], ...] = Field(max_length=4096)
 
     @classmethod
-    def parse(cls, data: bytes, *, what: str = "the renewals") -> Renewed:
+    def parse(cls, data: bytes, *, what: str = "the renewals") -> RenewalReply:
         """From untrusted bytes. Its parts are verified where they are delivered."""
         return decode(cls, data, limit=MAX_BUNDLE_BYTES, what=what)
 
@@ -185,7 +185,7 @@ class RenewalBox:
         Each certificate is verified against the charter and the request that waits. The coordinator's own is put to use
         at once. Raises ConfigurationError for a file that is no such answer, or charters that do not follow.
         """
-        parsed = Renewed.parse(data)
+        parsed = RenewalReply.parse(data)
         self._charters.accept_chain([text.encode("ascii", "replace") for text in parsed.charters])
         served: list[str] = []
         refused: list[str] = []

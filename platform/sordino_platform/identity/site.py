@@ -29,7 +29,13 @@ from sordino_platform.canonical import decode, encode, first_problem
 from sordino_platform.charter import Charter, CharterStore, Role
 from sordino_platform.durable import locked, make_folder, read_file, read_secret, write_file
 from sordino_platform.identity.certificates import issued_by
-from sordino_platform.identity.enrolment import MAX_REQUEST_BYTES, Card, EnrolmentRequest, Reply, Token
+from sordino_platform.identity.enrolment import (
+    MAX_REQUEST_BYTES,
+    Card,
+    EnrolmentReply,
+    EnrolmentRequest,
+    EnrolmentToken,
+)
 from sordino_platform.identity.names import admit, public_key_info
 from sordino_platform.keys import (
     load_identity_key,
@@ -176,7 +182,7 @@ def open_charters(folder: Path) -> CharterStore:
     return CharterStore(folder / CHARTERS, root=pin)
 
 
-def make_request(folder: Path, *, token: Token | None = None, now: datetime | None = None) -> bytes:
+def make_request(folder: Path, *, token: EnrolmentToken | None = None, now: datetime | None = None) -> bytes:
     """A request for a certificate over a *new* TLS key; the present one stays in use until the reply is installed.
 
     Without a token it is a renewal. Calling it again before the reply replaces the pending key: only the newest
@@ -209,7 +215,7 @@ def install(folder: Path, reply: bytes, *, root: str | None = None, now: datetim
     `root` is the fingerprint that was compared out of band; needed the first time, and pinned from then on. Raises
     ConfigurationError when any part does not verify; the present certificate then stays in use.
     """
-    parsed = Reply.parse(reply)
+    parsed = EnrolmentReply.parse(reply)
     pin = folder / PIN
     if pin.exists():
         store = open_charters(folder)

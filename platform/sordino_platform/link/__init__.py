@@ -15,10 +15,10 @@ from sordino_platform.link.diagnosis import Cause, Diagnosis, diagnose
 from sordino_platform.link.events import Direction, Disconnection, IgnoreEvents, LinkEvents, Loss, Rejection
 from sordino_platform.link.frames import VERSION_MAX as PROTOCOL_VERSION
 from sordino_platform.link.limits import Limits
-from sordino_platform.link.messages import Made, Payload
+from sordino_platform.link.messages import Payload, StreamedPart
 from sordino_platform.link.request import Handler, Request
-from sordino_platform.link.server import LinkServer, Lost, Reply, Result
-from sordino_platform.link.status import State, Status
+from sordino_platform.link.server import LinkServer, LostRequest, Reply, Result
+from sordino_platform.link.status import LinkState, LinkStatus
 from sordino_platform.link.tls import ClientTls, ServerTls
 
 __all__ = [
@@ -34,16 +34,16 @@ __all__ = [
     "LinkClient",
     "LinkEvents",
     "LinkServer",
+    "LinkState",
+    "LinkStatus",
     "Loss",
-    "Lost",
-    "Made",
+    "LostRequest",
     "Payload",
     "Rejection",
     "Reply",
     "Request",
     "Result",
     "ServerTls",
-    "State",
-    "Status",
+    "StreamedPart",
     "diagnose",
 ]

@@ -41,16 +41,16 @@ from sordino_platform.link.frames import (
     Ack,
     Cancel,
     Frame,
+    FrameKind,
     Goodbye,
+    GoodbyeReason,
     Hello,
-    Kind,
     MessageChunk,
     MessageEnd,
     MessageStart,
     Ping,
     Pong,
     ProtocolError,
-    Reason,
     Renewal,
     Renewed,
     Welcome,
@@ -58,10 +58,10 @@ from sordino_platform.link.frames import (
     encode,
 )
 from sordino_platform.link.limits import FRAME_BYTES, METADATA_BYTES, SESSION_BYTES, WINDOW_BYTES, Limits
-from sordino_platform.link.messages import Assembly, InMemory, Part, outgoing, parts_of
+from sordino_platform.link.messages import Assembly, MemoryPayload, Part, outgoing, parts_of
 from sordino_platform.link.proxy import is_loopback
 from sordino_platform.link.request import Handler, Request
-from sordino_platform.link.status import State, Status, backoff_seconds
+from sordino_platform.link.status import LinkState, LinkStatus, backoff_seconds
 from sordino_platform.link.tls import ClientTls, ClientTlsSource
 from sordino_privacy.errors import LinkError
 
@@ -73,10 +73,10 @@ GOODBYE_SECONDS: Final = 1.0
 HANDLER_GRACE_SECONDS: Final = 2.0
 
 FATAL: Final = {
-    Reason.IDENTITY: "ask the federation's operator whether this member is in the charter and not retired",
-    Reason.VERSION: "install the release of sordino that the federation runs",
-    Reason.DUPLICATE: "stop the other process, on this machine or another; an identity must never be copied",
-    Reason.FENCED: "another process runs with this identity: stop one of them; an identity must never be copied",
+    GoodbyeReason.IDENTITY: "ask the federation's operator whether this member is in the charter and not retired",
+    GoodbyeReason.VERSION: "install the release of sordino that the federation runs",
+    GoodbyeReason.DUPLICATE: "stop the other process, on this machine or another; an identity must never be copied",
+    GoodbyeReason.FENCED: "another process runs with this identity: stop one of them; an identity must never be copied",
 }
 
 
@@ -86,7 +86,7 @@ class _Held:
 
     id: int
     request: Request
-    kind: Kind
+    kind: FrameKind
     parts: tuple[Part, ...]
 
 
@@ -125,7 +125,7 @@ class LinkClient:
         server_name: str | None = None,
         software_version: str = "0",
         limits: Limits | None = None,
-        on_status: Callable[[Status], None] | None = None,
+        on_status: Callable[[LinkStatus], None] | None = None,
         events: LinkEvents | None = None,
         on_renewed: Callable[[bytes], None] = lambda certificate: None,
     ) -> None:
@@ -183,7 +183,7 @@ class LinkClient:
         attempt = 0
         try:
             while not self._stopped.is_set():
-                self._on_status(Status(state=State.CONNECTING))
+                self._on_status(LinkStatus(state=LinkState.CONNECTING))
                 began = time.monotonic()
                 connection = self._connect()
                 if self._stopped.is_set():
@@ -194,7 +194,7 @@ class LinkClient:
                 problem = self._problem(connection)
                 if connection.useful or (connection.welcomed and time.monotonic() - began > SETTLED_SECONDS):
                     attempt = 0
-                if connection.goodbye is not None and connection.goodbye.reason is Reason.BUSY:
+                if connection.goodbye is not None and connection.goodbye.reason is GoodbyeReason.BUSY:
                     # Its turns are spread already. What it asks for is bounded here, whatever it says.
                     asked = connection.goodbye.retry_millis / 1000 + backoff_seconds(0, self._random.random())
                     pause = min(asked, self._limits.busy_seconds)
@@ -202,8 +202,11 @@ class LinkClient:
                     pause = backoff_seconds(attempt, self._random.random())
                     attempt += 1
                 self._on_status(
-                    Status(
-                        state=State.WAITING, message=problem.message, hint=problem.hint, retry_seconds=pause
+                    LinkStatus(
+                        state=LinkState.WAITING,
+                        message=problem.message,
+                        hint=problem.hint,
+                        retry_seconds=pause,
                     )
                 )
                 self._stopped.wait(pause)
@@ -213,7 +216,7 @@ class LinkClient:
                 self._give_up_all()
                 self._changed.notify_all()
             worker.join(HANDLER_GRACE_SECONDS)
-            self._on_status(Status(state=State.STOPPED))
+            self._on_status(LinkStatus(state=LinkState.STOPPED))
 
     # The thread of `run`: connecting and reading.
 
@@ -289,7 +292,7 @@ class LinkClient:
                     return
         except ProtocolError as problem:
             connection.offence = problem.message
-            self._leave(connection, Goodbye(Reason.PROTOCOL, problem.message), call)
+            self._leave(connection, Goodbye(GoodbyeReason.PROTOCOL, problem.message), call)
         except grpc.RpcError:
             return  # `_problem` finds out why
 
@@ -340,7 +343,7 @@ class LinkClient:
             self._changed.notify_all()
         connection.version = welcome.version
         self._send_renewal(connection)
-        self._on_status(Status(state=State.CONNECTED))
+        self._on_status(LinkStatus(state=LinkState.CONNECTED))
 
     def _send_renewal(self, connection: _Connection) -> None:
         if self._renewal and connection.version >= RENEWAL_VERSION:
@@ -349,12 +352,12 @@ class LinkClient:
     def _start(self, connection: _Connection, start: MessageStart) -> None:
         if connection.assembly is not None:
             raise ProtocolError("a message inside another")
-        if start.kind is not Kind.REQUEST:
+        if start.kind is not FrameKind.REQUEST:
             raise ProtocolError("a reply from the coordinator")
         if start.total > self._limits.message_bytes:
             raise ProtocolError(f"a message above {self._limits.message_bytes} bytes")
         connection.deadline = time.monotonic() + start.deadline_millis / 1000
-        connection.assembly = Assembly(start, InMemory() if start.id > self._received else None)
+        connection.assembly = Assembly(start, MemoryPayload() if start.id > self._received else None)
 
     def _assembling(self, connection: _Connection) -> Assembly:
         if connection.assembly is None:
@@ -403,7 +406,7 @@ class LinkClient:
         if goodbye is not None and goodbye.reason in FATAL:
             text = f": {goodbye.detail}" if goodbye.detail else ""
             raise LinkError(f"the coordinator refuses this member{text}", hint=FATAL[goodbye.reason])
-        if goodbye is not None and goodbye.reason is not Reason.EXPIRED:
+        if goodbye is not None and goodbye.reason is not GoodbyeReason.EXPIRED:
             return Diagnosis.ended(goodbye.reason.name.lower(), goodbye.detail)
         if connection.welcomed and goodbye is None:
             return Diagnosis.broken()
@@ -482,7 +485,7 @@ class LinkClient:
             connection, call = self._connection, self._call
         if connection is not None and call is not None:
             if connection.welcomed:
-                self._leave(connection, Goodbye(Reason.SHUTDOWN), call)
+                self._leave(connection, Goodbye(GoodbyeReason.SHUTDOWN), call)
             call.cancel()
 
     def _refresh(self, connection: _Connection, call: Any) -> None:
@@ -507,12 +510,12 @@ class LinkClient:
                 self._answer(request)
 
     def _answer(self, request: Request) -> None:
-        kind, parts = Kind.REPLY, parts_of(b"")
+        kind, parts = FrameKind.REPLY, parts_of(b"")
         try:
             parts = parts_of(self._handler(request) or b"")
         except Exception as problem:  # noqa: BLE001 - whatever it is, its text may hold data and stays here
             log.warning("handling a request failed: %s", type(problem).__name__)
-            kind, parts = Kind.FAILURE, parts_of(b"")
+            kind, parts = FrameKind.FAILURE, parts_of(b"")
         with self._changed:
             self._running = None
             if not request.cancelled:

@@ -44,7 +44,7 @@ class ProtocolError(LinkError):
     """The peer sent what this version of the link's protocol does not allow."""
 
 
-class Kind(enum.IntEnum):
+class FrameKind(enum.IntEnum):
     """What a message is; see the protocol's file."""
 
     REQUEST = wire.KIND_REQUEST
@@ -52,7 +52,7 @@ class Kind(enum.IntEnum):
     FAILURE = wire.KIND_FAILURE
 
 
-class Reason(enum.IntEnum):
+class GoodbyeReason(enum.IntEnum):
     """Why a side says Goodbye; see the protocol's file."""
 
     SHUTDOWN = wire.REASON_SHUTDOWN
@@ -89,7 +89,7 @@ class Welcome:
 class MessageStart:
     id: int
     in_reply_to: int
-    kind: Kind
+    kind: FrameKind
     total: int
     deadline_millis: int
 
@@ -129,7 +129,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Goodbye:
-    reason: Reason
+    reason: GoodbyeReason
     detail: str = ""
     retry_millis: int = 0
 
@@ -285,16 +285,16 @@ def _checked(body: Message) -> Frame:
                 awaiting=body.awaiting,
             )
         case wire.MessageStart():
-            _require(int(body.kind) in frozenset(Kind), "an unknown kind of message")
-            kind = Kind(body.kind)
+            _require(int(body.kind) in frozenset(FrameKind), "an unknown kind of message")
+            kind = FrameKind(body.kind)
             _require(body.id > 0, "no message id")
             _require(
-                (body.in_reply_to == 0) == (kind is Kind.REQUEST),
+                (body.in_reply_to == 0) == (kind is FrameKind.REQUEST),
                 "a reply to nothing, or a request that replies",
             )
-            _require((body.deadline_millis == 0) != (kind is Kind.REQUEST), "a deadline out of place")
+            _require((body.deadline_millis == 0) != (kind is FrameKind.REQUEST), "a deadline out of place")
             _require(body.deadline_millis <= MAX_DEADLINE_SECONDS * 1000, "a deadline too far away")
-            _require(kind is not Kind.FAILURE or body.total == 0, "a failure that carries a payload")
+            _require(kind is not FrameKind.FAILURE or body.total == 0, "a failure that carries a payload")
             return MessageStart(
                 id=body.id,
                 in_reply_to=body.in_reply_to,
@@ -317,9 +317,11 @@ def _checked(body: Message) -> Frame:
         case wire.Cancel():
             return Cancel(body.id)
         case wire.Goodbye():
-            _require(int(body.reason) in frozenset(Reason), "an unknown reason")
-            reason = Reason(body.reason)
-            _require((body.retry_millis == 0) != (reason is Reason.BUSY), "a time to come back out of place")
+            _require(int(body.reason) in frozenset(GoodbyeReason), "an unknown reason")
+            reason = GoodbyeReason(body.reason)
+            _require(
+                (body.retry_millis == 0) != (reason is GoodbyeReason.BUSY), "a time to come back out of place"
+            )
             _require(body.retry_millis <= MAX_RETRY_MILLIS, "a time to come back too far away")
             return Goodbye(reason, printable(body.detail), body.retry_millis)
         case wire.Renewal():

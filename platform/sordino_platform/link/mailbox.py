@@ -31,7 +31,7 @@ from sordino_platform.link.frames import Hello
 from sordino_platform.link.messages import Part
 
 if TYPE_CHECKING:
-    from sordino_platform.link.stream import Stream
+    from sordino_platform.link.stream import MemberStream
 
 REMEMBERED_REQUESTS = 64
 
@@ -46,7 +46,7 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lost:
+class LostRequest:
     """A request that will have no answer, and why."""
 
     member: str
@@ -54,7 +54,7 @@ class Lost:
     reason: Loss
 
 
-Result: TypeAlias = Reply | Lost
+Result: TypeAlias = Reply | LostRequest
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -75,7 +75,7 @@ class Mailbox:
     def __init__(self, member: str, deliver: Callable[[Result], None], openings: Allowance) -> None:
         self.member = member
         self.session = b""
-        self.stream: Stream | None = None
+        self.stream: MemberStream | None = None
         self.opening = asyncio.Lock()
         """Held while a new stream is judged against the present one."""
         self.queue: deque[Outgoing] = deque()
@@ -137,7 +137,7 @@ class Mailbox:
         """There will be no reply."""
         self._forget(request)
         self._outdate(request)
-        self._deliver(Lost(member=self.member, in_reply_to=request.id, reason=reason))
+        self._deliver(LostRequest(member=self.member, in_reply_to=request.id, reason=reason))
 
     def lose_all(self, reason: Loss) -> None:
         """The current request and all that wait are lost."""

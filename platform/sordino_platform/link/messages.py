@@ -1,7 +1,7 @@
 """Messages: a payload cut into frames, and put together again. Pure: no I/O, no clock.
 
     >>> parts = [b"header", memoryview(model)]       # sent one after the other, never joined in memory
-    >>> for frame in outgoing(parts, id=1, kind=Kind.REQUEST, deadline_millis=60_000): ...
+    >>> for frame in outgoing(parts, id=1, kind=FrameKind.REQUEST, deadline_millis=60_000): ...
 
 The frames of a payload are a function of the payload: full chunks and a rest. So `Assembly` needs no choice, and
 refuses whatever is out of order, short, long or empty.
@@ -14,14 +14,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from sordino_platform.link.frames import Frame, Kind, MessageChunk, MessageEnd, MessageStart, ProtocolError
+from sordino_platform.link.frames import (
+    Frame,
+    FrameKind,
+    MessageChunk,
+    MessageEnd,
+    MessageStart,
+    ProtocolError,
+)
 from sordino_platform.link.limits import CHUNK_BYTES
 
 BytesLike: TypeAlias = bytes | bytearray | memoryview
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Made:
+class StreamedPart:
     """A part that is made while it is sent: `nbytes` bytes, the same ones from each `pieces()`, which is called anew
     whenever the message is sent from its start."""
 
@@ -29,8 +36,8 @@ class Made:
     pieces: Callable[[], Iterator[BytesLike]]
 
 
-Part: TypeAlias = memoryview | Made
-Payload: TypeAlias = BytesLike | Sequence[BytesLike | Made]
+Part: TypeAlias = memoryview | StreamedPart
+Payload: TypeAlias = BytesLike | Sequence[BytesLike | StreamedPart]
 """What can be sent: bytes, or parts that are sent as if they were joined. Not an iterator, because a message is sent
 again from its start after a reconnection. Parts may be shared by many messages; they must not change before the Ack."""
 
@@ -38,7 +45,7 @@ again from its start after a reconnection. Parts may be shared by many messages;
 def parts_of(payload: Payload) -> tuple[Part, ...]:
     """The payload's parts as flat byte views; nothing is copied. Raises TypeError for parts that are not contiguous."""
     parts = [payload] if isinstance(payload, bytes | bytearray | memoryview) else payload
-    return tuple(part if isinstance(part, Made) else memoryview(part).cast("B") for part in parts)
+    return tuple(part if isinstance(part, StreamedPart) else memoryview(part).cast("B") for part in parts)
 
 
 def views(parts: Sequence[Part]) -> Iterator[memoryview]:
@@ -84,7 +91,7 @@ def chunks(parts: Sequence[Part], size: int = CHUNK_BYTES) -> Iterator[bytes]:
 
 
 def outgoing(
-    parts: Sequence[Part], *, id: int, kind: Kind, in_reply_to: int = 0, deadline_millis: int = 0
+    parts: Sequence[Part], *, id: int, kind: FrameKind, in_reply_to: int = 0, deadline_millis: int = 0
 ) -> Iterator[Frame]:
     """The frames of one message, made as they are asked for: one chunk is in memory at a time."""
     yield MessageStart(
@@ -106,7 +113,7 @@ class Storage(Protocol):
     def drop(self) -> None: ...
 
 
-class InMemory:
+class MemoryPayload:
     """A payload in memory, which grows with what has arrived: who announces much and sends little costs little."""
 
     def __init__(self) -> None:

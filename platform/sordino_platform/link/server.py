@@ -6,7 +6,7 @@
     while asked and (result := server.receive(timeout=3600)):
         match result:
             case Reply(member=name, payload=payload): ...
-            case Lost(member=name, reason=reason): ...
+            case LostRequest(member=name, reason=reason): ...
         asked.discard(result.in_reply_to)
 
 Each `send` yields exactly one result (unless cancelled), in the order of arrival, at the latest at its deadline. A
@@ -44,21 +44,21 @@ from sordino_platform.link.frames import (
     SOFTWARE_VERSION,
     VERSION_MAX,
     VERSION_MIN,
+    GoodbyeReason,
     Hello,
     ProtocolError,
-    Reason,
     Welcome,
     decode,
     encode,
 )
 from sordino_platform.link.limits import FRAME_BYTES, METADATA_BYTES, SESSION_BYTES, WINDOW_BYTES, Limits
-from sordino_platform.link.mailbox import Lost, Mailbox, Outgoing, Reply, Result
+from sordino_platform.link.mailbox import LostRequest, Mailbox, Outgoing, Reply, Result
 from sordino_platform.link.messages import Payload, parts_of, total_of
-from sordino_platform.link.stream import Ending, Shared, Stream
+from sordino_platform.link.stream import MemberStream, StreamEnding, StreamServices
 from sordino_platform.link.tls import ServerTls, ServerTlsSource, expiry_of
 from sordino_privacy.errors import LinkError, PortInUseError, SordinoError
 
-__all__ = ["LinkServer", "Lost", "Reply", "Result"]
+__all__ = ["LinkServer", "LostRequest", "Reply", "Result"]
 
 log = logging.getLogger("sordino.link")
 
@@ -107,7 +107,7 @@ class LinkServer:
         self._software_version = software_version
         self._limits = limits or Limits()
         self._events = events or IgnoreEvents()
-        self._shared = Shared(
+        self._shared = StreamServices(
             admit=admit, limits=self._limits, events=self._events, spool=spool, now=now, renew=renew
         )
         self._turns = Turns(
@@ -250,7 +250,7 @@ class LinkServer:
         admission.cancel()
         for mailbox in self._mailboxes.values():
             if mailbox.stream is not None:
-                mailbox.stream.end(Ending(Reason.SHUTDOWN))
+                mailbox.stream.end(StreamEnding(GoodbyeReason.SHUTDOWN))
         await server.stop(self._grace)
 
     async def _recheck(self) -> None:
@@ -267,14 +267,16 @@ class LinkServer:
                     mailbox.stream.recheck()
                 await asyncio.sleep(0)  # a thousand of them do not hold the loop at once
 
-    def _own_ending(self) -> Ending | None:
+    def _own_ending(self) -> StreamEnding | None:
         """How every stream ends once this side's certificate has: a member would not make a new one with it."""
         try:
             tls = self._tls if isinstance(self._tls, ServerTls) else self._tls()
             over = self._shared.now() >= expiry_of(tls.certificate)
         except SordinoError:
             return None  # a renewal in progress; the next look says
-        return Ending(Reason.EXPIRED, "the coordinator's certificate has expired") if over else None
+        return (
+            StreamEnding(GoodbyeReason.EXPIRED, "the coordinator's certificate has expired") if over else None
+        )
 
     async def _listen(self) -> aio.Server:
         credentials = self._credentials()
@@ -360,15 +362,15 @@ class LinkServer:
                     raw = await wire.read()
                     hello = decode(raw) if raw is not None else None
             except TimeoutError:
-                raise Ending(Reason.UNRESPONSIVE, "no Hello") from None
+                raise StreamEnding(GoodbyeReason.UNRESPONSIVE, "no Hello") from None
             except ProtocolError as problem:
-                raise Ending(Reason.PROTOCOL, problem.message, Rejection.SCHEMA) from None
+                raise StreamEnding(GoodbyeReason.PROTOCOL, problem.message, Rejection.SCHEMA) from None
             if hello is None:
                 return
             if not isinstance(hello, Hello):
-                raise Ending(Reason.PROTOCOL, "the first frame is no Hello", Rejection.SCHEMA)
+                raise StreamEnding(GoodbyeReason.PROTOCOL, "the first frame is no Hello", Rejection.SCHEMA)
             stream, welcome = await self._admitted(wire, member, expires, hello)
-        except Ending as ending:
+        except StreamEnding as ending:
             if ending.rejection is not None:
                 self._events.rejected(ending.rejection)
             await wire.write(encode(ending.goodbye))
@@ -388,25 +390,25 @@ class LinkServer:
             member, expires = self._identify(pem), expiry_of(pem)
             self._shared.admit(member)
         except SordinoError as refusal:
-            raise Ending(Reason.IDENTITY, refusal.message, Rejection.UNKNOWN_CLIENT) from None
+            raise StreamEnding(GoodbyeReason.IDENTITY, refusal.message, Rejection.UNKNOWN_CLIENT) from None
         if self._shared.now() >= expires:
-            raise Ending(Reason.EXPIRED, "the certificate has expired", Rejection.EXPIRED)
+            raise StreamEnding(GoodbyeReason.EXPIRED, "the certificate has expired", Rejection.EXPIRED)
         return member, expires
 
     async def _admitted(
         self, wire: _Context, member: str, expires: datetime.datetime, hello: Hello
-    ) -> tuple[Stream, Welcome]:
+    ) -> tuple[MemberStream, Welcome]:
         version = min(hello.version_max, VERSION_MAX)
         if version < max(hello.version_min, VERSION_MIN):
             older = "member" if hello.version_max < VERSION_MIN else "coordinator"
-            raise Ending(
-                Reason.VERSION,
+            raise StreamEnding(
+                GoodbyeReason.VERSION,
                 f"the coordinator {self._software_version} speaks versions {VERSION_MIN} to {VERSION_MAX}, "
                 f"the member {hello.software_version} {hello.version_min} to {hello.version_max}: upgrade the {older}",
             )
         mailbox, now = self._mailbox(member), asyncio.get_running_loop().time()
         if not mailbox.openings.take(now):
-            raise Ending(Reason.UNRESPONSIVE, "too many connections", Rejection.SCHEMA)
+            raise StreamEnding(GoodbyeReason.UNRESPONSIVE, "too many connections", Rejection.SCHEMA)
         # A round waits for whoever was asked something: that member never has to.
         if mailbox.current is None and (seconds := self._turns.ask(now)):
             raise _busy(seconds, hello)
@@ -414,10 +416,10 @@ class LinkServer:
             older_stream = mailbox.stream
             if older_stream is not None:
                 if hello.session != mailbox.session and await older_stream.alive():
-                    raise Ending(Reason.DUPLICATE, f"another process is connected as {member}")
-                older_stream.end(Ending(Reason.FENCED, "a newer connection took over"))
+                    raise StreamEnding(GoodbyeReason.DUPLICATE, f"another process is connected as {member}")
+                older_stream.end(StreamEnding(GoodbyeReason.FENCED, "a newer connection took over"))
                 await older_stream.ended()
-            stream = Stream(wire, mailbox, self._shared, expires, version)
+            stream = MemberStream(wire, mailbox, self._shared, expires, version)
             awaiting = mailbox.resume(hello, self._session)
             mailbox.stream = stream
         self._note_connected()
@@ -450,12 +452,15 @@ class _Context:
             raise ConnectionError from None
 
 
-def _busy(seconds: float, hello: Hello) -> Ending:
+def _busy(seconds: float, hello: Hello) -> StreamEnding:
     """Sends a member away until its turn; one that does not know of turns, as long as it likes."""
     if hello.version_max < BUSY_VERSION:
-        return Ending(Reason.UNRESPONSIVE, "too many members at once", Rejection.BUSY)
-    return Ending(
-        Reason.BUSY, "too many members at once", Rejection.BUSY, retry_millis=max(1, int(seconds * 1000))
+        return StreamEnding(GoodbyeReason.UNRESPONSIVE, "too many members at once", Rejection.BUSY)
+    return StreamEnding(
+        GoodbyeReason.BUSY,
+        "too many members at once",
+        Rejection.BUSY,
+        retry_millis=max(1, int(seconds * 1000)),
     )
 
 

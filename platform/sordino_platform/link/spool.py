@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from sordino_platform.link.limits import CHUNK_BYTES
-from sordino_platform.link.messages import InMemory, Storage
+from sordino_platform.link.messages import MemoryPayload, Storage
 
 MEMORY_BYTES: Final = CHUNK_BYTES
 
@@ -45,4 +45,4 @@ class OnDisk:
 
 def storage_for(total: int, folder: Path | None) -> Storage:
     """Where a reply of `total` bytes is kept. Raises OSError."""
-    return InMemory() if total <= MEMORY_BYTES else OnDisk(folder)
+    return MemoryPayload() if total <= MEMORY_BYTES else OnDisk(folder)

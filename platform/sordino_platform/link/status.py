@@ -10,7 +10,7 @@ BACKOFF_BASE_SECONDS: Final = 0.5
 BACKOFF_CAP_SECONDS: Final = 60.0
 
 
-class State(enum.StrEnum):
+class LinkState(enum.StrEnum):
     """What a status display shows."""
 
     CONNECTING = "connecting"
@@ -22,10 +22,10 @@ class State(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
+class LinkStatus:
     """`message` and `hint` say why a connection is being waited for; `retry_seconds` how long until the next try."""
 
-    state: State
+    state: LinkState
     message: str = ""
     hint: str = ""
     retry_seconds: float = 0.0

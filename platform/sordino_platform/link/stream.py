@@ -27,15 +27,15 @@ from sordino_platform.link.frames import (
     Ack,
     Cancel,
     Frame,
+    FrameKind,
     Goodbye,
-    Kind,
+    GoodbyeReason,
     MessageChunk,
     MessageEnd,
     MessageStart,
     Ping,
     Pong,
     ProtocolError,
-    Reason,
     Renewal,
     Renewed,
     decode,
@@ -52,13 +52,13 @@ log = logging.getLogger("sordino.link")
 GOODBYE_SECONDS = 1.0
 
 DISCONNECTIONS = {
-    Reason.SHUTDOWN: Disconnection.SHUTDOWN,
-    Reason.IDENTITY: Disconnection.IDENTITY,
-    Reason.FENCED: Disconnection.FENCED,
-    Reason.DEADLINE: Disconnection.DEADLINE,
-    Reason.UNRESPONSIVE: Disconnection.UNRESPONSIVE,
-    Reason.PROTOCOL: Disconnection.PROTOCOL,
-    Reason.EXPIRED: Disconnection.EXPIRED,
+    GoodbyeReason.SHUTDOWN: Disconnection.SHUTDOWN,
+    GoodbyeReason.IDENTITY: Disconnection.IDENTITY,
+    GoodbyeReason.FENCED: Disconnection.FENCED,
+    GoodbyeReason.DEADLINE: Disconnection.DEADLINE,
+    GoodbyeReason.UNRESPONSIVE: Disconnection.UNRESPONSIVE,
+    GoodbyeReason.PROTOCOL: Disconnection.PROTOCOL,
+    GoodbyeReason.EXPIRED: Disconnection.EXPIRED,
 }
 
 
@@ -69,11 +69,16 @@ class Wire(Protocol):
     async def write(self, message: bytes) -> None: ...
 
 
-class Ending(Exception):  # noqa: N818 - it ends a stream, it is not an error by itself
+class StreamEnding(Exception):  # noqa: N818 - it ends a stream, it is not an error by itself
     """This side ends the stream, with the Goodbye to say and what to count."""
 
     def __init__(
-        self, reason: Reason, detail: str = "", rejection: Rejection | None = None, *, retry_millis: int = 0
+        self,
+        reason: GoodbyeReason,
+        detail: str = "",
+        rejection: Rejection | None = None,
+        *,
+        retry_millis: int = 0,
     ) -> None:
         super().__init__(detail)
         self.goodbye = Goodbye(reason, detail, retry_millis)
@@ -81,7 +86,7 @@ class Ending(Exception):  # noqa: N818 - it ends a stream, it is not an error by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shared:
+class StreamServices:
     """What all streams of a server share."""
 
     admit: Callable[[str], None]
@@ -92,11 +97,11 @@ class Shared:
     renew: Callable[[str, bytes], bytes | None]
 
 
-class Stream:
+class MemberStream:
     """See the module. Created when the member was identified and said Hello; `run` returns when it is over."""
 
     def __init__(
-        self, wire: Wire, mailbox: Mailbox, shared: Shared, expires: datetime.datetime, version: int
+        self, wire: Wire, mailbox: Mailbox, shared: StreamServices, expires: datetime.datetime, version: int
     ) -> None:
         self._wire = wire
         self._version = version
@@ -110,7 +115,7 @@ class Stream:
         self._assembly: Assembly | None = None
         self._awake = asyncio.Event()
         self._goodbye: Goodbye | None = None
-        self._ending: asyncio.Future[Ending] = self._loop.create_future()
+        self._ending: asyncio.Future[StreamEnding] = self._loop.create_future()
         self._over = asyncio.Event()
         self._heard = asyncio.Event()
         self._allowance = Allowance(shared.limits.control_burst, shared.limits.control_rate)
@@ -123,7 +128,7 @@ class Stream:
         """There may be something to send."""
         self._awake.set()
 
-    def end(self, ending: Ending) -> None:
+    def end(self, ending: StreamEnding) -> None:
         """Ends the stream soon; the first cause counts."""
         if not self._ending.done():
             self._ending.set_result(ending)
@@ -146,7 +151,7 @@ class Stream:
         sending = self._sending is not None and self._sending[0] is request
         receiving = self._receiving is not None and self._receiving[0] is request
         if sending or receiving:
-            self.end(Ending(Reason.DEADLINE, "the message was not complete at its deadline"))
+            self.end(StreamEnding(GoodbyeReason.DEADLINE, "the message was not complete at its deadline"))
             return
         self._send(Cancel(request.id))
         if self._probe is None or self._probe.done():
@@ -156,7 +161,7 @@ class Stream:
         """Ends the stream of a member that may not speak any more, and tells it why."""
         try:
             self._admit()
-        except Ending as ending:
+        except StreamEnding as ending:
             self.end(ending)
 
     async def alive(self) -> bool:
@@ -200,23 +205,27 @@ class Stream:
             if self._probe is not None:
                 self._probe.cancel()
 
-    def _why(self, reader: asyncio.Task[Disconnection], writer: asyncio.Task[None]) -> Ending | Disconnection:
+    def _why(
+        self, reader: asyncio.Task[Disconnection], writer: asyncio.Task[None]
+    ) -> StreamEnding | Disconnection:
         if self._ending.done():
             return self._ending.result()
         ended = reader if reader.done() else writer
         match ended.exception():
             case None:
                 return reader.result()
-            case Ending() as ending:
+            case StreamEnding() as ending:
                 return ending
             case ProtocolError() as problem:
-                return Ending(Reason.PROTOCOL, problem.message, Rejection.SCHEMA)
+                return StreamEnding(GoodbyeReason.PROTOCOL, problem.message, Rejection.SCHEMA)
             case ConnectionError():
                 return Disconnection.LOST
             case problem:
                 # Its text may hold what the member sent.
                 log.error("a member's bytes raised %s", type(problem).__name__)
-                return Ending(Reason.PROTOCOL, "bytes that cannot be handled", Rejection.UNEXPECTED)
+                return StreamEnding(
+                    GoodbyeReason.PROTOCOL, "bytes that cannot be handled", Rejection.UNEXPECTED
+                )
 
     def _let_go(self, reason: Disconnection) -> None:
         if self._over.is_set():
@@ -237,7 +246,7 @@ class Stream:
 
     async def _evict_unless_alive(self) -> None:
         if not await self.alive():
-            self.end(Ending(Reason.UNRESPONSIVE, "no sign of life after a deadline"))
+            self.end(StreamEnding(GoodbyeReason.UNRESPONSIVE, "no sign of life after a deadline"))
 
     # Reading.
 
@@ -248,7 +257,7 @@ class Stream:
                 async with asyncio.timeout(stall):
                     raw = await self._wire.read()
             except TimeoutError:
-                raise Ending(Reason.UNRESPONSIVE, "a message stalled") from None
+                raise StreamEnding(GoodbyeReason.UNRESPONSIVE, "a message stalled") from None
             if raw is None:
                 return Disconnection.LOST
             frame = decode(raw)
@@ -284,7 +293,7 @@ class Stream:
     def _count_unasked(self) -> None:
         """For what a member may send at any time; all other frames are bounded by the requests they belong to."""
         if not self._allowance.take(self._loop.time()):
-            raise Ending(Reason.PROTOCOL, "too many frames", Rejection.SCHEMA)
+            raise StreamEnding(GoodbyeReason.PROTOCOL, "too many frames", Rejection.SCHEMA)
 
     def _renew(self, renewal: Renewal) -> None:
         """Hands the request on. One that is refused is no offence: its sender may be of another release."""
@@ -292,7 +301,9 @@ class Stream:
             raise ProtocolError("a frame of a later version")
         self._admit()
         if not self._renewals.take(self._loop.time()):
-            raise Ending(Reason.PROTOCOL, "too many requests for a certificate", Rejection.SCHEMA)
+            raise StreamEnding(
+                GoodbyeReason.PROTOCOL, "too many requests for a certificate", Rejection.SCHEMA
+            )
         try:
             certificate = self._shared.renew(self._mailbox.member, renewal.request)
         except SordinoError:
@@ -311,22 +322,22 @@ class Stream:
         try:
             self._shared.admit(self._mailbox.member)
         except SordinoError as refusal:
-            raise Ending(Reason.IDENTITY, refusal.message, Rejection.UNKNOWN_CLIENT) from None
+            raise StreamEnding(GoodbyeReason.IDENTITY, refusal.message, Rejection.UNKNOWN_CLIENT) from None
         if self._shared.now() >= self._expires:
-            raise Ending(Reason.EXPIRED, "the certificate has expired", Rejection.EXPIRED)
+            raise StreamEnding(GoodbyeReason.EXPIRED, "the certificate has expired", Rejection.EXPIRED)
 
     def _start(self, start: MessageStart) -> None:
         if self._assembly is not None:
             raise ProtocolError("a message inside another")
         self._admit()
-        if start.kind is Kind.REQUEST:
+        if start.kind is FrameKind.REQUEST:
             raise ProtocolError("a request from a member")
         request = self._mailbox.awaited(start.in_reply_to)
         limit = request.reply_bytes if request is not None else self._mailbox.late(start.in_reply_to)
         if limit is None:
-            raise Ending(Reason.PROTOCOL, "an answer to what was not asked", Rejection.REPLAY)
+            raise StreamEnding(GoodbyeReason.PROTOCOL, "an answer to what was not asked", Rejection.REPLAY)
         if start.total > limit:
-            raise Ending(Reason.PROTOCOL, f"a reply above {limit} bytes", Rejection.SIZE)
+            raise StreamEnding(GoodbyeReason.PROTOCOL, f"a reply above {limit} bytes", Rejection.SIZE)
         if request is None:
             self._count_unasked()
             self._shared.events.rejected(Rejection.EXPIRED)
@@ -359,7 +370,7 @@ class Stream:
             return
         request, start = self._receiving
         self._assembly = self._receiving = None  # what is kept is the reply's now
-        if start.kind is Kind.FAILURE:
+        if start.kind is FrameKind.FAILURE:
             self._mailbox.lose(request, Loss.REFUSED)
         else:
             self._mailbox.answered(request, payload)
@@ -384,7 +395,7 @@ class Stream:
 
     def _send(self, frame: Frame) -> None:
         if len(self._control) >= self._shared.limits.control_burst:
-            self.end(Ending(Reason.UNRESPONSIVE, "too many frames wait to be read"))
+            self.end(StreamEnding(GoodbyeReason.UNRESPONSIVE, "too many frames wait to be read"))
             return
         self._control.append(frame)
         self.wake()
@@ -416,12 +427,12 @@ class Stream:
                 return None
             try:
                 self._admit()
-            except Ending as ending:
+            except StreamEnding as ending:
                 self.end(ending)
                 return None
             seconds = max(0.001, request.deadline - self._loop.time())
             frames = outgoing(
-                request.parts, id=request.id, kind=Kind.REQUEST, deadline_millis=int(seconds * 1000)
+                request.parts, id=request.id, kind=FrameKind.REQUEST, deadline_millis=int(seconds * 1000)
             )
             self._sending = request, frames
         frame = next(self._sending[1], None)

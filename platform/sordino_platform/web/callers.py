@@ -17,11 +17,11 @@ AMBIGUOUS: Final = b"\0"
 Stranger = Literal["host", "origin"]
 
 
-class Head:
+class RequestHeaders:
     """The headers of one request, by lower-case name; one that came twice is AMBIGUOUS, so that no rule reads the
     first and another reader the second.
 
-    >>> Head([(b"host", b"localhost:1")])[b"host"]
+    >>> RequestHeaders([(b"host", b"localhost:1")])[b"host"]
     b'localhost:1'
     """
 
@@ -38,7 +38,7 @@ class Head:
 
 
 def stranger(
-    head: Head, *, hosts: frozenset[str] = LOOPBACK, origins: tuple[bytes, ...] = ()
+    head: RequestHeaders, *, hosts: frozenset[str] = LOOPBACK, origins: tuple[bytes, ...] = ()
 ) -> Stranger | None:
     """The rule that a head breaks, None where it may pass.
 

@@ -25,7 +25,7 @@ BACKLOG: Final = 64
 PROVED: Final = "sordino.proved"
 
 
-class Connection(H11Protocol):
+class HttpConnection(H11Protocol):
     """uvicorn's HTTP/1.1 connection with the limits above."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -49,7 +49,7 @@ class Connection(H11Protocol):
         held = [
             one
             for one in self.connections
-            if isinstance(one, Connection)
+            if isinstance(one, HttpConnection)
             and one.listener == self.listener
             and not one.transport.is_closing()
         ]
@@ -57,7 +57,7 @@ class Connection(H11Protocol):
             self._giving_way(held).transport.abort()
         self._expect_head()
 
-    def _giving_way(self, held: list[Connection]) -> Connection:
+    def _giving_way(self, held: list[HttpConnection]) -> HttpConnection:
         others = [one for one in held if one is not self]
         unproved = [one for one in others if not one.proved]
         idle = unproved or [one for one in others if not one.works]

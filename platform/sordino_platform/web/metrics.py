@@ -15,7 +15,7 @@ from typing import Any, Final
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from sordino_platform.telemetry import Metrics
-from sordino_platform.web.callers import Head, Stranger, stranger
+from sordino_platform.web.callers import RequestHeaders, Stranger, stranger
 from sordino_platform.web.server import Server
 from sordino_privacy.errors import PortInUseError
 
@@ -57,7 +57,7 @@ class MetricsServer:
         await self._server.serve([self._socket])
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
-        head = Head(scope["headers"])
+        head = RequestHeaders(scope["headers"])
         reason = stranger(head)
         if reason is not None:
             self._refused(reason)

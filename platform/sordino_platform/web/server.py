@@ -10,7 +10,7 @@ from typing import Any
 
 import uvicorn
 
-from sordino_platform.web.connections import BACKLOG, HEAD_SECONDS, Connection
+from sordino_platform.web.connections import BACKLOG, HEAD_SECONDS, HttpConnection
 
 
 class Server(uvicorn.Server):
@@ -25,7 +25,7 @@ class Server(uvicorn.Server):
                 app,
                 loop="asyncio",
                 interface="asgi3",
-                http=Connection,
+                http=HttpConnection,
                 ws="none",
                 lifespan="off",
                 access_log=False,
@@ -47,8 +47,8 @@ class Server(uvicorn.Server):
         config, loop = self.config, asyncio.get_running_loop()
         state = self.lifespan.state
 
-        def connection() -> Connection:
-            return Connection(config=config, server_state=self.server_state, app_state=state)
+        def connection() -> HttpConnection:
+            return HttpConnection(config=config, server_state=self.server_state, app_state=state)
 
         limit = HEAD_SECONDS if config.ssl else None
         self.servers = [

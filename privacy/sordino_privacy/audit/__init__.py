@@ -5,6 +5,6 @@ canaries    Dirac canaries through the whole mechanism: an attacker's epsilon lo
 report      one finding per check, as data
 """
 
-from sordino_privacy.audit.report import AuditReport, Finding
+from sordino_privacy.audit.report import AuditCheck, AuditReport
 
-__all__ = ["AuditReport", "Finding"]
+__all__ = ["AuditCheck", "AuditReport"]

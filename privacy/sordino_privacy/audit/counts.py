@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from sordino_privacy.accounting import SampledGaussian, epsilon
 from sordino_privacy.audit.canaries import judge
-from sordino_privacy.audit.report import Finding
+from sordino_privacy.audit.report import AuditCheck
 from sordino_privacy.counts.cells import Cells, rows
 from sordino_privacy.counts.counting import counted, marked, noised
 from sordino_privacy.counts.plan import CountPlan
@@ -40,16 +40,16 @@ def released(units: Sequence[Cells], plan: CountPlan) -> npt.NDArray[np.float32]
     return noised(counted(units, plan), plan, Keystream.from_system())
 
 
-def audit_counts(plan: CountPlan, release: Release = released) -> list[Finding]:
+def audit_counts(plan: CountPlan, release: Release = released) -> list[AuditCheck]:
     """All findings, in some seconds. Reads nothing and keeps nothing."""
     rng = np.random.default_rng()
     return [_noise(plan, release), *_canaries(plan, release, rng), *_phrases(plan, release, rng)]
 
 
-def _noise(plan: CountPlan, release: Release) -> Finding:
+def _noise(plan: CountPlan, release: Release) -> AuditCheck:
     measured = float(release([], plan).std()) / plan.deviation()
     error = 1 / math.sqrt(2 * plan.cells)
-    return Finding(
+    return AuditCheck(
         name="counts_noise",
         what="noise of an empty count, by the plan's",
         measured=measured,
@@ -58,7 +58,7 @@ def _noise(plan: CountPlan, release: Release) -> Finding:
     )
 
 
-def _canaries(plan: CountPlan, release: Release, rng: np.random.Generator) -> list[Finding]:
+def _canaries(plan: CountPlan, release: Release, rng: np.random.Generator) -> list[AuditCheck]:
     # Each canary is a unit with cells of its own, as many as a unit may have.
     width = min(2 * plan.phrases, plan.cells // CANARIES)
     cells = rng.permutation(plan.cells)[: CANARIES * width].reshape(CANARIES, width)
@@ -70,14 +70,14 @@ def _canaries(plan: CountPlan, release: Release, rng: np.random.Generator) -> li
     claimed = epsilon([SampledGaussian.of(plan)], plan.delta).value
     verdict = judge(scores, inserted, delta=plan.delta)
     return [
-        Finding(
+        AuditCheck(
             name="counts_signal",
             what="what a canary adds to each of its cells",
             measured=float(ins.mean() - outs.mean()),
             low=1 - _ERRORS * error,
             high=1 + _ERRORS * error,
         ),
-        Finding(
+        AuditCheck(
             name="counts_epsilon",
             what=f"epsilon that an attacker proves on {CANARIES} canaries; the claim is the upper end",
             measured=verdict.lower,
@@ -87,7 +87,7 @@ def _canaries(plan: CountPlan, release: Release, rng: np.random.Generator) -> li
     ]
 
 
-def _phrases(plan: CountPlan, release: Release, rng: np.random.Generator) -> list[Finding]:
+def _phrases(plan: CountPlan, release: Release, rng: np.random.Generator) -> list[AuditCheck]:
     alone, common = (rng.integers(0, 1 << 63, PHRASES, dtype=np.uint64) for _ in range(2))
     many = [marked(common, plan)] * plan.largest_count
     own = [marked(alone, plan)] * (10 * plan.largest_count)
@@ -103,14 +103,14 @@ def _phrases(plan: CountPlan, release: Release, rng: np.random.Generator) -> lis
     room = MEMBERS * plan.largest_count - memory.threshold
     expected = (0.5 * math.erfc(-room / (plan.deviation() * math.sqrt(2 * MEMBERS)))) ** 2
     return [
-        Finding(
+        AuditCheck(
             name="counts_alone",
             what=f"phrases of one member alone that are believed, of {PHRASES}",
             measured=share(alone) * PHRASES,
             low=0.0,
             high=0.5,
         ),
-        Finding(
+        AuditCheck(
             name="counts_common",
             what="share of the phrases of all members that are believed",
             measured=share(common),

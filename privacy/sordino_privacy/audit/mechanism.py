@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from sordino_privacy.accounting import SampledGaussian, epsilon
 from sordino_privacy.audit.canaries import judge
-from sordino_privacy.audit.report import AuditReport, Finding
+from sordino_privacy.audit.report import AuditCheck, AuditReport
 from sordino_privacy.dpsgd.engine import PrivateTraining
 from sordino_privacy.dpsgd.gradients import WindowLosses
 from sordino_privacy.dpsgd.plan import TrainingPlan
@@ -78,7 +78,7 @@ def audit_mechanism(
     return AuditReport(findings=findings)
 
 
-def _noise(engine: Engine, plan: TrainingPlan) -> list[Finding]:
+def _noise(engine: Engine, plan: TrainingPlan) -> list[AuditCheck]:
     model = Dirac(NOISE_COORDINATES)
     training = engine(model, plan, canary_losses(1.0))
     first = _release(model, training, []) / plan.noise_deviation()
@@ -90,7 +90,7 @@ def _noise(engine: Engine, plan: TrainingPlan) -> list[Finding]:
         _around(
             "noise_scale", "noise of empty releases over what is claimed", scale, 1.0, 1 / math.sqrt(4 * n)
         ),
-        Finding(
+        AuditCheck(
             name="noise_repetition",
             what="largest correlation between releases and between neighbouring coordinates",
             measured=same,
@@ -106,7 +106,7 @@ def _clip(
     model: nn.Module,
     window_losses: WindowLosses,
     probes: Sequence[Tensor],
-) -> list[Finding]:
+) -> list[AuditCheck]:
     gradients = [brute_force(model, window_losses, probe) for probe in probes]
     # Half of the shortest gradient: every probe is cut.
     clip_norm = 0.5 * min(float(gradient.norm()) for gradient in gradients)
@@ -118,14 +118,14 @@ def _clip(
         longest = max(longest, float(found.norm()) / clip_norm)
         worst = max(worst, float((found - want).norm()) / clip_norm)
     return [
-        Finding(
+        AuditCheck(
             name="clip_norm",
             what="the longest contribution of a unit over the clip",
             measured=longest,
             low=0.999,
             high=1.0001,
         ),
-        Finding(
+        AuditCheck(
             name="clip_error",
             what="distance from brute force on this model",
             measured=worst,
@@ -135,7 +135,7 @@ def _clip(
     ]
 
 
-def _sampler(engine: Engine, plan: TrainingPlan) -> list[Finding]:
+def _sampler(engine: Engine, plan: TrainingPlan) -> list[AuditCheck]:
     rate = min(plan.sampling_rate, 0.5)
     plan = replace(plan, sampling_rate=rate, steps=SAMPLED_STEPS)
     training = engine(Dirac(SAMPLED_UNITS), plan, canary_losses(1.0))
@@ -165,7 +165,7 @@ def _sampler(engine: Engine, plan: TrainingPlan) -> list[Finding]:
     ]
 
 
-def _canaries(engine: Engine, plan: TrainingPlan) -> list[Finding]:
+def _canaries(engine: Engine, plan: TrainingPlan) -> list[AuditCheck]:
     # Every canary's unit takes part (rate 1), with a gradient ten times longer than the clip; the divisor is one that
     # as many units are expected with, so that their sum is not projected and each canary counts in full.
     plan = replace(plan, sampling_rate=1.0, steps=1, expected_units=max(plan.expected_units, CANARIES))
@@ -183,7 +183,7 @@ def _canaries(engine: Engine, plan: TrainingPlan) -> list[Finding]:
     error = plan.noise_multiplier * math.sqrt(1 / len(ins) + 1 / len(outs))
     return [
         _around("canary_signal", "what a canary adds to a release over the clip", signal, 1.0, error),
-        Finding(
+        AuditCheck(
             name="canary_epsilon",
             what=f"epsilon that an attacker proves on {CANARIES} canaries; the claim is the upper end",
             measured=result.lower,
@@ -199,8 +199,8 @@ def _release(model: Dirac, training: PrivateTraining, units: Sequence[Tensor]) -
     return (model.weight.detach() - before).view(-1)
 
 
-def _around(name: str, what: str, measured: float, expected: float, error: float) -> Finding:
-    return Finding(
+def _around(name: str, what: str, measured: float, expected: float, error: float) -> AuditCheck:
+    return AuditCheck(
         name=name,
         what=what,
         measured=measured,

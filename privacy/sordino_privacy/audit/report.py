@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class AuditCheck:
     """One check. `low <= measured <= high` is the claim; `what` says in words what was measured."""
 
     name: str
@@ -25,7 +25,7 @@ class Finding:
 class AuditReport:
     """All findings of one audit."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[AuditCheck, ...]
 
     @property
     def passed(self) -> bool:

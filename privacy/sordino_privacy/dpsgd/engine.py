@@ -32,7 +32,7 @@ Mode = Literal["one-pass", "per-unit", "opacus-hooks", "opacus-functorch"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RoundRecord:
+class PrivateRoundReport:
     """What a round did. Depends on the data: for the member's own eyes, never sent.
 
     mean_loss      nats per token, mean over the units that were read; NaN where none was
@@ -99,10 +99,10 @@ def _record(step: int, sample: Sequence[Tensor], outcome: Clipped) -> StepRecord
     return StepRecord(step=step, windows=sum(len(unit) for unit in sample), clipped=outcome)
 
 
-def _summed(steps: Sequence[StepRecord]) -> RoundRecord:
+def _summed(steps: Sequence[StepRecord]) -> PrivateRoundReport:
     losses = [loss for step in steps for loss in step.clipped.losses if math.isfinite(loss)]
     seen = len(losses)
-    return RoundRecord(
+    return PrivateRoundReport(
         mean_loss=sum(losses) / seen if seen else math.nan,
         clipped_share=sum(step.clipped.clipped for step in steps) / seen if seen else 0.0,
         units=seen,
@@ -147,7 +147,7 @@ class PrivateTraining:
 
     def run(
         self, units: Sequence[Tensor], *, on_step: Callable[[StepRecord], None] = lambda record: None
-    ) -> RoundRecord:
+    ) -> PrivateRoundReport:
         """All steps of the plan over `units`, changing the model in place."""
         steps = []
         for step in range(self._plan.steps):
@@ -163,7 +163,7 @@ class PrivateTraining:
         noise: SharedNoise,
         *,
         on_step: Callable[[StepRecord], None] = lambda record: None,
-    ) -> tuple[Integers, RoundRecord]:
+    ) -> tuple[Integers, PrivateRoundReport]:
         """The one step of a plan whose noise is added in shares: the step's direction with this member's share, int64
         in the order of `trainable_parameters`, one `noise.step` of the clip each. The model stays as it is.
 

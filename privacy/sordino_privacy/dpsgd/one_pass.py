@@ -58,7 +58,7 @@ _QUESTIONS = frozenset(
 )
 
 
-class Block:
+class GradientBlock:
     """One parameter's gradients of the units in work: dense, shape `(units, *parameter.shape)`, or a few rows of it.
 
     An embedding that is only looked up touches a few of its rows. They are kept as rows, because writing, measuring
@@ -149,7 +149,12 @@ class Block:
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, to: Block | None, to_bias: Block | None
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        to: GradientBlock | None,
+        to_bias: GradientBlock | None,
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.blocks = to, to_bias
@@ -169,7 +174,7 @@ class _Linear(torch.autograd.Function):
 
 class _Product(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, to: Block) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, to: GradientBlock) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.to = to
         return x @ weight
@@ -184,7 +189,7 @@ class _Product(torch.autograd.Function):
 
 class _Embedding(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, indices: Tensor, weight: Tensor, to: Block) -> Tensor:
+    def forward(ctx: Any, indices: Tensor, weight: Tensor, to: GradientBlock) -> Tensor:
         ctx.save_for_backward(indices)
         ctx.to = to
         return F.embedding(indices, weight)
@@ -201,7 +206,7 @@ class _RMSNorm(torch.autograd.Function):
     """`x / rms(x) * weight`, by hand: autograd's own passes through a dozen tensors of this size."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, to: Block) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, to: GradientBlock) -> Tensor:
         scale = (
             torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
         )
@@ -226,7 +231,7 @@ class _RMSNorm(torch.autograd.Function):
 class _Watch(TorchFunctionMode):
     """Replaces the functions that use a trainable parameter by those that write per-unit gradients."""
 
-    def __init__(self, blocks: Mapping[int, Block], rows: int) -> None:
+    def __init__(self, blocks: Mapping[int, GradientBlock], rows: int) -> None:
         super().__init__()
         self._blocks = blocks
         self._rows = rows
@@ -272,10 +277,10 @@ class _Watch(TorchFunctionMode):
         self._refusal = self._refusal or TypeError(f"{reason}; train this model with the per-unit mode")
         raise self._refusal
 
-    def block(self, parameter: Tensor | None) -> Block | None:
+    def block(self, parameter: Tensor | None) -> GradientBlock | None:
         return self._blocks.get(id(parameter))
 
-    def require_rows(self, x: Tensor, block: Block | None) -> None:
+    def require_rows(self, x: Tensor, block: GradientBlock | None) -> None:
         if x.dim() < 2 or x.shape[0] != self._rows or (block is not None and self.block(x) is not None):
             name = block.name if block is not None else "a parameter"
             self.refuse(f"{name} is used on an input without one row per window")
@@ -365,7 +370,7 @@ class OnePassGradients:
         names = {id(p): name for name, p in model.named_parameters()}
         self._tokens = tokens
         self._most = max(1, min(tokens, buffer // (4 * sum(p.numel() for p in self._parameters))))
-        self._blocks = {id(p): Block(names[id(p)], p, self._most) for p in self._parameters}
+        self._blocks = {id(p): GradientBlock(names[id(p)], p, self._most) for p in self._parameters}
 
     def add(self, units: Sequence[Tensor], clip_norm: float, total: Tensor) -> Clipped:
         losses: list[float] = []

@@ -18,15 +18,15 @@ from sordino_privacy.secagg.admission import (
     require_model,
 )
 from sordino_privacy.secagg.complaint import judge
-from sordino_privacy.secagg.context import Context
+from sordino_privacy.secagg.context import RoundContext
 from sordino_privacy.secagg.coordinator import AggregateSum, CoordinatorSession, Stage
 from sordino_privacy.secagg.encoding import SUITE
 from sordino_privacy.secagg.evidence import Evidence, Lengths, Opened
 from sordino_privacy.secagg.intake import Keeper, UploadReceiver
-from sordino_privacy.secagg.journal import Entry, Journal, Step, admit
+from sordino_privacy.secagg.journal import Journal, JournalEntry, Step, admit
 from sordino_privacy.secagg.member import MemberSession
-from sordino_privacy.secagg.membership import Floors, Member, Membership
-from sordino_privacy.secagg.quantise import Group, Quantised, Quantiser, Statistics, Totals
+from sordino_privacy.secagg.membership import EnrolledMember, Floors, Membership
+from sordino_privacy.secagg.quantise import Group, MaskedStatistics, Quantised, Quantiser, Totals
 from sordino_privacy.secagg.refusals import (
     REFUSALS,
     AbortedError,
@@ -56,7 +56,7 @@ from sordino_privacy.secagg.refusals import (
     TranscriptError,
     UploadSignatureError,
 )
-from sordino_privacy.secagg.session import Phase
+from sordino_privacy.secagg.session import SessionPhase
 from sordino_privacy.secagg.sketch import sketched_length
 from sordino_privacy.secagg.transcript import (
     GENESIS,
@@ -79,11 +79,10 @@ __all__ = [
     "BudgetExhaustedError",
     "BusyError",
     "CheatError",
-    "Context",
     "ContextError",
     "CoordinatorSession",
     "DowngradeError",
-    "Entry",
+    "EnrolledMember",
     "Evidence",
     "EvidenceError",
     "FloorError",
@@ -92,10 +91,11 @@ __all__ = [
     "History",
     "IdentityError",
     "Journal",
+    "JournalEntry",
     "Keeper",
     "Lengths",
     "MalformedError",
-    "Member",
+    "MaskedStatistics",
     "MemberSession",
     "Membership",
     "ModelError",
@@ -103,7 +103,6 @@ __all__ = [
     "NormError",
     "Opened",
     "OrderError",
-    "Phase",
     "PolicyError",
     "Quantised",
     "Quantiser",
@@ -112,10 +111,11 @@ __all__ = [
     "ReplayError",
     "RevealError",
     "RosterError",
+    "RoundContext",
     "SecaggError",
+    "SessionPhase",
     "ShareError",
     "Stage",
-    "Statistics",
     "Step",
     "SurvivorError",
     "ThresholdError",

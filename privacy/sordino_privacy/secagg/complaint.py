@@ -17,14 +17,14 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from sordino_privacy.secagg import keys
-from sordino_privacy.secagg.context import MAX_CONTEXT_BYTES, Context
+from sordino_privacy.secagg.context import MAX_CONTEXT_BYTES, RoundContext
 from sordino_privacy.secagg.encoding import (
     HASH_BYTES,
     HEAD_BYTES,
     MAX_MESSAGE_BYTES,
     NAME_BYTES,
     SIGNATURE_BYTES,
-    Reader,
+    MessageReader,
     Writer,
 )
 from sordino_privacy.secagg.equality import PROOF_BYTES, Equality, of_key
@@ -122,7 +122,7 @@ class Complaint:
     @classmethod
     def decode(cls, message: bytes) -> Self:
         """Raises MalformedError."""
-        reader = Reader(message, KIND, limit=MAX_COMPLAINT_BYTES)
+        reader = MessageReader(message, KIND, limit=MAX_COMPLAINT_BYTES)
         roster_hash, complainer = reader.raw(HASH_BYTES), reader.name()
         statement = Statement.read(reader)
         leaf, length = Leaf.read(reader, complainer), reader.u8()
@@ -196,8 +196,8 @@ def proof(context: bytes, roster: bytes, complaint: bytes) -> bytes:
 def judge(message: bytes, membership: Membership) -> str:
     """Who cheated, by a `proof` and nothing else. Raises what its parsers raise, and IdentityError,
     ReplayError for a complaint that proves nothing."""
-    reader = Reader(message, PROOF_KIND, limit=2 * MAX_MESSAGE_BYTES)
-    context = Context.decode(reader.blob(limit=MAX_CONTEXT_BYTES))
+    reader = MessageReader(message, PROOF_KIND, limit=2 * MAX_MESSAGE_BYTES)
+    context = RoundContext.decode(reader.blob(limit=MAX_CONTEXT_BYTES))
     context.require_floors(membership)
     roster = Roster.decode(reader.blob(limit=MAX_MESSAGE_BYTES), membership, context)
     complaint = Complaint.decode(reader.blob(limit=MAX_COMPLAINT_BYTES))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 from sordino_privacy.errors import ConfigurationError
-from sordino_privacy.secagg.encoding import HASH_BYTES, SUITE, Reader, Writer, digest, valid_name
+from sordino_privacy.secagg.encoding import HASH_BYTES, SUITE, MessageReader, Writer, digest, valid_name
 from sordino_privacy.secagg.membership import MAX_GAMMA_PERMILLE, Membership
 from sordino_privacy.secagg.quantise import Quantiser
 from sordino_privacy.secagg.refusals import (
@@ -28,7 +28,7 @@ MAX_RUN_CHARACTERS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
+class RoundContext:
     """One attempt. Hashes and the nonce have 32 bytes; `run` is 1 to 64 printable ASCII characters; `round` counts
     from 0 and `attempt` from 0. The last three are the floors in force: at least those of the charter."""
 
@@ -78,7 +78,7 @@ class Context:
         model_hash: bytes,
         train_config_hash: bytes,
         quantiser: Quantiser,
-    ) -> Context:
+    ) -> RoundContext:
         """The context with exactly the charter's floors."""
         return cls(
             federation=membership.federation,
@@ -96,7 +96,7 @@ class Context:
             organisations=membership.floors.organisations,
         )
 
-    def at_least(self, proposed: Context) -> Context:
+    def at_least(self, proposed: RoundContext) -> RoundContext:
         """This context with the proposal's floors where those are stricter: all that a member takes from it."""
         return replace(
             self,
@@ -123,9 +123,9 @@ class Context:
         return writer.done()
 
     @classmethod
-    def decode(cls, message: bytes) -> Context:
+    def decode(cls, message: bytes) -> RoundContext:
         """Parses a proposal. Raises MalformedError, or DowngradeError for any suite but ours."""
-        reader = Reader(message, KIND, limit=MAX_CONTEXT_BYTES)
+        reader = MessageReader(message, KIND, limit=MAX_CONTEXT_BYTES)
         suite = reader.text()
         if suite != SUITE:
             raise DowngradeError(f"the coordinator proposed {suite!r}; this software speaks {SUITE} only")
@@ -177,7 +177,7 @@ class Context:
             number(self.organisations),
         )
 
-    def require_same(self, proposed: Context) -> None:
+    def require_same(self, proposed: RoundContext) -> None:
         """`self` is the member's own; raises ContextError naming the first field in which the proposal differs."""
         for item in fields(self):
             if getattr(self, item.name) != getattr(proposed, item.name):

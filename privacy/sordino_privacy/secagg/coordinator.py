@@ -26,9 +26,9 @@ import numpy as np
 
 from sordino_privacy.secagg import merkle
 from sordino_privacy.secagg.complaint import MAX_COMPLAINT_BYTES, Complaint, proof
-from sordino_privacy.secagg.context import Context
+from sordino_privacy.secagg.context import RoundContext
 from sordino_privacy.secagg.evidence import Evidence, Lengths, challenge_of, lengths_of
-from sordino_privacy.secagg.intake import Data, InMemory, Intake, Keeper, UploadReceiver
+from sordino_privacy.secagg.intake import Data, Intake, Keeper, MemoryKeeper, UploadReceiver
 from sordino_privacy.secagg.masks import RingVector, apply
 from sordino_privacy.secagg.membership import Membership
 from sordino_privacy.secagg.quantise import Totals
@@ -122,11 +122,11 @@ class CoordinatorSession:
     """
 
     def __init__(
-        self, membership: Membership, context: Context, *, staging: int = 2, keeper: Keeper | None = None
+        self, membership: Membership, context: RoundContext, *, staging: int = 2, keeper: Keeper | None = None
     ) -> None:
         context.require_floors(membership)
         self._membership, self._context, self._staging = membership, context, staging
-        self._keeper = keeper or InMemory()
+        self._keeper = keeper or MemoryKeeper()
         self._ctx = context.digest()
         self._stage = Stage.ADVERTISEMENTS
         self._advertisements: dict[str, Advertisement] = {}
@@ -155,7 +155,7 @@ class CoordinatorSession:
         return self._claim.survivors if self._claim else ()
 
     @property
-    def context(self) -> Context:
+    def context(self) -> RoundContext:
         return self._context
 
     def awaiting(self) -> frozenset[str]:

@@ -2,11 +2,11 @@
 
 Every message is `b"sordino-secagg/2" | type (1 byte) | body`. Integers are big-endian and of fixed width, names are
 `length (1 byte) | ASCII`, lists are `count (2 bytes) | entries`. There is exactly one encoding of each value: a
-parser reads it with `Reader`, which refuses a short, long or unknown message before anything is allocated from a
+parser reads it with `MessageReader`, which refuses a short, long or unknown message before anything is allocated from a
 length that the sender chose.
 
     >>> body = Writer(7).u16(3).name("alpha").done()
-    >>> reader = Reader(body, 7)
+    >>> reader = MessageReader(body, 7)
     >>> reader.u16(), reader.name()
     (3, 'alpha')
     >>> reader.end()
@@ -98,7 +98,7 @@ class Writer:
         return b"".join(self._parts)
 
 
-class Reader:
+class MessageReader:
     """Takes one message apart, front to back. Raises MalformedError; DowngradeError for another protocol version."""
 
     def __init__(self, message: bytes, kind: int, *, limit: int = MAX_MESSAGE_BYTES) -> None:

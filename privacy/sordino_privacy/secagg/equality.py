@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
-from sordino_privacy.secagg.encoding import KEY_BYTES, Reader, Writer, digest
+from sordino_privacy.secagg.encoding import KEY_BYTES, MessageReader, Writer, digest
 from sordino_privacy.secagg.keys import CURVE_PRIME as P
 
 ORDER = (1 << 252) + 27742317777372353535851937790883648493
@@ -148,7 +148,7 @@ class Equality:
             writer.raw(part)
 
     @classmethod
-    def read(cls, reader: Reader) -> Self:
+    def read(cls, reader: MessageReader) -> Self:
         return cls(
             shared=reader.raw(KEY_BYTES),
             challenge=reader.integer(KEY_BYTES),

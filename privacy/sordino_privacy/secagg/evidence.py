@@ -18,12 +18,12 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from sordino_privacy.secagg.context import Context
+from sordino_privacy.secagg.context import RoundContext
 from sordino_privacy.secagg.encoding import (
     HASH_BYTES,
     KEY_BYTES,
     MAX_MESSAGE_BYTES,
-    Reader,
+    MessageReader,
     Writer,
     require_increasing,
 )
@@ -76,7 +76,7 @@ class Evidence:
     @classmethod
     def decode(cls, message: bytes) -> Self:
         """Raises MalformedError."""
-        reader = Reader(message, EVIDENCE_KIND)
+        reader = MessageReader(message, EVIDENCE_KIND)
         roster_hash, lists = reader.raw(HASH_BYTES), []
         for _ in range(2):
             seeds = tuple((reader.name(), reader.raw(KEY_BYTES)) for _ in range(reader.count()))
@@ -118,7 +118,7 @@ class Opened:
     @classmethod
     def decode(cls, message: bytes) -> Self:
         """Raises MalformedError."""
-        reader = Reader(message, OPENED_KIND, limit=4 * MAX_MESSAGE_BYTES)
+        reader = MessageReader(message, OPENED_KIND, limit=4 * MAX_MESSAGE_BYTES)
         opened = cls(
             roster=reader.blob(limit=MAX_MESSAGE_BYTES),
             claim=reader.blob(limit=MAX_MESSAGE_BYTES),
@@ -141,7 +141,7 @@ class Opened:
     def require_sum(
         self,
         membership: Membership,
-        context: Context,
+        context: RoundContext,
         evidence: bytes,
         vector: RingVector,
         carries: Carries,
@@ -165,7 +165,7 @@ class Opened:
 def _required(
     opened: Opened,
     membership: Membership,
-    context: Context,
+    context: RoundContext,
     message: bytes,
     vector: RingVector,
     carries: Carries,
@@ -231,7 +231,7 @@ def remasked(
     evidence: Evidence,
     vector: RingVector,
     carries: Carries,
-    context: Context,
+    context: RoundContext,
     *,
     threads: int,
 ) -> npt.NDArray[np.unsignedinteger[Any]]:

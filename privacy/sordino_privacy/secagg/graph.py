@@ -30,7 +30,7 @@ from math import ceil, comb
 import numpy as np
 
 from sordino_privacy.secagg.encoding import label
-from sordino_privacy.secagg.masks import Stream
+from sordino_privacy.secagg.masks import MaskStream
 from sordino_privacy.secagg.refusals import FloorError
 
 COMPLETE_LIMIT = 256
@@ -172,7 +172,7 @@ def permutation(n: int, key: bytes) -> Sequence[int]:
     """Fisher-Yates from the AES-256-CTR stream of `key`: 64-bit little-endian draws, rejected above the largest
     multiple of the bound, from the last place down."""
     order = list(range(n))
-    stream = Stream(key)
+    stream = MaskStream(key)
     draws = np.empty(2 * n, "<u8")
     stream.fill(draws)
     pending = iter(draws.tolist())

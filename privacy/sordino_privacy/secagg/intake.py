@@ -47,7 +47,7 @@ class Keeper(Protocol):
         """The bytes that were put."""
 
 
-class InMemory:
+class MemoryKeeper:
     """A keeper for few members or small models: one masked vector each."""
 
     def __init__(self) -> None:

@@ -27,7 +27,7 @@ class Step(IntEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class JournalEntry:
     """One step. `update` is the 32-byte identity of the quantised update (empty when ADVERTISED); `digest`, 32 bytes,
     names what was bound: the context (ADVERTISED), R and U2 (UPLOADED), R, U2 and U3 (SPENT, REVEALED)."""
 
@@ -48,11 +48,11 @@ class Journal(Protocol):
         """The highest charter epoch of any entry of the federation; 0 when there is none."""
         ...
 
-    def entries(self, federation: str, run: str, round: int) -> Sequence[Entry]:
+    def entries(self, federation: str, run: str, round: int) -> Sequence[JournalEntry]:
         """All entries of one round, in the order in which they were recorded."""
         ...
 
-    def record(self, entry: Entry) -> None:
+    def record(self, entry: JournalEntry) -> None:
         """Atomically: `admit(self.entries(...), entry)`, then append. Returns only when durable (fsync).
 
         Raises what `admit` raises, and StorageError when it cannot be made durable: then nothing may leave.
@@ -66,7 +66,7 @@ def bound(roster_hash: bytes, *hashes: bytes) -> bytes:
     return digest("journal", roster_hash, *hashes)
 
 
-def admit(existing: Sequence[Entry], entry: Entry) -> None:
+def admit(existing: Sequence[JournalEntry], entry: JournalEntry) -> None:
     """Decides whether `entry` may follow the `existing` entries of its round. Pure. Raises ReplayError or RevealError.
 
     * An attempt overtaken by a later one is a replay; so is an advertisement after the upload of its own attempt.

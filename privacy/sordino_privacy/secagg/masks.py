@@ -27,7 +27,7 @@ ZEROS = memoryview(bytes(CHUNK_BYTES))  # read-only, shared by every stream of e
 RingVector = npt.NDArray[np.unsignedinteger[Any]]
 
 
-class Stream:
+class MaskStream:
     """The AES-256-CTR keystream of one key from block `block` on. IV 0: a key is used for one mask only."""
 
     def __init__(self, key: bytes, block: int = 0) -> None:
@@ -65,7 +65,7 @@ class Streams:
     one thread at a time."""
 
     def __init__(self, masks: Sequence[Mask]) -> None:
-        self._streams = [Stream(mask.key) for mask in masks]
+        self._streams = [MaskStream(mask.key) for mask in masks]
         self._operations = [np.add if mask.add else np.subtract for mask in masks]
         memory = np.empty(CHUNK_BYTES + LINE_BYTES, np.uint8)
         start = _bytes_to_line(memory)

@@ -30,10 +30,10 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from sordino_privacy.secagg import keys, merkle, shamir
 from sordino_privacy.secagg.complaint import Complaint
-from sordino_privacy.secagg.context import Context
+from sordino_privacy.secagg.context import RoundContext
 from sordino_privacy.secagg.encoding import HASH_BYTES, KEY_BYTES, digest
 from sordino_privacy.secagg.evidence import Opened, challenge_of
-from sordino_privacy.secagg.journal import Entry, Journal, Step, admit, bound
+from sordino_privacy.secagg.journal import Journal, JournalEntry, Step, admit, bound
 from sordino_privacy.secagg.masks import Mask
 from sordino_privacy.secagg.membership import Membership
 from sordino_privacy.secagg.quantise import Quantised
@@ -54,7 +54,7 @@ from sordino_privacy.secagg.refusals import (
     UploadSignatureError,
 )
 from sordino_privacy.secagg.roster import Advertisement, Roster, seed_commitment
-from sordino_privacy.secagg.session import Phase, SessionState
+from sordino_privacy.secagg.session import SessionPhase, SessionState
 from sordino_privacy.secagg.shares import (
     Delivery,
     Leaf,
@@ -86,7 +86,7 @@ class MemberSession:
         me: str,
         signing_key: bytes,
         membership: Membership,
-        context: Context,
+        context: RoundContext,
         journal: Journal,
         entropy: Callable[[int], bytes],
     ) -> None:
@@ -113,7 +113,7 @@ class MemberSession:
         return f"MemberSession(me={self._me!r}, phase={self.phase.name}, <secrets withheld>)"
 
     @property
-    def phase(self) -> Phase:
+    def phase(self) -> SessionPhase:
         return self._state.phase
 
     @property
@@ -126,10 +126,10 @@ class MemberSession:
         would be refused afterwards must not cost any privacy budget.
 
         Raises MalformedError, DowngradeError, ContextError, ReplayError (a spent round, an outdated attempt); and what
-        `Context.require_floors` raises. Records nothing.
+        `RoundContext.require_floors` raises. Records nothing.
         """
-        with self._step(Phase.READY, Phase.READY):
-            proposed = Context.decode(proposal)
+        with self._step(SessionPhase.READY, SessionPhase.READY):
+            proposed = RoundContext.decode(proposal)
             proposed.require_floors(self._membership)
             self._context.require_same(proposed)
             entry = self._entry(Step.ADVERTISED, b"", self._context.digest())
@@ -137,7 +137,7 @@ class MemberSession:
 
     def advertise(self) -> bytes:
         """Phase 1: fresh keys, seeds and nonce. Raises ReplayError when the round is spent or the attempt outdated."""
-        with self._step(Phase.READY, Phase.ADVERTISED):
+        with self._step(SessionPhase.READY, SessionPhase.ADVERTISED):
             ctx = self._context.digest()
             self._record(Step.ADVERTISED, b"", ctx)
             state = self._state
@@ -157,9 +157,9 @@ class MemberSession:
 
     def share(self, roster: bytes) -> bytes:
         """Phase 2: checks the roster (refusals 1 to 5), then shares both seeds among the holders."""
-        if self._answered(Phase.SHARED, roster):
+        if self._answered(SessionPhase.SHARED, roster):
             return self._state.reply
-        with self._step(Phase.ADVERTISED, Phase.SHARED):
+        with self._step(SessionPhase.ADVERTISED, SessionPhase.SHARED):
             self._admit_roster(roster)
             self._state.answer(roster, self._shares())
         return self._state.reply
@@ -215,10 +215,10 @@ class MemberSession:
         Raises SurvivorError (U2), ShareError, ReplayError (another update, or a spent round); BadParcelError, whose
         `complaint` is to be sent instead of the upload.
         """
-        if self._answered(Phase.UPLOADED, delivery):
+        if self._answered(SessionPhase.UPLOADED, delivery):
             self._admit_update(quantised)
         else:
-            with self._step(Phase.SHARED, Phase.UPLOADED):
+            with self._step(SessionPhase.SHARED, SessionPhase.UPLOADED):
                 self._admit_delivery(delivery)
                 self._admit_update(quantised)
                 self._state.answer(delivery, b"")
@@ -229,7 +229,7 @@ class MemberSession:
 
         Raises OrderError before `upload` and after the next phase, ReplayError for another update.
         """
-        if self.phase is not Phase.UPLOADED:
+        if self.phase is not SessionPhase.UPLOADED:
             raise OrderError(f"the session is in phase {self.phase.name}, not UPLOADED")
         if quantised.identity != self._state.update:
             raise ReplayError("this is not the update that this session uploads")
@@ -238,7 +238,7 @@ class MemberSession:
     @property
     def upload_bytes(self) -> int:
         """Bytes in all frames of this session's upload. Raises OrderError before `upload`."""
-        if self.phase is not Phase.UPLOADED:
+        if self.phase is not SessionPhase.UPLOADED:
             raise OrderError(f"the session is in phase {self.phase.name}, not UPLOADED")
         return self._header().upload_bytes
 
@@ -323,9 +323,9 @@ class MemberSession:
 
     def survivors(self, claim: bytes) -> bytes:
         """Phase 4: checks the claimed U3 (refusals 2, 8 and 9), marks the round as spent, signs."""
-        if self._answered(Phase.AGREED, claim):
+        if self._answered(SessionPhase.AGREED, claim):
             return self._state.reply
-        with self._step(Phase.UPLOADED, Phase.AGREED):
+        with self._step(SessionPhase.UPLOADED, SessionPhase.AGREED):
             state, u2_hash = self._state, u2_digest(self._state.u2)
             parsed = Claim.decode(claim)
             self._admit_claim(parsed, u2_hash)
@@ -379,9 +379,9 @@ class MemberSession:
         Raises QuorumError, RevealError, ReplayError (another update). A second request is refused for ever, across
         restarts.
         """
-        if self.phase is Phase.DONE:
+        if self.phase is SessionPhase.DONE:
             raise RevealError("this member has already revealed its shares of this attempt")
-        with self._step(Phase.AGREED, Phase.DONE):
+        with self._step(SessionPhase.AGREED, SessionPhase.DONE):
             roster, state = self._known_roster(), self._state
             claim, u2_hash = Claim.decode(state.claim), u2_digest(state.u2)
             request = Opening.decode(opening)
@@ -400,7 +400,7 @@ class MemberSession:
                 sketch=sketch,
             ).encode_signed(self._signing_key)
             opened = Opened(roster=state.roster, claim=state.claim, opening=opening)
-        self._erase(Phase.DONE)
+        self._erase(SessionPhase.DONE)
         self._opened = opened
         return reply
 
@@ -466,7 +466,7 @@ class MemberSession:
 
     def abort(self) -> None:
         """Ends the session and erases its secrets."""
-        self._erase(Phase.ABORTED)
+        self._erase(SessionPhase.ABORTED)
 
     def snapshot_with_secrets(self) -> bytes:
         """The whole session, private keys, seeds and held shares included, for moving it between processes of the
@@ -480,7 +480,7 @@ class MemberSession:
         me: str,
         signing_key: bytes,
         membership: Membership,
-        context: Context,
+        context: RoundContext,
         journal: Journal,
         entropy: Callable[[int], bytes],
     ) -> Self:
@@ -507,9 +507,9 @@ class MemberSession:
     def _bound(self, *hashes: bytes) -> bytes:
         return bound(self._known_roster().hash, *hashes)
 
-    def _entry(self, step: Step, update: bytes, what: bytes) -> Entry:
+    def _entry(self, step: Step, update: bytes, what: bytes) -> JournalEntry:
         context = self._context
-        return Entry(
+        return JournalEntry(
             federation=context.federation,
             epoch=context.epoch,
             run=context.run,
@@ -528,23 +528,23 @@ class MemberSession:
         if entry not in existing:
             self._journal.record(entry)
 
-    def _answered(self, phase: Phase, request: bytes) -> bool:
+    def _answered(self, phase: SessionPhase, request: bytes) -> bool:
         return self.phase is phase and self._state.request == digest("request", request)
 
     @contextmanager
-    def _step(self, before: Phase, after: Phase) -> Iterator[None]:
+    def _step(self, before: SessionPhase, after: SessionPhase) -> Iterator[None]:
         """Runs one phase: refused unless the session is in `before`; `after` when it succeeds, else aborted."""
-        if self.phase is Phase.ABORTED:
+        if self.phase is SessionPhase.ABORTED:
             raise AbortedError("this session has ended")
         if self.phase is not before:
             raise OrderError(f"the session is in phase {self.phase.name}, not {before.name}")
         try:
             yield
         except BaseException:
-            self._erase(Phase.ABORTED)
+            self._erase(SessionPhase.ABORTED)
             raise
         self._state.phase = after
 
-    def _erase(self, phase: Phase) -> None:
+    def _erase(self, phase: SessionPhase) -> None:
         self._state = SessionState(phase=phase)
         self._roster = None

@@ -20,7 +20,7 @@ MAX_GAMMA_PERMILLE = 333
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
+class EnrolledMember:
     """One member: its charter name, its organisation, its raw Ed25519 public key (32 bytes)."""
 
     name: str
@@ -148,12 +148,12 @@ class Membership:
     federation: str
     epoch: int
     charter_hash: bytes
-    members: tuple[Member, ...]
+    members: tuple[EnrolledMember, ...]
     retired: frozenset[bytes] = frozenset()
     floors: Floors = Floors()
     checks_lengths: bool = False
     shares: int = 1
-    _by_name: dict[str, Member] = field(init=False, repr=False, compare=False)
+    _by_name: dict[str, EnrolledMember] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not valid_name(self.federation):
@@ -177,7 +177,7 @@ class Membership:
         It depends on nobody's choice of a roster: every one of them may be in it."""
         return gamma_permille * len(self.members) // 1000
 
-    def member(self, name: str) -> Member:
+    def member(self, name: str) -> EnrolledMember:
         """The member of that name. Raises IdentityError when it is unknown or its key is retired."""
         member = self._by_name.get(name)
         if member is None:

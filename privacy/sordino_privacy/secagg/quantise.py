@@ -29,8 +29,16 @@ import numpy as np
 import numpy.typing as npt
 
 from sordino_privacy.errors import ConfigurationError, UsageError
-from sordino_privacy.secagg.encoding import HASH_BYTES, KEY_BYTES, MAGIC, MAX_MEMBERS, Reader, Writer, digest
-from sordino_privacy.secagg.masks import RingVector, Stream
+from sordino_privacy.secagg.encoding import (
+    HASH_BYTES,
+    KEY_BYTES,
+    MAGIC,
+    MAX_MEMBERS,
+    MessageReader,
+    Writer,
+    digest,
+)
+from sordino_privacy.secagg.masks import MaskStream, RingVector
 from sordino_privacy.secagg.refusals import MalformedError, NonFiniteError
 from sordino_privacy.shared_noise.release import levels as shared_levels
 
@@ -70,7 +78,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Statistics:
+class MaskedStatistics:
     """What rides along inside the mask. `loss` is the member's mean loss in nats, in [0, 256), privatised by the
     caller; `examples` is the *declared public size bucket*, at most 2^40."""
 
@@ -104,7 +112,7 @@ class Quantised:
     def decode(cls, message: bytes | memoryview) -> Quantised:
         """The vector views the message, which may be a mapped file. Raises MalformedError."""
         view = memoryview(message)
-        reader = Reader(bytes(view[:HEAD_BYTES]), QUANTISED_KIND)
+        reader = MessageReader(bytes(view[:HEAD_BYTES]), QUANTISED_KIND)
         quantiser_hash, identity, bits = reader.raw(HASH_BYTES), reader.raw(HASH_BYTES), reader.u8()
         if bits not in (16, 32):
             raise MalformedError("a ring has 16 or 32 bits")
@@ -222,7 +230,7 @@ class Quantiser:
             writer.text(group.name).u32(group.length).raw(struct.pack(">d", group.range))
 
     @classmethod
-    def read(cls, reader: Reader) -> Quantiser:
+    def read(cls, reader: MessageReader) -> Quantiser:
         """Raises MalformedError."""
         cohort_limit, shares, count = reader.u16(), reader.u16(), reader.count(limit=MAX_GROUPS)
         try:
@@ -240,7 +248,7 @@ class Quantiser:
         return digest("quantiser", writer.done())
 
     def quantise(
-        self, vector: FloatVector, weight: float, statistics: Statistics, entropy: Entropy
+        self, vector: FloatVector, weight: float, statistics: MaskedStatistics, entropy: Entropy
     ) -> Quantised:
         """The update as ring integers, ready to be masked.
 
@@ -260,7 +268,7 @@ class Quantiser:
             raise UsageError("the loss must lie in [0, 256) and the example bucket in [0, 2^40]")
         key = entropy(KEY_BYTES)
         out = np.empty(self.length, self.dtype)
-        saturated = self._round(vector, fixed_weight / FIXED_POINT, Stream(key), out)
+        saturated = self._round(vector, fixed_weight / FIXED_POINT, MaskStream(key), out)
         loss = round(fixed_weight * statistics.loss)
         return self._finished(out, (fixed_weight, saturated, loss, statistics.examples), key)
 
@@ -291,7 +299,7 @@ class Quantiser:
         # The dither key is fresh entropy, so its hash is a unique name of this draw that says nothing about the update.
         return Quantised(quantiser_hash=self.digest(), identity=digest("update", key), vector=out)
 
-    def _round(self, vector: FloatVector, weight: float, dither: Stream, out: RingVector) -> int:
+    def _round(self, vector: FloatVector, weight: float, dither: MaskStream, out: RingVector) -> int:
         """Fills `out[:dimension]`; returns the number of clipped coordinates."""
         bits, saturated, start = self.fraction_bits, 0, 0
         limit = np.float32(self.levels << bits)

@@ -13,14 +13,14 @@ from fractions import Fraction
 from typing import Self
 
 from sordino_privacy.secagg import keys
-from sordino_privacy.secagg.context import Context
+from sordino_privacy.secagg.context import RoundContext
 from sordino_privacy.secagg.encoding import (
     HASH_BYTES,
     HEAD_BYTES,
     KEY_BYTES,
     NAME_BYTES,
     SIGNATURE_BYTES,
-    Reader,
+    MessageReader,
     Writer,
     digest,
 )
@@ -65,7 +65,7 @@ class Advertisement:
         writer.raw(self.commitment).raw(self.nonce).raw(self.signature)
 
     @classmethod
-    def read(cls, reader: Reader) -> Self:
+    def read(cls, reader: MessageReader) -> Self:
         return cls(
             ctx=reader.raw(HASH_BYTES),
             name=reader.name(),
@@ -84,7 +84,7 @@ class Advertisement:
     @classmethod
     def decode(cls, message: bytes) -> Self:
         """Raises MalformedError."""
-        reader = Reader(message, ADVERTISEMENT_KIND)
+        reader = MessageReader(message, ADVERTISEMENT_KIND)
         advertisement = cls.read(reader)
         reader.end()
         return advertisement
@@ -116,7 +116,7 @@ class Roster:
     positions: Mapping[str, int]
 
     @classmethod
-    def of(cls, membership: Membership, context: Context, entries: Iterable[Advertisement]) -> Self:
+    def of(cls, membership: Membership, context: RoundContext, entries: Iterable[Advertisement]) -> Self:
         """The roster of verified advertisements, with everything that follows from it. Raises FloorError when
         it is too small for the colluders that the charter allows for."""
         ordered = tuple(sorted(entries, key=lambda entry: entry.name))
@@ -171,13 +171,13 @@ class Roster:
         return writer.done()
 
     @classmethod
-    def decode(cls, message: bytes, membership: Membership, context: Context) -> Self:
+    def decode(cls, message: bytes, membership: Membership, context: RoundContext) -> Self:
         """Parses and checks everything that does not depend on who reads it.
 
         Every signature against the charter, every ctx, no duplicate identity or key, the floors, the thresholds.
         Raises MalformedError, IdentityError, ContextError, RosterError, FloorError, ThresholdError.
         """
-        reader = Reader(message, ROSTER_KIND)
+        reader = MessageReader(message, ROSTER_KIND)
         claimed = reader.u16(), reader.u16(), reader.u16()
         entries = tuple(Advertisement.read(reader) for _ in range(reader.count()))
         reader.end()
@@ -190,7 +190,7 @@ class Roster:
         return roster
 
 
-def require_roster(entries: tuple[Advertisement, ...], membership: Membership, context: Context) -> None:
+def require_roster(entries: tuple[Advertisement, ...], membership: Membership, context: RoundContext) -> None:
     """The rules of a roster that hold for every reader. `entries` in the order received."""
     names = [entry.name for entry in entries]
     if len(set(names)) != len(names):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Self
 
-from sordino_privacy.secagg.encoding import KEY_BYTES, MAX_MESSAGE_BYTES, Reader, Writer, digest
+from sordino_privacy.secagg.encoding import KEY_BYTES, MAX_MESSAGE_BYTES, MessageReader, Writer, digest
 from sordino_privacy.secagg.refusals import MalformedError
 
 KIND = 33
@@ -29,7 +29,7 @@ BLOBS = (
 )
 
 
-class Phase(IntEnum):
+class SessionPhase(IntEnum):
     """Where a member's session stands: the last phase it completed."""
 
     READY = 0
@@ -47,7 +47,7 @@ class SessionState:
     b_seed, of s_seed); `nonce` this member's share of the challenge;
     `request` is the hash of the last request answered, and `reply` the answer."""
 
-    phase: Phase = Phase.READY
+    phase: SessionPhase = SessionPhase.READY
     exchange_key: bytes = b""
     pair_seed: bytes = b""
     self_seed: bytes = b""
@@ -82,11 +82,11 @@ class SessionState:
     @classmethod
     def decode(cls, message: bytes) -> Self:
         """Raises MalformedError."""
-        reader = Reader(message, KIND, limit=4 * MAX_MESSAGE_BYTES)
+        reader = MessageReader(message, KIND, limit=4 * MAX_MESSAGE_BYTES)
         phase = reader.u8()
-        if phase > Phase.ABORTED:
+        if phase > SessionPhase.ABORTED:
             raise MalformedError("the snapshot is of an unknown phase")
-        state = cls(phase=Phase(phase))
+        state = cls(phase=SessionPhase(phase))
         for name in BLOBS:
             setattr(state, name, reader.blob(limit=MAX_MESSAGE_BYTES))
         state.u2 = reader.names()

@@ -19,7 +19,7 @@ from sordino_privacy.secagg.encoding import (
     KEY_BYTES,
     NAME_BYTES,
     SIGNATURE_BYTES,
-    Reader,
+    MessageReader,
     Writer,
     digest,
     require_increasing,
@@ -65,7 +65,7 @@ class Leaf:
         writer.raw(self.sealed).raw(self.self_commitment).raw(self.pair_commitment)
 
     @classmethod
-    def read(cls, reader: Reader, recipient: str) -> Self:
+    def read(cls, reader: MessageReader, recipient: str) -> Self:
         return cls(
             recipient=recipient,
             sealed=reader.raw(SEALED_BYTES),
@@ -98,7 +98,7 @@ class Statement:
         writer.name(self.sender).raw(self.root).raw(self.signature)
 
     @classmethod
-    def read(cls, reader: Reader) -> Self:
+    def read(cls, reader: MessageReader) -> Self:
         return cls(sender=reader.name(), root=reader.raw(HASH_BYTES), signature=reader.raw(SIGNATURE_BYTES))
 
 
@@ -122,7 +122,7 @@ class Shares:
     @classmethod
     def decode(cls, message: bytes) -> Self:
         """Raises MalformedError, also when the statement's root is not that of the leaves."""
-        reader = Reader(message, SHARES_KIND)
+        reader = MessageReader(message, SHARES_KIND)
         roster_hash = reader.raw(HASH_BYTES)
         leaves = tuple(Leaf.read(reader, reader.name()) for _ in range(reader.count()))
         statement = Statement.read(reader)
@@ -166,7 +166,7 @@ class Delivery:
     @classmethod
     def decode(cls, message: bytes, recipient: str) -> Self:
         """Raises MalformedError. What the delivery claims is checked by `open_parcel` and the member."""
-        reader = Reader(message, DELIVERY_KIND)
+        reader = MessageReader(message, DELIVERY_KIND)
         roster_hash = reader.raw(HASH_BYTES)
         statements = tuple(Statement.read(reader) for _ in range(reader.count()))
         parcels = []

@@ -24,8 +24,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sordino_privacy.secagg import keys
-from sordino_privacy.secagg.encoding import NAME_BYTES, SIGNATURE_BYTES, Reader, Writer, digest
-from sordino_privacy.secagg.masks import RingVector, Stream
+from sordino_privacy.secagg.encoding import NAME_BYTES, SIGNATURE_BYTES, MessageReader, Writer, digest
+from sordino_privacy.secagg.masks import MaskStream, RingVector
 from sordino_privacy.secagg.membership import Membership
 from sordino_privacy.secagg.quantise import Quantiser, signed_view
 from sordino_privacy.secagg.refusals import IdentityError, MalformedError
@@ -58,7 +58,7 @@ def total_digest(total: Integers) -> bytes:
 
 def upload_digest(pieces: Iterable[Integers], seed: bytes) -> Digest:
     """The digest of a vector of unsigned integers, given in pieces."""
-    streams = [Stream(digest("row", seed, bytes([row]))) for row in range(ROWS)]
+    streams = [MaskStream(digest("row", seed, bytes([row]))) for row in range(ROWS)]
     words = np.empty((ROWS, CHUNK), "<u4")
     totals = [0] * ROWS
     for piece in pieces:
@@ -80,7 +80,7 @@ def upload_digest(pieces: Iterable[Integers], seed: bytes) -> Digest:
 def length_sketch(vector: RingVector, quantiser: Quantiser, seed: bytes) -> Projections:
     """The projections of an update, or of a sum of them, in its own units; limbs of statistics have no part."""
     values = signed_view(vector[: quantiser.dimension])
-    streams = [Stream(digest("length", seed, bytes([block]))) for block in range(BLOCKS)]
+    streams = [MaskStream(digest("length", seed, bytes([block]))) for block in range(BLOCKS)]
     out = np.zeros((BLOCKS, BUCKETS), np.float64)
     steps = [(group.length, group.range / quantiser.levels) for group in quantiser.groups]
     words = np.empty(CHUNK, "<u2")
@@ -147,7 +147,7 @@ class Sketch:
         writer.name(self.sender).raw(self._body()).raw(self.signature)
 
     @classmethod
-    def read(cls, reader: Reader) -> Self:
+    def read(cls, reader: MessageReader) -> Self:
         sender = reader.name()
         rows = tuple(reader.integer(DIGEST_BYTES) for _ in range(ROWS))
         count = reader.count(limit=PROJECTIONS)

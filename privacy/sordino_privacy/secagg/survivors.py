@@ -13,14 +13,14 @@ from typing import Self
 import numpy as np
 
 from sordino_privacy.secagg import keys
-from sordino_privacy.secagg.context import Context
+from sordino_privacy.secagg.context import RoundContext
 from sordino_privacy.secagg.encoding import (
     HASH_BYTES,
     HEAD_BYTES,
     KEY_BYTES,
     NAME_BYTES,
     SIGNATURE_BYTES,
-    Reader,
+    MessageReader,
     Writer,
     digest,
     require_increasing,
@@ -75,7 +75,7 @@ class Claim:
     @classmethod
     def decode(cls, message: bytes) -> Self:
         """Raises MalformedError."""
-        reader = Reader(message, CLAIM_KIND)
+        reader = MessageReader(message, CLAIM_KIND)
         roster_hash = reader.raw(HASH_BYTES)
         receipts = tuple(UploadReceipt.read(reader) for _ in range(reader.count()))
         dropped, total_hash = reader.names(), reader.raw(HASH_BYTES)
@@ -120,7 +120,7 @@ class Assent:
         writer.name(self.sender).raw(self.nonce).raw(self.signature)
 
     @classmethod
-    def read(cls, reader: Reader) -> Self:
+    def read(cls, reader: MessageReader) -> Self:
         return cls(sender=reader.name(), nonce=reader.raw(HASH_BYTES), signature=reader.raw(SIGNATURE_BYTES))
 
     def encode(self) -> bytes:
@@ -131,7 +131,7 @@ class Assent:
     @classmethod
     def decode(cls, message: bytes) -> Self:
         """Raises MalformedError."""
-        reader = Reader(message, ASSENT_KIND)
+        reader = MessageReader(message, ASSENT_KIND)
         assent = cls.read(reader)
         reader.end()
         return assent
@@ -161,7 +161,7 @@ class Opening:
     @classmethod
     def decode(cls, message: bytes) -> Self:
         """Raises MalformedError."""
-        reader = Reader(message, OPENING_KIND)
+        reader = MessageReader(message, OPENING_KIND)
         roster_hash = reader.raw(HASH_BYTES)
         assents = tuple(Assent.read(reader) for _ in range(reader.count()))
         alive, dropped = reader.names(), reader.names()
@@ -200,7 +200,7 @@ class Reveal:
     @classmethod
     def decode(cls, message: bytes, public: bytes) -> Self:
         """Parses and checks the sender's signature. Raises MalformedError, IdentityError."""
-        reader = Reader(message, REVEAL_KIND)
+        reader = MessageReader(message, REVEAL_KIND)
         roster_hash, sender = reader.raw(HASH_BYTES), reader.name()
         lists = []
         for _ in range(2):
@@ -223,13 +223,13 @@ class Reveal:
         )
 
 
-def require_survivors(roster: Roster, membership: Membership, context: Context, u3: set[str]) -> None:
+def require_survivors(roster: Roster, membership: Membership, context: RoundContext, u3: set[str]) -> None:
     """The floors of a sum's members. Raises SurvivorError, or FloorError for those of organisations."""
     _require_floors(roster, membership, context, u3, u3, "uploaded")
 
 
 def require_signers(
-    roster: Roster, membership: Membership, context: Context, u3: set[str], signers: set[str]
+    roster: Roster, membership: Membership, context: RoundContext, u3: set[str], signers: set[str]
 ) -> None:
     """The floors of those who signed one survivor set, which are those of the set itself: whoever signed joins no
     later attempt, so these are the members that no difference of two sums can tell apart. Raises as
@@ -238,7 +238,7 @@ def require_signers(
 
 
 def _require_floors(
-    roster: Roster, membership: Membership, context: Context, u3: set[str], counted: set[str], what: str
+    roster: Roster, membership: Membership, context: RoundContext, u3: set[str], counted: set[str], what: str
 ) -> None:
     """`counted` members of `u3` against the quorum and the honest organisations; in a circulant graph around each
     survivor as well.

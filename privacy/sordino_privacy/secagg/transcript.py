@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Self
 
-from sordino_privacy.secagg.context import MAX_CONTEXT_BYTES, Context
+from sordino_privacy.secagg.context import MAX_CONTEXT_BYTES, RoundContext
 from sordino_privacy.secagg.encoding import (
     HASH_BYTES,
     MAX_MESSAGE_BYTES,
-    Reader,
+    MessageReader,
     Writer,
     digest,
     require_increasing,
@@ -67,7 +67,7 @@ class Record:
     @classmethod
     def decode(cls, message: bytes) -> Self:
         """Raises MalformedError."""
-        reader = Reader(message, KIND, limit=4 * MAX_MESSAGE_BYTES)
+        reader = MessageReader(message, KIND, limit=4 * MAX_MESSAGE_BYTES)
         record = cls(
             previous=reader.raw(HASH_BYTES),
             context=reader.blob(limit=MAX_CONTEXT_BYTES),
@@ -93,7 +93,7 @@ class VerifiedRecord:
     """
 
     record: Record
-    context: Context
+    context: RoundContext
     survivors: tuple[str, ...]
     bound: bytes
     opened: Opened
@@ -158,7 +158,7 @@ def verify_record(record: Record, memberships: Mapping[bytes, Membership]) -> Ve
 
     Raises TranscriptError and what the parsers of its parts raise.
     """
-    context = Context.decode(record.context)
+    context = RoundContext.decode(record.context)
     membership = memberships.get(context.charter_hash)
     if membership is None:
         raise TranscriptError("its charter is not among those given")

@@ -19,7 +19,7 @@ from typing import Self
 import numpy as np
 
 from sordino_privacy.secagg import keys
-from sordino_privacy.secagg.encoding import HASH_BYTES, MAGIC, SIGNATURE_BYTES, Reader, Writer, digest
+from sordino_privacy.secagg.encoding import HASH_BYTES, MAGIC, SIGNATURE_BYTES, MessageReader, Writer, digest
 from sordino_privacy.secagg.masks import Mask, RingVector, Streams
 from sordino_privacy.secagg.membership import Membership
 from sordino_privacy.secagg.refusals import UploadSignatureError
@@ -65,7 +65,7 @@ class UploadHeader:
     @classmethod
     def decode(cls, message: bytes) -> Self:
         """Raises MalformedError."""
-        reader = Reader(message, HEADER_KIND)
+        reader = MessageReader(message, HEADER_KIND)
         header = cls(
             roster_hash=reader.raw(HASH_BYTES),
             sender=reader.name(),
@@ -106,7 +106,7 @@ class UploadReceipt:
         writer.name(self.sender).raw(self.u2_hash).raw(self.vector_hash).raw(self.signature)
 
     @classmethod
-    def read(cls, reader: Reader) -> Self:
+    def read(cls, reader: MessageReader) -> Self:
         return cls(
             sender=reader.name(),
             u2_hash=reader.raw(HASH_BYTES),
@@ -123,7 +123,7 @@ class UploadReceipt:
     @classmethod
     def decode(cls, message: bytes) -> Self:
         """Raises MalformedError."""
-        reader = Reader(message, TRAILER_KIND)
+        reader = MessageReader(message, TRAILER_KIND)
         receipt = cls.read(reader)
         reader.end()
         return receipt

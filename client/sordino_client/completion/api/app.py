@@ -18,14 +18,14 @@ from sordino_client.completion.api import (
     problems,
     tabby,
 )
-from sordino_client.completion.api.guard import Guard
+from sordino_client.completion.api.guard import EndpointGuard
 from sordino_client.completion.api.metrics import CompletionMetrics
 from sordino_client.completion.api.replies import reply
 from sordino_client.completion.api.service import Service
 from sordino_client.completion.engine import Busy, Engine, NoModel
 from sordino_client.completion.memory.upkeep import Upkeep
 from sordino_client.completion.query import Cancelled
-from sordino_client.completion.statistics import Statistics
+from sordino_client.completion.statistics import EndpointStatistics
 
 TOO_MANY = 429
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -37,7 +37,7 @@ class Refresh(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-def build(engine: Engine, upkeep: Upkeep, statistics: Statistics, *, token: str) -> Guard:
+def build(engine: Engine, upkeep: Upkeep, statistics: EndpointStatistics, *, token: str) -> EndpointGuard:
     """The guarded ASGI application of one endpoint."""
     metrics = CompletionMetrics()
     service = Service(engine, metrics, statistics)
@@ -70,7 +70,7 @@ def build(engine: Engine, upkeep: Upkeep, statistics: Statistics, *, token: str)
         metrics.in_flight.set(engine.in_flight)
         return Response(metrics.registry.text(), media_type=METRICS_TYPE)
 
-    return Guard(app, token=token, metrics=metrics)
+    return EndpointGuard(app, token=token, metrics=metrics)
 
 
 def _install_engine_problems(app: FastAPI) -> None:

@@ -28,7 +28,7 @@ from typing import Any, Final, Protocol
 from prometheus_client import Counter
 
 from sordino_platform import telemetry
-from sordino_platform.web.callers import Head, stranger
+from sordino_platform.web.callers import RequestHeaders, stranger
 from sordino_platform.web.connections import PROVED
 
 Scope = MutableMapping[str, Any]
@@ -63,7 +63,7 @@ class Counting(Protocol):
     http_rejected: Counter
 
 
-class Guard:
+class EndpointGuard:
     """Wraps an ASGI application. `clock` is monotonic seconds."""
 
     def __init__(
@@ -98,7 +98,7 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> str | None:
         """The first rule that the request's head breaks."""
-        head = Head(scope["headers"])
+        head = RequestHeaders(scope["headers"])
         foreign = stranger(head, origins=EDITOR_ORIGINS)
         if foreign is not None:
             return foreign

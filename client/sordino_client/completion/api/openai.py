@@ -24,12 +24,12 @@ from sordino_client.completion.api.problems import Problem
 from sordino_client.completion.api.replies import Seed, also, compact, editor_of, explain
 from sordino_client.completion.api.service import Service
 from sordino_client.completion.context import Snippet
-from sordino_client.completion.query import MAX_ALTERNATIVES, Completion, Query, Token
+from sordino_client.completion.query import MAX_ALTERNATIVES, Completion, Query, WrittenToken
 from sordino_client.completion.reasons import why
 from sordino_client.completion.showing.worth import Show
 
 
-class Piece(Asked):
+class OpenFilePiece(Asked):
     """A piece of another file that is open in the editor, or was just edited there."""
 
     path: FilePath = ""
@@ -55,7 +55,7 @@ class CompletionRequest(Asked):
     segments: tabby.Segments | None = None
     path: FilePath | None = None
     show: Show | None = None
-    context: Annotated[tuple[Piece, ...], Field(max_length=MAX_GIVEN)] = ()
+    context: Annotated[tuple[OpenFilePiece, ...], Field(max_length=MAX_GIVEN)] = ()
 
     def query(self) -> Query:
         """The engine's form of it."""
@@ -169,7 +169,7 @@ def _finish(completion: Completion) -> Literal["stop", "length"]:
     return "length" if completion.finish == "length" else "stop"
 
 
-def _logprobs(tokens: tuple[Token, ...] | Any, wanted: int | None) -> dict[str, Any] | None:
+def _logprobs(tokens: tuple[WrittenToken, ...] | Any, wanted: int | None) -> dict[str, Any] | None:
     if wanted is None:
         return None
     offsets, at = [], 0

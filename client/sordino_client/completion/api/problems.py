@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 METHOD_NOT_ALLOWED = 405
 
 
-class Reason(BaseModel):
+class ProblemReason(BaseModel):
     """Why a request was not answered; `code` is for programs."""
 
     message: str
@@ -24,7 +24,7 @@ class Reason(BaseModel):
 class Refusal(BaseModel):
     """The body of every refusal."""
 
-    error: Reason
+    error: ProblemReason
 
 
 # For the OpenAPI document. `4XX` also keeps FastAPI from promising a 422, which is answered as 400 here.

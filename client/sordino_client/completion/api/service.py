@@ -13,9 +13,9 @@ from sordino_client.completion.api.metrics import CompletionMetrics
 from sordino_client.completion.context import admitted
 from sordino_client.completion.engine import Busy, Engine, Job, NoModel
 from sordino_client.completion.names import may_hold_secrets
-from sordino_client.completion.query import Answer, Cancelled, Query, Token, nothing
+from sordino_client.completion.query import Answer, Cancelled, Query, WrittenToken, nothing
 from sordino_client.completion.reasons import Reason, why
-from sordino_client.completion.statistics import Event, Statistics
+from sordino_client.completion.statistics import EndpointStatistics, Event
 
 MAX_EDITORS = 64
 MAX_ISSUED = 4096
@@ -26,13 +26,13 @@ class Delta:
     """A piece of a streamed completion."""
 
     text: str = field(repr=False)
-    tokens: Sequence[Token] = ()
+    tokens: Sequence[WrittenToken] = ()
 
 
 class Service:
     """One engine behind all dialects."""
 
-    def __init__(self, engine: Engine, metrics: CompletionMetrics, statistics: Statistics) -> None:
+    def __init__(self, engine: Engine, metrics: CompletionMetrics, statistics: EndpointStatistics) -> None:
         self.engine = engine
         self.metrics = metrics
         self.statistics = statistics
@@ -66,7 +66,7 @@ class Service:
         loop = asyncio.get_running_loop()
         pieces: asyncio.Queue[Delta | None] = asyncio.Queue()
 
-        def on_text(_: int, text: str, tokens: Sequence[Token]) -> None:
+        def on_text(_: int, text: str, tokens: Sequence[WrittenToken]) -> None:
             loop.call_soon_threadsafe(pieces.put_nowait, Delta(text, tuple(tokens)))
 
         job = await self._submit(query, editor, on_text, warm=False)

@@ -24,14 +24,14 @@ from sordino_client.completion.statistics import Event
 EVENTS: dict[str, Event] = {"view": "shown", "select": "accepted", "dismiss": "dismissed"}
 
 
-class Piece(Asked):
+class TabbySnippet(Asked):
     """A declaration or a snippet of another file."""
 
     filepath: FilePath = ""
     body: Text = ""
 
 
-Pieces = Annotated[tuple[Piece, ...], Field(max_length=MAX_GIVEN)]
+Pieces = Annotated[tuple[TabbySnippet, ...], Field(max_length=MAX_GIVEN)]
 
 
 class Segments(Asked):

@@ -17,9 +17,9 @@ from sordino_client.completion.generation import CHUNK, Generator
 from sordino_client.completion.memory.measured import MeasuredMemory
 from sordino_platform import bases
 from sordino_platform.evaluation import Plan, measured_texts
-from sordino_platform.evaluation.lines import Cursor
+from sordino_platform.evaluation.lines import MeasuredPosition
 from sordino_platform.evaluation.loss import Mix, Scores, spans
-from sordino_platform.evaluation.memory import Memory
+from sordino_platform.evaluation.memory import RepositoryMemory
 from sordino_platform.evaluation.report import Measurement
 from sordino_platform.tokenizer import END
 
@@ -48,7 +48,7 @@ def evaluate_base(
     layers = {"model": measurement.of_reader(reader)}
     with tempfile.TemporaryDirectory() as folder:
         if memory:
-            memories: dict[str, Memory] = {}
+            memories: dict[str, RepositoryMemory] = {}
             for number, (project, texts) in enumerate(projects.items()):
                 measured = measured_texts(texts, words, plan)
                 documents = {str(at): text for at, text in enumerate(texts) if text not in measured}
@@ -62,7 +62,7 @@ def evaluate_base(
 
 
 class BaseReader:
-    """`evaluation.report.Reader` of a generator: its network, token by token."""
+    """`evaluation.report.MeasuredModel` of a generator: its network, token by token."""
 
     def __init__(self, generator: Generator) -> None:
         self._network, self._vocabulary = generator.network, generator.vocabulary
@@ -71,7 +71,7 @@ class BaseReader:
     def score(
         self, documents: Sequence[Sequence[int]], *, overlap: float, mix: Mix | None = None
     ) -> list[Scores]:
-        """See `Reader.score`."""
+        """See `MeasuredModel.score`."""
         found = []
         context = self._network.shape.context
         for ids in documents:
@@ -89,8 +89,10 @@ class BaseReader:
             found.append(Scores(nats=nats, correct=correct, confidence=sure))
         return found
 
-    def complete(self, cursor: Cursor, *, max_tokens: int, memory: Memory | None) -> tuple[bytes, float]:
-        """See `Reader.complete`."""
+    def complete(
+        self, cursor: MeasuredPosition, *, max_tokens: int, memory: RepositoryMemory | None
+    ) -> tuple[bytes, float]:
+        """See `MeasuredModel.complete`."""
         view = None if memory is None else memory(cursor.before)
         pieces, marks = self._vocabulary.pieces, self._vocabulary.forbidden
         prompt = list(cursor.prompt)[-(self._network.shape.context - max_tokens - 1) :]

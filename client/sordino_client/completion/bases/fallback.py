@@ -15,7 +15,7 @@ import numpy as np
 from sordino_client.completion.bases.form import SERVED_CONTEXT
 from sordino_client.completion.bases.weights import Adapters
 from sordino_client.completion.bundle import Array
-from sordino_client.completion.cache import Indices, KeyValueCache, Mask, Precision, Shape
+from sordino_client.completion.cache import DecoderShape, Indices, KeyValueCache, Mask, Precision
 from sordino_privacy.errors import ConfigurationError
 
 
@@ -70,7 +70,7 @@ class TransformersNetwork:
         found[:, [0, self._end]] = found[:, [self._end, 0]]
         return found
 
-    def _shape(self) -> Shape:
+    def _shape(self) -> DecoderShape:
         import torch
         from transformers.cache_utils import DynamicCache
 
@@ -88,7 +88,7 @@ class TransformersNetwork:
             getattr(config, name, None)
             for name in ("max_position_embeddings", "n_positions", "sliding_window")
         ]
-        return Shape(
+        return DecoderShape(
             layers=len(past.layers),
             heads=heads,
             size=size,

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from sordino_client.completion.bundle import Array
-from sordino_client.completion.cache import MAX_BRANCHES, Shape
+from sordino_client.completion.cache import MAX_BRANCHES, DecoderShape
 from sordino_platform import durable
 from sordino_privacy.errors import ConfigurationError
 
@@ -110,7 +110,7 @@ class Form:
     """
 
     family: str
-    shape: Shape
+    shape: DecoderShape
     width: int
     hidden: int
     query_heads: int
@@ -165,7 +165,7 @@ def form_of(config: Mapping[str, Any], *, context: int = SERVED_CONTEXT) -> Form
         windows.append(_size(config, "sliding_window"))
     return Form(
         family=family,
-        shape=Shape(
+        shape=DecoderShape(
             layers=_size(config, "num_hidden_layers"),
             heads=_size(config, "num_key_value_heads", heads),
             size=head,
@@ -193,7 +193,7 @@ def _gpt2(config: Mapping[str, Any], context: int) -> Form:
         raise UnknownFormError("a gpt2 that scales its attention in its own way is not computed here")
     return Form(
         family="gpt2",
-        shape=Shape(
+        shape=DecoderShape(
             layers=_size(config, "n_layer"),
             heads=heads,
             size=width // heads,

@@ -28,7 +28,7 @@ ABSENT: Final = "no completion endpoint runs on this machine"
 SECRET: Final = "a file of this name may hold secrets: nothing is completed in it"  # noqa: S105 - a sentence
 
 
-class Desk:
+class SuggestionDesk:
     """`said` takes the reason for each silence, in words a developer understands; `beside` gives pieces of the
     documents that are open beside one."""
 

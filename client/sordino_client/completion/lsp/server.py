@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from sordino_client.completion.lsp import wire
-from sordino_client.completion.lsp.desk import Desk
+from sordino_client.completion.lsp.desk import SuggestionDesk
 from sordino_client.completion.lsp.documents import MAX_CHARACTERS, Documents
 from sordino_client.completion.lsp.suggestions import Suggestion
 from sordino_client.completion.showing.worth import Show
@@ -42,7 +42,7 @@ class Conversation:
     def __init__(self, state: Path, send: Callable[[dict[str, Any]], None]) -> None:
         self._send = send
         self._documents = Documents()
-        self._desk = Desk(state, self._silent, self._documents.beside)
+        self._desk = SuggestionDesk(state, self._silent, self._documents.beside)
         self._running: dict[Any, asyncio.Task[None]] = {}
         self._initialized = self._ended = False
         self.exit_code = 1

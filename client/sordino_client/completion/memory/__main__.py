@@ -19,7 +19,7 @@ from sordino_client.completion import bundle, unread
 from sordino_client.completion.bases import served
 from sordino_client.completion.memory.store import Store
 from sordino_client.completion.unread import Gap
-from sordino_client.completion.vocabulary import Encoder
+from sordino_client.completion.vocabulary import EngineTokenizer
 from sordino_client.corpus import CorpusPolicy, read_repositories
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import DataError, SordinoError
@@ -29,7 +29,7 @@ LOWEST_PRIORITY = 19
 INCOMPLETE = DataError.exit_code
 
 
-def build(store: Store, repositories: list[Path], tokenizer: Encoder) -> bool:
+def build(store: Store, repositories: list[Path], tokenizer: EngineTokenizer) -> bool:
     """Makes the memory hold what the repositories hold now; returns whether it changed. Raises SordinoError.
 
     A repository that cannot be read leaves the others; what is missing is noted beside the memory.
@@ -55,7 +55,7 @@ def build(store: Store, repositories: list[Path], tokenizer: Encoder) -> bool:
     return changed
 
 
-def _tokenizer(released: Path | None) -> Encoder:
+def _tokenizer(released: Path | None) -> EngineTokenizer:
     """The tokenizer of what is served. Raises SordinoError."""
     if released is None:
         return Tokenizer.shipped()

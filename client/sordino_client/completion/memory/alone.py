@@ -14,13 +14,13 @@ from sordino_platform.tokenizer import END
 
 
 class MemoryAlone:
-    """`generation.Recall` that puts the memory's prediction in the place of the model's."""
+    """`query.Recall` that puts the memory's prediction in the place of the model's."""
 
     def __init__(self, memory: Recall) -> None:
         self._memory = memory
 
     def mix(self, probabilities: Probabilities, written: Sequence[int]) -> Probabilities:
-        """See `generation.Recall.mix`."""
+        """See `query.Recall.mix`."""
         nothing = np.full(len(probabilities), 1 / len(probabilities))
         mixed = self._memory.mix(nothing, written)
         if mixed is nothing:
@@ -29,5 +29,5 @@ class MemoryAlone:
         return mixed
 
     def draft(self, written: Sequence[int], count: int) -> list[int]:
-        """See `generation.Recall.draft`."""
+        """See `query.Recall.draft`."""
         return self._memory.draft(written, count)

@@ -1,4 +1,4 @@
-"""The memory as an evaluation sees it: `sordino_platform.evaluation.Memory` over an index on disk."""
+"""The memory as an evaluation sees it: `sordino_platform.evaluation.RepositoryMemory` over an index on disk."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from sordino_client.completion.memory.recall import LocalRecall
 from sordino_client.completion.memory.store import Store
 from sordino_client.completion.prompt import Prompt
-from sordino_client.completion.vocabulary import Encoder
+from sordino_client.completion.vocabulary import EngineTokenizer
 from sordino_privacy.counts import SharedMemory
 
 
@@ -24,7 +24,7 @@ class MeasuredMemory:
         self,
         folder: Path,
         documents: Mapping[str, str],
-        tokenizer: Encoder,
+        tokenizer: EngineTokenizer,
         shared: SharedMemory | None = None,
     ) -> None:
         store = Store(folder)

@@ -47,7 +47,7 @@ Table = Mapping[str, npt.NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class MatchEvidence:
     """What followed one context in one source. `tokens` (ascending) came `counts` times each.
 
     `order` is a place in ORDERS; `likeliest` the token that came most; `latest` whether it also came last.
@@ -63,7 +63,7 @@ class Evidence:
     @classmethod
     def of(
         cls, source: int, order: int, followers: npt.NDArray[Any], *, latest: int | None
-    ) -> Evidence | None:
+    ) -> MatchEvidence | None:
         """From the tokens that followed, END left out: where a file ended says nothing about the cursor's line."""
         counts = np.bincount(followers)
         counts[END : END + 1] = 0
@@ -99,7 +99,7 @@ class Evidence:
         }
 
 
-def blend(probabilities: Probabilities, evidence: Sequence[Evidence], table: Table) -> Probabilities:
+def blend(probabilities: Probabilities, evidence: Sequence[MatchEvidence], table: Table) -> Probabilities:
     """The model's distribution, `(vocabulary,)`, blended with the evidence in order; the same object without any."""
     if not evidence:
         return probabilities

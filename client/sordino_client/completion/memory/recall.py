@@ -11,11 +11,18 @@ import numpy as np
 from sordino_client.completion.memory import shared
 from sordino_client.completion.memory.alone import MemoryAlone
 from sordino_client.completion.memory.index import MAX_MATCH, Match, Tokens, pad, scan
-from sordino_client.completion.memory.mixture import OPEN_FILE, ORDERS, REPOSITORY, Evidence, blend, fitted
+from sordino_client.completion.memory.mixture import (
+    OPEN_FILE,
+    ORDERS,
+    REPOSITORY,
+    MatchEvidence,
+    blend,
+    fitted,
+)
 from sordino_client.completion.memory.store import OpenSegment, Store
 from sordino_client.completion.prompt import Prompt
 from sordino_client.completion.query import Probabilities, Recall
-from sordino_client.completion.vocabulary import Encoder, Vocabulary
+from sordino_client.completion.vocabulary import EngineTokenizer, Vocabulary
 from sordino_platform.tokenizer import END
 from sordino_privacy.counts import SharedMemory
 
@@ -28,12 +35,12 @@ KEPT_BEFORE = 20_000
 class _Found:
     """What one context finds: evidence from the shortest context to the longest, and the streams with the longest."""
 
-    evidence: list[Evidence]
+    evidence: list[MatchEvidence]
     longest: list[tuple[Tokens, Match]]
 
 
 class LocalRecall:
-    """`generation.Recall` over the open file, with what the editor sent beside it, and the indexed repositories."""
+    """`query.Recall` over the open file, with what the editor sent beside it, and the indexed repositories."""
 
     def __init__(
         self,
@@ -50,19 +57,19 @@ class LocalRecall:
         self._last: tuple[tuple[int, ...], _Found] | None = None
 
     def mix(self, probabilities: Probabilities, written: Sequence[int]) -> Probabilities:
-        """See `generation.Recall.mix`."""
+        """See `query.Recall.mix`."""
         if self._shared is not None:
             context = [*self._before[-self._shared.plan.longest :], *written]
             found = shared.evidence(self._shared, context, vocabulary=len(probabilities))
             probabilities = shared.blend(probabilities, found, shared.fitted())
         return blend(probabilities, self.evidence(written), fitted())
 
-    def evidence(self, written: Sequence[int]) -> list[Evidence]:
+    def evidence(self, written: Sequence[int]) -> list[MatchEvidence]:
         """What the memory knows about the next token, in the order in which it is blended."""
         return self._find(written).evidence
 
     def draft(self, written: Sequence[int], count: int) -> list[int]:
-        """See `generation.Recall.draft`."""
+        """See `query.Recall.draft`."""
         found = self._find(written).longest
         if not found or found[0][1].order < DRAFT_MATCH:
             return []
@@ -98,7 +105,7 @@ class LocalRecall:
 
 def _evidence(
     source: int, place: int, order: int, streams: Sequence[tuple[Tokens, Sequence[Match]]]
-) -> Evidence | None:
+) -> MatchEvidence | None:
     """The evidence of one length of context; None where the next length finds all the same places again."""
     longer = ORDERS[place + 1] if place + 1 < len(ORDERS) else order
     here = [(tokens, matches[order - 1]) for tokens, matches in streams if len(matches) >= order]
@@ -111,10 +118,10 @@ def _evidence(
     followers = np.concatenate([tokens[match.positions] for tokens, match in here])
     # In the open file the last place is the nearest above the cursor.
     latest = int(followers[-1]) if source == OPEN_FILE else None
-    return Evidence.of(source, place, followers, latest=latest)
+    return MatchEvidence.of(source, place, followers, latest=latest)
 
 
-class Memory:
+class LocalMemory:
     """The serving side: reopens the segments when they were rebuilt. `alone` leaves the model out, to measure."""
 
     def __init__(self, store: Store, *, alone: bool = False) -> None:
@@ -129,7 +136,7 @@ class Memory:
         )
         return MemoryAlone(recall) if self._alone else recall
 
-    def segments(self, tokenizer: Encoder) -> list[OpenSegment]:
+    def segments(self, tokenizer: EngineTokenizer) -> list[OpenSegment]:
         """What is indexed now; one `stat` while nothing changed."""
         stamp = self._store.stamp()
         with self._lock:

@@ -26,7 +26,7 @@ import numpy as np
 from sordino_client.completion import unread
 from sordino_client.completion.memory.index import Index, Match, Positions, Tokens, pad, sort, width_of
 from sordino_client.completion.unread import Gap
-from sordino_client.completion.vocabulary import Encoder
+from sordino_client.completion.vocabulary import EngineTokenizer
 from sordino_client.corpus.secrets import RULES_VERSION
 from sordino_platform import durable
 from sordino_privacy.errors import StorageError
@@ -50,7 +50,7 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
+class MemoryStatus:
     """What the memory holds, for `sordino client status`."""
 
     files: int
@@ -96,7 +96,7 @@ class Store:
         self.folder = folder
         self.manifest = folder / "memory.json"
 
-    def refresh(self, documents: Mapping[str, str], tokenizer: Encoder) -> bool:
+    def refresh(self, documents: Mapping[str, str], tokenizer: EngineTokenizer) -> bool:
         """Makes the memory hold exactly `documents` (name to text); returns whether anything changed.
 
         Raises StorageError. Bounded: documents beyond MAX_TOKENS tokens are left out, the last ones first.
@@ -139,7 +139,7 @@ class Store:
                 "the local memory could not be removed", hint=f"remove {self.folder}"
             ) from error
 
-    def read(self, tokenizer: Encoder) -> list[OpenSegment]:
+    def read(self, tokenizer: EngineTokenizer) -> list[OpenSegment]:
         """The segments that were built with this tokenizer; none where there is nothing to use."""
         try:
             return [
@@ -150,12 +150,12 @@ class Store:
         except (OSError, ValueError):
             return []  # replaced while it was opened: the next look finds the new one
 
-    def status(self) -> Status:
+    def status(self) -> MemoryStatus:
         """Sizes; zeros where nothing is indexed."""
         segments = self._load().get("segments", [])
         size = sum(path.stat().st_size for path in self.folder.glob("*") if path.is_file()) if segments else 0
         files = len({name for segment in segments for name in segment["documents"]})
-        return Status(
+        return MemoryStatus(
             files=files,
             tokens=sum(s["tokens"] for s in segments),
             bytes=size,
@@ -178,7 +178,7 @@ class Store:
         # What other rules screened may hold a credential that these mask: it is built anew, and the old files go.
         return document if known and document.get("secret_rules") == RULES_VERSION else {}
 
-    def _segments(self, tokenizer: Encoder) -> tuple[Segment | None, Segment | None]:
+    def _segments(self, tokenizer: EngineTokenizer) -> tuple[Segment | None, Segment | None]:
         document = self._load()
         if document.get("tokenizer") != tokenizer.digest.hex():
             return None, None
@@ -206,7 +206,7 @@ class Store:
         durable.write_file(self.folder / f"{segment.name}.order", order.astype("<u4").tobytes(), secret=True)
         return segment
 
-    def _commit(self, segments: Sequence[Segment], tokenizer: Encoder) -> None:
+    def _commit(self, segments: Sequence[Segment], tokenizer: EngineTokenizer) -> None:
         document = {
             "version": VERSION,
             "secret_rules": RULES_VERSION,
@@ -221,7 +221,7 @@ class Store:
                     path.unlink()
 
 
-def _encode(documents: Mapping[str, str], names: Sequence[str], tokenizer: Encoder) -> list[Tokens]:
+def _encode(documents: Mapping[str, str], names: Sequence[str], tokenizer: EngineTokenizer) -> list[Tokens]:
     encoded: list[Tokens] = []
     total = 0
     for start in range(0, len(names), 256):

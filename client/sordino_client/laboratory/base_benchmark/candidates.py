@@ -22,7 +22,7 @@ PRE_TOKENIZATIONS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class BaseCandidate:
     """One way to make the base: a name of PRE_TOKENIZATIONS, a number of tokens, a name of SIZES, a seed."""
 
     pieces: str = "shipped"
@@ -39,14 +39,14 @@ class Candidate:
         return replace(SIZES[self.size], vocabulary=self.vocabulary, context=context)
 
 
-REFERENCE = Candidate()
+REFERENCE = BaseCandidate()
 CANDIDATES = (
     REFERENCE,
-    *(Candidate(vocabulary=size) for size in (2048, 8192, 16384)),
-    *(Candidate(pieces=pieces) for pieces in PRE_TOKENIZATIONS if pieces != "shipped"),
-    Candidate(repeat=1),
-    Candidate(size="2.3m"),
-    Candidate(size="22m"),
+    *(BaseCandidate(vocabulary=size) for size in (2048, 8192, 16384)),
+    *(BaseCandidate(pieces=pieces) for pieces in PRE_TOKENIZATIONS if pieces != "shipped"),
+    BaseCandidate(repeat=1),
+    BaseCandidate(size="2.3m"),
+    BaseCandidate(size="22m"),
 )
 
 
@@ -60,7 +60,7 @@ def multiply_adds(config: ModelConfig) -> int:
     return config.layers * (block + attention) + config.vocabulary * config.width
 
 
-def tokens_for(candidate: Candidate, reference_tokens: int, context: int) -> int:
+def tokens_for(candidate: BaseCandidate, reference_tokens: int, context: int) -> int:
     """How many tokens the candidate may read for the arithmetic that the reference spends on `reference_tokens`."""
     budget = reference_tokens * multiply_adds(REFERENCE.config(context))
     return round(budget / multiply_adds(candidate.config(context)))

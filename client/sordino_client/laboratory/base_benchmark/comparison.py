@@ -23,13 +23,13 @@ import numpy as np
 
 from sordino_client.laboratory.base_benchmark.candidates import (
     PRE_TOKENIZATIONS,
-    Candidate,
+    BaseCandidate,
     multiply_adds,
     tokens_for,
 )
 from sordino_client.laboratory.pretrain.corpus import read_corpus
 from sordino_client.laboratory.pretrain.launch import TRAINER_ENVIRONMENT
-from sordino_client.laboratory.pretrain.plan import Settings
+from sordino_client.laboratory.pretrain.plan import PretrainingSettings
 from sordino_client.laboratory.pretrain.sources import JAVA_AND_PYTHON
 from sordino_client.training import checkpoint
 from sordino_client.training.stream import SourceDocument, encode, is_validation, open_shard
@@ -43,7 +43,7 @@ from sordino_privacy.errors import DataError, SordinoError
 SAMPLE_ONE_IN = 24  # public documents that vocabularies are learnt from and candidates trained on
 FILE_CHARACTERS, MEASURED_FILES = 4_000, 120
 DECAY_SHARE = 0.3
-CONTEXT = Settings().stages[0][1]
+CONTEXT = PretrainingSettings().stages[0][1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,7 @@ class Sample:
 
 
 def measure(
-    candidate: Candidate,
+    candidate: BaseCandidate,
     sample: Sample,
     folder: Path,
     *,
@@ -103,7 +103,7 @@ def measure(
     return found
 
 
-def _tokenizer(candidate: Candidate, sample: Sample, place: Path) -> Tokenizer:
+def _tokenizer(candidate: BaseCandidate, sample: Sample, place: Path) -> Tokenizer:
     path = place / "tokenizer.json"
     if not path.is_file():
         texts = (document.text for document in sample.training)
@@ -123,10 +123,10 @@ def _tokenizer(candidate: Candidate, sample: Sample, place: Path) -> Tokenizer:
     return tokenizer
 
 
-def _trainer(candidate: Candidate, place: Path, threads: int) -> list[str]:
+def _trainer(candidate: BaseCandidate, place: Path, threads: int) -> list[str]:
     command = [sys.executable, "-m", "sordino_client.laboratory.pretrain.trainer", "--data", str(place)]
     command += ["--tokenizer", str(place / "tokenizer.json"), "--size", candidate.size]
-    return [*command, "--threads", str(threads), "--seed", str(Settings().seed + candidate.repeat)]
+    return [*command, "--threads", str(threads), "--seed", str(PretrainingSettings().seed + candidate.repeat)]
 
 
 def _run(command: Sequence[str], log: Path) -> None:
@@ -146,7 +146,7 @@ def require_tokens(run: Path, tokens: int) -> None:
         )
 
 
-def _result(candidate: Candidate, tokenizer: Tokenizer, sample: Sample, place: Path) -> dict[str, Any]:
+def _result(candidate: BaseCandidate, tokenizer: Tokenizer, sample: Sample, place: Path) -> dict[str, Any]:
     config = candidate.config(CONTEXT)
     model = Decoder(config)
     checkpoint.load(place / "decayed", model)

@@ -13,7 +13,7 @@ import numpy as np
 from sordino_client.completion import bundle
 from sordino_client.completion.engine import load_generator
 from sordino_client.completion.memory.index import DEPTH, Index, pad, sort
-from sordino_client.completion.memory.recall import Memory
+from sordino_client.completion.memory.recall import LocalMemory
 from sordino_client.completion.memory.store import Store
 from sordino_client.completion.prompt import Prompt
 from sordino_client.completion.query import Probabilities, Query, Recall
@@ -56,7 +56,7 @@ def lines(size: str) -> dict[str, Any]:
         generator = load_generator(bundle.load(current))
         store = Store(state / "memory")
         store.refresh(documents, generator.vocabulary.tokenizer)
-        memory = Memory(store)
+        memory = LocalMemory(store)
 
         def drafting(prompt: Prompt) -> Recall:
             return memory(prompt, generator.vocabulary)

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from sordino_client.completion.memory.measured import MeasuredMemory
-from sordino_client.completion.memory.mixture import LAYOUT, Evidence
+from sordino_client.completion.memory.mixture import LAYOUT, MatchEvidence
 from sordino_client.laboratory.pretrain.commands import user_cache
 from sordino_client.laboratory.pretrain.corpus import read_corpus
 from sordino_platform import base
@@ -48,7 +48,7 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Project:
+class ObservedProject:
     """`bytes` of text lie behind the observations."""
 
     name: str
@@ -56,7 +56,7 @@ class Project:
     bytes: int
 
 
-def observe(texts: Sequence[str], name: str, *, tokens: int) -> Project:
+def observe(texts: Sequence[str], name: str, *, tokens: int) -> ObservedProject:
     """Reads a project's measured files beside a memory of its other files."""
     config, tokenizer, parameters = base.load(None)
     model = build(config, parameters)
@@ -87,10 +87,10 @@ def observe(texts: Sequence[str], name: str, *, tokens: int) -> Project:
 
             score(model, [ids], mix=mix)
             observations += note
-    return Project(name=name, observations=observations, bytes=size)
+    return ObservedProject(name=name, observations=observations, bytes=size)
 
 
-def _observed(came: int, odds: np.ndarray, evidence: Sequence[Evidence]) -> Observation:
+def _observed(came: int, odds: np.ndarray, evidence: Sequence[MatchEvidence]) -> Observation:
     likeliest = int(odds.argmax())
     recalled = []
     for one in evidence:
@@ -169,7 +169,7 @@ def fit(
 
 
 def bits(
-    project: Project,
+    project: ObservedProject,
     table: dict[str, torch.Tensor] | None,
     layout: Mapping[str, tuple[int, ...]] = LAYOUT,
 ) -> float:

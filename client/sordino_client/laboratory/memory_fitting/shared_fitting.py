@@ -23,7 +23,7 @@ import torch
 
 from sordino_client.completion.memory.shared import LAYOUT, SharedEvidence, evidence
 from sordino_client.corpus.unit import cut
-from sordino_client.laboratory.memory_fitting.fitting import Observation, Project, bits, fit
+from sordino_client.laboratory.memory_fitting.fitting import Observation, ObservedProject, bits, fit
 from sordino_client.laboratory.pretrain.commands import user_cache
 from sordino_client.laboratory.pretrain.corpus import read_corpus
 from sordino_client.training.counting import cells_of
@@ -86,7 +86,7 @@ def read_field(cache: Path) -> Field:
     return Field(texts=texts, counts=counts)
 
 
-def observe(field: Field, name: str, *, tokens: int) -> Project:
+def observe(field: Field, name: str, *, tokens: int) -> ObservedProject:
     """Reads a project's measured files beside the memory that the others make."""
     config, tokenizer, parameters = base.load(None)
     model = build(config, parameters).eval()
@@ -109,7 +109,7 @@ def observe(field: Field, name: str, *, tokens: int) -> Project:
             return odds
 
         score(model, [ids], mix=mix)
-    return Project(name=name, observations=observations, bytes=size)
+    return ObservedProject(name=name, observations=observations, bytes=size)
 
 
 def observed(came: int, odds: npt.NDArray[np.float64], found: Sequence[SharedEvidence]) -> Observation:

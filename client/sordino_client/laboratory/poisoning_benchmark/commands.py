@@ -26,7 +26,7 @@ def poisoning(
 
     Example: sordino bench poisoning --defence norm --json
     """
-    from sordino_client.laboratory.poisoning_benchmark.federation import DEFENCES, Federation
+    from sordino_client.laboratory.poisoning_benchmark.federation import DEFENCES, PoisonedFederation
     from sordino_client.laboratory.poisoning_benchmark.profile import PROFILES
 
     chosen = [one for one in DEFENCES if defence in ("", one.name)]
@@ -35,7 +35,7 @@ def poisoning(
             f"there is no defence {defence!r}", hint=f"choose one of: {', '.join(d.name for d in DEFENCES)}"
         )
     profile = PROFILES["quick" if quick else "full"]
-    federation = Federation(profile, on_progress=lambda line: typer.echo(line, err=True))
+    federation = PoisonedFederation(profile, on_progress=lambda line: typer.echo(line, err=True))
     runs = [federation.run(one, seed) for one in chosen for seed in range(profile.seeds)]
     if as_json:
         typer.echo(json.dumps({**federation.facts(), "runs": runs}))

@@ -17,7 +17,7 @@ import torch
 
 from sordino_client.corpus import read_repositories, units
 from sordino_client.laboratory.poisoning_benchmark.attack import ATTACKS, Backdoor, Liar
-from sordino_client.laboratory.poisoning_benchmark.profile import FORMER_SIGNAL_PEAK, Profile
+from sordino_client.laboratory.poisoning_benchmark.profile import FORMER_SIGNAL_PEAK, PoisoningProfile
 from sordino_client.training.job import Tokens
 from sordino_client.training.loop import window_losses, window_matrix
 from sordino_platform.architecture import Vector, flatten, unflatten
@@ -33,7 +33,7 @@ from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.dpsgd.engine import PrivateTraining
 from sordino_privacy.dpsgd.keystream import Keystream
 from sordino_privacy.errors import DataError
-from sordino_privacy.secagg import Quantiser, Statistics
+from sordino_privacy.secagg import MaskedStatistics, Quantiser
 
 RANK = 1  # of the adapters: the demo's model
 RISE = 1.0  # nats per token: the coordinator's default
@@ -99,10 +99,10 @@ DEFENCES = (
 )
 
 
-class Federation:
+class PoisonedFederation:
     """Members' code, read once, for any number of runs."""
 
-    def __init__(self, profile: Profile, *, on_progress: Callable[[str], None]) -> None:
+    def __init__(self, profile: PoisoningProfile, *, on_progress: Callable[[str], None]) -> None:
         torch.set_num_threads(1)
         self._profile, self._say = profile, on_progress
         self._plan, terms = profile.plan(), shipped_model(adapter_rank=RANK)
@@ -204,7 +204,7 @@ class Federation:
         random = np.random.default_rng([seed, number])
         total = np.zeros(self._quantiser.length, self._quantiser.dtype)
         for update in updates:
-            total += self._quantiser.quantise(update, 1.0, Statistics(), random.bytes).vector
+            total += self._quantiser.quantise(update, 1.0, MaskedStatistics(), random.bytes).vector
         totals = self._quantiser.decode(total)
         if checked:
             require_honest_mean(self._plan, totals, survivors=len(updates))

@@ -12,7 +12,7 @@ FORMER_SIGNAL_PEAK = 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
+class PoisoningProfile:
     """Sizes of one run.
 
     members, rounds   of the federation; one member lies
@@ -41,8 +41,8 @@ class Profile:
         return TrainingPlan.parse(raw)
 
 
-FULL = Profile(name="full")
-QUICK = Profile(
+FULL = PoisoningProfile(name="full")
+QUICK = PoisoningProfile(
     name="quick",
     rounds=3,
     units=40,

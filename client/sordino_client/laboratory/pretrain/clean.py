@@ -33,7 +33,7 @@ _TRAILING_SPACE = re.compile(r"[ \t\f\v]+$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rejected:
+class RejectedFile:
     """A file that is not used, and the one word why."""
 
     reason: str
@@ -53,7 +53,7 @@ def strip_header(text: str, language: str) -> tuple[str, str]:
     return header, text
 
 
-def clean(text: str, language: str, *, permissive_only: bool) -> str | Rejected:
+def clean(text: str, language: str, *, permissive_only: bool) -> str | RejectedFile:
     """The text to learn from, ending in one newline, or the reason why there is none.
 
     `permissive_only` refuses a file whose own header names a copyleft licence, whatever its project declares.
@@ -61,16 +61,16 @@ def clean(text: str, language: str, *, permissive_only: bool) -> str | Rejected:
     header, body = strip_header(text, language)
     # Some projects put the licence after the package line or in the module's docstring: look a little further.
     if permissive_only and (_COPYLEFT.search(header) or _COPYLEFT.search(body[:1500])):
-        return Rejected(reason="licence")
+        return RejectedFile(reason="licence")
     if _GENERATED.search(header) or _GENERATED.search(body[:800]):
-        return Rejected(reason="generated")
+        return RejectedFile(reason="generated")
     body = _BLANK_RUN.sub("\n\n\n", _TRAILING_SPACE.sub("", body)).strip("\n") + "\n"
     if len(body) < MIN_CHARACTERS:
-        return Rejected(reason="too small")
+        return RejectedFile(reason="too small")
     lines = body.split("\n")
     if max(map(len, lines)) > MAX_LINE or len(body) / len(lines) > MAX_MEAN_LINE:
-        return Rejected(reason="minified or data")
+        return RejectedFile(reason="minified or data")
     digits = sum(map(body.count, "0123456789"))
     if digits > len(body) // 5:
-        return Rejected(reason="minified or data")
+        return RejectedFile(reason="minified or data")
     return body

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from sordino_platform.evaluation.lines import Cursor
+    from sordino_platform.evaluation.lines import MeasuredPosition
     from sordino_platform.tokenizer import Tokenizer
 
 __all__ = ["corpus", "evaluate", "pretrain", "user_cache"]
@@ -140,7 +140,7 @@ def evaluate(
     config, tokenizer, parameters = base.load(model)
     projects = _folders(repo) if repo else _projects(folder, role)
     plan = Plan(tokens=tokens, lines=lines)
-    answered: list[tuple[Cursor, str]] = []
+    answered: list[tuple[MeasuredPosition, str]] = []
     with tempfile.TemporaryDirectory() as temporary:
         memories = {}
         for number, (name, texts) in enumerate(projects.items()) if memory else ():
@@ -216,7 +216,7 @@ def _prime(folder: Path, tokenizer: Tokenizer) -> npt.NDArray[np.uint16] | None:
     return np.concatenate([shard.tokens[s : s + 5_000] for s in starts])
 
 
-def _show_line(cursor: Cursor, guess: str, tokenizer: Tokenizer) -> None:
+def _show_line(cursor: MeasuredPosition, guess: str, tokenizer: Tokenizer) -> None:
     """One completion beside the truth, on stderr: stdout may be JSON."""
     before = (tokenizer.decode(cursor.prompt) + cursor.heal.decode(errors="replace")).split("\n")[-1].lstrip()
     mark = "=" if guess == cursor.truth else "!"

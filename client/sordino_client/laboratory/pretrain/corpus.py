@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sordino_client.laboratory.pretrain.clean import Rejected, clean
-from sordino_client.laboratory.pretrain.overlap import Seen, Slots, runs
+from sordino_client.laboratory.pretrain.clean import RejectedFile, clean
+from sordino_client.laboratory.pretrain.overlap import SeenRuns, Slots, runs
 from sordino_client.laboratory.pretrain.sources import Role, earlier_roles
 from sordino_client.training.stream import SourceDocument
 from sordino_privacy.errors import DataError
@@ -35,7 +35,7 @@ RawFiles = Iterable[tuple[str, str, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Project:
+class FetchedProject:
     """One fetched project: where it came from and a way to read its files (a fresh iterator at each call)."""
 
     name: str
@@ -62,7 +62,7 @@ def read_corpus(cache: Path, role: Role) -> Iterator[SourceDocument]:
 def build(
     cache: Path,
     role: Role,
-    projects: Iterable[Project],
+    projects: Iterable[FetchedProject],
     *,
     on_progress: Callable[[str, int, int], None] = lambda name, files, characters: None,
 ) -> dict[str, object]:
@@ -70,7 +70,7 @@ def build(
 
     `on_progress(project, files kept, characters kept)` is called after each project.
     """
-    foreign, own, others = Seen(), Seen(), Seen()
+    foreign, own, others = SeenRuns(), SeenRuns(), SeenRuns()
     for earlier in earlier_roles(role):
         for document in read_corpus(cache, earlier):
             foreign.add(runs(document.text))
@@ -86,7 +86,7 @@ def build(
             of_project: list[Slots] = []
             for path, language, raw in project.files(excluded):
                 text = clean(raw, language, permissive_only=role == "public")
-                if isinstance(text, Rejected):
+                if isinstance(text, RejectedFile):
                     excluded[text.reason] += 1
                     continue
                 slots = runs(text)

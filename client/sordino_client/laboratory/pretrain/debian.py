@@ -34,7 +34,7 @@ _VERSION = re.compile(r"Selected version '(?P<version>[^']+)'")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Archive:
+class SourceArchive:
     """One fetched upstream archive."""
 
     path: Path
@@ -70,7 +70,7 @@ class SourcePackages:
         """Refreshes the lists; False when the network is not there and old lists, if any, are all there is."""
         return self._apt("update", "-o", "APT::Update::Error-Mode=any").returncode == 0
 
-    def fetch(self, name: str) -> Archive | None:
+    def fetch(self, name: str) -> SourceArchive | None:
         """The upstream archive of one package from the first suite that really has it, or None: a hole."""
         for suite in self.suites:
             where = ["source", "--download-only", "--only-source", "--tar-only", "-t", suite]
@@ -93,7 +93,9 @@ class SourcePackages:
                 if self._apt(*where, f"{name}/{suite}").returncode and not _is_whole(here[0], uri["sha256"]):
                     continue
             if here and here[0].is_file():
-                return Archive(path=here[0], suite=suite, version=version["version"], sha256=sha256(here[0]))
+                return SourceArchive(
+                    path=here[0], suite=suite, version=version["version"], sha256=sha256(here[0])
+                )
         return None
 
     def copyright(self, name: str, suite: str) -> str | None:

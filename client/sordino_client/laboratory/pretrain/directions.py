@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sordino_client.training.stream import Position, Shard, Stream
+from sordino_client.training.stream import Position, Shard, WindowStream
 from sordino_platform.model import Decoder, Embedding, Linear, loss
 
 ROWS = 16
@@ -30,7 +30,7 @@ def adapter_directions(
         name: module for name, module in model.named_modules() if isinstance(module, Linear | Embedding)
     }
     moments = {name: torch.zeros((layer.weight.shape[1],) * 2).double() for name, layer in layers.items()}
-    stream = Stream(shard, min(WINDOW, model.config.context), seed, Position())
+    stream = WindowStream(shard, min(WINDOW, model.config.context), seed, Position())
     for _ in range(batches):
         tokens = torch.from_numpy(stream.batch(windows))
         value = loss(model(tokens[:, :-1]), tokens[:, 1:])

@@ -27,7 +27,7 @@ from sordino_client.laboratory.pretrain.archive import (
     read_archive,
 )
 from sordino_client.laboratory.pretrain.copyright import Copyright, parse
-from sordino_client.laboratory.pretrain.corpus import Project
+from sordino_client.laboratory.pretrain.corpus import FetchedProject
 from sordino_client.laboratory.pretrain.debian import SourcePackages, sha256
 from sordino_client.laboratory.pretrain.field import Pinned
 from sordino_client.laboratory.pretrain.sources import Source, sources
@@ -41,7 +41,7 @@ def fetch(
     small: bool = False,
     offline: bool = False,
     on_progress: Callable[[str, str], None] = lambda name, outcome: None,
-) -> list[Project]:
+) -> list[FetchedProject]:
     """The projects of a role that could be had. `on_progress(name, outcome)` is called after each.
 
     Raises UsageError for an unknown role, DataError when more than half of the projects are missing.
@@ -71,7 +71,7 @@ def fetch(
     return projects
 
 
-def fetch_pinned(cache: Path, pins: Iterable[Pinned]) -> list[Project]:
+def fetch_pinned(cache: Path, pins: Iterable[Pinned]) -> list[FetchedProject]:
     """Those wheels, from the cache or from the package index. Raises DataError when one cannot be had."""
     archives = cache / "archives"
     archives.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ def _fetch_one(
     lock: dict[str, dict[str, str]],
     *,
     offline: bool,
-) -> Project | None:
+) -> FetchedProject | None:
     if source.kind == "standard-library":
         return standard_library(source.name)
     if source.kind == "installed":
@@ -127,7 +127,7 @@ def _fetch_one(
         raise DataError(
             f"{path.name} is not the file that was fetched", hint="delete it and run the command again"
         )
-    return Project(
+    return FetchedProject(
         name=source.name,
         version=locked["version"],
         sha256=locked["sha256"],
@@ -227,14 +227,14 @@ def _wheel(archives: Path, source: Source) -> dict[str, str] | None:
     return {"file": path.name, "version": path.name.split("-")[1], "sha256": sha256(path), "licence": licence}
 
 
-def standard_library(name: str) -> Project:
+def standard_library(name: str) -> FetchedProject:
     """The running interpreter's own library, without its tests."""
     root = Path(sysconfig.get_paths()["stdlib"])
     skip = re.compile(
         r"^(?:test|idlelib|lib2to3|site-packages|dist-packages|ensurepip|encodings|config-[^/]*)/|/tests?/"
     )
     files = sorted(p for p in root.rglob("*.py") if not skip.match(p.relative_to(root).as_posix()))
-    return Project(
+    return FetchedProject(
         name=name,
         version=sys.version.split()[0],
         sha256="",
@@ -243,14 +243,14 @@ def standard_library(name: str) -> Project:
     )
 
 
-def _installed(name: str) -> Project | None:
+def _installed(name: str) -> FetchedProject | None:
     try:
         distribution = importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:
         return None
     root = Path(str(distribution.locate_file("")))
     files = [root / str(f) for f in sorted(map(str, distribution.files or [])) if f.endswith(".py")]
-    return Project(
+    return FetchedProject(
         name=name,
         version=distribution.version,
         sha256="",

@@ -41,7 +41,7 @@ def runs(text: str) -> Slots:
     return ((kept if len(kept) else mixed[:1]) >> np.uint64(64 - _SLOT_BITS)).astype(np.int64)
 
 
-class Seen:
+class SeenRuns:
     """The runs of every document added so far."""
 
     def __init__(self) -> None:

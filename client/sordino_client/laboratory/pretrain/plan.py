@@ -20,7 +20,7 @@ PLANS: dict[str, tuple[tuple[int, int, int], ...]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class PretrainingSettings:
     """What fixes a run. Stored with it; a resume with other settings is refused.
 
     `rate` multiplies all rates. `goal_tokens`: where the run ends, its rates falling to zero over the last
@@ -46,7 +46,7 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
+class SessionPace:
     """What may change from one session to the next.
 
     `pass_windows` bounds how many windows one pass holds in memory; a step's gradient is summed over its passes, so a

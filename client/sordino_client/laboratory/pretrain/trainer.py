@@ -25,21 +25,26 @@ from torch import Tensor
 
 from sordino_client.laboratory.pretrain.compute import DEVICES, Compute
 from sordino_client.laboratory.pretrain.packed import unpack
-from sordino_client.laboratory.pretrain.plan import PLANS, Pace, Settings
+from sordino_client.laboratory.pretrain.plan import PLANS, PretrainingSettings, SessionPace
 from sordino_client.training import checkpoint, curve
 from sordino_client.training.muon import Muon
-from sordino_client.training.stream import KINDS, MIXTURE, Position, Shard, Stream, open_shard
+from sordino_client.training.stream import KINDS, MIXTURE, Position, Shard, WindowStream, open_shard
 from sordino_platform.architecture import SIZES
 from sordino_platform.model import loss
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import DataError, StorageError
 
 
-class Run:
+class PretrainingRun:
     """One training run in a folder: new, or resumed where it stood."""
 
     def __init__(
-        self, folder: Path, training: Shard, validation: Shard, settings: Settings, pace: Pace
+        self,
+        folder: Path,
+        training: Shard,
+        validation: Shard,
+        settings: PretrainingSettings,
+        pace: SessionPace,
     ) -> None:
         compute = Compute.of_this_machine() if pace.compute is None else pace.compute
         compute.prepare(seed=settings.seed, threads=pace.threads)
@@ -54,7 +59,7 @@ class Run:
         )
         position, self.progress = checkpoint.load(folder, self.model, self.optimiser) or (
             Position(),
-            checkpoint.Progress(),
+            checkpoint.RunCounters(),
         )
         self._shards = training, validation
         self._open_stage(position)
@@ -111,7 +116,7 @@ class Run:
         """The stream and the validation windows at the context of the stage that the run is in."""
         training, validation = self._shards
         _, context, _ = self._stage()
-        self.stream = Stream(training, context, self.settings.seed, position, self.settings.mixture)
+        self.stream = WindowStream(training, context, self.settings.seed, position, self.settings.mixture)
         self._validation = _validation_windows(validation, context).to(self._compute.device)
 
     def _stage(self) -> tuple[int, int, int]:
@@ -150,7 +155,7 @@ def decay_from(start_tokens: int, length_tokens: int, rate: float = 1.0) -> Call
     return lambda step, tokens: rate * max(0.0, 1 - (tokens - start_tokens) / length_tokens)
 
 
-def _agree_on_settings(path: Path, settings: Settings) -> None:
+def _agree_on_settings(path: Path, settings: PretrainingSettings) -> None:
     text = json.dumps(asdict(settings), indent=1) + "\n"
     if path.is_file() and json.loads(path.read_text()) != json.loads(text):
         raise StorageError(
@@ -167,7 +172,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--unpack", type=Path, help="unpack what `pretrain --pack` wrote into --data first")
     parser.add_argument("--tokenizer", type=Path)
     parser.add_argument("--size", choices=sorted(SIZES), default="3.4m")
-    parser.add_argument("--seed", type=int, default=Settings().seed)
+    parser.add_argument("--seed", type=int, default=PretrainingSettings().seed)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", choices=DEVICES, default="auto")
     parser.add_argument("--plan", choices=sorted(PLANS), default="processor")
@@ -193,7 +198,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise DataError(
             f"there are no encoded documents in {options.data}", hint="run: sordino pretrain --help"
         )
-    settings = Settings(
+    settings = PretrainingSettings(
         size=options.size,
         seed=options.seed,
         stages=PLANS[options.plan],
@@ -202,7 +207,7 @@ def main(arguments: list[str] | None = None) -> None:
         goal_tokens=options.goal_tokens,
         decay_tokens=options.decay_tokens,
     )
-    pace = Pace(
+    pace = SessionPace(
         threads=options.threads,
         stop_tokens=options.stop_tokens,
         stop_seconds=None if options.minutes is None else options.minutes * 60,
@@ -213,7 +218,7 @@ def main(arguments: list[str] | None = None) -> None:
         checkpoint.start_from_base(options.run, options.from_base)
     schedule: Callable[[int, int], float] = settings.factor
     if options.branch is None:
-        run = Run(options.run, training, validation, settings, pace)
+        run = PretrainingRun(options.run, training, validation, settings, pace)
     else:
         run, schedule = branch(
             options.run, options.branch, options.branch_tokens, training, validation, settings, pace
@@ -230,9 +235,9 @@ def branch(
     tokens: int,
     training: Shard,
     validation: Shard,
-    settings: Settings,
-    pace: Pace,
-) -> tuple[Run, Callable[[int, int], float]]:
+    settings: PretrainingSettings,
+    pace: SessionPace,
+) -> tuple[PretrainingRun, Callable[[int, int], float]]:
     """A run in `folder` that starts as a copy of the stable run and decays over `tokens`, and its schedule.
 
     A branch that was interrupted goes on where it stood, over the tokens that it was started with.
@@ -245,7 +250,9 @@ def branch(
     origin = json.loads(origin_path.read_text())
     start, length = int(origin["tokens"]), int(origin["decay"])
     pace = replace(pace, stop_tokens=start + length)
-    return Run(folder, training, validation, settings, pace), decay_from(start, length, settings.rate)
+    return PretrainingRun(folder, training, validation, settings, pace), decay_from(
+        start, length, settings.rate
+    )
 
 
 if __name__ == "__main__":

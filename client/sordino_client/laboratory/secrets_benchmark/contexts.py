@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
+class CodeTemplate:
     """One template. `number` is its place among those of its language."""
 
     language: str
@@ -44,12 +44,12 @@ class Language:
     blocks: tuple[str, ...] = ()
 
     @property
-    def contexts(self) -> tuple[Context, ...]:
+    def contexts(self) -> tuple[CodeTemplate, ...]:
         """The templates in their order: single lines, calls, blocks."""
         kinds = [(t, False, False) for t in self.templates]
         kinds += [(t, False, True) for t in self.calls] + [(t, True, False) for t in self.blocks]
         return tuple(
-            Context(language=self.name, number=n, template=t, block=block, call=call)
+            CodeTemplate(language=self.name, number=n, template=t, block=block, call=call)
             for n, (t, block, call) in enumerate(kinds)
         )
 

@@ -49,7 +49,7 @@ class Drawn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class CredentialKind:
     """`names`: what variables are called, in snake case. `shaped`: known by itself. `block`: over several lines."""
 
     name: str
@@ -79,27 +79,27 @@ def encoded(random: Random, size: int) -> str:
 
 def _pattern(
     name: str, names: tuple[str, ...], make: Callable[[Random], str], *, shaped: bool = True
-) -> Kind:
+) -> CredentialKind:
     def draw(random: Random) -> Drawn:
         value = make(random)
         return Drawn(value, value)
 
-    return Kind(name=name, draw=draw, names=names, shaped=shaped)
+    return CredentialKind(name=name, draw=draw, names=names, shaped=shaped)
 
 
 def _marked(
     name: str, names: tuple[str, ...], prefix: str, alphabet: str, length: int, end: str = ""
-) -> Kind:
+) -> CredentialKind:
     return _pattern(name, names, lambda random: prefix + text(random, alphabet, length) + end)
 
 
 def _around(
     name: str, names: tuple[str, ...], make: Callable[[Random], tuple[str, str]], *, block: bool = False
-) -> Kind:
+) -> CredentialKind:
     def draw(random: Random) -> Drawn:
         return Drawn(*make(random))
 
-    return Kind(name=name, draw=draw, names=names, block=block)
+    return CredentialKind(name=name, draw=draw, names=names, block=block)
 
 
 def _human(random: Random) -> str:
@@ -268,7 +268,7 @@ def _discord_hook(random: Random) -> tuple[str, str]:
     return f"https://discord.com/api/webhooks/{secret}", secret
 
 
-KINDS: tuple[Kind, ...] = (
+KINDS: tuple[CredentialKind, ...] = (
     _marked("aws-access-key-id", ("aws_access_key_id", "access_key_id"), "AKIA", BASE32, 16),
     _pattern(
         "aws-secret-access-key", ("aws_secret_access_key", "secret_access_key"), lambda r: text(r, BASE64, 40)

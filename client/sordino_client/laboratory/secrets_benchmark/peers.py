@@ -26,7 +26,7 @@ LIMIT_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Peer:
+class OtherScanner:
     """`arguments` with FOLDER and REPORT; `paths` reads the files that the report names. `lines`: at most so many of
     real code, because the peer takes seconds for each thousand."""
 
@@ -37,30 +37,30 @@ class Peer:
 
 
 PEERS = (
-    Peer(
+    OtherScanner(
         command="gitleaks",
         arguments=("dir", "FOLDER", "--no-banner", "--exit-code", "0", "-f", "json", "-r", "REPORT"),
         paths=lambda report: [row["File"] for row in report],
     ),
-    Peer(
+    OtherScanner(
         command="betterleaks",
         arguments=("FOLDER", "--no-banner", "--exit-code", "0", "-o", "REPORT"),
         paths=lambda report: [row["location"]["path"] for row in report["findings"]],
     ),
-    Peer(
+    OtherScanner(
         command="kingfisher",
         arguments=(
             "scan", "FOLDER", "--no-validate", "--no-update-check", "--confidence", "low", "--format", "json", "-o", "REPORT",
         ),
         paths=lambda report: [row["finding"]["path"] for row in report["findings"]],
     ),
-    Peer(
+    OtherScanner(
         command="credsweeper",
         arguments=("--path", "FOLDER", "--save-json", "REPORT", "--jobs", "1"),
         paths=lambda report: [line["path"] for row in report for line in row["line_data_list"]],
         lines=100_000,
     ),
-    Peer(
+    OtherScanner(
         command="detect-secrets",
         arguments=("-C", "FOLDER", "scan", "--all-files", "."),
         paths=lambda report: list(report["results"]),
@@ -78,7 +78,11 @@ def compare(
 
 
 def _measured(
-    peer: Peer, planted: Sequence[Planted], folder: Path, real: Sequence[RealFile], caught: frozenset[str]
+    peer: OtherScanner,
+    planted: Sequence[Planted],
+    folder: Path,
+    real: Sequence[RealFile],
+    caught: frozenset[str],
 ) -> dict[str, Any]:
     program = shutil.which(peer.command)
     if program is None:
@@ -100,7 +104,7 @@ def _measured(
     }
 
 
-def _run(peer: Peer, program: str, folder: Path) -> tuple[frozenset[str], float]:
+def _run(peer: OtherScanner, program: str, folder: Path) -> tuple[frozenset[str], float]:
     """The files below `folder` that the peer reports, and the seconds of processor time that it took."""
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / "report.json"

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from sordino_client.laboratory.secrets_benchmark.contexts import HELDOUT, LANGUAGES, Context, Language
-from sordino_client.laboratory.secrets_benchmark.kinds import KINDS, Kind
+from sordino_client.laboratory.secrets_benchmark.contexts import HELDOUT, LANGUAGES, CodeTemplate, Language
+from sordino_client.laboratory.secrets_benchmark.kinds import KINDS, CredentialKind
 
 _LABEL = b"sordino/bench/secrets/heldout/v1\n"
 
@@ -51,13 +51,15 @@ def write(files: list[Planted], folder: Path) -> None:
         place.write_text(file.text)
 
 
-def _fits(kind: Kind, context: Context) -> bool:
+def _fits(kind: CredentialKind, context: CodeTemplate) -> bool:
     if kind.block or context.block:
         return kind.block and context.block
     return kind.shaped or context.named or context.call
 
 
-def _planted(random: Random, language: Language, kind: Kind, context: Context, number: int) -> Planted:
+def _planted(
+    random: Random, language: Language, kind: CredentialKind, context: CodeTemplate, number: int
+) -> Planted:
     drawn = kind.draw(random)
     line = _named(context.template, random.choice(kind.names)).replace("$V", drawn.literal)
     folder = f"{language.name.lower()}/{kind.name}/{number}"

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sordino_client.corpus import CorpusPolicy, Reason, read_repositories
+from sordino_client.corpus import CorpusPolicy, ExclusionReason, read_repositories
 from sordino_client.laboratory.secrets_benchmark.planted import Planted
 from sordino_privacy.errors import DataError
 
 # A credential of which so many characters in a row are left is not caught.
 PIECE = 8
-_EXPECTED = frozenset({Reason.SECRET, Reason.DUPLICATE})
+_EXPECTED = frozenset({ExclusionReason.SECRET, ExclusionReason.DUPLICATE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ def read(planted: Sequence[Planted], folder: Path) -> Caught:
         raise DataError(f"planted files were left out for other reasons: {others}")
     texts = {name.partition("/")[2]: file.text for file in corpus.files for name in (file.name, *file.copies)}
     caught = frozenset(file.path for file in planted if not survives(file.secret, texts.get(file.path, "")))
-    return Caught(files=caught, left_out=corpus.excluded.get(Reason.SECRET, 0))
+    return Caught(files=caught, left_out=corpus.excluded.get(ExclusionReason.SECRET, 0))
 
 
 def survives(secret: str, text: str) -> bool:

@@ -21,7 +21,7 @@ from sordino_client.completion.memory.store import Store
 from sordino_client.completion.server import Layers
 from sordino_client.completion.showing.worth import Show
 from sordino_client.laboratory.completion_benchmark.endpoint import START_SECONDS
-from sordino_client.laboratory.completion_benchmark.typing.replay import Suggest, Suggestion
+from sordino_client.laboratory.completion_benchmark.typing.replay import Suggest, TypedSuggestion
 from sordino_client.training.stream import SourceDocument
 from sordino_platform import base
 from sordino_platform.release import write_serving_bundle
@@ -76,7 +76,7 @@ def endpoint(
             process.wait(30)
 
 
-def word_completion(prefix: str, suffix: str) -> Suggestion | None:
+def word_completion(prefix: str, suffix: str) -> TypedSuggestion | None:
     """What an editor offers by itself: the nearest identifier of the open file that begins like the word at hand."""
     started = time.perf_counter()
     line = prefix.rsplit("\n", 1)[-1]
@@ -89,7 +89,7 @@ def word_completion(prefix: str, suffix: str) -> Suggestion | None:
     found = above[-1] if above else next(iter(below), None)
     if found is None:
         return None
-    return Suggestion(text=found[len(begun) :], milliseconds=1000 * (time.perf_counter() - started))
+    return TypedSuggestion(text=found[len(begun) :], milliseconds=1000 * (time.perf_counter() - started))
 
 
 def _write_repository(folder: Path, documents: Sequence[SourceDocument]) -> None:
@@ -117,7 +117,7 @@ def _asking(server: Endpoint, path: str | None, show: Show, context: Sequence[Sn
     """Asks as the editor's extension does: one line or block, the text on both sides, and the file's name."""
     pieces = [{"path": snippet.path, "text": snippet.text} for snippet in context]
 
-    def suggest(prefix: str, suffix: str) -> Suggestion | None:
+    def suggest(prefix: str, suffix: str) -> TypedSuggestion | None:
         request = {"prompt": prefix, "suffix": suffix, "path": path, "show": show, "context": pieces}
         while True:
             started = time.perf_counter()
@@ -131,6 +131,6 @@ def _asking(server: Endpoint, path: str | None, show: Show, context: Sequence[Sn
                 break
         milliseconds = 1000 * (time.perf_counter() - started)
         text = answer["choices"][0]["text"] if answer["choices"] else ""
-        return Suggestion(text=text, milliseconds=milliseconds) if text else None
+        return TypedSuggestion(text=text, milliseconds=milliseconds) if text else None
 
     return suggest

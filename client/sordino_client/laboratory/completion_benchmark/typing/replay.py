@@ -25,7 +25,7 @@ class Passage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Suggestion:
+class TypedSuggestion:
     """What stands at the cursor, and the milliseconds until it did."""
 
     text: str = field(repr=False)
@@ -47,7 +47,7 @@ class Typed:
     milliseconds: list[float] = field(default_factory=list)
 
 
-Suggest = Callable[[str, str], Suggestion | None]
+Suggest = Callable[[str, str], TypedSuggestion | None]
 # (text before the cursor, what is shown, what comes in truth, text behind) -> whether it adds an error of its own
 AddsError = Callable[[str, str, str, str], bool]
 
