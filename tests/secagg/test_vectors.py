@@ -159,7 +159,7 @@ def test_every_message_that_must_be_refused_is_refused_by_its_label(case: dict[s
 
     def quantised() -> Any:
         update = made.np.array(member["update"], made.np.float32)
-        statistics = made.Statistics(loss=member["loss"], examples=member["examples"])
+        statistics = made.MaskedStatistics(loss=member["loss"], examples=member["examples"])
         draws = made.Draws("dither alpha")
         return made.context().quantiser.quantise(update, member["weight"], statistics, draws)
 
