@@ -183,7 +183,13 @@ def recover(folder: Path | None = FOLDER, as_json: bool = JSON) -> None:
         f"charged anew: {done.known} rounds as this machine knew them, {done.named} that releases name and "
         f"{done.counted} that a witness counted, these at the worst that the charter allows"
     )
-    typer.echo(f"local epsilon {done.before:.2f} -> {done.after:.2f} of {done.budget:.2f}")
+    if done.if_others_collude_after == done.after:
+        typer.echo(f"local epsilon {done.before:.2f} -> {done.after:.2f} of {done.budget:.2f}")
+    else:
+        typer.echo(
+            f"epsilon {done.before:.2f} -> {done.after:.2f} of {done.budget:.2f} as the federation holds; "
+            f"{done.if_others_collude_before:.2f} -> {done.if_others_collude_after:.2f} if all others collude"
+        )
     if done.after >= done.budget:
         typer.echo("the budget is spent: this member takes no part any more; completions go on")
 

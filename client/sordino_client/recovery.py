@@ -31,6 +31,8 @@ from sordino_platform.charter import Charter
 from sordino_platform.durable import make_folder
 from sordino_platform.identity import Identity
 from sordino_platform.release import ReleaseStore
+from sordino_privacy.accounting import SampledGaussian
+from sordino_privacy.counts.plan import LEAST_BITS
 from sordino_privacy.shared_noise import SharedNoise
 
 NO_PLAN = bytes(32)
@@ -39,7 +41,8 @@ LOST_RUN = "lost{}"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovered:
-    """How many rounds were charged anew: `known` exactly, `named` and `counted` at the worst; epsilon before, after."""
+    """How many rounds were charged anew: `known` exactly, `named` and `counted` at the worst; epsilon before and after
+    as the federation holds, and, where noise came in shares, if all others collude with the coordinator."""
 
     known: int
     named: int
@@ -47,6 +50,8 @@ class Recovered:
     before: float
     after: float
     budget: float
+    if_others_collude_before: float
+    if_others_collude_after: float
 
 
 def recover(folder: Path) -> Recovered:
@@ -63,7 +68,7 @@ def recover(folder: Path) -> Recovered:
         registry.assume_trained()
         datasets, texts = [registry.dataset], registry.marks()
     with Ledger.open(folder / "ledger", datasets=datasets, budget=budget, recovering=True) as ledger:
-        before = ledger.spent().value
+        before, alone = ledger.spent().value, ledger.spent_alone().value
         seen = witnesses(ledger, folder / "ledger")
         mine = records(machine, ledger, origins=origins(settings.repositories), texts=texts)
         seen += [record.witness for record in mine if record.ledger == ledger.identity]
@@ -93,26 +98,32 @@ def recover(folder: Path) -> Recovered:
             before=before,
             after=ledger.spent().value,
             budget=budget.epsilon,
+            if_others_collude_before=alone,
+            if_others_collude_after=ledger.spent_alone().value,
         )
 
 
 def worst(charter: Charter) -> RoundCost:
-    """The dearest round that a member may be asked for under this charter."""
-    policy, shares = charter.privacy, charter.noise_shares()
-    noise = multiplier = policy.smallest_noise_multiplier
-    own = None
+    """At least the dearest round that a member may be asked for under this charter, in both numbers.
+
+    No rate is above a count's, which takes every unit, and no round has more steps than a training's: a charge with
+    both is never cheaper than either. Shared noise costs a little more the longer the vector is, so the longest counts.
+    """
+    policy, shares, counts = charter.privacy, charter.noise_shares(), charter.shared_memory
+    rate, steps = policy.largest_sampling_rate if counts is None else 1.0, policy.largest_steps
+    noise = own = policy.smallest_noise_multiplier
     if shares > 1:
         config = charter.model.config()
-        dimension = sum(math.prod(shape) for shape in trainable_shapes(config).values())
-        shared = SharedNoise(
-            noise_multiplier=multiplier, honest=shares, members=len(charter.members), dimension=dimension
-        )
-        noise, own = shared.federation(), shared.alone()
-    return RoundCost.of(
-        sampling_rate=policy.largest_sampling_rate,
-        noise_multiplier=noise,
-        steps=policy.largest_steps,
-        own_noise_multiplier=own,
+        lengths = [sum(math.prod(shape) for shape in trainable_shapes(config).values())]
+        if counts is not None:
+            lengths += [1 << bits for bits in range(LEAST_BITS, counts.largest_bits + 1)]
+        each = [
+            SharedNoise(noise_multiplier=noise, honest=shares, members=len(charter.members), dimension=length)
+            for length in lengths
+        ]
+        noise, own = min(one.federation() for one in each), min(one.alone() for one in each)
+    return RoundCost(
+        event=SampledGaussian.at_most(rate, noise, steps), alone=SampledGaussian.at_most(rate, own, steps)
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import typer
 
-from sordino_client.ledger import events, read_account
+from sordino_client.ledger import events, events_alone, read_account
 from sordino_client.settings import BUDGET_DELTA
 from sordino_client.training.job import Tokens, read_units
 from sordino_platform.identity import Identity
@@ -67,22 +67,26 @@ def held(folder: Path) -> tuple[dict[str, Any], SharedMemory | None]:
         "phrases_per_cluster": plan.phrases,
         "lengths": [plan.shortest, plan.longest],
         "noise_multiplier": plan.noise_multiplier,
+        "noise_shares": memory.shares,
     }
     return facts | cost(folder, counted.run, counted.round), memory
 
 
 def cost(folder: Path, run: str, round: int | None) -> dict[str, Any]:
-    """What the ledger charged for that round, alone and beside all others; nothing where this member took no part."""
+    """What the ledger charged for that round, alone and beside all others, in both numbers; nothing where this member
+    took no part."""
     account = read_account(folder / "ledger") if (folder / "ledger").exists() else None
     key = (run, round or 0)
     charge = None if account is None else account.reservations.get(key)
     if account is None or charge is None:
-        return {"took_part": False, "epsilon": 0.0}
+        return {"took_part": False, "epsilon": 0.0, "epsilon_if_others_collude": 0.0}
     return {
         "took_part": True,
         "epsilon": epsilon([charge.cost.event], BUDGET_DELTA).value,
+        "epsilon_if_others_collude": epsilon([charge.cost.alone], BUDGET_DELTA).value,
         "epsilon_of_all": epsilon(events(account.costs()), BUDGET_DELTA).value,
         "epsilon_without_it": epsilon(events(account.costs(besides=[key])), BUDGET_DELTA).value,
+        "epsilon_if_others_collude_of_all": epsilon(events_alone(account.costs()), BUDGET_DELTA).value,
         "delta": BUDGET_DELTA,
     }
 
@@ -154,6 +158,12 @@ def shared(
         typer.echo(
             f"  cost this member epsilon {facts['epsilon']:.2f} by itself, {added:.2f} beside its other rounds"
         )
+        if facts["noise_shares"] > 1:
+            typer.echo(
+                f"  as the federation holds; if all others collude with the coordinator, "
+                f"{facts['epsilon_if_others_collude']:.2f} by itself, "
+                f"{facts['epsilon_if_others_collude_of_all']:.2f} with all its other rounds"
+            )
     else:
         typer.echo("  cost this member nothing: it took no part in that round")
     for phrase in facts.get("decoded", []):

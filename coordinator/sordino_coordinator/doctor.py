@@ -21,8 +21,10 @@ from sordino_platform.doctor.finding import Finding, checked, failed, ok, warnin
 from sordino_platform.durable import read_secret
 from sordino_platform.identity import Identity
 from sordino_platform.identity.renewal import RenewalBox
+from sordino_platform.plans import Plan
 from sordino_platform.release import ReleaseStore
 from sordino_platform.round_limits import RoundLimits
+from sordino_privacy.accounting import epsilon
 from sordino_privacy.errors import DataError, SordinoError, StorageError
 
 
@@ -36,6 +38,8 @@ def coordinator_checks(folder: Path, identity: Identity) -> Iterator[Finding]:
         return
     yield ok("settings", f"{folder / 'coordinator.toml'} is understood")
     yield checked("plan", lambda: plan(settings, identity))
+    if settings.counts is not None:
+        yield checked("counts", lambda: counts(settings, identity))
     yield checked("held-out code", lambda: heldout(settings, identity))
     yield checked("state", lambda: state(folder))
     yield checked("releases", lambda: releases(folder, identity))
@@ -65,13 +69,36 @@ def signed_moments(folder: Path, identity: Identity) -> list[datetime]:
 
 def plan(settings: CoordinatorSettings, identity: Identity) -> str:
     """The plan and the server's step lie inside the charter's policies. Raises PolicyError, ConfigurationError."""
-    from sordino_platform.founding_model import founding_parameters
-
-    charter, chosen = identity.charter, settings.plan.plan()
-    limits = RoundLimits.of(charter, founding_parameters(charter.model))
+    chosen, limits = settings.plan.plan(), limits_of(identity)
     limits.require_step(chosen, settings.server_optimiser)
     reach = limits.reach(chosen, settings.server_optimiser)
-    return f"inside the charter's policies; a round moves the model by at most {reach / limits.norm:.1%} of its length"
+    return (
+        f"inside the charter's policies; a round moves the model by at most {reach / limits.norm:.1%} of its length, "
+        f"and costs {costs(limits, chosen)}"
+    )
+
+
+def counts(settings: CoordinatorSettings, identity: Identity) -> str:
+    """The plan of a count lies inside the charter's policies. Raises PolicyError, ConfigurationError."""
+    assert settings.counts is not None
+    charter, limits = identity.charter, limits_of(identity)
+    chosen = settings.counts.plan(salt=0, fewest=charter.smallest_sum(), shares=charter.noise_shares())
+    limits.require_plan(chosen)
+    return f"inside the charter's policies; a count costs {costs(limits, chosen)}"
+
+
+def limits_of(identity: Identity) -> RoundLimits:
+    """What the charter allows. Raises ConfigurationError."""
+    from sordino_platform.founding_model import founding_parameters
+
+    return RoundLimits.of(identity.charter, founding_parameters(identity.charter.model))
+
+
+def costs(limits: RoundLimits, chosen: Plan) -> str:
+    """What one round costs a member by itself, in both numbers where there are two."""
+    together, alone = (epsilon([event], chosen.delta).value for event in limits.costs(chosen))
+    said = f"epsilon {together:.2f} by itself at delta {chosen.delta:g}"
+    return said if limits.shares == 1 else f"{said}, {alone:.2f} if all others collude"
 
 
 def heldout(settings: CoordinatorSettings, identity: Identity) -> Finding:

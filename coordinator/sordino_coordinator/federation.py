@@ -249,7 +249,10 @@ class Federation:
                 "coordinator.toml has no [counts]", hint="`sordino coordinator count --help` shows one"
             )
         kept = self.plan.salt if isinstance(self.plan, CountPlan) else secrets.randbits(62)
-        plan = self.settings.counts.plan(salt=kept, fewest=self.charter.smallest_sum())
+        charter = self.charter
+        plan = self.settings.counts.plan(
+            salt=kept, fewest=charter.smallest_sum(), shares=charter.noise_shares()
+        )
         limits.require_plan(plan)
         return plan
 

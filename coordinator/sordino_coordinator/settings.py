@@ -90,13 +90,14 @@ class CountSettings(SettingsModel):
     windows_per_unit: int
     delta: float
 
-    def plan(self, *, salt: int, fewest: int) -> CountPlan:
-        """The plan of one count, for sums of `fewest` members or more. Where nobody says otherwise, a member gives a
-        cell no more than one of the `witnesses` that the noise alone asks for. Raises ConfigurationError."""
+    def plan(self, *, salt: int, fewest: int, shares: int) -> CountPlan:
+        """The plan of one count, for sums of `fewest` members or more, each with one of `shares` of the noise. Where
+        nobody says otherwise, a member gives a cell no more than one of the `witnesses` that the noise alone asks for.
+        Raises ConfigurationError."""
         plan = CountPlan(**self.model_dump() | {"largest_count": self.largest_count or 1}, salt=salt)
         if self.largest_count is not None:
             return plan
-        largest = int(plan.threshold(survivors=fewest) / plan.witnesses)
+        largest = int(plan.threshold(survivors=fewest, shares=shares) / plan.witnesses)
         return replace(plan, largest_count=max(1, largest))
 
 

@@ -177,7 +177,8 @@ def memory_of(totals: Totals, plan: CountPlan, *, survivors: int) -> SharedMemor
     """The shared memory that an opened sum makes; the same on both sides."""
     (group,) = totals.quantiser.groups
     step = group.range / totals.quantiser.levels
-    return SharedMemory.of_sum(totals.integers, plan, survivors=survivors, step=step)
+    shares = totals.quantiser.shares
+    return SharedMemory.of_sum(totals.integers, plan, survivors=survivors, step=step, shares=shares)
 
 
 def _require_facts(

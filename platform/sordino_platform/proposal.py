@@ -17,7 +17,6 @@ from sordino_platform.flower.phases import Fields, Scalar, pack
 from sordino_platform.plans import Plan, parse_plan
 from sordino_platform.provenance import Provenance, packed
 from sordino_privacy.counts import CountPlan
-from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.secagg import (
     Group,
     Lengths,
@@ -74,25 +73,31 @@ def quantiser_for(config: Architecture, plan: Plan, *, members: int, shares: int
     One group per trained tensor, in the order of the vector, or the cells of a count; ranges come from the plan, never
     from data.
     """
-    if isinstance(plan, CountPlan):
-        # Every member adds all the noise to its counts, under either term of the charter.
-        sizes, shares = {CELLS: plan.cells}, 1
-    else:
-        sizes = {name: int(np.prod(shape)) for name, shape in trainable_shapes(config).items()}
-    if shares > 1 and isinstance(plan, TrainingPlan):
+    sizes = sizes_of(config, plan)
+    if shares > 1:
         noise = shared_noise(config, plan, members=members, shares=shares)
-        # One integer is so much of the clip, divided and multiplied as the step of an update is.
-        step = plan.learning_rate * plan.clip_norm / plan.expected_units * noise.step
-        ranges = dict.fromkeys(sizes, noise.levels * step)
+        if isinstance(plan, CountPlan):
+            unit = plan.sensitivity()
+        else:
+            # One integer is so much of the clip, divided and multiplied as the step of an update is.
+            unit = plan.learning_rate * plan.clip_norm / plan.expected_units
+        ranges = dict.fromkeys(sizes, noise.levels * (unit * noise.step))
     else:
         ranges = plan.update_range(sizes)
     groups = tuple(Group(name=name, length=size, range=ranges[name]) for name, size in sizes.items())
     return Quantiser(groups=groups, cohort_limit=members, shares=shares)
 
 
-def shared_noise(config: Architecture, plan: TrainingPlan, *, members: int, shares: int) -> SharedNoise:
+def sizes_of(config: Architecture, plan: Plan) -> dict[str, int]:
+    """The tensor groups of a round's vector, in its order, and the coordinates of each."""
+    if isinstance(plan, CountPlan):
+        return {CELLS: plan.cells}
+    return {name: int(np.prod(shape)) for name, shape in trainable_shapes(config).items()}
+
+
+def shared_noise(config: Architecture, plan: Plan, *, members: int, shares: int) -> SharedNoise:
     """The noise of a charter that has it in shares: what each member adds to its integers, and what that costs."""
-    dimension = sum(int(np.prod(shape)) for shape in trainable_shapes(config).values())
+    dimension = sum(sizes_of(config, plan).values())
     return SharedNoise(
         noise_multiplier=plan.noise_multiplier, honest=shares, members=members, dimension=dimension
     )
@@ -105,10 +110,7 @@ def norm_limit(
     (1: any mean, and any one update), plus `levels` quantiser levels in each coordinate for the rounding."""
     sizes = {group.name: group.length for group in quantiser.groups}
     squares = sum(group.length * (group.range / quantiser.levels) ** 2 for group in quantiser.groups)
-    if isinstance(plan, CountPlan):
-        length = plan.update_norm(sizes, members=members)
-    else:
-        length = plan.update_norm(sizes, members=members, shares=quantiser.shares)
+    length = plan.update_norm(sizes, members=members, shares=quantiser.shares)
     return length + levels * math.sqrt(squares)
 
 

@@ -19,8 +19,9 @@ from sordino_platform.architecture import Architecture, HuggingFaceConfig, Param
 from sordino_platform.charter import Charter, Draft, PrivacyPolicy, SharedMemoryPolicy, TrainingPolicy
 from sordino_platform.charter.document import POLICY_HINT
 from sordino_platform.plans import Plan
-from sordino_platform.proposal import norm_limit, quantiser_for
+from sordino_platform.proposal import norm_limit, quantiser_for, shared_noise
 from sordino_platform.release.optimiser import ServerOptimiser
+from sordino_privacy.accounting import SampledGaussian
 from sordino_privacy.counts import CountPlan
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.secagg import PolicyError, euclidean_norm
@@ -59,6 +60,18 @@ class RoundLimits:
     def move(self) -> float:
         """The longest step that one round may take, as an L2 norm."""
         return self.training.largest_move_permille / 1000 * self.norm
+
+    def costs(self, plan: Plan) -> tuple[SampledGaussian, SampledGaussian]:
+        """What one round of this plan costs each member, for `accounting.epsilon`: as the federation holds, and if all
+        others collude with the coordinator. The same where every member adds all of the noise."""
+        if self.shares == 1:
+            event = SampledGaussian.of(plan)
+            return event, event
+        noise = shared_noise(self.config, plan, members=self.members, shares=self.shares)
+        rate, steps = plan.sampling_rate, plan.steps
+        return noise.event(sampling_rate=rate, steps=steps), noise.event_alone(
+            sampling_rate=rate, steps=steps
+        )
 
     def reach(self, plan: TrainingPlan, optimiser: ServerOptimiser) -> float:
         """The longest step that a round of this plan and this server's step can take."""

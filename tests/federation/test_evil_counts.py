@@ -176,7 +176,7 @@ def test_a_count_beyond_the_charter_or_the_members_own_settings_is_refused_befor
     with inprocess.opened(place) as members:
         member = members["alder"]
         assert federation.settings.counts is not None
-        fair = federation.settings.counts.plan(salt=9, fewest=4)
+        fair = federation.settings.counts.plan(salt=9, fewest=4, shares=1)
         federation.plan = replace(fair, **beyond)
         context = SecureFedAvg(federation).context(OngoingRound(1, {}, {}))
         proposal = Proposal(context=context, plan=federation.plan, provenance=federation.provenance(after=-1))

@@ -17,6 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sordino_client.cli import app as client_cli
+from sordino_client.training.job import as_ring
 from sordino_coordinator.control import desk
 from sordino_coordinator.control.audit import newest
 from sordino_coordinator.control.orders import read_orders
@@ -32,7 +33,7 @@ from sordino_platform.release import ReleaseStore
 from sordino_platform.release.manifest import MemoryMark
 from sordino_privacy.counts import CountPlan, SharedMemory
 from sordino_privacy.counts.cells import Cells
-from sordino_privacy.counts.counting import counted, noised
+from sordino_privacy.counts.counting import counted, noised, noised_in_shares
 from sordino_privacy.dpsgd.keystream import Keystream
 from sordino_privacy.errors import StorageError
 from sordino_privacy.secagg import MaskedStatistics
@@ -84,9 +85,17 @@ def store_counts(member: Any, federation: Federation, round: int, units: list[Ce
     """Puts a member's noised counts where its trainer would leave them."""
     plan = federation.plan
     assert isinstance(plan, CountPlan)
-    quantiser = quantiser_for(federation.config, plan, members=len(federation.membership.members))
-    vector = noised(counted(units, plan), plan, Keystream.from_system())
-    quantised = quantiser.quantise(vector, 1.0, MaskedStatistics(examples=8), secrets.token_bytes)
+    membership, noise = federation.membership, member.noise(plan)
+    quantiser = quantiser_for(
+        federation.config, plan, members=len(membership.members), shares=membership.shares
+    )
+    total = counted(units, plan)
+    if noise is None:
+        vector = noised(total, plan, Keystream.from_system())
+        quantised = quantiser.quantise(vector, 1.0, MaskedStatistics(examples=8), secrets.token_bytes)
+    else:
+        shared = noised_in_shares(total, plan, noise, Keystream.from_system())
+        quantised = quantiser.embed(as_ring(shared), 8, secrets.token_bytes)
     place = member.folder / "round" / f"{federation.run}-{round}"
     make_folder(place)
     write_file(place / "quantised.bin", quantised.encode(), secret=True)

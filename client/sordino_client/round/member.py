@@ -45,7 +45,6 @@ from sordino_platform.proposal import shared_noise
 from sordino_platform.release import ReleaseStore
 from sordino_platform.telemetry import log
 from sordino_platform.tokenizer import Tokenizer
-from sordino_privacy.counts import CountPlan
 from sordino_privacy.errors import BudgetError, ConfigurationError, RefusalError, SordinoError, StorageError
 from sordino_privacy.secagg import (
     BadParcelError,
@@ -146,10 +145,10 @@ class Member:
         return self.ledger.spent().value
 
     def noise(self, plan: Plan, membership: Membership | None = None) -> SharedNoise | None:
-        """What this member's noise is a share of; None where it adds all of it itself, as to every count. `membership`
-        where it is not in force yet."""
+        """What this member's noise is a share of; None where it adds all of it itself. `membership` where it is not in
+        force yet."""
         membership = membership or self.membership
-        if membership.shares == 1 or isinstance(plan, CountPlan):
+        if membership.shares == 1:
             return None
         return shared_noise(self.config, plan, members=len(membership.members), shares=membership.shares)
 

@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sordino_client.training.job import LocalMetrics, Tokens, TrainingJob, finish
+from sordino_client.training.job import LocalMetrics, Tokens, TrainingJob, as_ring, finish
 from sordino_privacy.counts import CountPlan, Phrases
 from sordino_privacy.counts.cells import Cells
-from sordino_privacy.counts.counting import chosen, counted, marked, noised
+from sordino_privacy.counts.counting import chosen, counted, marked, noised, noised_in_shares
 from sordino_privacy.dpsgd.keystream import Keystream
 
 BATCH = 8  # windows that are read at once
@@ -63,7 +63,8 @@ def count(
     job: TrainingJob,
     keystream: Keystream,
 ) -> None:
-    """Counts and stores the noised vector. Raises what storing raises."""
+    """Counts and stores the noised vector: float32, or ring elements where the noise comes in shares. Raises what
+    storing raises."""
     started, config = time.monotonic(), job.config
     model.eval()
     total = counted(
@@ -78,4 +79,7 @@ def count(
         steps=plan.steps,
         seconds=time.monotonic() - started,
     )
-    finish(job, noised(total, plan, keystream), local)
+    if job.noise is None:
+        finish(job, noised(total, plan, keystream), local)
+    else:
+        finish(job, as_ring(noised_in_shares(total, plan, job.noise, keystream)), local)

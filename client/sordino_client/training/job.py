@@ -2,7 +2,8 @@
 
     job.json        model configuration, plan, and where weights and units lie, with their SHA-256
     metrics.json    what the member may know of its own training, and the update's digest; written first
-    update.npy      float32 vector, new - old, in the order of `architecture.flatten`; its presence means "finished".
+    update.npy      float32 vector, new - old, in the order of `architecture.flatten`, or the cells of a count; its
+                    presence means "finished".
                     Where noise comes in shares: uint32 ring elements, the member's share in them; nothing that was
                     computed from data lies on a disk without its noise
 
@@ -29,7 +30,7 @@ from sordino_platform.durable import make_folder, read_file, write_file
 from sordino_platform.plans import Plan, parse_plan
 from sordino_privacy.errors import ConfigurationError, DataError, SordinoError, StorageError
 from sordino_privacy.secagg.masks import RingVector
-from sordino_privacy.shared_noise import SharedNoise
+from sordino_privacy.shared_noise import Integers, SharedNoise
 
 MAX_UNITS_BYTES = 4 << 30
 MAX_WEIGHTS_BYTES = 5 << 30
@@ -178,6 +179,11 @@ class TrainedUpdate:
                 f"{self.path} was damaged", hint="this round's update is lost; take part in the next"
             )
         return np.asarray(vector)
+
+
+def as_ring(integers: Integers) -> RingVector:
+    """Signed integers as elements of the ring of 32 bits, the one of noise in shares."""
+    return (integers & 0xFFFFFFFF).astype("<u4")
 
 
 def finish(job: TrainingJob, vector: Vector | RingVector, local: LocalMetrics) -> None:

@@ -15,7 +15,15 @@ from torch import Tensor, nn
 
 from sordino_client.training import counting
 from sordino_client.training.device import device_for, precision_for, room_for
-from sordino_client.training.job import LocalMetrics, Tokens, TrainingError, TrainingJob, finish, read_units
+from sordino_client.training.job import (
+    LocalMetrics,
+    Tokens,
+    TrainingError,
+    TrainingJob,
+    as_ring,
+    finish,
+    read_units,
+)
 from sordino_client.training.worker import DEFAULT_MEMORY
 from sordino_platform.architecture import (
     Architecture,
@@ -248,7 +256,7 @@ def _in_order(integers: Integers, model: nn.Module, config: Architecture) -> Rin
         places[names[id(parameter)]] = integers[start : start + parameter.numel()]
         start += parameter.numel()
     vector = np.concatenate([places[name] for name in trainable_shapes(config)])
-    return (vector & 0xFFFFFFFF).astype("<u4")
+    return as_ring(vector)
 
 
 def _difference(

@@ -180,7 +180,7 @@ def count(
     from sordino_platform.identity import Identity
     from sordino_platform.release import ReleaseStore
     from sordino_platform.round_limits import RoundLimits
-    from sordino_privacy.accounting import SampledGaussian, epsilon
+    from sordino_privacy.accounting import epsilon
 
     if cancel:
         orders = desk.cancel_count(folder)
@@ -195,21 +195,35 @@ def count(
             hint="add: [counts] noise_multiplier = 2.0, delta = 1e-6, window = 256, windows_per_unit = 4",
         )
     charter = identity.charter
-    plan = settings.counts.plan(salt=0, fewest=charter.smallest_sum())
-    RoundLimits.of(charter, founding_parameters(charter.model)).require_plan(plan)
+    fewest, shares = charter.smallest_sum(), charter.noise_shares()
+    plan = settings.counts.plan(salt=0, fewest=fewest, shares=shares)
+    limits = RoundLimits.of(charter, founding_parameters(charter.model))
+    limits.require_plan(plan)
     newest = ReleaseStore(folder / "releases", identity.charters).head().number
     orders = desk.order_count(folder, newest=newest)
     _note(folder, Action.COUNT_ORDERED, f"after release {newest}")
-    cost = epsilon([SampledGaussian.of(plan)], plan.delta).value
-    fewest = plan.threshold(survivors=charter.smallest_sum())
-    facts = {**orders.model_dump(mode="json"), "epsilon": cost, "delta": plan.delta, "threshold": fewest}
+    cost, alone = (epsilon([event], plan.delta).value for event in limits.costs(plan))
+    threshold = plan.threshold(survivors=fewest, shares=shares)
+    facts = {
+        **orders.model_dump(mode="json"),
+        "epsilon": cost,
+        "epsilon_if_others_collude": alone,
+        "delta": plan.delta,
+        "threshold": threshold,
+    }
     if as_json:
         return typer.echo(json.dumps(facts))
     typer.echo("the next round counts phrases; training goes on after it")
     typer.echo(
         f"by itself it costs each member epsilon {cost:.2f} at delta {plan.delta:g}; its ledger composes it"
     )
-    return typer.echo(f"a phrase needs a count of {fewest:.0f} or more, in {plan.witnesses} members or more")
+    if shares > 1:
+        typer.echo(
+            f"that is as the federation holds; if all others collude with the coordinator, epsilon {alone:.2f}"
+        )
+    return typer.echo(
+        f"a phrase needs a count of {threshold:.0f} or more, in {plan.witnesses} members or more"
+    )
 
 
 def token(folder: Folder) -> None:

@@ -6,6 +6,7 @@
 | a unit adds at most 1 to a cell, and to at most `2 * phrases` cells | a unit's vector has length sqrt(2 phrases) |
 | a cell is cut at `largest_count`, the vector at `longest_counts()` | such a projection moves no two points apart |
 | Gaussian noise in float64, rounded once | as in training (sordino_privacy.dpsgd.noise) |
+| or a share of discrete noise, on integers | as in training (sordino_privacy.shared_noise) |
 
 The choice is coordinated: every member gives each phrase the same turn, so that units which share more phrases than
 they may count leave out the same ones, and what is counted is counted by all (consistent sampling, Broder 1997).
@@ -21,6 +22,8 @@ import numpy.typing as npt
 from sordino_privacy.counts.cells import Cells, Keys, Phrases, rows, turns
 from sordino_privacy.counts.plan import CountPlan
 from sordino_privacy.dpsgd.keystream import Keystream
+from sordino_privacy.errors import ConfigurationError
+from sordino_privacy.shared_noise import Integers, SharedNoise
 
 Counts = npt.NDArray[np.float64]
 
@@ -60,3 +63,11 @@ def noised(total: Counts, plan: CountPlan, keystream: Keystream) -> npt.NDArray[
     out = torch.empty(len(total), dtype=torch.float32)
     add_noise(torch.from_numpy(total), plan.deviation(), 1.0, keystream, out)
     return np.asarray(out.numpy())
+
+
+def noised_in_shares(total: Counts, plan: CountPlan, noise: SharedNoise, keystream: Keystream) -> Integers:
+    """The counts as integers with this member's share of the noise, int64, `plan.sensitivity() * noise.step` counts
+    each: what may leave. Raises ConfigurationError for the noise of another plan."""
+    if (noise.noise_multiplier, noise.dimension) != (plan.noise_multiplier, plan.cells):
+        raise ConfigurationError("the shares are of another count's noise")
+    return noise.release(total / plan.sensitivity(), keystream)

@@ -1,7 +1,8 @@
 """The plan of one count: every number that decides what is counted, what it costs and what is believed.
 
 Like a training plan it is public and never made from the data. A unit adds at most 1 to at most `2 * phrases` cells, so
-a unit's whole influence has the length sqrt(2 * phrases): the noise is that, times the noise multiplier.
+a unit's whole influence has the length sqrt(2 * phrases): the noise is that, times the noise multiplier. Each member
+adds all of it, or one of `shares` shares (sordino_privacy.shared_noise): where a method takes `shares`, 1 is the first.
 
     >>> plan = CountPlan(phrases=100, noise_multiplier=0.75, largest_count=30, delta=1e-6, salt=7)
     >>> CountPlan.parse(json.loads(plan.canonical())) == plan
@@ -20,12 +21,13 @@ from typing import Final, Self
 from sordino_privacy.errors import ConfigurationError
 
 KIND: Final = "count"
+LEAST_BITS: Final = 12
 # Noise reaches beyond this many standard deviations in one cell of 10^15.
 NOISE_DEVIATIONS: Final = 8.0
 
 # Whole-number settings: the smallest and the largest value of each.
 _WHOLE: Final = {
-    "bits": (12, 22),
+    "bits": (LEAST_BITS, 22),
     "phrases": (1, 4096),
     "shortest": (2, 16),
     "longest": (2, 16),
@@ -47,7 +49,8 @@ class CountPlan:
     phrases           at most this many phrases of one unit are counted
     shortest, longest lengths of a phrase in tokens; its last token is what is foretold
     surprise          in nats: a phrase is counted only where the public base gave its last token less than e^-surprise
-    noise_multiplier  standard deviation of the noise in a cell, in units of sqrt(2 * phrases)
+    noise_multiplier  standard deviation of the noise in a cell, in units of sqrt(2 * phrases): of one member, or of
+                      those together whose shares are enough
     deviations        a cell is believed from so many standard deviations of the sum's noise on
     largest_count     no member gives a cell more than this, however many of its units hold the phrase
     witnesses         nor is a cell believed below so many members' largest counts
@@ -132,16 +135,16 @@ class CountPlan:
         return math.sqrt(2 * self.phrases)
 
     def deviation(self) -> float:
-        """Standard deviation of one member's noise in one cell, in counts."""
+        """Standard deviation of one member's noise in one cell, in counts; of `shares` members' where it is shared."""
         return self.noise_multiplier * self.sensitivity()
 
-    def threshold(self, *, survivors: int) -> float:
+    def threshold(self, *, survivors: int, shares: int = 1) -> float:
         """From which count on a cell of a sum over so many members is believed.
 
         A member gives a cell at most `largest_count`, at most a `witnesses`-th part of this: what one member counts
         alone needs noise beyond `deviations * (1 - 1 / witnesses)` standard deviations in both of its cells.
         """
-        noise = self.deviations * self.deviation() * math.sqrt(survivors)
+        noise = self.deviations * self.deviation() * math.sqrt(survivors / shares)
         return max(noise, float(self.witnesses * self.largest_count))
 
     def longest_counts(self) -> float:
@@ -152,10 +155,10 @@ class CountPlan:
         """Bounds one member's value in a cell, for the quantiser: its largest count and eight deviations of noise."""
         return dict.fromkeys(groups, self.largest_count + NOISE_DEVIATIONS * self.deviation())
 
-    def update_norm(self, groups: Mapping[str, int], *, members: float = 1.0) -> float:
+    def update_norm(self, groups: Mapping[str, int], *, members: float = 1.0, shares: int = 1) -> float:
         """Bounds the L2 norm of the mean of as many honest members as count for `members` whole ones (1: of one).
 
         The noise of one vector of d cells is no longer than `sqrt(d) + 8` deviations, but for one case in 10^13.
         """
-        noise = self.deviation() / math.sqrt(members) * (math.sqrt(sum(groups.values())) + NOISE_DEVIATIONS)
-        return self.longest_counts() + noise
+        deviation = self.deviation() / math.sqrt(members * shares)
+        return self.longest_counts() + deviation * (math.sqrt(sum(groups.values())) + NOISE_DEVIATIONS)

@@ -4,7 +4,8 @@ Both sides make it from the opened sum by the same integers, so that its digest 
 below the threshold is left out: it is noise, and nothing of it is served.
 
 File: `sordino-shared-memory/1`, newline, u32 length and the plan's canonical bytes, u32 survivors, u32 number of cells,
-then the cells (u32, increasing) and their counts (u32, in counts), all little-endian.
+then the cells (u32, increasing) and their counts (u32, in counts), all little-endian. Where the noise came in shares it
+is `sordino-shared-memory/2`, with u32 how many shares are enough (2 or more) behind the survivors.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from sordino_privacy.counts.plan import CountPlan
 from sordino_privacy.errors import ConfigurationError, StorageError
 
 MAGIC: Final = b"sordino-shared-memory/1\n"
+SHARED_MAGIC: Final = b"sordino-shared-memory/2\n"
 MAX_PLAN_BYTES: Final = 1 << 12
-MAX_MEMORY_BYTES: Final = len(MAGIC) + 12 + MAX_PLAN_BYTES + 8 * (1 << 22)
+MAX_MEMORY_BYTES: Final = len(MAGIC) + 16 + MAX_PLAN_BYTES + 8 * (1 << 22)
 _LARGEST = (1 << 32) - 1
 
 
@@ -40,38 +42,45 @@ class Foretold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedMemory:
-    """Believed cells (ascending places in the vector) and their counts, of a sum over so many `survivors`."""
+    """Believed cells (ascending places in the vector) and their counts, of a sum over so many `survivors`, each with
+    one of `shares` of the noise (1: all of it)."""
 
     plan: CountPlan
     survivors: int
+    shares: int
     cells: npt.NDArray[np.uint32] = field(repr=False)
     counts: npt.NDArray[np.uint32] = field(repr=False)
     _dense: npt.NDArray[np.float32] = field(repr=False, compare=False)
 
     @classmethod
-    def _of(cls, plan: CountPlan, survivors: int, cells: npt.NDArray[Any], counts: npt.NDArray[Any]) -> Self:
+    def _of(
+        cls, plan: CountPlan, survivors: int, shares: int, cells: npt.NDArray[Any], counts: npt.NDArray[Any]
+    ) -> Self:
         dense = np.zeros(plan.cells, np.float32)
         dense[cells] = counts
         return cls(
             plan=plan,
             survivors=survivors,
+            shares=shares,
             cells=cells.astype(np.uint32),
             counts=counts.astype(np.uint32),
             _dense=dense,
         )
 
     @classmethod
-    def of_sum(cls, integers: npt.NDArray[Any], plan: CountPlan, *, survivors: int, step: float) -> Self:
+    def of_sum(
+        cls, integers: npt.NDArray[Any], plan: CountPlan, *, survivors: int, step: float, shares: int = 1
+    ) -> Self:
         """From an opened sum: signed integers of `step` counts each, shape `(plan.cells,)`. Every member obtains the
         same memory: each operation on an element is one correctly rounded one."""
         values = integers[: plan.cells].astype(np.float64) * step
-        cells = np.flatnonzero(values >= plan.threshold(survivors=survivors))
-        return cls._of(plan, survivors, cells, np.minimum(np.rint(values[cells]), _LARGEST))
+        cells = np.flatnonzero(values >= plan.threshold(survivors=survivors, shares=shares))
+        return cls._of(plan, survivors, shares, cells, np.minimum(np.rint(values[cells]), _LARGEST))
 
     @property
     def threshold(self) -> float:
         """The smallest count that is believed."""
-        return self.plan.threshold(survivors=self.survivors)
+        return self.plan.threshold(survivors=self.survivors, shares=self.shares)
 
     @property
     def phrases(self) -> int:
@@ -82,32 +91,39 @@ class SharedMemory:
 
     def encode(self) -> bytes:
         """The file's bytes: one form for one memory."""
-        plan = self.plan.canonical()
-        head = struct.pack(f"<I{len(plan)}sII", len(plan), plan, self.survivors, len(self.cells))
-        return MAGIC + head + self.cells.astype("<u4").tobytes() + self.counts.astype("<u4").tobytes()
+        plan, numbers = self.plan.canonical(), [self.survivors, len(self.cells)]
+        if self.shares > 1:
+            numbers.insert(1, self.shares)
+        head = struct.pack(f"<I{len(plan)}s{len(numbers)}I", len(plan), plan, *numbers)
+        magic = SHARED_MAGIC if self.shares > 1 else MAGIC
+        return magic + head + self.cells.astype("<u4").tobytes() + self.counts.astype("<u4").tobytes()
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
         """The memory in a file. Raises StorageError for anything that `encode` would not have written."""
         damaged = StorageError("the shared memory is damaged", hint="fetch the release again")
-        at = len(MAGIC)
-        if len(data) > MAX_MEMORY_BYTES or not data.startswith(MAGIC) or len(data) < at + 4:
+        if len(data) > MAX_MEMORY_BYTES or not data.startswith((MAGIC, SHARED_MAGIC)):
             raise damaged
-        (size,) = struct.unpack_from("<I", data, at)
-        if size > MAX_PLAN_BYTES or len(data) < at + 12 + size:
+        form = "<III" if data.startswith(SHARED_MAGIC) else "<II"
+        at = len(MAGIC) + 4
+        if len(data) < at:
+            raise damaged
+        (size,) = struct.unpack_from("<I", data, at - 4)
+        start = at + size + struct.calcsize(form)
+        if size > MAX_PLAN_BYTES or len(data) < start:
             raise damaged
         try:
-            plan = CountPlan.parse(json.loads(data[at + 4 : at + 4 + size]))
+            plan = CountPlan.parse(json.loads(data[at : at + size]))
         except (ConfigurationError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise damaged from error
-        survivors, count = struct.unpack_from("<II", data, at + 4 + size)
-        start = at + 12 + size
-        if count > plan.cells or len(data) != start + 8 * count or survivors < 1:
+        survivors, *shared, count = struct.unpack_from(form, data, at + size)
+        shares = shared[0] if shared else 1
+        if count > plan.cells or len(data) != start + 8 * count or survivors < 1 or shares < 1:
             raise damaged
         cells, counts = np.frombuffer(data, "<u4", offset=start).reshape(2, count)
         if count and (not (np.diff(cells.astype(np.int64)) > 0).all() or cells[-1] >= plan.cells):
             raise damaged
-        memory = cls._of(plan, survivors, cells.astype(np.int64), counts)
+        memory = cls._of(plan, survivors, shares, cells.astype(np.int64), counts)
         if memory.encode() != data:
             raise damaged
         return memory
