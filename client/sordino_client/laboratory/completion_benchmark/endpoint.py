@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator
@@ -33,6 +34,16 @@ SETTLE_SECONDS = 6.0
 IDLE_SECONDS = 5.0
 START_SECONDS = 180.0
 SPIN = "while True: pass"
+SOURCES = (
+    "argparse.py",
+    "cmd.py",
+    "configparser.py",
+    "csv.py",
+    "dataclasses.py",
+    "heapq.py",
+    "shlex.py",
+    "textwrap.py",
+)
 
 
 def measure(size: str, precision: Precision, *, stress: bool) -> dict[str, Any]:
@@ -134,9 +145,10 @@ def write_random(state: Path, size: str) -> None:
 
 
 def sources() -> dict[str, str]:
-    """Some real code to read, by file name: this package's own."""
-    folder = Path(str(files("sordino_client.completion")))
-    return {path.name: path.read_text("utf-8") for path in sorted(folder.glob("*.py"))}
+    """Some real code to read, by file name: Python's own. A text that changes with this package would make two
+    versions of it answer two different questions."""
+    folder = Path(sysconfig.get_path("stdlib"))
+    return {name: (folder / name).read_text("utf-8") for name in SOURCES}
 
 
 def percentile(values: list[float], share: float) -> float:
