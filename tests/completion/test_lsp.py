@@ -21,7 +21,8 @@ from pygls.lsp.client import LanguageClient
 
 from sordino_client.completion import bundle
 from sordino_client.completion.context import PIECE_BYTES
-from sordino_client.completion.lsp.documents import Documents, Edit
+from sordino_client.completion.lsp.baseline import Edit
+from sordino_client.completion.lsp.documents import Documents
 from sordino_client.completion.lsp.outcomes import Outcomes
 from sordino_client.completion.names import may_hold_secrets
 from sordino_client.completion.reasons import EXPLANATION

@@ -55,6 +55,12 @@ const actions = {
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
   },
+  // Text that the editor only draws beside the file's own, by a style sheet.
+  drawn: async ({ text, seconds = 10 }) => {
+    const look = (part) =>
+      [...document.querySelectorAll(".view-lines span")].some((one) => getComputedStyle(one, "::after").content.replaceAll("\u00a0", " ").includes(part));
+    await until(seconds, `${text}, drawn`, () => page.evaluate(look, text));
+  },
   screenshot: ({ path }) => page.screenshot({ path }),
   attribute: ({ selector, name }) => page.locator(selector).first().getAttribute(name),
   // The text of the page in a web view, which lies two frames deep.

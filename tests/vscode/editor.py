@@ -102,6 +102,10 @@ class Editor:
         """The text of the first element that contains `text`."""
         return str(self.do("see", selector=selector, text=text, seconds=seconds))
 
+    def drawn(self, text: str, seconds: float = 10.0) -> None:
+        """Waits until the editor draws `text` beside the file's own."""
+        self.do("drawn", text=text, seconds=seconds)
+
     def dismiss_notices(self) -> None:
         """Clears all notifications."""
         self.command("Notifications: Clear All Notifications")

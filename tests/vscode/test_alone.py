@@ -62,7 +62,12 @@ def greet(name):
 
 def part(name):
     print("\N{GRINNING FACE}"""
+CALLS = "\n\n".join(
+    f"def {name}(client):\n    value = client.fetch(name, limit=10)\n    return value\n"
+    for name in ("first", "second", "third")
+)
 FILES = {
+    "next.py": CALLS,
     "Windows.java": CLASS.replace("\n", "\r\n"),
     "emoji.py": GREETING,
     "Bracket.java": SUM,
@@ -166,6 +171,26 @@ def test_a_bracket_that_the_editor_closed_is_not_closed_again(desk: Desk) -> Non
     desk.editor.picture("bracket-accepted")
     line = desk.saved("Bracket.java").decode().splitlines()[-1]
     assert line.strip() == "return Math.max(a, b + Math.min(a, b)"
+
+
+def test_a_change_is_offered_at_its_next_places_and_tab_goes_there_and_makes_it(desk: Desk) -> None:
+    desk.editor.open_file("next.py")
+    desk.editor.press("Control+Home", "ArrowDown", "End", "ArrowLeft", "Backspace", "Backspace")
+    desk.editor.type("20", delay=40)
+    desk.editor.drawn("same change in line 7", 30)
+    if desk.editor.ghost_now():
+        desk.editor.press("Escape")
+    desk.editor.picture("next-edit-offered")
+    desk.editor.press("Tab")
+    desk.editor.drawn("make this change")
+    desk.editor.picture("next-edit-reached")
+    desk.editor.press("Tab")
+    desk.editor.drawn("same change in line 12", 30)
+    desk.editor.picture("next-edit-made")
+    desk.editor.press("Tab")
+    desk.editor.drawn("make this change")
+    desk.editor.press("Tab")
+    assert desk.saved("next.py").decode() == CALLS.replace("10", "20")
 
 
 def test_the_endpoint_ends_when_it_is_switched_off(desk: Desk) -> None:

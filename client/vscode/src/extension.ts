@@ -9,6 +9,7 @@ import { menu, pause, startAgent } from "./commands/agent.ts";
 import { Pages } from "./commands/pages.ts";
 import { runFederatedLearning } from "./commands/round.ts";
 import { chooseLanguages, why } from "./commands/why.ts";
+import { NextEdit } from "./edits/next.ts";
 import { Outcomes } from "./ghost/outcome.ts";
 import { GhostText } from "./ghost/provider.ts";
 import { agentSettings, switches } from "./settings.ts";
@@ -32,6 +33,7 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
     },
   );
   const ghost = new GhostText(connection, outcomes, editor);
+  const next = new NextEdit(connection, ghost, editor);
   const pages = new Pages(connection);
   const alone = new Alone(
     connection,
@@ -55,6 +57,7 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
     { dispose: () => connection.dispose() },
     alone,
     ghost,
+    next,
     pages,
     new StatusBar(connection),
     vscode.languages.registerInlineCompletionItemProvider({ pattern: "**" }, ghost),
@@ -68,17 +71,23 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
     command("chooseLanguages", chooseLanguages),
     command("startAgent", () => startAgent(connection)),
     command("menu", () => menu(connection)),
+    command("takeNextEdit", () => next.take()),
+    command("dismissNextEdit", () => next.dismiss()),
     command("accepted", (id: string, choice: number, characters: number) => {
       outcomes.accepted(id, choice, characters);
       void vscode.commands.executeCommand("setContext", "sordino.accepted", true);
     }),
-    vscode.workspace.onDidChangeTextDocument(({ document, contentChanges, reason }) => {
+    vscode.workspace.onDidChangeTextDocument((event) => {
+      const { document, contentChanges, reason } = event;
       const last = contentChanges.at(-1);
       if (last !== undefined) {
         ghost.touched(document.uri.toString(), last.rangeOffset);
       }
       if (document !== vscode.window.activeTextEditor?.document) {
         return;
+      }
+      if (contentChanges.length > 0) {
+        next.edited(event);
       }
       for (const { rangeOffset, rangeLength, text } of contentChanges) {
         if (reason === undefined) {
@@ -88,15 +97,19 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
       }
     }),
     vscode.window.onDidChangeActiveTextEditor((shown) => {
+      next.dismiss();
       if (shown !== undefined) {
+        next.shown(shown.document);
         ghost.touched(shown.document.uri.toString(), -1);
       }
     }),
+    vscode.workspace.onDidCloseTextDocument((document) => next.closed(document)),
     vscode.window.onDidChangeTextEditorSelection(({ textEditor, kind }) => {
       // The cursor also moves with each edit; only the mouse and the arrow keys leave a suggestion.
       if (kind === vscode.TextEditorSelectionChangeKind.Mouse || kind === vscode.TextEditorSelectionChangeKind.Keyboard) {
         const { document, selection } = textEditor;
         outcomes.moved(document.uri.toString(), document.offsetAt(selection.active));
+        next.moved(textEditor);
       }
     }),
     vscode.workspace.onDidChangeConfiguration((event) => {
@@ -109,6 +122,10 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
     }),
     vscode.workspace.onDidGrantWorkspaceTrust(() => alone.look()),
   );
+  const front = vscode.window.activeTextEditor;
+  if (front !== undefined) {
+    next.shown(front.document);
+  }
   await connection.open(folder());
 }
 

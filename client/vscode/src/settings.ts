@@ -8,6 +8,7 @@ export interface Settings extends Switches {
   readonly longestDelay: number;
   readonly alternatives: number;
   readonly lookAhead: boolean;
+  readonly nextEdit: boolean;
   readonly show: Show;
   readonly statistics: boolean;
 }
@@ -24,6 +25,7 @@ export function switches(): Settings {
     longestDelay: bounded(section.get("longestDelay", 150), 0, 2000),
     alternatives: Math.round(bounded(section.get("alternatives", 3), 1, 8)),
     lookAhead: section.get("lookAhead", true),
+    nextEdit: section.get("nextEdit", true),
     show: SHOWS.find((show) => show === section.get("show")) ?? "balanced",
     statistics: section.get("statistics", true),
   };

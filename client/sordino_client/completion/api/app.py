@@ -12,6 +12,7 @@ from sordino_client.completion.api import (
     llamacpp,
     mistral,
     names,
+    next_edit,
     ollama,
     openai,
     page,
@@ -49,6 +50,7 @@ def build(engine: Engine, upkeep: Upkeep, statistics: EndpointStatistics, *, tok
     for dialect in (openai, tabby, llamacpp, mistral, ollama, page):
         app.include_router(dialect.router(service))
     app.include_router(names.router())
+    app.include_router(next_edit.router())
 
     @app.get("/v1/memory", tags=["sordino"])
     async def memory() -> Response:

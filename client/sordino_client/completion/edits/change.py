@@ -13,14 +13,17 @@ from typing import Final
 
 # Longer ones are moved code, not an edit that is made twice.
 MAX_CHARACTERS: Final = 200
+BREAK: Final = re.compile(r"[\r\n]")
 # Tokens beside the change that are compared with those beside a place.
 CONTEXT_TOKENS: Final = 4
 TOKEN: Final = re.compile(r"\w+|[^\w\s]|[^\S\n]+|\n")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """`old` became `new`, which stands at character `start` of the text after it. Neither holds a line end.
+class LineChange:
+    """`old` became `new`, which stands at character `start` of the text after it.
+
+    Neither holds a line end, and `old` is never blank: what was only added is named with the word it was added to.
 
     `left`, `right`: the tokens beside it, the nearest first, blanks left out, of its own line.
     """
@@ -32,13 +35,13 @@ class Change:
     right: tuple[str, ...] = field(repr=False)
 
 
-def change_between(before: str, after: str) -> Change | None:
+def change_between(before: str, after: str) -> LineChange | None:
     """What was changed, if it lies within one line and is no mere space.
 
     Several equal changes of one line (a name that stands in it twice) are one, the last of them.
     """
     start, old, new = _difference(before, after)
-    if len(old) > MAX_CHARACTERS or len(new) > MAX_CHARACTERS or "\n" in old or "\n" in new:
+    if len(old) > MAX_CHARACTERS or len(new) > MAX_CHARACTERS or BREAK.search(old + new):
         return None
     if old.strip() == new.strip():
         return None
@@ -48,7 +51,7 @@ def change_between(before: str, after: str) -> Change | None:
     if not old.strip():
         return None
     end = start + len(new)
-    return Change(
+    return LineChange(
         start=start, old=old, new=new, left=tokens_before(after, start), right=tokens_behind(after, end)
     )
 

@@ -11,10 +11,12 @@ from typing import Any, Final
 
 from sordino_client.completion import asking
 from sordino_client.completion.context import Snippet
+from sordino_client.completion.edits.next import MAX_TEXT
 from sordino_client.completion.lsp.documents import Cursor
 from sordino_client.completion.lsp.outcomes import Happening, Outcomes
 from sordino_client.completion.lsp.suggestions import Suggestion, Suggestions
 from sordino_client.completion.showing.worth import Show
+from sordino_client.completion.text.positions import Encoding
 from sordino_privacy.errors import LinkError, SordinoError
 
 WAIT_SECONDS: Final = 10.0
@@ -77,6 +79,25 @@ class SuggestionDesk:
                     await self._post("/infill", request, f"{self.editor}/opened")
 
         self._begin(read())
+
+    async def next_edit(self, document: str, before: str, after: str, encoding: Encoding) -> Any:
+        """Where the change from `before` to `after` applies next: its `range` and `text`, or None."""
+        if before == after or max(len(before), len(after)) > MAX_TEXT:
+            return None
+        try:
+            if await self._secret(document):
+                raise LinkError(SECRET)
+            body = {
+                "path": document[:4096],
+                "before": before,
+                "after": after,
+                "show": self.show or "balanced",
+                "encoding": encoding,
+            }
+            return (await self._post("/v1/next-edit", body, self.editor))["place"]
+        except (LinkError, TimeoutError) as error:
+            self.silent(error.message if isinstance(error, LinkError) else "the endpoint is too slow")
+            return None
 
     def silent(self, reason: str) -> None:
         """Notes why there is nothing, and says so."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sordino_client.completion.context import MAX_PIECES, PIECE_BYTES, Snippet, around
+from sordino_client.completion.lsp.baseline import Baseline, Edit
 from sordino_client.completion.prompt import MAX_PREFIX_CHARACTERS, MAX_SUFFIX_CHARACTERS
 from sordino_client.completion.text.positions import Encoding, Lines
 
@@ -26,15 +27,6 @@ class Cursor:
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """`removed` characters at `offset` became `text`."""
-
-    offset: int
-    removed: int
-    text: str = field(repr=False)
-
-
 class Documents:
     """By URI. `encoding` is the one that was agreed on with the editor. Methods raise KeyError, TypeError or
     ValueError where an editor's parameters are not the protocol's."""
@@ -42,6 +34,7 @@ class Documents:
     def __init__(self, encoding: Encoding = "utf-16") -> None:
         self.encoding = encoding
         self._open: dict[str, Lines] = {}
+        self._baselines: dict[str, Baseline] = {}
         # Where each was last edited, the one that was edited or opened last at the end.
         self._edited: dict[str, int] = {}
 
@@ -49,12 +42,14 @@ class Documents:
         """`textDocument/didOpen`."""
         document = parameters["textDocument"]
         self._open[str(document["uri"])] = Lines(str(document["text"]))
+        self._baselines[str(document["uri"])] = Baseline(str(document["text"]))
         self._touched(str(document["uri"]), 0)
 
     def closed(self, parameters: Any) -> None:
         """`textDocument/didClose`."""
         self._open.pop(str(parameters["textDocument"]["uri"]), None)
         self._edited.pop(str(parameters["textDocument"]["uri"]), None)
+        self._baselines.pop(str(parameters["textDocument"]["uri"]), None)
 
     def changed(self, parameters: Any) -> tuple[str, Sequence[Edit]]:
         """`textDocument/didChange`: the document, and what was done to it."""
@@ -74,7 +69,12 @@ class Documents:
         self._open[uri] = lines
         if edits:
             self._touched(uri, edits[-1].offset)
+            self._baselines[uri].edited(edits, lines.text)
         return uri, edits
+
+    def change(self, uri: str) -> tuple[str, str]:
+        """A document as it was before the change that is being made in it, and as it is. Raises KeyError."""
+        return self._baselines[uri].before, self._baselines[uri].after
 
     def beside(self, uri: str) -> list[Snippet]:
         """Pieces of the other documents, around their last edits, the one that was touched last first."""

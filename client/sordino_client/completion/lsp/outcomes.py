@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
-from sordino_client.completion.lsp.documents import Edit
+from sordino_client.completion.lsp.baseline import Edit
 
 # A suggestion counts as shown when it has stood this long: what flickers by between two keys was not seen.
 SEEN_SECONDS: Final = 0.25

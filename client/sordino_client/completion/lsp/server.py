@@ -3,8 +3,10 @@
 `textDocument/inlineCompletion` (LSP 3.18) where the editor knows it, `textDocument/completion` for the others. A
 request that the editor cancels hangs up, which withdraws it; so does a newer one. `initializationOptions` may hold
 `show`: quiet, balanced, eager or all; what is asked for by hand is shown whatever it says. Why there was nothing is
-logged in the editor, and said on the command `sordino.why`. Nothing that an editor sends ends the server but `exit`,
-the end of its pipe, or bytes that are no messages.
+logged in the editor, and said on the command `sordino.why`. The change that was just made is offered at the next place
+where it applies: as a code action, and on the command `sordino.nextEdit` with the document's URI, which gives its
+`range` and `text`, or null. Nothing that an editor sends ends the server but `exit`, the end of its pipe, or bytes that
+are no messages.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ from sordino_client.completion.text.positions import ENCODINGS, Encoding
 from sordino_platform import telemetry
 from sordino_privacy.errors import LinkError, SordinoError
 
-ACCEPTED, WHY = "sordino.accepted", "sordino.why"
+ACCEPTED, WHY, NEXT_EDIT = "sordino.accepted", "sordino.why", "sordino.nextEdit"
+# What a code action of ours is (CodeActionKind).
+REWRITE: Final = "refactor.rewrite"
 SHOWN_CHARACTERS: Final = 60
 WARNING, INFORMATION, LOG = 2, 3, 4
 # Of an inline completion (InlineCompletionTriggerKind.Invoked).
@@ -51,6 +55,7 @@ class Conversation:
             "shutdown": self._shutdown,
             "textDocument/inlineCompletion": self._inline,
             "textDocument/completion": self._plain,
+            "textDocument/codeAction": self._actions,
             "workspace/executeCommand": self._command,
         }
         self._notifications: dict[str, Callable[[Any], None]] = {
@@ -133,7 +138,8 @@ class Conversation:
             "textDocumentSync": {"openClose": True, "change": INCREMENTAL},
             "inlineCompletionProvider": {},
             "completionProvider": {},
-            "executeCommandProvider": {"commands": [WHY, ACCEPTED]},
+            "codeActionProvider": {"codeActionKinds": [REWRITE]},
+            "executeCommandProvider": {"commands": [WHY, ACCEPTED, NEXT_EDIT]},
         }
         return {
             "capabilities": capabilities,
@@ -204,6 +210,23 @@ class Conversation:
             )
         return {"isIncomplete": True, "items": items}
 
+    async def _actions(self, parameters: Any) -> list[dict[str, Any]]:
+        """The change that was just made, at the next place where it applies, as a code action."""
+        only = (parameters.get("context") or {}).get("only")
+        if only is not None and not any(f"{REWRITE}.".startswith(f"{kind}.") for kind in only):
+            return []
+        uri = str(parameters["textDocument"]["uri"])
+        place = await self._next_edit(uri)
+        if place is None:
+            return []
+        line = place["range"]["start"]["line"] + 1
+        edit = {"changes": {uri: [{"range": place["range"], "newText": place["text"]}]}}
+        return [{"title": f"Make the same change in line {line}", "kind": REWRITE, "edit": edit}]
+
+    async def _next_edit(self, uri: str) -> Any:
+        before, after = self._documents.change(uri)
+        return await self._desk.next_edit(uri, before, after, self._documents.encoding)
+
     async def _command(self, parameters: Any) -> Any:
         if parameters["command"] == ACCEPTED:
             name, size = parameters["arguments"]
@@ -212,6 +235,9 @@ class Conversation:
         if parameters["command"] == WHY:
             self._notify("window/showMessage", INFORMATION, f"sordino: {self._desk.reason}")
             return self._desk.reason
+        if parameters["command"] == NEXT_EDIT:
+            (uri,) = parameters["arguments"]
+            return await self._next_edit(str(uri))
         raise ValueError
 
     def _silent(self, reason: str) -> None:

@@ -213,7 +213,10 @@ def _wheel(archives: Path, source: Source) -> dict[str, str] | None:
             timeout=600,
             check=False,
         )
-    found = sorted(archives.glob(f"{source.name.replace('-', '_')}-{version}-*.whl"))
+    begin = source.name.lower().replace("-", "_") + "-"  # older wheels spell the name with capitals
+    found = sorted(
+        path for path in archives.glob(f"*-{version}-*.whl") if path.name.lower().startswith(begin)
+    )
     if done.returncode or not found:
         return None
     path = found[-1]

@@ -20,7 +20,8 @@ class Pinned:
     sha256: str
 
 
-def _pinned(table: str, prefix: str = "") -> tuple[Pinned, ...]:
+def pinned(table: str, prefix: str = "") -> tuple[Pinned, ...]:
+    """Rows of name, version and SHA-256, one wheel each."""
     rows = (line.split() for line in table.strip().splitlines())
     return tuple(Pinned(name=prefix + name, version=version, sha256=digest) for name, version, digest in rows)
 
@@ -111,6 +112,6 @@ ydb             2.6.1   4b7dae5c2251dbdcc76a5d99386fac8549af94b564d49ae40d821b76
 """
 
 PROXY_PREFIX = "apache-airflow-providers-"
-MEMBERS, NEWCOMERS = _pinned(_MEMBERS), _pinned(_NEWCOMERS)
+MEMBERS, NEWCOMERS = pinned(_MEMBERS), pinned(_NEWCOMERS)
 FIELD = tuple(sorted((*MEMBERS, *NEWCOMERS), key=lambda one: one.name))
-PROXIES = _pinned(_PROXIES, PROXY_PREFIX)
+PROXIES = pinned(_PROXIES, PROXY_PREFIX)

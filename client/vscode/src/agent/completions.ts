@@ -82,6 +82,34 @@ export async function isSecretName(address: Address, path: string): Promise<bool
   return answer.secret !== false;
 }
 
+interface Position {
+  readonly line: number;
+  readonly character: number;
+}
+
+/** A place at which the same change applies, and what it would become. */
+export interface NextPlace {
+  readonly range: { readonly start: Position; readonly end: Position };
+  readonly text: string;
+}
+
+export interface EditQuery {
+  readonly document: string;
+  readonly before: string;
+  readonly after: string;
+  readonly show: Show;
+  readonly editor: string;
+  readonly signal: AbortSignal;
+}
+
+/** Where the change from `before` to `after` applies next, if anywhere. */
+export async function nextEdit(address: Address, query: EditQuery): Promise<NextPlace | undefined> {
+  const { document, before, after, show, editor, signal } = query;
+  const body = { path: document.slice(0, 4096), before, after, show };
+  const answer = (await ask(address, "POST", "/v1/next-edit", { body, editor, signal })) as { place?: NextPlace | null };
+  return answer.place ?? undefined;
+}
+
 /** Tells the local statistics what became of a suggestion. */
 export async function report(
   address: Address,
