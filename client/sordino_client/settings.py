@@ -37,6 +37,7 @@ COMMENTS = {
     "windows_per_unit": "Token windows kept of each unit, to draw from; a plan that asks for more is refused.",
     "window": "Tokens per window, prepared ahead; a plan with another length is prepared when it arrives.",
     "heldout_share": "The share of the repositories' folders that is never trained on and measures the model locally.",
+    "completions": "Whether completions are served here; false on a machine that only trains.",
     "completion_port": "The loopback port of the completion endpoint; 0 takes any free one.",
     "control_port": "The loopback port by which an editor asks for rounds; 0 takes any free one.",
     "metrics_port": "The loopback port of this member's own metrics; 0 takes any free one.",
@@ -76,6 +77,7 @@ class MemberSettings(SettingsModel):
     windows_per_unit: int = Field(64, ge=1, le=1024)
     window: int = Field(256, ge=16, le=65536)
     heldout_share: float = Field(0.05, ge=0, lt=1)
+    completions: bool = True
     completion_port: int = Field(0, ge=0, le=65535)
     control_port: int = Field(0, ge=0, le=65535)
     metrics_port: int = Field(0, ge=0, le=65535)

@@ -12,6 +12,7 @@ grows with the square root of their number.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -99,9 +100,16 @@ def suggested_plan(privacy: PrivacyPolicy, *, context: int) -> TrainingPlan:
 
 
 def affordable_noise(
-    sampling_rate: float, steps: int, *, within: float, least: float, delta: float = DELTA
+    sampling_rate: float,
+    steps: int,
+    *,
+    within: float,
+    least: float,
+    delta: float = DELTA,
+    beside: Sequence[SampledGaussian] = (),
 ) -> float:
-    """The smallest noise multiplier (from `least` in steps of 0.05) at which `steps` steps cost `within` at most.
+    """The smallest noise multiplier (from `least` in steps of 0.05) at which `steps` steps, with all that is `beside`
+    them, cost `within` at most.
 
     Raises ConfigurationError when a multiplier of 100 is not enough.
     """
@@ -110,7 +118,7 @@ def affordable_noise(
         event = SampledGaussian(
             sampling_rate=sampling_rate, noise_multiplier=round(least + places * NOISE_STEP, 2), steps=steps
         )
-        return epsilon([event], delta).value
+        return epsilon([event, *beside], delta).value
 
     low, high = (
         -1,

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from sordino_client.federation_benchmark.benchmark import alone_name, by_member, curve_rounds, federation_name
-from sordino_client.federation_benchmark.federation import plan_within
 from sordino_client.federation_benchmark.profile import FULL, QUICK, Profile
 from sordino_client.federation_benchmark.report import gap_closed, worth_of
 from sordino_client.federation_benchmark.repositories import places, write_repositories
 from sordino_client.federation_benchmark.stages import Stages
+from sordino_client.federation_benchmark.terms import plan_within
 from sordino_client.training.stream import SourceDocument
 from sordino_platform.cli import run as sordino
 from sordino_privacy.accounting import SampledGaussian, epsilon

@@ -14,14 +14,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sordino_client.federation_benchmark.federation import count, federate
 from sordino_client.federation_benchmark.stages import Facts
 from sordino_client.field_benchmark import repositories
-from sordino_client.field_benchmark.benchmark import AVERAGED, federation_name, party
+from sordino_client.field_benchmark.benchmark import (
+    AVERAGED,
+    COUNTS,
+    counted_name,
+    federation_name,
+    party,
+)
+from sordino_client.field_benchmark.curves import draw
 from sordino_client.field_benchmark.knowledge import Remembered
 from sordino_client.field_benchmark.paired import Files, foretold, saved
 from sordino_client.field_benchmark.profile import FULL, QUICK, SHORT, FieldProfile
 from sordino_client.field_benchmark.report import show, summarise
-from sordino_client.field_benchmark.terms import floors_of, plan_alone, terms_within
+from sordino_client.field_benchmark.terms import (
+    count_event,
+    count_settings,
+    floors_of,
+    plan_alone,
+    terms_within,
+)
 from sordino_client.training.stream import SourceDocument
 from sordino_platform.charter.document import shareable_honest
 from sordino_platform.cli import run as sordino
@@ -135,6 +149,19 @@ def test_the_federations_plan_stays_within_its_budget(profile: FieldProfile, bud
         assert 0.4 * budget < epsilon([spent], plan.delta).value <= budget
 
 
+@pytest.mark.parametrize("profile", [FULL, SHORT, QUICK], ids=lambda profile: profile.name)
+def test_training_and_one_count_fit_into_the_first_budget_together(profile: FieldProfile) -> None:
+    terms = terms_within(profile, 8.0)
+    trained = SampledGaussian(
+        sampling_rate=terms.plan.sampling_rate,
+        noise_multiplier=terms.plan.noise_multiplier,
+        steps=terms.rounds,
+    )
+    both = epsilon([trained, count_event(profile)], terms.plan.delta).value
+    assert 7 < both <= 8
+    assert terms.shared_memory is not None
+
+
 def test_a_memory_is_asked_once_for_each_place_whatever_model_asks() -> None:
     asked: list[tuple[int, ...]] = []
 
@@ -152,9 +179,19 @@ def test_a_memory_is_asked_once_for_each_place_whatever_model_asks() -> None:
     assert asked == [(1, 2), (1,)]
 
 
+FIRST, SECOND = federation_name(8.0), federation_name(2.0)
+MEASURED = {
+    "first": ("base", FIRST),
+    "counted": (counted_name(FIRST),),
+    "second": (SECOND,),
+    "compared": ("central", AVERAGED, "alone"),
+}
+
+
 def facts_of(profile: FieldProfile, saves: float) -> dict[str, Facts]:
-    """Made-up stages: the federation saves so much with own adapter and memory, half of it at epsilon 2."""
-    first, second = federation_name(8.0), federation_name(2.0)
+    """Made-up stages: the federation saves so much with own adapter and memory, half of it at epsilon 2; with its
+    shared memory beside, 0.01 more."""
+    first, second = FIRST, SECOND
 
     def entry(bits: float) -> dict[str, Any]:
         return {"bits": [bits] * 3, "sizes": [1.0] * 3, "correct": [1.0] * 3, "tokens": [2.0] * 3}
@@ -171,16 +208,18 @@ def facts_of(profile: FieldProfile, saves: float) -> dict[str, Facts]:
             "base own": entry(0.9),
             f"{first} own": entry(0.9 - saves),
             f"{second} own": entry(0.9 - saves / 2),
+            f"{counted_name(first)} own": entry(0.9 - saves - 0.01),
         }
+        bare_counted = {counted_name(first): entry(0.94)}
         if not newcomer:
-            return {"nothing": bare | {"alone": entry(0.96)}, "all": bare | own}
+            return {"nothing": bare | {"alone": entry(0.96)}, "all": bare | bare_counted | own}
         others = {"base own": entry(0.77)}
         return {
             "nothing": bare,
-            "few": bare | own,
-            "all": bare | own,
-            "few and others": bare | own | others,
-            "all and others": bare | own | others,
+            "few": bare | bare_counted | own,
+            "all": bare | bare_counted | own,
+            "few and others": bare | others,
+            "all and others": bare | others,
         }
 
     names = [name for name, _ in profile.training]
@@ -199,11 +238,19 @@ def facts_of(profile: FieldProfile, saves: float) -> dict[str, Facts]:
         first: {"run": run, "curve": [(0, 1.0), (30, 0.95)]},
         second: {"run": run, "curve": [(0, 1.0), (10, 0.97)]},
         AVERAGED: {"curve": [(0, 1.0), (5, 0.9)]},
+        COUNTS: {
+            "run": {"epsilon_by_member": dict.fromkeys(names, 4.0), "phrases": 700}
+            | {"epsilon_if_others_collude_by_member": dict.fromkeys(names, 50.0)}
+        },
     }
-    for name in names:
-        stages[party(name)] = {"figures": figures(False)}
-    for name in profile.joining:
-        stages[party(name)] = {"figures": figures(True)}
+    for name in (*names, *profile.joining):
+        whole = figures(name in profile.joining)
+        for what, models in MEASURED.items():
+            chosen = {
+                memory: {one: value for one, value in found.items() if one.removesuffix(" own") in models}
+                for memory, found in whole.items()
+            }
+            stages[party(name, what)] = {"figures": chosen}
     return {name: stage | {"wall_seconds": 1.0} for name, stage in stages.items()}
 
 
@@ -222,14 +269,49 @@ def test_the_report_says_what_a_federation_is_worth_to_whom(tmp_path: Path) -> N
         "rounds",
         "seconds",
     } <= set(report)
-    assert report["worth_newcomers_8_files"] == pytest.approx(0.05)
-    assert report["worth_members"] == pytest.approx(0.05)
+    assert report["complete"]
+    assert report["missing"] == {}
+    assert report["worth_newcomers_8_files"] == pytest.approx(0.06)
+    assert report["worth_newcomers_8_files_adapters"] == pytest.approx(0.05)
+    assert report["worth_members"] == pytest.approx(0.06)
     assert report["worth_newcomers_eps2"] == pytest.approx(0.025)
     assert report["ceiling_newcomers_8_files"] == pytest.approx(0.13)
     assert report["members_better_than_alone"] == QUICK.members
-    assert (report["epsilon_federation"], report["epsilon_if_others_collude"]) == (3.0, 40.0)
+    assert (report["epsilon_federation"], report["epsilon_if_others_collude"]) == (4.0, 50.0)
     assert json.loads(json.dumps(report)) == json.loads(json.dumps(report))
     assert any("newcomers never took part" in line for line in show(report))
+
+
+def test_what_is_not_finished_is_null_and_said_in_a_sentence() -> None:
+    whole = facts_of(QUICK, 0.05)
+    some = {name: value for name, value in whole.items() if SECOND not in name and ".second" not in name}
+    report = summarise(some, QUICK, {})
+    assert not report["complete"]
+    assert report["worth_newcomers_eps2"] is None
+    assert "has not been measured yet" in report["missing"]["worth_newcomers_eps2"]
+    assert report["worth_newcomers_8_files"] == pytest.approx(0.06)
+    lines = list(show(report))
+    assert any(line.startswith("at epsilon 2: ") and "not been measured yet" in line for line in lines)
+
+
+def test_until_the_count_the_headline_is_of_the_adapters_and_their_epsilon() -> None:
+    whole = facts_of(QUICK, 0.05)
+    last = party(QUICK.joining[-1], "counted")
+    report = summarise({name: value for name, value in whole.items() if name != last}, QUICK, {})
+    assert report["worth_is_of"] == "adapters"
+    assert report["worth_newcomers_8_files"] == pytest.approx(0.05)
+    assert report["epsilon_federation"] == 3.0
+    assert "shared_memory" in report["missing"]
+
+
+def test_a_run_that_has_only_begun_has_a_report_and_a_picture(tmp_path: Path) -> None:
+    report = summarise({"repositories": {"parties": {}, "wall_seconds": 1.0}}, QUICK, {})
+    assert report["worth_members"] is None
+    assert report["rounds"] is None
+    assert list(show(report))
+    draw(report, tmp_path / "none.svg")
+    draw(summarise(facts_of(QUICK, 0.05), QUICK, {}), tmp_path / "all.svg")
+    assert "the same, epsilon 2" in (tmp_path / "all.svg").read_text()
 
 
 @pytest.mark.parametrize("members", [5, 9, 18])
@@ -281,6 +363,38 @@ def test_the_whole_quick_field_benchmark_runs_as_real_processes_and_resumes(tmp_
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert json.loads(again.stdout) == report
     assert "begins" not in again.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_an_interrupted_federation_goes_on_behind_its_last_finished_round_and_counts_on_the_same_budget(
+    tmp_path: Path,
+) -> None:
+    repositories.write(tmp_path / "r", corpus(QUICK, packages=16, files=6), QUICK)
+    places = repositories.places(tmp_path / "r", QUICK)
+    members, terms = {name: places[name] for name, _ in QUICK.training}, terms_within(QUICK, 8.0)
+    told: list[str] = []
+
+    def interrupt(line: str) -> None:
+        if line.startswith("round 1 of 2"):
+            raise KeyboardInterrupt  # before the release is kept: it is found in the coordinator's folder
+
+    with pytest.raises(KeyboardInterrupt):
+        federate(tmp_path / "f", members, terms, on_progress=interrupt)
+    run = federate(tmp_path / "f", members, terms, on_progress=told.append)
+    assert [line for line in told if line.startswith("round")] == ["round 2 of 2: completed"]
+    assert len(run.releases) == run.facts["rounds"] == len(run.facts["members_in_each_sum"]) == 2
+    assert run.facts["starts"] == 2
+    assert not np.array_equal(*run.releases)
+    # Nobody types at these members: none of them serves completions.
+    assert not list((tmp_path / "f" / "members").rglob("completion.json"))
+    counted = count(tmp_path / "f", members, terms, count_settings(QUICK), on_progress=told.append)
+    assert counted["members"]
+    again = count(tmp_path / "f", members, terms, count_settings(QUICK), on_progress=told.append)
+    assert again == counted
+    for name in members:
+        before = run.facts["epsilon_by_member"][name]
+        assert before < counted["epsilon_by_member"][name] <= 8
 
 
 @pytest.mark.parametrize("budget", [8.0, 2.0])

@@ -20,8 +20,8 @@ class CompletionProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Begins to serve, where it does not yet."""
-        if self._process is not None:
+        """Begins to serve, where the settings want it and it does not yet."""
+        if self._process is not None or not self._settings.completions:
             return
         command = [sys.executable, "-P", "-m", "sordino_client.completion", "--state", str(self._folder)]
         for repository in self._settings.repositories:

@@ -13,12 +13,13 @@ import torch
 
 from sordino_client.federation_benchmark import contenders
 from sordino_client.federation_benchmark.contenders import Windows
-from sordino_client.federation_benchmark.federation import federate, plan_within, terms_within
+from sordino_client.federation_benchmark.federation import federate
 from sordino_client.federation_benchmark.measuring import Worth
 from sordino_client.federation_benchmark.private import train_alone
 from sordino_client.federation_benchmark.profile import EPSILONS, Profile
 from sordino_client.federation_benchmark.repositories import Repository, places, write_repositories
 from sordino_client.federation_benchmark.stages import Facts, Stages
+from sordino_client.federation_benchmark.terms import plan_within, terms_within
 from sordino_client.laboratory.pretrain.corpus import read_corpus
 from sordino_client.training.job import Tokens
 from sordino_platform import base

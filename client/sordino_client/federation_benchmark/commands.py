@@ -28,6 +28,12 @@ def federation(
         bool,
         typer.Option("--field", help="Members of one field, and newcomers that never took part."),
     ] = False,
+    as_it_stands: Annotated[
+        bool,
+        typer.Option(
+            "--as-it-stands", help="With --field: report what is finished in the folder, run nothing."
+        ),
+    ] = False,
     cache: Annotated[
         Path | None,
         typer.Option("--cache", metavar="DIR", help="Where corpora are kept.", show_default="user cache"),
@@ -56,8 +62,17 @@ def federation(
     if picture is not None and picture.suffix not in {".svg", ".png"}:
         raise UsageError("--picture writes .svg or .png")
     if field:
-        _field(run, "quick" if quick else profile, cache or user_cache(), picture, as_json=as_json)
+        _field(
+            run,
+            "quick" if quick else profile,
+            cache or user_cache(),
+            picture,
+            as_it_stands=as_it_stands,
+            as_json=as_json,
+        )
         return
+    if as_it_stands:
+        raise UsageError("--as-it-stands is of the field's benchmark", hint="add --field")
     chosen = PROFILES.get("quick" if quick else profile)
     if chosen is None:
         raise UsageError(f"there is no profile {profile!r}", hint=f"choose one of: {', '.join(PROFILES)}")
@@ -75,7 +90,9 @@ def federation(
         _show(report)
 
 
-def _field(run: Path, profile: str, cache: Path, picture: Path | None, *, as_json: bool) -> None:
+def _field(
+    run: Path, profile: str, cache: Path, picture: Path | None, *, as_it_stands: bool, as_json: bool
+) -> None:
     from sordino_client.field_benchmark.benchmark import FieldBenchmark
     from sordino_client.field_benchmark.curves import draw
     from sordino_client.field_benchmark.profile import PROFILES
@@ -88,7 +105,7 @@ def _field(run: Path, profile: str, cache: Path, picture: Path | None, *, as_jso
     benchmark = FieldBenchmark(
         run.resolve(), cache, chosen, on_progress=lambda line: typer.echo(line, err=True)
     )
-    facts = benchmark.run()
+    facts = benchmark.finished() if as_it_stands else benchmark.run()
     card = base.card()
     report = summarise(facts, chosen, {key: card[key] for key in ("sha256", "size", "tokens_seen")})
     if picture is not None:

@@ -2,6 +2,7 @@
 
 train_on            ordinary training: central on the union of all members' code, or one member alone
 own_adapter         a member's own adapter on top of a model: low rank, of its own code, never released
+pulled_adapter      the same, pulled towards the model; its own code chooses how strongly
 average_members_without_any_privacy_for_comparison
                     the federation's plan and arithmetic without clip and noise: what the privacy costs
 """
@@ -19,6 +20,7 @@ from torch import nn
 from sordino_client.training.job import Tokens
 from sordino_client.training.loop import window_losses, window_matrix
 from sordino_client.training.muon import Muon, Rates
+from sordino_client.training.pull import Chosen, choose, penalty
 from sordino_platform.architecture import (
     ModelConfig,
     Parameters,
@@ -34,6 +36,8 @@ from sordino_platform.model import Decoder, build, parameters_of
 BATCH_TOKENS = 2048
 WARMUP_STEPS = 20
 OWN_RANK, OWN_RATE = 8, 4e-3
+# Every so manieth unit chooses the pull of an adapter, and is not trained on; of few units, more of them.
+HELD_OUT, HELD_OUT_OF_FEW, MOST_HELD_OUT = 16, 4, 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +66,17 @@ class Windows:
             for at in range(count)
         ]
 
+    def all_batches(self) -> list[torch.Tensor]:
+        """Windows in their order, MOST_HELD_OUT at most, spread over all of them."""
+        rows, chosen = (
+            max(1, BATCH_TOKENS // self.window),
+            self.windows[:: -(-len(self.windows) // MOST_HELD_OUT)],
+        )
+        return [
+            window_matrix(chosen[at : at + rows], self.config, self.window)
+            for at in range(0, len(chosen), rows)
+        ]
+
 
 def train_on(
     data: Windows, parameters: Parameters, *, tokens: int, seed: int, forgetful: float = 0.25
@@ -82,17 +97,63 @@ def train_on(
 
 def own_adapter(data: Windows, parameters: Parameters, *, tokens: int, seed: int) -> dict[str, Vector]:
     """Trains an adapter, the norms and the output bias with Adam; returns plain parameters, the adapter folded in."""
-    config = with_adapters(data.config, OWN_RANK)
-    model = build(config, add_adapters(config, parameters, seed=seed)).train()
-    optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], betas=(0.9, 0.98))
+    model = _with_own_adapter(data.config, parameters, seed)
+    _train_own(model, data.batches(tokens, seed), pull=0.0)
+    return merged(parameters_of(model))
+
+
+def pulled_adapter(
+    units: Sequence[Sequence[Tokens]],
+    parameters: Parameters,
+    *,
+    window: int,
+    config: ModelConfig,
+    tokens: int,
+    seed: int,
+) -> tuple[dict[str, Vector], Chosen]:
+    """As `own_adapter`, pulled towards `parameters`; the pull is chosen on units that are held out of the training.
+
+    Where no adapter foretells these better than the model does, there is none: the model comes back as it was.
+    """
+    every = HELD_OUT if len(units) >= 2 * HELD_OUT else HELD_OUT_OF_FEW
+    apart = [unit for number, unit in enumerate(units) if number % every == 0]
+    rest = [unit for number, unit in enumerate(units) if number % every]
+    data = Windows.of(rest, window=window, config=config)
+    heldout = Windows.of(apart, window=window, config=config).all_batches()
+    model = _with_own_adapter(config, parameters, seed)
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     batches = data.batches(tokens, seed)
+    before = _heldout_loss(model, heldout)
+    chosen = choose(
+        trained,
+        train=lambda pull: _train_own(model, batches, pull=pull),
+        heldout=lambda: _heldout_loss(model, heldout),
+    )
+    helps = chosen.loss < before
+    return (merged(parameters_of(model)) if helps else dict(parameters)), chosen
+
+
+def _with_own_adapter(config: ModelConfig, parameters: Parameters, seed: int) -> Decoder:
+    adapted = with_adapters(config, OWN_RANK)
+    return build(adapted, add_adapters(adapted, parameters, seed=seed)).train()
+
+
+def _train_own(model: Decoder, batches: Sequence[torch.Tensor], *, pull: float) -> None:
+    optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], betas=(0.9, 0.98))
+    factors = {n: p for n, p in model.named_parameters() if n.endswith((".down", ".up"))}
     for step, windows in enumerate(batches):
+        if pull:
+            penalty(factors, pull).backward()  # type: ignore[no-untyped-call]
         _backward(model, windows)
         for group in optimiser.param_groups:
             group["lr"] = OWN_RATE * _schedule(step, len(batches))
         optimiser.step()
         optimiser.zero_grad()
-    return merged(parameters_of(model))
+
+
+@torch.no_grad()
+def _heldout_loss(model: Decoder, batches: Sequence[torch.Tensor]) -> float:
+    return float(torch.cat([window_losses(model, windows) for windows in batches]).mean())
 
 
 def average_members_without_any_privacy_for_comparison(

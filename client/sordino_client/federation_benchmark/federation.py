@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sordino_client.federation_benchmark.profile import PLANNED_SHARE, Profile
+import numpy as np
+
 from sordino_client.federation_benchmark.repositories import Repository
+from sordino_client.federation_benchmark.terms import Terms
 from sordino_platform.architecture import Vector
-from sordino_platform.charter import FloorTerms, ModelTerms, PrivacyPolicy
 from sordino_platform.demo import world
 from sordino_platform.demo.local import LocalFederation, ask
 from sordino_platform.demo.processes import Processes
-from sordino_platform.durable import make_folder, read_file
+from sordino_platform.durable import make_folder, read_file, write_file
 from sordino_platform.identity import Identity
+from sordino_platform.progress import FederationProgress, RoundView
 from sordino_platform.release import ReleaseStore
-from sordino_platform.release.optimiser import ServerOptimiser
-from sordino_platform.suggested import affordable_noise
-from sordino_privacy.dpsgd import TrainingPlan
+from sordino_platform.telemetry import follow
+from sordino_privacy.counts import SharedMemory
+from sordino_privacy.errors import ConfigurationError
 
-LEAST_NOISE = 0.5
 TRAIN_SECONDS = 3600.0
+GATHER_SECONDS = 600.0  # a large member reads its repositories for minutes, and is to be in every sum
+# Written last: a federation whose founding was cut short is founded anew.
+FOUNDED, KEPT = "founded", "kept"
+MAX_VECTOR_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,61 +38,6 @@ class FederationRun:
 
     releases: tuple[Vector, ...]
     facts: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """What a benchmark's federation is founded on and does.
-
-    `privacy` bounds every member, `windows_kept` are kept of a unit; without `floors` every round is of all members.
-    `epsilon_if_others_collude` is what each owner agrees to where noise is added in shares.
-    """
-
-    parties: tuple[tuple[str, str], ...]
-    model: ModelTerms
-    privacy: PrivacyPolicy
-    plan: TrainingPlan
-    rounds: int
-    optimiser: ServerOptimiser
-    windows_kept: int
-    floors: FloorTerms | None = None
-    epsilon_if_others_collude: float = 0.0
-
-
-def terms_within(profile: Profile, epsilon: float) -> Terms:
-    """The profile's federation at a budget of `epsilon` for each member."""
-    schedule = profile.schedule(epsilon)
-    return Terms(
-        parties=profile.parties,
-        model=profile.model,
-        privacy=PrivacyPolicy(largest_epsilon=epsilon, smallest_noise_multiplier=LEAST_NOISE),
-        plan=plan_within(profile, epsilon, rounds=schedule.rounds),
-        rounds=schedule.rounds,
-        optimiser=schedule.optimiser,
-        windows_kept=profile.windows_kept,
-    )
-
-
-def plan_within(profile: Profile, epsilon: float, *, rounds: int) -> TrainingPlan:
-    """The profile's plan with the smallest noise that `rounds` rounds can afford within `epsilon`."""
-    noise = affordable_noise(
-        profile.sampling_rate,
-        profile.steps * rounds,
-        within=epsilon * PLANNED_SHARE,
-        least=LEAST_NOISE,
-    )
-    return TrainingPlan(
-        sampling_rate=profile.sampling_rate,
-        noise_multiplier=noise,
-        clip_norm=profile.clip_norm,
-        steps=profile.steps,
-        windows_per_unit=profile.windows_per_unit,
-        window=profile.window,
-        learning_rate=profile.learning_rate,
-        optimiser="sgd",
-        delta=world.DELTA,
-        expected_units=profile.expected_units,
-    )
 
 
 def federate(
@@ -98,76 +49,197 @@ def federate(
 ) -> FederationRun:
     """Founds a federation in `folder`, runs its rounds, and ends every process. Raises SordinoError.
 
-    Every member is a process all the while, and trains in a child; one child at a time, since they share a machine.
+    A federation of the same terms that was interrupted there goes on behind its last finished round. Every member is a
+    process all the while, and trains in a child; one child at a time, since they share a machine.
     """
+    place = _founded(folder, members, terms)
+    done = min(terms.rounds, len(_completed(place)))
+    for number in range(1, done + 1):
+        _keep_release(place, number, anew=False)
+    if done < terms.rounds:
+        world.write_coordinator_settings(
+            replace(place, rounds=terms.rounds - done), _coordinator_settings(terms)
+        )
+        _run(replace(place, rounds=terms.rounds - done), done, on_progress)
+    return FederationRun(
+        releases=tuple(_kept_release(place, number) for number in range(1, terms.rounds + 1)),
+        facts=_facts(place, terms),
+    )
+
+
+def count(
+    folder: Path,
+    members: Mapping[str, Repository],
+    terms: Terms,
+    counts: Mapping[str, object],
+    *,
+    on_progress: Callable[[str], None],
+) -> dict[str, Any]:
+    """Lets the federation in `folder`, whose rounds are done, count phrases once; gives what came of it.
+
+    `counts` are the coordinator's settings of that name. The same members, ledgers and budget: what each ledger says
+    afterwards is of training and count together. Raises SordinoError.
+    """
+    place = replace(_founded(folder, members, terms), rounds=1)
+    hub = place.foundation.coordinator
+    if len(_completed(place)) <= terms.rounds:
+        world.write_coordinator_settings(place, _coordinator_settings(terms) | {"counts": dict(counts)})
+        ask("coordinator", "count", "--folder", str(hub))
+        _run(place, terms.rounds, on_progress)
+    memory, made = counted_memory(folder), _completed(place)[-1]
+    return {
+        "plan": json.loads(memory.plan.canonical()),
+        "phrases": memory.phrases,
+        "threshold": memory.threshold,
+        "bytes": len(memory.encode()),
+        "members": made.members,
+        "seconds": made.seconds,
+        **_spent(place),
+    }
+
+
+def counted_memory(folder: Path) -> SharedMemory:
+    """What the federation in `folder` counted. Raises ConfigurationError where it did not."""
+    hub = folder / "coordinator"
+    memory = ReleaseStore(hub / "releases", Identity.load(hub).charters).shared_memory()
+    if memory is None:
+        raise ConfigurationError(
+            f"the federation in {folder} has not counted", hint="begin with another --run"
+        )
+    return memory
+
+
+def _founded(folder: Path, members: Mapping[str, Repository], terms: Terms) -> world.DemoWorld:
+    """The federation that was founded in `folder` before, of this profile, else a new one."""
+    mark = folder / FOUNDED
+    if mark.exists():
+        return world.founded_locally(folder, parties=terms.parties, **_shape(members, terms))
     world.fresh_folder(folder)
-    logs = folder / "logs"
-    make_folder(logs)
+    for name in ("logs", KEPT):
+        make_folder(folder / name)
     place = world.found_locally(
         folder,
         federation="benchmark",
         parties=terms.parties,
-        repositories={name: [member.training] for name, member in members.items()},
         model=terms.model,
         privacy=terms.privacy,
-        plan=json.loads(terms.plan.canonical()),
-        rounds=terms.rounds,
-        coordinator_settings={
-            "train_seconds": TRAIN_SECONDS,
-            "release_without_any_heldout_measurement": True,
-            "server_optimiser": terms.optimiser.model_dump(),
-        },
-        # What is held out lies in another folder already.
-        member_settings={
+        coordinator_settings=_coordinator_settings(terms),
+        floors=terms.floors,
+        shared_memory=terms.shared_memory,
+        **_shape(members, terms),
+    )
+    write_file(mark, b"")
+    return place
+
+
+def _shape(members: Mapping[str, Repository], terms: Terms) -> dict[str, Any]:
+    return {
+        "repositories": {name: [member.training] for name, member in members.items()},
+        "plan": json.loads(terms.plan.canonical()),
+        "rounds": terms.rounds,
+        "budget": terms.privacy.largest_epsilon,
+        # What is held out lies in another folder already. Nobody types here: 18 indexes would be for nothing.
+        "member_settings": {
             "windows_per_unit": terms.windows_kept,
             "heldout_share": 0.0,
             "minimum_units": 16,
             "epsilon_if_others_collude": terms.epsilon_if_others_collude,
+            "completions": False,
         },
-        floors=terms.floors,
-    )
+    }
 
-    releases: list[Vector] = []
+
+def _coordinator_settings(terms: Terms) -> dict[str, Any]:
+    return {
+        "train_seconds": TRAIN_SECONDS,
+        "gather_seconds": GATHER_SECONDS,
+        "release_without_any_heldout_measurement": True,
+        "server_optimiser": terms.optimiser.model_dump(),
+    }
+
+
+def _run(place: world.DemoWorld, done: int, on_progress: Callable[[str], None]) -> None:
+    """The rounds of `place`, as processes, behind `done` earlier ones.
+
+    Each release is kept as it is made: the coordinator prunes old ones.
+    """
+    number = done
 
     def take(event: dict[str, Any]) -> None:
-        """Keeps each release as it is made: the coordinator prunes the weights of old ones."""
+        nonlocal number
         if event.get("event") == "round_finished":
-            on_progress(f"round {event['round']} of {terms.rounds}: {event['outcome']}")
+            on_progress(f"round {number + 1} of {done + place.rounds}: {event['outcome']}")
             if event["outcome"] == "completed":
-                hub = place.foundation.coordinator
-                releases.append(ReleaseStore(hub / "releases", Identity.load(hub).charters).vector())
+                number += 1
+                _keep_release(place, number, anew=True)
 
-    with Processes(logs) as processes:
+    with Processes(place.folder / "logs") as processes:
         federation = LocalFederation(
             place, processes, on_event=take, start_seconds=TRAIN_SECONDS, round_seconds=TRAIN_SECONDS
         )
         federation.start()
-        on_progress(f"{len(members)} members connected")
+        on_progress(f"{len(place.repositories)} members connected")
         federation.finish()
         processes.stop()
-    state = federation.state
+
+
+def _spent(place: world.DemoWorld) -> dict[str, dict[str, float]]:
+    """What each member's own ledger says of everything that it took part in."""
     ledgers = {
         name: ask("client", "ledger", "--folder", str(home))
         for name, home in place.foundation.members.items()
     }
-    return FederationRun(
-        releases=tuple(releases),
-        facts={
-            "epsilon_budget": terms.privacy.largest_epsilon,
-            "rounds": state.completed,
-            "plan": json.loads(terms.plan.canonical()),
-            "server_optimiser": terms.optimiser.model_dump(),
-            "members_in_each_sum": [one.members for one in state.rounds.values()],
-            "noise": terms.privacy.noise,
-            "epsilon_by_member": {name: float(one["epsilon_spent"]) for name, one in ledgers.items()},
-            "epsilon_if_others_collude_by_member": {
-                name: float(one["epsilon_if_others_collude"]) for name, one in ledgers.items()
-            },
-            "units_by_member": {
-                name: int(json.loads(read_file(home / "corpus" / "prepared.json", limit=1 << 16))["units"])
-                for name, home in place.foundation.members.items()
-            },
-            "bytes": state.traffic,
-            "seconds": sum(one.seconds for one in state.rounds.values()),
+    return {
+        "epsilon_by_member": {name: float(one["epsilon_spent"]) for name, one in ledgers.items()},
+        "epsilon_if_others_collude_by_member": {
+            name: float(one["epsilon_if_others_collude"]) for name, one in ledgers.items()
         },
-    )
+    }
+
+
+def _completed(place: world.DemoWorld) -> list[RoundView]:
+    """The rounds that made a release, whenever they did."""
+    state = FederationProgress()
+    for event in follow(place.events)[0]:
+        state.apply(event)
+    return [one for one in state.rounds.values() if one.outcome == "completed"]
+
+
+def _keep_release(place: world.DemoWorld, number: int, *, anew: bool) -> None:
+    path = place.folder / KEPT / f"{number:06d}.npy"
+    if anew or not path.exists():
+        hub = place.foundation.coordinator
+        vector = ReleaseStore(hub / "releases", Identity.load(hub).charters).vector(number)
+        data = io.BytesIO()
+        np.save(data, vector, allow_pickle=False)
+        write_file(path, data.getvalue(), secret=True)
+
+
+def _kept_release(place: world.DemoWorld, number: int) -> Vector:
+    data = read_file(place.folder / KEPT / f"{number:06d}.npy", limit=MAX_VECTOR_BYTES)
+    vector: Vector = np.load(io.BytesIO(data), allow_pickle=False)
+    return vector
+
+
+def _facts(place: world.DemoWorld, terms: Terms) -> dict[str, Any]:
+    rounds, events = _completed(place), follow(place.events)[0]
+    return {
+        "epsilon_budget": terms.privacy.largest_epsilon,
+        "rounds": len(rounds),
+        "plan": json.loads(terms.plan.canonical()),
+        "server_optimiser": terms.optimiser.model_dump(),
+        "members_in_each_sum": [one.members for one in rounds],
+        "noise": terms.privacy.noise,
+        **_spent(place),
+        "units_by_member": {
+            name: int(json.loads(read_file(home / "corpus" / "prepared.json", limit=1 << 16))["units"])
+            for name, home in place.foundation.members.items()
+        },
+        # A coordinator that was killed did not say what it carried.
+        "starts": sum(one.get("event") == "listening" for one in events),
+        "bytes": {
+            way: sum(int(one[way]) for one in events if one.get("event") == "stopped")
+            for way in ("received", "sent")
+        },
+        "seconds": sum(one.seconds for one in rounds),
+    }

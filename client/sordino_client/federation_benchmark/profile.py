@@ -38,29 +38,17 @@ class Schedule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
-    """Sizes and settings of one run of the benchmark.
+class TrainedProfile:
+    """What a benchmark's contenders train, and how.
 
-    files              of each member, whole directories; a member's training cost grows with it
-    heldout_share      of each member's text, in whole directories, that nobody trains on
-    heldout_tokens     measured per member, heldout_lines cursors per member
     sampling_rate …    every private plan; its noise follows from the budget and the schedule
     ample, scarce      the schedule of the federation at the first epsilon; and, where noise drowns what more and longer
-                       steps would bring, of the one at the second and of a member alone
-    central_tokens     what training on the union reads; a member alone reads its eighth of it
+                       steps would bring, of the one at the second
+    central_tokens     what training on all members' code without privacy reads
     averaging_rounds   of the federation without privacy, which reads as many tokens as central in all
-    own_tokens         what a member's own adapter reads of its own code
-    repeats            federations at the first epsilon, each with its own randomness, for the spread
+    own_tokens         what a party's own adapter reads of its own code
     """
 
-    name: str
-    role: Role = "members"
-    language: str = "java"
-    members: int = len(MEMBERS)
-    files: int = 6000
-    heldout_share: float = 0.1
-    heldout_tokens: int = 3000
-    heldout_lines: int = 20
     adapter_rank: int = 4
     embedding_rank: int = 8
     adapter_scale: float = 6.0
@@ -78,7 +66,6 @@ class Profile:
     averaging_rounds: int = 5
     central_window: int = 256
     own_tokens: int = 60_000
-    repeats: int = 2
 
     def schedule(self, epsilon: float) -> Schedule:
         """Of the federation at a budget."""
@@ -92,6 +79,29 @@ class Profile:
             embedding_rank=self.embedding_rank,
             adapter_scale=self.adapter_scale,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile(TrainedProfile):
+    """Sizes and settings of one run of the benchmark.
+
+    files              of each member, whole directories; a member's training cost grows with it
+    heldout_share      of each member's text, in whole directories, that nobody trains on
+    heldout_tokens     measured per member, heldout_lines cursors per member
+    repeats            federations at the first epsilon, each with its own randomness, for the spread
+
+    A member alone trains by the scarce schedule, and without privacy reads its eighth of `central_tokens`.
+    """
+
+    name: str
+    role: Role = "members"
+    language: str = "java"
+    members: int = len(MEMBERS)
+    files: int = 6000
+    heldout_share: float = 0.1
+    heldout_tokens: int = 3000
+    heldout_lines: int = 20
+    repeats: int = 2
 
     @property
     def parties(self) -> tuple[tuple[str, str], ...]:

@@ -42,9 +42,11 @@ class Stages:
         """Raises ConfigurationError for another run's folder."""
         self._folder, self._on_progress = folder / "stages", on_progress
         make_folder(self._folder)
-        settings = json.dumps(asdict(profile) | {"base_sha256": base_sha256}, indent=1).encode()
+        settings = json.dumps(
+            asdict(profile) | {"base_sha256": base_sha256}, indent=1, sort_keys=True
+        ).encode()
         path = folder / "profile.json"
-        if path.exists() and read_file(path, limit=MAX_BYTES) != settings:
+        if path.exists() and json.loads(read_file(path, limit=MAX_BYTES)) != json.loads(settings):
             raise ConfigurationError(
                 f"{folder} holds a run with another profile or base", hint="choose another folder with --run"
             )
@@ -64,6 +66,15 @@ class Stages:
             spent = {"wall_seconds": time.monotonic() - wall, "cpu_seconds": time.process_time() - cpu}
             write_file(path, json.dumps(facts | spent, indent=1).encode())
             self._on_progress(f"{name}: finished in {spent['wall_seconds']:.0f} s")
+        found = self.finished(name)
+        assert found is not None
+        return found
+
+    def finished(self, name: str) -> Facts | None:
+        """The facts of a stage that is finished. Raises StorageError."""
+        path = self._folder / f"{name}.json"
+        if not path.exists():
+            return None
         found: Facts = json.loads(read_file(path, limit=MAX_BYTES))
         return found
 

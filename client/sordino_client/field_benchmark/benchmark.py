@@ -1,9 +1,14 @@
-"""The field's benchmark from the first stage to the last, in order."""
+"""The field's benchmark from the first stage to the last, in the order of what they are worth.
+
+The figures that are quoted first need the federation at the first epsilon and base and federation measured at every
+party. So these come first, and an interrupted run has them; what only places them (the second epsilon, training without
+privacy, members alone) comes after.
+"""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -14,9 +19,9 @@ from sordino_client.completion.memory.measured import MeasuredMemory
 from sordino_client.federation_benchmark import contenders
 from sordino_client.federation_benchmark.benchmark import curve_rounds
 from sordino_client.federation_benchmark.contenders import Windows
-from sordino_client.federation_benchmark.federation import federate
+from sordino_client.federation_benchmark.federation import count, counted_memory, federate
 from sordino_client.federation_benchmark.private import train_alone
-from sordino_client.federation_benchmark.repositories import Repository
+from sordino_client.federation_benchmark.profile import EPSILONS
 from sordino_client.federation_benchmark.stages import Facts, Stages
 from sordino_client.field_benchmark import repositories
 from sordino_client.field_benchmark.knowledge import (
@@ -25,9 +30,9 @@ from sordino_client.field_benchmark.knowledge import (
     knowledge_of_newcomer,
     others_text,
 )
-from sordino_client.field_benchmark.party import Models, measure_party, own_windows
-from sordino_client.field_benchmark.profile import EPSILONS, FieldProfile
-from sordino_client.field_benchmark.terms import plan_alone, terms_within
+from sordino_client.field_benchmark.party import Contender, Party, measure_party, own_place, own_windows
+from sordino_client.field_benchmark.profile import FieldProfile
+from sordino_client.field_benchmark.terms import count_settings, plan_alone, terms_within
 from sordino_client.laboratory.pretrain.corpus import read_corpus
 from sordino_client.training.job import Tokens
 from sordino_platform import base
@@ -39,7 +44,8 @@ from sordino_platform.model import build
 SEED = 20261129
 UNPRIVATE_RATE = 1e-3  # of the members' Adam where nothing is private
 CURVE_TOKENS, CURVE_TOKENS_PER_FILE = 1000, 500
-CENTRAL, AVERAGED = "central", "federation_without_privacy"
+CENTRAL, AVERAGED, COUNTS = "central", "federation_without_privacy", "shared_memory"
+Work = Callable[[], tuple[Facts, Mapping[str, Parameters]]]
 
 
 class FieldBenchmark:
@@ -62,18 +68,36 @@ class FieldBenchmark:
 
     def run(self) -> dict[str, Facts]:
         """Does what is not done yet. Raises SordinoError of all kinds."""
-        stages = self._stages
-        facts: dict[str, Facts] = {"repositories": stages.done("repositories", self._write)}
-        for epsilon in EPSILONS:
-            name = federation_name(epsilon)
-            facts[name] = stages.done(name, partial(self._federation, name, epsilon))
-        facts[CENTRAL] = stages.done(CENTRAL, self._central)
-        facts[AVERAGED] = stages.done(AVERAGED, self._averaged)
+        return {name: self._stages.done(name, work) for name, work in self._order()}
+
+    def finished(self) -> dict[str, Facts]:
+        """The facts of the stages that an earlier run finished; does nothing."""
+        found = {name: self._stages.finished(name) for name, _ in self._order()}
+        return {name: facts for name, facts in found.items() if facts is not None}
+
+    def _order(self) -> Iterator[tuple[str, Work]]:
+        first, second = EPSILONS
+        everybody = (*self._newcomers, *self._members)
+        yield "repositories", self._write
+        yield federation_name(first), partial(self._federation, first)
+        for name in everybody:
+            yield party(name, "first"), partial(self._party, name, self._first)
+        yield COUNTS, self._counts
+        for name in everybody:
+            yield party(name, "counted"), partial(self._party, name, self._counted)
+        yield federation_name(second), partial(self._federation, second)
+        for name in self._newcomers:
+            yield party(name, "second"), partial(self._party, name, self._second)
+        for name in everybody:
+            yield party(name, "pulled"), partial(self._party, name, self._pulled)
         for name in self._members:
-            facts[alone(name)] = stages.done(alone(name), partial(self._alone, name))
-        for name in (*self._members, *self._newcomers):
-            facts[party(name)] = stages.done(party(name), partial(self._party, name))
-        return facts
+            yield party(name, "second"), partial(self._party, name, self._second)
+        yield AVERAGED, self._averaged
+        for name in self._members:
+            yield alone(name), partial(self._alone, name)
+        yield CENTRAL, self._central
+        for name in everybody:
+            yield party(name, "compared"), partial(self._party, name, self._compared)
 
     # --------------------------------------------------------------------------------------------------- the stages
 
@@ -82,8 +106,9 @@ class FieldBenchmark:
         found = repositories.write(self._folder / "repositories", documents, self._profile)
         return {"parties": found}, {}
 
-    def _federation(self, name: str, epsilon: float) -> tuple[Facts, Mapping[str, Parameters]]:
+    def _federation(self, epsilon: float) -> tuple[Facts, Mapping[str, Parameters]]:
         gc.collect()  # tensors of earlier stages would lie in memory beside all the processes
+        name = federation_name(epsilon)
         run = federate(
             self._folder / name,
             self._members,
@@ -92,6 +117,17 @@ class FieldBenchmark:
         )
         curve = self._curve(run.releases)
         return {"curve": curve, "run": dict(run.facts)}, {"released": self._plain(run.releases[-1])}
+
+    def _counts(self) -> tuple[Facts, Mapping[str, Parameters]]:
+        gc.collect()
+        counted = count(
+            self._folder / federation_name(EPSILONS[0]),
+            self._members,
+            terms_within(self._profile, EPSILONS[0]),
+            count_settings(self._profile),
+            on_progress=lambda line: self._say(f"{COUNTS}: {line}"),
+        )
+        return {"run": counted}, {}
 
     def _central(self) -> tuple[Facts, Mapping[str, Parameters]]:
         profile = self._profile
@@ -123,50 +159,81 @@ class FieldBenchmark:
 
     def _alone(self, name: str) -> tuple[Facts, Mapping[str, Parameters]]:
         schedule = self._profile.alone
-        plan = plan_alone(self._profile, EPSILONS[0])
         trained = train_alone(
             self._units_of(name),
             self._adapted,
             self._founding,
-            plan,
+            plan_alone(self._profile, EPSILONS[0]),
             schedule.optimiser,
             rounds=schedule.rounds,
         )
         return {}, {"released": merged(trained)}
 
-    def _party(self, name: str) -> tuple[Facts, Mapping[str, Parameters]]:
-        federated = {
-            federation_name(epsilon): self._released(federation_name(epsilon)) for epsilon in EPSILONS
-        }
-        plain = {
-            "base": self._base,
-            CENTRAL: self._released(CENTRAL),
-            AVERAGED: self._released(AVERAGED),
-            **federated,
-        }
-        place = self._folder / "memory" / name
-        if name in self._members:
-            plain["alone"] = self._released(alone(name))
-            whole = self._members[name]
-            memories = knowledge_of_member(place, whole, self._tokenizer)
-            learnt: dict[Knowledge, Repository] = {"all": whole}
-        else:
-            whole, first = self._newcomers[name], self._first_files[name]
-            memories = knowledge_of_newcomer(place, first, whole, self._others_text(), self._tokenizer)
-            learnt = {"few": first, "all": whole}
-        facts = measure_party(
-            name,
-            whole,
-            learnt,
-            memories,
-            Models(config=self._config, plain=plain, adapted=("base", *federated)),
+    def _party(
+        self, name: str, models: Callable[[str], Sequence[Contender]]
+    ) -> tuple[Facts, Mapping[str, Parameters]]:
+        return measure_party(
+            self._whole_party(name),
+            models(name),
+            self._config,
             self._tokenizer,
             self._profile,
             on_progress=self._say,
         )
-        return facts, {}
+
+    # ------------------------------------------------------------------------------------------ what is measured when
+
+    def _first(self, name: str) -> list[Contender]:
+        federation = federation_name(EPSILONS[0])
+        return [
+            Contender(name="base", parameters=self._base, own=True),
+            Contender(name=federation, parameters=self._released(federation), own=True),
+        ]
+
+    def _counted(self, name: str) -> list[Contender]:
+        federation = federation_name(EPSILONS[0])
+        memory = counted_memory(self._folder / federation)
+        stage = party(name, "first")
+        learnt: tuple[Knowledge, ...] = ("all",) if name in self._members else ("few", "all")
+        trained = {one: self._stages.model(stage, own_place(federation, one)) for one in learnt}
+        return [
+            Contender(
+                name=counted_name(federation),
+                parameters=self._released(federation),
+                own=True,
+                shared=memory,
+                trained=trained,
+            )
+        ]
+
+    def _second(self, name: str) -> list[Contender]:
+        federation = federation_name(EPSILONS[1])
+        return [Contender(name=federation, parameters=self._released(federation), own=True)]
+
+    def _pulled(self, _: str) -> list[Contender]:
+        federation = federation_name(EPSILONS[0])
+        return [
+            Contender(name="base", parameters=self._base, pulled=True),
+            Contender(name=federation, parameters=self._released(federation), pulled=True),
+        ]
+
+    def _compared(self, name: str) -> list[Contender]:
+        stages = {CENTRAL: CENTRAL, AVERAGED: AVERAGED}
+        if name in self._members:
+            stages["alone"] = alone(name)
+        return [Contender(name=one, parameters=self._released(stage)) for one, stage in stages.items()]
 
     # --------------------------------------------------------------------------------------------------- their means
+
+    def _whole_party(self, name: str) -> Party:
+        place = self._folder / "memory" / name
+        if name in self._members:
+            whole = self._members[name]
+            memories = knowledge_of_member(place, whole, self._tokenizer)
+            return Party(name=name, heldout=whole, memories=memories, learnt={"all": whole})
+        whole, first = self._newcomers[name], self._first_files[name]
+        memories = knowledge_of_newcomer(place, first, whole, self._others_text(), self._tokenizer)
+        return Party(name=name, heldout=whole, memories=memories, learnt={"few": first, "all": whole})
 
     def _curve(self, releases: Sequence[Vector]) -> list[tuple[int, float]]:
         """(round, bits per byte of the model alone, mean over the newcomers), the base as round 0."""
@@ -207,11 +274,16 @@ def federation_name(epsilon: float) -> str:
     return f"federation_eps{epsilon:g}"
 
 
+def counted_name(federation: str) -> str:
+    """The contender that is the federation's model with its shared memory beside it."""
+    return f"{federation} counted"
+
+
 def alone(name: str) -> str:
     """The stage of a member that trains privately by itself."""
     return f"alone.{name}"
 
 
-def party(name: str) -> str:
-    """The stage that measures a party."""
-    return f"party.{name}"
+def party(name: str, what: str) -> str:
+    """The stage that measures some contenders at a party: `first`, `counted`, `second`, `pulled` or `compared`."""
+    return f"party.{name}.{what}"

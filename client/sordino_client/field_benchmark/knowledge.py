@@ -16,6 +16,7 @@ from sordino_platform.tokenizer import Tokenizer
 
 # Nothing; a newcomer's first files; all own files; and each with the text of all members beside it, which nobody has.
 Knowledge = Literal["nothing", "few", "all", "few and others", "all and others"]
+Memories = Mapping[Knowledge, MeasuredMemory | None]
 
 
 class Remembered:
@@ -45,24 +46,19 @@ def others_text(folder: Path, members: Mapping[str, Repository], tokenizer: Toke
 
 def knowledge_of_newcomer(
     folder: Path, first: Repository, whole: Repository, others: MeasuredMemory, tokenizer: Tokenizer
-) -> dict[Knowledge, RepositoryMemory | None]:
+) -> Memories:
     """Every memory that a newcomer is measured with."""
     few = MeasuredMemory(folder / "few", first.documents(), tokenizer)
     every = MeasuredMemory(folder / "all", whole.documents(), tokenizer)
     return {
         "nothing": None,
-        "few": Remembered(few),
-        "all": Remembered(every),
-        "few and others": Remembered(few.beside(others)),
-        "all and others": Remembered(every.beside(others)),
+        "few": few,
+        "all": every,
+        "few and others": few.beside(others),
+        "all and others": every.beside(others),
     }
 
 
-def knowledge_of_member(
-    folder: Path, whole: Repository, tokenizer: Tokenizer
-) -> dict[Knowledge, RepositoryMemory | None]:
+def knowledge_of_member(folder: Path, whole: Repository, tokenizer: Tokenizer) -> Memories:
     """Every memory that a member is measured with."""
-    return {
-        "nothing": None,
-        "all": Remembered(MeasuredMemory(folder / "all", whole.documents(), tokenizer)),
-    }
+    return {"nothing": None, "all": MeasuredMemory(folder / "all", whole.documents(), tokenizer)}

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sordino_client.federation_benchmark.profile import Schedule
+from sordino_client.federation_benchmark.profile import Schedule, TrainedProfile
 from sordino_client.laboratory.pretrain.field import MEMBERS, NEWCOMERS
 from sordino_client.laboratory.pretrain.sources import Role
-from sordino_platform.charter import ModelTerms, shipped_model
 
-EPSILONS = (8.0, 2.0)
 # What the search of plans found for a federation whose clusters outweigh its noise; half of it where there is more
 # noise, and for a member alone, whose noise is larger still, an eighth.
 AMPLE, SCARCE = Schedule(rounds=30, server_rate=4.0), Schedule(rounds=10, server_rate=2.0)
 ALONE = Schedule(rounds=10, server_rate=0.5)
-# Of the budget, this share is planned for; the rest is the accountant's rounding.
-PLANNED_SHARE = 0.98
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FieldProfile:
+class FieldProfile(TrainedProfile):
     """Sizes and settings of one run.
 
     members, newcomers  how many of the field train, and how many never take part
@@ -27,10 +23,8 @@ class FieldProfile:
     few                 the files that a newcomer begins with
     heldout_share       of each party's text, in whole directories, that nobody trains on or remembers
     heldout_tokens      measured per party, in files of `tokens_per_file` at most: intervals are over files too
-    sampling_rate …     the federation's plan; its noise follows from the budget and the schedule
-    ample, scarce, alone  the schedules at the first and the second epsilon, and of a member that trains by itself
-    central_tokens      what training on all members' code without privacy reads
-    own_tokens          what a party's own adapter reads of its own code
+    count_noise         the multiplier of the one count of phrases that the first budget holds room for
+    alone               the schedule of a member that trains by itself
     """
 
     name: str
@@ -43,36 +37,15 @@ class FieldProfile:
     heldout_share: float = 0.1
     heldout_tokens: int = 3000
     tokens_per_file: int = 600
-    adapter_rank: int = 4
-    embedding_rank: int = 8
-    adapter_scale: float = 6.0
-    window: int = 128
     windows_per_unit: int = 2
-    windows_kept: int = 32
-    sampling_rate: float = 0.1
-    clip_norm: float = 0.2
     learning_rate: float = 0.4
     expected_units: int = 45
+    count_noise: float = 1.0
     ample: Schedule = AMPLE
     scarce: Schedule = SCARCE
     alone: Schedule = ALONE
     central_tokens: int = 700_000
-    averaging_rounds: int = 5
-    central_window: int = 256
     own_tokens: int = 30_000
-
-    def schedule(self, epsilon: float) -> Schedule:
-        """Of the federation at a budget."""
-        return self.ample if epsilon == EPSILONS[0] else self.scarce
-
-    @property
-    def model(self) -> ModelTerms:
-        """What the federation trains."""
-        return shipped_model(
-            adapter_rank=self.adapter_rank,
-            embedding_rank=self.embedding_rank,
-            adapter_scale=self.adapter_scale,
-        )
 
     @property
     def training(self) -> tuple[tuple[str, str], ...]:

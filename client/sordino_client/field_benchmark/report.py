@@ -1,4 +1,8 @@
-"""From the stages' facts to the figures that are quoted: every worth in bits per byte, above 0 where it helps."""
+"""From the stages' facts to the figures that are quoted: every worth in bits per byte, above 0 where it helps.
+
+A figure whose stages are not finished is null, and `missing` says in a sentence what it waits for. So a run that is
+under way, or was cut short, has a report as well.
+"""
 
 from __future__ import annotations
 
@@ -6,88 +10,114 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from sordino_client.federation_benchmark.profile import EPSILONS
 from sordino_client.federation_benchmark.stages import Facts
-from sordino_client.field_benchmark.benchmark import AVERAGED, CENTRAL, federation_name, party
+from sordino_client.field_benchmark.benchmark import AVERAGED, CENTRAL, COUNTS, counted_name, federation_name
 from sordino_client.field_benchmark.knowledge import Knowledge
 from sordino_client.field_benchmark.paired import Difference, Files, foretold, saved
-from sordino_client.field_benchmark.profile import EPSILONS, FieldProfile
+from sordino_client.field_benchmark.profile import FieldProfile
+
+Contender = tuple[str, Knowledge]
+Figures = Mapping[str, Mapping[str, Mapping[str, Files]]]  # by party, knowledge and contender
+FIRST, SECOND = (federation_name(epsilon) for epsilon in EPSILONS)
+BOTH = counted_name(FIRST)
+NOT_COUNTED = "only the adapters: the shared memory has not been counted and measured yet"
 
 
 def summarise(facts: Mapping[str, Facts], profile: FieldProfile, base: Mapping[str, Any]) -> dict[str, Any]:
     """The report. `base` is what is said of the public base (its card).
 
-    worth_*     own adapter and memory on the federated model, against the same on the public base: what the federation
-                alone is worth to somebody who has everything else
+    worth_*     own adapter and all memories on the federated model, against own adapter and memory on the public base:
+                what the federation is worth to somebody who has everything else. `worth_*_adapters` is without the
+                shared memory, `_pulled` the same with both own adapters pulled towards the model that they lie on
     ceiling_*   the same of the text of all members in the memory, and of ordinary training on it: no privacy at all
     """
     members, newcomers = [name for name, _ in profile.training], list(profile.joining)
-    first, second = (federation_name(value) for value in EPSILONS)
+    measured, missing = figures_of(facts), dict[str, str]()
 
-    def pairs(
-        names: Sequence[str], before: tuple[str, Knowledge], after: tuple[str, Knowledge]
-    ) -> list[tuple[Files, Files]]:
-        return [(figures(facts, name, *before), figures(facts, name, *after)) for name in names]
+    def compared(
+        key: str, names: Sequence[str], before: Contender, after: Contender, *, tokens: bool = False
+    ) -> Difference | None:
+        pairs = []
+        for name in names:
+            both = [measured.get(name, {}).get(memory, {}).get(one) for one, memory in (before, after)]
+            if both[0] is None or both[1] is None:
+                missing[key] = f"{name} has not been measured yet with {before[0]} and {after[0]}"
+                return None
+            pairs.append((both[0], both[1]))
+        return foretold(pairs) if tokens else saved(pairs)
 
-    def worth(names: Sequence[str], federation: str, knowledge: Knowledge) -> list[tuple[Files, Files]]:
-        return pairs(names, ("base own", knowledge), (f"{federation} own", knowledge))
+    def worth(
+        key: str, names: Sequence[str], federation: str, memory: Knowledge, how: str = "own"
+    ) -> dict[str, Any]:
+        own: tuple[Contender, Contender] = (f"base {how}", memory), (f"{federation} {how}", memory)
+        difference = compared(key, names, *own)
+        accuracy = compared(f"{key}_next_token", names, *own, tokens=True)
+        return {
+            key: None if difference is None else difference.mean,
+            f"{key}_ci": None if difference is None else list(difference.interval),
+            f"{key}_by_party": None if difference is None else dict(zip(names, difference.each, strict=True)),
+            f"{key}_next_token": None if accuracy is None else accuracy.as_json(),
+        }
 
-    few, all_of_newcomers = worth(newcomers, first, "few"), worth(newcomers, first, "all")
-    of_members = worth(members, first, "all")
-    few_second = worth(newcomers, second, "few")
-    ceiling = saved(pairs(newcomers, ("base own", "few"), ("base own", "few and others")))
-    against_alone = saved(pairs(members, ("alone", "nothing"), (first, "nothing")))
-    run = facts[first]["run"]
+    whole = all(BOTH in measured.get(name, {}).get("all", {}) for name in (*members, *newcomers))
+    if not whole:
+        missing["shared_memory"] = NOT_COUNTED
+    headline = BOTH if whole else FIRST
+    few = worth("worth_newcomers_8_files", newcomers, headline, "few")
+    of_members = worth("worth_members", members, headline, "all")
+    against_alone = compared("members_better_than_alone", members, ("alone", "nothing"), (FIRST, "nothing"))
+    ceiling = compared(
+        "ceiling_newcomers_8_files", newcomers, ("base own", "few"), ("base own", "few and others")
+    )
+    trained = compared("ceiling_newcomers_8_files_trained", newcomers, ("base", "few"), (CENTRAL, "few"))
+    run, second = (facts.get(name, {}).get("run") for name in (FIRST, SECOND))
+    spent = facts[COUNTS]["run"] if whole else run
+    for key, there in (("epsilon_federation", spent), ("plans", second)):
+        if there is None:
+            missing[key] = "the federation has not run to its end yet"
+    better = None if against_alone is None else _better(members, against_alone)
     return {
-        "format": "sordino-bench-field/1",
+        "format": "sordino-bench-field/2",
         "profile": profile.name,
         "base": dict(base),
-        "worth_newcomers_8_files": saved(few).mean,
-        "worth_newcomers_8_files_ci": list(saved(few).interval),
-        "worth_newcomers_8_files_next_token": foretold(few).as_json(),
-        "worth_newcomers_all_files": saved(all_of_newcomers).as_json(),
-        "worth_members": saved(of_members).mean,
-        "worth_members_ci": list(saved(of_members).interval),
-        "worth_members_next_token": foretold(of_members).as_json(),
-        "members_better_off": _better(members, saved(of_members)),
-        "worth_newcomers_eps2": saved(few_second).mean,
-        "worth_newcomers_eps2_ci": list(saved(few_second).interval),
-        "worth_members_eps2": saved(worth(members, second, "all")).as_json(),
-        "members_better_than_alone": len(_better(members, against_alone)),
-        "members_better_than_alone_names": _better(members, against_alone),
-        "ceiling_newcomers_8_files": ceiling.mean,
-        "ceiling_newcomers_8_files_ci": list(ceiling.interval),
-        "ceiling_newcomers_8_files_trained": saved(
-            pairs(newcomers, ("base", "few"), (CENTRAL, "few"))
-        ).as_json(),
-        "worth_newcomers_8_files_by_party": dict(zip(newcomers, saved(few).each, strict=True)),
-        "worth_members_by_party": dict(zip(members, saved(of_members).each, strict=True)),
-        "epsilon_federation": max(run["epsilon_by_member"].values()),
-        "epsilon_if_others_collude": max(run["epsilon_if_others_collude_by_member"].values()),
-        "epsilon_by_member": run["epsilon_by_member"],
-        "rounds": run["rounds"],
+        "complete": not missing,
+        "missing": missing,
+        "worth_is_of": "adapters and shared memory" if whole else "adapters",
+        **few,
+        **worth("worth_newcomers_8_files_adapters", newcomers, FIRST, "few"),
+        **worth("worth_newcomers_all_files", newcomers, headline, "all"),
+        **of_members,
+        **worth("worth_members_adapters", members, FIRST, "all"),
+        "members_better_off": _above(of_members["worth_members_by_party"]),
+        **worth("worth_newcomers_eps2", newcomers, SECOND, "few"),
+        **worth("worth_members_eps2", members, SECOND, "all"),
+        **worth("worth_newcomers_8_files_pulled", newcomers, FIRST, "few", "own pulled"),
+        **worth("worth_members_pulled", members, FIRST, "all", "own pulled"),
+        "members_better_than_alone": None if better is None else len(better),
+        "members_better_than_alone_names": better,
+        "ceiling_newcomers_8_files": None if ceiling is None else ceiling.mean,
+        "ceiling_newcomers_8_files_ci": None if ceiling is None else list(ceiling.interval),
+        "ceiling_newcomers_8_files_trained": None if trained is None else trained.as_json(),
+        "epsilon_federation": _largest(spent, "epsilon_by_member"),
+        "epsilon_if_others_collude": _largest(spent, "epsilon_if_others_collude_by_member"),
+        "epsilon_by_member": None if spent is None else spent["epsilon_by_member"],
+        "rounds": None if run is None else run["rounds"],
         "members": len(members),
         "newcomers": len(newcomers),
-        "parties": facts["repositories"]["parties"],
-        "tables": {
-            "newcomers": table(facts, newcomers),
-            "members": table(facts, members),
-        },
-        "curves": {name: facts[name]["curve"] for name in (first, second, AVERAGED)},
-        "plans": {name: facts[name]["run"]["plan"] for name in (first, second)},
-        "server_optimisers": {name: facts[name]["run"]["server_optimiser"] for name in (first, second)},
-        "bytes_on_the_link": {name: facts[name]["run"]["bytes"] for name in (first, second)},
+        "parties": facts.get("repositories", {}).get("parties"),
+        "tables": {"newcomers": table(measured, newcomers), "members": table(measured, members)},
+        "curves": {name: facts[name]["curve"] for name in (FIRST, SECOND, AVERAGED) if name in facts},
+        "runs": {name: _short(facts[name]["run"]) for name in (FIRST, COUNTS, SECOND) if name in facts},
+        "stages": {name: value["wall_seconds"] for name, value in facts.items()},
         "seconds": sum(value["wall_seconds"] for value in facts.values()),
     }
 
 
 def show(report: Mapping[str, Any]) -> Iterator[str]:
     """The report in a few lines, for a person."""
-
-    def told(value: float, ci: Sequence[float]) -> str:
-        return f"{value:+.4f} bits per byte [{ci[0]:+.4f}, {ci[1]:+.4f}]"
-
     yield (
-        f"{report['members']} members trained in {report['rounds']} rounds, "
+        f"{report['members']} members trained in {report['rounds'] or 'unfinished'} rounds, "
         f"{report['newcomers']} newcomers never took part"
     )
     for what, key in (
@@ -96,31 +126,59 @@ def show(report: Mapping[str, Any]) -> Iterator[str]:
         ("the text of all members in their memory, without privacy", "ceiling_newcomers_8_files"),
         ("members with all their code gain", "worth_members"),
     ):
-        yield f"{what}: {told(report[key], report[f'{key}_ci'])}"
-    yield f"members better than alone: {report['members_better_than_alone']} of {report['members']}"
-    yield (
-        f"epsilon: {report['epsilon_federation']:.2f} as the federation holds, "
-        f"{report['epsilon_if_others_collude']:.2f} if all others collude"
-    )
+        value, interval = report[key], report[f"{key}_ci"]
+        told = report["missing"].get(key, "not measured")
+        if value is not None:
+            told = f"{value:+.4f} bits per byte [{interval[0]:+.4f}, {interval[1]:+.4f}]"
+        yield f"{what}: {told}"
+    if (better := report["members_better_than_alone"]) is not None:
+        yield f"members better than alone: {better} of {report['members']}"
+    if report["epsilon_federation"] is not None:
+        yield (
+            f"epsilon: {report['epsilon_federation']:.2f} as the federation holds, "
+            f"{report['epsilon_if_others_collude']:.2f} if all others collude"
+        )
 
 
-def figures(facts: Mapping[str, Facts], name: str, contender: str, knowledge: Knowledge) -> Files:
-    """What a contender made of a party's held-out files with that knowledge in its memory."""
-    return Files.parse(facts[party(name)]["figures"][knowledge][contender])
-
-
-def table(facts: Mapping[str, Facts], names: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
-    """By memory and contender, the means over those parties."""
-    shape = facts[party(names[0])]["figures"]
-    found: dict[str, dict[str, dict[str, float]]] = {}
-    for knowledge, of_knowledge in shape.items():
-        for contender in of_knowledge:
-            files = [figures(facts, name, contender, knowledge) for name in names]
-            found.setdefault(knowledge, {})[contender] = {
-                "bits_per_byte": fmean(one.bits_per_byte for one in files),
-                "next_token_accuracy": fmean(one.accuracy for one in files),
-            }
+def figures_of(facts: Mapping[str, Facts]) -> dict[str, dict[str, dict[str, Files]]]:
+    """What every contender made of each party's held-out files, by the knowledge in its memory."""
+    found: dict[str, dict[str, dict[str, Files]]] = {}
+    for stage, value in facts.items():
+        kind, _, rest = stage.partition(".")
+        if kind != "party":
+            continue
+        name = rest.rpartition(".")[0]
+        for knowledge, contenders in value["figures"].items():
+            place = found.setdefault(name, {}).setdefault(knowledge, {})
+            place |= {contender: Files.parse(raw) for contender, raw in contenders.items()}
     return found
+
+
+def table(measured: Figures, names: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
+    """By memory and contender, the means over those parties, where all were measured."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for knowledge, contenders in measured.get(names[0], {}).items():
+        for contender in contenders:
+            files = [measured.get(name, {}).get(knowledge, {}).get(contender) for name in names]
+            there = [one for one in files if one is not None]
+            if len(there) == len(names):
+                found.setdefault(knowledge, {})[contender] = {
+                    "bits_per_byte": fmean(one.bits_per_byte for one in there),
+                    "next_token_accuracy": fmean(one.accuracy for one in there),
+                }
+    return found
+
+
+def _short(run: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in run.items() if not key.startswith("epsilon_")}
+
+
+def _largest(run: Mapping[str, Any] | None, key: str) -> float | None:
+    return None if run is None else max(run[key].values())
+
+
+def _above(by_party: Mapping[str, float] | None) -> list[str] | None:
+    return None if by_party is None else [name for name, value in by_party.items() if value > 0]
 
 
 def _better(names: Sequence[str], difference: Difference) -> list[str]:

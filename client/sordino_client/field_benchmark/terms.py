@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from sordino_client.federation_benchmark.federation import LEAST_NOISE, Terms
-from sordino_client.field_benchmark.profile import PLANNED_SHARE, FieldProfile
-from sordino_platform.charter import FloorTerms, PrivacyPolicy
+from typing import Any
+
+from sordino_client.federation_benchmark.profile import EPSILONS
+from sordino_client.federation_benchmark.terms import LEAST_NOISE, Terms, plan_within
+from sordino_client.field_benchmark.profile import FieldProfile
+from sordino_platform.charter import FloorTerms, PrivacyPolicy, SharedMemoryPolicy
 from sordino_platform.demo.world import DELTA
-from sordino_platform.suggested import affordable_noise
+from sordino_privacy.accounting import SampledGaussian
 from sordino_privacy.dpsgd import TrainingPlan
 
 # A member whose fellows all collude with the coordinator is protected by its own share alone. The benchmark's members
 # agree to whatever that is: the figure is reported.
 AGREED_IF_OTHERS_COLLUDE = 100_000.0
+COUNT_TOKENS = 1024  # of a unit that a count reads, as the product's own plan does
 
 
 def floors_of(members: int) -> FloorTerms:
@@ -22,8 +26,10 @@ def floors_of(members: int) -> FloorTerms:
 
 
 def terms_within(profile: FieldProfile, epsilon: float) -> Terms:
-    """The federation at a budget of `epsilon`, its noise added in shares."""
+    """The federation at a budget of `epsilon`, its noise added in shares. At the first one its noise leaves room for
+    a count of phrases."""
     schedule = profile.schedule(epsilon)
+    counts = epsilon == EPSILONS[0]
     return Terms(
         parties=profile.training,
         model=profile.model,
@@ -35,31 +41,31 @@ def terms_within(profile: FieldProfile, epsilon: float) -> Terms:
         ),
         floors=floors_of(profile.members),
         epsilon_if_others_collude=AGREED_IF_OTHERS_COLLUDE,
-        plan=_plan(profile, epsilon, rounds=schedule.rounds),
+        plan=plan_within(
+            profile, epsilon, rounds=schedule.rounds, beside=[count_event(profile)] if counts else []
+        ),
         rounds=schedule.rounds,
         optimiser=schedule.optimiser,
         windows_kept=profile.windows_kept,
+        shared_memory=SharedMemoryPolicy() if counts else None,
     )
+
+
+def count_event(profile: FieldProfile) -> SampledGaussian:
+    """What one count of phrases costs as the federation holds."""
+    return SampledGaussian(sampling_rate=1.0, noise_multiplier=profile.count_noise, steps=1)
+
+
+def count_settings(profile: FieldProfile) -> dict[str, Any]:
+    """The coordinator's [counts]: as the product suggests, with the noise that the budget has room for."""
+    return {
+        "noise_multiplier": profile.count_noise,
+        "delta": DELTA,
+        "window": profile.window,
+        "windows_per_unit": COUNT_TOKENS // profile.window,
+    }
 
 
 def plan_alone(profile: FieldProfile, epsilon: float) -> TrainingPlan:
     """The plan of a member that trains by itself: all the noise is its own."""
-    return _plan(profile, epsilon, rounds=profile.alone.rounds)
-
-
-def _plan(profile: FieldProfile, epsilon: float, *, rounds: int) -> TrainingPlan:
-    noise = affordable_noise(
-        profile.sampling_rate, rounds, within=epsilon * PLANNED_SHARE, least=LEAST_NOISE, delta=DELTA
-    )
-    return TrainingPlan(
-        sampling_rate=profile.sampling_rate,
-        noise_multiplier=noise,
-        clip_norm=profile.clip_norm,
-        steps=1,
-        windows_per_unit=profile.windows_per_unit,
-        window=profile.window,
-        learning_rate=profile.learning_rate,
-        optimiser="sgd",
-        delta=DELTA,
-        expected_units=profile.expected_units,
-    )
+    return plan_within(profile, epsilon, rounds=profile.alone.rounds)

@@ -12,9 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from sordino_platform.bases import SHIPPED
-from sordino_platform.charter import FloorTerms, HuggingFaceTerms, ModelTerms, PrivacyPolicy
+from sordino_platform.charter import (
+    FloorTerms,
+    HuggingFaceTerms,
+    ModelTerms,
+    PrivacyPolicy,
+    SharedMemoryPolicy,
+)
 from sordino_platform.charter.chosen import model_of
 from sordino_platform.durable import make_folder, write_file
+from sordino_platform.identity import Identity
 from sordino_platform.identity.ceremony import Foundation, found
 from sordino_platform.settings import toml_text
 from sordino_platform.suggested import affordable_noise
@@ -269,11 +276,14 @@ def found_locally(
     rounds: int,
     coordinator_settings: Mapping[str, object],
     member_settings: Mapping[str, object],
+    budget: float | None = None,
     floors: FloorTerms | None = None,
+    shared_memory: SharedMemoryPolicy | None = None,
 ) -> DemoWorld:
     """Runs the founding ceremony for these members and this model, and writes the coordinator's settings.
 
-    `parties` is (name, organisation); without `floors` every round is of all of them. Raises SordinoError of all kinds.
+    `parties` is (name, organisation); each spends `budget`, or what the charter allows. Without `floors` every round is
+    of all of them, and without `shared_memory` none counts. Raises SordinoError of all kinds.
     """
     foundation = found(
         folder,
@@ -282,29 +292,71 @@ def found_locally(
         model=model,
         floors=floors or FloorTerms(cohort=len(parties), organisations=3),
         privacy=privacy,
+        shared_memory=shared_memory,
     )
-    settings: dict[str, object] = {
-        "version": 1,
-        "listen": "127.0.0.1:0",
-        "rounds": rounds,
-        "give_up_after": 3,
-        "backoff_seconds": 2.0,
-        "gather_seconds": 5.0,
-        **coordinator_settings,
-        "plan": dict(plan),
-    }
-    write_file(
-        foundation.coordinator / "coordinator.toml", toml_text(settings, comments={}).encode(), secret=True
-    )
-    return DemoWorld(
+    place = DemoWorld(
         folder=folder,
         foundation=foundation,
         parties=tuple(parties),
         repositories=repositories,
         plan=plan,
         rounds=rounds,
-        budget=privacy.largest_epsilon,
+        budget=privacy.largest_epsilon if budget is None else budget,
         member_settings=member_settings,
+    )
+    write_coordinator_settings(place, coordinator_settings)
+    return place
+
+
+def founded_locally(
+    folder: Path,
+    *,
+    parties: Sequence[tuple[str, str]],
+    repositories: Mapping[str, Sequence[Path]],
+    plan: Mapping[str, object],
+    rounds: int,
+    budget: float,
+    member_settings: Mapping[str, object],
+) -> DemoWorld:
+    """What `found_locally` founded in `folder` before, to go on with it. Raises ConfigurationError, StorageError."""
+    hub = folder / "coordinator"
+    identity = Identity.load(hub)
+    # Where it listened then says nothing about now.
+    (hub / "address").unlink(missing_ok=True)
+    return DemoWorld(
+        folder=folder,
+        foundation=Foundation(
+            root=folder / "root",
+            root_fingerprint=identity.charters.root,
+            charter=identity.charter,
+            coordinator=hub,
+            members={name: folder / "members" / name for name, _ in parties},
+        ),
+        parties=tuple(parties),
+        repositories=repositories,
+        plan=plan,
+        rounds=rounds,
+        budget=budget,
+        member_settings=member_settings,
+    )
+
+
+def write_coordinator_settings(place: DemoWorld, chosen: Mapping[str, object]) -> None:
+    """The coordinator's settings: these, over what suits a federation on one machine, for the rounds of `place`."""
+    settings: dict[str, object] = {
+        "version": 1,
+        "listen": "127.0.0.1:0",
+        "rounds": place.rounds,
+        "give_up_after": 3,
+        "backoff_seconds": 2.0,
+        "gather_seconds": 5.0,
+        **chosen,
+        "plan": dict(place.plan),
+    }
+    write_file(
+        place.foundation.coordinator / "coordinator.toml",
+        toml_text(settings, comments={}).encode(),
+        secret=True,
     )
 
 

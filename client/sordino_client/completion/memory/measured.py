@@ -37,6 +37,12 @@ class MeasuredMemory:
         both._segments = [*self._segments, *other._segments]
         return both
 
+    def with_shared(self, shared: SharedMemory) -> MeasuredMemory:
+        """This memory with a federation's beside it."""
+        other = copy(self)
+        other._shared = shared
+        return other
+
     def __call__(self, before: Sequence[int]) -> LocalRecall:
         """The view from behind these tokens of the open file."""
         open_file = Prompt(tokens=[], typed=b"", healed=0, opening=(), before=list(before), after=[])
