@@ -137,6 +137,8 @@ def status(folder: Path = FOLDER, as_json: bool = JSON) -> None:
         typer.echo(f"{'now':30} {doing(live)}")
     for member in members:
         spent = "-" if member["epsilon"] is None else f"{member['epsilon']:.3f}"
+        if (alone := member["epsilon_if_others_collude"]) is not None:
+            spent += f" ({alone:.3f} if all others collude)"
         until = datetime.fromtimestamp(member["certificate_expires"], UTC)
         reason = STEPS[Unready(member["unready"])] if member["unready"] else ()
         why = f", not ready: {'; '.join(reason)}" if reason else ""

@@ -543,11 +543,12 @@ class Federation:
         self.audit.append(Action.MEMBER_CHEATED, f"round {round}, {member}: {why}")
         self.log.error("member_cheated", round=round, member=member, error=why)
 
-    def note_epsilon(self, member: str, epsilon: float) -> None:
-        """Shows the local epsilon that a member reported. Raises nothing: it is for the operator's eyes only."""
-        if 0 <= epsilon < 1e6:
+    def note_epsilon(self, member: str, epsilon: float, alone: float | None = None) -> None:
+        """Shows the epsilon that a member reported, and the one `alone` if all others collude, where that is another.
+        Raises nothing: it is for the operator's eyes only."""
+        if 0 <= epsilon < 1e6 and (alone is None or 0 <= alone < 1e6):
             self.metrics.report_epsilon(member, epsilon)
-            self.note(lambda: self.rounds.note_epsilon(member, epsilon))
+            self.note(lambda: self.rounds.note_epsilon(member, epsilon, alone))
             self.log.info(
                 "epsilon", member=member, epsilon=epsilon, budget=self.charter.privacy.largest_epsilon
             )

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from sordino_privacy.errors import StorageError
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 NAMED_ROUNDS = 1000
 MOST_ROUNDS = 1 << 32  # no round has this number (the protocol's context)
 SCHEMA = """
@@ -80,6 +80,8 @@ ALTER TABLE rounds DROP COLUMN members;
 ALTER TABLE rounds DROP COLUMN dropped;
 CREATE INDEX rounds_by_outcome ON rounds (outcome, release);
 """
+# What a member reports as its epsilon if all others collude, where noise comes in shares.
+COLLUSION = "ALTER TABLE members ADD COLUMN epsilon_if_others_collude REAL;"
 COLUMNS = (
     "round, run, outcome, reason, started, finished, attempts, release, loss, phases, bytes_in, bytes_out, "
     "included, departed"
@@ -126,14 +128,16 @@ class RoundRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberRecord:
-    """What the coordinator last saw of a member. Times are Unix time in seconds; `epsilon` is what it reported;
-    `unready` is why it was not ready for the last offer, empty where it was."""
+    """What the coordinator last saw of a member. Times are Unix time in seconds; `epsilon` is what it reported, and
+    `epsilon_if_others_collude` beside it where its noise comes in shares; `unready` is why it was not ready for the
+    last offer, empty where it was."""
 
     name: str
     seen: float
     certificate_expires: float
     epsilon: float | None
     unready: str
+    epsilon_if_others_collude: float | None = None
 
 
 class RoundStore:
@@ -153,7 +157,7 @@ class RoundStore:
             self._database = _connected(path, synchronous="FULL")
             (version,) = self._database.execute("PRAGMA user_version").fetchone()
             if version < SCHEMA_VERSION:
-                steps = (SCHEMA, MEMBERS, STANDINGS, ATTENDANCE)
+                steps = (SCHEMA, MEMBERS, STANDINGS, ATTENDANCE, COLLUSION)
                 missing = " ".join(steps[version:])
                 self._database.executescript(
                     f"BEGIN IMMEDIATE; {missing} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
@@ -319,19 +323,30 @@ class RoundStore:
             (name, time.time(), certificate_expires),
         )
 
-    def note_epsilon(self, name: str, epsilon: float) -> None:
-        """Notes the local epsilon that a member reported."""
-        self._note("UPDATE members SET epsilon=?, seen=? WHERE name=?", (epsilon, time.time(), name))
+    def note_epsilon(self, name: str, epsilon: float, alone: float | None) -> None:
+        """Notes the epsilon that a member reported, and the one if all others collude, where there is one."""
+        self._note(
+            "UPDATE members SET epsilon=?, epsilon_if_others_collude=?, seen=? WHERE name=?",
+            (epsilon, alone, time.time(), name),
+        )
 
     def members(self) -> list[MemberRecord]:
         """Every member that was ever seen, by name."""
         rows = self._database.execute(
-            "SELECT members.name, seen, certificate_expires, epsilon, coalesce(unready, '') FROM members"
+            "SELECT members.name, seen, certificate_expires, epsilon, coalesce(unready, ''),"
+            " epsilon_if_others_collude FROM members"
             " LEFT JOIN standings ON standings.name = members.name ORDER BY members.name"
         ).fetchall()
         return [
-            MemberRecord(name=name, seen=seen, certificate_expires=expires, epsilon=epsilon, unready=unready)
-            for name, seen, expires, epsilon, unready in rows
+            MemberRecord(
+                name=name,
+                seen=seen,
+                certificate_expires=expires,
+                epsilon=epsilon,
+                unready=unready,
+                epsilon_if_others_collude=alone,
+            )
+            for name, seen, expires, epsilon, unready, alone in rows
         ]
 
     def note_unready(self, name: str, unready: str) -> None:

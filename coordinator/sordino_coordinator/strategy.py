@@ -235,10 +235,12 @@ class SecureFedAvg(Strategy):
 
         def advertised(answer: MemberReply) -> None:
             advertisement, epsilon = answer.fields.blob("advertisement"), answer.fields.number("epsilon")
-            head = answer.fields.blob("head")
+            head, alone = answer.fields.blob("head"), None
+            if "epsilon_if_others_collude" in answer.fields:
+                alone = answer.fields.number("epsilon_if_others_collude")
             answer.fields.done()
             session.accept_advertisement(answer.member, advertisement)
-            federation.note_epsilon(answer.member, epsilon)
+            federation.note_epsilon(answer.member, epsilon, alone)
             federation.keep_head(answer.member, head)
 
         def shared(answer: MemberReply) -> None:

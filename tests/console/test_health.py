@@ -57,6 +57,7 @@ GOOD = ConsoleState(
     smallest_cohort=3,
     epsilon_budget=8.0,
     delta=1e-6,
+    noise_shares=1,
     pause_seconds=0.0,
     members=MEMBERS,
     endings=(Expiry(what="Coordinator's certificate", ends=NOW + timedelta(days=20)),),

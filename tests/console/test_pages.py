@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import closing
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -123,6 +124,31 @@ def test_the_newest_entries_of_the_audit_log_are_shown_newest_first(
     text = page.section("audit")
     assert text.index(entries[0].detail) < text.index(entries[2].detail)
     assert "round aborted" in text
+
+
+def test_where_noise_comes_in_shares_the_second_epsilon_stands_beside_the_first(
+    federation: Federation, console: Console
+) -> None:
+    name = federation.charter.members[0].name
+    federation.rounds.note_member(name, certificate_expires=time.time() + 1e6)
+    federation.note_epsilon(name, 1.25, 17.5)
+    with closing(StateReader(federation)) as reader:
+        state = reader.read()
+        assert state.noise_shares == 1
+        local = environment().get_template("page.html").render(**view(state, part_of({}), []))
+        shares = replace(state, noise_shares=3)
+        shared = environment().get_template("page.html").render(**view(shares, part_of({}), []))
+    assert "local epsilon as each chose" in Page(local).section("members")
+    said = Page(shared).section("members")
+    assert "as the federation holds" in said
+    assert "if all others collude with the coordinator" in said
+    assert "1.25 of 8" in said
+    assert "17.50 if all others collude" in said
+    federation.note_epsilon(name, 2.0)
+    (kept,) = [one for one in federation.rounds.members() if one.name == name]
+    assert (kept.epsilon, kept.epsilon_if_others_collude) == (2.0, None), (
+        "no older number stays beside a newer one"
+    )
 
 
 def test_a_thousand_members_come_in_pages_and_no_list_of_names_is_long(

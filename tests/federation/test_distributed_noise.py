@@ -8,6 +8,7 @@ import math
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -24,7 +25,7 @@ from sordino_client.round.readiness import first_reason
 from sordino_client.settings import load_settings
 from sordino_client.status import read_ledger
 from sordino_coordinator.federation import Federation
-from sordino_coordinator.rounds import Outcome
+from sordino_coordinator.rounds import Outcome, RoundStore
 from sordino_coordinator.strategy import OngoingRound, SecureFedAvg
 from sordino_platform.charter import FloorTerms, PrivacyPolicy
 from sordino_platform.flower.phases import Phase
@@ -170,6 +171,21 @@ def test_a_round_in_shares_opens_the_mean_with_the_noise_of_the_shares(
         assert {
             member.newest_release() for name, member in members.items() if (Phase.UPLOAD, name) not in absent
         } == {1}
+
+
+def test_the_coordinator_is_told_both_numbers_and_shows_them(place: Path, federation: Federation) -> None:
+    with inprocess.opened(place) as members:
+        for member in members.values():
+            inprocess.store_update(member, federation, 1, 0.0)
+        SecureFedAvg(federation).one_round(inprocess.InProcessGrid(members, run=7))
+        spent = {name: (m.epsilon_spent(), m.ledger.spent_alone().value) for name, m in members.items()}
+    with closing(RoundStore(place / "coordinator" / "state.sqlite")) as store:
+        for kept in store.members():
+            assert (kept.epsilon, kept.epsilon_if_others_collude) == spent[kept.name]
+            assert kept.epsilon_if_others_collude is not None
+            assert kept.epsilon is not None
+            assert kept.epsilon_if_others_collude > kept.epsilon
+        assert {kept.name for kept in store.members()} <= set(spent)
 
 
 def test_a_member_trains_adds_its_share_once_and_charges_both_numbers(

@@ -63,7 +63,9 @@ def test_the_command_prints_json_and_draws_a_picture(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert found["passed"] is True
-    assert len(found["findings"]) == 8 + 5  # of a training, and of a count
+    # Of a training and of a count, and of both with noise in shares.
+    assert len(found["findings"]) == 8 + 5 + 6 + 6
+    assert found["one_run_in_shares"]["passed"] is True
     assert found["one_run"]["lower"] <= found["claimed_epsilon"]
     assert picture.read_bytes().startswith(b"\x89PNG")
 
@@ -75,8 +77,9 @@ def test_an_engine_that_fails_is_an_error_with_its_own_exit_code(monkeypatch: py
             {"name": "noise_scale", "what": "x", "measured": 0.1, "low": 0.9, "high": 1.1, "passed": False}
         ],
         "one_run": None,
+        "one_run_in_shares": None,
     }
-    monkeypatch.setattr(command, "run_audit", lambda plan, canaries: (failed, None))
+    monkeypatch.setattr(command, "run_audit", lambda plan, canaries, shares: (failed, None))
     result = CliRunner().invoke(as_command("audit", command.audit), [])
     assert isinstance(result.exception, command.AuditError)
     assert result.exception.exit_code == 12

@@ -168,8 +168,14 @@ def train(member: Member, fields: Fields, context: Context) -> Reply:
     contribute(member, proposal, agreed.model)
     advertisement = session.advertise()
     keep(context, agreement, session)
-    epsilon, head = member.epsilon_spent(), signed_head(member)
-    return {"advertisement": advertisement, "epsilon": epsilon, "head": head}, {}
+    told: dict[str, Scalar] = {
+        "advertisement": advertisement,
+        "epsilon": member.epsilon_spent(),
+        "head": signed_head(member),
+    }
+    if member.membership.shares > 1:  # else the two are one
+        told["epsilon_if_others_collude"] = member.ledger.spent_alone().value
+    return told, {}
 
 
 @app.train(Phase.SHARE)

@@ -35,11 +35,17 @@ def audit(
     sampling_rate: float = typer.Option(0.1, help="The plan's sampling rate."),
     steps: int = typer.Option(20, help="Noisy steps of the one-run audit."),
     canaries: int = typer.Option(128, min=0, help="Canaries of the one-run audit; 0 leaves it out."),
+    shares: int = typer.Option(
+        3,
+        min=0,
+        max=64,
+        help="Honest members whose shares carry the noise, where it is distributed; 0: not audited.",
+    ),
     picture: Path | None = typer.Option(None, help="Write the findings as a PNG."),
     as_json: bool = typer.Option(False, "--json", help="Print the findings as JSON on stdout."),
 ) -> None:
     """Audits the private training engine of this installation: noise, clip, sampler, an attack with canaries, and
-    the same of a count of phrases.
+    the same of a count of phrases; and both with noise in shares, in a sum of the fewest members.
 
     Exit code 12 when a claim does not hold. Reads no repository and trains nothing that is kept.
 
@@ -57,7 +63,7 @@ def audit(
         delta=1e-6,
         expected_units=32,
     )
-    result, scores = run_audit(plan, canaries)
+    result, scores = run_audit(plan, canaries, shares)
     if picture is not None:
         draw(picture, result, scores)
     if as_json:
@@ -72,9 +78,10 @@ def audit(
 
 
 def run_audit(
-    plan: TrainingPlan, canaries: int
+    plan: TrainingPlan, canaries: int, shares: int
 ) -> tuple[dict[str, Any], tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None]:
-    """The mechanism audit, and the one-run audit when `canaries` is above 0, on a small decoder with random weights.
+    """The mechanism audit, and the one-run audit when `canaries` is above 0, on a small decoder with random weights;
+    with `shares` of the noise too, unless it is 0: a single share is the whole.
 
     Returns the findings as JSON and, for the picture, the canaries' scores and which were in.
     """
@@ -89,6 +96,7 @@ def run_audit(
     from sordino_privacy.audit.mechanism import audit_mechanism
     from sordino_privacy.audit.one_run import audit_run
     from sordino_privacy.audit.report import AuditReport
+    from sordino_privacy.audit.shares import audit_shared_counts, audit_shared_run, audit_shares, released
     from sordino_privacy.counts import CountPlan
     from sordino_privacy.dpsgd.engine import PrivateTraining
     from sordino_privacy.dpsgd.keystream import Keystream
@@ -111,24 +119,36 @@ def run_audit(
         delta=plan.delta,
         salt=int(keystream.words(1)[0] >> 2),
     )
-    report = AuditReport(findings=(*trained.findings, *audit_counts(count)))
+    findings = [*trained.findings, *audit_counts(count)]
+    if shares:
+        findings += [*audit_shares([engine] * shares, plan), *audit_shared_counts([released] * shares, count)]
+    report = AuditReport(findings=tuple(findings))
     claimed = epsilon([SampledGaussian.of(plan)], plan.delta)
     result: dict[str, Any] = {
         **report.as_json(),
         "claimed_epsilon": claimed.value,
         "delta": plan.delta,
         "one_run": None,
+        "one_run_in_shares": None,
     }
     if not canaries:
         return result, None
-    verdict: CanaryResult
-    verdict, scores, inserted = audit_run(
-        engine, plan, Decoder(config), window_losses, [], [random_unit(1) for _ in range(canaries)], keystream
-    )
-    holds = verdict.lower <= claimed.value
-    result["one_run"] = {**asdict(verdict), "claimed": claimed.value, "passed": holds}
-    result["passed"] = report.passed and holds
+    units = [random_unit(1) for _ in range(canaries)]
+    verdict, scores, inserted = audit_run(engine, plan, Decoder(config), window_losses, [], units, keystream)
+    result["one_run"] = judged(verdict, claimed.value)
+    if shares:
+        found, _, _, claim = audit_shared_run(
+            [engine] * shares, plan, Decoder(config), window_losses, units, keystream
+        )
+        result["one_run_in_shares"] = judged(found, claim)
+    runs = [result[name] for name in ("one_run", "one_run_in_shares") if result[name] is not None]
+    result["passed"] = report.passed and all(run["passed"] for run in runs)
     return result, (scores, inserted)
+
+
+def judged(verdict: CanaryResult, claimed: float) -> dict[str, Any]:
+    """What an attacker proved beside what is claimed."""
+    return {**asdict(verdict), "claimed": claimed, "passed": verdict.lower <= claimed}
 
 
 def draw(
@@ -167,13 +187,14 @@ def _print(result: dict[str, Any]) -> None:
     for finding in result["findings"]:
         span = f"[{finding['low']:.5f}, {finding['high']:.5f}]"
         typer.echo(
-            f"{_mark(finding)} {finding['name']:18} {finding['measured']:10.5f}  in {span}  {finding['what']}"
+            f"{_mark(finding)} {finding['name']:25} {finding['measured']:10.5f}  in {span}  {finding['what']}"
         )
-    if one := result["one_run"]:
-        proven = f"epsilon {one['lower']:.2f} proven by attack, {one['claimed']:.2f} claimed"
-        typer.echo(
-            f"{_mark(one)} {'one_run':18} {proven}; AUC {one['area']:.3f} of {one['canaries']} canaries"
-        )
+    for name in ("one_run", "one_run_in_shares"):
+        if one := result[name]:
+            proven = f"epsilon {one['lower']:.2f} proven by attack, {one['claimed']:.2f} claimed"
+            typer.echo(
+                f"{_mark(one)} {name:25} {proven}; AUC {one['area']:.3f} of {one['canaries']} canaries"
+            )
 
 
 def _mark(checked: dict[str, Any]) -> str:

@@ -46,6 +46,30 @@ const java = { id: "java", on: true };
 const status = (change: Partial<Situation>, language = java) => statusOf({ ...situation, ...change }, language);
 const as = (change: Partial<Member>): Partial<Situation> => ({ member: { ...member, ...change } });
 
+describe("where noise comes in shares", () => {
+  const shared = { ...member, privacy: { ...member.privacy, if_others_collude: 31.5 } };
+  test("the status and the end of a round say both numbers, and one where they are the same", () => {
+    assert.match(status({ member: shared }).explanation, /epsilon 2\.00 of 8\.00 \(31\.50 if all others collude with the coordinator\)/);
+    assert.match(outcomeText(shared, 3, true).text, /31\.50 if all others collude/);
+    assert.doesNotMatch(status({ member: { ...member, privacy: { ...member.privacy, if_others_collude: 2 } } }).explanation, /collude/);
+  });
+  test("the ledger's page has both, and what the owner allowed", () => {
+    const round = { run: "r".repeat(16), round: 1, sampling_rate: 1, noise_multiplier: 2, steps: 1, committed: true, epsilon_after: 2.25 };
+    const ledger = { member: "aurora", epsilon_spent: 2.25, epsilon_budget: 8, epsilon_left: 5.75, delta: 1e-6, rounds: [round] };
+    const both = ledgerBody({
+      ...ledger,
+      scope: "federation",
+      epsilon_if_others_collude: 31.5,
+      epsilon_if_others_collude_budget: 40,
+      rounds: [{ ...round, epsilon_if_others_collude_after: 30.25 }],
+    });
+    assert.match(both, /31\.50 of 40\.00/);
+    assert.match(both, /30\.25/);
+    assert.match(both, /as long as the federation keeps its honest floor/);
+    assert.doesNotMatch(ledgerBody({ ...ledger, scope: "local" }), /collude/);
+  });
+});
+
 describe("the status bar", () => {
   test("names the federation's model, or the base", () => {
     assert.match(status({}).text, /round 2$/);

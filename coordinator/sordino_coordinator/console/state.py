@@ -38,8 +38,9 @@ RECENT_SECONDS: Final = 15 * 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberState:
-    """A member of the charter. `epsilon` is what it chose to report, and `certificate_ends` what it last showed;
-    None before it did. `unready` is why it takes no part, None where it does or is not there to say so."""
+    """A member of the charter. `epsilon` is what it chose to report, `epsilon_if_others_collude` beside it where noise
+    comes in shares, and `certificate_ends` what it last showed; None before it did. `unready` is why it takes no part,
+    None where it does or is not there to say so."""
 
     name: str
     organisation: str
@@ -47,6 +48,7 @@ class MemberState:
     epsilon: float | None
     certificate_ends: datetime | None
     unready: Unready | None = None
+    epsilon_if_others_collude: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +72,8 @@ class Event:
 class ConsoleState:
     """See the module. Times in UTC; `pause_seconds` as set; counts of failures over the last 15 minutes.
 
-    `smallest_cohort` is what a round begins with at least: the charter's floor, or more where the settings ask for it.
+    `noise_shares` is of how many honest members a sum has enough noise, 1 where each adds all of it. `smallest_cohort`
+    is what a round begins with at least: the charter's floor, or more where the settings ask for it.
 
     `rounds` are the newest ones, without names; `released` is the completed round with the newest release, however
     many have failed since. `until` is when what the coordinator is doing ends by itself; `held_until` the last time
@@ -87,6 +90,7 @@ class ConsoleState:
     smallest_cohort: int
     epsilon_budget: float
     delta: float
+    noise_shares: int
     pause_seconds: float
     members: tuple[MemberState, ...]
     endings: tuple[Expiry, ...]
@@ -177,6 +181,7 @@ class StateReader:
             smallest_cohort=smallest,
             epsilon_budget=charter.privacy.largest_epsilon,
             delta=federation.plan.delta,
+            noise_shares=charter.noise_shares(),
             pause_seconds=federation.settings.pause_seconds,
             members=tuple(
                 member_state(member, seen.get(member.name), connected=member.name in here)
@@ -241,6 +246,7 @@ def member_state(member: CharterMember, seen: MemberRecord | None, *, connected:
         organisation=member.organisation,
         connected=connected,
         epsilon=None if seen is None else seen.epsilon,
+        epsilon_if_others_collude=None if seen is None else seen.epsilon_if_others_collude,
         certificate_ends=None if seen is None else datetime.fromtimestamp(seen.certificate_expires, UTC),
         unready=Unready(seen.unready) if seen is not None and connected and seen.unready else None,
     )

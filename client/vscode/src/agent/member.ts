@@ -39,7 +39,7 @@ export interface Member {
   readonly link: { readonly state: string; readonly message: string; readonly hint: string };
   readonly activity: Activity;
   readonly release: number;
-  readonly privacy: { readonly spent: number; readonly budget: number; readonly left: number; readonly delta: number };
+  readonly privacy: { readonly spent: number; readonly budget: number; readonly left: number; readonly delta: number; readonly if_others_collude?: number };
   readonly participation: {
     readonly mode: "every_round" | "when_asked";
     readonly paused: boolean;
@@ -55,6 +55,10 @@ export interface Ledger {
   readonly epsilon_budget: number;
   readonly epsilon_left: number;
   readonly delta: number;
+  /** Of the figures above: "federation" where noise comes in shares; then the two below are other ones. */
+  readonly scope?: string;
+  readonly epsilon_if_others_collude?: number;
+  readonly epsilon_if_others_collude_budget?: number;
   readonly rounds: readonly {
     readonly run: string;
     readonly round: number;
@@ -63,6 +67,7 @@ export interface Ledger {
     readonly steps: number;
     readonly committed: boolean;
     readonly epsilon_after: number;
+    readonly epsilon_if_others_collude_after?: number;
   }[];
 }
 

@@ -6,9 +6,13 @@ import { epsilon } from "./words.ts";
 export function ledgerBody(ledger: Ledger): string {
   const share = ledger.epsilon_budget > 0 ? Math.min(100, (100 * ledger.epsilon_spent) / ledger.epsilon_budget) : 0;
   const spoken = `${share.toFixed(0)} % of the privacy budget is spent`;
+  const shared = ledger.scope === "federation";
+  const alone = ledger.epsilon_if_others_collude ?? ledger.epsilon_spent;
+  const allowed = ledger.epsilon_if_others_collude_budget ?? 0;
   const rounds = ledger.rounds.map((round) => [
     `${round.round} (run ${round.run.slice(0, 8)})`,
     epsilon(round.epsilon_after),
+    ...(shared ? [epsilon(round.epsilon_if_others_collude_after ?? round.epsilon_after)] : []),
     String(round.noise_multiplier),
     round.sampling_rate.toPrecision(3),
     String(round.steps),
@@ -19,15 +23,20 @@ export function ledgerBody(ledger: Ledger): string {
       ["Epsilon spent", epsilon(ledger.epsilon_spent)],
       ["Budget", epsilon(ledger.epsilon_budget)],
       ["Left", epsilon(ledger.epsilon_left)],
+      ...(shared ? [["If all others collude", `${epsilon(alone)} of ${epsilon(allowed)}`] as const] : []),
       ["Delta", String(ledger.delta)],
     ]) +
     `<svg viewBox="0 0 720 18" role="img" aria-label="${spoken}"><rect class="grid" x="0.5" y="0.5" width="719" height="17" rx="3" fill="none"/>` +
     `<rect class="dot" x="0" y="0" width="${(7.2 * share).toFixed(1)}" height="18" rx="3"/></svg>` +
     `<p>The smaller epsilon is, the less anyone can learn of whether a file of yours took part. It counts everything that ever left ` +
-    `this member (${escaped(ledger.member)}), at any aggregator, even one that lies. A round is charged before it trains, and is never given back.</p>` +
+    `this member (${escaped(ledger.member)}), ` +
+    (shared
+      ? `as long as the federation keeps its honest floor: noise comes in shares. If all others collude with the coordinator, it is ${epsilon(alone)}. `
+      : `at any aggregator, even one that lies. `) +
+    `A round is charged before it trains, and is never given back.</p>` +
     (rounds.length === 0
       ? `<p>No round has been charged yet.</p>`
-      : table("Rounds, oldest first", ["Round", "Epsilon spent after it", "Noise multiplier", "Sampling rate", "Steps", "Update sent"], rounds))
+      : table("Rounds, oldest first", ["Round", "Epsilon spent after it", ...(shared ? ["If all others collude"] : []), "Noise multiplier", "Sampling rate", "Steps", "Update sent"], rounds))
   );
 }
 

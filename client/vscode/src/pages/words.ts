@@ -1,6 +1,6 @@
 /** What the extension says about rounds and privacy, in one place. Pure. */
 import type { Member, Offer } from "../agent/member.ts";
-import { phaseName, progressOf } from "../status/state.ts";
+import { ifOthersCollude, phaseName, progressOf } from "../status/state.ts";
 
 export const epsilon = (value: number): string => value.toFixed(2);
 
@@ -47,7 +47,7 @@ export function outcomeText(member: Member | undefined, round: number, withdrawn
   if (member === undefined) {
     return { text: "The agent ended before the round did. Its privacy ledger knows what was charged.", good: false };
   }
-  const spent = `Epsilon spent: ${epsilon(member.privacy.spent)} of ${epsilon(member.privacy.budget)}.`;
+  const spent = `Epsilon spent: ${epsilon(member.privacy.spent)} of ${epsilon(member.privacy.budget)}${ifOthersCollude(member.privacy)}.`;
   const last = member.last !== null && member.last.round >= round ? member.last : undefined;
   if (last?.outcome === "contributed") {
     const late = withdrawn ? "It was too late to withdraw: the update had been sent. " : "";

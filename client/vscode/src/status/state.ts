@@ -147,7 +147,13 @@ const minor = (text: string): string => text.split(".").slice(0, 2).join(".");
 
 function privacy(situation: Situation): string {
   const spent = situation.member?.privacy;
-  return spent === undefined ? "" : ` Privacy spent: epsilon ${spent.spent.toFixed(2)} of ${spent.budget.toFixed(2)}.`;
+  return spent === undefined ? "" : ` Privacy spent: epsilon ${spent.spent.toFixed(2)} of ${spent.budget.toFixed(2)}${ifOthersCollude(spent)}.`;
+}
+
+/** The second number, where noise comes in shares and it is another one; else nothing. */
+export function ifOthersCollude(spent: { readonly spent: number; readonly if_others_collude?: number }): string {
+  const alone = spent.if_others_collude ?? spent.spent;
+  return alone > spent.spent ? ` (${alone.toFixed(2)} if all others collude with the coordinator)` : "";
 }
 
 const error = (explanation: string): Shown => ({ kind: "error", text: "$(error) Sordino: error", explanation, level: "error" });
