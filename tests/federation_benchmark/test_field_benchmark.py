@@ -184,6 +184,7 @@ MEASURED = {
     "first": ("base", FIRST),
     "counted": (counted_name(FIRST),),
     "second": (SECOND,),
+    "pulled": ("base own pulled", f"{FIRST} own pulled"),
     "compared": ("central", AVERAGED, "alone"),
 }
 
@@ -209,6 +210,8 @@ def facts_of(profile: FieldProfile, saves: float) -> dict[str, Facts]:
             f"{first} own": entry(0.9 - saves),
             f"{second} own": entry(0.9 - saves / 2),
             f"{counted_name(first)} own": entry(0.9 - saves - 0.01),
+            "base own pulled": entry(0.89),
+            f"{first} own pulled": entry(0.89 - saves),
         }
         bare_counted = {counted_name(first): entry(0.94)}
         if not newcomer:
@@ -274,6 +277,7 @@ def test_the_report_says_what_a_federation_is_worth_to_whom(tmp_path: Path) -> N
     assert report["worth_newcomers_8_files"] == pytest.approx(0.06)
     assert report["worth_newcomers_8_files_adapters"] == pytest.approx(0.05)
     assert report["worth_members"] == pytest.approx(0.06)
+    assert report["worth_members_pulled"] == pytest.approx(0.05)
     assert report["worth_newcomers_eps2"] == pytest.approx(0.025)
     assert report["ceiling_newcomers_8_files"] == pytest.approx(0.13)
     assert report["members_better_than_alone"] == QUICK.members
