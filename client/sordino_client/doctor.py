@@ -15,12 +15,13 @@ from sordino_client.ledger import read_account
 from sordino_client.ledger.witness import RECOVER, kept
 from sordino_client.round.heads import uncharged
 from sordino_client.settings import MemberSettings, load_settings
-from sordino_client.status import alive, read_ledger, read_status
+from sordino_client.status import read_ledger, read_status
 from sordino_platform.bases.registry import tokenizer_at
 from sordino_platform.doctor import checks
 from sordino_platform.doctor.finding import Finding, checked, failed, ok, warning
 from sordino_platform.identity import Identity
 from sordino_platform.link import Cause, ClientTls, diagnose
+from sordino_platform.machine.processes import alive
 from sordino_platform.release import ReleaseStore
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import SordinoError, StorageError

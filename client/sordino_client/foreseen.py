@@ -14,10 +14,11 @@ from typing import Final
 
 from sordino_client.ledger import DayCapError, read_account, require_today
 from sordino_client.settings import MemberSettings
-from sordino_client.status import alive, read_status
+from sordino_client.status import read_status
 from sordino_platform.architecture import HuggingFaceConfig
 from sordino_platform.doctor.finding import Finding, checked, failed, ok, warning
 from sordino_platform.identity import Identity
+from sordino_platform.machine.processes import alive
 from sordino_platform.offer import STEPS, Unready
 
 REFUSES = 9

@@ -5,7 +5,7 @@ folder each:
 
 FOLDER/token        the bearer token, 0600, made on the first start
 FOLDER/NAME.json    {"port", "pid", "socket"}: where it listens; gone when it has ended
-FOLDER/NAME.sock    the same endpoint as a Unix socket, 0600
+FOLDER/NAME.sock    the same endpoint as a Unix socket, 0600; not on Windows
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import socket
 from pathlib import Path
 
 from sordino_platform import durable
+from sordino_platform.machine import sockets
 from sordino_privacy.errors import ConfigurationError, PortInUseError, StorageError
 
-LOOPBACK = "127.0.0.1"
-MAX_UNIX_PATH = 107
+LOOPBACK = sockets.LOOPBACK
 
 
 def read_token(state: Path) -> str:
@@ -41,44 +41,32 @@ def listen(state: Path, name: str, port: int) -> list[socket.socket]:
 
     Raises PortInUseError or StorageError.
     """
-    tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        tcp.bind((LOOPBACK, port))
+        tcp = sockets.loopback(port)
     except (OSError, OverflowError) as error:
-        tcp.close()
         raise PortInUseError(
             f"port {port} on this machine cannot be used", hint="choose another port, or 0 for any free one"
         ) from error
-    path = state / f"{name}.sock"
-    if len(os.fsencode(path)) > MAX_UNIX_PATH:
-        return [tcp]
-    local = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    previous = os.umask(0o177)  # the socket must never exist with a wider mode, not even for a moment
     try:
-        path.unlink(missing_ok=True)
-        local.bind(str(path))
+        local = sockets.own(state / f"{name}.sock")
     except OSError as error:
         tcp.close()
-        local.close()
         raise StorageError("the Unix socket cannot be made", hint=f"look at {state}") from error
-    finally:
-        os.umask(previous)
-    return [tcp, local]
+    return [tcp] if local is None else [tcp, local]
 
 
-def announce(state: Path, name: str, sockets: list[socket.socket]) -> int:
+def announce(state: Path, name: str, listening: list[socket.socket]) -> int:
     """Writes the file by which editors find the endpoint; gives its port. Raises StorageError."""
-    tcp, *local = sockets
+    tcp, *local = listening
     port: int = tcp.getsockname()[1]
     document = {"port": port, "pid": os.getpid(), "socket": local[0].getsockname() if local else None}
     durable.write_file(state / f"{name}.json", json.dumps(document).encode(), secret=True)
     return port
 
 
-def close(state: Path, name: str, sockets: list[socket.socket]) -> None:
+def close(state: Path, name: str, listening: list[socket.socket]) -> None:
     """Closes the sockets and removes the files."""
-    for one in sockets:
+    for one in listening:
         one.close()
     for ending in ("json", "sock"):
         (state / f"{name}.{ending}").unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from sordino_platform.identity import Identity
 from sordino_platform.identity.renewal import ending
 from sordino_platform.identity.site import CARD
 from sordino_platform.link import LinkStatus
+from sordino_platform.machine.processes import alive
 from sordino_platform.release import ReleaseStore
 from sordino_privacy.accounting import epsilon, group_epsilon, runs_left
 from sordino_privacy.accounting.epsilon import MAX_GROUP
@@ -126,17 +127,6 @@ def kept(folder: Path) -> dict[str, Any]:
         "epsilon_if_others_collude": epsilon(events_alone(costs), BUDGET_DELTA).value,
         "epsilon_budget": min(load_settings(folder).budget_epsilon, identity.charter.privacy.largest_epsilon),
     }
-
-
-def alive(pid: int) -> bool:
-    """Whether a process of that number exists."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def read_ledger(folder: Path, *, authors: Sequence[int] = ()) -> dict[str, Any]:

@@ -260,4 +260,4 @@ def adopt(folder: Path, *, seconds: float) -> Adopted:
         return Archive(folder, server, identity).adopt(AuditLog(folder, key=identity.signing_key))
     finally:
         server.stop()
-        os.close(lock)
+        lock.close()

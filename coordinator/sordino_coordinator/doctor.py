@@ -12,7 +12,6 @@ from sordino_coordinator.control.api import TOKEN_FILE
 from sordino_coordinator.control.audit import verify_audit
 from sordino_coordinator.control.live import Doing, read_status
 from sordino_coordinator.control.orders import read_orders
-from sordino_coordinator.control.view import alive
 from sordino_coordinator.heldout import usable
 from sordino_coordinator.settings import CoordinatorSettings, load_settings
 from sordino_platform.architecture import HuggingFaceConfig
@@ -21,6 +20,7 @@ from sordino_platform.doctor.finding import Finding, checked, failed, ok, warnin
 from sordino_platform.durable import read_secret
 from sordino_platform.identity import Identity
 from sordino_platform.identity.renewal import RenewalBox
+from sordino_platform.machine.processes import alive
 from sordino_platform.plans import Plan
 from sordino_platform.release import ReleaseStore
 from sordino_platform.round_limits import RoundLimits

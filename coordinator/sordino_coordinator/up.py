@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import datetime
-import fcntl
 import math
 import os
-import resource
-import signal
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +23,9 @@ from sordino_platform.flower import shim
 from sordino_platform.identity import admit
 from sordino_platform.link import Direction, Disconnection, IgnoreEvents, LinkServer, Rejection, ServerTls
 from sordino_platform.link.tls import expiry_of
+from sordino_platform.machine.endings import on_ending
+from sordino_platform.machine.locks import Lock
+from sordino_platform.machine.processes import many_files
 from sordino_platform.telemetry import configure_logging, log
 from sordino_platform.web.metrics import MetricsServer
 from sordino_privacy.errors import LinkError, StorageError
@@ -60,8 +60,7 @@ def up(folder: Path, *, console_at: str | None = None) -> None:
     Raises ConfigurationError, PortInUseError, LinkError, StorageError.
     """
     os.umask(0o077)
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a connection and a large reply for each member
+    many_files()  # a connection and a large reply for each member
     configure_logging(folder / "events.jsonl")
     lock = take_lock(folder)
     federation = Federation.open(folder)
@@ -69,12 +68,11 @@ def up(folder: Path, *, console_at: str | None = None) -> None:
         federation.settings = federation.settings.with_console(console_at)
     identity, charters = federation.identity, federation.identity.charters
 
-    def stop(number: int, _: object) -> None:
-        log().info("stopping", signal=signal.Signals(number).name)
+    def stop(told: str) -> None:
+        log().info("stopping", signal=told)
         federation.stop()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+    on_ending(stop)
     certificates: dict[str, bytes] = {}
     noted: dict[bytes, float] = {}
     refused: set[str] = set()  # noted once each: who comes back every second must not fill the disk
@@ -167,7 +165,7 @@ def up(folder: Path, *, console_at: str | None = None) -> None:
         federation.note(lambda: federation.audit.append(Action.STOPPED, f"release {newest}"))
         federation.live.update(doing=Doing.STOPPED)
         federation.rounds.close()
-        os.close(lock)
+        lock.close()
         traffic = {direction.value: total for direction, total in events.totals.items()}
         log().info("stopped", release=newest, **traffic)
 
@@ -191,14 +189,12 @@ def operator_api(federation: Federation) -> ApiServer | None:
     return api
 
 
-def take_lock(folder: Path) -> int:
+def take_lock(folder: Path) -> Lock:
     """Holds the folder for this process. Raises StorageError when another coordinator runs on it."""
-    handle = os.open(folder / "coordinator.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
+    lock = Lock(folder / "coordinator.lock")
+    if not lock.try_take():
+        lock.close()
         raise StorageError(
             f"another coordinator runs in {folder}", hint="stop it first; one folder has one coordinator"
-        ) from error
-    return handle
+        )
+    return lock

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import mmap
 import os
 import secrets
@@ -23,10 +22,12 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from sordino_platform.machine import files
+from sordino_platform.machine.locks import Lock
 from sordino_privacy.errors import ConfigurationError, StorageError
 
 PUBLIC_MODE = 0o644
-SECRET_MODE = 0o600
+SECRET_MODE = files.SECRET_MODE
 FOLDER_MODE = 0o700
 
 
@@ -57,14 +58,12 @@ def write_parts(
     """As `write_file`, for parts that are made one by one: what no memory could hold at once."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
-        handle = os.open(
-            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, SECRET_MODE if secret else PUBLIC_MODE
-        )
+        handle = os.open(temporary, files.CREATE, SECRET_MODE if secret else PUBLIC_MODE)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.writelines(parts)
                 file.flush()
-                os.fsync(file.fileno())
+                files.sync(file.fileno())
             if replace:
                 temporary.replace(path)
             else:
@@ -73,7 +72,7 @@ def write_parts(
                 )  # unlike a rename, a link never replaces what another process just wrote
         finally:
             temporary.unlink(missing_ok=True)
-        sync_folder(path.parent)
+        files.sync_folder(path.parent)
     except FileExistsError as error:
         raise ConfigurationError(
             f"{path} exists already", hint="choose another place, or remove it"
@@ -93,7 +92,7 @@ def map_file(path: Path, *, limit: int) -> memoryview:
     For files that are written whole and never changed in place, as `write_file` does. Raises StorageError.
     """
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        with os.fdopen(os.open(path, files.READ), "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode) or not 0 < status.st_size <= limit:
                 raise StorageError(f"{path} is not a regular file of 1 to {limit} bytes")
@@ -114,8 +113,8 @@ def read_secret(path: Path, *, limit: int = 64 << 10) -> bytes:
 
 def _read(path: Path, *, limit: int, secret: bool) -> bytes:
     try:
-        # O_NONBLOCK: opening a FIFO must not hang; the check below then refuses it.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        # Opening a FIFO does not hang; the check below then refuses it.
+        with os.fdopen(os.open(path, files.READ), "rb") as file:
             status = os.fstat(file.fileno())  # of what was opened, not of what the name means a moment later
             if not stat.S_ISREG(status.st_mode):
                 raise StorageError(f"{path} is not a regular file")
@@ -135,12 +134,12 @@ def _read(path: Path, *, limit: int, secret: bool) -> bytes:
 
 
 def _require_private(path: Path, status: os.stat_result) -> None:
-    if status.st_mode & 0o077:
+    if files.open_to_others(status):
         raise ConfigurationError(
             f"{path} can be read or changed by other users of this machine",
             hint=f"take the key as copied and replace it; if you are sure it was not: chmod 600 {path}",
         )
-    if status.st_uid not in (os.geteuid(), 0):
+    if files.is_anothers(status):
         raise ConfigurationError(f"{path} belongs to another user", hint=f"chown it to yourself: {path}")
 
 
@@ -148,33 +147,21 @@ def move_folder(folder: Path, target: Path) -> None:
     """Puts a folder whose files are durable in its place, whole or not at all. Raises StorageError."""
     try:
         folder.rename(target)
-        sync_folder(target.parent)
+        files.sync_folder(target.parent)
     except OSError as error:
         raise _storage("write", target, error) from error
 
 
-def sync_folder(folder: Path) -> None:
-    """Makes renames inside `folder` durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds the folder for one process at a time (flock on `.lock`; the kernel lets go when the process dies)."""
-    path = folder / ".lock"
+    """Holds the folder for one process at a time, by a lock on `.lock`."""
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, SECRET_MODE)
+        lock = Lock(folder / ".lock")
     except OSError as error:
         raise _storage("lock", folder, error) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with lock:
+        lock.take()
         yield
-    finally:
-        os.close(handle)
 
 
 def _storage(action: str, path: Path, error: OSError) -> StorageError:

@@ -14,10 +14,10 @@ from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
 from sordino_platform import bases
-from sordino_platform.bases import memory
 from sordino_platform.bases.commands import app
 from sordino_platform.bases.package import PACKAGES, Package
 from sordino_platform.huggingface import HuggingFaceTokenizer
+from sordino_platform.machine import memory as machine_memory
 from sordino_privacy.errors import ConfigurationError, UsageError
 
 Make = Callable[..., Path]
@@ -214,7 +214,7 @@ def test_a_base_too_large_for_the_machine_is_refused_with_both_figures(
     make_base: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_bases: Path
 ) -> None:
     folder = make_base(tmp_path / "base")
-    monkeypatch.setattr(memory, "machine_bytes", lambda: 100 << 20)
+    monkeypatch.setattr(machine_memory, "total", lambda: 100 << 20)
     with pytest.raises(ConfigurationError, match=r"takes about 189 MB of memory; this machine has 105 MB"):
         bases.add(str(folder))
     assert not own_bases.exists()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from sordino_client.completion import asking, bundle, solo, user_service
+from sordino_client.completion import asking, bundle, solo
 from sordino_client.completion.asking import Endpoint
 from sordino_client.completion.reasons import EXPLANATION
 from sordino_client.settings import FILE
@@ -186,25 +185,6 @@ def test_a_second_one_says_that_the_first_runs(serve: Callable[..., Serving]) ->
 
 
 class TestService:
-    def test_the_unit_names_what_was_asked(self) -> None:
-        text = user_service.unit(
-            Path("/h/x"), [Path('/h/a "b" 5%$')], model=Path("/h/run"), port=4711, show="quiet"
-        )
-        (line,) = [line for line in text.splitlines() if line.startswith("ExecStart=")]
-        assert '"--repo" "/h/a \\"b\\" 5%%$$" "--model" "/h/run" "--port" "4711" "--show" "quiet"' in line
-        with pytest.raises(UsageError):
-            user_service.unit(Path("/h\nExecStart=/bin/false"), [], model=None, port=0)
-
-    @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd's own checker")
-    def test_systemd_takes_the_unit(self, tmp_path: Path) -> None:
-        path = tmp_path / user_service.NAME
-        path.write_text(user_service.unit(tmp_path, [tmp_path / "a b"], model=None, port=0))
-        done = subprocess.run(
-            ["systemd-analyze", "--user", "verify", str(path)], capture_output=True, text=True, check=False
-        )
-        assert "Unknown" not in done.stderr
-        assert user_service.NAME not in done.stderr
-
     def test_without_systemd_it_says_so(self, tmp_path: Path) -> None:
         environment: dict[str, Any] = {**os.environ, "PATH": "", "XDG_CONFIG_HOME": str(tmp_path)}
         done = subprocess.run(

@@ -24,12 +24,12 @@ from sordino_client.round.addressee import MEMBER
 from sordino_client.round.app import app
 from sordino_client.round.member import Member
 from sordino_platform.charter import SignedCharter
-from sordino_platform.children import die_with_parent
 from sordino_platform.durable import make_folder, write_file
 from sordino_platform.flower import shim
 from sordino_platform.flower.codec import decode, encode
 from sordino_platform.flower.phases import Fields, Phase, node_id
 from sordino_platform.link import ClientTls, LinkClient, Payload, Request
+from sordino_platform.machine.processes import start_bound
 from sordino_platform.proposal import Proposal, quantiser_for
 from sordino_privacy.errors import LinkError
 from sordino_privacy.secagg import MaskedStatistics
@@ -59,9 +59,7 @@ class Hub:
             str(self.folder),
         ]
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=die_with_parent
-            )
+            self._process = start_bound(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         deadline = time.monotonic() + START_SECONDS
         while not address.exists():
             assert self._process.poll() is None, self._log.read_text()[-4000:]

@@ -31,11 +31,11 @@ from sordino_client.metrics import MemberMetrics
 from sordino_client.status import read_status
 from sordino_coordinator.clerk import Clerk
 from sordino_coordinator.metrics import CoordinatorMetrics
-from sordino_platform.children import die_with_parent
 from sordino_platform.identity import Identity, install, make_request
 from sordino_platform.identity import authority as root
 from sordino_platform.identity.renewal import RenewalBox
 from sordino_platform.link import ClientTls, LinkClient, LinkState, LinkStatus
+from sordino_platform.machine.processes import start_bound
 
 SORDINO = (sys.executable, "-P", "-m", "sordino_platform.cli")
 SECONDS = 120.0
@@ -81,12 +81,11 @@ def processes() -> Iterator[ExitStack]:
 def agent(folder: Path, log: Path, stack: ExitStack) -> subprocess.Popen[bytes]:
     """`sordino client up`, ended with the test."""
     with log.open("ab") as output:
-        process = subprocess.Popen(
+        process = start_bound(
             [*SORDINO, "client", "up", "--folder", str(folder)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            preexec_fn=die_with_parent,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
 

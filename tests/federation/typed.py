@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from sordino_platform.children import die_with_parent
+from sordino_platform.machine.processes import start_bound
 
 SORDINO = (sys.executable, "-P", "-m", "sordino_platform.cli")
 MEMBERS = ("alder", "birch", "cedar")
@@ -67,13 +67,12 @@ class Script:
     def _begun(self, line: str) -> subprocess.Popen[bytes]:
         self.typed.append(f"sordino {line}")
         with (self.place / f"{len(self.typed)}.log").open("wb") as log:
-            process = subprocess.Popen(
+            process = start_bound(
                 [*SORDINO, *line.split()],
                 cwd=self.place,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=die_with_parent,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
             )
 

@@ -26,8 +26,9 @@ from sordino_client.training import (
 )
 from sordino_client.training.job import finish, finished, read_units
 from sordino_client.training.worker import ENVIRONMENT
-from sordino_client.training.yielding import battery_in_use, giving_way
+from sordino_client.training.yielding import giving_way
 from sordino_platform.architecture import ModelConfig, shapes, trainable_shapes
+from sordino_platform.machine.power import discharging
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import ConfigurationError, DataError, StorageError, UsageError
 
@@ -276,7 +277,7 @@ def test_a_battery_counts_only_when_it_feeds_the_machine(
         (tmp_path / name).mkdir()
         for fact, value in facts.items():
             (tmp_path / name / fact).write_text(f"{value}\n")
-    assert battery_in_use(tmp_path) is expected
+    assert discharging(tmp_path) is expected
 
 
 def test_a_killed_child_is_reported_releases_nothing_and_the_next_job_gets_another(

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from sordino_client.settings import MemberSettings
-from sordino_platform.children import die_with_parent
+from sordino_platform.machine.processes import start_bound
 
 GRACE_SECONDS = 5.0
 
@@ -26,17 +26,15 @@ class CompletionProcess:
         command = [sys.executable, "-P", "-m", "sordino_client.completion", "--state", str(self._folder)]
         for repository in self._settings.repositories:
             command += ["--repo", str(repository)]
-        self._process = subprocess.Popen(
-            [*command, "--port", str(self._settings.completion_port)],
-            stdin=subprocess.DEVNULL,
-            preexec_fn=die_with_parent,
-        )
+        command += ["--port", str(self._settings.completion_port), "--while-stdin"]
+        self._process = start_bound(command, stdin=subprocess.PIPE)
 
     def end(self) -> None:
         """Ends it, by force after GRACE_SECONDS."""
         if self._process is None:
             return
-        self._process.terminate()
+        assert self._process.stdin is not None
+        self._process.stdin.close()  # it ends by itself; on Windows nothing else can ask it to
         try:
             self._process.wait(GRACE_SECONDS)
         except subprocess.TimeoutExpired:

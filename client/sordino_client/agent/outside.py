@@ -6,11 +6,9 @@ again, the agent goes on by itself. Meanwhile the link is kept, and every offer 
 
 from __future__ import annotations
 
-import signal
 import threading
 from importlib.metadata import version
 from pathlib import Path
-from types import FrameType
 
 from flwr.app import Error, Message
 
@@ -30,6 +28,7 @@ from sordino_platform.flower.codec import decode, encode
 from sordino_platform.flower.phases import HELLO, node_id, pack
 from sordino_platform.identity import Identity
 from sordino_platform.link import ClientTls, LinkClient, LinkState, LinkStatus, Payload, Request
+from sordino_platform.machine.endings import on_ending
 from sordino_platform.offer import OfferAnswer, Unready
 from sordino_platform.release import ReleaseStore
 from sordino_platform.telemetry import log
@@ -70,8 +69,7 @@ class Outside:
     def run(self) -> None:
         """Raises nothing that the ledger raises."""
         log().error("ledger_refuses", error=self._refusal.message, hint=self._refusal.hint)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
+        on_ending(self._stop)
         self._completion.start()
         self._note(self._status)
         self._renewing.start()
@@ -84,8 +82,8 @@ class Outside:
             self._renewing.stop()
             self._metrics.stop()
 
-    def _stop(self, number: int, _: FrameType | None) -> None:
-        log().info("stopping", member=self._settings.name, signal=signal.Signals(number).name)
+    def _stop(self, told: str) -> None:
+        log().info("stopping", member=self._settings.name, signal=told)
         self._stopping.set()
         self._over.set()
         self._connection.stop()

@@ -10,11 +10,9 @@ children with it. While the ledger refuses to open, sordino_client.agent.outside
 from __future__ import annotations
 
 import os
-import signal
 import threading
 from importlib.metadata import version
 from pathlib import Path
-from types import FrameType
 
 from flwr.app import Context
 
@@ -36,6 +34,7 @@ from sordino_platform.flower import shim
 from sordino_platform.flower.codec import decode, encode
 from sordino_platform.flower.phases import STREAMED, node_id
 from sordino_platform.link import ClientTls, LinkClient, LinkState, LinkStatus, Payload, Request, StreamedPart
+from sordino_platform.machine.endings import on_ending
 from sordino_platform.offer import Unready
 from sordino_platform.telemetry import configure_logging, log
 from sordino_platform.web.metrics import MetricsServer
@@ -79,8 +78,7 @@ class Agent:
         self._control.start()
         self._completion.start()
         member.worker.warm()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
+        on_ending(self._stop)
         log().info("agent_up", member=member.name, pid=os.getpid(), port=self._metrics.port)
         self._renewing.start()
         try:
@@ -93,8 +91,8 @@ class Agent:
         if self._refusal is not None and not self._asked_to_stop.is_set():
             raise self._refusal
 
-    def _stop(self, number: int, _: FrameType | None) -> None:
-        log().info("stopping", member=self._member.name, signal=signal.Signals(number).name)
+    def _stop(self, told: str) -> None:
+        log().info("stopping", member=self._member.name, signal=told)
         self._asked_to_stop.set()
         self._connection.stop()
 

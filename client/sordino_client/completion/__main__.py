@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sordino_client.completion import server
 from sordino_platform import telemetry
+from sordino_platform.machine.processes import end_when_stdin_closes
 from sordino_privacy.errors import SordinoError
 
 # `sordino serve` looks every few seconds whether an agent takes its place.
@@ -46,8 +47,11 @@ def main() -> int:
         default="balanced",
         help="how sure a text must be to be shown, where a request does not say",
     )
+    parser.add_argument("--while-stdin", action="store_true", help="end when stdin closes: for the agent")
     arguments = parser.parse_args()
     telemetry.configure_logging()
+    if arguments.while_stdin:
+        end_when_stdin_closes()
     try:
         server.serve(
             arguments.state.absolute(),

@@ -8,7 +8,6 @@ requests; one that fails its self-test is refused and the old model stays.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import queue
 import threading
 import time
@@ -34,6 +33,7 @@ from sordino_client.completion.selftest import MAX_DIVERGENCE, divergence, sampl
 from sordino_client.completion.showing.worth import Show
 from sordino_client.completion.vocabulary import Vocabulary
 from sordino_platform import telemetry
+from sordino_platform.machine.memory import return_freed
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.counts import SharedMemory
 from sordino_privacy.errors import SordinoError, StorageError
@@ -85,7 +85,7 @@ def load_generator(bundle: Bundle, precision: Precision = "int8") -> Generator:
     network = _network(bundle, reference, sample(tokenizer, context=bundle.config.context), precision)
     if network is not reference:
         bundle.give_back()
-    return_memory()
+    return_freed()
     return Generator(network, Vocabulary(tokenizer), name=bundle.name, shared=bundle.memory)
 
 
@@ -217,7 +217,7 @@ class Engine:
     def _generator_of(self, folder: Path) -> Generator:
         if served.of_base(folder):
             generator = served.load(folder, personal_adapter=self._personal, precision=self._precision)
-            return_memory()
+            return_freed()
             return generator
         return load_generator(self._read(folder), self._precision)
 
@@ -306,9 +306,3 @@ class Engine:
         answer = generator.answer(query, recall=remember, on_text=job.on_text, cancelled=job.withdrawn)
         self.answered += 1
         job.future.set_result(answer)
-
-
-def return_memory() -> None:
-    """Loading and long prompts leave freed memory in the C library's heap; glibc returns it when asked."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)

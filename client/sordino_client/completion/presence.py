@@ -1,15 +1,18 @@
 """A lock that is held while a completion is in work, so that training on the same machine can give way.
 
-    STATE/busy.lock     locked (flock) by the completion engine while it has a query; its content means nothing
+    STATE/busy.lock     locked by the completion engine while it has a query; its content means nothing
 
 The kernel drops the lock with the process, so an engine that crashed never keeps training waiting.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
 from pathlib import Path
+
+from sordino_platform.machine.locks import Lock
+
+# Who asks holds the lock for an instant; a completion does not wait longer for it than it takes to ask again.
+AGAIN_SECONDS = 0.0005
 
 
 def place(state: Path) -> Path:
@@ -22,33 +25,28 @@ class Presence:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._handle = -1
+        self._lock: Lock | None = None
 
     def enter(self) -> None:
         """A completion is in work. Where the lock cannot be made (a full disk), training does not wait: no more."""
-        if self._handle < 0:
+        if self._lock is None:
             try:
-                self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                self._lock = Lock(self._path)
             except OSError:
                 return
-        fcntl.flock(self._handle, fcntl.LOCK_SH)
+        self._lock.take(poll_seconds=AGAIN_SECONDS)
 
     def leave(self) -> None:
         """None is in work any more."""
-        if self._handle >= 0:
-            fcntl.flock(self._handle, fcntl.LOCK_UN)
+        if self._lock is not None:
+            self._lock.release()
 
 
 def occupied(path: Path) -> bool:
     """Whether an engine holds the lock now."""
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        lock = Lock(path, create=False)
     except OSError:
         return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
+    with lock:
+        return not lock.try_take()

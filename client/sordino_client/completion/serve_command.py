@@ -53,14 +53,14 @@ def serve(
         typer.echo("the service is stopped and removed; memory and statistics stay in " + str(place))
         return
     if install:
-        unit = user_service.install(place, repositories, model=model, port=port, show=show)
-        typer.echo(f"installed {unit}; its log: journalctl --user -u {unit.name}")
+        typer.echo(user_service.install(place, repositories, model=model, port=port, show=show))
         return
     from sordino_platform import telemetry
+    from sordino_platform.machine.processes import end_when_stdin_closes
 
     telemetry.configure_logging(console=False)
     if while_stdin:
-        solo.end_with_stdin()
+        end_when_stdin_closes()
 
     def tell(state: EndpointState) -> None:
         if as_json:

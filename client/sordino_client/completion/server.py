@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
-import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,12 +18,15 @@ from typing import Literal
 from sordino_client import loopback
 from sordino_client.completion.api import app
 from sordino_client.completion.cache import Precision
-from sordino_client.completion.engine import Engine, return_memory
+from sordino_client.completion.engine import Engine
 from sordino_client.completion.memory.recall import LocalMemory
 from sordino_client.completion.memory.upkeep import Upkeep
 from sordino_client.completion.showing.worth import Show
 from sordino_client.completion.statistics import EndpointStatistics
 from sordino_platform import durable, telemetry
+from sordino_platform.machine.endings import on_ending_in
+from sordino_platform.machine.locks import Lock
+from sordino_platform.machine.memory import return_freed
 from sordino_platform.web.server import Server
 from sordino_privacy.errors import PortInUseError
 
@@ -81,25 +82,14 @@ def serve(
 def _only_one(state: Path, patience: float) -> Iterator[None]:
     """One endpoint per folder: the kernel lets go of the lock when the process ends, however it ends."""
     deadline = time.monotonic() + patience
-    descriptor = os.open(state / "completion.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        while not _locked(descriptor) and time.monotonic() < deadline:
+    with Lock(state / "completion.lock") as lock:
+        while not lock.try_take():
+            if time.monotonic() >= deadline:
+                raise PortInUseError(
+                    "a completion endpoint already runs for this folder", hint=f"stop it, or use it: {state}"
+                )
             time.sleep(LOCK_STEP_SECONDS)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
-    except BlockingIOError as error:
-        raise PortInUseError(
-            "a completion endpoint already runs for this folder", hint=f"stop it, or use it: {state}"
-        ) from error
-    finally:
-        os.close(descriptor)
-
-
-def _locked(descriptor: int) -> bool:
-    with contextlib.suppress(BlockingIOError):
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    return False
 
 
 async def _run(
@@ -113,9 +103,7 @@ async def _run(
     left: Callable[[], bool],
 ) -> None:
     server = Server(app.build(engine, upkeep, statistics, token=token))
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.end)
+    on_ending_in(asyncio.get_running_loop(), server.end)
 
     async def watch() -> None:
         answered = 0
@@ -126,7 +114,7 @@ async def _run(
             engine.refresh()
             if engine.answered != answered and not engine.in_flight:
                 answered = engine.answered
-                return_memory()
+                return_freed()
             await upkeep.look(engine.answered)
             await asyncio.to_thread(statistics.save)
             told("memory", _remembered(upkeep))

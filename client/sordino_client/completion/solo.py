@@ -7,10 +7,6 @@ endpoint ends and leaves the place to the agent.
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,15 +111,3 @@ def _teller(tell: Tell, repositories: Sequence[Path]) -> server.Told:
             tell(EndpointState(name=name, text=text))
 
     return told
-
-
-def end_with_stdin() -> None:
-    """Ends this process, as on SIGTERM, when whoever started it has gone: its end of our stdin closes."""
-
-    def wait() -> None:
-        # Not through sys.stdin: a thread within its lock would end the interpreter by force.
-        while os.read(sys.stdin.fileno(), 4096):
-            pass
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=wait, name="stdin", daemon=True).start()

@@ -29,7 +29,6 @@ The file grows by about 0.7 kB for each new version of a file that is read.
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets as randomness
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -49,6 +48,7 @@ from sordino_client.corpus.similarity import (
     near_duplicates,
     sketch,
 )
+from sordino_platform.machine.files import make_private
 from sordino_privacy.errors import StorageError
 
 _VERSION = 2
@@ -95,7 +95,7 @@ class UnitRegistry:
         with self._storage():
             if path is not None:
                 # sqlite3 would create it with the umask's mode; its journals take over the mode of the file.
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+                make_private(path)
             self._connection = sqlite3.connect(self._where, timeout=patience, isolation_level=None)
             try:
                 self._connection.execute("PRAGMA journal_mode = WAL")

@@ -1,8 +1,7 @@
 """Walk a repository without ever leaving it.
 
-Every directory and file is opened relative to the descriptor of the directory that holds it, with `O_NOFOLLOW`: no
-path is resolved twice, so nothing that changes under the walk (a folder swapped for a symbolic link between a check and
-its use, CWE-367) can lead outside the root. Only regular files are opened; a FIFO or a device is refused by its type
+Every directory and file is opened within the open directory that holds it (`machine.tree`), so nothing that changes
+under the walk can lead outside the root. Only regular files are opened; a FIFO or a device is refused by its type
 before and after it is opened, and opened non-blocking. Entries come in the order of their names: two walks of an
 unchanged tree are equal.
 
@@ -22,10 +21,10 @@ from typing import Protocol
 
 from sordino_client.corpus.gitignore import RuleFile, ignored, parse
 from sordino_client.corpus.policy import CorpusPolicy, ExclusionReason
-from sordino_client.corpus.worktree import OPEN, git_directory, read_rules, rules_of
+from sordino_client.corpus.worktree import git_directory, read_opened, rules_of
+from sordino_platform.machine.tree import Folder, is_link, open_folder
 from sordino_privacy.errors import DataError
 
-_OPEN = OPEN | os.O_NOFOLLOW
 # A repository in a repository costs a question to git. Nobody has so many; a folder made to stall a walk may.
 _MAXIMUM_REPOSITORIES = 1000
 # Version control's own folders: neither source nor worth a count.
@@ -59,14 +58,14 @@ class _Rules:
             self.own, _join(self.own_top, name), is_directory=is_directory
         )
 
-    def inside(self, name: str, descriptor: int, begins: tuple[RuleFile, ...] | None = None) -> _Rules:
-        """The rules in force in the directory `name`, which `descriptor` has open; `begins`: what a repository that
+    def inside(self, name: str, folder: Folder, begins: tuple[RuleFile, ...] | None = None) -> _Rules:
+        """The rules in force in the directory `name`, which is open as `folder`; `begins`: what a repository that
         begins there brings. Raises DataError when an ignore file cannot be read."""
         git, top = (self.git, _join(self.top, name)) if begins is None else (begins, "")
         own_top = _join(self.own_top, name)
         return _Rules(
-            git + _read_rule_file(descriptor, ".gitignore", top),
-            self.own + _read_rule_file(descriptor, ".sordinoignore", own_top),
+            git + _read_rule_file(folder, ".gitignore", top),
+            self.own + _read_rule_file(folder, ".sordinoignore", own_top),
             top,
             own_top,
         )
@@ -84,15 +83,16 @@ def walk(
     `root` must be resolved. What is left out is counted into `excluded`. Raises DataError when the root itself or one
     of its ignore files cannot be read: rules that cannot be read cannot be honoured.
     """
+    with _opened(root) as folder:
+        rules = _rules_above(root).inside("", folder)
+        yield from _Walk(root, judge, policy, excluded).below(folder, "", rules)
+
+
+def _opened(path: Path) -> Folder:
     try:
-        descriptor = os.open(root, _OPEN | os.O_DIRECTORY)
+        return open_folder(path)
     except OSError as error:
-        raise unreadable(root, error) from error
-    try:
-        rules = _rules_above(root).inside("", descriptor)
-        yield from _Walk(root, judge, policy, excluded).below(descriptor, "", rules)
-    finally:
-        os.close(descriptor)
+        raise unreadable(path, error) from error
 
 
 def unreadable(path: Path, error: OSError) -> DataError:
@@ -115,11 +115,10 @@ class _Walk:
         self._root, self._judge, self._policy, self._excluded = root, judge, policy, excluded
         self._repositories = 0
 
-    def below(self, descriptor: int, prefix: str, rules: _Rules) -> Iterator[tuple[str, bytes]]:
+    def below(self, folder: Folder, prefix: str, rules: _Rules) -> Iterator[tuple[str, bytes]]:
         """Everything that is taken below an open directory."""
         try:
-            with os.scandir(descriptor) as entries:
-                listing = sorted(entries, key=lambda entry: os.fsencode(entry.name))
+            listing = sorted(folder.entries(), key=lambda entry: os.fsencode(entry.name))
         except OSError:
             self._excluded[ExclusionReason.UNREADABLE] += 1
             return
@@ -127,22 +126,22 @@ class _Walk:
             name = entry.name
             try:
                 name.encode()
-                mode = entry.stat(follow_symlinks=False).st_mode
+                status = entry.stat(follow_symlinks=False)
             except (UnicodeEncodeError, OSError):
                 self._excluded[ExclusionReason.UNREADABLE] += 1
                 continue
-            if stat.S_ISDIR(mode):
-                if name not in _VERSION_CONTROL:
-                    yield from self._directory(descriptor, prefix, name, rules)
-            elif stat.S_ISLNK(mode):
+            if is_link(status):
                 self._excluded[ExclusionReason.SYMLINK] += 1
-            elif not stat.S_ISREG(mode):
+            elif stat.S_ISDIR(status.st_mode):
+                if name not in _VERSION_CONTROL:
+                    yield from self._directory(folder, prefix, name, rules)
+            elif not stat.S_ISREG(status.st_mode):
                 self._excluded[ExclusionReason.SPECIAL] += 1
             elif name != ".git":  # a work tree's pointer to its repository
-                yield from self._file(descriptor, prefix, name, rules)
+                yield from self._file(folder, prefix, name, rules)
 
     def _directory(
-        self, descriptor: int, prefix: str, name: str, rules: _Rules
+        self, folder: Folder, prefix: str, name: str, rules: _Rules
     ) -> Iterator[tuple[str, bytes]]:
         path = prefix + name
         reason = (
@@ -154,18 +153,17 @@ class _Walk:
             self._excluded[reason] += 1
             return
         try:
-            below = os.open(name, _OPEN | os.O_DIRECTORY, dir_fd=descriptor)
+            opened = folder.folder(name)
         except OSError:
             self._excluded[ExclusionReason.UNREADABLE] += 1
             return
-        try:
-            inner = rules.inside(name, below, self._begins(path))
-        except DataError:
-            self._excluded[ExclusionReason.RULES] += 1
-        else:
-            yield from self.below(below, path + "/", inner)
-        finally:
-            os.close(below)
+        with opened as below:
+            try:
+                inner = rules.inside(name, below, self._begins(path))
+            except DataError:
+                self._excluded[ExclusionReason.RULES] += 1
+            else:
+                yield from self.below(below, path + "/", inner)
 
     def _begins(self, path: str) -> tuple[RuleFile, ...] | None:
         """The rules of the repository that begins in a directory, None where none does. Raises DataError."""
@@ -176,19 +174,19 @@ class _Walk:
                 raise DataError(f"more than {_MAXIMUM_REPOSITORIES:,} repositories lie in {self._root}")
         return begins
 
-    def _file(self, descriptor: int, prefix: str, name: str, rules: _Rules) -> Iterator[tuple[str, bytes]]:
+    def _file(self, folder: Folder, prefix: str, name: str, rules: _Rules) -> Iterator[tuple[str, bytes]]:
         path = prefix + name
         reason = ExclusionReason.IGNORED if rules.ignore(name, is_directory=False) else self._judge.file(path)
-        content = _read(descriptor, name, self._policy) if reason is None else reason
+        content = _read(folder, name, self._policy) if reason is None else reason
         if isinstance(content, ExclusionReason):
             self._excluded[content] += 1
         else:
             yield path, content
 
 
-def _read(directory: int, name: str, policy: CorpusPolicy) -> bytes | ExclusionReason:
+def _read(folder: Folder, name: str, policy: CorpusPolicy) -> bytes | ExclusionReason:
     try:
-        descriptor = os.open(name, _OPEN, dir_fd=directory)
+        descriptor = folder.open(name)
     except OSError:
         return ExclusionReason.UNREADABLE
     try:
@@ -214,15 +212,15 @@ def _read_at_most(descriptor: int, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def _read_rule_file(directory: int, name: str, base: str) -> tuple[RuleFile, ...]:
+def _read_rule_file(folder: Folder, name: str, base: str) -> tuple[RuleFile, ...]:
     """The ignore file `name` of an open directory, as a tuple of none or one. Raises DataError.
 
     One that is a symbolic link is no ignore file: git warns of it and goes on without (the link itself is counted).
     """
     try:
-        if stat.S_ISLNK(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+        if folder.is_link(name):
             return ()
-        return (parse(read_rules(name, within=directory, flags=os.O_NOFOLLOW), base=base),)
+        return (parse(read_opened(lambda: folder.open(name), name), base=base),)
     except OSError:
         return ()
 
@@ -239,15 +237,8 @@ def _rules_above(root: Path) -> _Rules:
     rules = _Rules(git=rules_of(top) or ())
     parts = root.relative_to(top).parts
     for depth, part in enumerate(parts):
-        folder = top.joinpath(*parts[:depth])
-        try:
-            descriptor = os.open(folder, _OPEN | os.O_DIRECTORY)
-        except OSError as error:
-            raise unreadable(folder, error) from error
-        try:
-            rules = rules.inside(parts[depth - 1] if depth else "", descriptor)
-        finally:
-            os.close(descriptor)
+        with _opened(top.joinpath(*parts[:depth])) as folder:
+            rules = rules.inside(parts[depth - 1] if depth else "", folder)
         if rules.ignore(part, is_directory=True):
             return _Rules()
     within = "/".join(parts)

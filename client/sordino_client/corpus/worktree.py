@@ -18,12 +18,13 @@ import os
 import re
 import stat
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 from sordino_client.corpus.gitignore import RuleFile, parse
+from sordino_platform.machine.files import READ
 from sordino_privacy.errors import DataError
 
-OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 MAXIMUM_RULES = 1 << 20  # bytes of an ignore file
 _MAXIMUM_POINTER = 4096  # bytes of a file that names another folder
 _POINTER = b"gitdir: "
@@ -64,13 +65,18 @@ def git_directory(folder: Path) -> Path | None:
     return entry if _is_repository(entry) else None
 
 
-def read_rules(path: Path | str, *, within: int | None = None, flags: int = 0) -> bytes:
-    """The bytes of a file of rules, b"" for what is no regular file. `within`: the open folder that `path` lies in.
+def read_rules(path: Path) -> bytes:
+    """The bytes of a file of rules. See `read_opened`."""
+    return read_opened(lambda: os.open(path, READ), path)
 
-    Raises FileNotFoundError, and DataError when it cannot be read or is larger than 1 MiB.
+
+def read_opened(opening: Callable[[], int], path: Path | str) -> bytes:
+    """The bytes of a file of rules, b"" for what is no regular file. `opening` gives its descriptor.
+
+    Raises FileNotFoundError, and DataError, which names `path`, when it cannot be read or is larger than 1 MiB.
     """
     try:
-        descriptor = os.open(path, OPEN | flags, dir_fd=within)
+        descriptor = opening()
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -122,7 +128,7 @@ def _common(git: Path) -> Path:
 
 
 def _small(path: Path) -> bytes:
-    descriptor = os.open(path, OPEN)
+    descriptor = os.open(path, READ)
     try:
         return os.read(descriptor, _MAXIMUM_POINTER) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
     finally:

@@ -12,17 +12,17 @@ One process holds the ledger at a time (flock): two trainers with one budget wou
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from sordino_platform.durable import SECRET_MODE, make_folder, read_file, write_file
+from sordino_platform.durable import make_folder, read_file, write_file
+from sordino_platform.machine.files import make_private
+from sordino_platform.machine.locks import Lock
 from sordino_privacy.errors import StorageError
 
 VERSION = 3  # 2: rows that give a charge back; 3: rows with two noises, of which version 2 would count one
@@ -84,7 +84,7 @@ class Chain:
             self._connection = _connect(folder, recovering=recovering)
             self._head = verify(self._connection, folder, witness, recovering=recovering)
         except BaseException:
-            os.close(self._lock)
+            self._lock.close()
             raise
 
     @property
@@ -132,9 +132,7 @@ class Chain:
     def close(self) -> None:
         """Lets another process open the ledger. Repeating it changes nothing."""
         self._connection.close()
-        lock, self._lock = self._lock, -1
-        if lock >= 0:
-            os.close(lock)
+        self._lock.close()
 
 
 def read_rows(folder: Path) -> list[Row]:
@@ -198,10 +196,11 @@ def _connect(folder: Path, *, recovering: bool = False) -> sqlite3.Connection:
         raise StorageError("the privacy ledger was deleted: its high-water mark is still there", hint=_HINT)
     try:
         if fresh:
-            os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, SECRET_MODE))
+            make_private(path)
         connection = sqlite3.connect(path, check_same_thread=False)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA fullfsync=ON")  # macOS: past the drive's cache; nothing elsewhere
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version == 0:
             # One transaction: a crash leaves either no schema or all of it.
@@ -249,20 +248,19 @@ def _read_mark(folder: Path) -> ChainHead | None:
         raise StorageError("the privacy ledger's high-water mark is damaged", hint=_HINT) from error
 
 
-def _take_lock(path: Path) -> int:
+def _take_lock(path: Path) -> Lock:
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, SECRET_MODE)
+        lock = Lock(path)
+        taken = lock.try_take()
     except OSError as error:
         raise StorageError(f"cannot open the ledger's lock {path}: {error.strerror}") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
+    if not taken:
+        lock.close()
         raise LedgerHeldError(
             f"another process holds the privacy ledger in {path.parent}",
             hint="stop the other `sordino client` of this member first",
-        ) from error
-    return handle
+        )
+    return lock
 
 
 def _storage(action: str, error: sqlite3.Error) -> StorageError:

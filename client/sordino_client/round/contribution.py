@@ -21,9 +21,10 @@ from sordino_client.training import TrainingJob
 from sordino_client.training.job import finished
 from sordino_client.training.preparation import Prepared
 from sordino_client.training.slots import training_slot
-from sordino_client.training.yielding import battery_in_use, giving_way
+from sordino_client.training.yielding import giving_way
 from sordino_platform.architecture import Architecture, Vector, trainable_shapes, unflatten
 from sordino_platform.durable import make_folder, write_file
+from sordino_platform.machine.power import battery_in_use
 from sordino_platform.plans import Plan
 from sordino_platform.proposal import SIZE_BUCKETS, Proposal, quantiser_for
 from sordino_privacy.counts import CountPlan

@@ -13,7 +13,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from sordino_platform.durable import make_folder, map_file, read_file, sync_folder, write_file
+from sordino_platform.durable import make_folder, map_file, read_file, write_file
+from sordino_platform.machine.files import sync_folder
 from sordino_privacy.secagg import ContextError, Opened, Quantised, ReplayError, RoundContext
 
 MAX_QUANTISED_BYTES = 5 << 30

@@ -12,7 +12,6 @@ import gc
 import json
 import os
 import queue
-import resource
 import sys
 import threading
 import time
@@ -20,10 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sordino_client.training.job import TrainingError, TrainingJob
+from sordino_platform.machine import processes
 from sordino_privacy.errors import SordinoError
 
 if TYPE_CHECKING:
     from sordino_privacy.dpsgd.engine import StepRecord
+
+OUT_OF_MEMORY = "training ran out of the memory it may use"
+SMALLER = "raise the trainer's memory limit, or train a smaller model or adapters"
 
 
 def main() -> None:
@@ -71,20 +74,16 @@ def main() -> None:
             # torch reports a failed allocation as a RuntimeError. The text of others may quote values: only its class
             # is told.
             if isinstance(error, MemoryError) or "allocate memory" in str(error):
-                say(
-                    error=TrainingError.__name__,
-                    message="training ran out of the memory it may use",
-                    hint="raise the trainer's memory limit, or train a smaller model or adapters",
-                )
+                say(error=TrainingError.__name__, message=OUT_OF_MEMORY, hint=SMALLER)
             else:
                 raise
 
 
 def settle() -> None:
     """Makes this process the one that yields: lowest priority, first to be killed when memory runs out."""
-    os.nice(19)
-    Path("/proc/self/oom_score_adj").write_text("1000")
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold code and updates
+    processes.give_way()
+    processes.end_first()
+    processes.leave_no_dump()  # it would hold code and updates
 
 
 def give_memory_back() -> None:
@@ -105,8 +104,14 @@ def bound(memory: int, device: str) -> str:
 
     elsewhere = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     if not elsewhere:
-        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+        processes.hold_to(memory, _out_of_memory)
     return device
+
+
+def _out_of_memory() -> None:
+    """Where the system refuses no memory: says what a refused allocation would have made the trainer say, and ends."""
+    say(error=TrainingError.__name__, message=OUT_OF_MEMORY, hint=SMALLER)
+    os._exit(1)
 
 
 def say(**fields: object) -> None:

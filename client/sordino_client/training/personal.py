@@ -6,7 +6,6 @@ does: a sixteenth of the units is never trained on. Nothing is charged, because 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from sordino_client.completion import personal
 from sordino_client.training.job import read_units
 from sordino_client.training.loop import window_losses, window_matrix
 from sordino_platform.architecture import ModelConfig, add_adapters, with_adapters
+from sordino_platform.machine.processes import give_way
 from sordino_platform.model import Decoder, build
 from sordino_privacy.errors import DataError, UsageError
 
@@ -56,7 +56,7 @@ def adapt(
     """
     if not 1 <= rank <= 64 or not 1 <= steps <= 100_000:
         raise UsageError("an adapter has a rank from 1 to 64, and at least one step of training")
-    os.nice(19)
+    give_way()
     torch.set_num_threads(1)
     folder = bundles.current(state / "serving")
     model_bundle = bundles.shipped() if folder is None else bundles.load(folder)

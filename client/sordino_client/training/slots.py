@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sordino_platform.durable import make_folder
+from sordino_platform.machine.locks import Lock
 
 SLOT_SECONDS = 0.1
 
@@ -23,24 +23,10 @@ def training_slot(folder: Path | None, wanted: Callable[[], None] = lambda: None
         yield
         return
     make_folder(folder)
-    slots = [
-        os.open(folder / f"slot-{number}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        for number in range(os.cpu_count() or 1)
-    ]
-    try:
-        while not any(free(slot) for slot in slots):
+    with contextlib.ExitStack() as opened:
+        numbers = range(os.cpu_count() or 1)
+        slots = [opened.enter_context(Lock(folder / f"slot-{number}")) for number in numbers]
+        while not any(slot.try_take() for slot in slots):
             wanted()
             time.sleep(SLOT_SECONDS)
         yield
-    finally:
-        for slot in slots:
-            os.close(slot)
-
-
-def free(slot: int) -> bool:
-    """Takes the lock on a slot's file, if nobody holds it."""
-    try:
-        fcntl.flock(slot, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

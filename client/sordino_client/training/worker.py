@@ -13,7 +13,6 @@ import contextlib
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -22,6 +21,7 @@ from dataclasses import dataclass
 
 import sordino_privacy.errors as errors
 from sordino_client.training.job import TrainedUpdate, TrainingError, TrainingJob, finished
+from sordino_platform.machine import processes
 from sordino_privacy.errors import SordinoError, UsageError
 
 DEFAULT_MEMORY = 6 << 30
@@ -120,11 +120,11 @@ class TrainingWorker:
 
     def pause(self) -> None:
         """Stops the child where it is (for a completion, or on battery). Holds its memory, uses no processor."""
-        self._signal(signal.SIGSTOP)
+        self._tell(processes.pause)
 
     def resume(self) -> None:
         """Lets a paused child go on."""
-        self._signal(signal.SIGCONT)
+        self._tell(processes.resume)
 
     def close(self) -> None:
         """Ends the child at once. An unfinished job leaves no update."""
@@ -159,17 +159,16 @@ class TrainingWorker:
             )
             return self._child
 
-    def _signal(self, number: signal.Signals) -> None:
+    def _tell(self, order: Callable[[int], None]) -> None:
         with self._guard:
             if self._child is not None and self._child.poll() is None:
-                self._child.send_signal(number)
+                order(self._child.pid)
 
     def _obituary(self) -> TrainingError:
         child = self._child
         code = None if child is None else child.wait()
         self.close()
-        if code is not None and code < 0:
-            name = signal.Signals(-code).name
+        if code is not None and (name := processes.ending(code)):
             return TrainingError(
                 f"the trainer was ended by {name} before it had an update",
                 hint="if the machine ran out of memory, train a smaller model or adapters; nothing was released",

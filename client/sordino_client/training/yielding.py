@@ -13,14 +13,12 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from sordino_client.training.worker import TrainingWorker
 
 LOOK_SECONDS = 0.05
 QUIET_SECONDS = 1.0
 BATTERY_SECONDS = 10.0
-POWER_SUPPLIES = Path("/sys/class/power_supply")
 
 
 @contextlib.contextmanager
@@ -67,23 +65,3 @@ def _watch(
         looked.set()
         if ended.wait(LOOK_SECONDS):
             return
-
-
-def battery_in_use(supplies: Path = POWER_SUPPLIES) -> bool:
-    """Whether a battery of this machine is discharging and no mains supply is connected. No battery: False."""
-    discharging = False
-    for supply in supplies.glob("*"):
-        kind = _word(supply / "type")
-        if kind in ("Mains", "USB") and _word(supply / "online") == "1":
-            return False
-        # A mouse has a battery too; its scope is "Device".
-        if kind == "Battery" and _word(supply / "scope") != "Device":
-            discharging |= _word(supply / "status") == "Discharging"
-    return discharging
-
-
-def _word(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        return ""

@@ -31,6 +31,7 @@ from sordino_platform.canonical import (
     sign,
 )
 from sordino_platform.durable import locked, make_folder
+from sordino_platform.machine import files
 from sordino_privacy.errors import ConfigurationError, StorageError
 
 FOLDER, FILE = "audit", "audit.jsonl"
@@ -126,13 +127,13 @@ class AuditLog:
 
 def _append(path: Path, line: bytes) -> None:
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        handle = os.open(path, files.APPEND, files.SECRET_MODE)
         try:
             size = os.fstat(handle).st_size
             if os.write(handle, line) != len(line):
                 os.ftruncate(handle, size)  # half a line would look like tampering
                 raise StorageError(f"cannot write {path}: the disk is full", hint="free some space")
-            os.fsync(handle)
+            files.sync(handle)
         finally:
             os.close(handle)
     except OSError as error:

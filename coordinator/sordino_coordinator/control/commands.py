@@ -302,7 +302,6 @@ def _show(orders: Any, said: str, *, as_json: bool) -> None:
 
 def _without_coordinator(folder: Path) -> None:
     """Makes an ordered rollback here, where no coordinator holds the folder."""
-    import os
 
     from sordino_coordinator.federation import Federation
     from sordino_coordinator.up import take_lock
@@ -318,7 +317,7 @@ def _without_coordinator(folder: Path) -> None:
         federation.desk.roll_back()
         federation.rounds.close()
     finally:
-        os.close(lock)
+        lock.close()
 
 
 def _made(store: Any, before: int, restored: int) -> int | None:

@@ -5,7 +5,6 @@ Everything here is what the protocol lets a coordinator know anyway. Works besid
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from sordino_coordinator.rounds import Outcome, RoundStore
 from sordino_coordinator.settings import load_settings
 from sordino_platform.identity import Identity
 from sordino_platform.identity.renewal import RenewalBox, ending
+from sordino_platform.machine.processes import alive
 from sordino_platform.release import ReleaseStore
 
 Facts = dict[str, Any]
@@ -94,14 +94,3 @@ def some(names: Sequence[str], *, of: int | None = None, between: str = ", ") ->
     if more <= 0:
         return listed
     return f"{listed} and {more} more" if listed else str(more)
-
-
-def alive(pid: int) -> bool:
-    """Whether a process of that number exists."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -2,7 +2,6 @@
 
 place      founds the federation: real keys, certificates and charter for everybody
 members    a process of many light members: real link, mutual TLS, real protocol sessions, no corpus and no training
-watching   what a process costs, as the kernel counts it
 course     one federation driven through its rounds: dropouts at each phase, a storm of reconnections, silence
 command    the command and its figures
 

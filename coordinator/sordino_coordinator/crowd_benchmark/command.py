@@ -17,11 +17,12 @@ import typer
 
 from sordino_coordinator.crowd_benchmark.course import Course, Row, rounded
 from sordino_coordinator.crowd_benchmark.place import SIZES, founded
-from sordino_coordinator.crowd_benchmark.watching import memory_mb
 from sordino_platform.bench import whole
 from sordino_platform.bench.cells import masks
 from sordino_platform.bench.timing import find, interleaved
 from sordino_platform.charter import FloorTerms
+from sordino_platform.machine.memory import resident
+from sordino_platform.machine.processors import load_average
 from sordino_privacy.errors import UsageError
 from sordino_privacy.secagg.graph import thresholds
 from sordino_privacy.secagg.masks import apply
@@ -77,10 +78,10 @@ def measured(place: Path, *, members: int, sizes: list[str], dropouts: bool) -> 
             say(f"{size}: a federation of {count}")
             with Course(founded(place / f"{count}-{size}", members=count, size=size)) as course:
                 course.start()
-                alone = memory_mb(course.pid)
+                alone = resident(course.pid) / 1e6
                 labels = {"size": size, "members": count}
                 rows.append({"what": "connect", **labels, "seconds": rounded(course.connect())})
-                standing = memory_mb(course.pid)
+                standing = resident(course.pid) / 1e6
                 rows.append(
                     {"what": "streams", **labels, "mb": rounded(standing), "mb_without": rounded(alone)}
                 )
@@ -152,7 +153,7 @@ def figures(rows: list[Row], *, members: int) -> dict[str, Any]:
 
 def machine() -> dict[str, Any]:
     """What the seconds were measured on."""
-    return {"cores": os.cpu_count(), "load_average": rounded(os.getloadavg()[0]), "at": int(time.time())}
+    return {"cores": os.cpu_count(), "load_average": rounded(load_average()), "at": int(time.time())}
 
 
 def say(what: str) -> None:

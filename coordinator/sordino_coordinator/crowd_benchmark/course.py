@@ -14,9 +14,10 @@ from typing import IO, Any, Final, Self, cast
 
 from sordino_coordinator.control.desk import pause, resume
 from sordino_coordinator.crowd_benchmark.place import FoundedFolder
-from sordino_coordinator.crowd_benchmark.watching import forget_peak, memory_mb, processor_seconds
 from sordino_coordinator.rounds import RoundRecord, RoundStore
-from sordino_platform.children import die_with_parent
+from sordino_platform.machine.memory import forget_peak, peak_since
+from sordino_platform.machine.processes import start_bound
+from sordino_platform.machine.processors import used_seconds
 from sordino_privacy.errors import LinkError
 
 LOOK_SECONDS: Final = 0.1
@@ -108,7 +109,7 @@ class Course:
             self._tell({"do": "drop", "phase": leaving, "names": gone})
         before = len(self._rounds())
         forget_peak(self.pid)
-        hub, crowd = processor_seconds(self.pid), self._crowd_seconds()
+        hub, crowd = used_seconds(self.pid), self._crowd_seconds()
         resume(self.place.coordinator)
         self._until(lambda: len(self._rounds()) > before, "no round began", seconds=600.0)
         pause(self.place.coordinator)  # it holds the next one back
@@ -122,18 +123,18 @@ class Course:
             "in_the_sum": len(end.members),
             "seconds": rounded((end.finished or end.started) - end.started),
             "phase_seconds": {phase: rounded(seconds) for phase, seconds in end.phases.items()},
-            "coordinator_processor_seconds": rounded(processor_seconds(self.pid) - hub),
+            "coordinator_processor_seconds": rounded(used_seconds(self.pid) - hub),
             "members_processor_seconds": rounded(self._crowd_seconds() - crowd),
-            "coordinator_peak_mb": rounded(memory_mb(self.pid, peak=True)),
+            "coordinator_peak_mb": rounded(peak_since(self.pid) / 1e6),
             "mb_in": rounded(end.bytes_in / 1e6),
             "mb_out": rounded(end.bytes_out / 1e6),
         }
 
     def idle_percent(self, seconds: float) -> float:
         """Percent of one core that the paused coordinator uses while every link stands and is silent."""
-        before = processor_seconds(self.pid)
+        before = used_seconds(self.pid)
         time.sleep(seconds)
-        return 100 * (processor_seconds(self.pid) - before) / seconds
+        return 100 * (used_seconds(self.pid) - before) / seconds
 
     def storm(self) -> float:
         """The coordinator is killed and started anew: seconds from its listening until every member is back."""
@@ -163,12 +164,11 @@ class Course:
         return [json.loads(cast(IO[bytes], process.stdout).readline()) for process in self._crowds]
 
     def _python(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
+        return start_bound(
             [sys.executable, "-P", "-m", module, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            preexec_fn=die_with_parent,
         )
 
     def _until(self, claim: Callable[[], bool], failure: str, *, seconds: float) -> None:

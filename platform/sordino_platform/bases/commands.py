@@ -126,7 +126,8 @@ def facts(base: Base) -> dict[str, Any]:
 
 
 def _show(base: Base, *, as_json: bool) -> None:
-    from sordino_platform.bases.memory import in_words, machine_bytes
+    from sordino_platform.bases.memory import in_words
+    from sordino_platform.machine.memory import total
 
     if as_json:
         typer.echo(json.dumps(facts(base), indent=1))
@@ -145,7 +146,7 @@ def _show(base: Base, *, as_json: bool) -> None:
         (
             "memory",
             f"about {in_words(base.serving_bytes())} to serve, {in_words(base.training_bytes())} to train "
-            f"adapters; this machine has {in_words(machine_bytes())}",
+            f"adapters; this machine has {in_words(total())}",
         ),
     ):
         typer.echo(_LINE(what, words))

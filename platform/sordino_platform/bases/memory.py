@@ -6,9 +6,9 @@ measures (docs/bases.md has the measured ones of SmolLM2 beside them).
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
+from sordino_platform.machine import memory as machine
 from sordino_privacy.errors import ConfigurationError
 
 # torch, transformers and peft, imported and idle; the server with its runtime and tokenizer.
@@ -64,23 +64,9 @@ class MemoryShape:
         return int(SERVER_BYTES + SERVED_WEIGHT * self.parameters + embedding + caches)
 
 
-def machine_bytes() -> int:
-    """This machine's memory, or what its control group may have where that is less."""
-    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            with open(path, encoding="ascii") as file:  # noqa: PTH123  # the kernel's file, read once
-                text = file.read(32).strip()
-        except OSError:
-            continue
-        if text.isdigit() and int(text) > 0:
-            found = min(found, int(text))
-    return found
-
-
 def require_room(needed: int, *, purpose: str, name: str, available: int | None = None) -> None:
     """Raises ConfigurationError, with both figures, where this machine has less memory than `needed` bytes."""
-    there = machine_bytes() if available is None else available
+    there = machine.total() if available is None else available
     if needed > there:
         raise ConfigurationError(
             f"{purpose} the base {name} takes about {in_words(needed)} of memory; this machine has {in_words(there)}",

@@ -24,9 +24,9 @@ from typing import IO, cast
 
 import numpy as np
 
-from sordino_platform.bench.memory import forget_peak, resident
 from sordino_platform.bench.timing import Row
 from sordino_platform.bench.world import FLOORS, BenchWorld, update
+from sordino_platform.machine.memory import forget_peak, peak_since, resident
 from sordino_platform.uploads import UploadFolder
 from sordino_privacy.secagg import (
     CoordinatorSession,
@@ -231,7 +231,7 @@ class CoordinatorProcess:
                 self.messages = session.close_survivors()
             case _:
                 vector = session.open(threads=WORKERS).vector
-                figures = {"sum": fingerprint(vector), "before": self.before, "peak": resident(peak=True)}
+                figures = {"sum": fingerprint(vector), "before": self.before, "peak": peak_since()}
                 return json.dumps(figures).encode()
         return b""
 

@@ -13,6 +13,7 @@ import typer
 
 from sordino_platform.bench import cells, crowd, whole
 from sordino_platform.bench.timing import Row, find
+from sordino_platform.machine.processors import load_average
 from sordino_privacy.secagg.masks import CHUNK_BYTES
 
 REPEATS = {"2.3m": 7, "22m": 5, "124m": 3}
@@ -118,7 +119,7 @@ def openssl() -> list[Row]:
 def machine() -> dict[str, Any]:
     return {
         "cores": os.cpu_count(),
-        "load_average": round(os.getloadavg()[0], 2),
+        "load_average": round(load_average(), 2),
         "flwr": importlib.metadata.version("flwr"),
         "cryptography": importlib.metadata.version("cryptography"),
         "numpy": importlib.metadata.version("numpy"),

@@ -15,10 +15,10 @@ from typing import Protocol
 
 import numpy as np
 
-from sordino_platform.bench.memory import forget_peak, resident
 from sordino_platform.bench.timing import Labels, Row, interleaved, row
 from sordino_platform.bench.world import BenchWorld, update
 from sordino_platform.flower.secaggplus import SecAggPlusPeer, SecAggPlusSettings, added, unmasked
+from sordino_platform.machine.memory import forget_peak, peak_since, resident
 from sordino_privacy.secagg import MemberSession
 from sordino_privacy.secagg.quantise import FloatVector
 
@@ -211,7 +211,7 @@ def one_client(name: str, parameters: int) -> int:
     forget_peak()
     before = resident()
     made.client(1)
-    return resident(peak=True) - before
+    return peak_since() - before
 
 
 if __name__ == "__main__":

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from sordino_platform.children import die_with_parent
+from sordino_platform.machine.processes import Session
 from sordino_privacy.errors import SordinoError
 
 GRACE_SECONDS = 10.0
@@ -22,7 +20,7 @@ class Processes:
 
     def __init__(self, logs: Path) -> None:
         self._logs = logs
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._running: dict[str, Session] = {}
 
     def __enter__(self) -> Processes:
         return self
@@ -35,52 +33,39 @@ class Processes:
     def start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
         """Starts `command` as `name`; its output goes to `<name>.log`."""
         with (self._logs / f"{name}.log").open("ab") as log:
-            self._running[name] = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env={**os.environ, **environment},
-                preexec_fn=die_with_parent,
-            )
+            self._running[name] = Session(command, log=log, environment=environment)
 
     def kill(self, name: str) -> int:
         """SIGKILL to the whole session of `name`; returns the leader's pid."""
-        process = self._running.pop(name)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        return process.pid
+        session = self._running.pop(name)
+        session.kill()
+        return session.process.pid
 
     def require(self, names: Sequence[str]) -> None:
         """Raises SordinoError, with the last line of its log, when one of `names` has ended by itself."""
         for name in names:
-            process = self._running.get(name)
-            if process is not None and process.poll() is not None:
+            if name in self._running and not self.running(name):
+                code = self._running[name].process.returncode
                 lines = (self._logs / f"{name}.log").read_text(errors="replace").strip().splitlines()
                 said = next((line for line in reversed(lines) if line.startswith("error: ")), "")
                 raise SordinoError(
-                    f"{name} ended with exit code {process.returncode}: {said.removeprefix('error: ')}",
+                    f"{name} ended with exit code {code}: {said.removeprefix('error: ')}",
                     hint=f"its whole log is in {self._logs / f'{name}.log'}",
                 )
 
     def running(self, name: str) -> bool:
         """Whether `name` runs."""
-        process = self._running.get(name)
-        return process is not None and process.poll() is None
+        return name in self._running and self._running[name].process.poll() is None
 
     def stop(self, names: Sequence[str] | None = None) -> None:
         """SIGTERM to the named sessions (all of them by default), SIGKILL to what is left after the grace."""
         ending = {
             name: self._running.pop(name) for name in list(names or self._running) if name in self._running
         }
-        for process in ending.values():
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
+        for session in ending.values():
+            session.end()
         deadline = time.monotonic() + GRACE_SECONDS
-        for process in ending.values():
+        for session in ending.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(max(0.1, deadline - time.monotonic()))
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+                session.process.wait(max(0.1, deadline - time.monotonic()))
+            session.kill()

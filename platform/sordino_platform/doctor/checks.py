@@ -21,6 +21,7 @@ from sordino_platform.identity import Identity, admit
 from sordino_platform.identity.renewal import warned_days
 from sordino_platform.identity.site import WARN_BEFORE
 from sordino_platform.link.address import parse_address
+from sordino_platform.machine.sockets import claim
 from sordino_privacy.errors import ConfigurationError, LinkError
 
 SMALLEST_FREE_BYTES = 1 << 30
@@ -134,7 +135,7 @@ def port(check: str, address: str, *, own: bool, setting: str) -> Finding:
         return ok(check, "any free port")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        claim(probe)
         try:
             probe.bind((host, number))
         except OSError as error:

@@ -44,7 +44,7 @@ from sordino_platform.charter import (
     drafting,
 )
 from sordino_platform.charter.document import Organisation
-from sordino_platform.durable import locked, make_folder, read_file, read_secret, sync_folder, write_file
+from sordino_platform.durable import locked, make_folder, read_file, read_secret, write_file
 from sordino_platform.identity.certificates import (
     CERTIFICATE_VALIDITY,
     CLOCK_TOLERANCE,
@@ -61,6 +61,7 @@ from sordino_platform.keys import (
     public_bytes,
     save_private_key,
 )
+from sordino_platform.machine.files import sync_folder
 from sordino_privacy.errors import ConfigurationError
 
 ROOT_KEY = "root.key"

@@ -56,6 +56,7 @@ from sordino_platform.link.mailbox import LostRequest, Mailbox, Outgoing, Reply,
 from sordino_platform.link.messages import Payload, parts_of, total_of
 from sordino_platform.link.stream import MemberStream, StreamEnding, StreamServices
 from sordino_platform.link.tls import ServerTls, ServerTlsSource, expiry_of
+from sordino_platform.machine.sockets import claim
 from sordino_privacy.errors import LinkError, PortInUseError, SordinoError
 
 __all__ = ["LinkServer", "LostRequest", "Reply", "Result"]
@@ -474,7 +475,7 @@ def _require_bindable(host: str, port: int) -> None:
     try:
         family, kind, proto, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, proto) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            claim(probe)
             probe.bind(where)
             probe.listen(1)
     except OSError as problem:

@@ -30,9 +30,9 @@ from sordino_platform.durable import (
     map_file,
     move_folder,
     read_file,
-    sync_folder,
     write_file,
 )
+from sordino_platform.machine.files import sync_folder
 from sordino_platform.release.manifest import (
     MAX_MANIFEST_BYTES,
     NO_PARENT,

@@ -25,10 +25,8 @@ class ParallelGradients:
             raise ValueError("working in parallel takes at least two workers")
         self._modes = list(modes)
         self._totals: list[Tensor] = []
-        processors = sorted(os.sched_getaffinity(0))
         self._pools = [
-            ThreadPoolExecutor(1, "unit-gradients", _settle, (processors[number % len(processors)],))
-            for number in range(len(modes))
+            ThreadPoolExecutor(1, "unit-gradients", _settle, (number,)) for number in range(len(modes))
         ]
 
     def add(self, units: Sequence[Tensor], clip_norm: float, total: Tensor) -> Clipped:
@@ -58,6 +56,8 @@ class ParallelGradients:
         )
 
 
-def _settle(processor: int) -> None:
-    os.sched_setaffinity(0, {processor})  # of this thread only
+def _settle(number: int) -> None:
+    if hasattr(os, "sched_setaffinity"):  # Linux; elsewhere the system moves threads as it likes
+        processors = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {processors[number % len(processors)]})  # of this thread only
     torch.set_num_threads(1)

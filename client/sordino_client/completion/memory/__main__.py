@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from dataclasses import asdict
@@ -21,6 +20,7 @@ from sordino_client.completion.memory.store import Store
 from sordino_client.completion.unread import Gap
 from sordino_client.completion.vocabulary import EngineTokenizer
 from sordino_client.corpus import CorpusPolicy, read_repositories
+from sordino_platform.machine.processes import give_way
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import DataError, SordinoError
 
@@ -72,7 +72,7 @@ def main() -> int:
         "--repo", type=Path, action="append", default=[], help="a repository; may be repeated"
     )
     arguments = parser.parse_args()
-    os.nice(LOWEST_PRIORITY)
+    give_way(priority=LOWEST_PRIORITY)
     started = time.perf_counter()
     store = Store(arguments.state / "memory")
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sysconfig
 import tempfile
 import time
@@ -21,12 +20,13 @@ from sordino_client.laboratory.completion_benchmark.endpoint import (
     LINE_TOKENS,
     SETTLE_SECONDS,
     percentile,
-    resident,
     sources,
     started,
 )
 from sordino_platform import bases
 from sordino_platform.bases import Base
+from sordino_platform.machine.memory import resident
+from sordino_platform.machine.processors import load_average, one_processor
 from sordino_platform.release import write_base_bundle
 from sordino_privacy.errors import UsageError
 
@@ -44,17 +44,12 @@ def measure_base(name: str) -> dict[str, Any]:
     base = bases.find(name)
     if base.place is None:
         raise UsageError("the base that ships is measured without --base")
-    found: dict[str, Any] = {"base": base.name, "load_average": round(os.getloadavg()[0], 2)}
-    everywhere = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(everywhere)})
-    try:
-        with tempfile.TemporaryDirectory(prefix="sordino-bench-") as folder:
-            state = Path(folder)
-            write_base_bundle(state / "serving", base, {}, release=0)
-            found |= _lines(state, base)
-            found |= _tokens(state, base)
-    finally:
-        os.sched_setaffinity(0, everywhere)
+    found: dict[str, Any] = {"base": base.name, "load_average": round(load_average(), 2)}
+    with one_processor(), tempfile.TemporaryDirectory(prefix="sordino-bench-") as folder:
+        state = Path(folder)
+        write_base_bundle(state / "serving", base, {}, release=0)
+        found |= _lines(state, base)
+        found |= _tokens(state, base)
     return found | losses(base)
 
 
@@ -71,7 +66,7 @@ def _lines(state: Path, base: Base) -> dict[str, Any]:
             "line10_p50_ms": percentile(times, 50),
             "line10_p95_ms": percentile(times, 95),
             "cold2000_ms": percentile(cold, 50),
-            "serving_rss_mb": round(resident(pid), 1),
+            "serving_rss_mb": round(resident(pid) / 1e6, 1),
         }
 
 

@@ -10,6 +10,7 @@ import typer
 
 from sordino_client.laboratory.completion_benchmark import drafts, peers, precision
 from sordino_client.laboratory.completion_benchmark.endpoint import measure
+from sordino_platform.machine.processors import load_average
 
 SIZES_MEASURED = ("2.3m", "22m")
 # Of the one process that matters: the larger model in the form in which it is served.
@@ -39,7 +40,7 @@ def completion(
 
         _print(measure_base(of_base), as_json=as_json)
         return
-    found: dict[str, Any] = {"cores": os.cpu_count(), "load_average": round(os.getloadavg()[0], 2)}
+    found: dict[str, Any] = {"cores": os.cpu_count(), "load_average": round(load_average(), 2)}
     for size in SIZES_MEASURED:
         name = size.replace(".", "_")
         served = measure(size, "int8", stress=stress and size == "22m")

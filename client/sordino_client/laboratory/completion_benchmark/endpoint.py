@@ -22,6 +22,8 @@ from sordino_client.completion import asking
 from sordino_client.completion.asking import Endpoint
 from sordino_client.completion.cache import Precision
 from sordino_platform.architecture import SIZES, shapes
+from sordino_platform.machine.memory import resident
+from sordino_platform.machine.processors import used_seconds
 from sordino_platform.release import write_serving_bundle
 from sordino_privacy.errors import LinkError, StorageError
 
@@ -70,10 +72,10 @@ def measure(size: str, precision: Precision, *, stress: bool) -> dict[str, Any]:
         if precision == "int8":
             # What it holds when it rests: it tidies up within five seconds after the traffic.
             time.sleep(SETTLE_SECONDS)
-            figures["serving_rss_mb"] = round(resident(pid), 1)
-            before = _processor_seconds(pid)
+            figures["serving_rss_mb"] = round(resident(pid) / 1e6, 1)
+            before = used_seconds(pid)
             time.sleep(IDLE_SECONDS)
-            spent = _processor_seconds(pid) - before
+            spent = used_seconds(pid) - before
             figures["idle_cpu_percent"] = round(100 * spent / IDLE_SECONDS, 2)
         return figures
 
@@ -96,12 +98,12 @@ def load(server: Endpoint, pid: int, text: str) -> dict[str, Any]:
 
     with concurrent.futures.ThreadPoolExecutor(STRESS_AT_ONCE) as pool:
         list(pool.map(one, range(STRESS_WARM_UP)))
-        before = resident(pid)
+        before = resident(pid) / 1e6
         outcomes, refusals = zip(*pool.map(one, range(STRESS_REQUESTS)), strict=True)
     return {
         **{f"stress_{name}": outcomes.count(name) for name in ("ok", "error")},
         "stress_told_to_wait": sum(refusals),
-        "stress_growth_mb": round(resident(pid) - before, 1),
+        "stress_growth_mb": round(resident(pid) / 1e6 - before, 1),
     }
 
 
@@ -156,11 +158,6 @@ def percentile(values: list[float], share: float) -> float:
     return round(float(np.percentile(values, share)), 2)
 
 
-def resident(pid: int) -> float:
-    """Resident memory in MB."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
 def _asked(server: Endpoint, prompt: str, *, tokens: int) -> tuple[float, Any]:
     # What random weights write is never worth a look: by itself the endpoint would end it after a token.
     request = {"prompt": prompt, "max_tokens": tokens, "multiline": True, "show": "all"}
@@ -195,8 +192,3 @@ def _cores_busy() -> Iterator[None]:
         for spinner in spinners:
             spinner.kill()
             spinner.wait()
-
-
-def _processor_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return float(int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

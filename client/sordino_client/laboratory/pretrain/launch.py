@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from sordino_platform.machine.files import cache_folder
+from sordino_platform.machine.processes import give_way
 from sordino_privacy.errors import UsageError
 
 CacheOption = Annotated[
@@ -31,10 +33,8 @@ TRAINER_ENVIRONMENT = {
 
 
 def user_cache() -> Path:
-    """The corpus folder in the user's cache (XDG; `~/Library/Caches` on macOS)."""
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "sordino" / "corpus"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sordino" / "corpus"
+    """The corpus folder in the user's cache."""
+    return cache_folder() / "sordino" / "corpus"
 
 
 def pretrain(
@@ -154,7 +154,7 @@ def pretrain(
     command += ["--minutes", str(minutes)] if minutes is not None else []
     command += ["--pass-windows", str(pass_windows)] if pass_windows else []
     command += ["--branch", str(branch), "--branch-tokens", str(branch_tokens)] if branch else []
-    os.nice(19)
+    give_way()
     os.execve(command[0], command, {**os.environ, **TRAINER_ENVIRONMENT})  # noqa: S606 - our own interpreter
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 from sordino_client.training.worker import ENVIRONMENT
+from sordino_platform.machine.memory import peak
 from sordino_privacy.dpsgd import TrainingPlan
 
 if TYPE_CHECKING:
@@ -91,15 +92,13 @@ def times(name: str) -> dict[str, list[float]]:
 
 def memory(name: str, mode: Mode) -> float:
     """Peak resident megabytes of this process after two steps."""
-    import resource
-
     import torch
 
     torch.set_num_threads(1)
     step, windows = _step(mode, _model(name)), _windows()
     step(windows)
     step(windows)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak() / (1 << 20)
 
 
 def _model(name: str) -> nn.Module:

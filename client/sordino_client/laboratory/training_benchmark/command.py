@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 from sordino_client.training.worker import ENVIRONMENT
+from sordino_platform.machine.memory import peak
+from sordino_platform.machine.processors import load_average
 from sordino_privacy.accounting import SampledGaussian, epsilon
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import UsageError
@@ -66,7 +68,7 @@ def dp(
     unknown = sorted(set(size) - set(SIZES))
     if unknown:
         raise UsageError(f"{unknown[0]} is not a size that is measured", hint="use 2.3m or 22m")
-    found: dict[str, Any] = {"cores": os.cpu_count(), "load_average": round(os.getloadavg()[0], 2)}
+    found: dict[str, Any] = {"cores": os.cpu_count(), "load_average": round(load_average(), 2)}
     for name in size:
         _say(f"time of {name}")
         found |= _compared(name, {batch: _child("times", name, batch) for batch in BATCHES})
@@ -142,11 +144,9 @@ def times(size: str, batch: int) -> dict[str, list[float]]:
 
 def memory(size: str, batch: int, mode: Mode) -> float:
     """Peak resident megabytes of this process after a step."""
-    import resource
-
     step, windows = make_step(mode, size), make_windows(batch)
     step(windows)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak() / (1 << 20)
 
 
 def throughput(mode: Literal["plain", "one-pass"], threads: int, workers: int) -> float:

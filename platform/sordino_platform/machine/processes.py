@@ -1,0 +1,165 @@
+"""Other processes, and this one: is it alive, pause it, let it give way, hold it to a size, end it with its parent.
+
+psutil has one name for each of these on every system; what it lacks is asked of the system itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from sordino_privacy.errors import UsageError
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+LOWEST: Final = 19
+FIRST_TO_END: Final = "1000"
+PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+OUT_OF_MEMORY_SCORE: Final = Path("/proc/self/oom_score_adj")
+WATCH_SECONDS: Final = 0.25
+
+
+def alive(pid: int) -> bool:
+    """Whether a process of that number exists."""
+    return bool(psutil.pid_exists(pid))
+
+
+def pause(pid: int) -> None:
+    """Stops a process where it is: it holds its memory and uses no processor. One that has ended is left alone."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(pid).suspend()
+
+
+def resume(pid: int) -> None:
+    """Lets a paused process go on. One that has ended is left alone."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(pid).resume()
+
+
+def ending(code: int) -> str:
+    """What ended a process of that exit code from outside: the name of a signal, or nothing."""
+    return signal.Signals(-code).name if code < 0 else ""
+
+
+def give_way(*, priority: int = LOWEST) -> None:
+    """This process takes the processor only when no other wants it: niceness `priority`; idle priority on Windows."""
+    if hasattr(os, "nice"):
+        os.nice(priority)
+    else:
+        psutil.Process().nice(psutil.IDLE_PRIORITY_CLASS)
+
+
+def end_first() -> None:
+    """When memory runs out, the system ends this process before others. Linux alone can be told; else nothing."""
+    if OUT_OF_MEMORY_SCORE.exists():
+        OUT_OF_MEMORY_SCORE.write_text(FIRST_TO_END, encoding="ascii")
+
+
+def leave_no_dump() -> None:
+    """A crash writes no image of this process's memory. Windows writes one only where its administrator asked for it,
+    which a process cannot undo."""
+    if resource is not None:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def hold_to(size: int, exceeded: Callable[[], None]) -> None:
+    """Holds this process to `size` bytes of memory.
+
+    Linux refuses the allocation that would exceed it, and Python raises MemoryError. macOS and Windows refuse nothing:
+    there a thread looks four times a second, and calls `exceeded`, once, when more is resident.
+    """
+    if sys.platform == "linux" and resource is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (size, size))
+    else:
+        watch_size(size, exceeded)
+
+
+def watch_size(size: int, exceeded: Callable[[], None]) -> None:
+    """Calls `exceeded` from a thread of its own when more than `size` bytes of this process are resident."""
+    own = psutil.Process()
+
+    def watch() -> None:
+        while own.memory_info().rss <= size:
+            time.sleep(WATCH_SECONDS)
+        exceeded()
+
+    threading.Thread(target=watch, name="memory-limit", daemon=True).start()
+
+
+def many_files() -> None:
+    """Lets this process open as many files at once as it may. Windows counts no files."""
+    if resource is not None:
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with contextlib.suppress(ValueError):  # macOS says "unlimited" and means less
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def start_bound(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+    """Starts a child that does not outlive this process, even where this one is killed.
+
+    Linux sends the child SIGTERM. Elsewhere nobody does: a child that must end too reads its stdin, which closes.
+    """
+    if sys.platform == "linux":
+        options["preexec_fn"] = _end_with_parent
+    return subprocess.Popen(command, **options)
+
+
+def _end_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def end_when_stdin_closes() -> None:
+    """Ends this process, as when it is told to, once whoever started it has gone: its end of our stdin closes."""
+
+    def wait() -> None:
+        # Not through sys.stdin: a thread within its lock would end the interpreter by force.
+        while os.read(0, 4096):
+            pass
+        # Not os.kill: on Windows that ends the process without a word.
+        signal.raise_signal(signal.SIGTERM)
+
+    threading.Thread(target=wait, name="stdin", daemon=True).start()
+
+
+class Session:
+    """A child that leads a session of its own, and everything that it starts. Linux and macOS."""
+
+    def __init__(self, command: Sequence[str], *, log: Any, environment: Mapping[str, str]) -> None:
+        """Starts `command` with stdin closed and its output in `log`. Raises UsageError on Windows."""
+        if not hasattr(os, "killpg"):
+            raise UsageError(
+                "this system cannot end a process with all that it started", hint="use Linux or macOS"
+            )
+        self.process = start_bound(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env={**os.environ, **environment},
+        )
+
+    def end(self) -> None:
+        """Tells the whole session to end."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Ends the whole session at once, and waits until it has."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()

@@ -1,0 +1,106 @@
+"""Windows: a task of the user in the Task Scheduler (schtasks, Task Scheduler Schema).
+
+A task, not a service: a Windows service runs before anybody logs in and needs an administrator to install it; this
+needs neither. Lacking, beside systemd: an exit code after which starting again cannot help (it tries again five times),
+a limit on memory, and a log: what the program prints is lost, its `events.jsonl` is not.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Final
+from xml.sax.saxutils import escape
+
+from sordino_platform.machine.service.definition import UserService
+
+# UTF-16 with its mark is what schtasks itself writes, and the only encoding that every version of it reads.
+ENCODING: Final = "utf-16"
+TASK: Final = """<?xml version="1.0" encoding="UTF-16"?>
+<Task version="1.2" xmlns="http://schemas.microsoft.com/windows/2004/02/mit/task">
+  <RegistrationInfo>
+    <Description>{description}</Description>
+  </RegistrationInfo>
+  <Triggers>
+    <LogonTrigger>
+      <Enabled>true</Enabled>
+      <UserId>{user}</UserId>
+    </LogonTrigger>
+  </Triggers>
+  <Principals>
+    <Principal id="Author">
+      <UserId>{user}</UserId>
+      <LogonType>InteractiveToken</LogonType>
+      <RunLevel>LeastPrivilege</RunLevel>
+    </Principal>
+  </Principals>
+  <Settings>
+    <MultipleInstancesPolicy>IgnoreNew</MultipleInstancesPolicy>
+    <DisallowStartIfOnBatteries>false</DisallowStartIfOnBatteries>
+    <StopIfGoingOnBatteries>false</StopIfGoingOnBatteries>
+    <AllowHardTerminate>true</AllowHardTerminate>
+    <ExecutionTimeLimit>PT0S</ExecutionTimeLimit>
+    <Priority>7</Priority>
+    <RestartOnFailure>
+      <Interval>PT1M</Interval>
+      <Count>5</Count>
+    </RestartOnFailure>
+  </Settings>
+  <Actions Context="Author">
+    <Exec>
+      <Command>{program}</Command>
+      <Arguments>{arguments}</Arguments>
+    </Exec>
+  </Actions>
+</Task>
+"""
+
+
+class TaskScheduler:
+    """See `definition.Manager`."""
+
+    program = "schtasks"
+    called = "Task Scheduler"
+
+    def place(self, name: str) -> Path:
+        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
+        return Path(base) / "sordino" / f"{name}.xml"
+
+    def definition(self, service: UserService) -> bytes:
+        program, *arguments = service.command
+        return TASK.format(
+            description=escape(service.description),
+            user=escape(user()),
+            program=escape(windowless(program)),
+            # Words as the C runtime takes them apart again, then as XML.
+            arguments=escape(subprocess.list2cmdline(arguments)),
+        ).encode(ENCODING)
+
+    def starting(self, name: str) -> list[list[str]]:
+        return [
+            [self.program, "/Create", "/F", "/TN", name, "/XML", str(self.place(name))],
+            [self.program, "/Run", "/TN", name],
+        ]
+
+    def ending(self, name: str) -> list[list[str]]:
+        return [[self.program, "/End", "/TN", name], [self.program, "/Delete", "/F", "/TN", name]]
+
+    def forgetting(self) -> list[list[str]]:
+        return []
+
+    def log(self, name: str) -> str:
+        return "events.jsonl in the folder that it serves"
+
+
+def user() -> str:
+    """Who is logged in, as DOMAIN\\NAME; only NAME where there is no domain."""
+    domain, name = os.environ.get("USERDOMAIN", ""), os.environ.get("USERNAME", "")
+    return f"{domain}\\{name}" if domain else name
+
+
+def windowless(program: str) -> str:
+    """The interpreter that opens no console window, where it lies beside `program`."""
+    path = Path(program)
+    beside = path.with_name("pythonw.exe")
+    return str(beside) if path.name.lower() == "python.exe" and beside.exists() else program
