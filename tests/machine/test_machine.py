@@ -137,6 +137,8 @@ class TestFiles:
         status = path.stat()
         monkeypatch.setattr(os, "name", "nt")
         assert not files.open_to_others(status)
+        monkeypatch.delattr(os, "geteuid")
+        assert not files.is_anothers(status)
 
     def test_a_private_file_is_made_so_and_a_link_is_refused(self, tmp_path: Path) -> None:
         files.make_private(tmp_path / "file")

@@ -1,7 +1,7 @@
 """A Python that lacks what Windows lacks, as far as that can be taken away here: first in a child's PYTHONPATH.
 
-What stays is what Python itself and its libraries stand on here (fcntl, for filelock, which has a Windows side of its
-own). A name that is taken away raises AttributeError or ImportError, as it does there.
+What stays is what the libraries stand on here: filelock and psutil have a Windows side of their own, and are loaded
+before anything is taken away. A name that is taken away raises AttributeError or ImportError, as it does there.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ import socket
 import sys
 from typing import Any
 
+import filelock  # noqa: F401  # loaded whole, first
+import psutil  # noqa: F401
+
 for module in ("resource", "pwd", "grp", "termios"):
     sys.modules[module] = None  # type: ignore[assignment]
 
 for name in (
-    *("nice", "killpg", "getuid", "geteuid", "getgid", "getegid", "fork", "setsid", "sysconf", "getloadavg"),
+    *("nice", "killpg", "setsid", "getloadavg"),
     *(
         "sched_getaffinity",
         "sched_setaffinity",
