@@ -186,12 +186,19 @@ def test_what_the_manager_refuses_is_told(machine: Callable[[str], Path], tmp_pa
         service.install(AWKWARD)
 
 
-MEMBER_FILES = {
-    "deploy/launchd/org.sordino.member.plist": lambda data: plistlib.loads(data)["ProgramArguments"],
-    "deploy/windows/sordino-member.xml": lambda data: [
-        ElementTree.fromstring(data).findtext(".//t:Command", namespaces=TASKS),
-        *(ElementTree.fromstring(data).findtext(".//t:Arguments", namespaces=TASKS) or "").split(),
-    ],
+def agent_s_words(data: bytes) -> list[str]:
+    return list(plistlib.loads(data)["ProgramArguments"])
+
+
+def task_s_words(data: bytes) -> list[str]:
+    task = ElementTree.fromstring(data)
+    words = [task.findtext(f".//t:{part}", "", TASKS) for part in ("Command", "Arguments")]
+    return " ".join(words).split()
+
+
+MEMBER_FILES: dict[str, Callable[[bytes], list[str]]] = {
+    "deploy/launchd/org.sordino.member.plist": agent_s_words,
+    "deploy/windows/sordino-member.xml": task_s_words,
 }
 
 

@@ -43,11 +43,11 @@ def _socketpair(*_: Any, **__: Any) -> tuple[socket.socket, socket.socket]:
 
 
 socket.socketpair = _socketpair
-del socket.AF_UNIX  # type: ignore[misc]
+del socket.AF_UNIX
 
 
 def _refuse(*_: Any, **__: Any) -> None:
     raise NotImplementedError
 
 
-asyncio.SelectorEventLoop.add_signal_handler = _refuse  # type: ignore[method-assign]
+asyncio.SelectorEventLoop.add_signal_handler = _refuse  # type: ignore[method-assign, assignment]
