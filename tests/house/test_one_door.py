@@ -39,8 +39,6 @@ ALLOWED = {
     # Below the door: the mechanisms import nothing of the platform. It asks first whether the system can.
     ("privacy/sordino_privacy/dpsgd/parallel.py", "sched_getaffinity"),
     ("privacy/sordino_privacy/dpsgd/parallel.py", "sched_setaffinity"),
-    # The laboratory, which is no part of a member: it trains bases on Linux.
-    ("client/sordino_client/pretrain/checkpoint.py", "fsync"),
 }
 
 

@@ -24,6 +24,7 @@ from sordino_client.training.muon import Muon, Rates
 from sordino_client.training.stream import Position
 from sordino_platform import base
 from sordino_platform.durable import write_file
+from sordino_platform.machine.files import sync
 from sordino_platform.model import Decoder, build
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import StorageError
@@ -141,7 +142,7 @@ def tokenizer_of(folder: Path) -> Tokenizer:
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        sync(descriptor)
     finally:
         os.close(descriptor)
 

@@ -7,7 +7,6 @@ or died, the child ends too, in the middle of a step if need be: nothing is rele
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import json
 import os
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from sordino_client.training.job import TrainingError, TrainingJob
 from sordino_platform.machine import processes
+from sordino_platform.machine.memory import return_freed
 from sordino_privacy.errors import SordinoError
 
 if TYPE_CHECKING:
@@ -92,9 +92,7 @@ def give_memory_back() -> None:
     An idle trainer would hold a gigabyte for hours otherwise. Only glibc has this.
     """
     gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    return_freed()
 
 
 def bound(memory: int, device: str) -> str:
