@@ -41,6 +41,8 @@ COMMENTS = {
     "completion_port": "The loopback port of the completion endpoint; 0 takes any free one.",
     "control_port": "The loopback port by which an editor asks for rounds; 0 takes any free one.",
     "metrics_port": "The loopback port of this member's own metrics; 0 takes any free one.",
+    "traces": "Where traces of this member's steps are sent (OTLP over gRPC), as HOST:PORT; empty: nowhere.",
+    "traces_authority": "The authority (PEM) of the collector's certificate [the system's]; off loopback it is TLS.",
     "training_processors": "How many processors training may use; 1 leaves the others to people.",
     "training_device": "Where a larger base is trained: auto takes a GPU where there is one; or cpu, cuda, mps.",
     "training_memory_gb": "The memory that the trainer may use, in GiB; of a larger base it sets the units per pass.",
@@ -81,6 +83,8 @@ class MemberSettings(SettingsModel):
     completion_port: int = Field(0, ge=0, le=65535)
     control_port: int = Field(0, ge=0, le=65535)
     metrics_port: int = Field(0, ge=0, le=65535)
+    traces: str = Field("", pattern=r"^$|^[^\s/]+:\d{1,5}$")
+    traces_authority: Path | None = None
     training_processors: int = Field(1, ge=1, le=64)
     training_device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     training_memory_gb: float = Field(6.0, ge=1, le=1024)

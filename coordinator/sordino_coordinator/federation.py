@@ -56,6 +56,7 @@ from sordino_platform.release import ReleaseStore, vector_hash
 from sordino_platform.release.optimiser import Moments
 from sordino_platform.round_limits import RoundLimits
 from sordino_platform.telemetry import log
+from sordino_platform.tracing import UNTRACED, Traces, open_traces
 from sordino_privacy.counts import CountPlan
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import ConfigurationError, SordinoError, StorageError
@@ -97,6 +98,7 @@ class Federation:
     run: str = field(default_factory=lambda: secrets.token_hex(16))
     loss: float | None = None
     log: BoundLogger = field(default_factory=log)
+    traces: Traces = UNTRACED
     stopping: threading.Event = field(default_factory=threading.Event)
     stop_at: float = math.inf
     traffic: Counter[Direction] = field(default_factory=Counter)
@@ -204,6 +206,16 @@ class Federation:
     def gives_up(self) -> bool:
         """Whether the round that runs must end now."""
         return time.monotonic() >= self.stop_at
+
+    def trace(self) -> None:
+        """Traces go where the settings say from now on. Raises ConfigurationError, LinkError, StorageError."""
+        self.traces = open_traces(
+            self.settings.traces,
+            authority=self.settings.traces_authority,
+            federation=self.charter.federation,
+            role="coordinator",
+            name=self.identity.card.name,
+        )
 
     def begin(self) -> None:
         """Before each round: heeds the operator's orders, and takes a new epoch of the charter over.

@@ -35,6 +35,8 @@ COMMENTS = {
     "quorum": "Never begin with fewer members than this; the charter's smallest cohort always holds too.",
     "schedule": "When rounds may begin, in UTC: windows like 'mon-fri 20:00-06:00'. Empty: at any time.",
     "api_listen": "Where the operator's API listens (HTTPS, token in operator.token), as HOST:PORT; empty: nowhere.",
+    "traces": "Where traces of rounds are sent (OTLP over gRPC), as HOST:PORT; empty: nowhere. See docs/traces.md.",
+    "traces_authority": "The authority (PEM) of the collector's certificate [the system's]; off loopback it is TLS.",
     "train_seconds": "The deadline of training.",
     "exchange_seconds": "The deadline of each other phase.",
     "give_up_after": "Stop after this many rounds in a row without a release; 0 never stops.",
@@ -118,6 +120,8 @@ class CoordinatorSettings(SettingsModel):
     quorum: int = Field(0, ge=0)
     schedule: list[str] = Field(default_factory=list, max_length=32)
     api_listen: str = Field("", pattern=r"^$|^[^\s/]+:\d{1,5}$")
+    traces: str = Field("", pattern=r"^$|^[^\s/]+:\d{1,5}$")
+    traces_authority: Path | None = None
     train_seconds: float = Field(3600.0, gt=0)
     exchange_seconds: float = Field(120.0, gt=0)
     give_up_after: int = Field(5, ge=0)

@@ -40,6 +40,7 @@ from sordino_platform.proposal import (
 )
 from sordino_platform.provenance import SILENT_LIMIT
 from sordino_platform.telemetry import timed
+from sordino_platform.tracing import UNTRACED, TracedSpan, TracedStep
 from sordino_platform.uploads import UploadFolder, forget_uploads
 from sordino_privacy.errors import SordinoError, StorageError, UsageError
 from sordino_privacy.secagg import (
@@ -84,6 +85,7 @@ class OngoingRound:
     attempt: int = 0
     dropped: dict[str, str] = field(default_factory=dict)
     phases: dict[str, float] = field(default_factory=dict)
+    span: TracedSpan = UNTRACED
 
     @property
     def roster(self) -> Collection[str]:
@@ -158,10 +160,17 @@ class SecureFedAvg(Strategy):
             return None
         round = OngoingRound(federation.rounds.open_round(federation.run), nodes, held)
         federation.traffic.clear()
+        with federation.traces.round(grid.run.run_id, round.number) as round.span:
+            return self.to_its_end(grid, round)
+
+    def to_its_end(self, grid: Grid, round: OngoingRound) -> bool:
+        """Runs a round that is open; True when it made a release."""
+        federation, nodes = self.federation, round.nodes
         self.log.info("round_started", round=round.number, members=sorted(nodes), cohort=len(nodes))
         try:
             session, opened = self.attempts(grid, round)
-            release = federation.commit(round.number, session, opened)
+            with federation.traces.step(TracedStep.RELEASE):
+                release = federation.commit(round.number, session, opened)
         except StorageError:
             self.metrics.write_errors.inc()
             raise
@@ -302,7 +311,7 @@ class SecureFedAvg(Strategy):
                 )
 
         expansion = timed(self.metrics.mask_expansion_seconds)
-        with timed(self.metrics.reconstruction_seconds):
+        with timed(self.metrics.reconstruction_seconds), federation.traces.step(TracedStep.OPEN):
             opened = closing(
                 lambda: session.open(threads=THREADS, admit=admit, expansion=expansion),
                 Outcome.ABORTED_DROPOUTS,
@@ -377,19 +386,23 @@ class SecureFedAvg(Strategy):
             # again: a finished update is stored, and the charge was made.
             rejoin=phase is Phase.TRAIN,
         )
-        try:
-            for item in answers:
-                if isinstance(item, LostMember):
-                    self.drop(round, phase, item)
-                    if phase is Phase.TRAIN:
-                        self.require_possible(round)
-                    continue
-                answered += 1
-                federation.live.update(answered=answered)
-                self.metrics.response_seconds.labels(phase.value).observe(item.seconds)
-                self.log.info("member_answered", round=round.number, phase=phase.value, member=item.member)
-        except GivenUpError:
-            raise RoundAbortedError(Outcome.INTERRUPTED, "the coordinator was told to stop") from None
+        with federation.traces.step(TracedStep(phase.value), attempt=round.attempt, asked=len(nodes)) as step:
+            try:
+                for item in answers:
+                    if isinstance(item, LostMember):
+                        self.drop(round, phase, item)
+                        if phase is Phase.TRAIN:
+                            self.require_possible(round)
+                        continue
+                    answered += 1
+                    federation.live.update(answered=answered)
+                    self.metrics.response_seconds.labels(phase.value).observe(item.seconds)
+                    self.log.info(
+                        "member_answered", round=round.number, phase=phase.value, member=item.member
+                    )
+            except GivenUpError:
+                raise RoundAbortedError(Outcome.INTERRUPTED, "the coordinator was told to stop") from None
+            step.note(answered=answered)
         took = time.monotonic() - started
         self.metrics.cohort.labels(phase.value).set(answered)
         self.metrics.phase_seconds.labels(phase.value).observe(took)
@@ -470,6 +483,7 @@ class SecureFedAvg(Strategy):
             f"round {round.number}: {f'release {release}' if done else reason}",
         )
         federation.live.update(phase=None, phase_since=None)
+        round.span.note(outcome=outcome, attempt=round.attempt, dropouts=len(round.dropped))
         self.metrics.rounds.labels(outcome.value).inc()
         self.metrics.round_seconds.observe(took)
         if done:

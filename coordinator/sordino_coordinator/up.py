@@ -66,6 +66,7 @@ def up(folder: Path, *, console_at: str | None = None) -> None:
     federation = Federation.open(folder)
     if console_at is not None:
         federation.settings = federation.settings.with_console(console_at)
+    federation.trace()
     identity, charters = federation.identity, federation.identity.charters
 
     def stop(told: str) -> None:
@@ -164,6 +165,7 @@ def up(folder: Path, *, console_at: str | None = None) -> None:
         newest = federation.releases.head().number
         federation.note(lambda: federation.audit.append(Action.STOPPED, f"release {newest}"))
         federation.live.update(doing=Doing.STOPPED)
+        federation.traces.close()
         federation.rounds.close()
         lock.close()
         traffic = {direction.value: total for direction, total in events.totals.items()}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 from flwr.app import ConfigRecord, ConfigRecordValues, Context, Error, Message
 from flwr.clientapp import ClientApp
@@ -35,6 +36,7 @@ from sordino_platform.link import StreamedPart
 from sordino_platform.offer import Offer, OfferAnswer
 from sordino_platform.proposal import Proposal
 from sordino_platform.provenance import Provenance
+from sordino_platform.tracing import TracedStep
 from sordino_privacy.secagg import BadParcelError, MemberSession, OrderError, RoundContext
 
 SESSION = "sordino.session/1"
@@ -56,9 +58,10 @@ def phase(handle: Handler) -> Callable[[Message, Context], Message]:
     def answer(message: Message, context: Context) -> Message:
         with resident(context) as member:
             try:
-                fields = Fields(message)
-                scalars, vectors = handle(member, fields, context)
-                fields.done()
+                with traced(member, message):
+                    fields = Fields(message)
+                    scalars, vectors = handle(member, fields, context)
+                    fields.done()
             except Exception as error:  # noqa: BLE001 - Flower would send the text of whatever passes here
                 forget(context)
                 member.refused(error)
@@ -67,6 +70,15 @@ def phase(handle: Handler) -> Callable[[Message, Context], Message]:
         return Message(pack(scalars, vectors), reply_to=message)
 
     return answer
+
+
+def traced(member: Member, message: Message) -> AbstractContextManager[object]:
+    """The member's span of a phase; none for what belongs to no round."""
+    kind, _, phase = message.metadata.message_type.partition(".")
+    number = message.metadata.group_id
+    if kind != "train" or not number.isdecimal():
+        return nullcontext()
+    return member.traces.step(TracedStep(f"member.{phase}"), run=message.metadata.run_id, round=int(number))
 
 
 def keep(context: Context, agreement: RoundContext, session: MemberSession) -> None:

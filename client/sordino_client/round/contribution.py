@@ -27,6 +27,7 @@ from sordino_platform.durable import make_folder, write_file
 from sordino_platform.machine.power import battery_in_use
 from sordino_platform.plans import Plan
 from sordino_platform.proposal import SIZE_BUCKETS, Proposal, quantiser_for
+from sordino_platform.tracing import TracedStep
 from sordino_privacy.counts import CountPlan
 from sordino_privacy.errors import StorageError
 from sordino_privacy.secagg import MaskedStatistics, Membership, Quantised, ReplayError, RoundContext
@@ -99,7 +100,8 @@ def require_one_epoch(member: Member, context: RoundContext) -> None:
 def train(member: Member, proposal: Proposal, place: RoundFolder, model: Vector) -> None:
     """Makes ready, waits for a place to train, charges, trains, and stores the quantised update."""
     context, plan = proposal.context, proposal.plan
-    prepared = member.prepared(window=plan.window)
+    with member.traces.step(TracedStep.MEMBER_PREPARE):
+        prepared = member.prepared(window=plan.window)
     base = member.base()
     require_space(member.folder, member.config, plan)
     weights = unflatten(member.config, member.parameters, model)
@@ -124,7 +126,8 @@ def train(member: Member, proposal: Proposal, place: RoundFolder, model: Vector)
         member.participation.require_wanted()
         charge(member, proposal)
         started = time.monotonic()
-        update = member.worker.train(job, member.on_progress)
+        with member.traces.step(TracedStep.MEMBER_COMPUTE):
+            update = member.worker.train(job, member.on_progress)
     member.metrics.train_seconds.observe(time.monotonic() - started)
     member.metrics.train_units.inc(update.local.units)
     member.metrics.train_loss.set(update.local.mean_loss)
@@ -133,15 +136,16 @@ def train(member: Member, proposal: Proposal, place: RoundFolder, model: Vector)
     # Where noise comes in shares every member weighs the same; counts are added up, never averaged: each weighs 1.
     membership, bucket = member.membership, member.settings.size_bucket
     quantiser = quantiser_for(member.config, plan, members=len(membership.members), shares=membership.shares)
-    if job.noise is not None:
-        quantised = quantiser.embed(update.integers(), bucket, secrets.token_bytes)
-    else:
-        weight = 1.0 if isinstance(plan, CountPlan) else bucket / SIZE_BUCKETS
-        quantised = quantiser.quantise(
-            update.vector(), weight, MaskedStatistics(examples=bucket), secrets.token_bytes
-        )
-    data = quantised.encode()
-    place.finish(data)
+    with member.traces.step(TracedStep.MEMBER_QUANTISE):
+        if job.noise is not None:
+            quantised = quantiser.embed(update.integers(), bucket, secrets.token_bytes)
+        else:
+            weight = 1.0 if isinstance(plan, CountPlan) else bucket / SIZE_BUCKETS
+            quantised = quantiser.quantise(
+                update.vector(), weight, MaskedStatistics(examples=bucket), secrets.token_bytes
+            )
+        data = quantised.encode()
+        place.finish(data)
     if member.settings.keep_quantised_updates_for_a_proof_on_this_machine:
         proofs = member.settings.keep_quantised_updates_for_a_proof_on_this_machine
         make_folder(proofs)

@@ -45,6 +45,7 @@ from sordino_platform.proposal import shared_noise
 from sordino_platform.release import ReleaseStore
 from sordino_platform.telemetry import log
 from sordino_platform.tokenizer import Tokenizer
+from sordino_platform.tracing import Traces, open_traces
 from sordino_privacy.errors import BudgetError, ConfigurationError, RefusalError, SordinoError, StorageError
 from sordino_privacy.secagg import (
     BadParcelError,
@@ -75,6 +76,7 @@ class Member:
     metrics: MemberMetrics
     worker: TrainingWorker
     participation: Participation
+    traces: Traces
     on_progress: Callable[[TrainingProgress], None] | None = None
 
     @classmethod
@@ -99,7 +101,15 @@ class Member:
         prune_rounds(folder, but=None if participation.paused else newest_round(folder))
         with refusing():
             opened = Ledger.open(folder / "ledger", datasets=datasets, budget=budget)
+        traces = open_traces(
+            settings.traces,
+            authority=settings.traces_authority,
+            federation=charter.federation,
+            role="member",
+            name=settings.name,
+        )
         with (
+            contextlib.closing(traces),
             opened as ledger,
             TrainingWorker(
                 processors=settings.training_processors,
@@ -121,6 +131,7 @@ class Member:
                 metrics=MemberMetrics(),
                 worker=worker,
                 participation=participation,
+                traces=traces,
             )
             with refusing():
                 member.machine.claim(ledger)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from sordino_platform.machine.processes import Session
+from sordino_platform.machine.processes import ProcessSession
 from sordino_privacy.errors import SordinoError
 
 GRACE_SECONDS = 10.0
@@ -20,7 +20,7 @@ class Processes:
 
     def __init__(self, logs: Path) -> None:
         self._logs = logs
-        self._running: dict[str, Session] = {}
+        self._running: dict[str, ProcessSession] = {}
 
     def __enter__(self) -> Processes:
         return self
@@ -33,7 +33,7 @@ class Processes:
     def start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
         """Starts `command` as `name`; its output goes to `<name>.log`."""
         with (self._logs / f"{name}.log").open("ab") as log:
-            self._running[name] = Session(command, log=log, environment=environment)
+            self._running[name] = ProcessSession(command, log=log, environment=environment)
 
     def kill(self, name: str) -> int:
         """SIGKILL to the whole session of `name`; returns the leader's pid."""

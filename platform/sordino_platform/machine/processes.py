@@ -135,7 +135,7 @@ def end_when_stdin_closes() -> None:
     threading.Thread(target=wait, name="stdin", daemon=True).start()
 
 
-class Session:
+class ProcessSession:
     """A child that leads a session of its own, and everything that it starts. Linux and macOS."""
 
     def __init__(self, command: Sequence[str], *, log: Any, environment: Mapping[str, str]) -> None:
