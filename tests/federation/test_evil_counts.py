@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -17,15 +17,16 @@ from sordino_client.round.agreement import decide
 from sordino_client.round.result import take
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.strategy import OngoingRound, SecureFedAvg
-from sordino_platform.charter import SharedMemoryPolicy
+from sordino_platform.charter import PrivacyPolicy, SharedMemoryPolicy
+from sordino_platform.durable import write_file
 from sordino_platform.flower.phases import Phase
-from sordino_platform.proposal import Proposal
+from sordino_platform.proposal import Proposal, quantiser_for
 from sordino_platform.provenance import Provenance
 from sordino_platform.release import SignedManifest
 from sordino_platform.release.manifest import Manifest, MemoryMark
 from sordino_privacy.counts import CountPlan
 from sordino_privacy.errors import SordinoError
-from sordino_privacy.secagg import ModelError, PolicyError, sum_digest
+from sordino_privacy.secagg import ModelError, PolicyError, Quantised, sum_digest
 
 
 def load_helper() -> ModuleType:
@@ -186,3 +187,52 @@ def test_a_count_beyond_the_charter_or_the_members_own_settings_is_refused_befor
         federation.plan = fair
         context = SecureFedAvg(federation).context(OngoingRound(1, {}, {}))
         assert decide(member, replace(proposal, context=context, plan=fair))
+
+
+@pytest.mark.parametrize("noise", ["local", "distributed"])
+def test_a_member_that_stuffs_its_counts_puts_its_phrase_in(
+    tmp_path: Path, noise: Literal["local", "distributed"]
+) -> None:
+    """What docs/shared-memory.md says of a dishonest member, held as a fact: one opened sum cannot tell a liar's count
+    from that of many members (decision 42). The liar has a true key and certificate, and software of its own."""
+    folder = tmp_path / "federation"
+    inprocess.found_in(
+        folder,
+        privacy=PrivacyPolicy(noise=noise, largest_steps=1),
+        shared_memory=SharedMemoryPolicy(),
+        counts=counting.COUNTS,
+        exchange_seconds=60.0,
+        of_members={"epsilon_if_others_collude": 100.0},
+    )
+    federation = Federation.open(folder / "coordinator")
+    with inprocess.opened(folder) as members:
+        counting.order(federation)
+        grid, number = inprocess.InProcessGrid(members, run=7), federation.rounds.next_round()
+
+        def prepare(message_type: str) -> None:
+            if message_type != Phase.TRAIN.message_type:
+                return
+            grid.on_message = len
+            for member in members.values():
+                counting.store_counts(member, federation, number, [counting.COMMON] * 500)
+            place = members["alder"].folder / "round" / f"{federation.run}-{number}" / "quantised.bin"
+            honest, plan, shares = (
+                Quantised.decode(place.read_bytes()),
+                federation.plan,
+                federation.membership.shares,
+            )
+            assert isinstance(plan, CountPlan)
+            quantiser = quantiser_for(federation.config, plan, members=5, shares=shares)
+            step = quantiser.groups[0].range / quantiser.levels
+            vector = honest.vector.copy()
+            vector[counting.ALONE] = round(1.2 * plan.threshold(survivors=5, shares=shares) / step)
+            write_file(place, replace(honest, vector=vector).encode(), secret=True)
+
+        grid.on_message = prepare
+        assert SecureFedAvg(federation).one_round(grid)
+        for member in members.values():
+            memory = counting.memory_of(member)
+            assert memory is not None
+            believed = set(memory.cells.tolist())
+            assert set(counting.COMMON) <= believed, "what many hold is there all the same"
+            assert set(counting.ALONE) <= believed, "and so is what the liar alone put in"
