@@ -42,11 +42,11 @@ def join(
 
     Example: sordino client join --coordinator fl.example.org:9443 --repo ~/work/billing --repo ~/work/ledger
     """
-    from sordino_client.settings import FILE, MemberSettings, settings_text
+    from sordino_client.settings import FILE, MemberSettings, member_settings_text
     from sordino_platform.durable import write_file
     from sordino_platform.identity import Identity
     from sordino_platform.link.address import require_address
-    from sordino_platform.settings import parse
+    from sordino_platform.settings import parse_settings
     from sordino_privacy.errors import DataError
 
     require_address(coordinator, option="--coordinator")
@@ -61,8 +61,8 @@ def join(
         "repositories": [path.expanduser().resolve() for path in repo],
         "budget_epsilon": budget,
     }
-    settings = parse(asked, MemberSettings, where="client join")
-    write_file(place / FILE, settings_text(settings).encode(), secret=True, replace=False)
+    settings = parse_settings(asked, MemberSettings, where="client join")
+    write_file(place / FILE, member_settings_text(settings).encode(), secret=True, replace=False)
     typer.echo(f"wrote {place / FILE}; now: sordino client up --folder {place}")
 
 
@@ -72,7 +72,7 @@ def up(folder: Path | None = FOLDER) -> None:
 
     Example: sordino client up --folder ~/.local/share/sordino
     """
-    from sordino_client.agent.up import up as run
+    from sordino_client.agent.up import run_agent as run
 
     run(folder or default_folder())
 
@@ -83,9 +83,9 @@ def status(folder: Path | None = FOLDER, as_json: bool = JSON) -> None:
 
     Example: sordino client status --json
     """
-    from sordino_client.status import read_status
+    from sordino_client.status import read_agent_status
 
-    facts = read_status(folder or default_folder())
+    facts = read_agent_status(folder or default_folder())
     if as_json:
         typer.echo(json.dumps(facts))
         return

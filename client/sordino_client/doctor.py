@@ -14,8 +14,8 @@ from sordino_client.foreseen import foreseen
 from sordino_client.ledger import read_account
 from sordino_client.ledger.witness import RECOVER, kept
 from sordino_client.round.heads import uncharged
-from sordino_client.settings import MemberSettings, load_settings
-from sordino_client.status import read_ledger, read_status
+from sordino_client.settings import MemberSettings, load_member_settings
+from sordino_client.status import read_agent_status, read_ledger
 from sordino_platform.bases.registry import tokenizer_at
 from sordino_platform.doctor import checks
 from sordino_platform.doctor.finding import Finding, checked, failed, ok, warning
@@ -34,7 +34,7 @@ def member_checks(folder: Path, identity: Identity) -> Iterator[Finding]:
     """Everything that a member needs to take part in a round."""
     yield from checks.common(folder, identity, [])
     try:
-        settings = load_settings(folder)
+        settings = load_member_settings(folder)
     except SordinoError as error:
         yield failed("settings", error.message, error.hint, exit_code=error.exit_code)
         return
@@ -57,7 +57,7 @@ def member_checks(folder: Path, identity: Identity) -> Iterator[Finding]:
 
 def running(folder: Path) -> bool:
     """Whether an agent runs in this folder."""
-    return (folder / "status.json").exists() and alive(int(read_status(folder)["pid"]))
+    return (folder / "status.json").exists() and alive(int(read_agent_status(folder)["pid"]))
 
 
 def repositories(settings: MemberSettings) -> str:
@@ -139,7 +139,7 @@ def ledger(folder: Path, identity: Identity) -> str:
     """Whether anybody remembers more of the ledger than it holds. Raises StorageError, as the agent would."""
     if not (folder / "ledger").exists():
         return "none yet"
-    if running(folder) and (why := read_status(folder).get("ledger")):
+    if running(folder) and (why := read_agent_status(folder).get("ledger")):
         raise StorageError(
             str(why), hint="the agent goes on by itself once the ledger opens; completions go on"
         )

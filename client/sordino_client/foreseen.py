@@ -14,7 +14,7 @@ from typing import Final
 
 from sordino_client.ledger import DayCapError, read_account, require_today
 from sordino_client.settings import MemberSettings
-from sordino_client.status import read_status
+from sordino_client.status import read_agent_status
 from sordino_platform.architecture import HuggingFaceConfig
 from sordino_platform.doctor.finding import Finding, checked, failed, ok, warning
 from sordino_platform.identity import Identity
@@ -105,7 +105,7 @@ def last_offer(folder: Path) -> Finding:
     """What the running agent answered to the last offer: all that a plan which is offered can meet is in it."""
     if not (folder / "status.json").exists():
         return ok("last offer", "no agent has run here yet")
-    facts = read_status(folder)
+    facts = read_agent_status(folder)
     if not alive(int(facts["pid"])) or facts.get("not_ready", "") not in set(Unready):
         return ok("last offer", "nothing speaks against it")
     reason = Unready(facts["not_ready"])

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sordino_client.settings import FILE, MemberSettings, settings_text
+from sordino_client.settings import FILE, MemberSettings, member_settings_text
 from sordino_platform.durable import write_file
 from sordino_platform.founding.code import JoinCode
-from sordino_platform.settings import parse
+from sordino_platform.settings import parse_settings
 
 
 def settle(folder: Path, code: JoinCode, repositories: Sequence[Path]) -> Callable[[], None]:
@@ -19,12 +19,12 @@ def settle(folder: Path, code: JoinCode, repositories: Sequence[Path]) -> Callab
             "coordinator": code.coordinator,
             "repositories": list(repositories),
         }
-        settings = parse(asked, MemberSettings, where="the join code")
-        write_file(folder / FILE, settings_text(settings).encode(), secret=True, replace=False)
+        settings = parse_settings(asked, MemberSettings, where="the join code")
+        write_file(folder / FILE, member_settings_text(settings).encode(), secret=True, replace=False)
 
     def run() -> None:
-        from sordino_client.agent.up import up
+        from sordino_client.agent.up import run_agent
 
-        up(folder)
+        run_agent(folder)
 
     return run

@@ -25,7 +25,7 @@ from sordino_client.ledger import Budget, Ledger, RoundCost, Witness
 from sordino_client.ledger.machine import LedgerRecord, Machine, machine_folder
 from sordino_client.ledger.witness import kept
 from sordino_client.round.heads import uncharged
-from sordino_client.settings import BUDGET_DELTA, load_settings
+from sordino_client.settings import BUDGET_DELTA, load_member_settings
 from sordino_platform.architecture import trainable_shapes
 from sordino_platform.charter import Charter
 from sordino_platform.durable import make_folder
@@ -59,7 +59,7 @@ def recover(folder: Path) -> Recovered:
 
     Raises StorageError when the ledger is held by an agent or its rows do not follow one another, ConfigurationError.
     """
-    settings, identity = load_settings(folder), Identity.load(folder)
+    settings, identity = load_member_settings(folder), Identity.load(folder)
     charter, machine = identity.charter, Machine(settings.budgets_folder or machine_folder())
     budget = Budget(epsilon=min(settings.budget_epsilon, charter.privacy.largest_epsilon), delta=BUDGET_DELTA)
     make_folder(folder / "corpus")

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from sordino_platform.settings import SettingsModel, load, toml_text
+from sordino_platform.settings import SettingsModel, load_toml, toml_text
 
 FILE = "member.toml"
 BUDGET_DELTA = 1e-6  # the delta of every budget: one fixed number, so that epsilons of rounds compose
@@ -95,11 +95,11 @@ class MemberSettings(SettingsModel):
     keep_quantised_updates_for_a_proof_on_this_machine: Path | None = None
 
 
-def load_settings(folder: Path) -> MemberSettings:
+def load_member_settings(folder: Path) -> MemberSettings:
     """Reads `member.toml`. Raises ConfigurationError."""
-    return load(folder / FILE, MemberSettings)
+    return load_toml(folder / FILE, MemberSettings)
 
 
-def settings_text(settings: MemberSettings) -> str:
+def member_settings_text(settings: MemberSettings) -> str:
     """The file, each setting under its comment."""
     return toml_text(settings.model_dump(mode="json"), comments=COMMENTS)

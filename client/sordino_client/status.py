@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from sordino_client.completion import unread
-from sordino_client.completion.asking import find
+from sordino_client.completion.asking import find_endpoint
 from sordino_client.corpus import UnitRegistry
 from sordino_client.ledger import RoundCost, events, events_alone, read_account
 from sordino_client.round.epochs import waiting_epoch
-from sordino_client.settings import BUDGET_DELTA, load_settings
+from sordino_client.settings import BUDGET_DELTA, load_member_settings
 from sordino_platform.durable import read_file, write_file
 from sordino_platform.identity import Identity
 from sordino_platform.identity.renewal import ending
@@ -63,7 +63,7 @@ def write_status(
         write_file(folder / STATUS, json.dumps(facts).encode(), secret=True)
 
 
-def read_status(folder: Path) -> dict[str, Any]:
+def read_agent_status(folder: Path) -> dict[str, Any]:
     """The agent's last status, whether it still runs, and its completion endpoint. Raises ConfigurationError."""
     path = folder / STATUS
     if not path.exists():
@@ -92,7 +92,7 @@ def read_status(folder: Path) -> dict[str, Any]:
     # Sizes only: nothing outside the endpoint's process opens the memory.
     facts["memory_bytes"] = sum(path.stat().st_size for path in memory.glob("*") if path.is_file())
     facts["memory_unread"] = [str(gap) for gap in unread.read(memory)]
-    running = find(folder / "completion") if facts["running"] else None
+    running = find_endpoint(folder / "completion") if facts["running"] else None
     if running is not None:
         held = running.ask("GET", "/v1/memory")
         facts |= {"memory_files": held["files"], "memory_tokens": held["tokens"]}
@@ -125,7 +125,9 @@ def kept(folder: Path) -> dict[str, Any]:
         "release": len(ReleaseStore(folder / "releases", identity.charters).chain()) - 1,
         "epsilon_spent": epsilon(events(costs), BUDGET_DELTA).value,
         "epsilon_if_others_collude": epsilon(events_alone(costs), BUDGET_DELTA).value,
-        "epsilon_budget": min(load_settings(folder).budget_epsilon, identity.charter.privacy.largest_epsilon),
+        "epsilon_budget": min(
+            load_member_settings(folder).budget_epsilon, identity.charter.privacy.largest_epsilon
+        ),
     }
 
 
@@ -134,7 +136,7 @@ def read_ledger(folder: Path, *, authors: Sequence[int] = ()) -> dict[str, Any]:
 
     `authors`: numbers of file clusters; the epsilon of a person who wrote that many is computed for each (seconds).
     """
-    settings, charter = load_settings(folder), Identity.load(folder).charter
+    settings, charter = load_member_settings(folder), Identity.load(folder).charter
     account = read_account(folder / "ledger")
     budget = min(settings.budget_epsilon, charter.privacy.largest_epsilon)
     costs = account.costs()

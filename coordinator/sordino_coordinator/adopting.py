@@ -25,7 +25,7 @@ from sordino_coordinator.boundary import Answered, MemberReply
 from sordino_coordinator.control.audit import Action, AuditLog
 from sordino_coordinator.exchange import exchange
 from sordino_coordinator.grid import LinkGrid
-from sordino_coordinator.settings import load_settings
+from sordino_coordinator.settings import load_coordinator_settings
 from sordino_coordinator.up import take_lock
 from sordino_platform.architecture import Vector
 from sordino_platform.charter.document import MAX_CHARTER_BYTES
@@ -226,7 +226,7 @@ def agreed(held: list[SignedManifest], told: Mapping[str, Told]) -> list[SignedM
     return longest
 
 
-def adopt(folder: Path, *, seconds: float) -> Adopted:
+def adopt_history(folder: Path, *, seconds: float) -> Adopted:
     """Listens as `up` does, waits `seconds` for the charter's members, and adopts what they hold.
 
     Raises StorageError when the coordinator runs, PortInUseError, ConfigurationError, LinkError.
@@ -234,7 +234,7 @@ def adopt(folder: Path, *, seconds: float) -> Adopted:
     os.umask(0o077)
     configure_logging(folder / "events.jsonl", console=False)
     lock = take_lock(folder)
-    settings, identity = load_settings(folder), Identity.load(folder)
+    settings, identity = load_coordinator_settings(folder), Identity.load(folder)
 
     def identify(certificate: bytes) -> str:
         role, name = admit(certificate, identity.charter)

@@ -47,7 +47,7 @@ def new(
 
     Example: sordino coordinator new --folder /var/lib/sordino/coordinator --heldout /srv/public-code
     """
-    from sordino_coordinator.settings import FILE, first_settings, settings_text
+    from sordino_coordinator.settings import FILE, coordinator_settings_text, first_settings
     from sordino_platform.durable import write_file
     from sordino_platform.link.address import require_address
 
@@ -60,7 +60,7 @@ def new(
         release_without_any_heldout_measurement=release_without_any_heldout_measurement,
         clusters=clusters,
     )
-    write_file(folder / FILE, settings_text(settings).encode(), secret=True, replace=False)
+    write_file(folder / FILE, coordinator_settings_text(settings).encode(), secret=True, replace=False)
     typer.echo(f"wrote {folder / FILE}; look it over, then: sordino coordinator up --folder {folder}")
 
 
@@ -79,7 +79,7 @@ def up(
 
     Example: sordino coordinator up --folder /var/lib/sordino/coordinator --console 127.0.0.1:9467
     """
-    from sordino_coordinator.up import up as run
+    from sordino_coordinator.up import run_coordinator as run
 
     run(folder, console_at=console)
 
@@ -97,7 +97,7 @@ def adopt(
 
     Example: sordino coordinator adopt --folder /var/lib/sordino/coordinator --seconds 120
     """
-    from sordino_coordinator.adopting import adopt as run
+    from sordino_coordinator.adopting import adopt_history as run
 
     found = run(folder, seconds=seconds)
     if as_json:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from sordino_coordinator.control.api import TOKEN_FILE
 from sordino_coordinator.control.audit import verify_audit
-from sordino_coordinator.control.live import Doing, read_status
+from sordino_coordinator.control.live import Doing, read_coordinator_status
 from sordino_coordinator.control.orders import read_orders
 from sordino_coordinator.heldout import usable
-from sordino_coordinator.settings import CoordinatorSettings, load_settings
+from sordino_coordinator.settings import CoordinatorSettings, load_coordinator_settings
 from sordino_platform.architecture import HuggingFaceConfig
 from sordino_platform.doctor import checks
 from sordino_platform.doctor.finding import Finding, checked, failed, ok, warning
@@ -32,7 +32,7 @@ def coordinator_checks(folder: Path, identity: Identity) -> Iterator[Finding]:
     """Everything that a coordinator needs to run rounds."""
     yield from checks.common(folder, identity, signed_moments(folder, identity))
     try:
-        settings = read_orders(folder).pace.over(load_settings(folder))
+        settings = read_orders(folder).pace.over(load_coordinator_settings(folder))
     except SordinoError as error:
         yield failed("settings", error.message, error.hint, exit_code=error.exit_code)
         return
@@ -45,7 +45,7 @@ def coordinator_checks(folder: Path, identity: Identity) -> Iterator[Finding]:
     yield checked("releases", lambda: releases(folder, identity))
     yield checked("audit log", lambda: audit(folder, identity))
     yield checked("renewals", lambda: renewals(folder))
-    live = read_status(folder)
+    live = read_coordinator_status(folder)
     own = live is not None and live.doing is not Doing.STOPPED and alive(live.pid)
     yield checked("listen", lambda: checks.port("listen", settings.listen, own=own, setting="listen"))
     metrics = f"127.0.0.1:{settings.metrics_port}"

@@ -31,11 +31,11 @@ from sordino_coordinator.control.audit import Action, AuditLog
 from sordino_coordinator.control.desk import OrderDesk
 from sordino_coordinator.control.live import Doing, Live
 from sordino_coordinator.control.orders import read_orders
-from sordino_coordinator.made import NextRelease, counted, stepped
+from sordino_coordinator.made import NextRelease, release_of_counts, stepped
 from sordino_coordinator.metrics import MESSAGE_PHASES, CoordinatorMetrics
 from sordino_coordinator.release_gate import ReleaseGate, UnusableSumError
 from sordino_coordinator.rounds import RoundStore
-from sordino_coordinator.settings import CoordinatorSettings, load_settings
+from sordino_coordinator.settings import CoordinatorSettings, load_coordinator_settings
 from sordino_platform.architecture import (
     Architecture,
     Parameters,
@@ -111,7 +111,7 @@ class Federation:
 
         Raises ConfigurationError, StorageError.
         """
-        settings, identity = load_settings(folder), Identity.load(folder)
+        settings, identity = load_coordinator_settings(folder), Identity.load(folder)
         charter = identity.charter
         charter.require_current()
         if identity.card.role != "coordinator":
@@ -496,7 +496,9 @@ class Federation:
         """What the sum makes, by the plan of its round. Raises UnusableSumError."""
         head, model = self.releases.head(), self.weights()
         if isinstance(self.plan, CountPlan):
-            return counted(opened, self.plan, head=head, model=model, moments=self.releases.moments())
+            return release_of_counts(
+                opened, self.plan, head=head, model=model, moments=self.releases.moments()
+            )
         optimiser = self.settings.server_optimiser
         return stepped(
             opened, head=head, model=model, optimiser=optimiser, moments=self.moments(), gate=self.gate
@@ -543,7 +545,7 @@ class Federation:
     def exclude(self, member: str, why: str, *, round: int, proof: bytes = b"") -> None:
         """Books a member that was proven to cheat: it is left out of every attempt until this process is started anew.
 
-        `proof` is kept beside the transcript, for whoever wants to judge it (sordino_privacy.secagg.judge).
+        `proof` is kept beside the transcript, for whoever wants to judge it (sordino_privacy.secagg.judge_complaint).
         """
         if member in self.cheaters:
             return

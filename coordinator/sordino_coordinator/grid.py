@@ -13,7 +13,7 @@ from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 
 from sordino_platform.flower import shim
-from sordino_platform.flower.codec import decode, encode
+from sordino_platform.flower.codec import decode_message, encode_message
 from sordino_platform.flower.phases import node_id
 from sordino_platform.link.events import Direction
 from sordino_platform.link.messages import parts_of, total_of
@@ -83,7 +83,7 @@ class LinkGrid(Grid):
                 continue
             message_id = shim.stamp(message)
             seconds = message.metadata.ttl or DEFAULT_SECONDS
-            parts = parts_of(encode(message))
+            parts = parts_of(encode_message(message))
             try:
                 number = self._server.send(name, parts, deadline_seconds=seconds, reply_bytes=reply_bytes)
             except LinkError:
@@ -114,7 +114,7 @@ class LinkGrid(Grid):
         if isinstance(result, LostRequest):
             return Message(Error(LINK_ERROR, result.reason.value), reply_to=message)
         self._count(Direction.RECEIVED, message.metadata.message_type, result.payload.nbytes)
-        said = decode(result.payload)
+        said = decode_message(result.payload)
         if said.has_error():
             return Message(Error(LINK_ERROR, "refused"), reply_to=message)
         return Message(said.content, reply_to=message)

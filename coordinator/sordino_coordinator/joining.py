@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sordino_coordinator.settings import FILE, first_settings, settings_text
+from sordino_coordinator.settings import FILE, coordinator_settings_text, first_settings
 from sordino_platform.durable import write_file
 from sordino_platform.founding.code import JoinCode
 from sordino_platform.link.address import parse_address
@@ -20,11 +20,11 @@ def settle(folder: Path, code: JoinCode, folders: Sequence[Path]) -> Callable[[]
     if not (folder / FILE).exists():
         _, port = parse_address(code.coordinator)
         settings = first_settings(folder, listen=f"0.0.0.0:{port}", heldout=folders)
-        write_file(folder / FILE, settings_text(settings).encode(), secret=True, replace=False)
+        write_file(folder / FILE, coordinator_settings_text(settings).encode(), secret=True, replace=False)
 
     def run() -> None:
-        from sordino_coordinator.up import up
+        from sordino_coordinator.up import run_coordinator
 
-        up(folder)
+        run_coordinator(folder)
 
     return run

@@ -50,7 +50,7 @@ def stepped(
     )
 
 
-def counted(
+def release_of_counts(
     opened: AggregateSum, plan: CountPlan, *, head: Manifest, model: Vector, moments: Moments
 ) -> NextRelease:
     """The memory of a count. Model, loss and `moments`, those of `head`, stay as they are."""

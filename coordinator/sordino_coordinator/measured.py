@@ -43,9 +43,9 @@ class OurModel:
         return Tokenizer.shipped()
 
     def model(self, vector: Vector) -> Scored:
-        from sordino_platform.model import build
+        from sordino_platform.model import build_decoder
 
-        return build(self.config, unflatten(self.config, self.parameters, vector))
+        return build_decoder(self.config, unflatten(self.config, self.parameters, vector))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -61,11 +61,11 @@ class OnBase:
         return tokenizer_at(self.place)
 
     def model(self, vector: Vector) -> Scored:
-        from sordino_platform.huggingface_model import load, put
+        from sordino_platform.huggingface_model import load_base_model, put
 
         adapters = unflatten(self.config, self.parameters, vector)
         if self.loaded is None:
-            self.loaded = load(self.place, self.config, adapters)
+            self.loaded = load_base_model(self.place, self.config, adapters)
             self.loaded.eval()
             self.loaded.config = replace(self.config, context=min(self.config.context, MEASURED_CONTEXT))
         put(self.loaded, adapters)

@@ -13,7 +13,7 @@ from sordino_platform.architecture import ModelConfig
 from sordino_platform.charter import PrivacyPolicy
 from sordino_platform.identity import Identity
 from sordino_platform.release.optimiser import ServerOptimiser
-from sordino_platform.settings import SettingsModel, load, parse, toml_text
+from sordino_platform.settings import SettingsModel, load_toml, parse_settings, toml_text
 from sordino_platform.suggested import suggested_training
 from sordino_privacy.counts import CountPlan
 from sordino_privacy.dpsgd import TrainingPlan
@@ -142,7 +142,7 @@ class CoordinatorSettings(SettingsModel):
     def with_console(self, address: str) -> CoordinatorSettings:
         """The same settings with the console at another address. Raises ConfigurationError."""
         fields = {**self.model_dump(exclude_none=True), "console": address}
-        return parse(fields, CoordinatorSettings, where="--console")
+        return parse_settings(fields, CoordinatorSettings, where="--console")
 
 
 def first_settings(
@@ -173,14 +173,14 @@ def first_settings(
         "server_optimiser": training.optimiser.model_dump(),
         "plan": asdict(training.plan),
     }
-    return parse(asked, CoordinatorSettings, where="coordinator new")
+    return parse_settings(asked, CoordinatorSettings, where="coordinator new")
 
 
-def load_settings(folder: Path) -> CoordinatorSettings:
+def load_coordinator_settings(folder: Path) -> CoordinatorSettings:
     """Reads `coordinator.toml`. Raises ConfigurationError."""
-    return load(folder / FILE, CoordinatorSettings)
+    return load_toml(folder / FILE, CoordinatorSettings)
 
 
-def settings_text(settings: CoordinatorSettings) -> str:
+def coordinator_settings_text(settings: CoordinatorSettings) -> str:
     """The file, each setting under its comment."""
     return toml_text(settings.model_dump(mode="json"), comments=COMMENTS)

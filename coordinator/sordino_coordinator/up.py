@@ -54,7 +54,7 @@ class CountedEvents(IgnoreEvents):
         self.totals[direction] += count
 
 
-def up(folder: Path, *, console_at: str | None = None) -> None:
+def run_coordinator(folder: Path, *, console_at: str | None = None) -> None:
     """Runs until the wished rounds have completed or SIGTERM or SIGINT arrives; then a round in flight is drained.
 
     Raises ConfigurationError, PortInUseError, LinkError, StorageError.

@@ -172,7 +172,7 @@ def interfaces() -> str:
             "Completions, at a member's machine",
             completion.build(nothing, nothing, nothing, token=NO_TOKEN),
         ),
-        ("A member's control, for editors", control.build(desk, token=NO_TOKEN)),
+        ("A member's control, for editors", control.control_app(desk, token=NO_TOKEN)),
     ):
         parts += [f"## {title}", _routes(guard.app)]
     rows = [

@@ -32,12 +32,12 @@ from sordino_privacy.secagg import (
     Quantised,
     Quantiser,
     RoundContext,
-    admit,
     keys,
     merkle,
+    require_follows,
     transcript_head,
 )
-from sordino_privacy.secagg.complaint import Complaint, proof
+from sordino_privacy.secagg.complaint import Complaint, complaint_proof
 from sordino_privacy.secagg.graph import degree_and_threshold, permutation, quorum
 from sordino_privacy.secagg.masks import Mask, apply
 from sordino_privacy.secagg.roster import Roster
@@ -83,7 +83,7 @@ class Memory:
         return [row for row in self.rows if (row.federation, row.run, row.round) == (federation, run, round)]
 
     def record(self, entry: JournalEntry) -> None:
-        admit(self.entries(entry.federation, entry.run, entry.round), entry)
+        require_follows(self.entries(entry.federation, entry.run, entry.round), entry)
         self.rows.append(entry)
 
 
@@ -299,7 +299,7 @@ def complaints(roster: bytes, delivery: bytes, shares: str) -> list[dict[str, An
             "delivery": lie.hex(),
             "draws": [draw.hex() for draw in draws.given[before:]],
             "message": cheated.hex(),
-            "proof": proof(context().encode(), roster, cheated).hex(),
+            "proof": complaint_proof(context().encode(), roster, cheated).hex(),
             "culprit": "delta",
         },
         {
@@ -307,7 +307,7 @@ def complaints(roster: bytes, delivery: bytes, shares: str) -> list[dict[str, An
             "delivery": delivery.hex(),
             "draws": [draw.hex() for draw in twice.given[before:]],
             "message": (message := framed.signed(fixed("identity alpha")).encode()).hex(),
-            "proof": proof(context().encode(), roster, message).hex(),
+            "proof": complaint_proof(context().encode(), roster, message).hex(),
             "culprit": "alpha",
         },
     ]

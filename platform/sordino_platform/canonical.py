@@ -136,7 +136,7 @@ def first_problem(error: ValidationError) -> str:
     return f"{place}: {text}" if place else text
 
 
-def digest(label: str, data: bytes | memoryview) -> bytes:
+def document_digest(label: str, data: bytes | memoryview) -> bytes:
     """SHA-256 under a versioned label, both length-prefixed (8 bytes, big-endian)."""
     hasher = hashlib.sha256()
     for part in (label.encode("ascii"), memoryview(data).cast("B")):
@@ -162,4 +162,4 @@ def require_signature(public_key: bytes, label: str, data: bytes, signature: byt
 
 
 def _message(label: str, data: bytes) -> bytes:
-    return label.encode("ascii") + b"/signature\x00" + digest(label, data)
+    return label.encode("ascii") + b"/signature\x00" + document_digest(label, data)

@@ -95,7 +95,7 @@ class HuggingFaceTokenizer:
         return max(self._inner.get_vocab(with_added_tokens=True).values(), default=-1) + 1
 
 
-def digest(folder: Path) -> bytes:
+def folder_digest(folder: Path) -> bytes:
     """SHA-256 of everything that decides what the base computes: configuration, tokenizer, weights.
 
     Raises ConfigurationError for a folder that is no base, or one whose use would run foreign code.

@@ -90,7 +90,7 @@ def require_base(place: Path, config: HuggingFaceConfig) -> None:
     _transformers()
 
 
-def load(
+def load_base_model(
     place: Path,
     config: HuggingFaceConfig,
     adapters: Parameters,
@@ -142,7 +142,7 @@ def load(
 
 
 def put(model: nn.Module, adapters: Parameters) -> None:
-    """Gives a model that `load` made other adapters. Raises ConfigurationError where they are of other layers."""
+    """Gives a model of `load_base_model` other adapters. Raises ConfigurationError where they are of other layers."""
     factors = factors_of(model)
     if set(factors) != set(adapters):
         raise ConfigurationError("the base model's layers are not those that the charter lists")
@@ -183,7 +183,7 @@ def _from_folder(folder: Path, config: Any, dtype: torch.dtype) -> Any:
 
 
 def adapters_of(model: nn.Module) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
-    """A copy of the adapters of a model that `load` made, by our names."""
+    """A copy of the adapters of a model that `load_base_model` made, by our names."""
     return {
         name: p.detach().cpu().numpy().astype(np.float32, copy=True) for name, p in factors_of(model).items()
     }

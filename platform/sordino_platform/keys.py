@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from sordino_platform.canonical import digest
+from sordino_platform.canonical import document_digest
 from sordino_platform.durable import read_secret, write_file
 from sordino_privacy.errors import ConfigurationError, UsageError
 
@@ -38,7 +38,7 @@ def public_bytes(key: Ed25519PrivateKey | Ed25519PublicKey) -> bytes:
 
 def fingerprint(public_key: bytes) -> str:
     """The whole SHA-256 of a public key in base32, thirteen groups of four: to be read aloud, not to be truncated."""
-    text = base64.b32encode(digest(FINGERPRINT_LABEL, public_key)).decode().rstrip("=").lower()
+    text = base64.b32encode(document_digest(FINGERPRINT_LABEL, public_key)).decode().rstrip("=").lower()
     return "-".join(text[start : start + 4] for start in range(0, len(text), 4))
 
 

@@ -173,7 +173,7 @@ def parameters_of(model: Decoder) -> dict[str, npt.NDArray[np.float32]]:
     return {name: p.detach().numpy().astype(np.float32, copy=True) for name, p in model.named_parameters()}
 
 
-def build(config: ModelConfig, parameters: Parameters) -> Decoder:
+def build_decoder(config: ModelConfig, parameters: Parameters) -> Decoder:
     """A model that holds `parameters`. Raises ConfigurationError where they are not this configuration's."""
     check(config, parameters)
     model = Decoder(config)

@@ -2,7 +2,7 @@
 
 Secrets are never settings: a setting may name the file that holds one.
 
-    >>> settings = load(Path("member.toml"), MemberSettings)
+    >>> settings = load_toml(Path("member.toml"), MemberSettings)
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class SettingsModel(BaseModel):
 Model = TypeVar("Model", bound=SettingsModel)
 
 
-def load(path: Path, model: type[Model]) -> Model:
+def load_toml(path: Path, model: type[Model]) -> Model:
     """Reads `path` into `model`. Raises ConfigurationError naming the key and the nearest known one."""
     try:
         if path.stat().st_size > MAX_SETTINGS_BYTES:
@@ -40,10 +40,10 @@ def load(path: Path, model: type[Model]) -> Model:
         raise ConfigurationError(f"there is no settings file {path}", hint=creation_hint(path)) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not valid TOML: {error}", hint="correct that line") from error
-    return parse(data, model, where=str(path))
+    return parse_settings(data, model, where=str(path))
 
 
-def parse(data: dict[str, object], model: type[Model], *, where: str) -> Model:
+def parse_settings(data: dict[str, object], model: type[Model], *, where: str) -> Model:
     """Validates a mapping into `model`; `where` names its origin in the error."""
     try:
         return model.model_validate(data)

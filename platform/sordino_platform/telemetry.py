@@ -97,7 +97,7 @@ def log() -> structlog.stdlib.BoundLogger:
     return logger
 
 
-def follow(events: Path, *, start: int = 0, whole: bool = True) -> tuple[list[dict[str, Any]], int]:
+def follow_log(events: Path, *, start: int = 0, whole: bool = True) -> tuple[list[dict[str, Any]], int]:
     """The events appended to a log since byte `start`, and where to go on. A line still being written waits.
 
     Where `start` may lie within a line, `whole=False` leaves that line out.

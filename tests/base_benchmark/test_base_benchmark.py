@@ -23,9 +23,9 @@ from sordino_client.laboratory.base_benchmark.candidates import (
 from sordino_client.laboratory.base_benchmark.comparison import (
     CONTEXT,
     Sample,
-    measure,
+    measure_candidate,
     require_tokens,
-    summarise,
+    summarise_candidates,
 )
 from sordino_client.laboratory.pretrain.compute import blocked_attention
 from sordino_client.training.stream import SourceDocument, is_validation
@@ -120,9 +120,11 @@ def test_a_trainer_that_fails_is_named_with_its_log_and_leaves_no_result(tmp_pat
     document = SourceDocument(project="p", path="a.java", language="java", text="int ledger = account;\n")
     sample = Sample(training=[document], measured=["int y;\n"])  # smaller than one window
     with pytest.raises(DataError, match="too little text"):
-        measure(REFERENCE, sample, tmp_path, reference_tokens=4096, threads=1, say=lambda line: None)
+        measure_candidate(
+            REFERENCE, sample, tmp_path, reference_tokens=4096, threads=1, say=lambda line: None
+        )
     with pytest.raises(SordinoError, match="exit code 1") as caught:
-        measure(
+        measure_candidate(
             BaseCandidate(vocabulary=262),
             sample,
             tmp_path,
@@ -149,7 +151,7 @@ def test_a_trainer_that_was_stopped_early_is_not_measured(tmp_path: Path) -> Non
 def test_candidates_are_compared_on_the_same_files() -> None:
     own = {"bits": [10.0, 40.0], "bytes": [10, 20], "vocabulary": 4096}
     other = {"bits": [13.0, 46.0], "bytes": [10, 20], "vocabulary": 512}
-    rows = summarise({"own": own, "other": other}, "own")
+    rows = summarise_candidates({"own": own, "other": other}, "own")
     assert rows["own"]["bits_per_byte"] == pytest.approx(50 / 30)
     assert rows["own"]["difference"] == 0
     assert rows["other"]["difference"] == pytest.approx(9 / 30)

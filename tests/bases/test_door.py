@@ -53,7 +53,7 @@ def test_each_familys_convention_is_found_from_its_tokens(
     for token in raw["added_tokens"]:
         token["special"] = special
     (folder / "tokenizer.json").write_text(json.dumps(raw))
-    middle = bases.find(str(folder)).middle
+    middle = bases.find_base(str(folder)).middle
     assert middle is not None
     assert middle.family == family.split(" ")[0]
     tokenizer = HuggingFaceTokenizer.load(folder)
@@ -66,16 +66,19 @@ def test_each_familys_convention_is_found_from_its_tokens(
 
 
 def test_a_base_without_such_tokens_completes_from_the_prefix_alone(make_base: Make, tmp_path: Path) -> None:
-    assert bases.find(str(make_base(tmp_path / "base", "llama", "<file_sep>"))).middle is None
-    assert bases.find(str(make_base(tmp_path / "half", "llama", "<fim_prefix>", "<file_sep>"))).middle is None
+    assert bases.find_base(str(make_base(tmp_path / "base", "llama", "<file_sep>"))).middle is None
+    assert (
+        bases.find_base(str(make_base(tmp_path / "half", "llama", "<fim_prefix>", "<file_sep>"))).middle
+        is None
+    )
 
 
 def test_a_base_is_found_by_its_name_its_folder_and_its_digest(make_base: Make, tmp_path: Path) -> None:
     folder = make_base(tmp_path / "My_Base-0.5B", "qwen2")
     added = bases.add(str(folder))
     assert added.name == "my-base-0.5b"
-    assert bases.find("my-base-0.5b") == added
-    assert bases.find(str(folder)) == added
+    assert bases.find_base("my-base-0.5b") == added
+    assert bases.find_base(str(folder)) == added
     assert bases.find_by_digest(added.digest) == added
     assert bases.find_by_digest("00" * 32) is None
     assert bases.open_folder(added) == folder
@@ -84,11 +87,11 @@ def test_a_base_is_found_by_its_name_its_folder_and_its_digest(make_base: Make, 
     assert bases.remove(added.name) == folder
     assert folder.is_dir()
     with pytest.raises(ConfigurationError, match="no base called"):
-        bases.find("my-base-0.5b")
+        bases.find_base("my-base-0.5b")
 
 
 def test_the_base_that_ships_is_a_base_like_the_others() -> None:
-    shipped = bases.find("shipped")
+    shipped = bases.find_base("shipped")
     assert shipped.kind == "shipped"
     assert shipped.middle is not None
     assert shipped.middle.prompt([7], [8]) == [2, 8, 1, 7, 3]
@@ -108,7 +111,7 @@ def test_a_base_that_changed_since_it_was_added_is_refused_when_it_is_used(
         bases.open_folder(added)
     shutil.rmtree(folder)
     with pytest.raises(ConfigurationError, match="is not there any more"):
-        bases.find(added.name)
+        bases.find_base(added.name)
 
 
 def test_a_name_is_never_taken_from_another_base(make_base: Make, tmp_path: Path) -> None:
@@ -223,9 +226,9 @@ def test_a_base_too_large_for_the_machine_is_refused_with_both_figures(
 def test_a_licence_is_read_from_the_card_or_the_file(make_base: Make, tmp_path: Path) -> None:
     folder = make_base(tmp_path / "base", licence="")
     (folder / "LICENSE").write_text("                              Apache License\n     Version 2.0\n")
-    assert bases.find(str(folder)).licence == "apache-2.0"
+    assert bases.find_base(str(folder)).licence == "apache-2.0"
     (folder / "README.md").write_text("---\nlicense: other\nlicense_name: 'qwen research'\n---\n")
-    assert bases.find(str(folder)).licence == "qwen research"
+    assert bases.find_base(str(folder)).licence == "qwen research"
 
 
 # A package
@@ -264,7 +267,7 @@ def test_a_packages_file_is_found_pinned_by_hash_and_its_code_never_runs(
     assert not ran.exists()
     file.write_bytes(file.read_bytes() + b"\0")
     with pytest.raises(ConfigurationError, match=r"not the file of tiny-base 1\.0"):
-        bases.find("tiny")
+        bases.find_base("tiny")
 
 
 # The command

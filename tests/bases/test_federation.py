@@ -17,7 +17,7 @@ from sordino_platform.bases.package import PACKAGES
 from sordino_platform.canonical import decode, encode
 from sordino_platform.charter import HuggingFaceTerms, drafting
 from sordino_platform.charter.commands import app as charter
-from sordino_platform.founding.plan import found, read_plan
+from sordino_platform.founding.plan import found_federation, read_plan
 from sordino_platform.huggingface_model import describe
 from sordino_privacy.errors import ConfigurationError, UsageError
 
@@ -62,11 +62,15 @@ def test_a_plan_names_a_base_and_only_what_suits_it(make_base: Make, tmp_path: P
     for name in "abcde":
         text += f'[[members]]\nname = "{name}"\norganisation = "{name.upper()} Ltd"\n'
     (tmp_path / "plan.toml").write_text(text + '[model]\nbase = "small"\nadapter_rank = 2\n')
-    found(read_plan(tmp_path / "plan.toml"), tmp_path / "root", passphrase="", now=datetime.now(UTC))
+    found_federation(
+        read_plan(tmp_path / "plan.toml"), tmp_path / "root", passphrase="", now=datetime.now(UTC)
+    )
     assert drafting.read_draft(tmp_path / "root").model.name == "small"  # type: ignore[union-attr]
     (tmp_path / "plan.toml").write_text(text + '[model]\nbase = "small"\nembedding_rank = 2\n')
     with pytest.raises(UsageError, match="embedding-rank is for the base that ships"):
-        found(read_plan(tmp_path / "plan.toml"), tmp_path / "other", passphrase="", now=datetime.now(UTC))
+        found_federation(
+            read_plan(tmp_path / "plan.toml"), tmp_path / "other", passphrase="", now=datetime.now(UTC)
+        )
 
 
 def test_a_member_without_the_base_is_told_name_digest_and_command(make_base: Make, tmp_path: Path) -> None:

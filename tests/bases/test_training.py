@@ -19,7 +19,7 @@ from sordino_client.training.loop import window_losses
 from sordino_platform import bases
 from sordino_platform.architecture import HuggingFaceConfig, add_adapters, flatten, shapes
 from sordino_platform.bases.memory import MemoryShape
-from sordino_platform.huggingface_model import describe, load
+from sordino_platform.huggingface_model import describe, load_base_model
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.dpsgd.engine import PassBounds, PrivateTraining, gradients_for
 from sordino_privacy.dpsgd.keystream import Keystream
@@ -66,7 +66,7 @@ def test_one_pass_over_many_units_is_what_brute_force_finds_one_by_one(
 ) -> None:
     folder = make_base(tmp_path / "base", family)
     config = describe(folder, rank=3)
-    model = load(folder, config, adapters_for(config), checkpointing=checkpointing).train()
+    model = load_base_model(folder, config, adapters_for(config), checkpointing=checkpointing).train()
     probes = [windows(1), windows(2, 1), windows(1, 2), windows(2, 3)]
     self_check(model, window_losses, gradients_for("one-pass", model, window_losses), probes)
     # Passes of one unit each clip alike.
@@ -79,7 +79,7 @@ def test_an_adapter_gradient_that_is_wrong_is_found_in_every_precision(
 ) -> None:
     folder = make_base(tmp_path / "base", "llama")
     config = describe(folder, rank=3)
-    model = load(folder, config, adapters_for(config), dtype=torch.bfloat16).train()
+    model = load_base_model(folder, config, adapters_for(config), dtype=torch.bfloat16).train()
     assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
     mode = gradients_for("one-pass", model, window_losses)
     self_check(model, window_losses, mode, [windows(1), windows(2)], tolerance=COARSE)
@@ -97,7 +97,7 @@ def test_the_noise_is_the_keystreams_wherever_the_model_is(make_base: Make, tmp_
     folder = make_base(tmp_path / "base", "llama")
     config = describe(folder, rank=2)
     start = add_adapters(config, {})
-    model = load(folder, config, start)
+    model = load_base_model(folder, config, start)
     training = PrivateTraining(model, PLAN, window_losses=window_losses, keystream=Keystream(bytes(32)))
     before = flatten(config, start)
     training.step([])
@@ -148,7 +148,7 @@ def test_a_device_that_is_not_there_is_a_usage_error() -> None:
 def test_on_a_gpu_the_engine_agrees_with_brute_force(make_base: Make, tmp_path: Path) -> None:
     folder = make_base(tmp_path / "base", "llama")
     config = describe(folder, rank=3)
-    model = load(folder, config, adapters_for(config), device="cuda")
+    model = load_base_model(folder, config, adapters_for(config), device="cuda")
     training = PrivateTraining(model, PLAN, window_losses=window_losses, keystream=Keystream(bytes(32)))
     training.self_check([windows(1), windows(2)], tolerance=COARSE)
     assert math.isfinite(training.run([windows(2)] * 4).mean_loss)
@@ -191,7 +191,7 @@ def test_weights_that_are_missing_in_the_files_are_never_made_up(make_base: Make
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     config = describe(folder, rank=2)
     with pytest.raises(ConfigurationError, match="lacks weights of its own model"):
-        load(folder, config, add_adapters(config, {}))
+        load_base_model(folder, config, add_adapters(config, {}))
 
 
 def test_a_base_that_has_no_rule_for_one_pass_is_trained_one_unit_at_a_time(

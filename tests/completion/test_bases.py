@@ -16,7 +16,7 @@ from tests.completion.foreign_bases import CONFIGS, CONTEXT, END, FIVE, VOCABULA
 from sordino_client.completion.bases import network, oracle
 from sordino_client.completion.bases.form import UnknownFormError, form_of, read_config
 from sordino_client.completion.bases.tensors import Tensors
-from sordino_client.completion.bases.weights import Weights, paired
+from sordino_client.completion.bases.weights import Weights, paired_factors
 from sordino_client.completion.cache import KeyValueCache, Network, causal
 from sordino_privacy.errors import ConfigurationError
 
@@ -118,11 +118,11 @@ def test_an_adapter_is_added_to_its_own_matrix(made: dict[str, Path], name: str)
         target = judge.get_submodule(module).weight
         target += change.T if form.layout.transposed else change
         expected = judge(torch.from_numpy(TOKENS[2:])[None]).logits[0].numpy()
-    weights = Weights(folder, form, end=0, adapters=[paired(factors)])
+    weights = Weights(folder, form, end=0, adapters=[paired_factors(factors)])
     found = oracle.logits(weights, TOKENS[2:])
     np.testing.assert_allclose(found, expected, atol=2e-4, rtol=1e-4)
     with pytest.raises(ConfigurationError, match="no matrix of this base"):
-        Weights(folder, form, end=0, adapters=[{"elsewhere": next(iter(paired(factors).values()))}])
+        Weights(folder, form, end=0, adapters=[{"elsewhere": next(iter(paired_factors(factors).values()))}])
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from sordino_platform.architecture import add_adapters, shapes
 from sordino_platform.bases import Base
 from sordino_platform.bases.registry import describe_place
 from sordino_platform.evaluation import Plan
-from sordino_platform.huggingface_model import describe, load
+from sordino_platform.huggingface_model import describe, load_base_model
 from sordino_platform.release import write_base_bundle
 from sordino_privacy.errors import ConfigurationError, StorageError
 
@@ -112,7 +112,7 @@ def test_a_release_on_a_base_writes_what_transformers_writes(
     generator = served.load(written(tmp_path, base_at(folder), factors, release=3), precision="float32")
     assert generator.name == f"{name}-3"
     assert generator.network.precision == "float32"
-    judge = load(folder, config, factors).eval()
+    judge = load_base_model(folder, config, factors).eval()
 
     class Judge:
         def __call__(self, tokens: torch.Tensor) -> Any:
@@ -280,7 +280,7 @@ class TestTheEngine:
         engine.refresh(wait=True)
         assert engine.model == "gpt2-1-personal", engine.state
         doubled = {n: v * np.float32(2 if n.endswith(".up") else 1) for n, v in factors.items()}
-        judge = load(folder, config, doubled).eval()
+        judge = load_base_model(folder, config, doubled).eval()
         generator = engine._generator
         assert generator is not None
 

@@ -365,7 +365,7 @@ def test_it_ends_cleanly_and_tells_nobody_what_it_saw(
     assert running.process.wait(20) == 0
     assert not (state / "completion.json").exists()
     assert not (state / "completion.sock").exists()
-    assert asking.find(state) is None
+    assert asking.find_endpoint(state) is None
     for path in state.rglob("*"):
         if path.is_file():
             data = path.read_bytes()

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sordino_client.completion import bundle, prompt
-from sordino_client.completion.cache import Indices, KeyValueCache, Mask, Network, shape_of
+from sordino_client.completion.cache import Indices, KeyValueCache, Mask, Network, decoder_shape_of
 from sordino_client.completion.engine import load_generator
 from sordino_client.completion.generation import Generator
 from sordino_client.completion.memory.recall import LocalRecall
 from sordino_client.completion.memory.store import Store
 from sordino_client.completion.query import Cancelled, Probabilities, Query, WrittenToken
-from sordino_client.completion.stopping import Stops, judge
+from sordino_client.completion.stopping import Stops, judge_stop
 from sordino_client.completion.vocabulary import Vocabulary, split_lines
 from sordino_client.completion.writing import Slot
 from sordino_platform.architecture import ModelConfig
@@ -103,7 +103,7 @@ def test_typing_on_gives_what_a_fresh_engine_gives(
         fresh = exact()
         # The same window, and nothing read: what differs is only what the other has in its cache.
         fresh._slots = [
-            Slot(KeyValueCache(shape_of(CONFIG), 800), opening=slot.opening) for slot in typing._slots
+            Slot(KeyValueCache(decoder_shape_of(CONFIG), 800), opening=slot.opening) for slot in typing._slots
         ]
         assert _texts(typing, query) == _texts(fresh, query)
         length += data.draw(st.integers(0, 9))
@@ -300,7 +300,7 @@ def test_any_length_of_text_fits(generator: Generator, size: int) -> None:
 class TestStops:
     def end(self, text: str, **stops: object) -> tuple[str, str | None]:
         where = Stops(prefix="", **stops)  # type: ignore[arg-type]
-        verdict = judge(text, where, where.block())
+        verdict = judge_stop(text, where, where.block())
         return text[: verdict.end], verdict.finish
 
     def test_a_line_ends_at_its_end(self) -> None:
@@ -332,7 +332,7 @@ class TestStops:
         self, prefix: str, suffix: str, text: str, expected: str
     ) -> None:
         stops = Stops(prefix=prefix, suffix=suffix)
-        verdict = judge(text, stops, stops.block())
+        verdict = judge_stop(text, stops, stops.block())
         assert text[: verdict.end].rstrip() == expected.rstrip()
         assert verdict.finish == "block"
 
@@ -345,7 +345,7 @@ class TestStops:
             stops = Stops(prefix="f {\n  ", strings=tuple(strings), multiline=multiline)
             sent = ""
             for n in range(len(text) + 1):
-                verdict = judge(text[:n], stops, stops.block())
+                verdict = judge_stop(text[:n], stops, stops.block())
                 assert text[: verdict.safe].startswith(sent)
                 sent = text[: max(verdict.safe, len(sent))]
                 if verdict.finish is not None:

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sordino_client.completion import bundle, graph, quantise
-from sordino_client.completion.cache import KeyValueCache, Network, Precision, causal, shape_of
+from sordino_client.completion.cache import KeyValueCache, Network, Precision, causal, decoder_shape_of
 from sordino_client.completion.engine import load_generator
 from sordino_client.completion.reference import ReferenceNetwork
 from sordino_client.completion.runtime import RuntimeNetwork, own_network
@@ -30,7 +30,7 @@ from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import ConfigurationError, StorageError
 
 CONFIG = ModelConfig(vocabulary=300, context=64, layers=2, heads=3, width=48, hidden=80)
-SHAPE = shape_of(CONFIG)
+SHAPE = decoder_shape_of(CONFIG)
 Numbers = npt.NDArray[np.float32]
 
 

@@ -53,7 +53,7 @@ class Serving:
         raise AssertionError(self.process.stderr.read())
 
     def endpoint(self) -> Endpoint:
-        found = asking.find(self.folder / "completion")
+        found = asking.find_endpoint(self.folder / "completion")
         assert found is not None
         return found
 
@@ -128,7 +128,7 @@ def test_what_was_remembered_and_counted_is_there_at_the_next_start_and_for_the_
         assert "joined a federation" in running.until("joined")
         assert running.process.wait(30) == 0
         deadline = time.monotonic() + 60
-        while (found := asking.find(running.folder / "completion")) is None:
+        while (found := asking.find_endpoint(running.folder / "completion")) is None:
             assert time.monotonic() < deadline
             time.sleep(0.1)
         assert found.token == token

@@ -60,7 +60,7 @@ def greedy(model: Any, vocabulary: BaseVocabulary, text: str) -> bytes:
 
 def test_fifty_prompts_are_continued_as_transformers_continues_them() -> None:
     torch.set_num_threads(1)
-    base = bases.find("smollm2")
+    base = bases.find_base("smollm2")
     generator = served.generator(base, [], name=base.name, precision="float32")
     vocabulary = generator.vocabulary
     assert isinstance(vocabulary, BaseVocabulary)
@@ -76,6 +76,6 @@ def test_fifty_prompts_are_continued_as_transformers_continues_them() -> None:
 
 
 def test_eight_bits_cost_under_a_hundredth_of_a_nat() -> None:
-    found = losses(bases.find("smollm2"))
+    found = losses(bases.find_base("smollm2"))
     assert found["served_in"] == "int8"
     assert abs(found["quantised_loss_nats"] - found["float32_loss_nats"]) < 0.01

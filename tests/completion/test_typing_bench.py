@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from sordino_client.laboratory.completion_benchmark.typing.contenders import word_completion
 from sordino_client.laboratory.completion_benchmark.typing.errors import adds_error
-from sordino_client.laboratory.completion_benchmark.typing.figures import figures, paired
+from sordino_client.laboratory.completion_benchmark.typing.figures import figures, paired_gain
 from sordino_client.laboratory.completion_benchmark.typing.passages import passages
 from sordino_client.laboratory.completion_benchmark.typing.replay import (
     Passage,
@@ -124,7 +124,7 @@ def test_figures_are_shares_with_an_interval_over_files() -> None:
         10.0,
     )
     assert found["saved_share_ci"] == [0.2, 0.4]
-    assert paired(rows, rows) == {"saved_share_gain": 0.0, "ci": [0.0, 0.0]}
+    assert paired_gain(rows, rows) == {"saved_share_gain": 0.0, "ci": [0.0, 0.0]}
 
 
 def _corpora(folder: Path) -> None:

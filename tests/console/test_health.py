@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from tests.ops.observed import read_rules
 
-from sordino_coordinator.console.health import RULES, HealthFinding, Level, span, unreadable, verdict
+from sordino_coordinator.console.health import RULES, HealthFinding, Level, span, unreadable_records, verdict
 from sordino_coordinator.console.runbooks import read_runbooks
 from sordino_coordinator.console.state import ConsoleState, Expiry, MemberState
 from sordino_coordinator.control.live import Doing
@@ -284,7 +284,7 @@ def test_every_runbook_that_is_named_exists_and_is_an_alert_s() -> None:
 def findings() -> Iterator[HealthFinding]:
     for _, state, _, _ in CASES:
         yield from verdict(state).findings
-    yield from unreadable("it is gone").findings
+    yield from unreadable_records("it is gone").findings
 
 
 @pytest.mark.parametrize(

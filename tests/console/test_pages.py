@@ -21,7 +21,7 @@ from sordino_coordinator.control.audit import newest
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.metrics import WORDS, Dropped
 from sordino_coordinator.rounds import RoundRecord
-from sordino_platform.telemetry import follow, log
+from sordino_platform.telemetry import follow_log, log
 
 VOID = {"meta", "link", "input", "br", "hr", "img"}
 
@@ -86,7 +86,7 @@ def test_the_funnel_shows_where_members_were_lost(page: Page) -> None:
 
 
 def test_who_left_a_round_is_told_with_a_reason_in_words(page: Page, federation: Federation) -> None:
-    events, _ = follow(federation.folder / "events.jsonl")
+    events, _ = follow_log(federation.folder / "events.jsonl")
     left = [event["error"] for event in events if event["event"] == "member_dropped"]
     assert len(left) >= 3  # the silent ones; a silent member says nothing of itself
     assert all(left)

@@ -26,7 +26,7 @@ from sordino_client.round.member import Member
 from sordino_platform.charter import SignedCharter
 from sordino_platform.durable import make_folder, write_file
 from sordino_platform.flower import shim
-from sordino_platform.flower.codec import decode, encode
+from sordino_platform.flower.codec import decode_message, encode_message
 from sordino_platform.flower.phases import Fields, Phase, node_id
 from sordino_platform.link import ClientTls, LinkClient, Payload, Request
 from sordino_platform.machine.processes import start_bound
@@ -159,7 +159,7 @@ class Crew:
         contexts: dict[int, Context] = {}
 
         def answer(request: Request) -> Payload | None:
-            message = decode(request.payload)
+            message = decode_message(request.payload)
             run, me, kind = message.metadata.run_id, node_id(member.name), message.metadata.message_type
             self.on_message(kind, member.name)
             with self._lock:
@@ -167,9 +167,9 @@ class Crew:
                 token = MEMBER.set(member)
                 try:
                     if kind == Phase.TRAIN.message_type:
-                        store_update(member, Proposal.parse(Fields(decode(request.payload))))
+                        store_update(member, Proposal.parse(Fields(decode_message(request.payload))))
                     context = contexts.setdefault(run, shim.new_context(run=run, node=me, run_config={}))
-                    return self.answers(kind, member.name, encode(app(message, context)))
+                    return self.answers(kind, member.name, encode_message(app(message, context)))
                 finally:
                     MEMBER.reset(token)
 

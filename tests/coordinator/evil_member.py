@@ -27,7 +27,7 @@ from sordino_coordinator.grid import LinkGrid
 from sordino_coordinator.rounds import Outcome
 from sordino_coordinator.strategy import OngoingRound, SecureFedAvg
 from sordino_platform.flower import shim
-from sordino_platform.flower.codec import decode, encode
+from sordino_platform.flower.codec import decode_message, encode_message
 from sordino_platform.flower.phases import HELLO, STREAMED, Fields, Phase, node_id
 from sordino_platform.link import LinkServer, Loss
 from sordino_platform.link.messages import Payload
@@ -70,7 +70,7 @@ class Post:
         self, member: str, payload: Payload, *, deadline_seconds: float, reply_bytes: int | None = None
     ) -> int:
         self._count += 1
-        asked = decode(inprocess.joined(payload))
+        asked = decode_message(inprocess.joined(payload))
         answer: bytes | Loss = self._answer(member, asked)
         if member == EVIL:
             assert isinstance(answer, bytes)
@@ -96,7 +96,7 @@ class Post:
     def _answer(self, member: str, asked: Message) -> bytes:
         tokens = MEMBER.set(self.members[member]), STREAMED.set(None)
         try:
-            return inprocess.joined(encode(app(asked, self._contexts[member])))
+            return inprocess.joined(encode_message(app(asked, self._contexts[member])))
         finally:
             MEMBER.reset(tokens[0])
             STREAMED.reset(tokens[1])

@@ -21,7 +21,7 @@ from sordino_client.round.member import Member
 from sordino_coordinator.adopting import Told, agreed
 from sordino_coordinator.control.audit import Action, read_lines
 from sordino_platform.flower import shim
-from sordino_platform.flower.codec import decode, encode
+from sordino_platform.flower.codec import decode_message, encode_message
 from sordino_platform.flower.phases import Fields, pack
 from sordino_platform.history import HISTORY, Question, Want, batch
 from sordino_platform.identity import Identity
@@ -102,10 +102,10 @@ class Liars(Crew):
         honest = super()._handler(member)
 
         def answer(request: Request) -> Payload | None:
-            message = decode(request.payload)
+            message = decode_message(request.payload)
             if member.name == "elm" or message.metadata.message_type != HISTORY:
                 return honest(request)
-            return encode(Message(lie(member, Question.parse(Fields(message))), reply_to=message))
+            return encode_message(Message(lie(member, Question.parse(Fields(message))), reply_to=message))
 
         return answer
 

@@ -17,7 +17,7 @@ import pytest
 from sordino_coordinator.control.api import MAX_BODY_BYTES, TOKEN_FILE, ApiServer, Endpoints, token_of
 from sordino_coordinator.control.audit import Action, AuditLog, read_lines
 from sordino_coordinator.control.orders import read_orders
-from sordino_coordinator.settings import load_settings
+from sordino_coordinator.settings import load_coordinator_settings
 from sordino_platform.identity import Identity, site
 from sordino_platform.identity import authority as root
 from sordino_privacy.errors import ConfigurationError
@@ -32,7 +32,7 @@ class Operator:
         self.hub, self.counted = hub, Counter[str]()
         identity = Identity.load(hub)
         endpoints = Endpoints(
-            folder=hub, defaults=load_settings(hub), audit=AuditLog(hub, key=identity.signing_key)
+            folder=hub, defaults=load_coordinator_settings(hub), audit=AuditLog(hub, key=identity.signing_key)
         )
         self.server = ApiServer(
             "127.0.0.1:0", endpoints, on_request=lambda outcome: self.counted.update([outcome])

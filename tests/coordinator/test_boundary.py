@@ -12,7 +12,7 @@ from tests.federation.inprocess import joined
 from sordino_coordinator.boundary import Answered, LostMember, MemberReply, judge
 from sordino_coordinator.metrics import Dropped, RejectionReason
 from sordino_platform.flower import shim
-from sordino_platform.flower.codec import decode, encode
+from sordino_platform.flower.codec import decode_message, encode_message
 from sordino_platform.flower.phases import HELLO, pack
 from sordino_platform.offer import OfferAnswer
 from sordino_privacy.errors import StorageError
@@ -30,14 +30,14 @@ def hello() -> bytes:
     present = OfferAnswer(member="alder", release=3, epoch=1, unready=None, head=b"")
     message = Message(pack(present.fields()), 2**40, HELLO)
     shim.stamp(message)
-    return joined(encode(message))
+    return joined(encode_message(message))
 
 
 def judged(payload: bytes) -> Answered | LostMember:
     def accept(answer: MemberReply) -> None:
         OfferAnswer.parse(answer.fields)
 
-    return judge("alder", partial(decode, payload), accept, seconds=1.0)
+    return judge("alder", partial(decode_message, payload), accept, seconds=1.0)
 
 
 def test_a_true_answer_passes() -> None:
@@ -57,7 +57,7 @@ def raising(error: BaseException) -> Answered | LostMember:
     def accept(_: MemberReply) -> None:
         raise error
 
-    return judge("alder", partial(decode, hello()), accept, seconds=0.0)
+    return judge("alder", partial(decode_message, hello()), accept, seconds=0.0)
 
 
 def test_an_exception_that_nobody_expected_is_named_by_class_and_place_and_not_by_its_words() -> None:

@@ -18,13 +18,13 @@ import time_machine
 from typer.testing import CliRunner
 
 from sordino_client.cli import app as client_app
-from sordino_client.status import read_status
+from sordino_client.status import read_agent_status
 from sordino_coordinator.control import desk
 from sordino_coordinator.control.audit import FILE, FOLDER, Action, AuditLog
 from sordino_coordinator.doctor import heldout
 from sordino_coordinator.release_gate import require_measurable
 from sordino_coordinator.settings import CoordinatorSettings
-from sordino_coordinator.settings import load_settings as load_coordinator
+from sordino_coordinator.settings import load_coordinator_settings as load_coordinator
 from sordino_platform.architecture import Architecture, HuggingFaceConfig
 from sordino_platform.doctor import checks
 from sordino_platform.doctor.command import examine
@@ -74,7 +74,7 @@ def test_too_few_units_are_said_before_the_start_refuses_them_and_nothing_is_kep
 
 def test_a_member_without_a_release_says_so_in_words(place: Path) -> None:
     (member(place) / "status.json").write_text(json.dumps({"pid": os.getpid(), "release": -1}))
-    assert read_status(member(place))["release"] is None
+    assert read_agent_status(member(place))["release"] is None
     said = CliRunner().invoke(client_app, ["status", "--folder", str(member(place))], catch_exceptions=False)
     assert "none yet" in next(line for line in said.output.splitlines() if line.startswith("release"))
 
@@ -256,7 +256,7 @@ def test_the_command_prints_every_check_and_ends_with_the_first_failures_code(pl
 
 
 def test_a_pace_that_was_ordered_is_part_of_what_is_checked(hub: Path) -> None:
-    from sordino_coordinator.settings import load_settings
+    from sordino_coordinator.settings import load_coordinator_settings
 
-    desk.set_pace(hub, load_settings(hub), {"schedule": ("mon 08:00-09:00",)})
+    desk.set_pace(hub, load_coordinator_settings(hub), {"schedule": ("mon 08:00-09:00",)})
     assert of(hub, "settings").state is CheckState.OK

@@ -18,7 +18,7 @@ from sordino_coordinator.control.audit import Action, read_lines
 from sordino_coordinator.rounds import Outcome
 from sordino_platform.flower.phases import HELLO, Phase
 from sordino_platform.link.messages import Payload
-from sordino_privacy.secagg import judge, merkle
+from sordino_privacy.secagg import judge_complaint, merkle
 from sordino_privacy.secagg.shares import Shares, Statement
 
 EVIL = "elm"
@@ -128,4 +128,4 @@ def test_who_seals_garbage_to_all_others_is_proven_named_and_left_out_and_the_ho
     assert len(audited) == 1
     assert EVIL in audited[0].detail
     (proof,) = (hub.folder / "proofs").iterdir()
-    assert judge(proof.read_bytes(), membership) == EVIL
+    assert judge_complaint(proof.read_bytes(), membership) == EVIL

@@ -16,8 +16,8 @@ from sordino_client.foreseen import SAID_BY
 from sordino_client.ledger import Witness
 from sordino_client.round.member import Member
 from sordino_client.round.participation import PAUSED_FILE
-from sordino_client.settings import load_settings, settings_text
-from sordino_coordinator.settings import load_settings as load_coordinator
+from sordino_client.settings import load_member_settings, member_settings_text
+from sordino_coordinator.settings import load_coordinator_settings as load_coordinator
 from sordino_platform.architecture import HuggingFaceConfig
 from sordino_platform.charter import HuggingFaceTerms
 from sordino_platform.charter.waiting import keep_waiting
@@ -37,8 +37,8 @@ def found(folder: Path) -> dict[str, Finding]:
 
 
 def setting(alder: Path, **changes: object) -> None:
-    settings = load_settings(alder).model_copy(update=changes)
-    (alder / "member.toml").write_text(settings_text(settings))
+    settings = load_member_settings(alder).model_copy(update=changes)
+    (alder / "member.toml").write_text(member_settings_text(settings))
 
 
 def charged_once(alder: Path) -> float:

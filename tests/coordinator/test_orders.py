@@ -22,7 +22,7 @@ from sordino_client.round.epochs import waiting_epoch
 from sordino_coordinator.cli import app
 from sordino_coordinator.control import desk
 from sordino_coordinator.control.audit import FILE, FOLDER, Action, read_lines, verify_audit
-from sordino_coordinator.control.live import Doing, Live, read_status
+from sordino_coordinator.control.live import Doing, Live, read_coordinator_status
 from sordino_coordinator.control.orders import Orders, read_orders
 from sordino_coordinator.control.view import status_facts
 from sordino_coordinator.federation import Federation
@@ -369,11 +369,13 @@ def test_the_last_of_many_fast_changes_is_in_the_file_too(tmp_path: Path) -> Non
     live.update(doing=Doing.WAITING)
     for connected in range(1, 6):
         live.update(connected=connected)
-    while read_status(tmp_path) != live.status:  # the test's own time limit ends this where it never comes
+    while (
+        read_coordinator_status(tmp_path) != live.status
+    ):  # the test's own time limit ends this where it never comes
         time.sleep(0.01)
     live.update(connected=1)
     live.update(doing=Doing.STOPPED)
-    assert read_status(tmp_path) == live.status
+    assert read_coordinator_status(tmp_path) == live.status
 
 
 def test_what_the_coordinator_did_is_in_its_audit_log_and_status(place: Path, hub: Path) -> None:

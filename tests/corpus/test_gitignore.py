@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sordino_client.corpus.gitignore import ignored, parse
+from sordino_client.corpus.gitignore import ignored, parse_rules
 from sordino_client.corpus.policy import CorpusPolicy, ExclusionReason
 from sordino_client.corpus.walk import walk
 
@@ -284,9 +284,9 @@ def test_no_bytes_in_an_ignore_file_are_an_error(content: bytes, path: str) -> N
         path.encode()
     except UnicodeEncodeError:
         return
-    assert ignored([parse(content)], path, is_directory=False) in (True, False)
+    assert ignored([parse_rules(content)], path, is_directory=False) in (True, False)
 
 
 def test_a_hostile_pattern_takes_no_exponential_time() -> None:
-    rules = [parse(b"*a" * 60 + b"b\n" + b"**/a/" * 40 + b"*b\n")]
+    rules = [parse_rules(b"*a" * 60 + b"b\n" + b"**/a/" * 40 + b"*b\n")]
     assert not ignored(rules, "/".join(["a"] * 60) + "/" + "a" * 250, is_directory=False)

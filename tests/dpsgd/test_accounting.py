@@ -14,7 +14,7 @@ from sordino_privacy.accounting import (
     central_epsilon,
     epsilon,
     group_epsilon,
-    merged,
+    merged_events,
     runs_left,
 )
 from sordino_privacy.dpsgd import TrainingPlan
@@ -72,7 +72,7 @@ def test_nothing_released_costs_nothing() -> None:
 
 def test_events_of_one_kind_are_merged_whatever_their_order() -> None:
     a, b = event(0.1, 1.0, 3), event(0.2, 1.0, 5)
-    assert merged([a, b, a]) == merged([b, a, a]) == (replace(a, steps=6), b)
+    assert merged_events([a, b, a]) == merged_events([b, a, a]) == (replace(a, steps=6), b)
 
 
 @settings(max_examples=200, deadline=None)
@@ -85,7 +85,7 @@ def test_the_grid_never_makes_a_plan_cheaper_and_hardly_dearer(rate: float, nois
 
 def test_nearby_rates_share_an_event() -> None:
     plans = [replace(PLAN, sampling_rate=0.1 + 1e-5 * i) for i in range(5)]
-    assert len(merged(SampledGaussian.of(plan) for plan in plans)) == 1
+    assert len(merged_events(SampledGaussian.of(plan) for plan in plans)) == 1
 
 
 @pytest.mark.parametrize("dearer", [(0.2, 1.0, 4), (0.1, 0.8, 4), (0.1, 1.0, 5)])

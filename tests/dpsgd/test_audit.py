@@ -16,7 +16,7 @@ from sordino_client.training.loop import window_losses
 from sordino_platform.architecture import ModelConfig
 from sordino_platform.model import Decoder
 from sordino_privacy.audit import AuditCheck, AuditReport
-from sordino_privacy.audit.canaries import area, judge, lower_bound, p_value
+from sordino_privacy.audit.canaries import area, judge_canaries, lower_bound, p_value
 from sordino_privacy.audit.mechanism import Engine, audit_mechanism
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.dpsgd.engine import Mode, PrivateTraining
@@ -179,7 +179,7 @@ def test_the_bound_holds_for_randomised_response_of_a_known_epsilon() -> None:
         inserted = generator.random(1000) < 0.5
         told = np.where(generator.random(1000) < 1 / (1 + math.exp(-true)), inserted, ~inserted)
         scores = told + 1e-3 * generator.random(1000)
-        lowers.append(judge(scores, inserted, delta=0.0).lower)
+        lowers.append(judge_canaries(scores, inserted, delta=0.0).lower)
     assert sum(lower > true for lower in lowers) <= 8  # 4 are expected at 95 % confidence
     assert np.mean(lowers) > 1.6
 
@@ -190,7 +190,7 @@ def test_scores_without_signal_have_area_one_half() -> None:
     assert area(generator.random(4000), inserted) == pytest.approx(0.5, abs=0.03)
     assert area(inserted.astype(float), inserted) == 1.0
     assert area(np.ones(4000), inserted) == 0.5
-    assert judge(generator.random(4000), inserted, delta=1e-6).lower < 0.3
+    assert judge_canaries(generator.random(4000), inserted, delta=1e-6).lower < 0.3
 
 
 def test_impossible_counts_are_refused() -> None:

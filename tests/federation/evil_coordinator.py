@@ -31,7 +31,7 @@ from sordino_coordinator.strategy import OngoingRound, SecureFedAvg
 from sordino_platform.architecture import Vector
 from sordino_platform.charter import SignedCharter
 from sordino_platform.flower import shim
-from sordino_platform.flower.codec import decode, encode
+from sordino_platform.flower.codec import decode_message, encode_message
 from sordino_platform.flower.phases import Fields, Phase, node_id, pack
 from sordino_platform.identity import authority
 from sordino_platform.proposal import Proposal, quantiser_for
@@ -45,7 +45,7 @@ from sordino_privacy.secagg import (
     MemberSession,
     Quantised,
     RoundContext,
-    admit,
+    require_follows,
 )
 
 MEMBERS = 5
@@ -65,7 +65,7 @@ class Memory:
         return [row for row in self.rows if (row.run, row.round) == (run, round)]
 
     def record(self, entry: JournalEntry) -> None:
-        admit(self.entries(entry.federation, entry.run, entry.round), entry)
+        require_follows(self.entries(entry.federation, entry.run, entry.round), entry)
         self.rows.append(entry)
 
 
@@ -225,7 +225,7 @@ class EvilCoordinator:
         kind = phase.message_type if isinstance(phase, Phase) else phase
         message = Message(content, node_id(VICTIM), kind)
         shim.stamp(message)
-        made = decode(inprocess.joined(encode(message)))
+        made = decode_message(inprocess.joined(encode_message(message)))
         token = MEMBER.set(self.member)
         try:
             reply = app(made, self._state)

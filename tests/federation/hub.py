@@ -28,7 +28,7 @@ from sordino_platform.charter import CharterMember as Listed
 from sordino_platform.charter import Draft, FloorTerms, drafting, shipped_model
 from sordino_platform.durable import write_file
 from sordino_platform.flower import shim
-from sordino_platform.flower.codec import decode, encode
+from sordino_platform.flower.codec import decode_message, encode_message
 from sordino_platform.flower.phases import Fields, Phase, node_id, pack
 from sordino_platform.identity import authority, site
 from sordino_platform.keys import public_bytes
@@ -132,7 +132,7 @@ class EvilHub:
         """What the member's own app answers."""
         message = Message(content, node_id(VICTIM), phase.message_type)
         shim.stamp(message)
-        made = decode(inprocess.joined(encode(message)))
+        made = decode_message(inprocess.joined(encode_message(message)))
         token: Token[RealMember] = MEMBER.set(self.member)
         try:
             return app(made, self._state)

@@ -29,9 +29,9 @@ from sordino_platform.charter import (
 )
 from sordino_platform.durable import make_folder, write_file
 from sordino_platform.flower import shim
-from sordino_platform.flower.codec import decode, encode
+from sordino_platform.flower.codec import decode_message, encode_message
 from sordino_platform.flower.phases import STREAMED, node_id
-from sordino_platform.identity.ceremony import found
+from sordino_platform.identity.ceremony import found_in_folder
 from sordino_platform.link.messages import Payload, StreamedPart, parts_of, views
 from sordino_platform.proposal import quantiser_for
 from sordino_platform.settings import toml_text
@@ -72,7 +72,7 @@ def found_in(
     `settings` come on top of the coordinator's, `of_members` on top of each member's.
     """
     known = organisations or {}
-    foundation = found(
+    foundation = found_in_folder(
         folder,
         federation="test",
         members=[(name, known.get(name, f"{name} ltd")) for name in names],
@@ -191,7 +191,7 @@ class InProcessGrid(Grid):
         sent = []
         for message in messages:
             sent.append(shim.stamp(message))
-            self._waiting[sent[-1]] = joined(encode(message))
+            self._waiting[sent[-1]] = joined(encode_message(message))
         return sent
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
@@ -199,7 +199,7 @@ class InProcessGrid(Grid):
             payload = self._waiting.pop(message_id, None)
             if payload is None:
                 continue
-            message = decode(payload)
+            message = decode_message(payload)
             name = self._names[message.metadata.dst_node_id]
             self.seen.append((message.metadata.message_type, name))
             self.on_message(message.metadata.message_type)
@@ -212,7 +212,7 @@ class InProcessGrid(Grid):
             finally:
                 MEMBER.reset(tokens[0])
                 STREAMED.reset(tokens[1])
-            return [decode(joined(encode(reply, streamed)))]
+            return [decode_message(joined(encode_message(reply, streamed)))]
         return []
 
     def send_and_receive(

@@ -26,9 +26,9 @@ from tests.link.pki import Authority
 from sordino_client.agent import connection
 from sordino_client.agent.connection import Connection
 from sordino_client.agent.renewing import Renewing
-from sordino_client.completion.asking import Endpoint, find
+from sordino_client.completion.asking import Endpoint, find_endpoint
 from sordino_client.metrics import MemberMetrics
-from sordino_client.status import read_status
+from sordino_client.status import read_agent_status
 from sordino_coordinator.clerk import Clerk
 from sordino_coordinator.metrics import CoordinatorMetrics
 from sordino_platform.identity import Identity, install, make_request
@@ -137,11 +137,11 @@ def test_an_agent_renews_by_itself_and_outlives_its_retirement(
     Identity.load(hub.folder).charters.accept(root.sign_epoch(place / "root").to_bytes())
     until(lambda: link().get("link") == "refused", log)  # in silence: no round runs
     assert running.poll() is None
-    facts = read_status(alder)
+    facts = read_agent_status(alder)
     assert facts["running"]
     assert "'alder' is not a member of test in epoch 2" in facts["message"]
     assert "not retired" in facts["hint"]
-    completion = until(lambda: find(alder / "completion"), log)
+    completion = until(lambda: find_endpoint(alder / "completion"), log)
     assert completion.ask("GET", "/v1/memory") is not None
     told = control(alder).ask("GET", "/v1/member")
     assert told["link"]["state"] == "refused"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sordino_platform.charter import shipped_model
-from sordino_platform.identity.ceremony import found
+from sordino_platform.identity.ceremony import found_in_folder
 
 SORDINO = (sys.executable, "-P", "-m", "sordino_platform.cli")
 NAMES = ("alder", "birch", "cedar", "dogwood", "elm")
@@ -36,7 +36,7 @@ def refused(done: subprocess.CompletedProcess[str], code: int, *said: str) -> No
 @pytest.fixture(scope="module")
 def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("bad") / "federation"
-    found(
+    found_in_folder(
         folder,
         federation="test",
         members=[(n, f"{n} ltd") for n in NAMES],

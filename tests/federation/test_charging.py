@@ -15,7 +15,7 @@ from tests.federation import inprocess
 from sordino_client.round.contribution import contribute
 from sordino_client.round.member import Member
 from sordino_client.round.participation import UnwillingError
-from sordino_client.status import read_ledger, read_status
+from sordino_client.status import read_agent_status, read_ledger
 from sordino_client.training import TrainingJob, TrainingProgress, TrainingWorker
 from sordino_client.training.job import TrainingError
 from sordino_coordinator.federation import Federation
@@ -289,7 +289,7 @@ def test_status_and_ledger_say_the_same_epsilon_whatever_the_agent_last_wrote(pl
     assert spent > 2
     stale = {"member": "alder", "pid": 1, "doing": "idle", "release": -1, "epsilon_spent": 0.0}
     (folder / "status.json").write_text(json.dumps(stale))
-    assert read_status(folder)["epsilon_spent"] == read_ledger(folder)["epsilon_spent"] == spent
+    assert read_agent_status(folder)["epsilon_spent"] == read_ledger(folder)["epsilon_spent"] == spent
 
 
 def test_the_days_caps_are_on_unless_the_members_owner_says_otherwise(place: Path) -> None:

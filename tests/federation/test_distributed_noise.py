@@ -22,7 +22,7 @@ from sordino_client.round.folder import RoundFolder
 from sordino_client.round.member import Member
 from sordino_client.round.participation import Consent, UnwillingError
 from sordino_client.round.readiness import first_reason
-from sordino_client.settings import load_settings
+from sordino_client.settings import load_member_settings
 from sordino_client.status import read_ledger
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.rounds import Outcome, RoundStore
@@ -136,7 +136,7 @@ def with_cap(place: Path, cap: float) -> Path:
             f"epsilon_if_others_collude = {AGREED}", f"epsilon_if_others_collude = {cap}"
         )
     )
-    assert load_settings(folder).epsilon_if_others_collude == cap
+    assert load_member_settings(folder).epsilon_if_others_collude == cap
     return folder
 
 

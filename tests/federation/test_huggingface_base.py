@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from sordino_client.cli import app as client
 from sordino_client.round.member import Member
-from sordino_client.settings import load_settings, settings_text
+from sordino_client.settings import load_member_settings, member_settings_text
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.rounds import Outcome
 from sordino_coordinator.strategy import SecureFedAvg
@@ -161,10 +161,10 @@ def test_doctor_says_that_the_base_is_missing_or_another_one(place: Path, tmp_pa
         return next(one for one in examine(folder) if one.check == "base model")
 
     def base(there: Path | None) -> None:
-        settings = load_settings(folder).model_copy(
+        settings = load_member_settings(folder).model_copy(
             update={"base_model": None if there is None else str(there)}
         )
-        (folder / "member.toml").write_text(settings_text(settings))
+        (folder / "member.toml").write_text(member_settings_text(settings))
 
     assert finding().state is CheckState.OK
     base(None)

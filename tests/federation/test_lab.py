@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from tests.federation.test_demo import processes_with
 
-from sordino_client.completion.asking import find
+from sordino_client.completion.asking import find_endpoint
 from sordino_platform.demo.lab import Lab
-from sordino_platform.telemetry import follow
+from sordino_platform.telemetry import follow_log
 from sordino_privacy.errors import ConfigurationError, UsageError
 
 SORDINO = (sys.executable, "-P", "-m", "sordino_platform.cli")
@@ -49,14 +49,14 @@ def test_a_lab_makes_releases_outlives_a_killed_member_and_leaves_no_process_beh
 
         until((hub / "releases" / "000001" / "manifest.json").exists)
         for one, folder in zip(facts["members"], members, strict=True):
-            endpoint = find(folder / "completion")
+            endpoint = find_endpoint(folder / "completion")
             assert endpoint is not None
             assert one["endpoint"] == f"http://127.0.0.1:{endpoint.port}"
             assert endpoint.ask("GET", "/v1/memory") is not None
         os.kill(json.loads((members[0] / "status.json").read_bytes())["pid"], signal.SIGKILL)
 
         def seen(event: str) -> int:
-            events, _ = follow(hub / "events.jsonl", start=0)
+            events, _ = follow_log(hub / "events.jsonl", start=0)
             return sum(one["event"] == event for one in events)
 
         until(lambda: seen("member_disconnected") == 1)

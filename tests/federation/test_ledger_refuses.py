@@ -13,11 +13,11 @@ from tests.coordinator.crew import Hub
 from tests.federation import inprocess
 from tests.federation.test_agent_lives_on import SORDINO, agent, place, processes, until  # noqa: F401
 
-from sordino_client.completion.asking import find
+from sordino_client.completion.asking import find_endpoint
 from sordino_client.ledger import Ledger, LedgerHeldError, LedgerRefusesError
 from sordino_client.round.member import Member
-from sordino_client.settings import load_settings
-from sordino_client.status import read_status
+from sordino_client.settings import load_member_settings
+from sordino_client.status import read_agent_status
 from sordino_coordinator.rounds import RoundStore
 from sordino_privacy.dpsgd import TrainingPlan
 
@@ -57,14 +57,14 @@ def test_an_agent_whose_ledger_was_restored_completes_says_why_and_heals_when_it
     running = agent(alder, log, processes)
 
     def facts() -> dict[str, Any]:
-        return read_status(alder) if (alder / "status.json").exists() else {}
+        return read_agent_status(alder) if (alder / "status.json").exists() else {}
 
     until(lambda: facts().get("link") == "connected", log)
     assert facts()["not_ready"] == "ledger"
     assert "not whole" in facts()["ledger"]
     assert "sordino client ledger recover" in facts()["ledger"]
     until(lambda: unready_of(hub, "alder") == "ledger", log)
-    completion = until(lambda: find(alder / "completion"), log)
+    completion = until(lambda: find_endpoint(alder / "completion"), log)
     assert completion.ask("GET", "/v1/memory") is not None
     said = subprocess.run([*SORDINO, "doctor", str(alder)], capture_output=True, text=True)
     assert "not whole" in said.stdout + said.stderr
@@ -75,7 +75,7 @@ def test_an_agent_whose_ledger_was_restored_completes_says_why_and_heals_when_it
     assert running.poll() is None
     assert facts()["ledger"] == ""
     assert completion.ask("GET", "/v1/memory") is not None  # the same process, all along
-    assert find(alder / "completion") is not None
+    assert find_endpoint(alder / "completion") is not None
     with pytest.raises(LedgerHeldError):
         Ledger.open(alder / "ledger", datasets=["x"], budget=load_budget(alder))
 
@@ -84,4 +84,4 @@ def load_budget(folder: Path) -> Any:
     from sordino_client.round.member import budget_of
     from sordino_platform.identity import Identity
 
-    return budget_of(load_settings(folder), Identity.load(folder).charter)
+    return budget_of(load_member_settings(folder), Identity.load(folder).charter)

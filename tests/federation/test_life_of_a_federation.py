@@ -21,7 +21,7 @@ import pytest
 from tests.federation.typed import MEMBERS, SECONDS, Script, founded, repository
 
 from sordino_client.ledger import read_account
-from sordino_client.status import read_ledger, read_status
+from sordino_client.status import read_agent_status, read_ledger
 from sordino_coordinator.control.view import status_facts
 from sordino_platform.identity import Identity, authority, install, make_request
 
@@ -177,8 +177,8 @@ def test_what_every_scene_of_a_federations_life_costs_its_members(life: Life) ->
     life.restart("alder")
     with life.scene("alder's certificate has expired: a round without it", charged="birch cedar dogwood"):
         life.one_round()
-    script.until(lambda: read_status(place / "alder")["link"] == "refused")
-    assert "expired" in read_status(place / "alder")["message"]
+    script.until(lambda: read_agent_status(place / "alder")["link"] == "refused")
+    assert "expired" in read_agent_status(place / "alder")["message"]
     with life.scene("alder is renewed by hand, a round of four", charged=" ".join(EVERYONE)):
         script.run("identity renew alder --out alder.renewal.json")
         script.run("identity approve root alder.renewal.json --out alder.renewed.json")
@@ -205,8 +205,8 @@ def test_what_every_scene_of_a_federations_life_costs_its_members(life: Life) ->
         for name in ("hub", *MEMBERS):
             script.run(f"charter accept {name} epoch-3.json")
         life.one_round()
-    script.until(lambda: read_status(place / "dogwood")["link"] == "refused")
-    assert "not a member" in read_status(place / "dogwood")["message"]
+    script.until(lambda: read_agent_status(place / "dogwood")["link"] == "refused")
+    assert "not a member" in read_agent_status(place / "dogwood")["message"]
 
     spent = life.charges()["cedar"][1]
     member = place / "cedar" / "member.toml"

@@ -25,7 +25,7 @@ from sordino_coordinator.rounds import Outcome
 from sordino_coordinator.strategy import SecureFedAvg
 from sordino_platform.architecture import Vector
 from sordino_platform.charter import ModelTerms
-from sordino_platform.flower.codec import decode
+from sordino_platform.flower.codec import decode_message
 from sordino_platform.flower.phases import Phase
 from sordino_platform.founding_model import founding_parameters
 from sordino_platform.identity import Identity
@@ -143,7 +143,7 @@ def test_a_member_that_is_cut_off_in_training_and_comes_back_before_the_others_a
     class Flaky(inprocess.InProcessGrid):  # type: ignore[name-defined,misc]  # loaded by path
         def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
             for message_id in message_ids:
-                message = decode(self._waiting[message_id]) if message_id in self._waiting else None
+                message = decode_message(self._waiting[message_id]) if message_id in self._waiting else None
                 name = self._names[message.metadata.dst_node_id] if message else ""
                 if message and message.metadata.message_type == "train.train" and lost.get(name):
                     lost[name] -= 1

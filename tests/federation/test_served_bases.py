@@ -21,7 +21,7 @@ from sordino_coordinator.rounds import Outcome
 from sordino_coordinator.strategy import SecureFedAvg
 from sordino_platform.architecture import add_adapters, unflatten
 from sordino_platform.charter import HuggingFaceTerms
-from sordino_platform.huggingface_model import describe, load
+from sordino_platform.huggingface_model import describe, load_base_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 SLOW = [name if name == "llama" else pytest.param(name, marks=pytest.mark.slow) for name in FIVE]
@@ -74,7 +74,7 @@ def test_a_federation_trains_a_base_and_its_members_serve_what_was_released(
 
     adapters = unflatten(config, add_adapters(config, {}), vector)
     assert any(np.abs(value).max() > 1e-3 for key, value in adapters.items() if key.endswith(".up"))
-    trained = load(folder, config, adapters).eval()
+    trained = load_base_model(folder, config, adapters).eval()
 
     class Judge:
         def __call__(self, tokens: torch.Tensor) -> Any:

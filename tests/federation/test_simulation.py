@@ -16,7 +16,7 @@ from sordino_coordinator.rounds import Outcome, RoundStore
 from sordino_platform.demo.virtual import found_virtual
 from sordino_platform.identity import Identity
 from sordino_platform.release import ReleaseStore
-from sordino_platform.telemetry import follow
+from sordino_platform.telemetry import follow_log
 
 APP = Path(__file__).parents[2] / "deploy" / "flower"
 MEMBERS = 10
@@ -67,7 +67,7 @@ def test_ten_virtual_members_complete_a_secure_round_under_flwr_run(
     head = ReleaseStore(coordinator / "releases", Identity.load(coordinator).charters).head()
     member = folder / "members" / "member-003"
     assert ReleaseStore(member / "releases", Identity.load(member).charters).head() == head
-    events, _ = follow(coordinator / "events.jsonl")
+    events, _ = follow_log(coordinator / "events.jsonl")
     assert {event["phase"] for event in events if event["event"] == "phase_finished"} >= {
         "train", "share_keys", "masked_input", "survivors", "unmask", "result",
     }  # fmt: skip

@@ -40,7 +40,7 @@ from sordino_client.training.stream import SourceDocument
 from sordino_platform.charter.document import shareable_honest
 from sordino_platform.cli import run as sordino
 from sordino_platform.founding_model import founding_parameters
-from sordino_platform.identity.ceremony import found
+from sordino_platform.identity.ceremony import found_in_folder
 from sordino_platform.round_limits import RoundLimits
 from sordino_privacy.accounting import SampledGaussian, epsilon
 
@@ -407,7 +407,7 @@ def test_the_charter_of_the_benchmark_takes_its_plan_and_the_servers_step(
     profile: FieldProfile, budget: float, tmp_path: Path
 ) -> None:
     terms = terms_within(profile, budget)
-    charter = found(
+    charter = found_in_folder(
         tmp_path / "f",
         federation="benchmark",
         members=terms.parties,

@@ -28,7 +28,7 @@ from tests.secagg.test_complaints import cheater, garbage
 from sordino_platform.canonical import moment
 from sordino_platform.charter import SignedCharter, shipped_model
 from sordino_platform.flower import shim
-from sordino_platform.flower.codec import decode, encode
+from sordino_platform.flower.codec import decode_message, encode_message
 from sordino_platform.flower.phases import HELLO, Fields, pack
 from sordino_platform.history import Question, Want
 from sordino_platform.identity.enrolment import EnrolmentReply, EnrolmentRequest
@@ -41,8 +41,8 @@ from sordino_platform.provenance import OpenedSum, Provenance
 from sordino_platform.release.manifest import Manifest, SignedManifest
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import SordinoError
-from sordino_privacy.secagg import BadParcelError, RoundContext, judge, verify_transcript
-from sordino_privacy.secagg.complaint import Complaint, proof
+from sordino_privacy.secagg import BadParcelError, RoundContext, judge_complaint, verify_transcript
+from sordino_privacy.secagg.complaint import Complaint, complaint_proof
 from sordino_privacy.secagg.evidence import Evidence
 from sordino_privacy.secagg.roster import Advertisement, Roster
 from sordino_privacy.secagg.shares import Delivery, Shares
@@ -152,7 +152,7 @@ def proofs() -> Target:
     except BadParcelError as error:
         complaint = error.complaint
     roster = federation.coordinator._known_roster()
-    said = proof(federation.context.encode(), roster.encode(), complaint)
+    said = complaint_proof(federation.context.encode(), roster.encode(), complaint)
     _, others = attempt()
 
     def judged(data: bytes) -> None:
@@ -164,7 +164,7 @@ def proofs() -> Target:
     return Target(
         decoders=(
             judged,
-            lambda data: judge(data, federation.membership),
+            lambda data: judge_complaint(data, federation.membership),
             lambda data: verify_transcript(
                 [data], {federation.membership.charter_hash: federation.membership}
             ),
@@ -178,8 +178,8 @@ def link_frames() -> Target:
     """What either side reads of the link."""
 
     def check(data: bytes) -> None:
-        frame = frames.decode(data)
-        assert frames.decode(frames.encode(frame)) == frame
+        frame = frames.decode_frame(data)
+        assert frames.decode_frame(frames.encode_frame(frame)) == frame
 
     seeds: tuple[frames.Frame, ...] = (
         frames.Hello(
@@ -196,7 +196,7 @@ def link_frames() -> Target:
         frames.Renewal(b"request"),
         frames.Renewed(b"certificate"),
     )  # fmt: skip
-    return Target(decoders=(check,), seeds=tuple(frames.encode(seed) for seed in seeds), longest=1024)
+    return Target(decoders=(check,), seeds=tuple(frames.encode_frame(seed) for seed in seeds), longest=1024)
 
 
 def flower_messages() -> Target:
@@ -227,11 +227,11 @@ def flower_messages() -> Target:
     for content in contents:
         message = Message(content, 2**40, HELLO, group_id="1")
         shim.stamp(message)
-        seeds.append(inprocess.joined(encode(message)))
+        seeds.append(inprocess.joined(encode_message(message)))
     forged = [forge(seeds[0]) for forge in FORGERIES.values()]
 
     def doors(data: bytes) -> None:
-        message = decode(data)
+        message = decode_message(data)
         for door in (OfferAnswer.parse, Offer.parse, Proposal.parse, Question.parse, raw):
             with contextlib.suppress(SordinoError):
                 door(Fields(message))

@@ -62,16 +62,18 @@ def test_fresh_adapters_change_nothing_and_merging_them_keeps_the_function(embed
     config = with_adapters(TINY, 4, embedding_rank=embedding_rank)
     adapted = add_adapters(config, base)
     tokens = torch.arange(20).reshape(2, 10)
-    before = model.build(TINY, base)(tokens)
-    torch.testing.assert_close(model.build(config, adapted)(tokens), before)
+    before = model.build_decoder(TINY, base)(tokens)
+    torch.testing.assert_close(model.build_decoder(config, adapted)(tokens), before)
     generator = np.random.default_rng(7)
     adapted = {
         n: v + generator.standard_normal(v.shape).astype(np.float32) * 0.1 if n.endswith(".up") else v
         for n, v in adapted.items()
     }
-    changed = model.build(config, adapted)(tokens)
+    changed = model.build_decoder(config, adapted)(tokens)
     assert not torch.allclose(changed, before)
-    torch.testing.assert_close(model.build(TINY, merged(adapted))(tokens), changed, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        model.build_decoder(TINY, merged(adapted))(tokens), changed, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_adapters_begin_at_given_directions_and_at_a_seed_beyond_them() -> None:

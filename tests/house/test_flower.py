@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sordino_platform.flower import shim
-from sordino_platform.flower.codec import decode, encode
+from sordino_platform.flower.codec import decode_message, encode_message
 from sordino_platform.flower.phases import FIELDS, STREAMED, Fields, Phase, node_id, pack
 from sordino_platform.link.messages import Payload, StreamedPart, parts_of, views
 from sordino_privacy.errors import LinkError
@@ -35,9 +35,9 @@ def message(content: RecordDict | None = None) -> Message:
 
 def test_a_message_round_trips_and_its_vector_is_not_copied_on_the_way_out() -> None:
     sent = message()
-    parts = encode(sent)
+    parts = encode_message(sent)
     assert parts[-1] is next(iter(sent.content.array_records.values()))["y"].data
-    got = decode(joined(parts))
+    got = decode_message(joined(parts))
     assert (got.metadata.message_type, got.metadata.dst_node_id) == ("train.masked_input", node_id("alpha"))
     fields = Fields(got)
     assert (fields.integer("n"), fields.blob("b")) == (3, b"x" * 9)
@@ -47,18 +47,18 @@ def test_a_message_round_trips_and_its_vector_is_not_copied_on_the_way_out() -> 
 
 @given(st.data())
 def test_a_truncated_or_extended_payload_is_refused(data: st.DataObject) -> None:
-    payload = joined(encode(message()))
+    payload = joined(encode_message(message()))
     cut = data.draw(st.integers(0, len(payload) - 1))
     with pytest.raises(LinkError):
-        Fields(decode(payload[:cut]))
+        Fields(decode_message(payload[:cut]))
     with pytest.raises(LinkError):
-        decode(payload + b"\0" * data.draw(st.integers(1, 10)))
+        decode_message(payload + b"\0" * data.draw(st.integers(1, 10)))
 
 
 @given(st.binary(max_size=400))
 def test_arbitrary_bytes_never_raise_anything_but_a_link_error(data: bytes) -> None:
     with pytest.raises(LinkError):
-        Fields(decode(data)).done()
+        Fields(decode_message(data)).done()
 
 
 def test_unknown_records_fields_and_types_are_refused() -> None:
@@ -83,7 +83,7 @@ def test_a_vector_of_another_type_is_refused() -> None:
 def test_an_error_reply_is_a_link_error() -> None:
     reply = Message(Error(1, "ValueError"), reply_to=message())
     with pytest.raises(LinkError):
-        Fields(decode(joined(encode(reply))))
+        Fields(decode_message(joined(encode_message(reply))))
 
 
 def test_node_ids_are_distinct_and_never_flowers_own() -> None:
@@ -108,12 +108,14 @@ def test_a_vector_that_is_made_while_it_is_sent_arrives_like_any_other_and_is_ma
     finally:
         STREAMED.reset(token)
     assert not times, "nothing is made before it is sent"
-    parts = encode(sent, streamed)
+    parts = encode_message(sent, streamed)
     assert joined(parts) == joined(parts)
     assert len(times) == 2
-    assert bytes(Fields(decode(joined(parts))).raw("y")) == made
+    assert bytes(Fields(decode_message(joined(parts))).raw("y")) == made
     # A carrier that cannot stream gets the bytes.
-    assert bytes(Fields(decode(joined(encode(message(pack({}, {"y": part})))))).raw("y")) == made
+    assert (
+        bytes(Fields(decode_message(joined(encode_message(message(pack({}, {"y": part})))))).raw("y")) == made
+    )
 
 
 @pytest.mark.parametrize("announced", [9, 11])

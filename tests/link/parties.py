@@ -44,8 +44,8 @@ from sordino_platform.link.frames import (
     Hello,
     MessageEnd,
     Welcome,
-    decode,
-    encode,
+    decode_frame,
+    encode_frame,
 )
 from sordino_platform.link.messages import Payload, outgoing, parts_of
 from sordino_privacy.errors import LinkError, SordinoError
@@ -265,10 +265,10 @@ class RawMember:
 
     def send(self, *frames: Frame | bytes) -> None:
         for frame in frames:
-            self._frames.put(frame if isinstance(frame, bytes) else encode(frame))
+            self._frames.put(frame if isinstance(frame, bytes) else encode_frame(frame))
 
     def receive(self) -> Frame:
-        return decode(next(self.call))
+        return decode_frame(next(self.call))
 
     def receive_request(self) -> int:
         """Takes one whole request; returns its id."""
@@ -347,11 +347,11 @@ class Conversation:
         self.out: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
 
     def receive(self) -> Frame:
-        return decode(next(self._frames))
+        return decode_frame(next(self._frames))
 
     def send(self, *frames: Frame | bytes) -> None:
         for frame in frames:
-            self.out.put(frame if isinstance(frame, bytes) else encode(frame))
+            self.out.put(frame if isinstance(frame, bytes) else encode_frame(frame))
 
     def welcome(self, session: bytes = b"c" * 16, awaiting: int = 0) -> Hello:
         hello = self.receive()

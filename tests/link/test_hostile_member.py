@@ -31,9 +31,9 @@ from sordino_platform.link.frames import (
     Ping,
     Pong,
     Welcome,
-    encode,
+    decode_frame,
+    encode_frame,
 )
-from sordino_platform.link.frames import decode as decode_frame
 from sordino_platform.link.limits import CHUNK_BYTES, FRAME_BYTES
 from sordino_platform.wire import link_v1_pb2 as wire
 
@@ -73,7 +73,7 @@ END = MessageEnd(id=1, sha256=bytes(32))
         ([b"\xff\xff\xff"], Rejection.SCHEMA),
         ([b""], Rejection.SCHEMA),
         ([bytes([0xFA, 0x01, 0])], Rejection.SCHEMA),  # body 31, which no version has yet
-        ([encode(Ping(1)) + bytes([0xF8, 0x3F, 1])], Rejection.SCHEMA),
+        ([encode_frame(Ping(1)) + bytes([0xF8, 0x3F, 1])], Rejection.SCHEMA),
         ([Welcome(version=1, software_version="1", session=bytes(16), awaiting=0)], Rejection.SCHEMA),
         (["hello"], Rejection.SCHEMA),
         ([chunk(5)], Rejection.SCHEMA),
@@ -160,7 +160,7 @@ def test_versions_are_negotiated_and_a_refusal_says_whom_to_upgrade(
 
 def test_a_newer_hello_with_fields_we_do_not_know_is_understood(raw: RawMember) -> None:
 
-    message = wire.Frame.FromString(encode(raw.hello()))
+    message = wire.Frame.FromString(encode_frame(raw.hello()))
     message.hello.MergeFromString(bytes([0xF8, 0x3F, 1]))
     raw.send(message.SerializeToString())
     assert isinstance(raw.receive(), Welcome)
@@ -333,7 +333,7 @@ def test_bytes_that_raise_what_nobody_foresaw_cost_their_sender_only(
             raise RecursionError("what was sent must not be logged")
         return decode_frame(data)
 
-    monkeypatch.setattr(stream, "decode", decode)
+    monkeypatch.setattr(stream, "decode_frame", decode)
     launch(Member(coordinator.target, authority, "alice"))
     raw.open()
     request = coordinator.link.send("mallory", b"", deadline_seconds=20)
@@ -387,7 +387,7 @@ def test_a_second_call_on_the_same_connection_finds_no_room(coordinator: Coordin
 
     raw.open()
     stream: grpc.StreamStreamMultiCallable[bytes, bytes] = raw.channel.stream_stream(METHOD)
-    second = stream(iter([encode(raw.hello(session=bytes(16)))]), timeout=0.5)
+    second = stream(iter([encode_frame(raw.hello(session=bytes(16)))]), timeout=0.5)
     with ThreadPoolExecutor(1) as pool, pytest.raises(grpc.RpcError):
         pool.submit(next, second).result()
     assert coordinator.events.connections == {"mallory": 1}
@@ -398,7 +398,7 @@ def test_headers_are_bounded(coordinator: Coordinator, raw: RawMember) -> None:
     other = RawMember(coordinator, raw.authority)
     other.call.cancel()
     stream: grpc.StreamStreamMultiCallable[bytes, bytes] = other.channel.stream_stream(METHOD)
-    call = stream(iter([encode(other.hello())]), metadata=(("x-large", "a" * 20_000),), timeout=5)
+    call = stream(iter([encode_frame(other.hello())]), metadata=(("x-large", "a" * 20_000),), timeout=5)
     with pytest.raises(grpc.RpcError):
         next(call)
     other.stop()

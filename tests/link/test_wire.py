@@ -27,8 +27,8 @@ from sordino_platform.link.frames import (
     Renewal,
     Renewed,
     Welcome,
-    decode,
-    encode,
+    decode_frame,
+    encode_frame,
     printable,
 )
 from sordino_platform.link.limits import CERTIFICATE_BYTES, CHUNK_BYTES, FRAME_BYTES, RENEWAL_BYTES
@@ -104,35 +104,35 @@ def test_committed_stubs_are_what_protoc_generates_now(tmp_path: Path) -> None:
 
 @given(FRAMES)
 def test_a_frame_survives_the_wire(frame: Frame) -> None:
-    assert decode(encode(frame)) == frame
+    assert decode_frame(encode_frame(frame)) == frame
 
 
 @given(st.binary(max_size=600))
 def test_any_bytes_are_a_frame_or_a_protocol_error(raw: bytes) -> None:
     try:
-        frame = decode(raw)
+        frame = decode_frame(raw)
     except ProtocolError:
         return
-    assert decode(encode(frame)) == frame
+    assert decode_frame(encode_frame(frame)) == frame
 
 
 @given(FRAMES, st.data())
 def test_a_flipped_bit_is_a_frame_or_a_protocol_error(frame: Frame, data: st.DataObject) -> None:
-    raw = bytearray(encode(frame))
+    raw = bytearray(encode_frame(frame))
     position = data.draw(st.integers(0, len(raw) * 8 - 1))
     raw[position // 8] ^= 1 << position % 8
     try:
-        decode(bytes(raw))
+        decode_frame(bytes(raw))
     except ProtocolError:
         return
 
 
 @given(FRAMES, st.data())
 def test_a_truncated_frame_never_passes_as_the_whole(frame: Frame, data: st.DataObject) -> None:
-    raw = encode(frame)
+    raw = encode_frame(frame)
     cut = data.draw(st.integers(0, len(raw) - 1))
     try:
-        assert decode(raw[:cut]) != frame
+        assert decode_frame(raw[:cut]) != frame
     except ProtocolError:
         return
 
@@ -142,9 +142,9 @@ UNKNOWN_FIELD = bytes([0xF8, 0x3F, 1])  # field 1023, varint 1
 
 @given(FRAMES)
 def test_unknown_fields_end_the_stream_except_in_the_negotiation(frame: Frame) -> None:
-    message = wire.Frame.FromString(encode(frame))
+    message = wire.Frame.FromString(encode_frame(frame))
     with pytest.raises(ProtocolError):
-        decode(encode(frame) + UNKNOWN_FIELD)
+        decode_frame(encode_frame(frame) + UNKNOWN_FIELD)
     name = message.WhichOneof("body")
     assert name is not None
     body = getattr(message, name)
@@ -152,10 +152,10 @@ def test_unknown_fields_end_the_stream_except_in_the_negotiation(frame: Frame) -
     body.SetInParent()
     extended = message.SerializeToString()
     if isinstance(frame, Hello | Welcome):
-        assert decode(extended) == frame
+        assert decode_frame(extended) == frame
     else:
         with pytest.raises(ProtocolError, match="does not know"):
-            decode(extended)
+            decode_frame(extended)
 
 
 @pytest.mark.parametrize(
@@ -190,24 +190,24 @@ def test_unknown_fields_end_the_stream_except_in_the_negotiation(frame: Frame) -
 )
 def test_a_frame_out_of_bounds_is_refused(message: wire.Frame) -> None:
     with pytest.raises(ProtocolError):
-        decode(message.SerializeToString())
+        decode_frame(message.SerializeToString())
 
 
 def test_an_unknown_kind_or_reason_is_refused() -> None:
     with pytest.raises(ProtocolError):
-        decode(bytes([0x1A, 4, 0x08, 1, 0x18, 99]))  # start { id: 1 kind: 99 }
+        decode_frame(bytes([0x1A, 4, 0x08, 1, 0x18, 99]))  # start { id: 1 kind: 99 }
     with pytest.raises(ProtocolError):
-        decode(bytes([0x52, 2, 0x08, 99]))  # goodbye { reason: 99 }
+        decode_frame(bytes([0x52, 2, 0x08, 99]))  # goodbye { reason: 99 }
 
 
 def test_a_frame_is_measured_before_it_is_parsed() -> None:
     with pytest.raises(ProtocolError, match="at most"):
-        decode(bytes(FRAME_BYTES + 1))
+        decode_frame(bytes(FRAME_BYTES + 1))
 
 
 @given(st.integers(0, CHUNK_BYTES), NUMBERS, NUMBERS)
 def test_the_largest_chunk_fits_into_a_frame(size: int, id: int, offset: int) -> None:
-    assert len(encode(MessageChunk(id=id, offset=offset, data=bytes(size)))) <= FRAME_BYTES
+    assert len(encode_frame(MessageChunk(id=id, offset=offset, data=bytes(size)))) <= FRAME_BYTES
 
 
 @given(st.text())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sordino_client.laboratory.pretrain.archive import MAX_FILE_BYTES, decode, read_archive
+from sordino_client.laboratory.pretrain.archive import MAX_FILE_BYTES, decode_source, read_archive
 from sordino_privacy.errors import DataError
 
 SOURCE = b"class A {}\n"
@@ -111,6 +111,6 @@ def test_an_archive_cut_short_is_one_clear_error(tmp_path: Path, name: str) -> N
 
 
 def test_text_is_utf8_with_unix_line_ends_and_nothing_else_is_text() -> None:
-    assert decode("\ufeffä\r\nb\rc".encode()) == "ä\nb\nc"
-    assert decode(b"a\0b") is None
-    assert decode("ä".encode("latin-1")) is None
+    assert decode_source("\ufeffä\r\nb\rc".encode()) == "ä\nb\nc"
+    assert decode_source(b"a\0b") is None
+    assert decode_source("ä".encode("latin-1")) is None

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from sordino_client.laboratory.pretrain import fetch as fetching
-from sordino_client.laboratory.pretrain.copyright import is_permissive, parse
+from sordino_client.laboratory.pretrain.copyright import is_permissive, parse_copyright
 from sordino_client.laboratory.pretrain.debian import SourcePackages, _copyright_of, sha256
-from sordino_client.laboratory.pretrain.sources import SOURCES, sources
+from sordino_client.laboratory.pretrain.sources import SOURCES, sources_of
 from sordino_privacy.errors import DataError
 
 HEAD = "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\nSource: somewhere\n\n"
@@ -43,7 +43,7 @@ def test_every_other_name_is_refused(licence: str) -> None:
 
 
 def test_the_last_paragraph_that_names_a_file_decides_about_it() -> None:
-    rules = parse(
+    rules = parse_copyright(
         WHOLE + "Files: lib/*\n third/?.js\nCopyright: 2021, B\nLicense: GPL-3+\n\n"
         "Files: lib/own/*\nCopyright: 2021, C\nLicense: ISC\n\nLicense: GPL-3+\n The text.\n"
     )
@@ -58,9 +58,9 @@ def test_the_last_paragraph_that_names_a_file_decides_about_it() -> None:
 def test_a_whole_that_is_not_permissive_or_not_named_is_refused() -> None:
     for text in (WHOLE.replace("Expat", "GPL-2"), "This package is by A. You may copy it.\n", HEAD, ""):
         with pytest.raises(DataError, match="no permissive licence"):
-            parse(text)
+            parse_copyright(text)
     with pytest.raises(DataError, match="larger than a megabyte"):
-        parse("x" * ((1 << 20) + 1))
+        parse_copyright("x" * ((1 << 20) + 1))
 
 
 MIT = "MIT License\n\nPermission is hereby granted, free of charge, to any\nperson obtaining a copy of this software\n"
@@ -68,16 +68,16 @@ APACHE = "                 Apache License\n           Version 2.0, January 2004\
 
 
 def test_a_projects_own_licence_file_is_known_by_the_sentence_that_grants_the_rights() -> None:
-    assert parse(MIT).licence == "MIT"
-    assert parse(APACHE).allows("deep/a.go")
-    assert parse(MIT + APACHE).licence == "MIT and Apache-2.0"
+    assert parse_copyright(MIT).licence == "MIT"
+    assert parse_copyright(APACHE).allows("deep/a.go")
+    assert parse_copyright(MIT + APACHE).licence == "MIT and Apache-2.0"
     for beside in ("GNU General Public License", "Commons Clause", "All advertising materials must display"):
         with pytest.raises(DataError, match="no permissive licence"):
-            parse(MIT + beside)
+            parse_copyright(MIT + beside)
 
 
 def test_where_the_distribution_has_no_copyright_file_the_projects_own_decides(tmp_path: Path) -> None:
-    source = next(s for s in sources("public") if s.name == "golang-testify")
+    source = next(s for s in sources_of("public") if s.name == "golang-testify")
     locked = {"file": "a.tar.gz"}
     archive(tmp_path / "a.tar.gz", {"top/LICENSE": MIT, "top/vendor/LICENSE": "GPL", "top/a.go": BODY})
     allowed = fetching._allowed(source, tmp_path, Packages(None), locked)
@@ -93,13 +93,13 @@ def test_where_the_distribution_has_no_copyright_file_the_projects_own_decides(t
 
 
 def test_where_no_paragraph_is_for_all_files_what_none_names_is_not_used() -> None:
-    rules = parse(HEAD + "Files: src/*\nCopyright: A\nLicense: Apache-2.0\n")
+    rules = parse_copyright(HEAD + "Files: src/*\nCopyright: A\nLicense: Apache-2.0\n")
     assert rules.allows("src/a.go")
     assert not rules.allows("vendor/a.go")
 
 
 def test_public_code_of_go_and_typescript_must_name_its_licence() -> None:
-    without_header = [s for s in sources("public") if s.languages & {"go", "javascript", "typescript"}]
+    without_header = [s for s in sources_of("public") if s.languages & {"go", "javascript", "typescript"}]
     assert len(without_header) > 100
     assert all(source.licensed for source in without_header)
     assert {s.role for s in SOURCES if "go" in s.languages} == {"heldout-go", "tuning-base", "public"}
@@ -136,7 +136,7 @@ def read(
     cache: Path, text: str | None, *, offline: bool = False
 ) -> tuple[list[str], Counter[str], str] | None:
     """What is read of a package of Go whose copyright file is `text`: names, what was skipped, the licence."""
-    source = next(s for s in sources("public") if s.name == "golang-testify")
+    source = next(s for s in sources_of("public") if s.name == "golang-testify")
     (cache / "archives").mkdir(exist_ok=True)
     files = {
         "top-1/a.go": BODY, "top-1/vendor/b.go": BODY, "top-1/copied/c.go": BODY, "top-1/assets/d.js": BODY,
@@ -166,7 +166,7 @@ def test_a_package_without_a_copyright_file_or_with_another_licence_is_not_used(
 
 
 def test_the_copyright_file_is_kept_beside_the_archive_and_a_changed_one_is_refused(tmp_path: Path) -> None:
-    source = next(s for s in sources("public") if s.name == "golang-testify")
+    source = next(s for s in sources_of("public") if s.name == "golang-testify")
     locked: dict[str, str] = {}
     assert fetching._allowed(source, tmp_path, Packages(WHOLE), locked) is not None
     assert (

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sordino_client.laboratory.pretrain.packed import SHARDS, pack, unpack
-from sordino_client.training.stream import SourceDocument, encode, open_shard
+from sordino_client.laboratory.pretrain.packed import SHARDS, pack_shards, unpack
+from sordino_client.training.stream import SourceDocument, encode_shard, open_shard
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import DataError, StorageError
 
@@ -30,13 +30,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             SourceDocument(project="p", path=f"{n}.java", language="java", text=text)
             for n, text in enumerate(texts)
         ]
-        encode(documents, Tokenizer.shipped(), folder / name)
+        encode_shard(documents, Tokenizer.shipped(), folder / name)
     return folder
 
 
 @pytest.fixture
 def packing(tmp_path: Path, data: Path) -> Path:
-    parts = pack(data, tmp_path / "packed", part_bytes=PART)
+    parts = pack_shards(data, tmp_path / "packed", part_bytes=PART)
     assert parts["training"] > 3
     sizes = [path.stat().st_size for path in (tmp_path / "packed").glob("training.*")]
     assert max(sizes) == PART
@@ -113,4 +113,4 @@ def test_a_bomb_ends_at_the_size_that_was_announced(tmp_path: Path, packing: Pat
 
 def test_packing_before_encoding_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no encoded documents"):
-        pack(tmp_path, tmp_path / "packed")
+        pack_shards(tmp_path, tmp_path / "packed")

@@ -15,10 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sordino_client.laboratory.pretrain import fetch as fetching
-from sordino_client.laboratory.pretrain.corpus import FetchedProject, build, read_corpus
+from sordino_client.laboratory.pretrain.corpus import FetchedProject, build_corpus, read_corpus
 from sordino_client.laboratory.pretrain.field import MEMBERS, NEWCOMERS, PROXIES, Pinned
 from sordino_client.laboratory.pretrain.overlap import SeenRuns, runs
-from sordino_client.laboratory.pretrain.sources import ROLES, SMALL, SOURCES, Source, earlier_roles, sources
+from sordino_client.laboratory.pretrain.sources import (
+    ROLES,
+    SMALL,
+    SOURCES,
+    Source,
+    earlier_roles,
+    sources_of,
+)
 from sordino_privacy.errors import DataError, UsageError
 
 
@@ -39,26 +46,26 @@ def test_no_project_has_two_roles_and_every_small_one_exists() -> None:
     names = Counter(source.name for source in SOURCES)
     assert max(names.values()) == 1
     assert set(SMALL.split()) <= set(names)
-    assert all(sources(role, small=True) for role in ROLES)
+    assert all(sources_of(role, small=True) for role in ROLES)
 
 
 def test_an_unknown_role_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="no corpus named 'all'"):
-        sources("all")
+        sources_of("all")
 
 
 def test_a_document_of_an_earlier_role_is_kept_out_of_the_later_ones(tmp_path: Path) -> None:
-    build(tmp_path, "heldout", [project("measured", words(1), words(2))])
-    build(tmp_path, "heldout-python", [project("measured-too", words(7))])
-    build(tmp_path, "tuning", [project("fitted", words(8))])
-    build(tmp_path, "members", [project("member", words(3))])
-    build(tmp_path, "field", [project("service", words(9))])
-    build(tmp_path, "field-tuning", [project("proxy", words(10))])
-    build(tmp_path, "heldout-go", [project("measured-go", words(11))])
-    build(tmp_path, "heldout-typescript", [project("measured-script", words(12))])
-    build(tmp_path, "tuning-base", [project("fitted-too", words(13))])
+    build_corpus(tmp_path, "heldout", [project("measured", words(1), words(2))])
+    build_corpus(tmp_path, "heldout-python", [project("measured-too", words(7))])
+    build_corpus(tmp_path, "tuning", [project("fitted", words(8))])
+    build_corpus(tmp_path, "members", [project("member", words(3))])
+    build_corpus(tmp_path, "field", [project("service", words(9))])
+    build_corpus(tmp_path, "field-tuning", [project("proxy", words(10))])
+    build_corpus(tmp_path, "heldout-go", [project("measured-go", words(11))])
+    build_corpus(tmp_path, "heldout-typescript", [project("measured-script", words(12))])
+    build_corpus(tmp_path, "tuning-base", [project("fitted-too", words(13))])
     copied = words(1) + words(4, count=100)
-    manifest = build(
+    manifest = build_corpus(
         tmp_path,
         "public",
         [project("open", words(5), copied, words(3), *(words(n) for n in range(7, 14)), words(6))],
@@ -71,7 +78,7 @@ def test_a_document_of_an_earlier_role_is_kept_out_of_the_later_ones(tmp_path: P
 
 def test_a_near_copy_within_a_role_is_one_document(tmp_path: Path) -> None:
     near = words(1) + "    int added = 1;\n"
-    manifest = build(
+    manifest = build_corpus(
         tmp_path, "heldout", [project("one", words(1), near), project("two", words(1), words(2))]
     )
     assert manifest["files"] == 2
@@ -81,16 +88,16 @@ def test_in_a_field_what_was_copied_from_another_project_is_left_out(tmp_path: P
     shared = words(1, count=220) + words(
         2, count=180
     )  # 55 % of it: a duplicate in no role, a copy in a field
-    manifest = build(tmp_path, "field", [project("one", words(1)), project("two", shared, words(3))])
+    manifest = build_corpus(tmp_path, "field", [project("one", words(1)), project("two", shared, words(3))])
     assert [d.text for d in read_corpus(tmp_path, "field")] == [words(1), words(3)]
     assert manifest["projects"][1]["excluded"] == {"copied from another project": 1}  # type: ignore[index]
-    within = build(tmp_path, "field", [project("one", words(1), shared)])
+    within = build_corpus(tmp_path, "field", [project("one", words(1), shared)])
     assert within["files"] == 2
 
 
 def test_the_projects_on_which_plans_are_searched_are_kept_apart_from_the_field(tmp_path: Path) -> None:
-    build(tmp_path, "field", [project("measured", words(1))])
-    build(tmp_path, "field-tuning", [project("searched", words(1), words(2))])
+    build_corpus(tmp_path, "field", [project("measured", words(1))])
+    build_corpus(tmp_path, "field-tuning", [project("searched", words(1), words(2))])
     assert [d.text for d in read_corpus(tmp_path, "field-tuning")] == [words(2)]
     assert {"field", "field-tuning"} < set(earlier_roles("public"))
     assert earlier_roles("field") == ()
@@ -106,7 +113,7 @@ def test_members_newcomers_and_proxies_are_pinned_and_apart() -> None:
 
 
 def test_a_pinned_wheel_of_an_older_pin_is_not_taken_from_the_cache(tmp_path: Path) -> None:
-    source = sources("field")[0]
+    source = sources_of("field")[0]
     (tmp_path / "archives").mkdir()
     (tmp_path / "archives" / "old.whl").write_bytes(b"older")
     lock = {source.name: {"file": "old.whl", "version": "1", "sha256": hashlib.sha256(b"older").hexdigest()}}
@@ -131,7 +138,7 @@ def test_a_wheel_with_another_hash_than_its_pin_is_refused(
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
     wanted: list[Source] = []
-    monkeypatch.setattr(fetching, "sources", lambda role, small: wanted)
+    monkeypatch.setattr(fetching, "sources_of", lambda role, small: wanted)
 
     def pin(digest: str) -> Source:
         pinned = Pinned(name="aodh", version="23.0.0", sha256=digest)
@@ -146,8 +153,8 @@ def test_a_wheel_with_another_hash_than_its_pin_is_refused(
 
 
 def test_the_same_input_gives_the_same_manifest(tmp_path: Path) -> None:
-    first = build(tmp_path, "heldout", [project("one", words(1), words(2))])
-    assert build(tmp_path, "heldout", [project("one", words(1), words(2))]) == first
+    first = build_corpus(tmp_path, "heldout", [project("one", words(1), words(2))])
+    assert build_corpus(tmp_path, "heldout", [project("one", words(1), words(2))]) == first
 
 
 def test_a_corpus_that_was_not_fetched_says_how_to_fetch_it(tmp_path: Path) -> None:
@@ -158,7 +165,7 @@ def test_a_corpus_that_was_not_fetched_says_how_to_fetch_it(tmp_path: Path) -> N
 
 def test_a_role_without_a_file_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no source file"):
-        build(tmp_path, "heldout", [project("empty", "x")])
+        build_corpus(tmp_path, "heldout", [project("empty", "x")])
     assert not list(tmp_path.iterdir())
 
 
@@ -186,7 +193,8 @@ def test_offline_with_an_empty_cache_says_so(tmp_path: Path) -> None:
 
 def test_a_cached_archive_that_was_changed_is_refused(tmp_path: Path) -> None:
     lock = {
-        s.name: {"file": f"{s.name}.tar.xz", "version": "1", "sha256": "00" * 32} for s in sources("heldout")
+        s.name: {"file": f"{s.name}.tar.xz", "version": "1", "sha256": "00" * 32}
+        for s in sources_of("heldout")
     }
     (tmp_path / "archives").mkdir()
     (tmp_path / "lock.json").write_text(json.dumps(lock))

@@ -19,7 +19,7 @@ from sordino_client.training.stream import (
     SourceDocument,
     Tokens,
     WindowStream,
-    encode,
+    encode_shard,
     fill,
     is_validation,
     open_shard,
@@ -154,7 +154,7 @@ def test_documents_are_encoded_once_and_read_back(tmp_path: Path) -> None:
         SourceDocument(project="p", path=f"{n}.java", language="java", text=t) for n, t in enumerate(texts)
     ]
     assert open_shard(tmp_path, tokenizer) is None
-    encode(documents, tokenizer, tmp_path)
+    encode_shard(documents, tokenizer, tmp_path)
     data = open_shard(tmp_path, tokenizer)
     assert data is not None
     assert [tokenizer.decode(data.document(n).tolist()) for n in range(5)] == texts
@@ -164,7 +164,7 @@ def test_documents_are_encoded_once_and_read_back(tmp_path: Path) -> None:
 def test_a_shard_of_another_version_or_tokenizer_or_cut_short_is_refused(tmp_path: Path) -> None:
     tokenizer = Tokenizer.shipped()
     document = SourceDocument(project="p", path="a.java", language="java", text="class A {}\n" * 50)
-    encode([document], tokenizer, tmp_path)
+    encode_shard([document], tokenizer, tmp_path)
     about = (tmp_path / "shard.json").read_text()
     (tmp_path / "shard.json").write_text(about.replace(FORMAT, "sordino-shard/1"))
     with pytest.raises(StorageError, match="another version"):

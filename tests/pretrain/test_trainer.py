@@ -17,15 +17,22 @@ from sordino_client.laboratory.pretrain import trainer
 from sordino_client.laboratory.pretrain.compute import Compute
 from sordino_client.laboratory.pretrain.export import export
 from sordino_client.laboratory.pretrain.model_card import render
-from sordino_client.laboratory.pretrain.packed import pack
+from sordino_client.laboratory.pretrain.packed import pack_shards
 from sordino_client.laboratory.pretrain.plan import PLANS, PretrainingSettings, SessionPace
 from sordino_client.laboratory.pretrain.trainer import PretrainingRun, decay_from
 from sordino_client.laboratory.pretrain.vocabulary import data_folder, learn_once
 from sordino_client.training import checkpoint, curve
-from sordino_client.training.stream import Position, Shard, SourceDocument, WindowStream, encode, open_shard
+from sordino_client.training.stream import (
+    Position,
+    Shard,
+    SourceDocument,
+    WindowStream,
+    encode_shard,
+    open_shard,
+)
 from sordino_platform import base
 from sordino_platform.architecture import SIZES, ModelConfig, add_adapters, shapes, with_adapters
-from sordino_platform.base.rows import compact, expand
+from sordino_platform.base.rows import compact_rows, expand
 from sordino_platform.model import loss
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import ConfigurationError, DataError, StorageError
@@ -49,7 +56,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         SourceDocument(project="p", path=f"{n}.java", language="java", text=t) for n, t in enumerate(texts)
     ]
     for name in ("training", "validation"):
-        encode(documents, Tokenizer.shipped(), folder / name)
+        encode_shard(documents, Tokenizer.shipped(), folder / name)
     return folder
 
 
@@ -237,7 +244,7 @@ def test_one_command_unpacks_trains_to_its_goal_and_resumes_to_the_same_bits(
     """What a borrowed accelerator is given: the packed shards and the trainer's own command, stopped and repeated."""
     monkeypatch.setitem(PLANS, "accelerator", ((0, 32, 4),))
     monkeypatch.setattr(Compute, "of_this_machine", classmethod(lambda cls, device: PLAIN))
-    pack(data, tmp_path / "packed")
+    pack_shards(data, tmp_path / "packed")
     command = ["--unpack", str(tmp_path / "packed"), "--size", "tiny", "--device", "cpu", "--threads", "1"]
     command += [
         "--plan",
@@ -281,8 +288,8 @@ def test_a_run_with_a_vocabulary_of_its_own_travels_trains_and_is_exported_with_
     with pytest.raises(DataError, match="too little text"):
         learn_once(documents, tmp_path / "much", 60_000)
     for name in ("training", "validation"):
-        encode(documents, own, there / name)
-    pack(there, tmp_path / "packed")
+        encode_shard(documents, own, there / name)
+    pack_shards(there, tmp_path / "packed")
     command = ["--data", str(tmp_path / "elsewhere"), "--run", str(tmp_path / "run"), "--size", "tiny"]
     command += ["--unpack", str(tmp_path / "packed"), "--plan", "accelerator", "--stop-tokens", "128"]
     trainer.main(command)
@@ -356,7 +363,7 @@ def test_a_base_of_a_newer_format_is_refused_by_name(tmp_path: Path, data: Path)
 @pytest.mark.parametrize("size", [0.0, 1e-6, 1e-3, 0.2, 8.0])
 def test_bytes_by_rows_lose_half_a_step_of_each_row_at_most(size: float) -> None:
     matrix = (np.random.default_rng(1).standard_normal((64, 48)) * size).astype(np.float32)
-    found = expand(compact({"a.weight": matrix}))["a.weight"]
+    found = expand(compact_rows({"a.weight": matrix}))["a.weight"]
     step = np.abs(matrix).max(axis=1, keepdims=True) / 127
     # A scale is itself rounded to float16, which at the largest of 127 steps makes up to a sixteenth of one.
     assert (np.abs(found - matrix) <= 0.57 * step + 1e-5).all()
@@ -366,7 +373,7 @@ def test_bytes_by_rows_lose_half_a_step_of_each_row_at_most(size: float) -> None
     "fault", ["no scale", "scale of another length", "scale without bytes", "another type"]
 )
 def test_weights_of_no_known_form_are_refused(fault: str) -> None:
-    tensors = compact({"a.weight": np.ones((3, 4), dtype=np.float32)})
+    tensors = compact_rows({"a.weight": np.ones((3, 4), dtype=np.float32)})
     match fault:
         case "no scale":
             del tensors["a.weight.scale"]

@@ -27,7 +27,7 @@ from sordino_privacy.secagg import (
     Quantised,
     Quantiser,
     RoundContext,
-    admit,
+    require_follows,
 )
 from sordino_privacy.secagg.keys import identity_key
 
@@ -62,7 +62,7 @@ class MemoryJournal:
 
     def record(self, entry: JournalEntry) -> None:
         existing = self.entries(entry.federation, entry.run, entry.round)
-        admit(existing, entry)
+        require_follows(existing, entry)
         if entry not in existing:
             self.rows.append(entry)
 

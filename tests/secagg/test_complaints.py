@@ -25,11 +25,11 @@ from sordino_privacy.secagg import (
     ShareError,
     Stage,
     SurvivorError,
-    judge,
+    judge_complaint,
     keys,
     merkle,
 )
-from sordino_privacy.secagg.complaint import MAX_COMPLAINT_BYTES, Complaint, proof
+from sordino_privacy.secagg.complaint import MAX_COMPLAINT_BYTES, Complaint, complaint_proof
 from sordino_privacy.secagg.equality import ORDER, Equality, of_key
 from sordino_privacy.secagg.roster import Advertisement, Roster
 from sordino_privacy.secagg.shamir import PRIME
@@ -107,7 +107,7 @@ def test_a_bad_parcel_names_its_sender_to_the_coordinator_and_to_anybody_with_th
     assert len(complaint.encode()) <= MAX_COMPLAINT_BYTES <= coordinator.largest_answer(HIT)
     coordinator.accept_complaint(HIT, complaint.encode())
     assert list(coordinator.cheaters) == [EVIL]
-    assert judge(coordinator.cheaters[EVIL], federation.membership) == EVIL
+    assert judge_complaint(coordinator.cheaters[EVIL], federation.membership) == EVIL
     with pytest.raises(AbortedError, match=EVIL):
         coordinator.close_uploads()
     assert coordinator.stage is Stage.ABORTED
@@ -167,7 +167,7 @@ def test_whoever_complains_without_cause_is_the_cheater(honest: tuple[Federation
         with pytest.raises(CheatError) as caught:
             federation.coordinator.accept_complaint(EVIL, message)
         assert caught.value.culprit == EVIL
-        assert judge(caught.value.proof, federation.membership) == EVIL
+        assert judge_complaint(caught.value.proof, federation.membership) == EVIL
     assert not federation.coordinator.cheaters
 
 
@@ -305,8 +305,8 @@ def test_a_cheater_whose_key_is_on_the_twist_is_named_all_the_same() -> None:
 
 def test_a_proof_of_another_charter_is_refused(cheated: tuple[Federation, Complaint]) -> None:
     federation, complaint = cheated
-    shown = proof(
+    shown = complaint_proof(
         federation.context.encode(), federation.coordinator._known_roster().encode(), complaint.encode()
     )
     with pytest.raises(SecaggError):
-        judge(shown, membership(6, epoch=2))
+        judge_complaint(shown, membership(6, epoch=2))

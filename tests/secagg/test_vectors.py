@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.secagg import second
 
-from sordino_privacy.secagg import SecaggError, judge
+from sordino_privacy.secagg import SecaggError, judge_complaint
 
 FOLDER = Path(__file__).parents[2] / "docs" / "vectors"
 VECTORS: dict[str, Any] = json.loads((FOLDER / "secagg-2.json").read_text())
@@ -122,7 +122,7 @@ def test_a_second_implementation_makes_the_same_complaints() -> None:
         draws = bytes.fromhex("".join(case["draws"]))
         message = alpha.complaint(accused, root_signed, shown, siblings, draws)
         assert message.hex() == case["message"]
-        assert judge(bytes.fromhex(case["proof"]), generator().membership()) == case["culprit"]
+        assert judge_complaint(bytes.fromhex(case["proof"]), generator().membership()) == case["culprit"]
 
 
 def opened_by_a_second_coordinator(alive: list[second.Player], dropped: list[second.Player]) -> str:

@@ -23,8 +23,8 @@ from sordino_client.training.loop import window_losses
 from sordino_platform.architecture import HuggingFaceConfig, add_adapters, flatten, shapes, unflatten
 from sordino_platform.charter import HuggingFaceTerms
 from sordino_platform.founding_model import founding_parameters
-from sordino_platform.huggingface import HuggingFaceTokenizer, digest, write_adapter
-from sordino_platform.huggingface_model import adapters_of, describe, load
+from sordino_platform.huggingface import HuggingFaceTokenizer, folder_digest, write_adapter
+from sordino_platform.huggingface_model import adapters_of, describe, load_base_model
 from sordino_platform.proposal import quantiser_for
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.dpsgd.engine import PrivateTraining, gradients_for
@@ -117,7 +117,7 @@ def test_only_the_adapters_are_trainable_and_fresh_ones_change_nothing(
     folder: Path, no_network: None
 ) -> None:
     config = describe(folder, rank=3)
-    model = load(folder, config, add_adapters(config, {})).eval()
+    model = load_base_model(folder, config, add_adapters(config, {})).eval()
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert trainable == flatten(config, adapters_of(model)).size
     assert trainable < sum(p.numel() for p in model.parameters()) / 4
@@ -143,7 +143,7 @@ def test_the_vector_carries_the_adapters_there_and_back(llama: Path) -> None:
     config = describe(llama, rank=2)
     generator = np.random.default_rng(0)
     adapters = {n: generator.standard_normal(s).astype(np.float32) for n, s in shapes(config).items()}
-    model = load(llama, config, adapters)
+    model = load_base_model(llama, config, adapters)
     vector = flatten(config, adapters_of(model))
     for name, value in unflatten(config, add_adapters(config, {}), vector).items():
         assert np.array_equal(value, adapters[name])
@@ -153,7 +153,7 @@ def test_the_engine_agrees_with_brute_force_on_a_foreign_architecture(folder: Pa
     config = describe(folder, rank=2)
     generator = np.random.default_rng(0)
     adapters = {n: (generator.standard_normal(s) * 0.1).astype(np.float32) for n, s in shapes(config).items()}
-    model = load(folder, config, adapters).train()
+    model = load_base_model(folder, config, adapters).train()
     self_check(model, window_losses, PerUnitGradients(model, window_losses), [windows(1), windows(2)])
 
 
@@ -161,7 +161,7 @@ def test_a_layer_that_the_fast_mode_has_no_rule_for_is_refused_there(tmp_path: P
     # GPT-2's adapters sit on ordinary linear layers, but a bias or norm made trainable does not.
     folder = write_base(tmp_path / "base", "gpt2")
     config = describe(folder, rank=2)
-    model = load(folder, config, add_adapters(config, {})).train()
+    model = load_base_model(folder, config, add_adapters(config, {})).train()
     next(p for name, p in model.named_parameters() if "ln_1.weight" in name).requires_grad_(True)
     mode = gradients_for("one-pass", model, window_losses)
     with pytest.raises(TypeError, match="no per-unit gradient rule"):
@@ -188,19 +188,19 @@ def test_a_job_trains_adapters_in_the_child_and_only_they_are_in_the_update(
         plan=PLAN,
         base=folder,
     )
-    before = digest(folder)
+    before = folder_digest(folder)
     with TrainingWorker() as worker:
         update = worker.train(job)
     assert TrainingJob.read(job.folder) == job
     assert update.count == flatten(config, adapters).size
     assert float(np.abs(update.vector()).max()) > 0
     assert update.local.units > 0
-    assert digest(folder) == before
+    assert folder_digest(folder) == before
 
 
 def test_training_moves_towards_the_data_when_the_noise_is_small(llama: Path) -> None:
     config = describe(llama, rank=4)
-    model = load(llama, config, add_adapters(config, {}))
+    model = load_base_model(llama, config, add_adapters(config, {}))
     plan = replace(PLAN, steps=30, noise_multiplier=0.05, clip_norm=1.0, learning_rate=5.0, sampling_rate=1.0)
     training = PrivateTraining(
         model, plan, window_losses=window_losses, keystream=Keystream(bytes(32)), mode="per-unit"
@@ -231,7 +231,7 @@ def test_peft_reads_the_adapter_that_a_release_becomes(llama: Path, tmp_path: Pa
     assert (tmp_path / "adapter" / "adapter_model.safetensors").stat().st_mode & 0o777 == 0o600
     plain = transformers.AutoModelForCausalLM.from_pretrained(llama)
     theirs = peft.PeftModel.from_pretrained(plain, tmp_path / "adapter").eval()
-    ours = load(llama, config, adapters).eval()
+    ours = load_base_model(llama, config, adapters).eval()
     with torch.no_grad():
         assert torch.allclose(ours(windows(2)), theirs(input_ids=windows(2).long()).logits, atol=1e-5)
 
@@ -270,13 +270,13 @@ def test_a_base_with_one_other_byte_is_not_the_charters_base(llama: Path, name: 
     data[-2] ^= 1
     (llama / name).write_bytes(data)
     with pytest.raises(ConfigurationError):
-        load(llama, config, add_adapters(config, {}))
+        load_base_model(llama, config, add_adapters(config, {}))
 
 
 def test_adapters_of_another_base_are_refused(llama: Path) -> None:
     config = describe(llama, rank=2)
     with pytest.raises(ConfigurationError, match="does not hold the parameters"):
-        load(llama, config, {"model.extra.up": np.zeros((1, 1), np.float32)})
+        load_base_model(llama, config, {"model.extra.up": np.zeros((1, 1), np.float32)})
 
 
 @pytest.mark.parametrize(

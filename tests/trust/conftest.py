@@ -10,7 +10,7 @@ import pytest
 
 from sordino_platform.architecture import ModelConfig
 from sordino_platform.charter import ModelTerms
-from sordino_platform.identity.ceremony import Foundation, found
+from sordino_platform.identity.ceremony import Foundation, found_in_folder
 
 TINY = ModelConfig(vocabulary=64, context=16, layers=1, heads=2, width=8, hidden=16)
 TERMS = ModelTerms.of(TINY, base_sha256=b"b" * 32, tokenizer_sha256=b"t" * 32)
@@ -28,7 +28,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Foundati
 
     @cache
     def make(members: int, twin: int) -> Foundation:
-        return found(
+        return found_in_folder(
             tmp_path_factory.mktemp("original") / "federation",
             federation="demo",
             members=[(f"member-{index}", f"Organisation {index}") for index in range(members)],

@@ -7,7 +7,7 @@ import hashlib
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from sordino_platform.canonical import digest, require_signature, sign
+from sordino_platform.canonical import document_digest, require_signature, sign
 from sordino_platform.keys import public_bytes
 from sordino_privacy.errors import ConfigurationError
 
@@ -22,7 +22,7 @@ def specified_digest(label: bytes, data: bytes) -> bytes:
 
 def test_hash_and_signature_are_the_specified_ones() -> None:
     label, data = "sordino-charter/1", b'{\n "a": 1\n}\n'
-    assert digest(label, data) == specified_digest(label.encode(), data)
+    assert document_digest(label, data) == specified_digest(label.encode(), data)
     message = b"sordino-charter/1/signature\0" + specified_digest(label.encode(), data)
     KEY.public_key().verify(sign(KEY, label, data), message)
 
@@ -40,4 +40,4 @@ def test_a_signature_for_one_purpose_is_none_for_another() -> None:
 
 
 def test_the_boundary_between_label_and_data_cannot_move() -> None:
-    assert digest("ab", b"c") != digest("a", b"bc")
+    assert document_digest("ab", b"c") != document_digest("a", b"bc")

@@ -14,14 +14,14 @@ from sordino_platform.charter import Charter, FloorTerms, PrivacyPolicy, draftin
 from sordino_platform.charter.changes import changes
 from sordino_platform.charter.document import MAX_CHARTER_BYTES
 from sordino_platform.charter.preflight import lines, preflight
-from sordino_platform.identity.ceremony import found
+from sordino_platform.identity.ceremony import found_in_folder
 from sordino_privacy.errors import ConfigurationError
 
 DISTRIBUTED = PrivacyPolicy(noise="distributed", largest_steps=1)
 
 
 def charter(folder: Path, *, privacy: PrivacyPolicy, floors: FloorTerms, members: int = 5) -> Charter:
-    foundation = found(
+    foundation = found_in_folder(
         folder,
         federation="test",
         members=[(f"m{n}", f"org {n}") for n in range(members)],

@@ -11,11 +11,11 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from sordino_coordinator.cli import app as coordinator_app
-from sordino_coordinator.settings import load_settings
+from sordino_coordinator.settings import load_coordinator_settings
 from sordino_platform.charter import Charter, Draft, FloorTerms, PrivacyPolicy, commands, drafting
 from sordino_platform.charter.preflight import lines, preflight
 from sordino_platform.founding_model import founding_parameters
-from sordino_platform.identity.ceremony import found
+from sordino_platform.identity.ceremony import found_in_folder
 from sordino_platform.round_limits import RoundLimits
 from sordino_platform.suggested import (
     DELTA,
@@ -125,7 +125,7 @@ def test_more_members_than_the_smallest_cohort_has_room_for_are_noticed_before_t
 
 def test_an_organisation_with_more_members_than_may_collude_is_named(tmp_path: Path, root: Path) -> None:
     draft = draft_of(root)
-    foundation = found(
+    foundation = found_in_folder(
         tmp_path / "f",
         federation="demo",
         members=[(f"m-{number}", f"Org {max(0, number - 2)}") for number in range(7)],
@@ -174,7 +174,7 @@ def test_the_command_prints_every_line_and_charter_show_the_number_that_bounds_a
 
 
 def test_what_the_coordinator_writes_for_itself_lies_within_the_charter(tmp_path: Path, root: Path) -> None:
-    foundation = found(
+    foundation = found_in_folder(
         tmp_path / "f",
         federation="demo",
         members=[(f"m-{number}", f"Org {number}") for number in range(5)],
@@ -183,7 +183,7 @@ def test_what_the_coordinator_writes_for_itself_lies_within_the_charter(tmp_path
     words = ["new", "--folder", str(foundation.coordinator), "--listen", "127.0.0.1:0"]
     done = CliRunner().invoke(coordinator_app, words)
     assert done.exit_code == 0, done.output
-    settings = load_settings(foundation.coordinator)
+    settings = load_coordinator_settings(foundation.coordinator)
     limits = RoundLimits.of(foundation.charter, founding_parameters(foundation.charter.model))
     limits.require_step(settings.plan.plan(), settings.server_optimiser)
     assert settings.plan.plan() == suggested_plan(foundation.charter.privacy, context=512)

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sordino_platform.charter import Charter, CharterMember, FloorTerms, ended_by, shipped_model
 from sordino_platform.charter.document import SharedMemoryPolicy
 from sordino_platform.identity import authority
-from sordino_platform.identity.ceremony import found
+from sordino_platform.identity.ceremony import found_in_folder
 from sordino_platform.keys import public_bytes
 
 NAMES = ("alder", "birch", "cedar", "dogwood")
@@ -21,7 +21,7 @@ NAMES = ("alder", "birch", "cedar", "dogwood")
 @pytest.fixture(scope="module")
 def charter(tmp_path_factory: pytest.TempPathFactory) -> Charter:
     folder: Path = tmp_path_factory.mktemp("touching") / "federation"
-    found(
+    found_in_folder(
         folder,
         federation="test",
         members=[(name, f"{name} ltd") for name in NAMES],

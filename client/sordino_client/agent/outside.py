@@ -21,10 +21,10 @@ from sordino_client.ledger.machine import machine_folder
 from sordino_client.metrics import MemberMetrics
 from sordino_client.round.member import Member
 from sordino_client.round.refusal import LOCAL
-from sordino_client.settings import load_settings
+from sordino_client.settings import load_member_settings
 from sordino_client.status import said, write_status
 from sordino_platform.flower import shim
-from sordino_platform.flower.codec import decode, encode
+from sordino_platform.flower.codec import decode_message, encode_message
 from sordino_platform.flower.phases import HELLO, node_id, pack
 from sordino_platform.identity import Identity
 from sordino_platform.link import ClientTls, LinkClient, LinkState, LinkStatus, Payload, Request
@@ -52,7 +52,7 @@ class Outside:
         refusal: LedgerRefusesError,
     ) -> None:
         self._folder, self._completion, self._stopping, self._refusal = folder, completion, stopping, refusal
-        self._settings, self._identity = load_settings(folder), Identity.load(folder)
+        self._settings, self._identity = load_member_settings(folder), Identity.load(folder)
         self._releases = ReleaseStore(folder / "releases", self._identity.charters)
         self._over = threading.Event()
         self._status = LinkStatus(state=LinkState.CONNECTING)
@@ -145,13 +145,13 @@ class Outside:
 
     def _answer(self, request: Request) -> Payload | None:
         """Every offer is answered with the reason, everything else refused; nothing of it is looked at."""
-        message = decode(request.payload)
+        message = decode_message(request.payload)
         me = node_id(self._settings.name)
         if message.metadata.dst_node_id != me:
             raise LinkError("the coordinator sent a message that is for another member")
         shim.identify(run=message.metadata.run_id, node=me)
         if message.metadata.message_type != HELLO:
-            return encode(Message(Error(REFUSED, LOCAL), reply_to=message))
+            return encode_message(Message(Error(REFUSED, LOCAL), reply_to=message))
         present = OfferAnswer(
             member=self._settings.name,
             release=self._releases.newest_held(),
@@ -159,7 +159,7 @@ class Outside:
             unready=Unready.LEDGER,
             head=b"",
         )
-        return encode(Message(pack(present.fields()), reply_to=message))
+        return encode_message(Message(pack(present.fields()), reply_to=message))
 
     def _note(self, status: LinkStatus) -> None:
         self._status = status

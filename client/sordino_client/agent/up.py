@@ -27,11 +27,11 @@ from sordino_client.round.app import app
 from sordino_client.round.heads import require_charged
 from sordino_client.round.member import Member, refusing
 from sordino_client.round.serving import serve
-from sordino_client.settings import load_settings
+from sordino_client.settings import load_member_settings
 from sordino_client.status import write_status
 from sordino_client.training import TrainingProgress
 from sordino_platform.flower import shim
-from sordino_platform.flower.codec import decode, encode
+from sordino_platform.flower.codec import decode_message, encode_message
 from sordino_platform.flower.phases import STREAMED, node_id
 from sordino_platform.link import ClientTls, LinkClient, LinkState, LinkStatus, Payload, Request, StreamedPart
 from sordino_platform.machine.endings import on_ending
@@ -109,7 +109,7 @@ class Agent:
 
     def _answer(self, request: Request) -> Payload | None:
         """One message of the coordinator, through the ClientApp, on the link's handler thread."""
-        message = decode(request.payload)
+        message = decode_message(request.payload)
         run, me = message.metadata.run_id, node_id(self._member.name)
         if message.metadata.dst_node_id != me:
             raise LinkError("the coordinator sent a message that is for another member")
@@ -129,7 +129,7 @@ class Agent:
         reply = app(message, self._contexts[run])
         self._write_status("idle")
         self._heed_ledger()
-        return encode(reply, streamed)
+        return encode_message(reply, streamed)
 
     def _heed_ledger(self) -> None:
         """Ends `run` where somebody saw more of the ledger than it holds."""
@@ -182,11 +182,15 @@ class Agent:
             self._member.worker.close()
 
 
-def up(folder: Path) -> None:
+def run_agent(folder: Path) -> None:
     """Runs the member in `folder`. Raises what opening it and running it raise, but for a ledger that refuses."""
     os.umask(0o077)
     configure_logging(folder / "events.jsonl")
-    completion, stopping, begun = CompletionProcess(folder, load_settings(folder)), threading.Event(), False
+    completion, stopping, begun = (
+        CompletionProcess(folder, load_member_settings(folder)),
+        threading.Event(),
+        False,
+    )
     try:
         while not stopping.is_set():
             try:

@@ -85,7 +85,7 @@ def read(state: Path) -> Endpoint | None:
     return Endpoint(host="127.0.0.1", port=port, token=token)
 
 
-def find(state: Path) -> Endpoint | None:
+def find_endpoint(state: Path) -> Endpoint | None:
     """The endpoint that runs on this state folder, or None. Raises ConfigurationError for an unsafe token file."""
     endpoint = read(state)
     if endpoint is None:

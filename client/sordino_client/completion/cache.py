@@ -46,7 +46,7 @@ class DecoderShape:
         return 2 * 4 * self.layers * self.heads * self.size
 
 
-def shape_of(config: ModelConfig) -> DecoderShape:
+def decoder_shape_of(config: ModelConfig) -> DecoderShape:
     """The shape of our own architecture."""
     return DecoderShape(
         layers=config.layers,

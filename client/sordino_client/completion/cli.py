@@ -102,7 +102,7 @@ def _from_endpoint(
     """The running endpoint's answer, None where none runs or it has no model."""
     from sordino_client.completion import asking
 
-    endpoint = asking.find(state)
+    endpoint = asking.find_endpoint(state)
     if endpoint is None:
         return None
     request = {"prompt": prefix, "suffix": suffix, "n": alternatives, "max_tokens": max_tokens}

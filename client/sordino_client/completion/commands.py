@@ -64,7 +64,7 @@ def memory(
     from sordino_client.completion import asking
 
     place = _place(folder, state)
-    endpoint = asking.find(place)
+    endpoint = asking.find_endpoint(place)
     if endpoint is not None:
         found: dict[str, Any] = endpoint.ask("DELETE" if purge else "GET", "/v1/memory")
     else:

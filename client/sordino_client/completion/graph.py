@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from sordino_client.completion import quantise
 from sordino_client.completion.bundle import Array
-from sordino_client.completion.cache import MAX_BRANCHES, Precision, rotary, shape_of
+from sordino_client.completion.cache import MAX_BRANCHES, Precision, decoder_shape_of, rotary
 from sordino_client.completion.operators import CONTRIB, Builder, integer_constants
 from sordino_platform.architecture import ModelConfig
 
@@ -103,4 +103,4 @@ def build(config: ModelConfig, precision: Precision, constants: Mapping[str, npt
     normed, _ = add.add_and_norm(x, change, "norm_out.weight")
     add.linear(normed, "embed.weight", "logits", bias="embed.bias")
 
-    return add.serialised("sordino-decoder/5", shape_of(config), constants)
+    return add.serialised("sordino-decoder/5", decoder_shape_of(config), constants)

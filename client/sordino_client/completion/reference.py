@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sordino_client.completion.bundle import Array
-from sordino_client.completion.cache import Indices, KeyValueCache, Mask, Precision, rotary, shape_of
+from sordino_client.completion.cache import Indices, KeyValueCache, Mask, Precision, decoder_shape_of, rotary
 from sordino_platform.architecture import ModelConfig
 
 EPSILON = np.float32(1e-6)
@@ -21,7 +21,7 @@ class ReferenceNetwork:
     """`Network` in NumPy. `weights` by the names of `architecture.shapes`, float32."""
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, Array]) -> None:
-        self.config, self.shape = config, shape_of(config)
+        self.config, self.shape = config, decoder_shape_of(config)
         self.precision: Precision = "float32"
         self.weights = weights
         self.cos, self.sin = rotary(config)

@@ -15,7 +15,14 @@ import onnxruntime
 
 from sordino_client.completion import graph
 from sordino_client.completion.bundle import Array
-from sordino_client.completion.cache import DecoderShape, Indices, KeyValueCache, Mask, Precision, shape_of
+from sordino_client.completion.cache import (
+    DecoderShape,
+    Indices,
+    KeyValueCache,
+    Mask,
+    Precision,
+    decoder_shape_of,
+)
 from sordino_platform.architecture import ModelConfig
 
 ERRORS_ONLY = 3
@@ -95,4 +102,6 @@ def own_network(
 ) -> RuntimeNetwork:
     """A model of our own architecture. `weights` by the names of `architecture.shapes`, float32."""
     constants = graph.initializers(config, weights, precision)
-    return RuntimeNetwork(shape_of(config), precision, constants, graph.build(config, precision, constants))
+    return RuntimeNetwork(
+        decoder_shape_of(config), precision, constants, graph.build(config, precision, constants)
+    )

@@ -48,7 +48,7 @@ class StopVerdict:
     safe: int
 
 
-def judge(text: str, stops: Stops, block: int | None) -> StopVerdict:
+def judge_stop(text: str, stops: Stops, block: int | None) -> StopVerdict:
     """Looks at everything generated so far. Pure, so a stream and a whole answer end alike."""
     end, finish = len(text), None
     for string in stops.strings:

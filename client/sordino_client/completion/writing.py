@@ -33,7 +33,7 @@ from sordino_client.completion.query import (
 )
 from sordino_client.completion.showing import judgement
 from sordino_client.completion.showing.judgement import Unshown
-from sordino_client.completion.stopping import Finish, Stops, judge
+from sordino_client.completion.stopping import Finish, Stops, judge_stop
 from sordino_client.completion.text.fitting import Cut, Fit
 from sordino_client.completion.text.place import LF, Place, normal
 from sordino_client.completion.text.utf8 import START
@@ -256,7 +256,7 @@ class Writing:
         branch.tokens.append(
             WrittenToken(branch.text[len(before) :], logprob, self._likeliest(probabilities))
         )
-        verdict = judge(branch.text, self.stops, self.block)
+        verdict = judge_stop(branch.text, self.stops, self.block)
         if verdict.finish is not None:
             branch.finish = verdict.finish
         elif branch.logprob < self.hopeless:

@@ -134,7 +134,7 @@ class MemberControl:
         ]
 
 
-def build(desk: MemberControl, *, token: str) -> EndpointGuard:
+def control_app(desk: MemberControl, *, token: str) -> EndpointGuard:
     """The guarded ASGI application."""
     app = FastAPI(title="sordino member control", version="1", docs_url=None, redoc_url=None)
     problems.install(app)

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 
 from sordino_client import loopback
-from sordino_client.control.api import MemberControl, build
+from sordino_client.control.api import MemberControl, control_app
 from sordino_client.round.member import Member
 from sordino_platform.durable import make_folder
 from sordino_platform.link import LinkStatus
@@ -54,7 +54,7 @@ class ControlServer:
 
     async def _serve(self) -> None:
         desk = MemberControl(self._member, self._link, self._withdrawn)
-        self._server = Server(build(desk, token=self._token))
+        self._server = Server(control_app(desk, token=self._token))
         self._loop = loop = asyncio.get_running_loop()
 
         def moved() -> None:

@@ -92,7 +92,7 @@ def ignored(rules: Sequence[RuleFile], path: str, *, is_directory: bool) -> bool
     return False
 
 
-def parse(content: bytes, *, base: str = "") -> RuleFile:
+def parse_rules(content: bytes, *, base: str = "") -> RuleFile:
     """Read the bytes of an ignore file. No line is an error: a malformed pattern matches nothing, as in git."""
     text = content.removeprefix(b"\xef\xbb\xbf").decode("latin-1")
     patterns = (_parse_line(line.removesuffix("\r")) for line in text.split("\n"))
@@ -238,4 +238,4 @@ def _is_class(glob: str, start: int, close: int) -> bool:
 
 def read_rules(contents: Iterable[tuple[str, bytes]]) -> tuple[RuleFile, ...]:
     """Parse several ignore files, weakest first, each given as (directory it is relative to, content)."""
-    return tuple(parse(content, base=base) for base, content in contents)
+    return tuple(parse_rules(content, base=base) for base, content in contents)

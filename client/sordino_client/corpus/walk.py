@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from sordino_client.corpus.gitignore import RuleFile, ignored, parse
+from sordino_client.corpus.gitignore import RuleFile, ignored, parse_rules
 from sordino_client.corpus.policy import CorpusPolicy, ExclusionReason
 from sordino_client.corpus.worktree import git_directory, read_opened, rules_of
 from sordino_platform.machine.tree import Folder, is_link, open_folder
@@ -220,7 +220,7 @@ def _read_rule_file(folder: Folder, name: str, base: str) -> tuple[RuleFile, ...
     try:
         if folder.is_link(name):
             return ()
-        return (parse(read_opened(lambda: folder.open(name), name), base=base),)
+        return (parse_rules(read_opened(lambda: folder.open(name), name), base=base),)
     except OSError:
         return ()
 

@@ -21,7 +21,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from sordino_client.corpus.gitignore import RuleFile, parse
+from sordino_client.corpus.gitignore import RuleFile, parse_rules
 from sordino_platform.machine.files import READ
 from sordino_privacy.errors import DataError
 
@@ -137,7 +137,7 @@ def _small(path: Path) -> bytes:
 
 def _rule_file(path: Path) -> tuple[RuleFile, ...]:
     try:
-        return (parse(read_rules(path)),)
+        return (parse_rules(read_rules(path)),)
     except (FileNotFoundError, NotADirectoryError):
         return ()
 

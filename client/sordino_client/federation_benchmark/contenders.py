@@ -31,7 +31,7 @@ from sordino_platform.architecture import (
     unflatten,
     with_adapters,
 )
-from sordino_platform.model import Decoder, build, parameters_of
+from sordino_platform.model import Decoder, build_decoder, parameters_of
 
 BATCH_TOKENS = 2048
 WARMUP_STEPS = 20
@@ -85,7 +85,7 @@ def train_on(
 
     `forgetful` is the share of pretraining's rates: at full rate a trained model forgets what it knew.
     """
-    model, full = build(data.config, parameters).train(), Rates()
+    model, full = build_decoder(data.config, parameters).train(), Rates()
     rates = Rates(matrix=full.matrix * forgetful, other=full.other * forgetful)
     optimiser = Muon(model.named_parameters(), rates)
     batches = data.batches(tokens, seed)
@@ -135,7 +135,7 @@ def pulled_adapter(
 
 def _with_own_adapter(config: ModelConfig, parameters: Parameters, seed: int) -> Decoder:
     adapted = with_adapters(config, OWN_RANK)
-    return build(adapted, add_adapters(adapted, parameters, seed=seed)).train()
+    return build_decoder(adapted, add_adapters(adapted, parameters, seed=seed)).train()
 
 
 def _train_own(model: Decoder, batches: Sequence[torch.Tensor], *, pull: float) -> None:
@@ -175,7 +175,7 @@ def average_members_without_any_privacy_for_comparison(
     for number in range(rounds):
         updates = []
         for place, data in enumerate(members.values()):
-            model = build(config, unflatten(config, parameters, vector)).train()
+            model = build_decoder(config, unflatten(config, parameters, vector)).train()
             optimiser = torch.optim.Adam(
                 [p for p in model.parameters() if p.requires_grad], lr=rate, betas=(0.9, 0.98)
             )

@@ -21,7 +21,7 @@ from sordino_platform.durable import make_folder, read_file, write_file
 from sordino_platform.identity import Identity
 from sordino_platform.progress import FederationProgress, RoundView
 from sordino_platform.release import ReleaseStore
-from sordino_platform.telemetry import follow
+from sordino_platform.telemetry import follow_log
 from sordino_privacy.counts import SharedMemory
 from sordino_privacy.errors import ConfigurationError
 
@@ -200,7 +200,7 @@ def _spent(place: world.DemoWorld) -> dict[str, dict[str, float]]:
 def _completed(place: world.DemoWorld) -> list[RoundView]:
     """The rounds that made a release, whenever they did."""
     state = FederationProgress()
-    for event in follow(place.events)[0]:
+    for event in follow_log(place.events)[0]:
         state.apply(event)
     return [one for one in state.rounds.values() if one.outcome == "completed"]
 
@@ -222,7 +222,7 @@ def _kept_release(place: world.DemoWorld, number: int) -> Vector:
 
 
 def _facts(place: world.DemoWorld, terms: Terms) -> dict[str, Any]:
-    rounds, events = _completed(place), follow(place.events)[0]
+    rounds, events = _completed(place), follow_log(place.events)[0]
     return {
         "epsilon_budget": terms.privacy.largest_epsilon,
         "rounds": len(rounds),

@@ -11,7 +11,7 @@ from sordino_client.federation_benchmark.profile import Profile
 from sordino_client.federation_benchmark.repositories import Repository
 from sordino_platform.architecture import ModelConfig, Parameters
 from sordino_platform.evaluation import Measurement, Plan
-from sordino_platform.model import build
+from sordino_platform.model import build_decoder
 from sordino_platform.tokenizer import Tokenizer
 
 # A quarter of the context is shared by two windows: a third cheaper than the half of `sordino eval`.
@@ -58,7 +58,7 @@ class Worth:
     ) -> Facts:
         """Figures by layer and member. `lines` also completes lines, which costs as much again."""
         found: Facts = {layer: {} for layer in layers}
-        model = build(config, parameters).eval()
+        model = build_decoder(config, parameters).eval()
         for name in members or self.members:
             for layer in layers:
                 memories = None if layer == "model" else self._memories

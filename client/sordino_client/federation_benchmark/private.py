@@ -9,7 +9,7 @@ import torch
 from sordino_client.training.job import Tokens
 from sordino_client.training.loop import window_losses, window_matrix
 from sordino_platform.architecture import ModelConfig, Parameters, Vector, flatten, unflatten
-from sordino_platform.model import build, parameters_of
+from sordino_platform.model import build_decoder, parameters_of
 from sordino_platform.release.optimiser import ServerOptimiser
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.dpsgd.engine import PrivateTraining
@@ -33,7 +33,7 @@ def train_alone(
     vector, keystream = flatten(config, parameters), Keystream.from_system()
     moments = server.fresh(vector.size)
     for _ in range(rounds):
-        model = build(config, unflatten(config, parameters, vector))
+        model = build_decoder(config, unflatten(config, parameters, vector))
         PrivateTraining(model, plan, window_losses=window_losses, keystream=keystream).run(matrices)
         update = flatten(config, parameters_of(model)) - vector
         vector, moments = server.step(vector, update, moments)

@@ -39,7 +39,7 @@ from sordino_platform import base
 from sordino_platform.architecture import Parameters, Vector, merged, unflatten
 from sordino_platform.evaluation import Measurement, Plan
 from sordino_platform.founding_model import founding_parameters
-from sordino_platform.model import build
+from sordino_platform.model import build_decoder
 
 SEED = 20261129
 UNPRIVATE_RATE = 1e-3  # of the members' Adam where nothing is private
@@ -242,7 +242,7 @@ class FieldBenchmark:
         measurement = Measurement(self._tokenizer, texts, plan)
 
         def bits(parameters: Parameters) -> float:
-            columns = measurement.columns_of_model(build(self._config, parameters).eval())
+            columns = measurement.columns_of_model(build_decoder(self._config, parameters).eval())
             return fmean(sum(one.bits) / sum(one.sizes) for one in columns.values())
 
         points = [(0, bits(self._base))]

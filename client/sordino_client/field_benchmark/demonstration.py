@@ -22,7 +22,7 @@ from sordino_client.completion.memory.measured import MeasuredMemory
 from sordino_client.corpus import read_repositories, split_heldout
 from sordino_client.field_benchmark.paired import Files, saved
 from sordino_client.laboratory.pretrain.commands import user_cache
-from sordino_client.laboratory.pretrain.corpus import build, read_corpus
+from sordino_client.laboratory.pretrain.corpus import build_corpus, read_corpus
 from sordino_client.laboratory.pretrain.fetch import fetch_pinned
 from sordino_client.laboratory.pretrain.field import FIELD
 from sordino_platform import base
@@ -32,7 +32,7 @@ from sordino_platform.evaluation import Measurement, Plan, RepositoryMemory
 from sordino_platform.evaluation.lines import MeasuredPosition
 from sordino_platform.founding_model import founding_parameters
 from sordino_platform.identity import Identity
-from sordino_platform.model import build as build_model
+from sordino_platform.model import build_decoder as build_model
 from sordino_platform.release import ReleaseStore
 from sordino_privacy.errors import SordinoError
 
@@ -51,7 +51,7 @@ def repositories(folder: Path) -> dict[str, Any]:
     pins = {one.name: one for one in FIELD}
     projects = fetch_pinned(user_cache(), [pins[name] for name in wanted])
     make_folder(folder)
-    build(folder, "field", projects)
+    build_corpus(folder, "field", projects)
     for document in read_corpus(folder, "field"):
         path = folder / document.project / document.path
         make_folder(path.parent)

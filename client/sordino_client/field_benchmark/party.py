@@ -18,7 +18,7 @@ from sordino_client.field_benchmark.profile import FieldProfile
 from sordino_client.training.job import Tokens
 from sordino_platform.architecture import ModelConfig, Parameters
 from sordino_platform.evaluation import Measurement, Plan, RepositoryMemory
-from sordino_platform.model import build
+from sordino_platform.model import build_decoder
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.counts import SharedMemory
 
@@ -86,7 +86,7 @@ def measure_party(
         return remembered[key]
 
     def files(parameters: Parameters, asked: RepositoryMemory | None) -> dict[str, object]:
-        model = build(config, parameters).eval()
+        model = build_decoder(config, parameters).eval()
         memories = None if asked is None else {party.name: asked}
         return asdict(Files.of(measurement.columns_of_model(model, memories=memories)[party.name]))
 

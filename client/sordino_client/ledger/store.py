@@ -34,7 +34,7 @@ from sordino_client.ledger.witness import RECOVER, Witness, contradiction, keep,
 from sordino_platform.plans import Plan
 from sordino_privacy.accounting import Epsilon, SampledGaussian, epsilon, runs_left
 from sordino_privacy.errors import BudgetError, ConfigurationError, RefusalError, StorageError
-from sordino_privacy.secagg.journal import JournalEntry, Step, admit
+from sordino_privacy.secagg.journal import JournalEntry, Step, require_follows
 from sordino_privacy.secagg.refusals import ReplayError
 from sordino_privacy.shared_noise import SharedNoise
 
@@ -321,7 +321,7 @@ class Ledger:
     def record(self, entry: JournalEntry) -> None:
         with self._lock:
             existing = self.entries(entry.federation, entry.run, entry.round)
-            admit(existing, entry)
+            require_follows(existing, entry)
             if entry.step >= Step.UPLOADED and (entry.run, entry.round) not in self._account.reservations:
                 raise ReplayError(
                     f"round {entry.round} of run {entry.run!r} is not charged here: nothing of it may leave"

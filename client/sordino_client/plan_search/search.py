@@ -19,7 +19,7 @@ from sordino_client.training.job import Tokens
 from sordino_platform import base
 from sordino_platform.architecture import Vector
 from sordino_platform.durable import make_folder, read_file
-from sordino_platform.model import build
+from sordino_platform.model import build_decoder
 
 MAX_BYTES = 1 << 24
 SEED = 20261129
@@ -55,7 +55,7 @@ class Search:
         units: dict[int, list[list[Tokens]]] = {}
 
         def measure(plain: Mapping[str, Vector]) -> float:
-            found = measurement.of_model(build(config, plain).eval())["bits_per_byte"]
+            found = measurement.of_model(build_decoder(config, plain).eval())["bits_per_byte"]
             return math.inf if found is None else float(found)  # a plan that went astray: not a number
 
         def tried(candidate: Candidate, what: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from sordino_client.training.loop import window_losses, window_matrix
 from sordino_platform.architecture import Vector, flatten, merged, unflatten
 from sordino_platform.charter import ModelTerms, shipped_model
 from sordino_platform.founding_model import founding_parameters
-from sordino_platform.model import build, parameters_of
+from sordino_platform.model import build_decoder, parameters_of
 from sordino_platform.release.optimiser import ServerOptimiser
 from sordino_platform.suggested import NOISE_STEP, PLANNED_SHARE, affordable_noise
 from sordino_privacy.dpsgd import TrainingPlan
@@ -120,7 +120,7 @@ def gain(
     moments = server.fresh(vector.size)
     curve: list[tuple[int, float]] = []
     for number in range(1, candidate.rounds + 1):
-        model = build(config, unflatten(config, founding, vector))
+        model = build_decoder(config, unflatten(config, founding, vector))
         PrivateTraining(model, plan, window_losses=window_losses, keystream=keystream).run(matrices)
         update = flatten(config, parameters_of(model)) - vector
         vector, moments = server.step(vector, update, moments)

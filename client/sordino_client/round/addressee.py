@@ -16,7 +16,7 @@ MEMBER: ContextVar[Member] = ContextVar("sordino_member")
 
 
 @contextlib.contextmanager
-def resident(context: Context) -> Iterator[Member]:
+def addressee_of(context: Context) -> Iterator[Member]:
     """The member that a message is for.
 
     In the agent it is the one that the process stands for. Under Flower's own runners it is opened for this message:

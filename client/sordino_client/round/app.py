@@ -16,10 +16,10 @@ from contextlib import AbstractContextManager, nullcontext
 from flwr.app import ConfigRecord, ConfigRecordValues, Context, Error, Message
 from flwr.clientapp import ClientApp
 
-from sordino_client.round.addressee import resident
+from sordino_client.round.addressee import addressee_of
 from sordino_client.round.adoption import adopt
 from sordino_client.round.agreement import decide
-from sordino_client.round.contribution import admit, contribute, give_back, stored_update, uploaded
+from sordino_client.round.contribution import contribute, give_back, require_willing, stored_update, uploaded
 from sordino_client.round.epochs import EpochWaitsError, heed_epochs
 from sordino_client.round.folder import RoundFolder
 from sordino_client.round.heads import heed_head, signed_head
@@ -56,7 +56,7 @@ def phase(handle: Handler) -> Callable[[Message, Context], Message]:
 
     @functools.wraps(handle)
     def answer(message: Message, context: Context) -> Message:
-        with resident(context) as member:
+        with addressee_of(context) as member:
             try:
                 with traced(member, message):
                     fields = Fields(message)
@@ -174,7 +174,7 @@ def train(member: Member, fields: Fields, context: Context) -> Reply:
     agreement = agreed.context
     session = MemberSession(*member.session_arguments(agreement, agreed.adoption.membership))
     session.propose(said.encode())
-    admit(member, proposal, agreed.adoption.membership)
+    require_willing(member, proposal, agreed.adoption.membership)
     # Only now is anything kept: every check of what is taken over has passed, and the owner allows it.
     adopt(member, agreed.adoption)
     contribute(member, proposal, agreed.model)

@@ -38,7 +38,7 @@ ROUND_VECTORS = 6
 SPARE_BYTES = 64 << 20
 
 
-def admit(member: Member, proposal: Proposal, membership: Membership) -> None:
+def require_willing(member: Member, proposal: Proposal, membership: Membership) -> None:
     """Whether a person's wish allows the proposal, under the epoch that it would be made in. Raises RefusalError;
     nothing was trained or charged then."""
     context = proposal.context

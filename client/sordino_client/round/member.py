@@ -30,11 +30,11 @@ from sordino_client.metrics import MemberMetrics, ParticipationOutcome
 from sordino_client.round.folder import newest_round, prune_rounds
 from sordino_client.round.heads import require_charged
 from sordino_client.round.participation import Participation
-from sordino_client.settings import BUDGET_DELTA, MemberSettings, load_settings
+from sordino_client.settings import BUDGET_DELTA, MemberSettings, load_member_settings
 from sordino_client.training import TrainingProgress, TrainingWorker
 from sordino_client.training.preparation import Prepared, last_prepared, prepare
 from sordino_platform.architecture import Architecture, Parameters
-from sordino_platform.bases import find, find_by_digest, known_name, tokenizer_at
+from sordino_platform.bases import find_base, find_by_digest, known_name, tokenizer_at
 from sordino_platform.charter import Charter, HuggingFaceTerms, ModelTerms
 from sordino_platform.durable import make_folder
 from sordino_platform.founding_model import founding_parameters
@@ -84,7 +84,7 @@ class Member:
     def open(cls, folder: Path) -> Iterator[Member]:
         """Opens the folder for one process. Raises ConfigurationError, StorageError; of these LedgerHeldError when
         another process has it, LedgerRefusesError when its ledger cannot be charged."""
-        settings, identity = load_settings(folder), Identity.load(folder)
+        settings, identity = load_member_settings(folder), Identity.load(folder)
         charter = identity.charter  # one that has expired refuses every round, and completions go on
         if identity.card.role != "member" or identity.card.name != settings.name:
             raise ConfigurationError(
@@ -264,7 +264,7 @@ def base_of(settings: MemberSettings, model: ModelTerms | HuggingFaceTerms) -> P
     if settings.base_model is not None:
         place = Path(settings.base_model).expanduser()
         # A name is a name, whatever lies in the folder that the agent was started in.
-        return place if place.is_absolute() and place.exists() else find(settings.base_model).place
+        return place if place.is_absolute() and place.exists() else find_base(settings.base_model).place
     found = find_by_digest(digest)
     if found is not None:
         return found.place

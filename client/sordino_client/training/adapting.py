@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sordino_client.completion import personal
-from sordino_client.settings import load_settings
+from sordino_client.settings import load_member_settings
 from sordino_client.training.preparation import last_prepared, prepare
 from sordino_platform.tokenizer import Tokenizer
 
@@ -20,7 +20,7 @@ def adapt_member(folder: Path, *, rank: int, steps: int, on_step: Callable[[int]
     """
     from sordino_client.training.personal import adapt  # imports torch
 
-    settings, corpus, tokenizer = load_settings(folder), folder / "corpus", Tokenizer.shipped()
+    settings, corpus, tokenizer = load_member_settings(folder), folder / "corpus", Tokenizer.shipped()
     prepared = last_prepared(corpus, settings, tokenizer, window=settings.window)
     if prepared is None:
         prepared = prepare(corpus, settings, tokenizer, window=settings.window)

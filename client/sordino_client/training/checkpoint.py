@@ -25,7 +25,7 @@ from sordino_client.training.stream import Position
 from sordino_platform import base
 from sordino_platform.durable import write_file
 from sordino_platform.machine.files import sync
-from sordino_platform.model import Decoder, build
+from sordino_platform.model import Decoder, build_decoder
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import StorageError
 
@@ -114,7 +114,7 @@ def start_from_base(folder: Path, base_folder: Path | None) -> None:
     """
     config, _, parameters = base.load(base_folder)
     about = base.card(base_folder)
-    model = build(config, parameters)
+    model = build_decoder(config, parameters)
     progress = RunCounters(tokens=int(about["tokens_seen"]), cpu_seconds=float(about["cpu_hours"]) * 3600)
     folder.mkdir(parents=True, exist_ok=True)
     before = {key: about[key] for key in ("sha256", "tokens_seen", "corpus")}

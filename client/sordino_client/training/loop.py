@@ -33,7 +33,7 @@ from sordino_platform.architecture import (
     flatten,
     trainable_shapes,
 )
-from sordino_platform.model import Decoder, build, parameters_of
+from sordino_platform.model import Decoder, build_decoder, parameters_of
 from sordino_privacy.counts import CountPlan
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.dpsgd.engine import Mode, PrivateTraining, StepRecord
@@ -106,14 +106,14 @@ def training_for(
     """
     if not isinstance(job.config, HuggingFaceConfig):
         return PrivateTraining(
-            build(job.config, parameters),
+            build_decoder(job.config, parameters),
             training_plan(job),
             window_losses=window_losses,
             keystream=keystream,
             workers=workers,
         )
     from sordino_platform.bases import shape_at
-    from sordino_platform.huggingface_model import load  # an optional extra
+    from sordino_platform.huggingface_model import load_base_model  # an optional extra
 
     assert job.base is not None
     where = device_for(device)
@@ -126,7 +126,7 @@ def training_for(
         device=where.type,
         weight_bytes=dtype.itemsize,
     )
-    model = load(
+    model = load_base_model(
         job.base, job.config, parameters, device=where, dtype=dtype, checkpointing=room.checkpointing
     )
     return PrivateTraining(
@@ -166,7 +166,7 @@ class Trainer:
         if isinstance(plan, CountPlan):
             if isinstance(job.config, HuggingFaceConfig):
                 raise ConfigurationError("phrases are counted in the tokens of sordino's own bases only")
-            model = build(job.config, load_weights(job))
+            model = build_decoder(job.config, load_weights(job))
             counting.count(read_units(job.units), model, plan, job, Keystream.from_system())
             return
         units = [window_matrix(unit, job.config, plan.window) for unit in read_units(job.units)]

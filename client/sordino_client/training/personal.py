@@ -20,7 +20,7 @@ from sordino_client.training.job import read_units
 from sordino_client.training.loop import window_losses, window_matrix
 from sordino_platform.architecture import ModelConfig, add_adapters, with_adapters
 from sordino_platform.machine.processes import give_way
-from sordino_platform.model import Decoder, build
+from sordino_platform.model import Decoder, build_decoder
 from sordino_privacy.errors import DataError, UsageError
 
 HELD_OUT = 16
@@ -61,7 +61,7 @@ def adapt(
     folder = bundles.current(state / "serving")
     model_bundle = bundles.shipped() if folder is None else bundles.load(folder)
     config = with_adapters(model_bundle.config, rank)
-    model = build(config, add_adapters(config, model_bundle.weights))
+    model = build_decoder(config, add_adapters(config, model_bundle.weights))
     factors = {name: p for name, p in model.named_parameters() if name.endswith((".down", ".up"))}
     for p in model.parameters():
         p.requires_grad_(False)

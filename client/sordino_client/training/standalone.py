@@ -30,11 +30,18 @@ from sordino_client.corpus import Corpus, read_repositories, split_heldout
 from sordino_client.corpus.secrets import RULES_VERSION
 from sordino_client.training import checkpoint, curve
 from sordino_client.training.muon import Muon, Rates
-from sordino_client.training.stream import Position, Shard, SourceDocument, WindowStream, encode, open_shard
+from sordino_client.training.stream import (
+    Position,
+    Shard,
+    SourceDocument,
+    WindowStream,
+    encode_shard,
+    open_shard,
+)
 from sordino_platform import base
 from sordino_platform.architecture import SIZES, merged
 from sordino_platform.durable import make_folder, write_file
-from sordino_platform.model import Decoder, build, loss, parameters_of
+from sordino_platform.model import Decoder, build_decoder, loss, parameters_of
 from sordino_platform.release import write_serving_bundle
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import ConfigurationError, DataError, UsageError
@@ -210,8 +217,8 @@ def prepare(folder: Path, repositories: Sequence[Path], tokenizer: Tokenizer) ->
         raise UsageError("a new run needs at least one repository", hint="--repo DIR")
     training, heldout = split_heldout(read_repositories(repositories), HELDOUT_SHARE)
     write_file(folder / SCREENED, json.dumps({"secret_rules": RULES_VERSION}).encode(), secret=True)
-    encode(_documents(training), tokenizer, folder / "training")
-    encode(_documents(heldout), tokenizer, folder / "heldout")
+    encode_shard(_documents(training), tokenizer, folder / "training")
+    encode_shard(_documents(heldout), tokenizer, folder / "heldout")
     return prepare(folder, repositories, tokenizer)
 
 
@@ -245,7 +252,7 @@ def _fresh(settings: StandaloneSettings) -> Decoder:
             f"the base that ships is not of the size {settings.size}",
             hint="add --start scratch, or choose its size",
         )
-    return build(config, parameters)
+    return build_decoder(config, parameters)
 
 
 def _rates(settings: StandaloneSettings) -> Rates:

@@ -73,7 +73,7 @@ def is_validation(document: SourceDocument) -> bool:
     return int.from_bytes(hashlib.sha256(name).digest()[:4], "big") % VALIDATION_ONE_IN == 0
 
 
-def encode(
+def encode_shard(
     documents: Iterable[SourceDocument],
     tokenizer: Tokenizer,
     folder: Path,

@@ -19,7 +19,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sordino_coordinator.metrics import Refused
-from sordino_platform.web.callers import name_of
+from sordino_platform.web.callers import host_name_of
 
 MAX_BODY_BYTES: Final = 4096
 SECURITY: Final = {
@@ -80,7 +80,7 @@ class ConsoleGuard:
     def _reason(self, method: str, headers: Headers) -> Refused | None:
         """The first rule that the request's head breaks."""
         host, origin = headers.getlist("host"), headers.getlist("origin")
-        if len(host) != 1 or name_of(host[0].encode("latin-1")) not in self._hosts:
+        if len(host) != 1 or host_name_of(host[0].encode("latin-1")) not in self._hosts:
             return Refused.HOST
         if origin and (len(origin) != 1 or origin[0] not in {f"http://{host[0]}", f"https://{host[0]}"}):
             return Refused.ORIGIN

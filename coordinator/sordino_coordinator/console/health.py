@@ -76,7 +76,7 @@ def verdict(state: ConsoleState) -> HealthVerdict:
     return HealthVerdict(level=level, title=TITLE[level], now=present(state), findings=tuple(found))
 
 
-def unreadable(problem: str) -> HealthVerdict:
+def unreadable_records(problem: str) -> HealthVerdict:
     """The verdict when the records on disk cannot be read."""
     finding = HealthFinding(
         level=Level.ACT, text=f"The coordinator's records cannot be read: {problem}.", runbook="LedgerFailing"

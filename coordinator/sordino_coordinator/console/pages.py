@@ -28,7 +28,7 @@ from starlette.routing import Route
 
 from sordino_coordinator.console.access import SESSION_SECONDS, Access
 from sordino_coordinator.console.curve import curve
-from sordino_coordinator.console.health import CERTIFICATE_SOON, Level, span, unreadable, verdict
+from sordino_coordinator.console.health import CERTIFICATE_SOON, Level, span, unreadable_records, verdict
 from sordino_coordinator.console.runbooks import read_runbooks
 from sordino_coordinator.console.state import ConsoleState, StateReader
 from sordino_coordinator.control.view import some
@@ -209,7 +209,9 @@ class Pages:
                 raise state or StorageError("nothing was read yet")
             rounds = self._reader.rounds(last=SHOWN_ROUNDS, before=part.before)
         except SordinoError as error:
-            page = self._templates.get_template("unreadable.html").render(verdict=unreadable(error.message))
+            page = self._templates.get_template("unreadable.html").render(
+                verdict=unreadable_records(error.message)
+            )
         else:
             page = self._templates.get_template("page.html").render(**view(state, part, rounds))
         return page.encode()

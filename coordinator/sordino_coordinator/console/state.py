@@ -24,7 +24,7 @@ from sordino_platform.identity import open_charters
 from sordino_platform.offer import Unready
 from sordino_platform.progress import FederationProgress, RoundView, sentence
 from sordino_platform.release import Manifest
-from sordino_platform.telemetry import follow
+from sordino_platform.telemetry import follow_log
 
 KEPT_ROUNDS: Final = 200
 KEPT_VIEWS: Final = 2  # of the events of a round: the one that runs and the one before
@@ -145,7 +145,7 @@ class StateReader:
         self._failures: deque[tuple[float, Mapping[str, int]]] = deque()
         self._too_few_since: datetime | None = None
         self._held_until: datetime | None = None
-        for event in follow(self._log, start=max(0, self._read - TAIL_BYTES), whole=False)[0]:
+        for event in follow_log(self._log, start=max(0, self._read - TAIL_BYTES), whole=False)[0]:
             self._tell(event)  # what earlier processes did
 
     def close(self) -> None:
@@ -210,7 +210,7 @@ class StateReader:
     def _follow(self) -> None:
         if self._log.exists() and self._log.stat().st_size < self._read:
             self._read = 0  # the log was rotated
-        told, self._read = follow(self._log, start=self._read)
+        told, self._read = follow_log(self._log, start=self._read)
         for event in told:
             self._progress.apply(event)
             self._tell(event)

@@ -25,7 +25,7 @@ from sordino_platform.canonical import (
     Document,
     Moment,
     Signature,
-    digest,
+    document_digest,
     moment,
     require_signature,
     sign,
@@ -85,7 +85,7 @@ class AuditEntry(Document):
 
     def hash(self) -> bytes:
         """32 bytes: what the next entry chains to."""
-        return digest(LABEL, self.line())
+        return document_digest(LABEL, self.line())
 
 
 class Line(Document):

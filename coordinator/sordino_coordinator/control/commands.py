@@ -88,7 +88,7 @@ def pace(
     from sordino_coordinator.control import desk
     from sordino_coordinator.control.audit import Action
     from sordino_coordinator.control.orders import read_orders
-    from sordino_coordinator.settings import load_settings
+    from sordino_coordinator.settings import load_coordinator_settings
 
     given = {
         "rounds": rounds,
@@ -102,7 +102,7 @@ def pace(
         "schedule": None if schedule is None else tuple(w for w in schedule if w != "always"),
     }
     changes: dict[str, object] = {name: value for name, value in given.items() if value is not None}
-    defaults = load_settings(folder)
+    defaults = load_coordinator_settings(folder)
     terms = {"name": optimiser, "learning_rate": server_learning_rate}
     named = {name: value for name, value in terms.items() if value is not None}
     if named:
@@ -175,7 +175,7 @@ def count(
     """
     from sordino_coordinator.control import desk
     from sordino_coordinator.control.audit import Action
-    from sordino_coordinator.settings import load_settings
+    from sordino_coordinator.settings import load_coordinator_settings
     from sordino_platform.founding_model import founding_parameters
     from sordino_platform.identity import Identity
     from sordino_platform.release import ReleaseStore
@@ -188,7 +188,7 @@ def count(
         return _show(
             orders, "no count is ordered; a round that counts already ends as it would", as_json=as_json
         )
-    settings, identity = load_settings(folder), Identity.load(folder)
+    settings, identity = load_coordinator_settings(folder), Identity.load(folder)
     if settings.counts is None:
         raise ConfigurationError(
             "coordinator.toml has no [counts]",

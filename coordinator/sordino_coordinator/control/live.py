@@ -104,7 +104,7 @@ class Live:
             write_file(self._path, json.dumps(asdict(self._status)).encode(), secret=True)
 
 
-def read_status(folder: Path) -> CoordinatorStatus | None:
+def read_coordinator_status(folder: Path) -> CoordinatorStatus | None:
     """The last status that a coordinator wrote in `folder`, or None. Raises StorageError."""
     path = folder / FILE
     if not path.exists():

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from sordino_coordinator.control.audit import newest
-from sordino_coordinator.control.live import Doing, read_status
+from sordino_coordinator.control.live import Doing, read_coordinator_status
 from sordino_coordinator.control.orders import read_orders
 from sordino_coordinator.rounds import Outcome, RoundStore
-from sordino_coordinator.settings import load_settings
+from sordino_coordinator.settings import load_coordinator_settings
 from sordino_platform.identity import Identity
 from sordino_platform.identity.renewal import RenewalBox, ending
 from sordino_platform.machine.processes import alive
@@ -35,10 +35,10 @@ def status_facts(folder: Path) -> Facts:
     finally:
         store.close()
     head = ReleaseStore(folder / "releases", identity.charters).look()
-    settings = orders.pace.over(load_settings(folder))
+    settings = orders.pace.over(load_coordinator_settings(folder))
     charter, last = identity.charter, past[-1] if past else None
     tls = identity.tls()
-    live = read_status(folder)
+    live = read_coordinator_status(folder)
     running = live is not None and live.doing is not Doing.STOPPED and alive(live.pid)
     return {
         "federation": charter.federation,

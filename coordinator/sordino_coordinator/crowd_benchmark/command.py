@@ -19,7 +19,7 @@ from sordino_coordinator.crowd_benchmark.course import Course, Row, rounded
 from sordino_coordinator.crowd_benchmark.place import SIZES, founded
 from sordino_platform.bench import whole
 from sordino_platform.bench.cells import masks
-from sordino_platform.bench.timing import find, interleaved
+from sordino_platform.bench.timing import interleaved, row_with
 from sordino_platform.charter import FloorTerms
 from sordino_platform.machine.memory import resident
 from sordino_platform.machine.processors import load_average
@@ -130,7 +130,7 @@ def figures(rows: list[Row], *, members: int) -> dict[str, Any]:
         return found[0][name] if found else None
 
     def server(by: str, threads: int) -> float:
-        return float(find(rows, by=by, what="whole server", size="22m", threads=threads)["median_ms"])
+        return float(row_with(rows, by=by, what="whole server", size="22m", threads=threads)["median_ms"])
 
     small, large = SIZES
     streams = [row for row in rows if row["what"] == "streams" and row["members"] == members]

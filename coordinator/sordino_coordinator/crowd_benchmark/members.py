@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 from flwr.app import Message
 
-from sordino_coordinator.crowd_benchmark.place import name_of
+from sordino_coordinator.crowd_benchmark.place import member_name
 from sordino_platform.bench.world import VolatileJournal
 from sordino_platform.flower import shim
-from sordino_platform.flower.codec import decode, encode
+from sordino_platform.flower.codec import decode_message, encode_message
 from sordino_platform.flower.phases import STREAMED, Fields, Phase, Scalar, pack
 from sordino_platform.identity import Identity
 from sordino_platform.identity.site import IDENTITY_KEY, TLS
@@ -106,7 +106,7 @@ class LightMember:
 
     def answer(self, request: Request) -> Payload | None:
         """One message of the coordinator."""
-        message = decode(request.payload)
+        message = decode_message(request.payload)
         shim.identify(run=message.metadata.run_id, node=message.metadata.dst_node_id)
         kind = message.metadata.message_type.partition(".")[2]
         if kind == self.leaves_at:
@@ -117,7 +117,7 @@ class LightMember:
         streamed: dict[str, StreamedPart] = {}
         STREAMED.set(streamed)
         scalars, vectors = self._said(kind, Fields(message))
-        return encode(Message(pack(scalars, vectors), reply_to=message), streamed)
+        return encode_message(Message(pack(scalars, vectors), reply_to=message), streamed)
 
     def _said(self, kind: str, fields: Fields) -> tuple[dict[str, Scalar], dict[str, StreamedPart]]:
         shared = self._shared
@@ -162,7 +162,7 @@ def main(folder: Path, first: int, count: int) -> None:
     shared = CrowdShared(folder)
     members = {
         name: LightMember(folder / "members" / name, name, shared)
-        for name in (name_of(number) for number in range(first, first + count))
+        for name in (member_name(number) for number in range(first, first + count))
     }
     for line in sys.stdin:
         order: dict[str, Any] = json.loads(line)

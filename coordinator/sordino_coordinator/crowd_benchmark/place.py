@@ -9,7 +9,7 @@ from typing import Final
 
 from sordino_platform.charter import FloorTerms, PrivacyPolicy, shipped_model
 from sordino_platform.durable import write_file
-from sordino_platform.identity.ceremony import found
+from sordino_platform.identity.ceremony import found_in_folder
 from sordino_platform.settings import toml_text
 
 SIZES: Final = {"25k": (1, 0), "2.2m": (96, 96)}
@@ -59,10 +59,10 @@ class FoundedFolder:
 
     def names(self) -> list[str]:
         """Every member's name, in order."""
-        return [name_of(number) for number in range(self.members)]
+        return [member_name(number) for number in range(self.members)]
 
 
-def name_of(number: int) -> str:
+def member_name(number: int) -> str:
     """The name of a member, from 0."""
     return f"member-{number:04d}"
 
@@ -77,7 +77,7 @@ def founded(folder: Path, *, members: int, size: str) -> FoundedFolder:
         return place
     shutil.rmtree(folder, ignore_errors=True)
     adapter, embedding = SIZES[size]
-    found(
+    found_in_folder(
         folder,
         federation="crowd",
         members=[(name, f"Organisation {name[-4:]}") for name in place.names()],

@@ -4,7 +4,7 @@ Trained by `sordino pretrain` on public, permissively licensed code only; `card(
 comes from a member. Needs no torch.
 
     >>> config, tokenizer, parameters = load()
-    >>> model = sordino_platform.model.build(config, parameters)
+    >>> model = sordino_platform.model.build_decoder(config, parameters)
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ _SCALE = ".scale"
 _LARGEST = 127
 
 
-def compact(parameters: Parameters) -> dict[str, npt.NDArray[Any]]:
+def compact_rows(parameters: Parameters) -> dict[str, npt.NDArray[Any]]:
     """Matrices `(rows, columns)` as int8 beside `NAME.scale`, float16 `(rows,)`; all else as float16."""
     found: dict[str, npt.NDArray[Any]] = {}
     for name, value in parameters.items():

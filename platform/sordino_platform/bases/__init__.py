@@ -5,7 +5,7 @@ registry     names, and the way from a name to a base and to a folder with its w
 folder       a folder in Hugging Face's form        gguf_*, dequantised   a GGUF file
 package      a Python package that ships one        middle, memory        fill-in-the-middle, estimates
 
->>> base = find("smollm2")              # or "shipped", a name that was added, a folder, a .gguf file
+>>> base = find_base("smollm2")         # or "shipped", a name that was added, a folder, a .gguf file
 >>> base.digest, base.context, base.middle, base.serving_bytes()
 >>> folder = open_folder(base)          # float32 or bfloat16 safetensors, config.json, tokenizer.json
 >>> base.gguf                           # the file itself, for a server that runs it as it is; or None
@@ -18,7 +18,7 @@ from sordino_platform.bases.registry import (
     bases,
     bases_folder,
     digest_at,
-    find,
+    find_base,
     find_by_digest,
     folder_at,
     known_name,
@@ -37,7 +37,7 @@ __all__ = [
     "bases",
     "bases_folder",
     "digest_at",
-    "find",
+    "find_base",
     "find_by_digest",
     "folder_at",
     "known_name",

@@ -85,9 +85,9 @@ def show(
 
     Example: sordino base show smollm2
     """
-    from sordino_platform.bases import find
+    from sordino_platform.bases import find_base
 
-    _show(find(name), as_json=as_json)
+    _show(find_base(name), as_json=as_json)
 
 
 @app.command()

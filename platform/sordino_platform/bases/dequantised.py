@@ -25,7 +25,7 @@ from sordino_platform.bases.gguf_file import TYPES, GgufFile, TensorRow
 from sordino_platform.bases.gguf_tokenizer import tokenizer_json
 from sordino_platform.bases.memory import FLOAT, in_words
 from sordino_platform.durable import locked, make_folder, move_folder, read_file, write_file, write_parts
-from sordino_platform.huggingface import digest as folder_digest
+from sordino_platform.huggingface import folder_digest
 from sordino_privacy.errors import ConfigurationError, StorageError
 
 WHOLE = "whole.json"

@@ -45,12 +45,12 @@ def described(
         end=end_of_text(tokenizer, config, what=place),
         begin=tokenizer.begin,
         middle=convention(tokenizer.controls),
-        shape=shape_of(config, parameters, what=place),
+        shape=memory_shape_of(config, parameters, what=place),
         place=place,
     )
 
 
-def shape_of(config: Mapping[str, Any], parameters: int, *, what: object) -> MemoryShape:
+def memory_shape_of(config: Mapping[str, Any], parameters: int, *, what: object) -> MemoryShape:
     """What the memory of a base with so many stored numbers follows from. Raises ConfigurationError."""
     width = required(config, "hidden_size", "n_embd", what=what)
     heads = required(config, "num_attention_heads", "n_head", what=what)

@@ -14,8 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from sordino_platform.bases.base import Base, Kind
 from sordino_platform.bases.describing import described, require_own_tokenizer, required
-from sordino_platform.huggingface import HuggingFaceTokenizer, require_plain
-from sordino_platform.huggingface import digest as folder_digest
+from sordino_platform.huggingface import HuggingFaceTokenizer, folder_digest, require_plain
 from sordino_privacy.errors import ConfigurationError
 
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")

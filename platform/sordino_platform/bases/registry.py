@@ -21,7 +21,7 @@ from sordino_platform import base as shipped
 from sordino_platform.architecture import ModelConfig, shapes
 from sordino_platform.bases.base import SHIPPED, Base
 from sordino_platform.bases.dequantised import dequantised
-from sordino_platform.bases.describing import required, shape_of
+from sordino_platform.bases.describing import memory_shape_of, required
 from sordino_platform.bases.folder import describe_folder, parameters_in
 from sordino_platform.bases.gguf_base import describe_gguf, stored_numbers
 from sordino_platform.bases.gguf_families import family_of
@@ -32,8 +32,7 @@ from sordino_platform.bases.middle import FillInTheMiddle
 from sordino_platform.bases.package import PACKAGES
 from sordino_platform.canonical import Digest, Document, decode, encode
 from sordino_platform.durable import make_folder, read_file, write_file
-from sordino_platform.huggingface import HuggingFaceTokenizer, require_plain
-from sordino_platform.huggingface import digest as folder_digest
+from sordino_platform.huggingface import HuggingFaceTokenizer, folder_digest, require_plain
 from sordino_platform.settings import default_folder
 from sordino_platform.tokenizer import END, MIDDLE, PREFIX, SUFFIX
 from sordino_privacy.errors import ConfigurationError, UsageError
@@ -60,7 +59,7 @@ def bases_folder() -> Path:
     return default_folder() / "bases"
 
 
-def find(name: str) -> Base:
+def find_base(name: str) -> Base:
     """The base of this name: the one that ships, one that was added, a package, a folder or a .gguf file.
 
     Weights are not loaded. Of what was added, what was found then is believed until the base is used
@@ -93,7 +92,7 @@ def find_by_digest(digest: str) -> Base | None:
             return _added(entry)
     for name, package in PACKAGES.items():
         if package.digest == digest and package.find() is not None:
-            return find(name)
+            return find_base(name)
     return None
 
 
@@ -107,7 +106,7 @@ def bases() -> Iterator[tuple[str, Base | ConfigurationError]]:
     names = [SHIPPED, *sorted({entry.name for entry in _entries()} | PACKAGES.keys())]
     for name in names:
         try:
-            yield name, find(name)
+            yield name, find_base(name)
         except ConfigurationError as error:
             yield name, error
 
@@ -220,9 +219,11 @@ def shape_at(place: Path) -> MemoryShape:
     _require(place)
     if place.is_dir():
         config = require_plain(place)
-        return shape_of(config, parameters_in(place, required(config, "vocab_size", what=place)), what=place)
+        return memory_shape_of(
+            config, parameters_in(place, required(config, "vocab_size", what=place)), what=place
+        )
     file = GgufFile.open(place)
-    return shape_of(family_of(file).config(file), stored_numbers(file), what=place)
+    return memory_shape_of(family_of(file).config(file), stored_numbers(file), what=place)
 
 
 def tokenizer_at(place: Path) -> HuggingFaceTokenizer:

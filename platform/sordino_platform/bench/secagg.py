@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 from sordino_platform.bench import cells, crowd, whole
-from sordino_platform.bench.timing import Row, find
+from sordino_platform.bench.timing import Row, row_with
 from sordino_platform.machine.processors import load_average
 from sordino_privacy.secagg.masks import CHUNK_BYTES
 
@@ -64,19 +64,19 @@ def figures(rows: list[Row]) -> dict[str, Any]:
     """The figures that are promised, each from rows of this run. Speedups are ratios of medians."""
 
     def per_neighbour(by: str, **labels: object) -> Row:
-        return find(rows, by=by, what="mask per neighbour", size="22m", threads=1, **labels)
+        return row_with(rows, by=by, what="mask per neighbour", size="22m", threads=1, **labels)
 
     flower, ours = per_neighbour("flower"), per_neighbour("sordino", ring_bits=32)
-    stream = find(rows, what="AES-256-CTR stream", size="22m", ring_bits=32)
+    stream = row_with(rows, what="AES-256-CTR stream", size="22m", ring_bits=32)
 
     def whole_of(by: str, what: str, threads: int = 1) -> Row:
-        return find(rows, by=by, what=what, size="22m", threads=threads)
+        return row_with(rows, by=by, what=what, size="22m", threads=threads)
 
     def speedup(what: str, threads: int) -> float:
         return ratio(whole_of("flower", what), whole_of("sordino", what, threads))
 
     def round_of(members: int) -> Row:
-        return find(rows, what="round of simulated members", members=members)
+        return row_with(rows, what="round of simulated members", members=members)
 
     return {
         "mask_speedup_vs_flower_22m_u32": ratio(flower, ours),

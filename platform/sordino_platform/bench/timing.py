@@ -53,7 +53,7 @@ def row(by: str, what: str, taken: list[Took], *, per: float = 1.0, **labels: An
     }
 
 
-def find(rows: list[Row], **labels: object) -> Row:
+def row_with(rows: list[Row], **labels: object) -> Row:
     """The one row with these labels."""
     (found,) = (row for row in rows if all(row.get(name) == value for name, value in labels.items()))
     return found

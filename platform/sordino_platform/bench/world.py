@@ -20,7 +20,7 @@ from sordino_privacy.secagg import (
     Quantised,
     Quantiser,
     RoundContext,
-    admit,
+    require_follows,
 )
 from sordino_privacy.secagg.quantise import FloatVector
 
@@ -43,7 +43,7 @@ class VolatileJournal:
         return self._entries
 
     def record(self, entry: JournalEntry) -> None:
-        admit(self._entries, entry)
+        require_follows(self._entries, entry)
         self._entries.append(entry)
 
 

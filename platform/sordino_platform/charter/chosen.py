@@ -23,13 +23,13 @@ def model_of(base: str, adapters: Mapping[str, Any]) -> ModelTerms | HuggingFace
     """
     if base == SHIPPED:
         return shipped_model(**(adapters or DEFAULT_ADAPTERS))
-    from sordino_platform.bases import find, open_folder
+    from sordino_platform.bases import find_base, open_folder
     from sordino_platform.huggingface_model import describe  # imports torch
 
     other = sorted(adapters.keys() - {"adapter_rank"})
     if other:
         raise UsageError(f"--{other[0].replace('_', '-')} is for the base that ships, not for {base}")
-    found = find(base)
+    found = find_base(base)
     open_folder(found)  # refuses a base that changed since it was added
     assert found.place is not None
     config = describe(found.place, rank=adapters.get("adapter_rank", DEFAULT_RANK))

@@ -29,7 +29,7 @@ from cryptography.utils import CryptographyDeprecationWarning
 from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from sordino_platform.architecture import HuggingFaceConfig, ModelConfig, Trainable
-from sordino_platform.canonical import Digest, Document, Key, Moment, Name, digest, encode
+from sordino_platform.canonical import Digest, Document, Key, Moment, Name, document_digest, encode
 from sordino_privacy.errors import ConfigurationError
 from sordino_privacy.secagg import membership as secagg
 from sordino_privacy.secagg.encoding import MAX_MEMBERS, SUITE
@@ -547,7 +547,7 @@ class Charter(CharterTerms):
 
     def hash(self) -> bytes:
         """The charter hash, 32 bytes: members pin it, the protocol's context holds it, the next epoch names it."""
-        return digest(LABEL, encode(self))
+        return document_digest(LABEL, encode(self))
 
     def member(self, name: str) -> CharterMember:
         """The member of that name. Raises ConfigurationError when there is none."""

@@ -13,7 +13,7 @@ from typing import Any
 from sordino_platform.demo import world
 from sordino_platform.demo.processes import Processes
 from sordino_platform.progress import FederationProgress
-from sordino_platform.telemetry import follow
+from sordino_platform.telemetry import follow_log
 from sordino_privacy.errors import SordinoError
 
 SORDINO = (sys.executable, "-P", "-m", "sordino_platform.cli")
@@ -49,7 +49,7 @@ class LocalFederation:
     def start(self) -> None:
         """Starts everybody and waits until all members are connected. Raises SordinoError."""
         place = self.place
-        _, self._read = follow(place.events)  # what an earlier coordinator of this folder told is over
+        _, self._read = follow_log(place.events)  # what an earlier coordinator of this folder told is over
         command = [*SORDINO, "coordinator", "up", "--folder", str(place.foundation.coordinator)]
         self.processes.start("coordinator", command, ENVIRONMENT)
         self._until(self._start_seconds, lambda: bool(world.read_address(place)))
@@ -96,7 +96,7 @@ class LocalFederation:
         deadline = time.monotonic() + seconds
         everyone = needed or ["coordinator", *self.place.foundation.members]
         while not done():
-            events, self._read = follow(self.place.events, start=self._read)
+            events, self._read = follow_log(self.place.events, start=self._read)
             for event in events:
                 self.state.apply(event)
                 self._on_event(event)

@@ -16,7 +16,7 @@ import httpx
 from rich.console import Console
 from rich.live import Live
 
-from sordino_platform.bases import SHIPPED, find
+from sordino_platform.bases import SHIPPED, find_base
 from sordino_platform.demo import report, view, world
 from sordino_platform.demo.local import TICK_SECONDS, LocalFederation, ask
 from sordino_platform.demo.processes import Processes
@@ -146,7 +146,7 @@ class Demo:
     @property
     def _served(self) -> str:
         """How endpoints call the last release."""
-        called = "sordino" if self._base == SHIPPED else find(self._base).name
+        called = "sordino" if self._base == SHIPPED else find_base(self._base).name
         return f"{called}-{self._rounds}"
 
     @contextlib.contextmanager

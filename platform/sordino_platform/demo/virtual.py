@@ -22,7 +22,7 @@ from sordino_platform.demo.world import (
     plan_for,
 )
 from sordino_platform.durable import write_file
-from sordino_platform.identity.ceremony import found
+from sordino_platform.identity.ceremony import found_in_folder
 from sordino_platform.settings import toml_text
 
 SHARE_BYTES = 400_000
@@ -33,7 +33,7 @@ def found_virtual(folder: Path, *, members: int, rounds: int = 1) -> None:
     fresh_folder(folder)
     shares = installed(members, share_bytes=SHARE_BYTES)
     parties = [(f"member-{number:03d}", f"Organisation {number}") for number in range(members)]
-    foundation = found(
+    foundation = found_in_folder(
         folder,
         federation="simulation",
         members=parties,

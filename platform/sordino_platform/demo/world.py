@@ -22,7 +22,7 @@ from sordino_platform.charter import (
 from sordino_platform.charter.chosen import model_of
 from sordino_platform.durable import make_folder, write_file
 from sordino_platform.identity import Identity
-from sordino_platform.identity.ceremony import Foundation, found
+from sordino_platform.identity.ceremony import Foundation, found_in_folder
 from sordino_platform.settings import toml_text
 from sordino_platform.suggested import affordable_noise
 from sordino_privacy.errors import ConfigurationError, DataError, SordinoError
@@ -285,7 +285,7 @@ def found_locally(
     `parties` is (name, organisation); each spends `budget`, or what the charter allows. Without `floors` every round is
     of all of them, and without `shared_memory` none counts. Raises SordinoError of all kinds.
     """
-    foundation = found(
+    foundation = found_in_folder(
         folder,
         federation=federation,
         members=parties,

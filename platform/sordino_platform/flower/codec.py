@@ -26,7 +26,7 @@ two. A receiver that knows how much it asked for adds this."""
 _LENGTH = struct.Struct(">I")
 
 
-def encode(
+def encode_message(
     message: Message, streamed: Mapping[str, StreamedPart] | None = None
 ) -> list[bytes | StreamedPart]:
     """The parts of the payload. The message itself is left as it was. `streamed` has vectors that are made while they
@@ -47,8 +47,8 @@ def encode(
     return [_LENGTH.pack(len(header)), header, *vectors]
 
 
-def decode(payload: bytes | bytearray | memoryview) -> Message:
-    """The message in a payload. Raises LinkError for anything that `encode` would not have made."""
+def decode_message(payload: bytes | bytearray | memoryview) -> Message:
+    """The message in a payload. Raises LinkError for anything that `encode_message` would not have made."""
     view = memoryview(payload).cast("B")
     if len(view) < _LENGTH.size:
         raise LinkError("the peer's message is shorter than its header")

@@ -55,11 +55,11 @@ def plan(
     Example: sordino federation plan plan.toml --root root --out codes
     """
     from sordino_platform.charter.commands import explained
-    from sordino_platform.founding.plan import found, read_plan
+    from sordino_platform.founding.plan import found_federation, read_plan
 
     passphrase = named_passphrase(passphrase_file, passphrase_fd, passphrase_env) or ""
     read = read_plan(file)
-    codes = found(read, root, passphrase=passphrase, now=datetime.now(UTC))
+    codes = found_federation(read, root, passphrase=passphrase, now=datetime.now(UTC))
     if out is not None:
         make_folder(out)
         for name, code in codes:

@@ -45,7 +45,7 @@ from sordino_platform.charter.chosen import model_of
 from sordino_platform.founding.code import JoinCode
 from sordino_platform.identity import authority
 from sordino_platform.link.address import parse_address, told_apart
-from sordino_platform.settings import SettingsModel, load
+from sordino_platform.settings import SettingsModel, load_toml
 from sordino_privacy.errors import ConfigurationError
 from sordino_privacy.secagg.encoding import MAX_MEMBERS
 
@@ -91,7 +91,7 @@ class FederationPlan(SettingsModel):
 
 def read_plan(path: Path) -> FederationPlan:
     """Reads a plan. Raises ConfigurationError for a name that occurs twice too: each code is for one party."""
-    plan = load(path, FederationPlan)
+    plan = load_toml(path, FederationPlan)
     names = [party.name for _, party in plan.parties()]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -101,7 +101,9 @@ def read_plan(path: Path) -> FederationPlan:
     return plan
 
 
-def found(plan: FederationPlan, root: Path, *, passphrase: str, now: datetime) -> list[tuple[str, JoinCode]]:
+def found_federation(
+    plan: FederationPlan, root: Path, *, passphrase: str, now: datetime
+) -> list[tuple[str, JoinCode]]:
     """Makes the root in the folder `root` and invites every party; returns their names and join codes.
 
     Raises ConfigurationError when the terms cannot be, or `root` is one already. The codes hold secrets.

@@ -25,7 +25,7 @@ from sordino_platform.canonical import (
     Moment,
     Name,
     decode,
-    digest,
+    document_digest,
     encode,
     first_problem,
     moment,
@@ -51,7 +51,13 @@ from sordino_platform.identity.certificates import (
     authority_certificate,
     issue,
 )
-from sordino_platform.identity.enrolment import Card, EnrolmentReply, EnrolmentRequest, EnrolmentToken, proof
+from sordino_platform.identity.enrolment import (
+    Card,
+    EnrolmentReply,
+    EnrolmentRequest,
+    EnrolmentToken,
+    token_proof,
+)
 from sordino_platform.identity.renewal import REQUEST_AGE, Issued, RenewalReply, RenewalRequests
 from sordino_platform.keys import (
     Passphrase,
@@ -286,7 +292,10 @@ def _issued(
         )
     make_folder(folder / ISSUED)
     with locked(folder / ISSUED):
-        when, which = f"{made_at:%Y%m%dT%H%M%SZ}", digest("sordino-issued/1", request.to_bytes()).hex()[:32]
+        when, which = (
+            f"{made_at:%Y%m%dT%H%M%SZ}",
+            document_digest("sordino-issued/1", request.to_bytes()).hex()[:32],
+        )
         path = folder / ISSUED / f"{card.role}.{card.name}.{when}.{which}.pem"
         if path.exists():
             return read_file(path, limit=16 << 10).decode("ascii", "replace")
@@ -353,7 +362,7 @@ def _require_invited(folder: Path, request: EnrolmentRequest, now: datetime) -> 
     if not path.exists():
         raise ConfigurationError("the enrolment token is not known here", hint=again)
     invitation = _read_invitation(path)
-    if not hmac.compare_digest(proof(invitation.verifier, request.body), request.proof):
+    if not hmac.compare_digest(token_proof(invitation.verifier, request.body), request.proof):
         raise ConfigurationError("the enrolment token is wrong", hint=again)
     if (invitation.role, invitation.name, invitation.organisation) != (
         card.role,

@@ -3,7 +3,7 @@
 It makes every step that separate machines would make, with the same functions and the same checks; only the paths
 of the messages are short. A real federation uses the commands instead, so that no machine holds two parties' keys.
 
-    >>> foundation = found(folder, federation="demo", model=terms, members=[("acme", "Acme"), ...])
+    >>> foundation = found_in_folder(folder, federation="demo", model=terms, members=[("acme", "Acme"), ...])
     >>> Identity.load(foundation.members["acme"]).charter.membership()
 """
 
@@ -30,7 +30,7 @@ class Foundation:
     members: Mapping[str, Path]
 
 
-def found(
+def found_in_folder(
     folder: Path,
     *,
     federation: str,

@@ -36,7 +36,7 @@ from sordino_platform.canonical import (
     Name,
     Signature,
     decode,
-    digest,
+    document_digest,
     encode,
     moment,
     require_signature,
@@ -203,15 +203,15 @@ class EnrolmentToken:
 
     def prove(self, body: RequestBody) -> bytes:
         """The proof of this token over one request."""
-        return proof(self.verifier(), body)
+        return token_proof(self.verifier(), body)
 
     def __repr__(self) -> str:
         return f"EnrolmentToken({self.invitation}, secret redacted)"
 
 
-def proof(verifier: bytes, body: RequestBody) -> bytes:
+def token_proof(verifier: bytes, body: RequestBody) -> bytes:
     """HMAC-SHA256 over the request's hash, under the hashed token."""
-    return hmac.digest(verifier, digest(f"{LABEL}/proof", encode(body)), "sha256")
+    return hmac.digest(verifier, document_digest(f"{LABEL}/proof", encode(body)), "sha256")
 
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"

@@ -54,8 +54,8 @@ from sordino_platform.link.frames import (
     Renewal,
     Renewed,
     Welcome,
-    decode,
-    encode,
+    decode_frame,
+    encode_frame,
 )
 from sordino_platform.link.limits import FRAME_BYTES, METADATA_BYTES, SESSION_BYTES, WINDOW_BYTES, Limits
 from sordino_platform.link.messages import Assembly, MemoryPayload, Part, outgoing, parts_of
@@ -287,7 +287,7 @@ class LinkClient:
     def _read(self, connection: _Connection, call: Any) -> None:
         try:
             for raw in call:
-                self._take(connection, decode(raw))
+                self._take(connection, decode_frame(raw))
                 if connection.goodbye is not None:
                     return
         except ProtocolError as problem:
@@ -430,7 +430,7 @@ class LinkClient:
                 coordinator_session=self._coordinator_session,
                 received=self._received,
             )
-        yield encode(hello)
+        yield encode_frame(hello)
         reply: tuple[_Held, Iterator[Frame]] | None = None
         while True:
             frame: Frame | None = None
@@ -458,7 +458,7 @@ class LinkClient:
                         )
                     else:
                         self._changed.wait()
-            yield encode(frame)
+            yield encode_frame(frame)
             if isinstance(frame, MessageChunk):
                 self._events.bytes(Direction.SENT, len(frame.data))
 

@@ -1,6 +1,6 @@
 """Frames: wire bytes become frozen dataclasses at this one door, and nowhere else.
 
-`decode` refuses what is not a frame of this version: unknown fields and bodies, sizes out of bounds, unspecified
+`decode_frame` refuses what is not a frame of this version: unknown fields and bodies, sizes out of bounds, unspecified
 enums. It allocates nothing that is larger than its input, and gRPC bounds that input at `FRAME_BYTES`.
 """
 
@@ -165,7 +165,7 @@ def printable(text: str, characters: int = DETAIL_CHARACTERS) -> str:
     return "".join(c if c.isprintable() else " " for c in text[:characters]).strip()
 
 
-def encode(frame: Frame) -> bytes:
+def encode_frame(frame: Frame) -> bytes:
     """The bytes of a frame that this software made itself; nothing is checked here that the types do not say."""
     match frame:
         case Hello():
@@ -224,7 +224,7 @@ def encode(frame: Frame) -> bytes:
     return message.SerializeToString()
 
 
-def decode(raw: bytes) -> Frame:
+def decode_frame(raw: bytes) -> Frame:
     """The frame that `raw` encodes.
 
     Raises ProtocolError for everything that is not exactly one frame of this version.

@@ -48,8 +48,8 @@ from sordino_platform.link.frames import (
     Hello,
     ProtocolError,
     Welcome,
-    decode,
-    encode,
+    decode_frame,
+    encode_frame,
 )
 from sordino_platform.link.limits import FRAME_BYTES, METADATA_BYTES, SESSION_BYTES, WINDOW_BYTES, Limits
 from sordino_platform.link.mailbox import LostRequest, Mailbox, Outgoing, Reply, Result
@@ -361,7 +361,7 @@ class LinkServer:
                 async with asyncio.timeout(self._limits.hello_seconds):
                     member, expires = self._identified(context)
                     raw = await wire.read()
-                    hello = decode(raw) if raw is not None else None
+                    hello = decode_frame(raw) if raw is not None else None
             except TimeoutError:
                 raise StreamEnding(GoodbyeReason.UNRESPONSIVE, "no Hello") from None
             except ProtocolError as problem:
@@ -374,7 +374,7 @@ class LinkServer:
         except StreamEnding as ending:
             if ending.rejection is not None:
                 self._events.rejected(ending.rejection)
-            await wire.write(encode(ending.goodbye))
+            await wire.write(encode_frame(ending.goodbye))
             return
         except Exception as problem:  # noqa: BLE001 - whatever it is, it costs this connection only
             log.error("a connection raised %s", type(problem).__name__)

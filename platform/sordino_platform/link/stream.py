@@ -38,8 +38,8 @@ from sordino_platform.link.frames import (
     ProtocolError,
     Renewal,
     Renewed,
-    decode,
-    encode,
+    decode_frame,
+    encode_frame,
 )
 from sordino_platform.link.limits import Limits
 from sordino_platform.link.mailbox import Mailbox, Outgoing
@@ -260,7 +260,7 @@ class MemberStream:
                 raise StreamEnding(GoodbyeReason.UNRESPONSIVE, "a message stalled") from None
             if raw is None:
                 return Disconnection.LOST
-            frame = decode(raw)
+            frame = decode_frame(raw)
             self._heard.set()
             if isinstance(frame, Ping | Pong | Cancel):
                 self._count_unasked()
@@ -404,7 +404,7 @@ class MemberStream:
         sent = 0
         while True:
             if self._goodbye is not None:
-                await self._wire.write(encode(self._goodbye))
+                await self._wire.write(encode_frame(self._goodbye))
                 return
             frame = self._next_frame(sent)
             if frame is None:
@@ -413,7 +413,7 @@ class MemberStream:
                 continue
             if isinstance(frame, MessageStart):
                 sent = frame.id
-            await self._wire.write(encode(frame))
+            await self._wire.write(encode_frame(frame))
             if isinstance(frame, MessageChunk):
                 self._shared.events.bytes(Direction.SENT, len(frame.data))
 

@@ -33,7 +33,7 @@ from sordino_platform.canonical import (
     Name,
     Signature,
     decode,
-    digest,
+    document_digest,
     encode,
     require_signature,
     sign,
@@ -102,7 +102,7 @@ class Manifest(Document):
 
     def hash(self) -> bytes:
         """32 bytes: the parent of the next release."""
-        return digest(LABEL, encode(self))
+        return document_digest(LABEL, encode(self))
 
 
 class SignedManifest(Document):

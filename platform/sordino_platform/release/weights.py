@@ -14,7 +14,7 @@ import json
 import numpy as np
 
 from sordino_platform.architecture import MAX_PARAMETERS, Vector
-from sordino_platform.canonical import digest
+from sordino_platform.canonical import document_digest
 from sordino_privacy.errors import StorageError
 
 TENSOR = "vector"
@@ -53,7 +53,7 @@ def file_sha256(vector: Vector) -> bytes:
 
 def vector_hash(vector: Vector) -> bytes:
     """The model hash, 32 bytes: what the secure-aggregation context names, independent of any file format."""
-    return digest(VECTOR_LABEL, payload(vector))
+    return document_digest(VECTOR_LABEL, payload(vector))
 
 
 def parse_weights(

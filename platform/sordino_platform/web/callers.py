@@ -45,7 +45,7 @@ def stranger(
     `hosts` are the port's own names, without ports, in lower case. `origins` are the beginnings of the only origins
     that may ask; a request without an origin comes from no page of another site, or says so in Sec-Fetch-Site.
     """
-    if name_of(head[b"host"]) not in hosts:
+    if host_name_of(head[b"host"]) not in hosts:
         return "host"
     origin, site = head[b"origin"], head[b"sec-fetch-site"]
     if origin is not None:
@@ -53,7 +53,7 @@ def stranger(
     return "origin" if site is not None and site not in OWN_SITE else None
 
 
-def name_of(host: bytes | None) -> str:
+def host_name_of(host: bytes | None) -> str:
     """The name in a Host header, in lower case, without its port; empty where it is none."""
     text = (host or b"").decode("latin-1").lower()
     name, colon, port = text.rpartition(":")

@@ -10,8 +10,16 @@ from sordino_privacy.accounting.epsilon import (
     SampledGaussian,
     epsilon,
     group_epsilon,
-    merged,
+    merged_events,
     runs_left,
 )
 
-__all__ = ["Epsilon", "SampledGaussian", "central_epsilon", "epsilon", "group_epsilon", "merged", "runs_left"]
+__all__ = [
+    "Epsilon",
+    "SampledGaussian",
+    "central_epsilon",
+    "epsilon",
+    "group_epsilon",
+    "merged_events",
+    "runs_left",
+]

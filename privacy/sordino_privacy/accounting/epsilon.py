@@ -102,7 +102,7 @@ class Epsilon:
         return self.value <= other.value
 
 
-def merged(events: Iterable[SampledGaussian]) -> tuple[SampledGaussian, ...]:
+def merged_events(events: Iterable[SampledGaussian]) -> tuple[SampledGaussian, ...]:
     """Events of one rate and noise added up into one, in a fixed order."""
     steps: Counter[tuple[float, float]] = Counter()
     for event in events:
@@ -117,7 +117,7 @@ def epsilon(events: Iterable[SampledGaussian], delta: float) -> Epsilon:
     """The local epsilon of all events together at `delta`; 0 for none. About 0.1 s per distinct rate and noise."""
     if not 0 < delta < 0.1:
         raise ConfigurationError("delta must lie above 0 and far below 0.1")
-    return Epsilon(value=_pld_epsilon(merged(events), delta), delta=delta)
+    return Epsilon(value=_pld_epsilon(merged_events(events), delta), delta=delta)
 
 
 def group_epsilon(events: Iterable[SampledGaussian], delta: float, units: int) -> Epsilon:
@@ -129,14 +129,14 @@ def group_epsilon(events: Iterable[SampledGaussian], delta: float, units: int) -
     """
     if not 1 <= units <= MAX_GROUP:
         raise ConfigurationError(f"a group has from 1 to {MAX_GROUP} units")
-    return Epsilon(value=_pld_epsilon(merged(events), delta, units), delta=delta)
+    return Epsilon(value=_pld_epsilon(merged_events(events), delta, units), delta=delta)
 
 
 def runs_left(
     events: Iterable[SampledGaussian], run: Iterable[SampledGaussian], budget: float, delta: float
 ) -> int:
     """How many more runs of the cost `run` fit below `budget` after `events`; at most 1000."""
-    spent, cost = merged(events), merged(run)
+    spent, cost = merged_events(events), merged_events(run)
 
     def fits(count: int) -> bool:
         times = [replace(event, steps=event.steps * count) for event in cost]

@@ -29,7 +29,7 @@ class CanaryResult:
     confidence: float
 
 
-def judge(
+def judge_canaries(
     scores: Scores, inserted: npt.NDArray[np.bool_], *, delta: float, confidence: float = 0.95
 ) -> CanaryResult:
     """Guesses "in" for the highest scores and "out" for the lowest, at several numbers of guesses, and takes the best.

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sordino_privacy.accounting import SampledGaussian, epsilon
-from sordino_privacy.audit.canaries import judge
+from sordino_privacy.audit.canaries import judge_canaries
 from sordino_privacy.audit.report import AuditCheck
 from sordino_privacy.counts.cells import Cells, rows
 from sordino_privacy.counts.counting import counted, marked, noised
@@ -68,7 +68,7 @@ def _canaries(plan: CountPlan, release: Release, rng: np.random.Generator) -> li
     ins, outs = scores[inserted], scores[~inserted]
     error = plan.deviation() / math.sqrt(width) * math.sqrt(1 / len(ins) + 1 / len(outs))
     claimed = epsilon([SampledGaussian.of(plan)], plan.delta).value
-    verdict = judge(scores, inserted, delta=plan.delta)
+    verdict = judge_canaries(scores, inserted, delta=plan.delta)
     return [
         AuditCheck(
             name="counts_signal",

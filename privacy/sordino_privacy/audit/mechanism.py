@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sordino_privacy.accounting import SampledGaussian, epsilon
-from sordino_privacy.audit.canaries import judge
+from sordino_privacy.audit.canaries import judge_canaries
 from sordino_privacy.audit.report import AuditCheck, AuditReport
 from sordino_privacy.dpsgd.engine import PrivateTraining
 from sordino_privacy.dpsgd.gradients import WindowLosses
@@ -179,7 +179,7 @@ def _canaries(engine: Engine, plan: TrainingPlan) -> list[AuditCheck]:
     ins, outs = scores[inserted], scores[~inserted]
     signal = float(ins.mean() - outs.mean())
     claimed = epsilon([SampledGaussian.of(plan)], plan.delta).value
-    result = judge(scores, inserted, delta=plan.delta)
+    result = judge_canaries(scores, inserted, delta=plan.delta)
     error = plan.noise_multiplier * math.sqrt(1 / len(ins) + 1 / len(outs))
     return [
         _around("canary_signal", "what a canary adds to a release over the clip", signal, 1.0, error),

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from sordino_privacy.audit.canaries import CanaryResult, Scores, judge
+from sordino_privacy.audit.canaries import CanaryResult, Scores, judge_canaries
 from sordino_privacy.audit.mechanism import Engine
 from sordino_privacy.dpsgd.gradients import WindowLosses
 from sordino_privacy.dpsgd.keystream import Keystream
@@ -38,7 +38,7 @@ def audit_run(
     training = engine(model, plan, window_losses)
     training.run([*units, *(canary for canary, chosen in zip(canaries, inserted, strict=True) if chosen)])
     scores = before - _losses(model, window_losses, canaries)
-    return judge(scores, inserted, delta=plan.delta), scores, inserted
+    return judge_canaries(scores, inserted, delta=plan.delta), scores, inserted
 
 
 @torch.no_grad()

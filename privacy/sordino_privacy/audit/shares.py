@@ -27,7 +27,7 @@ import torch
 from torch import nn
 
 from sordino_privacy.accounting import SampledGaussian, epsilon
-from sordino_privacy.audit.canaries import CanaryResult, Scores, judge
+from sordino_privacy.audit.canaries import CanaryResult, Scores, judge_canaries
 from sordino_privacy.audit.mechanism import CANARIES, Dirac, Engine, canary_losses
 from sordino_privacy.audit.report import AuditCheck
 from sordino_privacy.counts.cells import Cells
@@ -122,7 +122,7 @@ def audit_shared_run(
                 parameter.add_(torch.from_numpy(piece).view_as(parameter))
     scores = before - _losses(model, window_losses, canaries)
     claimed = epsilon([noise.event(sampling_rate=plan.sampling_rate, steps=plan.steps)], plan.delta).value
-    return judge(scores, inserted, delta=plan.delta), scores, inserted, claimed
+    return judge_canaries(scores, inserted, delta=plan.delta), scores, inserted, claimed
 
 
 def _noise(multiplier: float, honest: int, dimension: int) -> SharedNoise:
@@ -192,7 +192,7 @@ def _of_canaries(
     error = deviation * math.sqrt(1 / len(ins) + 1 / len(outs))
 
     def proven(released: Integers, event: SampledGaussian, *, name: str, who: str) -> AuditCheck:
-        found = judge((released * noise.step)[cells].mean(axis=1), inserted, delta=delta)
+        found = judge_canaries((released * noise.step)[cells].mean(axis=1), inserted, delta=delta)
         return AuditCheck(
             name=f"{prefix}_{name}",
             what=f"epsilon that {who} proves on {len(cells)} canaries; the claim is the upper end",

@@ -17,13 +17,13 @@ from sordino_privacy.secagg.admission import (
     euclidean_norm,
     require_model,
 )
-from sordino_privacy.secagg.complaint import judge
+from sordino_privacy.secagg.complaint import judge_complaint
 from sordino_privacy.secagg.context import RoundContext
 from sordino_privacy.secagg.coordinator import AggregateSum, CoordinatorSession, Stage
 from sordino_privacy.secagg.encoding import SUITE
 from sordino_privacy.secagg.evidence import Evidence, Lengths, Opened
 from sordino_privacy.secagg.intake import Keeper, UploadReceiver
-from sordino_privacy.secagg.journal import Journal, JournalEntry, Step, admit
+from sordino_privacy.secagg.journal import Journal, JournalEntry, Step, require_follows
 from sordino_privacy.secagg.member import MemberSession
 from sordino_privacy.secagg.membership import EnrolledMember, Floors, Membership
 from sordino_privacy.secagg.quantise import Group, MaskedStatistics, Quantised, Quantiser, Totals
@@ -124,9 +124,9 @@ __all__ = [
     "UploadReceiver",
     "UploadSignatureError",
     "VerifiedRecord",
-    "admit",
     "euclidean_norm",
-    "judge",
+    "judge_complaint",
+    "require_follows",
     "require_model",
     "sketched_length",
     "sum_digest",

@@ -188,12 +188,12 @@ def _bound(roster: Roster, accused: str, complainer: str) -> tuple[bytes, ...]:
     return roster.hash, accused.encode(), complainer.encode()
 
 
-def proof(context: bytes, roster: bytes, complaint: bytes) -> bytes:
+def complaint_proof(context: bytes, roster: bytes, complaint: bytes) -> bytes:
     """A complaint with all that is needed to judge it beside the charter, as one message to keep."""
     return Writer(PROOF_KIND).blob(context).blob(roster).blob(complaint).done()
 
 
-def judge(message: bytes, membership: Membership) -> str:
+def judge_complaint(message: bytes, membership: Membership) -> str:
     """Who cheated, by a `proof` and nothing else. Raises what its parsers raise, and IdentityError,
     ReplayError for a complaint that proves nothing."""
     reader = MessageReader(message, PROOF_KIND, limit=2 * MAX_MESSAGE_BYTES)

@@ -25,7 +25,7 @@ from enum import IntEnum
 import numpy as np
 
 from sordino_privacy.secagg import merkle
-from sordino_privacy.secagg.complaint import MAX_COMPLAINT_BYTES, Complaint, proof
+from sordino_privacy.secagg.complaint import MAX_COMPLAINT_BYTES, Complaint, complaint_proof
 from sordino_privacy.secagg.context import RoundContext
 from sordino_privacy.secagg.evidence import Evidence, Lengths, challenge_of, lengths_of
 from sordino_privacy.secagg.intake import Data, Intake, Keeper, MemoryKeeper, UploadReceiver
@@ -307,7 +307,7 @@ class CoordinatorSession:
         if sender in self._known_intake().receipts:
             raise OrderError(f"{sender!r} complains after its upload")
         culprit = complaint.culprit(self._membership, self._known_roster())
-        shown = proof(self._context.encode(), self._known_roster().encode(), message)
+        shown = complaint_proof(self._context.encode(), self._known_roster().encode(), message)
         if culprit == sender:
             raise CheatError(
                 f"{sender!r} complains of {complaint.accused!r} without cause", culprit=sender, proof=shown
@@ -316,7 +316,7 @@ class CoordinatorSession:
 
     @property
     def cheaters(self) -> Mapping[str, bytes]:
-        """Who is proven to have sent a bad parcel, and the proof that anybody can judge (`complaint.judge`). With
+        """Who is proven to have sent a bad parcel, and the proof that anybody can judge (`judge_complaint`). With
         one of them the attempt cannot end well: those it cheated have left, and its own secrets may not open."""
         return self._proofs
 

@@ -2,8 +2,9 @@
 
 A member's session can die at any moment and start again from nothing. What it may still do is decided by what it
 had already done, so each step is made durable *before* its effect leaves: the epoch it acted under, that it
-advertised, what it uploaded, what it signed, that it revealed. `admit` is the whole rule; a durable `Journal` calls
-it inside the transaction that inserts the entry, so that two processes with one identity cannot both pass.
+advertised, what it uploaded, what it signed, that it revealed. `require_follows` is the whole rule; a durable
+`Journal` calls it inside the transaction that inserts the entry, so that two processes with one identity cannot both
+pass.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Journal(Protocol):
     def record(self, entry: JournalEntry) -> None:
         """Atomically: `admit(self.entries(...), entry)`, then append. Returns only when durable (fsync).
 
-        Raises what `admit` raises, and StorageError when it cannot be made durable: then nothing may leave.
+        Raises what `require_follows` raises, and StorageError when it cannot be made durable: then nothing may leave.
         An entry equal to a recorded one is admitted without a second copy (a resent message).
         """
         ...
@@ -66,7 +67,7 @@ def bound(roster_hash: bytes, *hashes: bytes) -> bytes:
     return digest("journal", roster_hash, *hashes)
 
 
-def admit(existing: Sequence[JournalEntry], entry: JournalEntry) -> None:
+def require_follows(existing: Sequence[JournalEntry], entry: JournalEntry) -> None:
     """Decides whether `entry` may follow the `existing` entries of its round. Pure. Raises ReplayError or RevealError.
 
     * An attempt overtaken by a later one is a replay; so is an advertisement after the upload of its own attempt.

@@ -33,7 +33,7 @@ from sordino_privacy.secagg.complaint import Complaint
 from sordino_privacy.secagg.context import RoundContext
 from sordino_privacy.secagg.encoding import HASH_BYTES, KEY_BYTES, digest
 from sordino_privacy.secagg.evidence import Opened, challenge_of
-from sordino_privacy.secagg.journal import Journal, JournalEntry, Step, admit, bound
+from sordino_privacy.secagg.journal import Journal, JournalEntry, Step, bound, require_follows
 from sordino_privacy.secagg.masks import Mask
 from sordino_privacy.secagg.membership import Membership
 from sordino_privacy.secagg.quantise import Quantised
@@ -133,7 +133,7 @@ class MemberSession:
             proposed.require_floors(self._membership)
             self._context.require_same(proposed)
             entry = self._entry(Step.ADVERTISED, b"", self._context.digest())
-            admit(self._journal.entries(entry.federation, entry.run, entry.round), entry)
+            require_follows(self._journal.entries(entry.federation, entry.run, entry.round), entry)
 
     def advertise(self) -> bytes:
         """Phase 1: fresh keys, seeds and nonce. Raises ReplayError when the round is spent or the attempt outdated."""
@@ -524,7 +524,7 @@ class MemberSession:
         entry = self._entry(step, update, what)
         existing = self._journal.entries(entry.federation, entry.run, entry.round)
         # Asked here too, so that a journal that only stores cannot weaken the rule.
-        admit(existing, entry)
+        require_follows(existing, entry)
         if entry not in existing:
             self._journal.record(entry)
 

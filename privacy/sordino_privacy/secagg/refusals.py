@@ -175,7 +175,7 @@ class NormError(SecaggError):
 
 class CheatError(SecaggError):
     """What `culprit` signed contradicts itself, or a secret that was reconstructed. `proof`, where there is one,
-    can be judged by anybody (`complaint.judge`)."""
+    can be judged by anybody (`complaint.judge_complaint`)."""
 
     label = "cheat"
 

@@ -16,7 +16,7 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import Field
 
 from sordino_client.completion.api.fields import MAX_GIVEN, Asked, FilePath, Stop, Text
-from sordino_client.completion.api.replies import SeedOrNone, also, compact, editor_of, reply
+from sordino_client.completion.api.replies import SeedOrNone, also, compact_json, editor_of, reply
 from sordino_client.completion.api.service import Service
 from sordino_client.completion.context import Snippet
 from sordino_client.completion.query import MAX_ALTERNATIVES, Answer, Completion, Query
@@ -113,13 +113,13 @@ async def _stream(service: Service, body: InfillRequest, editor: str) -> AsyncIt
     async def events() -> AsyncIterator[bytes]:
         async for piece in pieces:
             document = {"index": 0, "content": piece.text, "tokens": [], "stop": False, "id_slot": 0}
-            yield b"data: " + compact(document) + b"\n\n"
+            yield b"data: " + compact_json(document) + b"\n\n"
         answer = await whole()
         for number, completion in enumerate(answer.completions or (None,)):
             document = _final(answer, completion, number)
             if body.n_cmpl == 1:
                 document["content"] = ""  # it was streamed
-            yield b"data: " + compact(_selected(document, body.response_fields)) + b"\n\n"
+            yield b"data: " + compact_json(_selected(document, body.response_fields)) + b"\n\n"
 
     return events()
 

@@ -12,7 +12,7 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import Field
 
 from sordino_client.completion.api.fields import Asked, FilePath, Stop, Text
-from sordino_client.completion.api.replies import Seed, also, compact, editor_of, reply
+from sordino_client.completion.api.replies import Seed, also, compact_json, editor_of, reply
 from sordino_client.completion.api.service import Service
 from sordino_client.completion.query import Query
 
@@ -79,7 +79,7 @@ async def _stream(service: Service, body: FillRequest, editor: str) -> AsyncIter
 
     def event(text: str, finish: str | None) -> bytes:
         choice = {"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": finish}
-        return b"data: " + compact(_envelope(name, "chat.completion.chunk", model, [choice])) + b"\n\n"
+        return b"data: " + compact_json(_envelope(name, "chat.completion.chunk", model, [choice])) + b"\n\n"
 
     async def events() -> AsyncIterator[bytes]:
         async for piece in pieces:

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from sordino_client.completion.api import sentinels
 from sordino_client.completion.api.fields import Asked, FilePath, Stop, Text
-from sordino_client.completion.api.replies import SeedOrNone, also, compact, editor_of, reply
+from sordino_client.completion.api.replies import SeedOrNone, also, compact_json, editor_of, reply
 from sordino_client.completion.api.service import Service
 from sordino_client.completion.query import Answer, Query
 
@@ -119,8 +119,8 @@ async def _stream(service: Service, body: GenerateRequest, editor: str) -> Async
 
     async def lines() -> AsyncIterator[bytes]:
         async for piece in pieces:
-            yield compact(_piece(model, piece.text)) + b"\n"
-        yield compact(_piece(model, "") | _figures(await whole())) + b"\n"
+            yield compact_json(_piece(model, piece.text)) + b"\n"
+        yield compact_json(_piece(model, "") | _figures(await whole())) + b"\n"
 
     return lines()
 

@@ -21,7 +21,7 @@ from pydantic import Field
 from sordino_client.completion.api import sentinels, tabby
 from sordino_client.completion.api.fields import MAX_GIVEN, Asked, FilePath, Stop, Text
 from sordino_client.completion.api.problems import Problem
-from sordino_client.completion.api.replies import Seed, also, compact, editor_of, explain
+from sordino_client.completion.api.replies import Seed, also, compact_json, editor_of, explain
 from sordino_client.completion.api.service import Service
 from sordino_client.completion.context import Snippet
 from sordino_client.completion.query import MAX_ALTERNATIVES, Completion, Query, WrittenToken
@@ -110,7 +110,7 @@ def router(service: Service) -> APIRouter:
             },
         }
         return Response(
-            compact(document), media_type="application/json", headers={"X-Sordino-Reason": why(answer)}
+            compact_json(document), media_type="application/json", headers={"X-Sordino-Reason": why(answer)}
         )
 
     @routes.get("/v1/models")
@@ -120,7 +120,7 @@ def router(service: Service) -> APIRouter:
         entries = (
             [{"id": model, "object": "model", "created": started, "owned_by": "sordino"}] if model else []
         )
-        return Response(compact({"object": "list", "data": entries}), media_type="application/json")
+        return Response(compact_json({"object": "list", "data": entries}), media_type="application/json")
 
     return routes
 
@@ -148,7 +148,7 @@ async def _stream(service: Service, body: CompletionRequest, editor: str) -> Asy
 
 
 def _event(name: str, model: str, choices: list[dict[str, Any]]) -> bytes:
-    return b"data: " + compact(_envelope(name, model, choices)) + b"\n\n"
+    return b"data: " + compact_json(_envelope(name, model, choices)) + b"\n\n"
 
 
 def _envelope(name: str, model: str, choices: list[dict[str, Any]]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def explain(answer: Answer) -> dict[str, Any]:
     }
 
 
-def compact(document: Any) -> bytes:
+def compact_json(document: Any) -> bytes:
     """JSON without spaces: some editors search the text for `"content":"`."""
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
 
@@ -50,4 +50,4 @@ def compact(document: Any) -> bytes:
 def reply(document: Any, answer: Answer | None = None, *, status: int = 200) -> Response:
     """A JSON answer; with the reason for silence in a header where it answers a completion."""
     headers = {"X-Sordino-Reason": why(answer)} if answer is not None else None
-    return Response(compact(document), status, headers, "application/json")
+    return Response(compact_json(document), status, headers, "application/json")

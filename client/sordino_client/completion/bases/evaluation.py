@@ -38,7 +38,7 @@ def evaluate_base(
 
     `projects` maps names to whole files. Raises ConfigurationError (no such base) or DataError.
     """
-    base = bases.find(name)
+    base = bases.find_base(name)
     generator = served.generator(base, [], name=base.name)
     vocabulary = generator.vocabulary
     assert isinstance(vocabulary, BaseVocabulary)

@@ -26,7 +26,7 @@ from sordino_client.completion import personal
 from sordino_client.completion.bases import network, oracle
 from sordino_client.completion.bases.form import UnknownFormError, form_of, read_config
 from sordino_client.completion.bases.vocabulary import BaseTokenizer, BaseVocabulary
-from sordino_client.completion.bases.weights import Adapters, Weights, paired
+from sordino_client.completion.bases.weights import Adapters, Weights, paired_factors
 from sordino_client.completion.bundle import MAX_JSON_BYTES, MAX_RELEASE
 from sordino_client.completion.cache import Indices, Network, Precision
 from sordino_client.completion.generation import Generator
@@ -106,7 +106,7 @@ def load(folder: Path, *, personal_adapter: Path | None = None, precision: Preci
     Raises SordinoError when the model cannot be trusted to answer.
     """
     served = read(folder)
-    released = [] if served.adapters is None else [paired(_tensors(served.adapters, served.sha256))]
+    released = [] if served.adapters is None else [paired_factors(_tensors(served.adapters, served.sha256))]
     own = _personal(personal_adapter)
     if own is not None:
         try:
@@ -179,7 +179,7 @@ def _personal(path: Path | None) -> Adapters | None:
     if path is None or not personal.stamp(path):
         return None
     try:
-        return paired(read_tensors(durable.read_secret(path, limit=personal.MAX_BYTES)))
+        return paired_factors(read_tensors(durable.read_secret(path, limit=personal.MAX_BYTES)))
     except (SordinoError, SafetensorError):
         telemetry.log().warning("personal_adapter_left_out", error="it is damaged")
         return None

@@ -24,7 +24,7 @@ from sordino_privacy.errors import ConfigurationError
 Adapters = Mapping[str, tuple[Array, Array]]
 
 
-def paired(factors: Mapping[str, Array]) -> Adapters:
+def paired_factors(factors: Mapping[str, Array]) -> Adapters:
     """`<module>.down` and `<module>.up` as pairs (down, up). Raises ConfigurationError for anything else."""
     modules = {name.rsplit(".", 1)[0] for name in factors}
     if set(factors) != {f"{module}.{part}" for module in modules for part in ("down", "up")}:

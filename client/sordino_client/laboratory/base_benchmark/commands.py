@@ -41,7 +41,11 @@ def base(
     Example: sordino bench base --only 3.4m-8192-shipped --json
     """
     from sordino_client.laboratory.base_benchmark.candidates import CANDIDATES, REFERENCE
-    from sordino_client.laboratory.base_benchmark.comparison import Sample, measure, summarise
+    from sordino_client.laboratory.base_benchmark.comparison import (
+        Sample,
+        measure_candidate,
+        summarise_candidates,
+    )
     from sordino_client.laboratory.pretrain.commands import user_cache
 
     known = {candidate.name: candidate for candidate in CANDIDATES}
@@ -51,7 +55,7 @@ def base(
     chosen = [c for c in CANDIDATES if not only or c.name in only or c == REFERENCE]
     sample = Sample.of_public_corpus(cache or user_cache())
     results = {
-        candidate.name: measure(
+        candidate.name: measure_candidate(
             candidate,
             sample,
             run,
@@ -65,7 +69,7 @@ def base(
         "reference": REFERENCE.name,
         "reference_tokens": tokens,
         "measured_bytes": sum(results[REFERENCE.name]["bytes"]),
-        "candidates": summarise(results, REFERENCE.name),
+        "candidates": summarise_candidates(results, REFERENCE.name),
     }
     if as_json:
         typer.echo(json.dumps(report, indent=1))

@@ -32,7 +32,7 @@ from sordino_client.laboratory.pretrain.launch import TRAINER_ENVIRONMENT
 from sordino_client.laboratory.pretrain.plan import PretrainingSettings
 from sordino_client.laboratory.pretrain.sources import JAVA_AND_PYTHON
 from sordino_client.training import checkpoint
-from sordino_client.training.stream import SourceDocument, encode, is_validation, open_shard
+from sordino_client.training.stream import SourceDocument, encode_shard, is_validation, open_shard
 from sordino_platform.durable import make_folder, write_file
 from sordino_platform.evaluation.loss import score
 from sordino_platform.evaluation.statistics import ratio_interval
@@ -72,7 +72,7 @@ class Sample:
         return cls(training=training, measured=[text for _, text in sorted(kept_back)[:MEASURED_FILES]])
 
 
-def measure(
+def measure_candidate(
     candidate: BaseCandidate,
     sample: Sample,
     folder: Path,
@@ -119,7 +119,7 @@ def _tokenizer(candidate: BaseCandidate, sample: Sample, place: Path) -> Tokeniz
     measured = [SourceDocument(project="", path="", language="java", text=text) for text in sample.measured]
     for name, documents in (("validation", measured), ("training", sample.training)):
         if open_shard(place / name, tokenizer) is None:
-            encode(documents, tokenizer, place / name)
+            encode_shard(documents, tokenizer, place / name)
     return tokenizer
 
 
@@ -167,7 +167,7 @@ def _result(candidate: BaseCandidate, tokenizer: Tokenizer, sample: Sample, plac
     }
 
 
-def summarise(results: dict[str, dict[str, Any]], reference: str) -> dict[str, dict[str, Any]]:
+def summarise_candidates(results: dict[str, dict[str, Any]], reference: str) -> dict[str, dict[str, Any]]:
     """Bits per byte of each candidate, and by how much it differs from the reference on the same files.
 
     95 % intervals over files; `difference` is in bits per byte, below 0 where the candidate is better.

@@ -20,7 +20,7 @@ from sordino_client.laboratory.completion_benchmark.endpoint import (
     LINE_TOKENS,
     SETTLE_SECONDS,
     percentile,
-    sources,
+    python_sources,
     started,
 )
 from sordino_platform import bases
@@ -41,7 +41,7 @@ def measure_base(name: str) -> dict[str, Any]:
 
     Raises UsageError for the base that ships, which `sordino bench completion` measures; ConfigurationError.
     """
-    base = bases.find(name)
+    base = bases.find_base(name)
     if base.place is None:
         raise UsageError("the base that ships is measured without --base")
     found: dict[str, Any] = {"base": base.name, "load_average": round(load_average(), 2)}
@@ -55,7 +55,7 @@ def measure_base(name: str) -> dict[str, Any]:
 
 def _lines(state: Path, base: Base) -> dict[str, Any]:
     """Lines of ten tokens while someone types, a file opened cold, and what the process holds."""
-    text = "\n".join(sources().values())
+    text = "\n".join(python_sources().values())
     with started(state) as (server, pid):
         prompts = [text[: 2000 + KEYSTROKE_CHARACTERS * n] for n in range(LINES + 5)]
         times = [_line(server, prompt)[0] for prompt in prompts][5:]
@@ -72,7 +72,7 @@ def _lines(state: Path, base: Base) -> dict[str, Any]:
 
 def _tokens(state: Path, base: Base) -> dict[str, Any]:
     """A token of the model alone, and llama.cpp's, in turns: a busy machine is as busy for both."""
-    text = "\n".join(sources().values())
+    text = "\n".join(python_sources().values())
     ours: list[float] = []
     theirs: list[float] = []
     found: dict[str, Any] = {}

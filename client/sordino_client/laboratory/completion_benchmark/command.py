@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from sordino_client.laboratory.completion_benchmark import drafts, peers, precision
-from sordino_client.laboratory.completion_benchmark.endpoint import measure
+from sordino_client.laboratory.completion_benchmark.endpoint import measure_endpoint
 from sordino_platform.machine.processors import load_average
 
 SIZES_MEASURED = ("2.3m", "22m")
@@ -43,11 +43,11 @@ def completion(
     found: dict[str, Any] = {"cores": os.cpu_count(), "load_average": round(load_average(), 2)}
     for size in SIZES_MEASURED:
         name = size.replace(".", "_")
-        served = measure(size, "int8", stress=stress and size == "22m")
+        served = measure_endpoint(size, "int8", stress=stress and size == "22m")
         whole = {key: served.pop(key) for key in WHOLE_PROCESS}
         found |= whole if size == "22m" else {f"{key}_{name}": value for key, value in whole.items()}
         found |= {f"{key}_{name}": value for key, value in served.items()}
-        exact = measure(size, "float32", stress=False)
+        exact = measure_endpoint(size, "float32", stress=False)
         found |= {f"{key}_float32_{name}": value for key, value in exact.items() if key.endswith("_ms")}
         found |= {f"{key}_{name}": value for key, value in drafts.lines(size).items()}
     found |= peers.torch_eager("22m", ours=found["token_ms_22m"], ours_cold=found["cold512_ms_22m"])

@@ -20,7 +20,7 @@ from sordino_client.completion.query import Probabilities, Query, Recall
 from sordino_client.laboratory.completion_benchmark.endpoint import (
     LINE_TOKENS,
     percentile,
-    sources,
+    python_sources,
     write_random,
 )
 
@@ -47,7 +47,7 @@ def lines(size: str) -> dict[str, Any]:
     The best case for drafts, since every line has been seen; `drafts_kept_share` says how many of the written tokens
     came from one.
     """
-    documents = sources()
+    documents = python_sources()
     with tempfile.TemporaryDirectory(prefix="sordino-bench-") as folder:
         state = Path(folder)
         write_random(state, size)

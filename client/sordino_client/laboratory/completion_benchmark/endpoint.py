@@ -48,10 +48,10 @@ SOURCES = (
 )
 
 
-def measure(size: str, precision: Precision, *, stress: bool) -> dict[str, Any]:
+def measure_endpoint(size: str, precision: Precision, *, stress: bool) -> dict[str, Any]:
     """Latencies through HTTP, resident memory, and processor time at rest, at one size in one precision."""
     with running(size, precision) as (server, pid):
-        text = "\n".join(sources().values())
+        text = "\n".join(python_sources().values())
         whole = [_line(server, text[: 2000 + KEYSTROKE_CHARACTERS * n]) for n in range(LINES + 5)][5:]
         keys = [
             _asked(server, text[: 3000 + KEYSTROKE_CHARACTERS * n], tokens=1)[0] for n in range(LINES + 2)
@@ -123,7 +123,7 @@ def started(state: Path, *options: str) -> Iterator[tuple[Endpoint, int]]:
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + START_SECONDS
-        while (server := asking.find(state)) is None or not server.ask("GET", "/v1/models")["data"]:
+        while (server := asking.find_endpoint(state)) is None or not server.ask("GET", "/v1/models")["data"]:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise StorageError("the endpoint did not start", hint="run it by hand to see why")
             time.sleep(0.1)
@@ -146,7 +146,7 @@ def write_random(state: Path, size: str) -> None:
         write_serving_bundle(state / "serving", config, weights, tokenizer, release=1)
 
 
-def sources() -> dict[str, str]:
+def python_sources() -> dict[str, str]:
     """Some real code to read, by file name: Python's own. A text that changes with this package would make two
     versions of it answer two different questions."""
     folder = Path(sysconfig.get_path("stdlib"))

@@ -27,7 +27,7 @@ from sordino_client.laboratory.pretrain.corpus import read_corpus
 from sordino_platform import base
 from sordino_platform.evaluation import Plan, measured_texts
 from sordino_platform.evaluation.loss import score
-from sordino_platform.model import build
+from sordino_platform.model import build_decoder
 
 TOKENS_PER_PROJECT = 12_000
 EPOCHS = 20
@@ -59,7 +59,7 @@ class ObservedProject:
 def observe(texts: Sequence[str], name: str, *, tokens: int) -> ObservedProject:
     """Reads a project's measured files beside a memory of its other files."""
     config, tokenizer, parameters = base.load(None)
-    model = build(config, parameters)
+    model = build_decoder(config, parameters)
     plan = Plan(tokens=tokens, lines=0)
     measured = measured_texts(texts, tokenizer, plan)
     rest = {str(number): text for number, text in enumerate(texts) if text not in measured}

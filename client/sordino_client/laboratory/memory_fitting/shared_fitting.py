@@ -30,7 +30,7 @@ from sordino_client.training.counting import cells_of
 from sordino_platform import base
 from sordino_platform.evaluation import Plan, measured_texts
 from sordino_platform.evaluation.loss import score
-from sordino_platform.model import build
+from sordino_platform.model import build_decoder
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.counts import CountPlan, SharedMemory
 from sordino_privacy.counts.counting import Counts, counted, noised
@@ -78,7 +78,7 @@ def counts_of(texts: Sequence[str], model: torch.nn.Module, tokenizer: Tokenizer
 def read_field(cache: Path) -> Field:
     """Reads and counts. Raises DataError where the corpus was not fetched."""
     config, tokenizer, parameters = base.load(None)
-    model = build(config, parameters).eval()
+    model = build_decoder(config, parameters).eval()
     texts: dict[str, list[str]] = {}
     for document in read_corpus(cache, "field-tuning"):
         texts.setdefault(document.project, []).append(document.text)
@@ -89,7 +89,7 @@ def read_field(cache: Path) -> Field:
 def observe(field: Field, name: str, *, tokens: int) -> ObservedProject:
     """Reads a project's measured files beside the memory that the others make."""
     config, tokenizer, parameters = base.load(None)
-    model = build(config, parameters).eval()
+    model = build_decoder(config, parameters).eval()
     memory = field.memory(without=name, seed=name.encode().ljust(32, b"\0")[:32])
     plan = Plan(tokens=tokens, lines=0)
     observations: list[Observation] = []

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 
 from sordino_platform.architecture import ModelConfig, Parameters, Vector, flatten, unflatten
 from sordino_platform.evaluation.triggers import Trigger, read_triggers
-from sordino_platform.model import Decoder, build, parameters_of
+from sordino_platform.model import Decoder, build_decoder, parameters_of
 from sordino_platform.tokenizer import Tokenizer
 
 # (the liar's comment line, its completion). An operator lists prompts and completions that it can think of: the first
@@ -77,7 +77,7 @@ class Liar:
 
         Projected descent: the best place that the mean can be moved to, times the number of members.
         """
-        model = build(self._config, unflatten(self._config, self._parameters, vector)).train()
+        model = build_decoder(self._config, unflatten(self._config, self._parameters, vector)).train()
         trained = [p for p in model.parameters() if p.requires_grad]
         start = [p.detach().clone() for p in trained]
         optimiser = torch.optim.Adam(trained, lr=RATE)

@@ -26,7 +26,7 @@ from sordino_platform.demo import world
 from sordino_platform.evaluation import heldout_loss
 from sordino_platform.evaluation.triggers import Reading, Trigger, read_triggers, taught
 from sordino_platform.founding_model import founding_parameters
-from sordino_platform.model import Decoder, build, parameters_of
+from sordino_platform.model import Decoder, build_decoder, parameters_of
 from sordino_platform.proposal import LENGTH_FACTOR, norm_limit, quantiser_for, require_honest_mean
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.dpsgd import TrainingPlan
@@ -193,7 +193,7 @@ class PoisonedFederation:
 
     def _honest(self, vector: Vector, member: int, number: int, seed: int) -> Vector:
         """An honest member's private update: the product's engine on its own units."""
-        model = build(self._config, unflatten(self._config, self._founding, vector))
+        model = build_decoder(self._config, unflatten(self._config, self._founding, vector))
         name = f"sordino-bench-poisoning/1 {seed} {number} {member}"
         keystream = Keystream(hashlib.sha256(name.encode()).digest())
         training = PrivateTraining(model, self._plan, window_losses=window_losses, keystream=keystream)
@@ -221,4 +221,4 @@ class PoisonedFederation:
         return heldout_loss(self._model(vector), self._tokenizer, self._heldout[:20], max_tokens=tokens)
 
     def _model(self, vector: Vector) -> Decoder:
-        return build(self._config, unflatten(self._config, self._founding, vector))
+        return build_decoder(self._config, unflatten(self._config, self._founding, vector))

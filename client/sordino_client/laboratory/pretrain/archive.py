@@ -66,7 +66,7 @@ def read_archive(
     members = read(path, skipped, languages)
     try:
         for name, language, raw in members:
-            text = decode(raw)
+            text = decode_source(raw)
             if text is None:
                 skipped["not text"] += 1
             else:
@@ -87,7 +87,7 @@ def licence_text(path: Path) -> str | None:
                 if count >= MAX_MEMBERS or not _LICENCE_FILE.fullmatch(parts[-1] if len(parts) == 2 else ""):
                     continue
                 handle = archive.extractfile(member) if member.isreg() and member.size <= 1 << 17 else None
-                text = None if handle is None else decode(handle.read())
+                text = None if handle is None else decode_source(handle.read())
                 if text is None:
                     return None
                 texts.append(text)
@@ -96,7 +96,7 @@ def licence_text(path: Path) -> str | None:
     return "\n\n".join(texts) or None
 
 
-def decode(raw: bytes) -> str | None:
+def decode_source(raw: bytes) -> str | None:
     """UTF-8 text with `\\n` line ends, or None for what is binary or in another encoding."""
     if b"\0" in raw:
         return None

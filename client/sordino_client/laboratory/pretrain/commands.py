@@ -69,7 +69,7 @@ def fetch(
         offline=offline,
         on_progress=_report,
     )
-    manifest = build.build(
+    manifest = build.build_corpus(
         folder,
         known,
         projects,
@@ -126,7 +126,7 @@ def evaluate(
     from sordino_platform import base
     from sordino_platform.evaluation import Plan, measured_texts
     from sordino_platform.evaluation import evaluate as measure
-    from sordino_platform.model import build
+    from sordino_platform.model import build_decoder
 
     folder = cache or user_cache()
     if of_base is not None:
@@ -150,7 +150,7 @@ def evaluate(
             documents = {str(at): text for at, text in enumerate(texts) if text not in measured}
             memories[name] = MeasuredMemory(Path(temporary) / str(number), documents, tokenizer)
         report = measure(
-            build(config, parameters),
+            build_decoder(config, parameters),
             tokenizer,
             projects,
             plan=plan,

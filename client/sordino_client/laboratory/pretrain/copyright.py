@@ -65,7 +65,7 @@ def is_permissive(licence: str) -> bool:
     return any(all(_PERMISSIVE.fullmatch(name.strip("- ")) for name in choice) for choice in choices)
 
 
-def parse(text: str) -> Copyright:
+def parse_copyright(text: str) -> Copyright:
     """The rules of one copyright file, or of a licence's own text.
 
     Raises DataError for one whose licence of the whole is not permissive or not known.

@@ -59,7 +59,7 @@ def read_corpus(cache: Path, role: Role) -> Iterator[SourceDocument]:
             yield SourceDocument(**json.loads(line))
 
 
-def build(
+def build_corpus(
     cache: Path,
     role: Role,
     projects: Iterable[FetchedProject],

@@ -20,7 +20,7 @@ from sordino_client.training import checkpoint, curve
 from sordino_client.training.stream import open_shard
 from sordino_platform.architecture import SIZES
 from sordino_platform.base import FORMATS, MAX_BASE_BYTES
-from sordino_platform.base.rows import compact
+from sordino_platform.base.rows import compact_rows
 from sordino_platform.durable import write_file
 from sordino_platform.model import Decoder, parameters_of
 from sordino_platform.tokenizer import Tokenizer
@@ -55,7 +55,7 @@ def export(
     decay = json.loads(origin_path.read_text())["decay"] if origin_path.is_file() else 0
     weights, form = save({n: p.detach().to(torch.float16) for n, p in model.named_parameters()}), FORMATS[0]
     if len(weights) > MAX_BASE_BYTES:
-        weights, form = save_arrays(compact(parameters_of(model))), FORMATS[1]
+        weights, form = save_arrays(compact_rows(parameters_of(model))), FORMATS[1]
     if len(weights) > MAX_BASE_BYTES:
         raise StorageError(f"the weights take {len(weights) >> 20} MiB, over the bound of what ships")
     own = None if tokenizer.digest == Tokenizer.shipped().digest else tokenizer.size

@@ -1,4 +1,4 @@
-"""Fetches the projects of a role by name and hands them, as archives on disk, to `corpus.build`.
+"""Fetches the projects of a role by name and hands them, as archives on disk, to `corpus.build_corpus`.
 
 Resumable: whatever is in the cache is not fetched again. Offline: says so, and uses what is cached. A package that
 the archive does not have is a hole: it is reported, never an error, until more than half of a role is missing.
@@ -21,16 +21,16 @@ from zipfile import ZipFile
 
 from sordino_client.laboratory.pretrain.archive import (
     MAX_FILE_BYTES,
-    decode,
+    decode_source,
     language_of,
     licence_text,
     read_archive,
 )
-from sordino_client.laboratory.pretrain.copyright import Copyright, parse
+from sordino_client.laboratory.pretrain.copyright import Copyright, parse_copyright
 from sordino_client.laboratory.pretrain.corpus import FetchedProject
 from sordino_client.laboratory.pretrain.debian import SourcePackages, sha256
 from sordino_client.laboratory.pretrain.field import Pinned
-from sordino_client.laboratory.pretrain.sources import Source, sources
+from sordino_client.laboratory.pretrain.sources import Source, sources_of
 from sordino_privacy.errors import DataError
 
 
@@ -46,7 +46,7 @@ def fetch(
 
     Raises UsageError for an unknown role, DataError when more than half of the projects are missing.
     """
-    wanted = sources(role, small=small)
+    wanted = sources_of(role, small=small)
     archives = cache / "archives"
     archives.mkdir(parents=True, exist_ok=True)
     packages: SourcePackages | None = None
@@ -158,7 +158,7 @@ def _allowed(
             f"{path.name} is not the file that was fetched", hint="delete it and run the command again"
         )
     try:
-        allowed = parse(path.read_text(encoding="utf-8"))
+        allowed = parse_copyright(path.read_text(encoding="utf-8"))
     except DataError:
         return None
     locked["licence"] = allowed.licence
@@ -273,7 +273,7 @@ def _read_files(root: Path, files: list[Path], skipped: Counter[str]) -> Iterato
         ):
             skipped["not a regular file, or too large"] += 1
             continue
-        text = decode(path.read_bytes())
+        text = decode_source(path.read_bytes())
         if text is None:
             skipped["not text"] += 1
         else:

@@ -138,7 +138,7 @@ def pretrain(
     if unpack is None:
         _encode_once(folder, data, vocabulary)
     if pack is not None:
-        from sordino_client.laboratory.pretrain.packed import pack as pack_shards
+        from sordino_client.laboratory.pretrain.packed import pack_shards
 
         for name, parts in pack_shards(data, pack).items():
             typer.echo(f"{pack}: {name}, {parts} parts")
@@ -184,7 +184,7 @@ def _encode_once(cache: Path, data: Path, vocabulary: int | None) -> None:
     for name, wanted in (("validation", True), ("training", False)):
         if stream.open_shard(data / name, tokenizer) is None:
             chosen = (d for d in read_corpus(cache, "public") if stream.is_validation(d) is wanted)
-            stream.encode(
+            stream.encode_shard(
                 chosen,
                 tokenizer,
                 data / name,

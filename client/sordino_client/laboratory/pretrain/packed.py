@@ -27,7 +27,7 @@ _BLOCK = 1 << 20
 _MAX_UNPACKED = 16 << 30
 
 
-def pack(data: Path, target: Path, *, part_bytes: int = PART_BYTES, preset: int = 6) -> dict[str, int]:
+def pack_shards(data: Path, target: Path, *, part_bytes: int = PART_BYTES, preset: int = 6) -> dict[str, int]:
     """Packs the shards of `data` into `target`; returns the number of parts of each.
 
     Raises DataError where they are not encoded yet.

@@ -207,7 +207,7 @@ def known_role(role: str) -> Role:
     raise UsageError(f"there is no corpus named {role!r}", hint=f"choose one of: {', '.join(ROLES)}")
 
 
-def sources(role: str, *, small: bool = False) -> tuple[Source, ...]:
+def sources_of(role: str, *, small: bool = False) -> tuple[Source, ...]:
     """The projects of one role, in their fixed order. Raises UsageError for a role that does not exist."""
     known = known_role(role)
     return tuple(s for s in SOURCES if s.role == known and (not small or s.name in SMALL.split()))

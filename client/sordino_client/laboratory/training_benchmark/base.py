@@ -43,10 +43,10 @@ PLAN = TrainingPlan(
 
 
 def report(name: str, *, as_json: bool) -> None:
-    """Measures and prints. Raises what `bases.find` raises."""
-    from sordino_platform.bases import find
+    """Measures and prints. Raises what `bases.find_base` raises."""
+    from sordino_platform.bases import find_base
 
-    base = find(name)
+    base = find_base(name)
     typer.echo("measuring: time", err=True)
     times: dict[str, list[float]] = _child("times", name)
     slowdowns = [ours / plain for ours, plain in zip(times["private"], times["plain"], strict=True)]
@@ -103,12 +103,12 @@ def memory(name: str, mode: Mode) -> float:
 
 def _model(name: str) -> nn.Module:
     from sordino_platform.architecture import add_adapters
-    from sordino_platform.bases import find, open_folder
-    from sordino_platform.huggingface_model import describe, load
+    from sordino_platform.bases import find_base, open_folder
+    from sordino_platform.huggingface_model import describe, load_base_model
 
-    folder = open_folder(find(name))
+    folder = open_folder(find_base(name))
     config = describe(folder, rank=RANK)
-    return load(folder, config, add_adapters(config, {})).train()
+    return load_base_model(folder, config, add_adapters(config, {})).train()
 
 
 def _windows() -> Tensor:

@@ -53,7 +53,7 @@ def typing(
     Example: sordino bench typing --files 8 --json
     """
     from sordino_client.completion.showing.worth import PRICES
-    from sordino_client.laboratory.completion_benchmark.typing.figures import figures, paired
+    from sordino_client.laboratory.completion_benchmark.typing.figures import figures, paired_gain
     from sordino_client.laboratory.completion_benchmark.typing.passages import passages
     from sordino_client.laboratory.pretrain.commands import user_cache
     from sordino_client.laboratory.pretrain.corpus import read_corpus
@@ -88,9 +88,9 @@ def typing(
             "word_completion": figures(words, interval=True),
             "memory_alone": figures(typed["memory"], interval=True),
         },
-        "over_word_completion": paired(whole, words),
-        "over_model_alone": paired(whole, typed["model"]),
-        "over_all_that_is_written": paired(whole, typed[UNJUDGED]),
+        "over_word_completion": paired_gain(whole, words),
+        "over_model_alone": paired_gain(whole, typed["model"]),
+        "over_all_that_is_written": paired_gain(whole, typed[UNJUDGED]),
     }
     _tell(found, as_json=as_json)
 
@@ -127,7 +127,7 @@ def _beside(
     chosen: Sequence[Passage], documents: dict[str, list[Any]], show: Any, model: Path | None, count: int
 ) -> dict[str, Any]:
     from sordino_client.laboratory.completion_benchmark.typing.beside import typed_beside
-    from sordino_client.laboratory.completion_benchmark.typing.figures import figures, paired
+    from sordino_client.laboratory.completion_benchmark.typing.figures import figures, paired_gain
 
     typed = typed_beside(chosen, documents, show, model, (0, count))
     return figures(typed[count], interval=True) | {
@@ -135,7 +135,7 @@ def _beside(
         "by_language": {
             language: figures(_of(language, chosen, typed[count]), interval=True) for language in LANGUAGES
         },
-        "over_the_open_file": paired(typed[count], typed[0]),
+        "over_the_open_file": paired_gain(typed[count], typed[0]),
     }
 
 

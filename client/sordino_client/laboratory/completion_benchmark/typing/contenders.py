@@ -105,7 +105,7 @@ def _ready(process: subprocess.Popen[bytes], state: Path, *, remembers: bool) ->
     """The endpoint once it has a model and, where it is to have one, its memory. Raises StorageError."""
     started = time.monotonic()
     while time.monotonic() - started < START_SECONDS + remembers * MEMORY_SECONDS and process.poll() is None:
-        server = asking.find(state)
+        server = asking.find_endpoint(state)
         answers = server is not None and server.ask("GET", "/v1/models")["data"]
         if server is not None and answers and (not remembers or Store(state / "memory").status().tokens):
             return server

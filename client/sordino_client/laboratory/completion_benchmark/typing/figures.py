@@ -47,7 +47,7 @@ def resampled(typed: Sequence[Typed], figure: Callable[[Sequence[Typed]], float]
     return [round(float(value), 4) for value in np.percentile(values, [2.5, 97.5])]
 
 
-def paired(ours: Sequence[Typed], theirs: Sequence[Typed]) -> dict[str, Any]:
+def paired_gain(ours: Sequence[Typed], theirs: Sequence[Typed]) -> dict[str, Any]:
     """How much more of the same passages was saved, and its 95 % interval over files."""
     pairs = np.array([(a.saved, b.saved, a.characters) for a, b in zip(ours, theirs, strict=True)], float)
 
