@@ -198,14 +198,15 @@ def recover(folder: Path | None = FOLDER, as_json: bool = JSON) -> None:
 def adapt(
     folder: Path | None = FOLDER,
     rank: int = typer.Option(8, help="Rank of the adapter, 1 to 64."),
-    steps: int = typer.Option(300, help="Steps of training, of 8 windows each."),
+    steps: int = typer.Option(300, help="Steps of each of three trainings, of 8 windows each."),
     remove: bool = typer.Option(
         False, "--remove", help="Delete the adapter; completions use the release again."
     ),
     as_json: bool = JSON,
 ) -> None:
     """Trains a personal adapter on your own code, without noise. It never leaves this machine: only the completion
-    engine of this member reads it. Kept only if it predicts held-out files of yours better than the release does.
+    engine of this member reads it. It is trained with several pulls towards the release, from none to a strong one;
+    files of yours that none of them saw choose. Kept only if it predicts these better than the release does.
 
     Example: sordino client adapt --steps 500
     """
@@ -215,21 +216,22 @@ def adapt(
     if remove:
         typer.echo("removed" if remove_adapter(place) else "there is no personal adapter")
         return
-    facts = adapt_member(place, rank=rank, steps=steps, on_step=_progress(steps))
+    facts = adapt_member(place, rank=rank, steps=steps, on_step=_progress())
     if as_json:
         typer.echo(json.dumps(facts))
         return
     kept = "kept, for completions on this machine only" if facts["kept"] else "not kept: it does not help"
     typer.echo(
-        f"held-out loss {facts['before']:.3f} -> {facts['after']:.3f} nats per token on {facts['release']}; {kept}"
+        f"held-out loss {facts['before']:.3f} -> {facts['after']:.3f} nats per token on {facts['release']}, "
+        f"with a pull of {facts['pull']:g} towards it; {kept}"
     )
 
 
-def _progress(steps: int) -> Callable[[int], None]:
-    """Says on stderr how far a training of so many steps is, with its rate and the time left."""
+def _progress() -> Callable[[int, int], None]:
+    """Says on stderr how far a training is, with its rate and the time left."""
     started = time.monotonic()
 
-    def say(step: int) -> None:
+    def say(step: int, steps: int) -> None:
         if step % 20 == 0 or step == steps:
             rate = step / max(time.monotonic() - started, 1e-9)
             left = (steps - step) / rate

@@ -11,6 +11,7 @@ from sordino_client.completion import bundle as bundles
 from sordino_client.completion import personal
 from sordino_client.training.job import write_units
 from sordino_client.training.personal import adapt
+from sordino_client.training.pull import PULLS
 from sordino_platform.architecture import ModelConfig, shapes
 from sordino_platform.release import write_serving_bundle
 from sordino_platform.tokenizer import Tokenizer
@@ -41,11 +42,19 @@ def units(path: Path, count: int, *, seed: int | None) -> Path:
 
 
 def test_it_learns_a_habit_and_is_kept_for_the_engine(state: Path, tmp_path: Path) -> None:
-    said: list[int] = []
-    done = adapt(state, units(tmp_path / "u.npz", 40, seed=0), rank=4, steps=60, seed=0, on_step=said.append)
+    said: list[tuple[int, int]] = []
+    done = adapt(
+        state,
+        units(tmp_path / "u.npz", 40, seed=0),
+        rank=4,
+        steps=60,
+        seed=0,
+        on_step=lambda *of: said.append(of),
+    )
     assert done.kept
     assert done.after < done.before - 0.03
-    assert said == list(range(1, 61))
+    assert said == [(step, 60 * len(PULLS)) for step in range(1, 60 * len(PULLS) + 1)]
+    assert done.pull in PULLS
     assert done.release == "sordino-3"
     folder = bundles.current(state / "serving")
     assert folder is not None
@@ -56,6 +65,14 @@ def test_one_that_does_not_help_is_not_kept(state: Path, tmp_path: Path) -> None
     done = adapt(state, units(tmp_path / "u.npz", 40, seed=None), rank=4, steps=80, seed=0)
     assert done.kept == (done.after < done.before)
     assert personal.place(state).exists() == done.kept
+
+
+def test_eight_files_are_enough_and_their_adapter_is_kept_only_where_the_two_held_out_agree(
+    state: Path, tmp_path: Path
+) -> None:
+    done = adapt(state, units(tmp_path / "u.npz", 8, seed=0), rank=4, steps=40, seed=0)
+    assert done.kept
+    assert done.after < done.before
 
 
 def test_too_little_code_is_refused(state: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from torch import nn
 from sordino_client.training.job import Tokens
 from sordino_client.training.loop import window_losses, window_matrix
 from sordino_client.training.muon import Muon, Rates
-from sordino_client.training.pull import Chosen, choose, penalty
+from sordino_client.training.pull import Chosen, choose, held_out_every, penalty
 from sordino_platform.architecture import (
     ModelConfig,
     Parameters,
@@ -36,8 +36,7 @@ from sordino_platform.model import Decoder, build_decoder, parameters_of
 BATCH_TOKENS = 2048
 WARMUP_STEPS = 20
 OWN_RANK, OWN_RATE = 8, 4e-3
-# Every so manieth unit chooses the pull of an adapter, and is not trained on; of few units, more of them.
-HELD_OUT, HELD_OUT_OF_FEW, MOST_HELD_OUT = 16, 4, 128
+MOST_HELD_OUT = 128  # windows that choose the pull of an adapter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +114,7 @@ def pulled_adapter(
 
     Where no adapter foretells these better than the model does, there is none: the model comes back as it was.
     """
-    every = HELD_OUT if len(units) >= 2 * HELD_OUT else HELD_OUT_OF_FEW
+    every = held_out_every(len(units))
     apart = [unit for number, unit in enumerate(units) if number % every == 0]
     rest = [unit for number, unit in enumerate(units) if number % every]
     data = Windows.of(rest, window=window, config=config)

@@ -13,7 +13,9 @@ from sordino_client.training.preparation import last_prepared, prepare
 from sordino_platform.tokenizer import Tokenizer
 
 
-def adapt_member(folder: Path, *, rank: int, steps: int, on_step: Callable[[int], None]) -> dict[str, Any]:
+def adapt_member(
+    folder: Path, *, rank: int, steps: int, on_step: Callable[[int, int], None]
+) -> dict[str, Any]:
     """Trains on the member's repositories and stores the adapter for its completion engine.
 
     Raises ConfigurationError, DataError, StorageError.

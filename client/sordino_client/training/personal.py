@@ -1,7 +1,8 @@
 """Trains the personal adapter: plain AdamW, no noise, low rank, on the units that private training reads too.
 
 It starts from the model that completes now, and is kept only when it predicts held-out units better than that model
-does: a sixteenth of the units is never trained on. Nothing is charged, because nothing is released. Imports torch.
+does: a sixteenth of the units (of fewer than 32, a quarter) is never trained on. How strongly it is pulled towards that
+model, the same units choose. Nothing is charged, because nothing is released. Imports torch.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from sordino_client.completion import bundle as bundles
 from sordino_client.completion import personal
 from sordino_client.training.job import read_units
 from sordino_client.training.loop import window_losses, window_matrix
+from sordino_client.training.pull import FEWEST_UNITS, PULLS, choose, held_out_every, penalty
 from sordino_platform.architecture import ModelConfig, add_adapters, with_adapters
 from sordino_platform.machine.processes import give_way
 from sordino_platform.model import Decoder, build_decoder
 from sordino_privacy.errors import DataError, UsageError
 
-HELD_OUT = 16
 MAX_HELD_OUT_WINDOWS = 128
 BATCH = 8
 LEARNING_RATE = 2e-3
@@ -31,10 +32,14 @@ LEARNING_RATE = 2e-3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapted:
-    """What came of it. Losses in nats per token on held-out units, before and after; `kept` when it got better."""
+    """What came of it. Losses in nats per token on held-out units, before and after; `kept` when it got better.
+
+    `pull` is how strongly it was pulled towards the model (pull.py).
+    """
 
     before: float
     after: float
+    pull: float
     kept: bool
     steps: int
     parameters: int
@@ -48,10 +53,11 @@ def adapt(
     rank: int,
     steps: int,
     seed: int | None = None,
-    on_step: Callable[[int], None] = lambda step: None,
+    on_step: Callable[[int, int], None] = lambda step, of: None,
 ) -> Adapted:
     """Trains an adapter of `rank` for the model in the completion folder `state` and stores it there, if it helps.
 
+    It is trained once for each of PULLS, `steps` steps each; `on_step` is told which step of all of them is done.
     Raises UsageError, StorageError (no model, no units), DataError when there is too little code.
     """
     if not 1 <= rank <= 64 or not 1 <= steps <= 100_000:
@@ -68,26 +74,33 @@ def adapt(
     for p in factors.values():
         p.requires_grad_(True)
     training, heldout = _split(units, config)
-    before = _loss(model, heldout)
-    generator = np.random.default_rng(seed)
-    optimiser = torch.optim.AdamW(factors.values(), lr=LEARNING_RATE, weight_decay=0.01)
-    for step in range(steps):
-        for group in optimiser.param_groups:
-            group["lr"] = LEARNING_RATE * min(1.0, (step + 1) / 20) * (1 - 0.9 * step / steps)
-        chosen = [training[index] for index in generator.integers(0, len(training), BATCH)]
-        window_losses(model, _together(chosen)).mean().backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        optimiser.zero_grad()
-        on_step(step + 1)
-    after = _loss(model, heldout)
-    kept = after < before
+    before, done = _loss(model, heldout), 0
+    drawn = np.random.default_rng(seed).integers(0, len(training), (steps, BATCH))
+
+    def train(pull: float) -> None:
+        """Under every pull the same windows in the same order: only the pull differs."""
+        nonlocal done
+        optimiser = torch.optim.AdamW(factors.values(), lr=LEARNING_RATE, weight_decay=0.01)
+        for step in range(steps):
+            for group in optimiser.param_groups:
+                group["lr"] = LEARNING_RATE * min(1.0, (step + 1) / 20) * (1 - 0.9 * step / steps)
+            loss = window_losses(model, _together([training[index] for index in drawn[step]])).mean()
+            (loss + penalty(factors, pull)).backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            optimiser.zero_grad()
+            done += 1
+            on_step(done, steps * len(PULLS))
+
+    chosen = choose(factors, train=train, heldout=lambda: _loss(model, heldout))
+    kept = chosen.loss < before
     if kept:
         personal.store(
             personal.place(state), {name: p.detach().numpy().copy() for name, p in factors.items()}
         )
     return Adapted(
         before=before,
-        after=after,
+        after=chosen.loss,
+        pull=chosen.pull,
         kept=kept,
         steps=steps,
         parameters=sum(p.numel() for p in factors.values()),
@@ -98,7 +111,7 @@ def adapt(
 def _split(path: Path, config: ModelConfig) -> tuple[list[Tensor], list[Tensor]]:
     """Windows to train on and to hold out, each `(1, tokens + 1)`; a unit's windows stay together."""
     units = read_units(path)
-    if len(units) < 2 * HELD_OUT:
+    if len(units) < FEWEST_UNITS:
         raise DataError(
             f"{len(units)} units of code are too few for an adapter of their own",
             hint="name more repositories in member.toml",
@@ -106,7 +119,7 @@ def _split(path: Path, config: ModelConfig) -> tuple[list[Tensor], list[Tensor]]
     parts: tuple[list[Tensor], list[Tensor]] = ([], [])
     for number, unit in enumerate(units):
         rows = window_matrix(unit, config, config.context)
-        parts[number % HELD_OUT == 0].extend(torch.split(rows, 1))
+        parts[number % held_out_every(len(units)) == 0].extend(torch.split(rows, 1))
     return parts[0], parts[1][:: max(1, len(parts[1]) // MAX_HELD_OUT_WINDOWS)]
 
 

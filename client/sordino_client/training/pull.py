@@ -23,6 +23,9 @@ from torch import Tensor, nn
 
 # None; and two whose penalty is felt after some hundred steps, tried on public projects (docs/federation-benchmark.md).
 PULLS = (0.0, 0.01, 0.1)
+# Every so manieth unit is held out of the training and chooses; of few units, more of them.
+HELD_OUT, HELD_OUT_OF_FEW = 16, 4
+FEWEST_UNITS = 2 * HELD_OUT_OF_FEW
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +35,11 @@ class Chosen:
     pull: float
     loss: float
     each: Mapping[float, float]
+
+
+def held_out_every(units: int) -> int:
+    """Of so many units, every so manieth is held out of the training of an adapter, the first one among them."""
+    return HELD_OUT if units >= 2 * HELD_OUT else HELD_OUT_OF_FEW
 
 
 def penalty(factors: Mapping[str, Tensor], pull: float) -> Tensor:
