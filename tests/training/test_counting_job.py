@@ -8,9 +8,11 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from sordino_client.training import TrainingJob
+from sordino_client.training.counting import cells_of
 from sordino_client.training.job import finished, write_units
 from sordino_client.training.loop import Trainer
 from sordino_platform import base
+from sordino_platform.model import build
 from sordino_privacy.counts import CountPlan, SharedMemory
 
 
@@ -52,3 +54,20 @@ def test_the_child_counts_the_phrases_that_surprise_the_model_and_adds_the_noise
         if token == phrase[place]
     }
     assert len(foretold) >= (len(set(phrase[2:])) + 1) // 2
+
+
+def test_of_a_long_unit_only_the_plans_windows_are_read_spread_over_all_of_it() -> None:
+    config, _, parameters = base.load(None)
+    model = build(config, parameters).eval()
+    rng = np.random.default_rng(1)
+    windows = [rng.integers(10, 4096, 20).astype(np.uint16) for _ in range(9)]
+
+    def cells(unit: list[np.ndarray], most: int) -> set[int]:
+        plan = CountPlan(
+            noise_multiplier=1.0, largest_count=1, delta=1e-6, salt=2, window=32, windows_per_unit=most
+        )
+        return set(cells_of(unit, model, plan, vocabulary=config.vocabulary, end=config.end).tolist())
+
+    three = cells([windows[0], windows[4], windows[8]], 9)
+    assert cells(windows, 3) == three
+    assert three < cells(windows, 9)

@@ -63,12 +63,8 @@ class Field:
 
 def counts_of(texts: Sequence[str], model: torch.nn.Module, tokenizer: Tokenizer, plan: CountPlan) -> Counts:
     """One project's counts, each file a unit of its own."""
-    units = []
-    for text in texts:
-        windows = cut(tokenizer.encode(text), plan.window)
-        kept = np.linspace(0, len(windows) - 1, min(len(windows), plan.windows_per_unit)).round().astype(int)
-        if len(windows):
-            units.append([windows[place] for place in kept])
+    cut_up = (cut(tokenizer.encode(text), plan.window) for text in texts)
+    units = [windows for windows in cut_up if len(windows)]
     config = base.load(None)[0]
     return counted(
         (cells_of(unit, model, plan, vocabulary=config.vocabulary, end=config.end) for unit in units), plan
