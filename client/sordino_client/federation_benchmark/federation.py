@@ -13,6 +13,7 @@ import numpy as np
 
 from sordino_client.federation_benchmark.repositories import Repository
 from sordino_client.federation_benchmark.terms import Terms
+from sordino_client.status import read_ledger
 from sordino_platform.architecture import Vector
 from sordino_platform.demo import world
 from sordino_platform.demo.local import LocalFederation, ask
@@ -185,10 +186,8 @@ def _run(place: world.DemoWorld, done: int, on_progress: Callable[[str], None]) 
 
 def _spent(place: world.DemoWorld) -> dict[str, dict[str, float]]:
     """What each member's own ledger says of everything that it took part in."""
-    ledgers = {
-        name: ask("client", "ledger", "--folder", str(home))
-        for name, home in place.foundation.members.items()
-    }
+    # As `sordino client ledger` does, in this process: most ledgers hold the same costs, and each is worked out once.
+    ledgers = {name: read_ledger(home) for name, home in place.foundation.members.items()}
     return {
         "epsilon_by_member": {name: float(one["epsilon_spent"]) for name, one in ledgers.items()},
         "epsilon_if_others_collude_by_member": {

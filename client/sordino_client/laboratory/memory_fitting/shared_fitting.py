@@ -64,7 +64,7 @@ class Field:
 def counts_of(texts: Sequence[str], model: torch.nn.Module, tokenizer: Tokenizer, plan: CountPlan) -> Counts:
     """One project's counts, each file a unit of its own."""
     cut_up = (cut(tokenizer.encode(text), plan.window) for text in texts)
-    units = [windows for windows in cut_up if len(windows)]
+    units = [list(windows) for windows in cut_up if len(windows)]
     config = base.load(None)[0]
     return counted(
         (cells_of(unit, model, plan, vocabulary=config.vocabulary, end=config.end) for unit in units), plan
