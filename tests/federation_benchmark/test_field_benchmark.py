@@ -181,7 +181,7 @@ def test_a_memory_is_asked_once_for_each_place_whatever_model_asks() -> None:
 
 FIRST, SECOND = federation_name(8.0), federation_name(2.0)
 MEASURED = {
-    "first": ("base", FIRST),
+    "headline": ("base", FIRST),
     "counted": (counted_name(FIRST),),
     "second": (SECOND,),
     "pulled": ("base own pulled", f"{FIRST} own pulled"),

@@ -12,7 +12,7 @@ from sordino_client.training.counting import cells_of
 from sordino_client.training.job import finished, write_units
 from sordino_client.training.loop import Trainer
 from sordino_platform import base
-from sordino_platform.model import build
+from sordino_platform.model import build_decoder
 from sordino_privacy.counts import CountPlan, SharedMemory
 
 
@@ -58,7 +58,7 @@ def test_the_child_counts_the_phrases_that_surprise_the_model_and_adds_the_noise
 
 def test_of_a_long_unit_only_the_plans_windows_are_read_spread_over_all_of_it() -> None:
     config, _, parameters = base.load(None)
-    model = build(config, parameters).eval()
+    model = build_decoder(config, parameters).eval()
     rng = np.random.default_rng(1)
     windows = [rng.integers(10, 4096, 20).astype(np.uint16) for _ in range(9)]
 

@@ -8,7 +8,8 @@ privacy, members alone) comes after.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -46,6 +47,7 @@ UNPRIVATE_RATE = 1e-3  # of the members' Adam where nothing is private
 CURVE_TOKENS, CURVE_TOKENS_PER_FILE = 1000, 500
 CENTRAL, AVERAGED, COUNTS = "central", "federation_without_privacy", "shared_memory"
 Work = Callable[[], tuple[Facts, Mapping[str, Parameters]]]
+Models = Callable[[str], Sequence[Contender]]  # what is measured at a party of that name
 
 
 class FieldBenchmark:
@@ -78,26 +80,25 @@ class FieldBenchmark:
     def _order(self) -> Iterator[tuple[str, Work]]:
         first, second = EPSILONS
         everybody = (*self._newcomers, *self._members)
+
+        def measured(names: Iterable[str], what: str, models: Models) -> Iterator[tuple[str, Work]]:
+            return ((party(name, what), partial(self._party, name, models)) for name in names)
+
         yield "repositories", self._write
         yield federation_name(first), partial(self._federation, first)
-        for name in everybody:
-            yield party(name, "first"), partial(self._party, name, self._first)
+        yield from measured(everybody, "headline", self._headline)
         yield COUNTS, self._counts
-        for name in everybody:
-            yield party(name, "counted"), partial(self._party, name, self._counted)
+        yield from measured(everybody, "counted", self._counted)
+        yield from measured(everybody, "bare", self._bare)
         yield federation_name(second), partial(self._federation, second)
-        for name in self._newcomers:
-            yield party(name, "second"), partial(self._party, name, self._second)
-        for name in everybody:
-            yield party(name, "pulled"), partial(self._party, name, self._pulled)
-        for name in self._members:
-            yield party(name, "second"), partial(self._party, name, self._second)
+        yield from measured(everybody, "second", self._second)
+        yield from measured(everybody, "pulled", self._pulled)
+        yield from measured(self._newcomers, "all", self._all_files)
         yield AVERAGED, self._averaged
         for name in self._members:
             yield alone(name), partial(self._alone, name)
         yield CENTRAL, self._central
-        for name in everybody:
-            yield party(name, "compared"), partial(self._party, name, self._compared)
+        yield from measured(everybody, "compared", self._compared)
 
     # --------------------------------------------------------------------------------------------------- the stages
 
@@ -169,9 +170,7 @@ class FieldBenchmark:
         )
         return {}, {"released": merged(trained)}
 
-    def _party(
-        self, name: str, models: Callable[[str], Sequence[Contender]]
-    ) -> tuple[Facts, Mapping[str, Parameters]]:
+    def _party(self, name: str, models: Models) -> tuple[Facts, Mapping[str, Parameters]]:
         return measure_party(
             self._whole_party(name),
             models(name),
@@ -183,45 +182,58 @@ class FieldBenchmark:
 
     # ------------------------------------------------------------------------------------------ what is measured when
 
-    def _first(self, name: str) -> list[Contender]:
-        federation = federation_name(EPSILONS[0])
-        return [
-            Contender(name="base", parameters=self._base, own=True),
-            Contender(name=federation, parameters=self._released(federation), own=True),
-        ]
+    def _begins_with(self, name: str) -> Knowledge:
+        """What a party knows in the figures that are quoted: a newcomer its first files, a member everything."""
+        return "all" if name in self._members else "few"
+
+    def _headline(self, name: str) -> list[Contender]:
+        own = (self._begins_with(name),)
+        return [replace(one, bare=False, own=own) for one in self._base_and_federation()]
 
     def _counted(self, name: str) -> list[Contender]:
-        federation = federation_name(EPSILONS[0])
-        memory = counted_memory(self._folder / federation)
-        stage = party(name, "first")
-        learnt: tuple[Knowledge, ...] = ("all",) if name in self._members else ("few", "all")
-        trained = {one: self._stages.model(stage, own_place(federation, one)) for one in learnt}
+        federation, knowledge = federation_name(EPSILONS[0]), self._begins_with(name)
+        own = self._stages.model(party(name, "headline"), own_place(federation, knowledge))
         return [
             Contender(
                 name=counted_name(federation),
                 parameters=self._released(federation),
-                own=True,
-                shared=memory,
-                trained=trained,
+                bare=False,
+                own=(knowledge,),
+                shared=counted_memory(self._folder / federation),
+                trained={knowledge: own},
             )
         ]
 
+    def _bare(self, _: str) -> list[Contender]:
+        return self._base_and_federation()
+
     def _second(self, name: str) -> list[Contender]:
         federation = federation_name(EPSILONS[1])
-        return [Contender(name=federation, parameters=self._released(federation), own=True)]
+        own = (self._begins_with(name),)
+        return [Contender(name=federation, parameters=self._released(federation), own=own)]
 
-    def _pulled(self, _: str) -> list[Contender]:
-        federation = federation_name(EPSILONS[0])
-        return [
-            Contender(name="base", parameters=self._base, pulled=True),
-            Contender(name=federation, parameters=self._released(federation), pulled=True),
-        ]
+    def _pulled(self, name: str) -> list[Contender]:
+        pulled = (self._begins_with(name),)
+        return [replace(one, bare=False, pulled=pulled) for one in self._base_and_federation()]
+
+    def _all_files(self, _: str) -> list[Contender]:
+        base, federation = (replace(one, bare=False, own=("all",)) for one in self._base_and_federation())
+        memory = counted_memory(self._folder / federation.name)
+        counted = replace(federation, name=counted_name(federation.name), bare=True, shared=memory)
+        return [base, federation, counted]
 
     def _compared(self, name: str) -> list[Contender]:
         stages = {CENTRAL: CENTRAL, AVERAGED: AVERAGED}
         if name in self._members:
             stages["alone"] = alone(name)
         return [Contender(name=one, parameters=self._released(stage)) for one, stage in stages.items()]
+
+    def _base_and_federation(self) -> list[Contender]:
+        federation = federation_name(EPSILONS[0])
+        return [
+            Contender(name="base", parameters=self._base),
+            Contender(name=federation, parameters=self._released(federation)),
+        ]
 
     # --------------------------------------------------------------------------------------------------- their means
 
@@ -285,5 +297,5 @@ def alone(name: str) -> str:
 
 
 def party(name: str, what: str) -> str:
-    """The stage that measures some contenders at a party: `first`, `counted`, `second`, `pulled` or `compared`."""
+    """The stage that measures some contenders at a party; see `FieldBenchmark._order`."""
     return f"party.{name}.{what}"

@@ -31,30 +31,104 @@ OVERLAP = 0.25
 class Contender:
     """A model, plain parameters, and how it is measured.
 
-    own     the party puts an adapter of its own on it as well: the contender `NAME own`
-    pulled  nothing else is measured of it than an own adapter that is pulled towards it, of a newcomer's first files
-            or a member's all: the contender `NAME own pulled`
-    shared  the federation's shared memory, beside whatever the party's memory holds; none of it where that is nothing
-    trained adapters of this party's that were trained before, whole parameters by what they learnt
+    bare    it is measured as it is, under every memory
+    own     of which knowledge the party trains an adapter of its own on it: the contender `NAME own`, measured under
+            the memory of that knowledge, and with the others' text beside it too
+    pulled  of which knowledge an own adapter is trained that is pulled towards it: the contender `NAME own pulled`
+    shared  the federation's shared memory, beside what the party's memory holds; where that is nothing, or the others'
+            text, it is not measured
+    trained own adapters that an earlier stage trained, whole parameters by what they learnt
     """
 
     name: str
     parameters: Parameters
-    own: bool = False
-    pulled: bool = False
+    bare: bool = True
+    own: tuple[Knowledge, ...] = ()
+    pulled: tuple[Knowledge, ...] = ()
     shared: SharedMemory | None = None
     trained: Mapping[Knowledge, Parameters] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Party:
-    """Who is measured: its name, what is held out of it, its memories, and what an own adapter may be trained on, by
-    the memory that the same files are in."""
+    """Who is measured: its name, what is held out of it, its memories, and the files of a knowledge, by its name."""
 
     name: str
     heldout: Repository
     memories: Memories
     learnt: Mapping[Knowledge, Repository]
+
+
+class Measuring:
+    """The measurement of one party by one stage. Every model meets the same tokens, and what a memory found is kept."""
+
+    def __init__(
+        self, party: Party, config: ModelConfig, tokenizer: Tokenizer, profile: FieldProfile
+    ) -> None:
+        self._party, self._config, self._tokenizer, self._profile = party, config, tokenizer, profile
+        plan = Plan(
+            tokens=profile.heldout_tokens, tokens_per_file=profile.tokens_per_file, lines=0, overlap=OVERLAP
+        )
+        self._measurement = Measurement(tokenizer, {party.name: party.heldout.texts()}, plan)
+        self._remembered: dict[tuple[Knowledge, bool], RepositoryMemory] = {}
+        self._units: dict[Knowledge, list[list[Tokens]]] = {}
+        self.figures: dict[str, dict[str, object]] = {knowledge: {} for knowledge in party.memories}
+        self.pulls: dict[str, object] = {}
+        self.trained: dict[str, Parameters] = {}
+
+    def bare(self, one: Contender) -> None:
+        """The model as it is."""
+        for knowledge in self._party.memories:
+            if one.shared is None or knowledge in self._party.learnt:
+                self._put(one.name, one.parameters, knowledge, one.shared)
+
+    def own(self, one: Contender, knowledge: Knowledge) -> None:
+        """With the party's own adapter."""
+        own = one.trained.get(knowledge)
+        if own is None:
+            windows = Windows.of(
+                self._units_of(knowledge), window=self._profile.central_window, config=self._config
+            )
+            own = contenders.own_adapter(windows, one.parameters, tokens=self._profile.own_tokens, seed=SEED)
+            self.trained[own_place(one.name, knowledge)] = own
+        for place in self._party.memories:
+            if place == knowledge or (one.shared is None and place == f"{knowledge} and others"):
+                self._put(f"{one.name} own", own, place, one.shared)
+
+    def pulled(self, one: Contender, knowledge: Knowledge) -> None:
+        """With the party's own adapter, pulled towards the model."""
+        own, chosen = contenders.pulled_adapter(
+            self._units_of(knowledge),
+            one.parameters,
+            window=self._profile.central_window,
+            config=self._config,
+            tokens=self._profile.own_tokens,
+            seed=SEED,
+        )
+        self.pulls[f"{one.name}, {knowledge}"] = asdict(chosen)
+        self._put(f"{one.name} own pulled", own, knowledge, one.shared)
+
+    def _put(
+        self, name: str, parameters: Parameters, knowledge: Knowledge, shared: SharedMemory | None
+    ) -> None:
+        model = build_decoder(self._config, parameters).eval()
+        asked = self._memory(knowledge, shared)
+        memories = None if asked is None else {self._party.name: asked}
+        columns = self._measurement.columns_of_model(model, memories=memories)[self._party.name]
+        self.figures[knowledge][name] = asdict(Files.of(columns))
+
+    def _memory(self, knowledge: Knowledge, shared: SharedMemory | None) -> RepositoryMemory | None:
+        own, key = self._party.memories[knowledge], (knowledge, shared is None)
+        if own is None:
+            return None
+        if key not in self._remembered:
+            self._remembered[key] = Remembered(own if shared is None else own.with_shared(shared))
+        return self._remembered[key]
+
+    def _units_of(self, knowledge: Knowledge) -> list[list[Tokens]]:
+        if knowledge not in self._units:
+            self._units[knowledge] = own_units(self._party.learnt[knowledge], self._tokenizer, self._profile)
+        return self._units[knowledge]
 
 
 def measure_party(
@@ -66,67 +140,19 @@ def measure_party(
     *,
     on_progress: Callable[[str], None],
 ) -> tuple[Facts, dict[str, Parameters]]:
-    """Figures by memory and contender, each as `Files`; and the own adapters that were trained, folded in, each as
-    `own_place` names it.
-
-    Own adapters are measured under the memory that holds what they learnt, and with the others' text beside it too.
-    """
-    plan = Plan(
-        tokens=profile.heldout_tokens, tokens_per_file=profile.tokens_per_file, lines=0, overlap=OVERLAP
-    )
-    measurement = Measurement(tokenizer, {party.name: party.heldout.texts()}, plan)
-    remembered: dict[tuple[Knowledge, bool], RepositoryMemory] = {}
-
-    def memory(knowledge: Knowledge, shared: SharedMemory | None) -> RepositoryMemory | None:
-        own, key = party.memories[knowledge], (knowledge, shared is None)
-        if own is None:
-            return None
-        if key not in remembered:
-            remembered[key] = Remembered(own if shared is None else own.with_shared(shared))
-        return remembered[key]
-
-    def files(parameters: Parameters, asked: RepositoryMemory | None) -> dict[str, object]:
-        model = build_decoder(config, parameters).eval()
-        memories = None if asked is None else {party.name: asked}
-        return asdict(Files.of(measurement.columns_of_model(model, memories=memories)[party.name]))
-
-    found: dict[str, dict[str, object]] = {knowledge: {} for knowledge in party.memories}
+    """Figures by memory and contender, each as `Files`, and the pulls that were chosen; and the own adapters that were
+    trained, folded in, each as `own_place` names it."""
+    measuring = Measuring(party, config, tokenizer, profile)
     for one in models:
-        for knowledge in party.memories if not one.pulled else ():
-            if one.shared is None or knowledge in party.learnt:
-                found[knowledge][one.name] = files(one.parameters, memory(knowledge, one.shared))
+        if one.bare:
+            measuring.bare(one)
+        for knowledge in one.own:
+            measuring.own(one, knowledge)
+        for knowledge in one.pulled:
+            measuring.pulled(one, knowledge)
         on_progress(f"{party.name}: {one.name}")
-    pulls: dict[str, object] = {}
-    for one in models:
-        if one.pulled:
-            knowledge, repository = next(iter(party.learnt.items()))
-            pulled, chosen = contenders.pulled_adapter(
-                own_units(repository, tokenizer, profile),
-                one.parameters,
-                window=profile.central_window,
-                config=config,
-                tokens=profile.own_tokens,
-                seed=SEED,
-            )
-            pulls[one.name] = asdict(chosen)
-            found[knowledge][f"{one.name} own pulled"] = files(pulled, memory(knowledge, one.shared))
-            on_progress(f"{party.name}: pulled adapter of {knowledge} on {one.name}")
-    kept: dict[str, Parameters] = {}
-    for knowledge, repository in party.learnt.items():
-        windows: Windows | None = None
-        for one in models:
-            if not one.own:
-                continue
-            own = one.trained.get(knowledge)
-            if own is None:
-                windows = windows or own_windows(repository, config, tokenizer, profile)
-                own = contenders.own_adapter(windows, one.parameters, tokens=profile.own_tokens, seed=SEED)
-                kept[own_place(one.name, knowledge)] = own
-            for place in party.memories:
-                if place == knowledge or (one.shared is None and place == f"{knowledge} and others"):
-                    found[place][f"{one.name} own"] = files(own, memory(place, one.shared))
-            on_progress(f"{party.name}: own adapter of {knowledge} on {one.name}")
-    return {"figures": found} | ({"pulls": pulls} if pulls else {}), kept
+    facts: Facts = {"figures": {memory: found for memory, found in measuring.figures.items() if found}}
+    return facts | ({"pulls": measuring.pulls} if measuring.pulls else {}), measuring.trained
 
 
 def own_place(contender: str, knowledge: Knowledge) -> str:

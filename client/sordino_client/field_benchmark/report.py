@@ -60,7 +60,10 @@ def summarise(facts: Mapping[str, Facts], profile: FieldProfile, base: Mapping[s
             f"{key}_next_token": None if accuracy is None else accuracy.as_json(),
         }
 
-    whole = all(BOTH in measured.get(name, {}).get("all", {}) for name in (*members, *newcomers))
+    own = f"{BOTH} own"
+    whole = all(own in measured.get(name, {}).get("all", {}) for name in members) and all(
+        own in measured.get(name, {}).get("few", {}) for name in newcomers
+    )
     if not whole:
         missing["shared_memory"] = NOT_COUNTED
     headline = BOTH if whole else FIRST
