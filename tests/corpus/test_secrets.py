@@ -378,3 +378,8 @@ def test_folders_of_credentials_are_known_by_name() -> None:
 
 def test_a_credential_that_stands_alone_is_found() -> None:
     assert {name for name, planted in PLANTED.items() if not list(find_secrets(planted))} == set()
+
+
+def test_no_literal_of_a_rule_holds_a_quote() -> None:
+    """A suggestion is looked at four times, closed by each quote; which rules may apply is asked once."""
+    assert not [rule.name for rule in RULES if set("\"'`") & set("".join(rule.literals))]

@@ -11,13 +11,13 @@ Only names of rules leave this module: never the credential, its line or its pla
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from sordino_client.corpus.secret_context import contextual
 from sordino_client.corpus.secret_drawn import drawn
-from sordino_client.corpus.secret_rules import RULES, Span
+from sordino_client.corpus.secret_rules import RULES, Rule, Span
 from sordino_client.corpus.secret_values import PLACEHOLDER
 
 # Part of what depends on the rules and is kept on disk: a change of them makes it anew.
@@ -57,10 +57,14 @@ def screen(text: str, language: str = "") -> Screened:
     return Screened(text="".join(pieces), masked=MappingProxyType(dict(masked)))
 
 
-def find_secrets(text: str, language: str = "") -> Iterator[Span]:
-    """Every credential in the text, in order, overlapping ones merged under the rule that was surer."""
+def find_secrets(text: str, language: str = "", rules: Sequence[Rule] | None = None) -> Iterator[Span]:
+    """Every credential in the text, in order, overlapping ones merged under the rule that was surer.
+
+    `rules`: those of the list that are known to be the only ones whose literals may stand in the text.
+    """
     current: Span | None = None
-    for span in sorted(_all(text, language), key=lambda span: (span.start, -span.end)):
+    found = _all(text, language, _with_literals(text) if rules is None else rules)
+    for span in sorted(found, key=lambda span: (span.start, -span.end)):
         if current is None or span.start >= current.end:
             if current is not None:
                 yield current
@@ -84,23 +88,30 @@ def credential_in(before: str, suggestion: str, after: str = "", language: str =
     tail = after.split("\n", 1)[0][:_CONTEXT]
     start, end = len(head), len(head) + len(suggestion)
     found: list[int] = []
+    # No literal of a rule holds a quote: a quote that is put in cannot make one that was not there.
+    rules = _with_literals(head + suggestion + tail)
     # A suggestion may stop within a literal that it began: closed, it is judged as what it will become.
     for closing in ("", *_QUOTES):
         text = head + suggestion + closing + tail
-        for span in find_secrets(text, language):
+        for span in find_secrets(text, language, rules):
             first = span.end - len(text[span.start : span.end].lstrip())
             if first < end and span.end > start:
                 found.append(max(first, start) - start)
     return suggestion.rfind("\n", 0, min(found)) + 1 if found else None
 
 
-def _all(text: str, language: str) -> Iterator[Span]:
+def _with_literals(text: str) -> Sequence[Rule]:
+    """The rules of which a literal stands in the text: most texts have none, and looking is cheaper than searching."""
     folded = _folded(text)
-    for rule in RULES:
-        haystack = folded if rule.fold else text
-        if any(literal in haystack for literal in rule.literals):
-            yield from rule.spans(text)
-    yield from contextual(text, folded, language)
+    return [
+        rule for rule in RULES if any(literal in (folded if rule.fold else text) for literal in rule.literals)
+    ]
+
+
+def _all(text: str, language: str, rules: Sequence[Rule]) -> Iterator[Span]:
+    for rule in rules:
+        yield from rule.spans(text)
+    yield from contextual(text, _folded(text), language)
     yield from drawn(text)
 
 
