@@ -193,12 +193,13 @@ class Writing:
 
     def _distribution(self, logits: npt.NDArray[np.float32], branch: _Branch) -> Probabilities:
         """Next-token probabilities of model and memory, restricted to what agrees with the text already typed."""
-        shifted = np.exp(logits.astype(np.float64) - float(logits.max()))
+        probabilities: Probabilities = np.subtract(logits, logits.max(), dtype=np.float64)
+        np.exp(probabilities, out=probabilities)
         if len(self.vocabulary.stops):
-            shifted[END] += shifted[self.vocabulary.stops].sum()
-        shifted[self.vocabulary.forbidden] = 0
-        probabilities: Probabilities = shifted / shifted.sum()
+            probabilities[END] += probabilities[self.vocabulary.stops].sum()
+        probabilities[self.vocabulary.forbidden] = 0
         if self.memory is not None:
+            probabilities /= probabilities.sum()
             probabilities = self.memory.mix(probabilities, branch.written)
         missing = self.typed[len(branch.raw) :]
         if not missing and branch.state == START:  # nearly always
@@ -206,6 +207,7 @@ class Writing:
             if (total := usual.sum()) > 0:
                 usual /= total
                 return usual
+        probabilities = probabilities / probabilities.sum()
         allowed = self.continuations.allowed[branch.state]
         if missing:
             agreeing = np.zeros_like(allowed)
