@@ -92,7 +92,7 @@ def run_round(
         for number in range(16):
             text = "".join(f"{SECRETS[0]}_{number}_{line}(x):\n    return x\n" for line in range(30))
             (code / f"{number}_{SECRETS[1]}").write_text(text)
-        of_members |= {"repositories": [str(code)], "minimum_units": 1}
+        of_members |= {"repositories": [str(code)], "minimum_units": 1, "heldout_share": 0.0}
     found_in(place, of_members=of_members, traces=address)
     federation = Federation.open(place / "coordinator")
     federation.trace()
