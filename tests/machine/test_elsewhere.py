@@ -34,7 +34,8 @@ def test_it_lacks_them() -> None:
     code = (
         "import os, socket; from sordino_platform.machine import files, processes, tree;"
         "from pathlib import Path; import json;"
-        "print(json.dumps([hasattr(os, 'nice'), hasattr(socket, 'AF_UNIX'), files.NO_LINK, processes.resource is None,"
+        "print(json.dumps([hasattr(os, 'killpg'), hasattr(socket, 'AF_UNIX'), files.NO_LINK,"
+        "processes.resource is None,"
         "type(tree.open_folder(Path('/'))).__name__]))"
     )
     done = subprocess.run(

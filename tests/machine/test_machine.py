@@ -165,6 +165,13 @@ class TestProcesses:
         processes.resume(sleeper.pid)
         until(lambda: status() != psutil.STATUS_STOPPED)
 
+    def test_windows_gives_way_by_its_idle_class(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked: list[int] = []
+        monkeypatch.setattr(psutil, "IDLE_PRIORITY_CLASS", 64, raising=False)  # winbase.h
+        monkeypatch.setattr(psutil.Process, "nice", lambda _, value: asked.append(value))
+        processes.give_way()
+        assert asked == [64]
+
     def test_one_that_has_ended_is_left_alone(self, sleeper: subprocess.Popen[bytes]) -> None:
         sleeper.kill()
         sleeper.wait()

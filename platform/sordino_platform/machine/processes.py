@@ -57,10 +57,11 @@ def ending(code: int) -> str:
 
 def give_way(*, priority: int = LOWEST) -> None:
     """This process takes the processor only when no other wants it: niceness `priority`; idle priority on Windows."""
-    if hasattr(os, "nice"):
+    idle = getattr(psutil, "IDLE_PRIORITY_CLASS", None)  # Windows alone has classes
+    if idle is None:
         os.nice(priority)
     else:
-        psutil.Process().nice(psutil.IDLE_PRIORITY_CLASS)
+        psutil.Process().nice(idle)
 
 
 def end_first() -> None:

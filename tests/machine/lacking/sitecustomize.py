@@ -19,7 +19,7 @@ for module in ("resource", "pwd", "grp", "termios"):
     sys.modules[module] = None  # type: ignore[assignment]
 
 for name in (
-    *("nice", "killpg", "setsid", "getloadavg"),
+    *("killpg", "setsid", "getloadavg"),
     *(
         "sched_getaffinity",
         "sched_setaffinity",
