@@ -26,6 +26,7 @@ from sordino_coordinator.control.audit import Action, AuditLog
 from sordino_coordinator.exchange import exchange
 from sordino_coordinator.grid import LinkGrid
 from sordino_coordinator.settings import load_coordinator_settings
+from sordino_coordinator.standby.tenancy import Tenancy
 from sordino_coordinator.up import take_lock
 from sordino_platform.architecture import Vector
 from sordino_platform.charter.document import MAX_CHARTER_BYTES
@@ -235,6 +236,7 @@ def adopt_history(folder: Path, *, seconds: float) -> Adopted:
     configure_logging(folder / "events.jsonl", console=False)
     lock = take_lock(folder)
     settings, identity = load_coordinator_settings(folder), Identity.load(folder)
+    Tenancy(folder=folder, charters=identity.charters).require_current()
 
     def identify(certificate: bytes) -> str:
         role, name = admit(certificate, identity.charter)

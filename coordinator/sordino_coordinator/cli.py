@@ -12,11 +12,13 @@ from rich.console import Console
 from rich.table import Table
 
 from sordino_coordinator.control.commands import register
+from sordino_coordinator.standby.commands import register_standby
 
 app = typer.Typer(help="The federation's server.", no_args_is_help=True, rich_markup_mode=None)
 transcript = typer.Typer(help="The public history of opened sums.", no_args_is_help=True)
 app.add_typer(transcript, name="transcript")
 register(app)
+register_standby(app)
 
 FOLDER = typer.Option(..., "--folder", "-f", help="The coordinator's folder.", exists=False)
 JSON = typer.Option(False, "--json", help="Print JSON for programs.")

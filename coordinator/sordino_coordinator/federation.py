@@ -36,6 +36,7 @@ from sordino_coordinator.metrics import MESSAGE_PHASES, CoordinatorMetrics
 from sordino_coordinator.release_gate import ReleaseGate, UnusableSumError
 from sordino_coordinator.rounds import RoundStore
 from sordino_coordinator.settings import CoordinatorSettings, load_coordinator_settings
+from sordino_coordinator.standby.tenancy import Tenancy
 from sordino_platform.architecture import (
     Architecture,
     Parameters,
@@ -93,6 +94,7 @@ class Federation:
     gate: ReleaseGate | None
     live: Live
     audit: AuditLog
+    tenancy: Tenancy
     desk: OrderDesk = field(init=False)
     plan: Plan = field(init=False)
     run: str = field(default_factory=lambda: secrets.token_hex(16))
@@ -114,6 +116,8 @@ class Federation:
         settings, identity = load_coordinator_settings(folder), Identity.load(folder)
         charter = identity.charter
         charter.require_current()
+        tenancy = Tenancy(folder=folder, charters=identity.charters)
+        tenancy.require_current()
         if identity.card.role != "coordinator":
             raise ConfigurationError(f"{folder} holds the identity of a member, not of a coordinator")
         plan, config = settings.plan.plan(), charter.model.config()
@@ -139,6 +143,7 @@ class Federation:
             metrics=metrics,
             gate=gate,
             live=live,
+            tenancy=tenancy,
             audit=AuditLog(
                 folder,
                 key=identity.signing_key,
@@ -318,7 +323,30 @@ class Federation:
     def quorum(self) -> int:
         """The fewest members that a round begins with: the charter's smallest cohort, or more if the operator says
         so."""
-        return max(self.settings.quorum, self.membership.floors.cohort)
+        return max(self.settings.quorum, self.membership.floors.cohort, self.tenancy.fewest(self.membership))
+
+    def tenure(self) -> bytes:
+        """What an offer shows of this machine's time as the coordinator; empty on a federation's first machine."""
+        own = self.tenancy.own()
+        return b"" if own is None else own.to_bytes()
+
+    def heed_tenure(self, member: str, data: bytes) -> None:
+        """Takes note of a tenure that a member holds. A later one ends this process's rounds: see `require_current`."""
+        if data and self.tenancy.heed(data):
+            self.log.error("superseded", member=member)
+
+    def hand_over(self, data: bytes) -> None:
+        """Another machine takes over, with a tenure that this coordinator's key signed: no further round begins, and
+        the one that runs is given up. Raises ConfigurationError, StorageError."""
+        tenure = self.tenancy.parse(data)
+        if not self.tenancy.heed(data):
+            raise ConfigurationError(
+                f"generation {tenure.tenure.generation} does not follow the one of this coordinator",
+                hint="let the standby follow once more, then take over",
+            )
+        self.audit.append(Action.HANDED_OVER, f"generation {tenure.tenure.generation}", by="api")
+        self.stop()
+        self.stop()  # the second call gives the running round up
 
     def show(self) -> None:
         """Sets the gauges that describe the state."""

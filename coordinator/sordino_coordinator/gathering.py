@@ -66,6 +66,7 @@ def gather(
                 required=smallest,
                 members=len(federation.membership.members),
                 plan=federation.plan,
+                tenure=federation.tenure(),
             )
             nodes, held = hello(federation, grid, connected, offer)
             ready = len(nodes)
@@ -111,6 +112,7 @@ def hello(
         again = ask(federation, grid, {member: asked[member] for member in behind}, offer, behind)
         found = {member: present for member, present in found.items() if member not in behind} | again
     ahead = {present.member for present in found.values() if present.release > offer.release}
+    federation.tenancy.require_current()
     require_not_behind(federation.membership, ahead, release=offer.release)
     ready = [
         (asked[member], present)
@@ -145,6 +147,7 @@ def ask(
         twice = name in {other.member for other in found.values()}
         if (isinstance(grid, LinkGrid) and name != answer.member) or twice:
             raise IdentityError(f"{answer.member!r} answered in the name of {name!r}", culprit=answer.member)
+        federation.heed_tenure(name, present.tenure)
         federation.keep_head(name, present.head)
         federation.note_unready(name, present.unready)
         found[answer.member] = present

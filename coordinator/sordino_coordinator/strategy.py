@@ -158,6 +158,7 @@ class SecureFedAvg(Strategy):
         nodes, held = gather(federation, grid, heed=True)
         if federation.stopping.is_set() or not nodes:
             return None
+        federation.tenancy.settle()  # as many answered as make any other machine's round impossible
         round = OngoingRound(federation.rounds.open_round(federation.run), nodes, held)
         federation.traffic.clear()
         with federation.traces.round(grid.run.run_id, round.number) as round.span:

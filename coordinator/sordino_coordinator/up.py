@@ -181,6 +181,7 @@ def operator_api(federation: Federation) -> ApiServer | None:
         folder=federation.folder,
         defaults=federation.desk.defaults,
         audit=federation.audit,
+        hand_over=federation.hand_over,
     )
     api = ApiServer(
         address,

@@ -30,7 +30,7 @@ SUMMARIES = {
     "base": "The models to train on and to serve: list, add, show, remove",
     "client": "A member's machine: join, up, status, ledger, adapt, corpus, audit",
     "complete": "Completes code at FILE:LINE:COL",
-    "coordinator": "The federation's server: up, status, rounds, pause, pace, releases, rollback, audit",
+    "coordinator": "The federation's server: up, status, rounds, pause, pace, rollback, audit, follow, takeover",
     "demo": "Runs a whole federation on this machine: real processes, real TLS, real repositories",
     "lab": "Keeps a federation running on this machine, for trying things, until Ctrl-C",
     "doctor": "Checks clock, keys, certificate, disk, ports, TLS, budget; explains each failure",

@@ -18,6 +18,7 @@ from flwr.app import RecordDict
 from sordino_platform.flower.phases import Fields, Scalar, pack
 from sordino_platform.ledger_head import MAX_HEAD_BYTES
 from sordino_platform.plans import Plan, parse_plan
+from sordino_platform.tenure import MAX_TENURE_BYTES
 from sordino_privacy.errors import LinkError
 
 MAX_COUNT = 1 << 32
@@ -43,6 +44,7 @@ class Unready(StrEnum):
     LEDGER = "ledger"
     BASE = "base"
     DISK = "disk"
+    SUPERSEDED = "superseded"
     LOCAL = "local"
 
 
@@ -69,6 +71,10 @@ STEPS: Final[Mapping[Unready, tuple[str, str]]] = {
         "ask the owner: sordino doctor says how",
     ),
     Unready.DISK: ("its disk has no room for a round", "ask the owner to free some space"),
+    Unready.SUPERSEDED: (
+        "another machine has taken this coordinator's place",
+        "leave this one stopped: docs/guides/standby.md",
+    ),
     Unready.LOCAL: (
         "something on its own machine that it tells nobody",
         "ask the owner: sordino doctor names it, there alone",
@@ -85,6 +91,7 @@ class Offer:
     `members`, so many are `connected` and were `ready` when they were last asked; a round needs `required` of them.
     `head` is the newest signed head of this member's ledger that the coordinator keeps (sordino_platform.ledger_head),
     or empty. `charters` are signed epochs that the member lacks: its owner may have to look at them first.
+    `tenure` says which machine this coordinator is, after a takeover (sordino_platform.tenure); empty on the first.
     """
 
     run: str
@@ -97,6 +104,7 @@ class Offer:
     plan: Plan
     head: bytes = b""
     charters: tuple[bytes, ...] = ()
+    tenure: bytes = b""
 
     def pack(self) -> RecordDict:
         """As Flower records."""
@@ -104,6 +112,8 @@ class Offer:
         fields |= {"run": self.run, "plan": self.plan.canonical(), "head": self.head}
         if self.charters:
             fields["charters"] = list(self.charters)
+        if self.tenure:
+            fields["tenure"] = self.tenure
         return pack(fields)
 
     @classmethod
@@ -119,8 +129,9 @@ class Offer:
         if len(head) > MAX_HEAD_BYTES:
             raise LinkError("the coordinator's offer has a ledger head that is too long")
         charters = tuple(fields.blobs("charters")) if "charters" in fields else ()
+        tenure = _tenure(fields)
         fields.done()
-        return cls(run=run, **counts, plan=plan, head=head, charters=charters)
+        return cls(run=run, **counts, plan=plan, head=head, charters=charters, tenure=tenure)
 
     @property
     def id(self) -> str:
@@ -132,17 +143,19 @@ class Offer:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OfferAnswer:
     """The answer to an offer: who this is, its newest release (-1: none) and epoch, why it is not ready (None: it is),
-    and the signed head of its ledger."""
+    the signed head of its ledger, and the tenure that it holds where it is not the one that was offered."""
 
     member: str
     release: int
     epoch: int
     unready: Unready | None
     head: bytes
+    tenure: bytes = b""
 
     def fields(self) -> dict[str, Scalar]:
         """As a message's fields."""
-        return {
+        shown: dict[str, Scalar] = {"tenure": self.tenure} if self.tenure else {}
+        return shown | {
             "member": self.member,
             "release": self.release,
             "epoch": self.epoch,
@@ -154,7 +167,7 @@ class OfferAnswer:
     def parse(cls, fields: Fields) -> OfferAnswer:
         """Takes the answer apart. Raises LinkError for anything that `fields` would not have made."""
         member, release, epoch = fields.text("member"), fields.integer("release"), fields.integer("epoch")
-        reason, head = fields.text("unready"), fields.blob("head")
+        reason, head, tenure = fields.text("unready"), fields.blob("head"), _tenure(fields)
         fields.done()
         if not (-1 <= release < MAX_COUNT and 0 <= epoch < MAX_COUNT and len(head) <= MAX_HEAD_BYTES):
             raise LinkError("the member's answer has a number that cannot be")
@@ -166,4 +179,12 @@ class OfferAnswer:
             epoch=epoch,
             unready=Unready(reason) if reason else None,
             head=head,
+            tenure=tenure,
         )
+
+
+def _tenure(fields: Fields) -> bytes:
+    tenure = fields.blob("tenure") if "tenure" in fields else b""
+    if len(tenure) > MAX_TENURE_BYTES:
+        raise LinkError("the peer's tenure is too long")
+    return tenure

@@ -28,12 +28,13 @@ from sordino_client.round.member import Member
 from sordino_client.round.readiness import unready
 from sordino_client.round.refusal import word_of
 from sordino_client.round.result import take
+from sordino_client.round.tenures import heed_tenure
 from sordino_platform.charter import ended_by
 from sordino_platform.charter.waiting import keep_waiting
 from sordino_platform.flower.phases import Fields, Phase, Scalar, Vector, pack
 from sordino_platform.history import Question
 from sordino_platform.link import StreamedPart
-from sordino_platform.offer import Offer, OfferAnswer
+from sordino_platform.offer import Offer, OfferAnswer, Unready
 from sordino_platform.proposal import Proposal
 from sordino_platform.provenance import Provenance
 from sordino_platform.tracing import TracedStep
@@ -136,6 +137,16 @@ def hello(member: Member, fields: Fields, context: Context) -> Reply:
     On our own link the name must be the certificate's.
     """
     offer = Offer.parse(fields)
+    if held := heed_tenure(member, offer.tenure):
+        refused = OfferAnswer(
+            member=member.name,
+            release=member.newest_release(),
+            epoch=member.identity.charter.epoch,
+            unready=Unready.SUPERSEDED,
+            head=b"",
+            tenure=held,
+        )
+        return refused.fields(), {}
     heed_head(member, offer.head)
     heed_epochs(member, offer.charters)
     member.participation.offered(offer)

@@ -1,6 +1,8 @@
 """The operator's API: orders and status over HTTPS, for whoever holds the token.
 
+    GET  /v1/copy?release=7&epoch=1&audit=4096&state=...   what a standby lacks, as a tar stream (see standby)
     GET  /v1/status  /v1/rounds?last=20&before=900  /v1/releases  /v1/audit?last=50
+    POST /v1/hand-over {"tenure": "..."}: the coordinator stops, and never holds a round again
     POST /v1/pause  /v1/resume  /v1/rollback {"release": 7}  /v1/pace {"pause_seconds": 600.0, ...}
 
 TLS with the coordinator's own certificate, read anew at each handshake, so that a renewal needs no restart; a
@@ -25,7 +27,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, ValidationError
@@ -34,12 +36,14 @@ from sordino_coordinator.control import desk, view
 from sordino_coordinator.control.audit import Action, AuditLog
 from sordino_coordinator.control.orders import Pace
 from sordino_coordinator.settings import CoordinatorSettings
+from sordino_coordinator.standby.copying import Stand, write_copy
 from sordino_platform.canonical import Document, first_problem
 from sordino_platform.durable import read_secret, write_file
 from sordino_platform.identity.site import TLS
 from sordino_platform.link.address import parse_address
 from sordino_platform.release.manifest import MAX_NUMBER
 from sordino_platform.telemetry import log
+from sordino_platform.tenure import MAX_TENURE_BYTES
 from sordino_privacy.errors import PortInUseError, SordinoError
 
 TOKEN_FILE = "operator.token"  # noqa: S105 - the name of the file that holds it
@@ -60,7 +64,7 @@ class ApiError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
+class ListPage:
     """Which part of a list is asked for: the newest `last` of what is before number `before`."""
 
     last: int | None = None
@@ -69,6 +73,12 @@ class Page:
 
 class NoTerms(Document):
     """The body of an order that has no terms."""
+
+
+class HandOver(Document):
+    """The body of `/v1/hand-over`: a signed tenure in hexadecimal."""
+
+    tenure: str = Field(pattern=r"^([0-9a-f]{2})+$", max_length=2 * MAX_TENURE_BYTES)
 
 
 class Rollback(Document):
@@ -84,8 +94,9 @@ class Endpoints:
     folder: Path
     defaults: CoordinatorSettings
     audit: AuditLog
+    hand_over: Callable[[bytes], None] | None = None
 
-    def get(self, path: str, page: Page) -> Any:
+    def get(self, path: str, page: ListPage) -> Any:
         """The answer to a GET. Raises ApiError, SordinoError."""
         last, before = page.last, page.before
         reads: dict[str, Callable[[], Any]] = {
@@ -102,6 +113,9 @@ class Endpoints:
 
     def post(self, path: str, body: bytes) -> Any:
         """Gives an order and answers with the orders that hold now. Raises ApiError, SordinoError."""
+        if path == "/v1/hand-over" and self.hand_over is not None:
+            self.hand_over(bytes.fromhex(parse(HandOver, body).tenure))
+            return {"stopping": True}
         if path == "/v1/pause":
             parse(NoTerms, body)
             orders, action, detail = desk.pause(self.folder), Action.PAUSED, ""
@@ -155,12 +169,15 @@ class ApiServer:
             timeout = REQUEST_SECONDS
 
             def do_GET(self) -> None:
+                if urlsplit(self.path).path == "/v1/copy":
+                    self._copy(urlsplit(self.path).query)
+                    return
                 self._answer(lambda path, page: endpoints.get(path, page))
 
             def do_POST(self) -> None:
                 self._answer(lambda path, _: endpoints.post(path, self._body()))
 
-            def _answer(self, act: Callable[[str, Page], Any]) -> None:
+            def _answer(self, act: Callable[[str, ListPage], Any]) -> None:
                 outcome, status, answer = "ok", HTTPStatus.OK, None
                 try:
                     self._require_token()
@@ -174,6 +191,30 @@ class ApiServer:
                     answer = {"error": error.message, "hint": error.hint}
                 on_request(outcome)
                 self._send(status, answer)
+
+            def _copy(self, query: str) -> None:
+                try:
+                    self._require_token()
+                    stand = Stand.parse(query)
+                except ApiError as error:
+                    on_request("refused")
+                    self._send(error.status, {"error": error.message, "hint": error.hint})
+                    return
+                except SordinoError as error:
+                    on_request("invalid")
+                    self._send(HTTPStatus.BAD_REQUEST, {"error": error.message, "hint": error.hint})
+                    return
+                self.send_response(HTTPStatus.OK)
+                self.send_header("Content-Type", "application/x-tar")
+                self.send_header("Cache-Control", "no-store")
+                self.end_headers()
+                try:
+                    write_copy(endpoints.folder, stand, cast(IO[bytes], self.wfile))
+                except SordinoError as error:
+                    log().error("copy_failed", error=error.message)  # the stream ends without its last entry
+                    on_request("invalid")
+                    return
+                on_request("ok")
 
             def _require_token(self) -> None:
                 scheme, _, given = self.headers.get("Authorization", "").partition(" ")
@@ -257,7 +298,7 @@ class Refusals:
         self._audit.append(Action.OPERATOR_REFUSED, f"{count} request(s) without the token", by="api")
 
 
-def page_of(query: str) -> Page:
+def page_of(query: str) -> ListPage:
     """The parameters that a read takes, `last` and `before`. Raises ApiError for any other, or one out of bounds."""
     given = parse_qs(query, keep_blank_values=True)
     found: dict[str, int] = {}
@@ -269,7 +310,7 @@ def page_of(query: str) -> Page:
             found[name] = int(text)
     if given:
         raise ApiError(HTTPStatus.BAD_REQUEST, "the only parameters are last and before")
-    return Page(**found)
+    return ListPage(**found)
 
 
 def secured(plain: socket.socket, folder: Path) -> ssl.SSLSocket | None:

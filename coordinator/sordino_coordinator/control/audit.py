@@ -63,6 +63,8 @@ class Action(StrEnum):
     MEMBER_CHEATED = "member_cheated"
     OPERATOR_REFUSED = "operator_refused"
     ADOPTED = "adopted"
+    TAKEN_OVER = "taken_over"
+    HANDED_OVER = "handed_over"
 
 
 Origin = Literal["coordinator", "command", "api"]

@@ -305,6 +305,42 @@ class ReleaseStore:
                 return signed.manifest
             return self._keep(signed, vector)
 
+    def take(self, place: Path) -> Manifest:
+        """Takes over a release whose whole folder somebody copied to `place`, on the same disk: verified as it would be
+        in its own place. One that is held already is left as it is.
+
+        Raises ConfigurationError, StorageError; nothing has changed then.
+        """
+        signed = SignedManifest.parse(read_file(place / MANIFEST, limit=MAX_MANIFEST_BYTES), what=str(place))
+        manifest, what = signed.manifest, f"the copy of release {signed.manifest.number}"
+        size = file_size(manifest.dimension)
+        files = {WEIGHTS: manifest.weights_sha256}
+        files |= {MOMENT.format(index): sha256 for index, sha256 in enumerate(manifest.moments)}
+        for name, sha256 in files.items():
+            if (place / name).exists():
+                data = read_file(place / name, limit=size)
+                parse_weights(data, dimension=manifest.dimension, sha256=sha256, what=f"{name} in {what}")
+        if manifest.counted and manifest.shared_memory is not None:
+            memory = SharedMemory.decode(read_file(place / MEMORY, limit=MAX_MEMORY_BYTES))
+            if memory.digest() != manifest.shared_memory.sha256:
+                raise StorageError(f"the shared memory in {what} does not match the signed hash")
+        with locked(self.folder):
+            chain = self.chain()
+            if manifest.number < len(chain):
+                if chain[manifest.number] != signed:
+                    raise ConfigurationError(f"there are two different releases {manifest.number}")
+                return manifest
+            require_next(chain, signed, self.charters)
+            with self._lock:
+                move_folder(place, self._place(manifest.number))
+                self._chain.append(signed)
+        return manifest
+
+    def read(self, number: int) -> Manifest:
+        """The manifest of a release as it lies here, verified by nobody. Raises StorageError, ConfigurationError."""
+        path = self._place(number) / MANIFEST
+        return SignedManifest.parse(read_file(path, limit=MAX_MANIFEST_BYTES), what=str(path)).manifest
+
     def rollback(
         self, number: int, *, key: Ed25519PrivateKey, run: str, now: datetime | None = None
     ) -> Manifest:
