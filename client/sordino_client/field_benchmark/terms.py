@@ -15,7 +15,9 @@ from sordino_privacy.dpsgd import TrainingPlan
 # A member whose fellows all collude with the coordinator is protected by its own share alone. The benchmark's members
 # agree to whatever that is: the figure is reported.
 AGREED_IF_OTHERS_COLLUDE = 100_000.0
-COUNT_TOKENS = 1024  # of a unit that a count reads, as the product's own plan does
+# Half of what the product suggests, both: a threshold that is lower by the root of two makes up for half the phrases, by
+# arithmetic, and half the reading is half an hour less on one core.
+COUNT_TOKENS, COUNT_PHRASES = 512, 400
 
 
 def floors_of(members: int) -> FloorTerms:
@@ -57,12 +59,13 @@ def count_event(profile: FieldProfile) -> SampledGaussian:
 
 
 def count_settings(profile: FieldProfile) -> dict[str, Any]:
-    """The coordinator's [counts]: as the product suggests, with the noise that the budget has room for."""
+    """The coordinator's [counts], with the noise that the budget has room for."""
     return {
         "noise_multiplier": profile.count_noise,
         "delta": DELTA,
         "window": profile.window,
         "windows_per_unit": COUNT_TOKENS // profile.window,
+        "phrases": COUNT_PHRASES,
     }
 
 
