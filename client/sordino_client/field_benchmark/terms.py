@@ -15,8 +15,8 @@ from sordino_privacy.dpsgd import TrainingPlan
 # A member whose fellows all collude with the coordinator is protected by its own share alone. The benchmark's members
 # agree to whatever that is: the figure is reported.
 AGREED_IF_OTHERS_COLLUDE = 100_000.0
-# Half of what the product suggests, both: a threshold that is lower by the root of two makes up for half the phrases, by
-# arithmetic, and half the reading is half an hour less on one core.
+# Half of what the product suggests, both: a threshold that is lower by the root of two makes up for half the phrases,
+# by arithmetic, and half the reading is minutes less on one core.
 COUNT_TOKENS, COUNT_PHRASES = 512, 400
 
 
