@@ -45,13 +45,15 @@ def exchange(
     reply_bytes: Callable[[str], int],
     given_up: Callable[[], bool] = never,
     rejoin: bool = False,
+    enough: Callable[[], bool] = never,
 ) -> Iterator[Answered | LostMember]:
     """Sends `content(member)` to each member of `nodes`; yields every one exactly once, answers in order of arrival.
 
     `nodes` gives a member's Flower node id, `reply_bytes` the most that its reply can have: a larger one is refused
     before it is received. One reply is in memory at a time, and `accept` has consumed it when its member is yielded.
     With `rejoin` a member that was cut off or restarted is asked again when it is back, for as long as the exchange
-    waits for anybody else. Raises GivenUpError once `given_up()` is true, and StorageError.
+    waits for anybody else. Once `enough()` is true, nobody is waited for. Raises GivenUpError once `given_up()` is
+    true, and StorageError.
     """
     started = time.monotonic()
     waiting: dict[str, str] = {}
@@ -68,7 +70,11 @@ def exchange(
     for member in nodes:
         send(member)
     away |= set(nodes) - set(waiting.values())
+    late = Dropped.TIMEOUT
     while waiting and time.monotonic() - started < seconds:
+        if enough():
+            late = Dropped.SPARE
+            break
         if given_up():
             raise GivenUpError
         if rejoin and away:
@@ -90,7 +96,7 @@ def exchange(
         if not arrived:
             time.sleep(POLL_SECONDS)
     for member in waiting.values():
-        yield LostMember(member=member, reason=Dropped.TIMEOUT)
+        yield LostMember(member=member, reason=late)
     for member in sorted(away):
         yield LostMember(member=member, reason=Dropped.DISCONNECT)
 

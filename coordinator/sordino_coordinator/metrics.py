@@ -31,6 +31,7 @@ class Dropped(StrEnum):
     INVALID = "invalid"
     REFUSED = "refused"
     REVOKED = "revoked"
+    SPARE = "spare"
     STORAGE = "storage"  # this side could not keep its reply
 
 
@@ -40,6 +41,7 @@ WORDS: Final[Mapping[Dropped, str]] = {
     Dropped.INVALID: "its answer did not verify: compare the versions of sordino",
     Dropped.REFUSED: "it refused: its own log and `sordino client status` say why, and only there",
     Dropped.REVOKED: "it is not in the charter any more, or its certificate ended",
+    Dropped.SPARE: "enough others had trained before it: it was asked to spare, and pays for no other round",
     Dropped.STORAGE: "this coordinator could not keep its answer: look at the disk",
 }
 """What to say, and to look at, where nothing was said of a single case."""

@@ -32,6 +32,8 @@ COMMENTS = {
     "pause_seconds": "How long to wait between two rounds.",
     "gather_seconds": "How long to wait for members beyond the charter's smallest cohort before a round begins.",
     "cohort": "Begin at once when this many members are connected; 0 means all members of the charter.",
+    "sample": "Ask this many of the members that are ready, by turns; 0 asks all of them.",
+    "spare": "Ask this share more than `sample`, and go on without the slowest of them once enough have trained.",
     "quorum": "Never begin with fewer members than this; the charter's smallest cohort always holds too.",
     "schedule": "When rounds may begin, in UTC: windows like 'mon-fri 20:00-06:00'. Empty: at any time.",
     "api_listen": "Where the operator's API listens (HTTPS, token in operator.token), as HOST:PORT; empty: nowhere.",
@@ -117,6 +119,8 @@ class CoordinatorSettings(SettingsModel):
     pause_seconds: float = Field(0.0, ge=0)
     gather_seconds: float = Field(60.0, ge=0)
     cohort: int = Field(0, ge=0)
+    sample: int = Field(0, ge=0)
+    spare: float = Field(0.2, ge=0, le=4)
     quorum: int = Field(0, ge=0)
     schedule: list[str] = Field(default_factory=list, max_length=32)
     api_listen: str = Field("", pattern=r"^$|^[^\s/]+:\d{1,5}$")

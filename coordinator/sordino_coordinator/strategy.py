@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -21,16 +21,17 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from sordino_coordinator.boundary import Accept, LostMember, MemberReply
+from sordino_coordinator.cohorts import drawn, rounds_that_count, turns
 from sordino_coordinator.control.audit import Action
 from sordino_coordinator.control.live import Doing
-from sordino_coordinator.exchange import GivenUpError, exchange
+from sordino_coordinator.exchange import GivenUpError, exchange, never
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.gathering import MemberStanding, gather
 from sordino_coordinator.metrics import WORDS, Dropped, RejectionReason
 from sordino_coordinator.release_gate import TaughtError, UnusableSumError
 from sordino_coordinator.rounds import Outcome
 from sordino_platform.flower.codec import ENVELOPE_BYTES
-from sordino_platform.flower.phases import Phase, pack
+from sordino_platform.flower.phases import Phase, Scalar, pack
 from sordino_platform.link import Direction
 from sordino_platform.proposal import (
     Proposal,
@@ -38,15 +39,16 @@ from sordino_platform.proposal import (
     require_honest_lengths,
     require_honest_mean,
 )
-from sordino_platform.provenance import SILENT_LIMIT
 from sordino_platform.telemetry import timed
 from sordino_platform.tracing import UNTRACED, TracedSpan, TracedStep
 from sordino_platform.uploads import UploadFolder, forget_uploads
 from sordino_privacy.errors import SordinoError, StorageError, UsageError
 from sordino_privacy.secagg import (
+    SILENT_LIMIT,
     AggregateSum,
     CheatError,
     CoordinatorSession,
+    FloorError,
     Lengths,
     NormError,
     RoundContext,
@@ -80,6 +82,7 @@ class OngoingRound:
     number: int
     nodes: dict[str, int]
     held: dict[str, MemberStanding]
+    asked: frozenset[str] = frozenset()
     cohort: tuple[str, ...] = ()  # of the present attempt, once its roster is closed
     started: float = field(default_factory=time.monotonic)
     attempt: int = 0
@@ -159,7 +162,8 @@ class SecureFedAvg(Strategy):
         if federation.stopping.is_set() or not nodes:
             return None
         federation.tenancy.settle()  # as many answered as make any other machine's round impossible
-        round = OngoingRound(federation.rounds.open_round(federation.run), nodes, held)
+        nodes = self.asked(nodes)
+        round = OngoingRound(federation.rounds.open_round(federation.run), nodes, held, frozenset(nodes))
         federation.traffic.clear()
         with federation.traces.round(grid.run.run_id, round.number) as round.span:
             return self.to_its_end(grid, round)
@@ -221,7 +225,10 @@ class SecureFedAvg(Strategy):
                 if federation.stopping.is_set() or federation.superseded():
                     raise
             round.attempt, round.cohort = round.attempt + 1, ()
-            round.nodes, round.held = gather(federation, grid, number=round.number)
+            nodes, round.held = gather(federation, grid, number=round.number)
+            # Who was not asked before has no update yet; it is asked only where those that have are too few.
+            again = {name: node for name, node in nodes.items() if name in round.asked}
+            round.nodes = again if len(again) >= federation.quorum() and self.possible(again) else nodes
             round.dropped = {
                 name: reason for name, reason in round.dropped.items() if name in federation.cheaters
             }
@@ -231,7 +238,7 @@ class SecureFedAvg(Strategy):
     ) -> tuple[CoordinatorSession, AggregateSum]:
         """The phases of one attempt, in order. Raises RoundAbortedError when too few members are left for one."""
         federation, context = self.federation, self.context(round)
-        keeper = UploadFolder(federation.folder / "uploads")
+        keeper, trained = UploadFolder(federation.folder / "uploads"), set[str]()
         session = CoordinatorSession(federation.membership, context, keeper=keeper)
 
         def proposal(member: str) -> RecordDict:
@@ -250,6 +257,7 @@ class SecureFedAvg(Strategy):
                 alone = answer.fields.number("epsilon_if_others_collude")
             answer.fields.done()
             session.accept_advertisement(answer.member, advertisement)
+            trained.add(answer.member)
             federation.note_epsilon(answer.member, epsilon, alone)
             federation.keep_head(answer.member, head)
 
@@ -262,7 +270,13 @@ class SecureFedAvg(Strategy):
                 return
             upload = answer.fields.raw("upload")
             answer.fields.done()
-            session.accept_upload(answer.member, [upload])
+            session.accept_upload(answer.member, [upload], threads=THREADS)
+
+        def present(answer: MemberReply) -> None:
+            session.accept_presence(answer.member, answer.only("presence"))
+
+        def sounded(answer: MemberReply) -> None:
+            session.accept_sounding(answer.member, answer.only("sounding"))
 
         def signed(answer: MemberReply) -> None:
             session.accept_survivors(answer.member, answer.only("signature"))
@@ -278,7 +292,16 @@ class SecureFedAvg(Strategy):
         ) -> None:
             self.phase(grid, round, which, members, content, accept, reply_bytes=bound)
 
-        phase(Phase.TRAIN, round.nodes, proposal, advertised)
+        self.phase(
+            grid,
+            round,
+            Phase.TRAIN,
+            round.nodes,
+            proposal,
+            advertised,
+            reply_bytes=bound,
+            enough=lambda: self.complete(trained),
+        )
         roster = closing(session.close_advertisements, Outcome.ABORTED_COHORT)
         round.cohort = session.cohort
         phase(Phase.SHARE, session.awaiting(), lambda _: pack({"roster": roster}), shared)
@@ -299,7 +322,13 @@ class SecureFedAvg(Strategy):
                 ),
             )
         claim = closing(session.close_uploads, Outcome.ABORTED_DROPOUTS)
-        phase(Phase.SURVIVORS, session.awaiting(), lambda _: pack({"claim": claim}), signed)
+        while session.must_muster:
+            session.begin_muster()
+            phase(Phase.MUSTER, session.awaiting(), alike({"claim": claim}), present)
+            draw = closing(session.close_muster, Outcome.ABORTED_DROPOUTS)
+            phase(Phase.SOUND, session.awaiting(), alike({"draw": draw}), sounded)
+            claim = closing(session.close_soundings, Outcome.ABORTED_DROPOUTS)
+        phase(Phase.SURVIVORS, session.awaiting(), alike({"claim": claim}), signed)
         openings = closing(session.close_survivors, Outcome.ABORTED_DROPOUTS)
         phase(Phase.UNMASK, openings, lambda name: pack({"opening": openings[name]}), revealed)
 
@@ -320,6 +349,45 @@ class SecureFedAvg(Strategy):
         return session, opened
 
     # -------------------------------------------------------------------------------------------------- its steps
+
+    def asked(self, nodes: dict[str, int]) -> dict[str, int]:
+        """Of the members that are ready those that this round asks: all, or as many as the operator wants, by turns."""
+        federation, sample = self.federation, self.federation.settings.sample
+        if not sample:
+            return nodes
+        size, head = max(sample, federation.quorum()), federation.releases.head()
+        recent = rounds_that_count(len(federation.membership.members), size=size)
+        chosen = drawn(
+            nodes,
+            size=size,
+            spare=federation.settings.spare,
+            turns=turns(federation.rounds.rounds(last=recent)),
+            seed=f"{federation.run}/{federation.rounds.next_round()}/{head.vector_hash.hex()}".encode(),
+            possible=self.possible,
+        )
+        return {name: nodes[name] for name in chosen}
+
+    def possible(self, names: Collection[str]) -> bool:
+        """Whether exactly these members can hold a round, by the charter's floors."""
+        membership = self.federation.membership
+        floors = membership.floors
+        try:
+            membership.require_cohort(
+                names,
+                cohort=floors.cohort,
+                organisations=floors.organisations,
+                corrupt=floors.corrupt(len(membership.members)),
+            )
+        except FloorError:
+            return False
+        return True
+
+    def complete(self, trained: Collection[str]) -> bool:
+        """Whether so many of those that were asked have trained that the others need not be waited for."""
+        sample = self.federation.settings.sample
+        if not sample or len(trained) < max(sample, self.federation.quorum()):
+            return False
+        return self.possible(trained)
 
     def context(self, round: OngoingRound) -> RoundContext:
         """The context of this attempt, with the charter's floors."""
@@ -351,6 +419,7 @@ class SecureFedAvg(Strategy):
         accept: Accept,
         *,
         reply_bytes: Callable[[str], int],
+        enough: Callable[[], bool] = never,
     ) -> None:
         """Runs one exchange. An answer that `accept` refuses costs its member the round. `reply_bytes` is the most
         that a member's whole reply can have. Raises RoundAbortedError when a new epoch of the charter touches the
@@ -386,6 +455,7 @@ class SecureFedAvg(Strategy):
             # Later, a restarted member's keys are gone with its process; before, it has nothing that it could not do
             # again: a finished update is stored, and the charge was made.
             rejoin=phase is Phase.TRAIN,
+            enough=enough,
         )
         with federation.traces.step(TracedStep(phase.value), attempt=round.attempt, asked=len(nodes)) as step:
             try:
@@ -528,6 +598,11 @@ class SecureFedAvg(Strategy):
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """There are no plain metrics to aggregate. Raises UsageError."""
         raise UsageError("SecureFedAvg opens sums only")
+
+
+def alike(fields: Mapping[str, Scalar]) -> Callable[[str], RecordDict]:
+    """The same message for everyone."""
+    return lambda _: pack(fields)
 
 
 def closing(close: Callable[[], T], outcome: Outcome) -> T:

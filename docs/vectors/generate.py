@@ -38,8 +38,10 @@ from sordino_privacy.secagg import (
     transcript_head,
 )
 from sordino_privacy.secagg.complaint import Complaint, complaint_proof
+from sordino_privacy.secagg.evidence import Evidence
 from sordino_privacy.secagg.graph import degree_and_threshold, permutation, quorum
 from sordino_privacy.secagg.masks import Mask, apply
+from sordino_privacy.secagg.muster import Draw, sketch_of
 from sordino_privacy.secagg.roster import Roster
 from sordino_privacy.secagg.shares import Delivery, Shares, Statement
 from sordino_privacy.secagg.survivors import Claim, Opening
@@ -215,6 +217,7 @@ def build() -> dict[str, Any]:
         "H(U3)": parsed.u3_hash().hex(),
         "H(Y)": parsed.total_hash.hex(),
     }
+    mustered = {name: members[name][0].snapshot_with_secrets() for name in SURVIVORS}
     for name in SURVIVORS:
         assent = members[name][0].survivors(claim)
         out["members"][name]["draws"] = [draw.hex() for draw in members[name][1].given]
@@ -240,6 +243,7 @@ def build() -> dict[str, Any]:
         "carries": opened.carries.tobytes().hex(),
         "challenge": coordinator._challenge().hex(),
     }
+    out["muster"] = muster(mustered, claim, updates, opened.evidence)
     record = coordinator.record(GENESIS, fixed("new model"))
     out["transcript"] = {"record": record.hex(), "head": transcript_head(record).hex()}
     out["graph"] = {
@@ -264,6 +268,28 @@ def build() -> dict[str, Any]:
     out["refused"] = refused
     out["complaints"] = complaints(roster_bytes, deliveries["alpha"], out["members"]["delta"]["shares"])
     return out
+
+
+def muster(
+    snapshots: dict[str, bytes], claim: bytes, updates: dict[str, Quantised], evidence: bytes
+) -> dict[str, Any]:
+    """The muster that a coordinator could have held for this claim, and the evidence that would follow from it."""
+    sessions, nonces, said = {}, {}, {}
+    for name, snapshot in snapshots.items():
+        draws = Draws(f"muster {name}")
+        key = fixed(f"identity {name}")
+        sessions[name] = MemberSession.restore(snapshot, name, key, membership(), context(), Memory(), draws)
+        nonces[name] = {"presence": sessions[name].muster(claim).hex(), "nonce": draws.given[0].hex()}
+    made = Draw(
+        roster_hash=Claim.decode(claim).roster_hash,
+        nonces=tuple((name, bytes.fromhex(found["nonce"])) for name, found in nonces.items()),
+    )
+    for name, member in sessions.items():
+        said[name] = member.sound(made.encode(), updates[name])
+        nonces[name]["sounding"] = said[name].hex()
+    sketches = tuple(sketch_of(message) for message in said.values())
+    shown = replace(Evidence.decode(evidence), sketches=sketches, draw=made.nonces)
+    return {"members": nonces, "draw": made.encode().hex(), "evidence": shown.encode().hex()}
 
 
 def complaints(roster: bytes, delivery: bytes, shares: str) -> list[dict[str, Any]]:

@@ -28,13 +28,11 @@ from sordino_platform.flower.phases import Vector as Wire
 from sordino_platform.plans import Plan, parse_plan
 from sordino_platform.release.optimiser import MOST_MOMENTS
 from sordino_privacy.errors import LinkError
-from sordino_privacy.secagg import Record, RoundContext
+from sordino_privacy.secagg import SILENT_LIMIT, Record, RoundContext
 
 Ring = npt.NDArray[np.unsignedinteger[Any]]
 UPLOAD = "upload."
 COUNTED = "counted."
-SILENT_LIMIT = 16
-"""Survivors without a sketch whose uploads stand in for them; each costs every member a download of that size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,8 +24,8 @@ class UploadFolder:
         make_folder(folder)
         self._folder = folder
 
-    def put(self, sender: str, upload: memoryview) -> None:
-        """Raises StorageError."""
+    def put(self, sender: str, upload: memoryview) -> bool:
+        """Writes it to a file. Raises StorageError."""
         path = self._folder / f"{sender}.bin"
         try:
             path.touch(mode=0o600)
@@ -34,6 +34,7 @@ class UploadFolder:
             raise StorageError(
                 f"cannot keep an upload: {error.strerror}", hint="free some space; the last release is intact"
             ) from error
+        return False
 
     def get(self, sender: str) -> memoryview:
         """The bytes, mapped."""

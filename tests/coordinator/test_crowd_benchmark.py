@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sordino_coordinator.crowd_benchmark.command import figures, masking
+from sordino_coordinator.crowd_benchmark.command import LEAVING, SHARE, figures, masking
 from sordino_coordinator.crowd_benchmark.course import Course
 from sordino_coordinator.crowd_benchmark.place import SIZES, founded
 from sordino_platform.architecture import trainable_shapes
@@ -33,6 +33,21 @@ def test_a_crowd_completes_rounds_with_a_quarter_leaving_at_each_phase_and_comes
         assert course.storm() > 0
         assert course.round()["outcome"] == "completed"
     assert founded(tmp_path / "crowd", members=MEMBERS, size="25k") == place
+
+
+@pytest.mark.slow
+def test_a_hundred_members_complete_a_round_with_a_third_leaving_at_each_phase(tmp_path: Path) -> None:
+    """Real links, real sessions: what was uploaded counts, though nobody answers for it any more."""
+    members, third = 100, 33
+    with Course(founded(tmp_path / "crowd", members=members, size="25k")) as course:
+        course.start()
+        course.connect()
+        for leaving in LEAVING:
+            row = course.round(leaving=leaving, share=SHARE)
+            counted = leaving in ("survivors", "unmask")
+            assert (row["outcome"], row["left"]) == ("completed", third), row
+            assert row["in_the_sum"] == members - (0 if counted else third), row
+            course.connect()
 
 
 def test_the_sizes_are_what_they_are_called() -> None:

@@ -12,7 +12,7 @@ import functools
 import json
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -44,6 +44,8 @@ from sordino_privacy.errors import SordinoError
 from sordino_privacy.secagg import BadParcelError, RoundContext, judge_complaint, verify_transcript
 from sordino_privacy.secagg.complaint import Complaint, complaint_proof
 from sordino_privacy.secagg.evidence import Evidence
+from sordino_privacy.secagg.muster import Draw, sketch_of
+from sordino_privacy.secagg.muster import Presence as Mustered
 from sordino_privacy.secagg.roster import Advertisement, Roster
 from sordino_privacy.secagg.shares import Delivery, Shares
 from sordino_privacy.secagg.survivors import Assent, Claim, Opening, Reveal
@@ -96,6 +98,12 @@ def attempt() -> tuple[Federation, dict[str, bytes]]:
         said["header"], said["trailer"] = frames_of[0], frames_of[-1]
         coordinator.accept_upload(name, frames_of)
     said["claim"] = coordinator.close_uploads()
+    said["presence"] = members[me].muster(said["claim"])
+    alone = Mustered.decode(said["presence"])
+    drawn = Draw(roster_hash=Claim.decode(said["claim"]).roster_hash, nonces=((me, alone.nonce),))
+    said["draw"] = drawn.encode()
+    said["sounding"] = members[me].sound(said["draw"], federation.updates[me])
+    members[me].muster(replace(Claim.decode(said["claim"]), total_hash=bytes(32)).encode())
     for name in present:
         said["assent"] = members[name].survivors(said["claim"])
         coordinator.accept_survivors(name, said["assent"])
@@ -105,6 +113,7 @@ def attempt() -> tuple[Federation, dict[str, bytes]]:
         said["reveal"] = members[name].unmask(openings[name], federation.updates[name])
         coordinator.accept_reveal(name, said["reveal"])
     said["evidence"] = coordinator.open().evidence
+    said["mustered"] = replace(Evidence.decode(said["evidence"]), draw=drawn.nonces).encode()
     said["record"] = coordinator.record(GENESIS, bytes(32))
     said["context"] = federation.context.encode()
     return federation, said
@@ -114,12 +123,11 @@ def of_members() -> Target:
     """What a coordinator reads of the protocol."""
     federation, said = attempt()
     public = federation.membership.member(federation.names[2]).public_key
-    kinds = (Advertisement, Shares, UploadHeader, UploadReceipt, Assent, Complaint)
+    kinds = (Advertisement, Shares, UploadHeader, UploadReceipt, Assent, Complaint, Mustered)
+    names = "advertisement shares header trailer assent reveal presence sounding"
     return Target(
-        decoders=(*map(canonical, kinds), lambda data: Reveal.decode(data, public)),
-        seeds=tuple(
-            said[name] for name in ("advertisement", "shares", "header", "trailer", "assent", "reveal")
-        ),
+        decoders=(*map(canonical, kinds), lambda data: Reveal.decode(data, public), sketch_of),
+        seeds=tuple(said[name] for name in names.split()),
     )
 
 
@@ -134,10 +142,21 @@ def of_the_coordinator() -> Target:
         decoders=(
             delivered,
             lambda data: Roster.decode(data, federation.membership, federation.context),
-            *map(canonical, (RoundContext, Claim, Opening, Record, Evidence)),
+            *map(canonical, (RoundContext, Claim, Opening, Record, Evidence, Draw)),
         ),
         seeds=tuple(
-            said[name] for name in ("roster", "delivery", "claim", "opening", "record", "evidence", "context")
+            said[name]
+            for name in [
+                "roster",
+                "delivery",
+                "claim",
+                "opening",
+                "record",
+                "evidence",
+                "context",
+                "draw",
+                "mustered",
+            ]
         ),
     )
 

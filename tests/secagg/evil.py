@@ -83,7 +83,7 @@ def victim_refuses(
         answer(federation, phase, message)
     assert type(refused.value) is refusal
     assert session.phase is SessionPhase.ABORTED
-    assert set(vars_of(session)) <= {b"", (), SessionPhase.ABORTED}
+    assert set(vars_of(session)) <= {b"", (), 0, SessionPhase.ABORTED}
     if phase in ("survivors", "unmask"):
         assert federation.journals[VICTIM].rows == before
     return refused.value

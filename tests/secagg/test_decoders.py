@@ -15,6 +15,8 @@ from tests.secagg.federation import Federation, membership
 
 from sordino_privacy.secagg import MalformedError, Quantised, RoundContext, SecaggError
 from sordino_privacy.secagg.encoding import MAX_MESSAGE_BYTES, MessageReader, Writer
+from sordino_privacy.secagg.evidence import Evidence
+from sordino_privacy.secagg.muster import Draw, Presence, sketch_of, sounding
 from sordino_privacy.secagg.roster import Advertisement
 from sordino_privacy.secagg.session import SessionState
 from sordino_privacy.secagg.shares import Delivery, Shares
@@ -66,6 +68,22 @@ DECODERS: dict[str, tuple[Callable[[], bytes], Callable[[bytes], Any], Callable[
         lambda: bytes.fromhex(ALPHA["reveal"]),
         lambda m: Reveal.decode(m, PUBLIC),
         lambda reveal: reveal.encode_signed(SIGNING),
+    ),
+    "presence": (
+        lambda: bytes.fromhex(VECTORS["muster"]["members"]["alpha"]["presence"]),
+        Presence.decode,
+        Presence.encode,
+    ),
+    "draw": (lambda: bytes.fromhex(VECTORS["muster"]["draw"]), Draw.decode, Draw.encode),
+    "sounding": (
+        lambda: bytes.fromhex(VECTORS["muster"]["members"]["alpha"]["sounding"]),
+        sketch_of,
+        sounding,
+    ),
+    "evidence of a muster": (
+        lambda: bytes.fromhex(VECTORS["muster"]["evidence"]),
+        Evidence.decode,
+        Evidence.encode,
     ),
     "record": (lambda: bytes.fromhex(VECTORS["transcript"]["record"]), Record.decode, Record.encode),
     "snapshot": (snapshot, SessionState.decode, SessionState.encode),

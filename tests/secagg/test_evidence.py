@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,11 @@ from sordino_privacy.secagg import (
     QuorumError,
     sketched_length,
 )
-from sordino_privacy.secagg.sketch import PROJECTIONS, Sketch, length_sketch, upload_digest
+from sordino_privacy.secagg.encoding import digest
+from sordino_privacy.secagg.masks import RingVector
+from sordino_privacy.secagg.sketch import CHUNK, PROJECTIONS, Sketch, length_sketch, upload_digest
 from sordino_privacy.secagg.survivors import Opening
+from sordino_privacy.secagg.total import Total
 
 READER, LIAR = "member-0000", "member-0003"
 
@@ -121,14 +125,21 @@ def test_evidence_that_leaves_out_alters_or_adds_anything_is_refused(
     shown(federation, opened, evidence=fewer, uploads=uploads)
 
 
+def own(session: CoordinatorSession, places: range, value: int) -> RingVector:
+    """A vector of the coordinator's own, which it adds to the sum."""
+    vector = np.zeros(session.context.dimension, session.context.quantiser.dtype)
+    vector[list(places)] = value
+    return vector
+
+
 class Adder(CoordinatorSession):
     """Adds a vector of its own to the sum before it commits to it: all that follows is consistent."""
 
     def close_uploads(self) -> bytes:
-        self._known_intake().accumulator[:7] += np.uint32(5)
+        self._known_intake().total.add(own(self, range(7), 5))
         return super().close_uploads()
 
-    def _require_digests(self, sketches: Any, total: Any) -> None:
+    def _require_digests(self, sketches: Any, total: Any, threads: int) -> None:
         """It does not mind."""
 
 
@@ -277,8 +288,16 @@ def test_digests_add_up_exactly_at_the_largest_values_in_any_pieces() -> None:
     random = np.random.default_rng(8)
     ring = [random.integers(0, 1 << 32, 70_001, dtype=np.uint64).astype("<u4") for _ in range(3)]
     ring[0][:] = 0xFFFFFFFF
-    total = sum(one.astype("<u8") for one in ring)
+    total = np.sum([one.astype("<u8") for one in ring], axis=0)
     seed = bytes(32)
     whole = [upload_digest([one], seed) for one in ring]
-    assert tuple(map(sum, zip(*whole, strict=True))) == upload_digest([total], seed)  # type: ignore[list-item]
-    assert upload_digest([ring[1][:40_000], ring[1][40_000:]], seed) == whole[1]
+    added = Total.nothing(70_001, np.dtype("<u4"), np.dtype("u1"))
+    for one in ring:
+        added.add(one)
+    assert np.array_equal(added.ring.astype("<u8") + (added.carries.astype("<u8") << np.uint64(32)), total)
+    summed = tuple(map(sum, zip(*whole, strict=True)))
+    assert added.rows(seed) == added.rows(seed, threads=3) == summed
+    assert added.digest() == digest("total", sha256(total.astype("<u8").tobytes()).digest())
+    added.subtract(ring[0])
+    assert added.rows(seed, threads=2) == tuple(map(sum, zip(*whole[1:], strict=True)))
+    assert upload_digest([ring[1][:CHUNK], ring[1][CHUNK:]], seed) == whole[1]

@@ -99,6 +99,21 @@ def test_a_second_implementation_makes_the_same_messages_keys_masks_and_sum() ->
     evidence += second.u16(3) + b"".join(p.sketch(challenge) for p in alive)
     assert evidence.hex() == VECTORS["evidence"]["encoded"]
     assert bytes(v >> 16 for v in masked).hex() == VECTORS["evidence"]["carries"]
+    said = VECTORS["muster"]
+    drawn = [bytes.fromhex(said["members"][p.me]["nonce"]) for p in alive]
+    listed = b"".join(second.name(p.me) + nonce for p, nonce in zip(alive, drawn, strict=True))
+    draw = second.SUITE + b"\x12" + everyone[0].r + second.u16(3) + listed
+    assert draw.hex() == said["draw"]
+    parts = (part for p, nonce in zip(alive, drawn, strict=True) for part in (p.me.encode(), nonce))
+    earlier = second.h("challenge", everyone[0].r, u3, hy, *parts)
+    for player, nonce in zip(alive, drawn, strict=True):
+        case = said["members"][player.me]
+        assert (second.SUITE + b"\x11" + second.name(player.me) + nonce).hex() == case["presence"]
+        assert (second.SUITE + b"\x13" + player.sketch(earlier)).hex() == case["sounding"]
+    seeds = evidence[17 + 32 :].split(second.u16(3) + everyone[0].sketch(challenge))[0]
+    mustered = second.SUITE + b"\x14" + everyone[0].r + second.u16(3) + listed + seeds
+    mustered += second.u16(3) + b"".join(p.sketch(earlier) for p in alive)
+    assert mustered.hex() == said["evidence"]
     # What every member checks: the digests of the uploads add up to that of their sum.
     assert second.rows(masked, challenge) == [
         sum(column) for column in zip(*(second.rows(p.y, challenge) for p in alive), strict=True)

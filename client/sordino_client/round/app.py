@@ -237,6 +237,26 @@ def upload(member: Member, fields: Fields, context: Context) -> Reply:
     return {}, {"upload": StreamedPart(nbytes=session.upload_bytes, pieces=masked)}
 
 
+@app.train(Phase.MUSTER)
+@phase
+def muster(member: Member, fields: Fields, context: Context) -> Reply:
+    """Checks who survived, and says that this member is there."""
+    agreement, session = kept(member, context)
+    presence = session.muster(fields.blob("claim"))
+    keep(context, agreement, session)
+    return {"presence": presence}, {}
+
+
+@app.train(Phase.SOUND)
+@phase
+def sound(member: Member, fields: Fields, context: Context) -> Reply:
+    """Says, signed, what this member uploaded, before anybody signs who is in the sum."""
+    agreement, session = kept(member, context)
+    said = session.sound(fields.blob("draw"), stored_update(member, agreement), threads=THREADS)
+    keep(context, agreement, session)
+    return {"sounding": said}, {}
+
+
 @app.train(Phase.SURVIVORS)
 @phase
 def survivors(member: Member, fields: Fields, context: Context) -> Reply:

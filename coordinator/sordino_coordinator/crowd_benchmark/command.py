@@ -28,8 +28,8 @@ from sordino_privacy.secagg.graph import thresholds
 from sordino_privacy.secagg.masks import apply
 
 FEW: Final = 5
-LEAVING: Final = ("share_keys", "masked_input", "survivors", "unmask")
-SHARE: Final = 0.3
+LEAVING: Final = ("share_keys", "masked_input", "muster", "sound", "survivors", "unmask")
+SHARE: Final = 1 / 3
 """Of the members, how many leave at each phase in turn. The charter of the crowd allows 400 of 1,000."""
 IDLE_SECONDS: Final = 30.0
 PLAIN_FLOORS: Final = FloorTerms()

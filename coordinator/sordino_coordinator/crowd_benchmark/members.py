@@ -149,6 +149,10 @@ class LightMember:
                 session.upload(fields.blob("delivery"), update)
                 made = StreamedPart(nbytes=session.upload_bytes, pieces=lambda: session.upload_again(update))
                 return {}, {"upload": made}
+            case Phase.MUSTER:
+                return {"presence": session.muster(fields.blob("claim"))}, {}
+            case Phase.SOUND:
+                return {"sounding": session.sound(fields.blob("draw"), shared.update(self._plan))}, {}
             case Phase.SURVIVORS:
                 return {"signature": session.survivors(fields.blob("claim"))}, {}
             case Phase.UNMASK:

@@ -82,7 +82,7 @@ class OurRound:
     def server(self, threads: int) -> FloatVector:
         server = self.server_side
         for name, frames in self.uploads.items():
-            server.accept_upload(name, frames)
+            server.accept_upload(name, frames, threads=threads)
         server.close_uploads()
         for name, assent in self.assents.items():
             server.accept_survivors(name, assent)

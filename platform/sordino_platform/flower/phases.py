@@ -34,11 +34,14 @@ Element = TypeVar("Element", bound=np.generic)
 
 
 class Phase(StrEnum):
-    """The exchanges of a round, in order. Metrics and logs use these names as labels."""
+    """The exchanges of a round, in order. Metrics and logs use these names as labels. MUSTER and SOUND are held in
+    large cohorts only, and again where many fell silent in them."""
 
     TRAIN = "train"
     SHARE = "share_keys"
     UPLOAD = "masked_input"
+    MUSTER = "muster"
+    SOUND = "sound"
     SURVIVORS = "survivors"
     UNMASK = "unmask"
     RESULT = "result"

@@ -2,9 +2,9 @@
 
 Pure state machines: no I/O, no clock, no randomness but what is handed in. Bytes in, bytes out.
 
-    member:       MemberSession  - advertise, share, upload, survivors, unmask
+    member:       MemberSession  - advertise, share, upload, (muster, sound,) survivors, unmask
     coordinator:  CoordinatorSession - accept_* and close_* per phase, then open
-    both:         Membership (from the charter), Context (what must be agreed on), Quantiser (updates as integers)
+    both:         Membership (from the charter), RoundContext (what must be agreed on), Quantiser (updates as integers)
     durable:      Journal, admit - what a member must remember across restarts
     around it:    require_* - what a member checks before it trains and before it adopts a result
     history:      verify_transcript
@@ -26,6 +26,7 @@ from sordino_privacy.secagg.intake import Keeper, UploadReceiver
 from sordino_privacy.secagg.journal import Journal, JournalEntry, Step, require_follows
 from sordino_privacy.secagg.member import MemberSession
 from sordino_privacy.secagg.membership import EnrolledMember, Floors, Membership
+from sordino_privacy.secagg.muster import SILENT_LIMIT
 from sordino_privacy.secagg.quantise import Group, MaskedStatistics, Quantised, Quantiser, Totals
 from sordino_privacy.secagg.refusals import (
     REFUSALS,
@@ -72,6 +73,7 @@ from sordino_privacy.secagg.transcript import (
 __all__ = [
     "GENESIS",
     "REFUSALS",
+    "SILENT_LIMIT",
     "SUITE",
     "AbortedError",
     "AggregateSum",

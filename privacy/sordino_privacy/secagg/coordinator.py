@@ -4,6 +4,10 @@
     session.accept_advertisement(name, message) ...   session.close_advertisements()  -> roster, for every member of U1
     session.accept_shares(name, message) ...          session.close_shares()          -> a delivery per member of U2
     session.accept_upload(name, frames) ...           session.close_uploads()         -> claim, for every member of U3
+    while session.must_muster:                        of a large cohort, before it signs (muster.py)
+        session.begin_muster()
+        session.accept_presence(name, message) ...    session.close_muster()          -> draw, for all present
+        session.accept_sounding(name, message) ...    session.close_soundings()       -> claim, without many silent
     session.accept_survivors(name, message) ...       session.close_survivors()       -> an opening per signer
     session.accept_reveal(name, message) ...          session.open()                  -> AggregateSum, with its evidence
                                                       session.record(head, hash)      -> transcript record
@@ -27,10 +31,20 @@ import numpy as np
 from sordino_privacy.secagg import merkle
 from sordino_privacy.secagg.complaint import MAX_COMPLAINT_BYTES, Complaint, complaint_proof
 from sordino_privacy.secagg.context import RoundContext
-from sordino_privacy.secagg.evidence import Evidence, Lengths, challenge_of, lengths_of
+from sordino_privacy.secagg.evidence import Evidence, Lengths, challenge_of, drawn, lengths_of
 from sordino_privacy.secagg.intake import Data, Intake, Keeper, MemoryKeeper, UploadReceiver
 from sordino_privacy.secagg.masks import RingVector, apply
 from sordino_privacy.secagg.membership import Membership
+from sordino_privacy.secagg.muster import (
+    MAX_PRESENCE_BYTES,
+    MAX_SOUNDING_BYTES,
+    MOST_MUSTERS,
+    SILENT_LIMIT,
+    Draw,
+    Nonces,
+    Presence,
+    sketch_of,
+)
 from sordino_privacy.secagg.quantise import Totals
 from sordino_privacy.secagg.reconstruction import masks_of_seeds, opened_seeds
 from sordino_privacy.secagg.refusals import (
@@ -49,7 +63,7 @@ from sordino_privacy.secagg.refusals import (
 )
 from sordino_privacy.secagg.roster import MAX_ADVERTISEMENT_BYTES, Advertisement, Roster, require_roster
 from sordino_privacy.secagg.shares import Delivery, Parcel, Shares, largest_shares, share_commitment
-from sordino_privacy.secagg.sketch import Digest, Sketch, total_digest, upload_digest
+from sordino_privacy.secagg.sketch import Digest, Sketch, upload_digest
 from sordino_privacy.secagg.survivors import (
     MAX_ASSENT_BYTES,
     Assent,
@@ -60,8 +74,12 @@ from sordino_privacy.secagg.survivors import (
     require_signers,
     require_survivors,
 )
+from sordino_privacy.secagg.total import Total
 from sordino_privacy.secagg.transcript import Record, sum_digest
 from sordino_privacy.secagg.upload import UploadHeader, u2_digest
+
+MUSTERED_ABOVE = 3 * SILENT_LIMIT
+"""Survivors. Of fewer, a third may be silent and be stood in for by their uploads."""
 
 
 class Stage(IntEnum):
@@ -70,10 +88,12 @@ class Stage(IntEnum):
     ADVERTISEMENTS = 1
     SHARES = 2
     UPLOADS = 3
-    SURVIVORS = 4
-    REVEALS = 5
-    OPENED = 6
-    ABORTED = 7
+    MUSTER = 4
+    SOUNDINGS = 5
+    SURVIVORS = 6
+    REVEALS = 7
+    OPENED = 8
+    ABORTED = 9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +157,12 @@ class CoordinatorSession:
         self._intake: Intake | None = None
         self._claim: Claim | None = None
         self._u2: tuple[str, ...] = ()
+        self._musters = 0
+        self._presences: dict[str, bytes] = {}
+        self._draw: Nonces = ()
+        self._soundings: dict[str, Sketch] = {}
+        self._challenge_of: bytes | None = None
+        self._sets = (b"", b"", b"")  # H(U2), H(U3), H(Y) of the claim
         self._proofs: dict[str, bytes] = {}
         self._sum: RingVector | None = None
 
@@ -165,8 +191,12 @@ class CoordinatorSession:
                 return frozenset(self._known_roster().names) - self._shares.keys()
             case Stage.UPLOADS:
                 return frozenset(self._u2) - self._known_intake().receipts.keys()
+            case Stage.MUSTER:
+                return frozenset(self._known_claim().survivors) - self._presences.keys()
+            case Stage.SOUNDINGS:
+                return frozenset(self._presences) - self._soundings.keys()
             case Stage.SURVIVORS:
-                return frozenset(self._known_claim().survivors) - self._assents.keys()
+                return frozenset(self._soundings or self._known_claim().survivors) - self._assents.keys()
             case Stage.REVEALS:
                 return frozenset(self._assents) - self._reveals.keys()
             case _:
@@ -182,6 +212,10 @@ class CoordinatorSession:
                 return largest_shares(len(self._known_roster().holders(member)))
             case Stage.UPLOADS:
                 return max(self._upload_header(member).upload_bytes, MAX_COMPLAINT_BYTES)
+            case Stage.MUSTER:
+                return MAX_PRESENCE_BYTES
+            case Stage.SOUNDINGS:
+                return MAX_SOUNDING_BYTES
             case Stage.SURVIVORS:
                 return MAX_ASSENT_BYTES
             case Stage.REVEALS:
@@ -221,7 +255,9 @@ class CoordinatorSession:
         """The roster, for every member in it."""
         with self._closing(Stage.ADVERTISEMENTS, Stage.SHARES):
             roster = Roster.of(self._membership, self._context, self._advertisements.values())
-            require_roster(roster.entries, self._membership, self._context)
+            require_roster(
+                roster.entries, self._membership, self._context, signed=()
+            )  # each was, when it came
             self._roster = roster
         return self._known_roster().encode()
 
@@ -251,7 +287,7 @@ class CoordinatorSession:
                     f"{len(self._u2)} members are below the quorum of {roster.numbers.quorum}"
                 )
             quantiser = self._context.quantiser
-            self._intake = Intake(quantiser.length, quantiser.dtype, self._staging, self._keeper)
+            self._intake = Intake(quantiser, self._staging, self._keeper)
             paths = {
                 sender: merkle.paths([leaf.digest() for leaf in shares.leaves])
                 for sender, shares in self._shares.items()
@@ -271,15 +307,16 @@ class CoordinatorSession:
 
     # Phase 3
 
-    def begin_upload(self, sender: str) -> UploadReceiver:
-        """A receiver for the upload of `sender`. Raises SurvivorError, OrderError (uploaded, or late) or BusyError."""
+    def begin_upload(self, sender: str, *, threads: int = 1) -> UploadReceiver:
+        """A receiver for the upload of `sender`, which is hashed by so many threads. Raises
+        SurvivorError, OrderError (uploaded, or late) or BusyError."""
         self._require(Stage.UPLOADS)
         if sender not in self._u2:
             raise SurvivorError(f"{sender!r} is not in U2", culprit=sender)
         intake = self._known_intake()
         if sender in intake.receipts:
             raise OrderError(f"{sender!r} has already uploaded")
-        return UploadReceiver(intake, self._membership, self._upload_header(sender))
+        return UploadReceiver(intake, self._membership, self._upload_header(sender), threads=threads)
 
     def _upload_header(self, sender: str) -> UploadHeader:
         return UploadHeader(
@@ -290,9 +327,9 @@ class CoordinatorSession:
             ring_bits=self._context.ring_bits,
         )
 
-    def accept_upload(self, sender: str, frames: Iterable[Data]) -> None:
-        """A whole upload, in frames of any size."""
-        self.begin_upload(sender).receive(frames)
+    def accept_upload(self, sender: str, frames: Iterable[Data], *, threads: int = 1) -> None:
+        """A whole upload, in frames of any size, hashed by so many threads."""
+        self.begin_upload(sender, threads=threads).receive(frames)
 
     def accept_complaint(self, sender: str, message: bytes) -> None:
         """A complaint in place of an upload. Raises CheatError when it is false; then its sender is the cheater.
@@ -323,20 +360,83 @@ class CoordinatorSession:
     def close_uploads(self) -> bytes:
         """The claim of U3, for every member in it. Uploads in progress are discarded."""
         with self._closing(Stage.UPLOADS, Stage.SURVIVORS):
-            roster, intake = self._known_roster(), self._known_intake()
+            intake = self._known_intake()
             if self._proofs:
                 named = ", ".join(repr(name) for name in sorted(self._proofs))
                 raise ShareError(f"proven to have sent shares that do not open: {named}")
             intake.close()
-            u3 = set(intake.receipts)
-            require_survivors(roster, self._membership, self._context, u3)
-            self._claim = Claim(
-                roster_hash=roster.hash,
-                receipts=tuple(intake.receipts[name] for name in sorted(u3)),
-                dropped=tuple(name for name in self._u2 if name not in u3),
-                total_hash=total_digest(intake.accumulator),
-            )
+            self._claim = self._claim_of(set(intake.receipts))
         return self._known_claim().encode()
+
+    def _claim_of(self, u3: set[str]) -> Claim:
+        """The claim that exactly `u3` survived, whose uploads are what the accumulator holds."""
+        roster, intake = self._known_roster(), self._known_intake()
+        require_survivors(roster, self._membership, self._context, u3)
+        claim = Claim(
+            roster_hash=roster.hash,
+            receipts=tuple(intake.receipts[name] for name in sorted(u3)),
+            dropped=tuple(name for name in self._u2 if name not in u3),
+            total_hash=intake.total.digest(),
+        )
+        self._sets = u2_digest(self._u2), claim.u3_hash(), claim.total_hash
+        return claim
+
+    # The muster, of a large cohort
+
+    @property
+    def must_muster(self) -> bool:
+        """Whether the survivors are so many that more than may be silent could fall silent, and may be asked once
+        more what they uploaded before they sign."""
+        many = len(self._known_claim().survivors) > MUSTERED_ABOVE
+        return many and not self._soundings and self._musters < MOST_MUSTERS
+
+    def begin_muster(self) -> None:
+        """The claim of phase 4 is sent to be answered by presences first."""
+        self._require(Stage.SURVIVORS)
+        self._musters += 1
+        self._stage = Stage.MUSTER
+
+    def accept_presence(self, sender: str, message: bytes) -> None:
+        self._require(Stage.MUSTER)
+        presence = Presence.decode(message)
+        self._require_sender(sender, presence.sender)
+        if sender not in self._known_claim().survivors:
+            raise SurvivorError(f"{sender!r} is not in U3", culprit=sender)
+        self._presences[sender] = presence.nonce
+
+    def close_muster(self) -> bytes:
+        """The draw, for every member that is present."""
+        with self._closing(Stage.MUSTER, Stage.SOUNDINGS):
+            self._draw = tuple(sorted(self._presences.items()))
+            if not self._draw:
+                raise SurvivorError("no survivor answered the muster")
+        return Draw(roster_hash=self._known_roster().hash, nonces=self._draw).encode()
+
+    def accept_sounding(self, sender: str, message: bytes) -> None:
+        self._require(Stage.SOUNDINGS)
+        sketch = sketch_of(message)
+        self._require_sender(sender, sketch.sender)
+        if sender not in self._presences:
+            raise SurvivorError(f"{sender!r} did not answer the muster", culprit=sender)
+        sketch.verify(self._membership, self._known_roster().hash, self._challenge())
+        self._soundings[sender] = sketch
+
+    def close_soundings(self) -> bytes:
+        """The claim for phase 4: the same, or, where more than may be silent are, of those that spoke. Those must then
+        be mustered anew, for the sum is another one: see `must_muster`."""
+        with self._closing(Stage.SOUNDINGS, Stage.SURVIVORS):
+            intake, claim = self._known_intake(), self._known_claim()
+            silent = [name for name in claim.survivors if name not in self._soundings]
+            if len(silent) > SILENT_LIMIT:
+                for name in silent:
+                    upload = np.frombuffer(self._keeper.get(name), self._context.quantiser.dtype)
+                    intake.total.subtract(upload)
+                self._claim = self._claim_of(set(self._soundings))
+                self._forget_muster()
+        return self._known_claim().encode()
+
+    def _forget_muster(self) -> None:
+        self._presences, self._draw, self._soundings, self._challenge_of = {}, (), {}, None
 
     # Phase 4
 
@@ -346,12 +446,18 @@ class CoordinatorSession:
         self._require_sender(sender, assent.sender)
         if sender not in claim.survivors:
             raise SurvivorError(f"{sender!r} is not in U3", culprit=sender)
-        assent.verify(self._membership, self._known_roster().hash, u2_digest(self._u2), claim)
+        if self._draw and (sender not in self._soundings or self._presences[sender] != assent.nonce):
+            raise SurvivorError(
+                f"{sender!r} signs with another nonce than it was mustered with", culprit=sender
+            )
+        assent.verify(self._membership, self._known_roster().hash, *self._sets)
         self._assents[sender] = assent
 
     def close_survivors(self) -> Mapping[str, bytes]:
         """An opening for each member that signed."""
         with self._closing(Stage.SURVIVORS, Stage.REVEALS):
+            if not self._draw:
+                self._challenge_of = None
             quorum = self._known_roster().numbers.quorum
             if len(self._assents) < quorum:
                 raise QuorumError(f"{len(self._assents)} signatures are below the quorum of {quorum}")
@@ -385,6 +491,8 @@ class CoordinatorSession:
         if reveal.sketch.sender != sender:
             raise IdentityError(f"{sender!r} sent a sketch in the name of another", culprit=sender)
         reveal.sketch.verify(self._membership, reveal.roster_hash, self._challenge())
+        if reveal.sketch != self._soundings.get(sender, reveal.sketch):
+            raise ShareError(f"{sender!r} says another thing than it said at the muster", culprit=sender)
         lists = (reveal.self_shares, reveal.pair_shares)
         if tuple(tuple(owner for owner, _ in shares) for shares in lists) != self._owed(sender):
             raise ShareError(f"{sender!r} did not reveal exactly the shares it was asked for", culprit=sender)
@@ -415,16 +523,15 @@ class CoordinatorSession:
         with self._closing(Stage.REVEALS, Stage.OPENED):
             claim, intake = self._known_claim(), self._known_intake()
             roster, quantiser = self._known_roster(), self._context.quantiser
-            total = intake.accumulator
-            vector = total.astype(quantiser.dtype)  # the low half: the sum in the ring
-            carries = (total >> np.asarray(self._context.ring_bits, total.dtype)).astype(quantiser.carries)
             seeds = opened_seeds(roster, claim, self._reveals)
             masks = masks_of_seeds(roster, claim, *seeds, self._context.ring_bits)
+            said = self._soundings or {name: reveal.sketch for name, reveal in self._reveals.items()}
+            sketches = tuple(sketch for _, sketch in sorted(said.items()))
+            self._require_digests(sketches, intake.total, threads)
+            vector, carries = intake.total.ring, intake.total.carries
             with expansion or nullcontext():
                 apply(vector, masks, threads=threads)
-            sketches = tuple(reveal.sketch for _, reveal in sorted(self._reveals.items()))
-            self._require_digests(sketches, total)
-            silent = tuple(name for name in claim.survivors if name not in self._reveals)
+            silent = tuple(name for name in claim.survivors if name not in said)
             lengths = lengths_of(self._membership, quantiser, sketches, silent, vector, self._challenge())
             totals = quantiser.decode(vector)
             if not 0 < totals.weight <= len(claim.survivors):
@@ -436,6 +543,7 @@ class CoordinatorSession:
                 self_seeds=tuple(sorted(seeds[0].items())),
                 pair_seeds=tuple(sorted(seeds[1].items())),
                 sketches=sketches,
+                draw=self._draw,
             )
         self._intake = None
         self._reveals.clear()
@@ -453,7 +561,7 @@ class CoordinatorSession:
         """The masked upload of a survivor, as it was received."""
         return self._keeper.get(name)
 
-    def _require_digests(self, sketches: Sequence[Sketch], total: RingVector) -> None:
+    def _require_digests(self, sketches: Sequence[Sketch], total: Total, threads: int) -> None:
         """Every sketch is of the upload that came: its digest is computed here only if the sum of all is wrong.
 
         Raises CheatError naming who signed a digest of something else.
@@ -466,7 +574,7 @@ class CoordinatorSession:
 
         digests = [sketch.rows for sketch in sketches]
         digests += [digested(name) for name in self._known_claim().survivors if name not in spoken]
-        if tuple(map(sum, zip(*digests, strict=True))) == upload_digest([total], seed):
+        if tuple(map(sum, zip(*digests, strict=True))) == total.rows(seed, threads=threads):
             return
         for sketch in sketches:
             if sketch.rows != digested(sketch.sender):
@@ -477,7 +585,11 @@ class CoordinatorSession:
         raise AssertionError("true digests add up")
 
     def _challenge(self) -> bytes:
-        return challenge_of(self._known_roster(), self._known_claim(), self._opening(min(self._assents)))
+        """Of the muster, or of the assents once they are closed; made once, for it names every member."""
+        if self._challenge_of is None:
+            nonces = self._draw or drawn(self._opening(min(self._assents)), ())
+            self._challenge_of = challenge_of(self._known_roster(), self._known_claim(), nonces)
+        return self._challenge_of
 
     def record(self, previous: bytes, new_model_hash: bytes) -> bytes:
         """The opened sum's record for the transcript, chained to the head `previous` (GENESIS for the first)."""

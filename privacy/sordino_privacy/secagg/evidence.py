@@ -5,22 +5,24 @@
 
 A member removes nothing itself: it adds the opened masks to the published sum and so gets the sum of the masked
 uploads, whose hash the coordinator put into the claim before anybody drew a nonce; and that sum has the digest that the
-survivors' signed digests add up to. A survivor that did not answer in the last phase is stood in for by its upload,
-whose hash it had signed.
+survivors' signed digests add up to. A survivor that said nothing of its upload is stood in for by it, by its hash.
+
+The challenge is made of the nonces of the assents; where the survivors were mustered, of those of the muster
+(`draw`), among which are those of all assents.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
 from sordino_privacy.secagg.context import RoundContext
 from sordino_privacy.secagg.encoding import (
     HASH_BYTES,
+    HEAD_BYTES,
     KEY_BYTES,
     MAX_MESSAGE_BYTES,
     MessageReader,
@@ -29,41 +31,46 @@ from sordino_privacy.secagg.encoding import (
 )
 from sordino_privacy.secagg.masks import RingVector, apply
 from sordino_privacy.secagg.membership import Membership
+from sordino_privacy.secagg.muster import Nonces, read_nonces, write_nonces
 from sordino_privacy.secagg.quantise import Quantiser
 from sordino_privacy.secagg.reconstruction import masks_of_seeds, touched_by
-from sordino_privacy.secagg.refusals import EvidenceError, SecaggError
+from sordino_privacy.secagg.refusals import EvidenceError, MalformedError, SecaggError
 from sordino_privacy.secagg.roster import Roster
 from sordino_privacy.secagg.sketch import (
     Projections,
     Sketch,
     challenge,
     length_sketch,
-    total_digest,
     upload_digest,
 )
 from sordino_privacy.secagg.survivors import Claim, Opening
+from sordino_privacy.secagg.total import Carries, Total
 from sordino_privacy.secagg.upload import SLICE_BYTES, slice_digest, vector_digest
 
 EVIDENCE_KIND = 16
+MUSTERED_KIND = 20
 OPENED_KIND = 34
 Seeds = tuple[tuple[str, bytes], ...]
-Carries = npt.NDArray[np.unsignedinteger[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """`self_seeds` of survivors, `pair_seeds` of dropped members with surviving neighbours, `sketches` by sender."""
+    """`self_seeds` of survivors, `pair_seeds` of dropped members with surviving neighbours, `sketches` by sender;
+    `draw` the nonces of the muster in which the sketches were given, empty where there was none."""
 
     roster_hash: bytes
     self_seeds: Seeds
     pair_seeds: Seeds
     sketches: tuple[Sketch, ...]
+    draw: Nonces = ()
 
     def __repr__(self) -> str:
         return f"Evidence(sketches={len(self.sketches)}, <seeds withheld>)"
 
     def encode(self) -> bytes:
-        writer = Writer(EVIDENCE_KIND).raw(self.roster_hash)
+        writer = Writer(MUSTERED_KIND if self.draw else EVIDENCE_KIND).raw(self.roster_hash)
+        if self.draw:
+            write_nonces(writer, self.draw)
         for seeds in (self.self_seeds, self.pair_seeds):
             writer.u16(len(seeds))
             for owner, seed in seeds:
@@ -76,8 +83,11 @@ class Evidence:
     @classmethod
     def decode(cls, message: bytes) -> Self:
         """Raises MalformedError."""
-        reader = MessageReader(message, EVIDENCE_KIND)
-        roster_hash, lists = reader.raw(HASH_BYTES), []
+        mustered = message[HEAD_BYTES - 1 : HEAD_BYTES] == bytes([MUSTERED_KIND])
+        reader = MessageReader(message, MUSTERED_KIND if mustered else EVIDENCE_KIND)
+        roster_hash, draw, lists = reader.raw(HASH_BYTES), read_nonces(reader) if mustered else (), []
+        if mustered and not draw:
+            raise MalformedError("the evidence of a muster has no nonces")
         for _ in range(2):
             seeds = tuple((reader.name(), reader.raw(KEY_BYTES)) for _ in range(reader.count()))
             require_increasing(tuple(owner for owner, _ in seeds))
@@ -85,7 +95,9 @@ class Evidence:
         sketches = tuple(Sketch.read(reader) for _ in range(reader.count()))
         reader.end()
         require_increasing(tuple(sketch.sender for sketch in sketches))
-        return cls(roster_hash=roster_hash, self_seeds=lists[0], pair_seeds=lists[1], sketches=sketches)
+        return cls(
+            roster_hash=roster_hash, self_seeds=lists[0], pair_seeds=lists[1], sketches=sketches, draw=draw
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +184,7 @@ def _required(
     uploads: Mapping[str, bytes | memoryview],
     threads: int,
 ) -> Lengths:
-    roster = Roster.decode(opened.roster, membership, context)
+    roster = Roster.accepted(opened.roster, membership, context)
     claim, opening, evidence = (
         Claim.decode(opened.claim),
         Opening.decode(opened.opening),
@@ -182,10 +194,11 @@ def _required(
         raise EvidenceError("the evidence is of another attempt")
     if vector.shape != (context.dimension,) or carries.shape != (context.dimension,):
         raise EvidenceError("the published sum has another length than the round's")
-    total = remasked(roster, claim, evidence, vector, carries, context, threads=threads)
-    if total_digest(total) != claim.total_hash:
+    ring = remasked(roster, claim, evidence, vector, context, threads=threads)
+    total = Total(ring=ring, carries=carries)
+    if total.digest() != claim.total_hash:
         raise EvidenceError("the published sum is not the one that the coordinator committed to")
-    seed = challenge_of(roster, claim, opening)
+    seed = challenge_of(roster, claim, drawn(opening, evidence.draw))
     for sketch in evidence.sketches:
         sketch.verify(membership, roster.hash, seed)
     spoken = {sketch.sender for sketch in evidence.sketches}
@@ -199,7 +212,7 @@ def _required(
             if vector_digest(slice_digest(piece) for piece in slices(data)) != receipt.vector_hash:
                 raise EvidenceError(f"the upload given for {receipt.sender!r} is not the one that it signed")
             digests.append(upload_digest([np.frombuffer(data, context.quantiser.dtype)], seed))
-    if tuple(map(sum, zip(*digests, strict=True))) != upload_digest([total], seed):
+    if tuple(map(sum, zip(*digests, strict=True))) != total.rows(seed, threads=threads):
         raise EvidenceError("the published sum is not the sum of what was uploaded")
     return lengths_of(membership, context.quantiser, evidence.sketches, silent, vector, seed)
 
@@ -219,9 +232,17 @@ def lengths_of(
     return Lengths(given=given, whole=length_sketch(vector, quantiser, seed), silent=silent)
 
 
-def challenge_of(roster: Roster, claim: Claim, opening: Opening) -> bytes:
-    """The challenge that an opening fixes."""
-    nonces = ((assent.sender, assent.nonce) for assent in opening.assents)
+def drawn(opening: Opening, draw: Nonces) -> Nonces:
+    """The nonces that make the challenge: those of a muster, if there was one, else those of the assents. Raises
+    EvidenceError when the muster lacks one of an assent: who signed must find its own nonce in the challenge."""
+    signed = tuple((assent.sender, assent.nonce) for assent in opening.assents)
+    if not set(signed) <= set(draw or signed):
+        raise EvidenceError("the challenge of the muster leaves out the nonce of a member that signed")
+    return draw or signed
+
+
+def challenge_of(roster: Roster, claim: Claim, nonces: Nonces) -> bytes:
+    """The challenge that these nonces make with a claim."""
     return challenge(roster.hash, claim.u3_hash(), claim.total_hash, nonces)
 
 
@@ -230,12 +251,11 @@ def remasked(
     claim: Claim,
     evidence: Evidence,
     vector: RingVector,
-    carries: Carries,
     context: RoundContext,
     *,
     threads: int,
-) -> npt.NDArray[np.unsignedinteger[Any]]:
-    """The sum of the masked uploads, as integers, that this sum would have come from."""
+) -> RingVector:
+    """The sum of the masked uploads, in the ring, that this sum would have come from."""
     seeds = dict(evidence.self_seeds), dict(evidence.pair_seeds)
     owed = tuple(owner for owner in claim.dropped if touched_by(roster, claim, owner))
     if tuple(seeds[0]) != claim.survivors or tuple(seeds[1]) != owed:
@@ -243,8 +263,7 @@ def remasked(
     ring = vector.copy()
     removed = masks_of_seeds(roster, claim, *seeds, context.ring_bits)
     apply(ring, [mask.inverse() for mask in removed], threads=threads)
-    wide = np.dtype(f"<u{2 * ring.itemsize}")
-    return np.asarray(ring.astype(wide) + (carries.astype(wide) << np.asarray(context.ring_bits, wide)))
+    return ring
 
 
 def slices(data: memoryview) -> Iterator[memoryview]:

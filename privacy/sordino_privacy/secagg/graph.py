@@ -28,6 +28,7 @@ from hashlib import sha256
 from math import ceil, comb
 
 import numpy as np
+import numpy.typing as npt
 
 from sordino_privacy.secagg.encoding import label
 from sordino_privacy.secagg.masks import MaskStream
@@ -145,27 +146,56 @@ def _lower(members: int, marked: int, draws: int, ways: int, bits: int) -> int:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graph:
     """The graph of one roster. Members are their positions 0 to n-1 in the sorted roster; a holder's Shamir index is
-    its position plus one. `neighbours` are sorted and never contain the member itself. Those who hold a member's shares
-    are its neighbours, and in a complete graph also itself: the quorum argument counts it among the n who reveal."""
+    its position plus one. Those who hold a member's shares are its neighbours, and in a complete graph also itself: the
+    quorum argument counts it among the n who reveal.
 
-    neighbours: tuple[tuple[int, ...], ...]
-    complete: bool
+    `order` is the ring (empty when complete), `places` the place of each member on it, and neighbours are those at most
+    `half` places away. A neighbourhood is made when it is asked for: a member of a large federation needs those of its
+    own neighbours, not everybody's.
+    """
+
+    members: int
+    half: int
+    order: tuple[int, ...]
+    places: tuple[int, ...]
 
     @classmethod
     def of(cls, numbers: Thresholds, roster_hash: bytes) -> Graph:
         n = numbers.members
         if numbers.complete:
-            everyone = range(n)
-            return cls(
-                neighbours=tuple(tuple(j for j in everyone if j != i) for i in everyone), complete=True
-            )
+            return cls(members=n, half=0, order=(), places=())
         order = permutation(n, sha256(label("graph") + roster_hash).digest())
-        half = numbers.degree // 2
-        neighbours: list[tuple[int, ...]] = [()] * n
+        places = [0] * n
         for place, member in enumerate(order):
-            near = [order[(place + step) % n] for step in range(-half, half + 1) if step]
-            neighbours[member] = tuple(sorted(near))
-        return cls(neighbours=tuple(neighbours), complete=False)
+            places[member] = place
+        return cls(members=n, half=numbers.degree // 2, order=tuple(order), places=tuple(places))
+
+    @property
+    def complete(self) -> bool:
+        return not self.order
+
+    def neighbours(self, member: int) -> tuple[int, ...]:
+        """Sorted; never the member itself."""
+        if self.complete:
+            return (*range(member), *range(member + 1, self.members))
+        place, order = self.places[member], self.order
+        ring = [order[(place + step) % self.members] for step in range(-self.half, self.half + 1) if step]
+        return tuple(sorted(ring))
+
+    def adjacent(self, one: int, other: int) -> bool:
+        """Whether two members are neighbours; nobody is its own."""
+        if self.complete:
+            return one != other
+        apart = abs(self.places[one] - self.places[other])
+        return 0 < min(apart, self.members - apart) <= self.half
+
+    def near(self, counted: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """For each member, how many of its neighbours are `counted` (by member), in a circulant graph."""
+        ring = counted[list(self.order)].astype(np.int64)
+        round_twice = np.concatenate([ring[-self.half :], ring, ring[: self.half]])
+        sums = np.concatenate([[0], np.cumsum(round_twice)])
+        width = 2 * self.half + 1
+        return np.asarray((sums[width:] - sums[:-width] - ring)[list(self.places)])
 
 
 def permutation(n: int, key: bytes) -> Sequence[int]:

@@ -2,7 +2,7 @@
 
 An upload is added to the accumulator only when it is complete and its signature is good: a member that dies in the
 middle of its upload must leave no trace in the sum. Until then it lies in a staging buffer, masked. The accumulator
-has twice the ring's width, so that nothing of the sum is lost: memory is `2 + staging` vectors.
+also counts how often each element went round the ring, so that nothing of the sum is lost.
 
 What was added is also handed to a `Keeper`: a survivor that says nothing after the opening is stood in for by its
 upload, and one that lies about it is found out by it.
@@ -11,12 +11,14 @@ upload, and one that lies about it is found out by it.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
 
 from sordino_privacy.secagg.masks import RingVector
 from sordino_privacy.secagg.membership import Membership
+from sordino_privacy.secagg.quantise import Quantiser
 from sordino_privacy.secagg.refusals import (
     BusyError,
     IdentityError,
@@ -26,6 +28,7 @@ from sordino_privacy.secagg.refusals import (
     SurvivorError,
     UploadSignatureError,
 )
+from sordino_privacy.secagg.total import Total
 from sordino_privacy.secagg.upload import (
     SLICE_BYTES,
     UploadHeader,
@@ -40,8 +43,9 @@ Data = bytes | bytearray | memoryview
 class Keeper(Protocol):
     """Keeps the masked uploads of one attempt until its sum is shown."""
 
-    def put(self, sender: str, upload: memoryview) -> None:
-        """Keeps a copy. Raises StorageError."""
+    def put(self, sender: str, upload: memoryview) -> bool:
+        """Keeps it; True when it is this very memory that is kept, which must not be written any more. Raises
+        StorageError."""
 
     def get(self, sender: str) -> bytes | memoryview:
         """The bytes that were put."""
@@ -51,27 +55,26 @@ class MemoryKeeper:
     """A keeper for few members or small models: one masked vector each."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, bytes] = {}
+        self._kept: dict[str, memoryview] = {}
 
-    def put(self, sender: str, upload: memoryview) -> None:
-        self._kept[sender] = bytes(upload)
+    def put(self, sender: str, upload: memoryview) -> bool:
+        self._kept[sender] = upload
+        return True
 
-    def get(self, sender: str) -> bytes | memoryview:
+    def get(self, sender: str) -> memoryview:
         return self._kept[sender]
 
 
 class Intake:
     """The accumulator of one attempt and the receipts of what was added to it."""
 
-    def __init__(
-        self, elements: int, dtype: np.dtype[np.unsignedinteger], staging: int, keeper: Keeper
-    ) -> None:
+    def __init__(self, quantiser: Quantiser, staging: int, keeper: Keeper) -> None:
         if staging < 1:
             raise ValueError("at least one staging buffer is needed")
-        self.accumulator: RingVector = np.zeros(elements, f"<u{2 * dtype.itemsize}")
+        self.total = Total.nothing(quantiser.length, quantiser.dtype, quantiser.carries)
         self.keeper = keeper
         self.receipts: dict[str, UploadReceipt] = {}
-        self._elements, self._dtype = elements, dtype
+        self._elements, self._dtype = quantiser.length, quantiser.dtype
         self._unused, self._free = staging, list[RingVector]()
         self.open = True
 
@@ -86,6 +89,10 @@ class Intake:
     def give_back(self, buffer: RingVector) -> None:
         self._free.append(buffer)
 
+    def give_away(self) -> None:
+        """A staging buffer is kept by somebody else: another one may be taken."""
+        self._unused += 1
+
     def close(self) -> None:
         """No upload can complete from here on; the staging buffers are released."""
         self.open = False
@@ -99,14 +106,16 @@ class UploadReceiver:
     the sender claims. Any refusal discards the upload and leaves the sum as it was.
     """
 
-    def __init__(self, intake: Intake, membership: Membership, expected: UploadHeader) -> None:
+    def __init__(
+        self, intake: Intake, membership: Membership, expected: UploadHeader, *, threads: int = 1
+    ) -> None:
         self._intake, self._membership, self._expected = intake, membership, expected
+        self._threads = threads
         self._header_bytes = expected.encode()
         self._body_bytes = expected.elements * expected.ring_bits // 8
         self.size = expected.upload_bytes
         self._header, self._trailer = bytearray(), bytearray()
-        self._received, self._hashed = 0, 0
-        self._hashes: list[bytes] = []
+        self._received = 0
         self._buffer: RingVector | None = intake.take()
         self._body = self._buffer.view(np.uint8).data
 
@@ -135,16 +144,16 @@ class UploadReceiver:
         body = data[: max(self._body_bytes - start, 0)]
         if body:
             self._body[start : start + len(body)] = body
-            self._hash(start + len(body))
         self._trailer += data[len(body) :]
 
-    def _hash(self, filled: int) -> None:
-        while self._hashed < filled:
-            end = min(self._hashed + SLICE_BYTES, self._body_bytes)
-            if end > filled:
-                return
-            self._hashes.append(slice_digest(self._body[self._hashed : end]))
-            self._hashed = end
+    def _slice_digests(self) -> list[bytes]:
+        """Of every slice of the body. Slices were made to be hashed by several threads."""
+        starts = range(0, self._body_bytes, SLICE_BYTES)
+        slices = [self._body[start : start + SLICE_BYTES] for start in starts]
+        if self._threads == 1 or len(slices) == 1:
+            return list(map(slice_digest, slices))
+        with ThreadPoolExecutor(self._threads) as pool:
+            return list(pool.map(slice_digest, slices))
 
     def _explain(self, message: bytes) -> None:
         header, expected = UploadHeader.decode(message), self._expected
@@ -173,16 +182,19 @@ class UploadReceiver:
             who = self._expected.sender
             if (receipt.sender, receipt.u2_hash) != (who, self._expected.u2_hash):
                 raise UploadSignatureError(f"the trailer of {who!r} contradicts its header", culprit=who)
-            if receipt.vector_hash != vector_digest(self._hashes):
+            if receipt.vector_hash != vector_digest(self._slice_digests()):
                 raise UploadSignatureError(
                     f"the upload of {who!r} does not have the hash that it states", culprit=who
                 )
             receipt.verify(self._membership, self._expected.roster_hash)
             if who in self._intake.receipts:
                 raise OrderError(f"{who!r} has already uploaded")
-            self._intake.keeper.put(who, buffer.view(np.uint8).data)
-            np.add(self._intake.accumulator, buffer, out=self._intake.accumulator)
+            kept = self._intake.keeper.put(who, buffer.view(np.uint8).data)
+            self._intake.total.add(buffer)
             self._intake.receipts[who] = receipt
+            if kept:
+                self._buffer = None
+                self._intake.give_away()
         finally:
             self.discard()
 

@@ -4,6 +4,8 @@
     session.advertise()                    -> advertisement
     session.share(roster)                  -> sealed shares
     session.upload(delivery, quantised)    -> frames of the masked update, header first, signature last
+    session.muster(claim)                  -> presence    } of a large cohort, before it signs;
+    session.sound(draw, quantised)         -> sketch      } and again without those who did not answer
     session.survivors(claim)               -> assent
     session.unmask(opening, quantised)     -> shares and a sketch of the upload; then every secret is gone
     session.opened                         -> what shows later that a published sum is the opened one
@@ -21,7 +23,7 @@ Erasure drops the only references to the secrets; Python cannot promise that no 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Self
 
@@ -32,10 +34,11 @@ from sordino_privacy.secagg import keys, merkle, shamir
 from sordino_privacy.secagg.complaint import Complaint
 from sordino_privacy.secagg.context import RoundContext
 from sordino_privacy.secagg.encoding import HASH_BYTES, KEY_BYTES, digest
-from sordino_privacy.secagg.evidence import Opened, challenge_of
+from sordino_privacy.secagg.evidence import Opened, challenge_of, drawn
 from sordino_privacy.secagg.journal import Journal, JournalEntry, Step, bound, require_follows
 from sordino_privacy.secagg.masks import Mask
 from sordino_privacy.secagg.membership import Membership
+from sordino_privacy.secagg.muster import MOST_MUSTERS, Draw, Presence, sketch_of, sounding
 from sordino_privacy.secagg.quantise import Quantised
 from sordino_privacy.secagg.refusals import (
     AbortedError,
@@ -76,6 +79,8 @@ from sordino_privacy.secagg.survivors import (
 from sordino_privacy.secagg.upload import UploadHeader, UploadReceipt, masked_slices, u2_digest, vector_digest
 
 Frame = bytes | memoryview
+UNSIGNED = (SessionPhase.UPLOADED, SessionPhase.MUSTERED, SessionPhase.SOUNDED)
+"""Where a session stands that has uploaded and signed no set of survivors yet."""
 
 
 class MemberSession:
@@ -128,7 +133,7 @@ class MemberSession:
         Raises MalformedError, DowngradeError, ContextError, ReplayError (a spent round, an outdated attempt); and what
         `RoundContext.require_floors` raises. Records nothing.
         """
-        with self._step(SessionPhase.READY, SessionPhase.READY):
+        with self._step((SessionPhase.READY,), SessionPhase.READY):
             proposed = RoundContext.decode(proposal)
             proposed.require_floors(self._membership)
             self._context.require_same(proposed)
@@ -137,7 +142,7 @@ class MemberSession:
 
     def advertise(self) -> bytes:
         """Phase 1: fresh keys, seeds and nonce. Raises ReplayError when the round is spent or the attempt outdated."""
-        with self._step(SessionPhase.READY, SessionPhase.ADVERTISED):
+        with self._step((SessionPhase.READY,), SessionPhase.ADVERTISED):
             ctx = self._context.digest()
             self._record(Step.ADVERTISED, b"", ctx)
             state = self._state
@@ -159,13 +164,13 @@ class MemberSession:
         """Phase 2: checks the roster (refusals 1 to 5), then shares both seeds among the holders."""
         if self._answered(SessionPhase.SHARED, roster):
             return self._state.reply
-        with self._step(SessionPhase.ADVERTISED, SessionPhase.SHARED):
+        with self._step((SessionPhase.ADVERTISED,), SessionPhase.SHARED):
             self._admit_roster(roster)
             self._state.answer(roster, self._shares())
         return self._state.reply
 
     def _admit_roster(self, message: bytes) -> None:
-        roster = Roster.decode(message, self._membership, self._context)
+        roster = Roster.decode(message, self._membership, self._context, reader=self._me)
         if self._me not in roster.positions:
             raise RosterError("this member is missing from the roster")
         if roster.entry(self._me).encode() != self._state.advertisement:
@@ -184,14 +189,16 @@ class MemberSession:
             for seed in seeds
         ]
         mine, private = (self._me, roster.entry(self._me).exchange), keys.exchange_key(state.exchange_key)
-        leaves = []
+        leaves, agreed = [], []
         for holder, self_share, pair_share in zip(holders, *split, strict=True):
             if holder == self._me:
                 state.held[self._me] = (self_share, pair_share)
                 sealed = bytes(keys.SEALED_BYTES)
+                agreed.append(bytes(KEY_BYTES))
             else:
                 peer = roster.entry(holder).exchange
-                key = keys.seal_key(keys.agree(private, peer), roster.hash, mine, (holder, peer))
+                agreed.append(keys.agree(private, peer))
+                key = keys.seal_key(agreed[-1], roster.hash, mine, (holder, peer))
                 pair = self_share.to_bytes(KEY_BYTES, "big") + pair_share.to_bytes(KEY_BYTES, "big")
                 sealed = keys.seal(key, pair, roster.hash, self._me, holder)
             leaves.append(
@@ -202,6 +209,7 @@ class MemberSession:
                     pair_commitment=share_commitment(roster.hash, self._me, holder, "s", pair_share),
                 )
             )
+        state.agreed = b"".join(agreed)
         root = merkle.root([leaf.digest() for leaf in leaves])
         statement = Statement.signed(self._signing_key, roster.hash, self._me, root)
         return Shares(roster_hash=roster.hash, statement=statement, leaves=tuple(leaves)).encode()
@@ -218,7 +226,7 @@ class MemberSession:
         if self._answered(SessionPhase.UPLOADED, delivery):
             self._admit_update(quantised)
         else:
-            with self._step(SessionPhase.SHARED, SessionPhase.UPLOADED):
+            with self._step((SessionPhase.SHARED,), SessionPhase.UPLOADED):
                 self._admit_delivery(delivery)
                 self._admit_update(quantised)
                 self._state.answer(delivery, b"")
@@ -263,22 +271,27 @@ class MemberSession:
         if len(u2) < roster.numbers.quorum:
             raise SurvivorError(f"U2 has {len(u2)} members, below the quorum of {roster.numbers.quorum}")
         for statement in delivery.statements:
-            statement.verify(self._membership, roster.hash)
+            if roster.vouched_by(self._me, statement.sender):
+                statement.verify(self._membership, roster.hash)
         statements = {statement.sender: statement for statement in delivery.statements}
         owed = tuple(name for name in u2 if name != self._me and roster.holds(self._me, name))
         if tuple(parcel.sender for parcel in delivery.parcels) != owed:
             raise ShareError("the delivered shares are not those of U2 that this member holds")
         if len(set(roster.neighbours(self._me)) & set(u2)) + roster.graph.complete < roster.numbers.threshold:
             raise SurvivorError("too few of this member's neighbours are in U2")
-        private = keys.exchange_key(state.exchange_key)
+        # One point seals both directions of a pair: it was agreed on when this member shared.
+        points = {
+            holder: state.agreed[KEY_BYTES * place :][:KEY_BYTES]
+            for place, holder in enumerate(roster.holders(self._me))
+        }
         for parcel in delivery.parcels:
-            statement = statements[parcel.sender]
+            statement, shared = statements[parcel.sender], points[parcel.sender]
             try:
-                state.held[parcel.sender] = open_parcel(parcel, statement, roster, self._me, private)
+                state.held[parcel.sender] = open_parcel(parcel, statement, roster, self._me, shared)
             except BadParcelError as error:
                 error.complaint = self._complaint(parcel, statement)
                 raise
-        state.u2 = u2
+        state.u2, state.agreed = u2, b""
 
     def _complaint(self, parcel: Parcel, statement: Statement) -> bytes:
         """Shows everybody the one parcel that this member was cheated with. Its session ends with it."""
@@ -310,29 +323,77 @@ class MemberSession:
     def _masks(self) -> list[Mask]:
         """The self mask, and one pairwise mask per neighbour in U2: the lower name adds, the higher subtracts."""
         roster, state = self._known_roster(), self._state
-        private, in_u2 = self._mask_key(), set(state.u2)
-        mine = (self._me, roster.entry(self._me).masking)
-        masks = [Mask(key=keys.self_key(state.self_seed, roster.hash, self._me), add=True)]
-        for peer in roster.neighbours(self._me):
-            if peer in in_u2:
-                theirs = (peer, roster.entry(peer).masking)
-                low, high = sorted((mine, theirs))
-                key = keys.pair_key(private, roster.hash, self._context.ring_bits, low, high, theirs[1])
-                masks.append(Mask(key=key, add=self._me < peer))
+        in_u2 = set(state.u2)
+        peers = [peer for peer in roster.neighbours(self._me) if peer in in_u2]
+        if not state.masks:
+            state.masks = b"".join(self._mask_keys(roster, peers))
+        own, *pairs = (state.masks[at : at + KEY_BYTES] for at in range(0, len(state.masks), KEY_BYTES))
+        masks = [Mask(key=own, add=True)]
+        masks += [Mask(key=key, add=self._me < peer) for key, peer in zip(pairs, peers, strict=True)]
         return masks
+
+    def _mask_keys(self, roster: Roster, peers: Sequence[str]) -> Iterator[bytes]:
+        """K_self, and K_pair with each of `peers`."""
+        private = self._mask_key()
+        mine = (self._me, roster.entry(self._me).masking)
+        yield keys.self_key(self._state.self_seed, roster.hash, self._me)
+        for peer in peers:
+            theirs = (peer, roster.entry(peer).masking)
+            low, high = sorted((mine, theirs))
+            yield keys.pair_key(private, roster.hash, self._context.ring_bits, low, high, theirs[1])
+
+    def muster(self, claim: bytes) -> bytes:
+        """Before phase 4, of a large cohort: checks the claimed U3 as phase 4 does, and draws the nonce. Binds to
+        nothing: another claim may follow. Raises what `survivors` raises, and OrderError beyond MOST_MUSTERS."""
+        if self._answered(SessionPhase.MUSTERED, claim):
+            return self._state.reply
+        with self._step(UNSIGNED, SessionPhase.MUSTERED):
+            state = self._state
+            if state.musters >= MOST_MUSTERS:
+                raise OrderError(f"this member was mustered {MOST_MUSTERS} times in this attempt")
+            self._take_claim(claim)
+            state.musters += 1
+            state.answer(claim, Presence(sender=self._me, nonce=state.nonce).encode())
+        return self._state.reply
+
+    def sound(self, draw: bytes, quantised: Quantised, *, threads: int = 1) -> bytes:
+        """Says what this member uploaded, under the challenge of a muster that its own nonce is part of. Raises
+        SurvivorError, QuorumError, ReplayError."""
+        if self._answered(SessionPhase.SOUNDED, draw):
+            return self._state.reply
+        with self._step((SessionPhase.MUSTERED,), SessionPhase.SOUNDED):
+            roster, state = self._known_roster(), self._state
+            claim, parsed = Claim.decode(state.claim), Draw.decode(draw)
+            self._require_attempt(parsed.roster_hash)
+            if not {name for name, _ in parsed.nonces} <= set(claim.survivors):
+                raise SurvivorError("the muster names a member that is not in U3")
+            if (self._me, state.nonce) not in parsed.nonces:
+                raise QuorumError("this member's own nonce is missing: the challenge would not be its own")
+            if quantised.identity != state.update:
+                raise ReplayError("this is not the update that this session uploaded")
+            said = self._sketch(quantised, challenge_of(roster, claim, parsed.nonces), threads)
+            state.sounding = sounding(said)
+            state.answer(draw, state.sounding)
+        return self._state.reply
+
+    def _take_claim(self, claim: bytes) -> Claim:
+        """The claim, admitted, with this member's nonce: drawn only now that the coordinator has committed to the sum.
+        The claim of the last muster was admitted then, and keeps its nonce and what was said under it."""
+        state, parsed = self._state, Claim.decode(claim)
+        if claim != state.claim:
+            self._admit_claim(parsed, u2_digest(state.u2))
+            state.claim, state.nonce, state.sounding = claim, self._entropy(HASH_BYTES), b""
+        return parsed
 
     def survivors(self, claim: bytes) -> bytes:
         """Phase 4: checks the claimed U3 (refusals 2, 8 and 9), marks the round as spent, signs."""
         if self._answered(SessionPhase.AGREED, claim):
             return self._state.reply
-        with self._step(SessionPhase.UPLOADED, SessionPhase.AGREED):
+        with self._step(UNSIGNED, SessionPhase.AGREED):
             state, u2_hash = self._state, u2_digest(self._state.u2)
-            parsed = Claim.decode(claim)
-            self._admit_claim(parsed, u2_hash)
+            parsed = self._take_claim(claim)
             u3_hash = parsed.u3_hash()
             self._record(Step.SPENT, state.update, self._bound(u2_hash, u3_hash, parsed.total_hash))
-            # Drawn only now: the coordinator has committed to the sum of the uploads.
-            state.nonce = self._entropy(HASH_BYTES)
             assent = Assent.signed(
                 self._signing_key,
                 self._known_roster().hash,
@@ -342,7 +403,6 @@ class MemberSession:
                 parsed.total_hash,
                 state.nonce,
             )
-            state.claim = claim
             # The seeds are kept for one more message: the upload is masked once more, to be digested.
             state.exchange_key = b""
             state.answer(claim, assent.encode())
@@ -368,7 +428,8 @@ class MemberSession:
                 raise UploadSignatureError(
                     f"{receipt.sender!r} masked over another U2", culprit=receipt.sender
                 )
-            receipt.verify(self._membership, roster.hash)
+            if roster.vouched_by(self._me, receipt.sender):
+                receipt.verify(self._membership, roster.hash)
             if receipt.sender == self._me and receipt.encode() != self._state.receipt:
                 raise SurvivorError("the claim holds another upload of this member than the one it sent")
 
@@ -381,7 +442,7 @@ class MemberSession:
         """
         if self.phase is SessionPhase.DONE:
             raise RevealError("this member has already revealed its shares of this attempt")
-        with self._step(SessionPhase.AGREED, SessionPhase.DONE):
+        with self._step((SessionPhase.AGREED,), SessionPhase.DONE):
             roster, state = self._known_roster(), self._state
             claim, u2_hash = Claim.decode(state.claim), u2_digest(state.u2)
             request = Opening.decode(opening)
@@ -390,7 +451,10 @@ class MemberSession:
             alive, dropped = self._admit_request(request, claim)
             if quantised.identity != state.update:
                 raise ReplayError("this is not the update that this session uploaded")
-            sketch = self._sketch(quantised, challenge_of(roster, claim, request), threads)
+            if state.sounding:
+                sketch = sketch_of(state.sounding)
+            else:
+                sketch = self._sketch(quantised, challenge_of(roster, claim, drawn(request, ())), threads)
             self._record(Step.REVEALED, state.update, self._bound(u2_hash, claim.u3_hash(), claim.total_hash))
             reply = Reveal(
                 roster_hash=roster.hash,
@@ -421,14 +485,14 @@ class MemberSession:
         return Sketch.signed(self._signing_key, self._known_roster().hash, seed, self._me, rows, length)
 
     def _require_quorum(self, request: Opening, claim: Claim, u2_hash: bytes) -> None:
-        roster, u3 = self._known_roster(), set(claim.survivors)
+        roster, u3, u3_hash = self._known_roster(), set(claim.survivors), claim.u3_hash()
         for assent in request.assents:
             if assent.sender not in u3:
                 raise QuorumError(
                     f"{assent.sender!r} signed as a survivor but is none", culprit=assent.sender
                 )
             try:
-                assent.verify(self._membership, roster.hash, u2_hash, claim)
+                assent.verify(self._membership, roster.hash, u2_hash, u3_hash, claim.total_hash)
             except IdentityError as error:
                 raise QuorumError(
                     f"the survivor signature of {assent.sender!r} is not over this set"
@@ -488,7 +552,7 @@ class MemberSession:
         session = cls(me, signing_key, membership, context, journal, entropy)
         session._state = SessionState.decode(snapshot)
         if session._state.roster:
-            session._roster = Roster.decode(session._state.roster, membership, context)
+            session._roster = Roster.accepted(session._state.roster, membership, context)
         return session
 
     def _mask_key(self) -> X25519PrivateKey:
@@ -532,12 +596,13 @@ class MemberSession:
         return self.phase is phase and self._state.request == digest("request", request)
 
     @contextmanager
-    def _step(self, before: SessionPhase, after: SessionPhase) -> Iterator[None]:
-        """Runs one phase: refused unless the session is in `before`; `after` when it succeeds, else aborted."""
+    def _step(self, before: Collection[SessionPhase], after: SessionPhase) -> Iterator[None]:
+        """Runs one phase: refused unless the session is in one of `before`; `after` when it succeeds, else aborted."""
         if self.phase is SessionPhase.ABORTED:
             raise AbortedError("this session has ended")
-        if self.phase is not before:
-            raise OrderError(f"the session is in phase {self.phase.name}, not {before.name}")
+        if self.phase not in before:
+            wanted = " or ".join(phase.name for phase in before)
+            raise OrderError(f"the session is in phase {self.phase.name}, not {wanted}")
         try:
             yield
         except BaseException:

@@ -24,7 +24,7 @@ from sordino_privacy.secagg.encoding import (
     Writer,
     digest,
 )
-from sordino_privacy.secagg.graph import Graph, Thresholds, thresholds
+from sordino_privacy.secagg.graph import COMPLETE_LIMIT, Graph, Thresholds, thresholds
 from sordino_privacy.secagg.membership import Membership
 from sordino_privacy.secagg.refusals import (
     ContextError,
@@ -96,6 +96,10 @@ class Advertisement:
             raise IdentityError(
                 f"the advertisement of {self.name!r} is not signed by its key", culprit=self.name
             )
+        self.require_sound(ctx)
+
+    def require_sound(self, ctx: bytes) -> None:
+        """All that needs no signature. Raises ContextError, RosterError."""
         if self.ctx != ctx:
             raise ContextError(f"{self.name!r} advertised for another context", culprit=self.name)
         if not (keys.sound_public_key(self.exchange) and keys.sound_public_key(self.masking)):
@@ -144,7 +148,7 @@ class Roster:
 
     def neighbours(self, name: str) -> tuple[str, ...]:
         """With whom the member masks, sorted."""
-        return tuple(self.entries[other].name for other in self.graph.neighbours[self.positions[name]])
+        return tuple(self.names[other] for other in self.graph.neighbours(self.positions[name]))
 
     def holders(self, name: str) -> tuple[str, ...]:
         """Who holds shares of the member's secrets, sorted; in a complete graph also the member itself."""
@@ -152,14 +156,23 @@ class Roster:
 
     def holds(self, holder: str, owner: str) -> bool:
         """Whether `holder` is among the owner's holders."""
-        return self.graph.complete or self.positions[holder] in self.graph.neighbours[self.positions[owner]]
+        return self.graph.complete or self.graph.adjacent(self.positions[holder], self.positions[owner])
 
     def place(self, owner: str, holder: str) -> int:
         """The index of `holder` among the owner's holders, who are sorted."""
         position = self.positions[holder]
-        return (
-            position if self.graph.complete else self.graph.neighbours[self.positions[owner]].index(position)
-        )
+        if self.graph.complete:
+            return position
+        return self.graph.neighbours(self.positions[owner]).index(position)
+
+    def vouched_by(self, reader: str, name: str) -> bool:
+        """Whether `reader` itself checks what `name` signed before the survivors' signatures.
+
+        In a complete graph everybody; in a circulant one its neighbours. For the others their own neighbours do, and
+        whoever is in a sum has honest ones among those that signed it, whose signatures every member checks
+        (docs/protocol.md, section 10).
+        """
+        return self.holds(name, reader) or name == reader
 
     def encode(self) -> bytes:
         """The claimed q, t and k go first: a receiver compares them with its own and never uses them."""
@@ -171,35 +184,63 @@ class Roster:
         return writer.done()
 
     @classmethod
-    def decode(cls, message: bytes, membership: Membership, context: RoundContext) -> Self:
-        """Parses and checks everything that does not depend on who reads it.
+    def decode(
+        cls, message: bytes, membership: Membership, context: RoundContext, *, reader: str | None = None
+    ) -> Self:
+        """Parses and checks: every ctx, no duplicate identity or key, the floors, the thresholds; and the signatures
+        against the charter, all of them, or those that `reader` checks itself (`vouched_by`).
 
-        Every signature against the charter, every ctx, no duplicate identity or key, the floors, the thresholds.
         Raises MalformedError, IdentityError, ContextError, RosterError, FloorError, ThresholdError.
         """
-        reader = MessageReader(message, ROSTER_KIND)
-        claimed = reader.u16(), reader.u16(), reader.u16()
-        entries = tuple(Advertisement.read(reader) for _ in range(reader.count()))
-        reader.end()
-        require_roster(entries, membership, context)
-        roster = cls.of(membership, context, entries)
+        claimed, entries = _read(message)
+        if reader is None or len(entries) <= COMPLETE_LIMIT:
+            require_roster(entries, membership, context, signed=entries)
+            roster = cls.of(membership, context, entries)
+        else:
+            require_roster(entries, membership, context, signed=())
+            roster = cls.of(membership, context, entries)
+            for entry in entries:
+                if roster.vouched_by(reader, entry.name):
+                    entry.verify(membership, roster.ctx)
         own = roster.numbers.quorum, roster.numbers.threshold, roster.numbers.degree
         for what, theirs, ours in zip(("quorum", "share threshold", "degree"), claimed, own, strict=True):
             if theirs != ours:
                 raise ThresholdError(f"the coordinator's {what} is {theirs}; this member computes {ours}")
         return roster
 
+    @classmethod
+    def accepted(cls, message: bytes, membership: Membership, context: RoundContext) -> Self:
+        """A roster that this party accepted before, from its own memory or disk. Raises MalformedError, FloorError."""
+        return cls.of(membership, context, _read(message)[1])
 
-def require_roster(entries: tuple[Advertisement, ...], membership: Membership, context: RoundContext) -> None:
-    """The rules of a roster that hold for every reader. `entries` in the order received."""
+
+def _read(message: bytes) -> tuple[tuple[int, int, int], tuple[Advertisement, ...]]:
+    """The claimed numbers and the entries, in the order received."""
+    reader = MessageReader(message, ROSTER_KIND)
+    claimed = reader.u16(), reader.u16(), reader.u16()
+    entries = tuple(Advertisement.read(reader) for _ in range(reader.count()))
+    reader.end()
+    return claimed, entries
+
+
+def require_roster(
+    entries: tuple[Advertisement, ...],
+    membership: Membership,
+    context: RoundContext,
+    *,
+    signed: Iterable[Advertisement],
+) -> None:
+    """The rules of a roster. `entries` in the order received; of those `signed` the signature is checked too."""
     names = [entry.name for entry in entries]
     if len(set(names)) != len(names):
         raise RosterError("one member appears twice in the roster")
     if names != sorted(names):
         raise MalformedError("the roster is not sorted by name")
     ctx = context.digest()
-    for entry in entries:
+    for entry in signed:
         entry.verify(membership, ctx)
+    for entry in entries:
+        entry.require_sound(ctx)
     # One key in two roles or at two members would let one secret stand for two.
     advertised = [key for entry in entries for key in (entry.exchange, entry.masking)]
     if len(set(advertised)) != len(advertised):

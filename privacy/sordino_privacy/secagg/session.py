@@ -12,7 +12,7 @@ from typing import Self
 from sordino_privacy.secagg.encoding import KEY_BYTES, MAX_MESSAGE_BYTES, MessageReader, Writer, digest
 from sordino_privacy.secagg.refusals import MalformedError
 
-KIND = 33
+KIND = 35
 # In the order of the encoding; empty where the session has not come that far.
 BLOBS = (
     "exchange_key",
@@ -24,6 +24,9 @@ BLOBS = (
     "receipt",
     "claim",
     "nonce",
+    "sounding",
+    "agreed",
+    "masks",
     "request",
     "reply",
 )
@@ -36,16 +39,20 @@ class SessionPhase(IntEnum):
     ADVERTISED = 1
     SHARED = 2
     UPLOADED = 3
-    AGREED = 4
-    DONE = 5
-    ABORTED = 6
+    MUSTERED = 4
+    SOUNDED = 5
+    AGREED = 6
+    DONE = 7
+    ABORTED = 8
 
 
 @dataclass(slots=True, kw_only=True, repr=False)
 class SessionState:
     """`exchange_key` e, `pair_seed` s_seed, `self_seed` b_seed; `held` maps an owner to this member's shares (of
-    b_seed, of s_seed); `nonce` this member's share of the challenge;
-    `request` is the hash of the last request answered, and `reply` the answer."""
+    b_seed, of s_seed); `nonce` this member's share of the challenge; `musters` how many claims it was mustered for, the
+    last of them being `claim`, and `sounding` what it said then; `agreed` the points shared with its holders, in order,
+    and `masks` the keys of its masks: neither is agreed on twice; `request` is the hash of the last request answered,
+    and `reply` the answer."""
 
     phase: SessionPhase = SessionPhase.READY
     exchange_key: bytes = b""
@@ -57,8 +64,12 @@ class SessionState:
     receipt: bytes = b""
     claim: bytes = b""
     nonce: bytes = b""
+    sounding: bytes = b""
+    agreed: bytes = b""
+    masks: bytes = b""
     request: bytes = b""
     reply: bytes = b""
+    musters: int = 0
     u2: tuple[str, ...] = ()
     held: dict[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -66,7 +77,7 @@ class SessionState:
         self.request, self.reply = digest("request", request), reply
 
     def encode(self) -> bytes:
-        writer = Writer(KIND).u8(self.phase)
+        writer = Writer(KIND).u8(self.phase).u8(self.musters)
         for name in BLOBS:
             writer.blob(getattr(self, name))
         writer.u16(len(self.u2))
@@ -83,10 +94,10 @@ class SessionState:
     def decode(cls, message: bytes) -> Self:
         """Raises MalformedError."""
         reader = MessageReader(message, KIND, limit=4 * MAX_MESSAGE_BYTES)
-        phase = reader.u8()
+        phase, musters = reader.u8(), reader.u8()
         if phase > SessionPhase.ABORTED:
             raise MalformedError("the snapshot is of an unknown phase")
-        state = cls(phase=SessionPhase(phase))
+        state = cls(phase=SessionPhase(phase), musters=musters)
         for name in BLOBS:
             setattr(state, name, reader.blob(limit=MAX_MESSAGE_BYTES))
         state.u2 = reader.names()

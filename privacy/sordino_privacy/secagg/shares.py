@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-
 from sordino_privacy.secagg import keys, merkle
 from sordino_privacy.secagg.encoding import (
     HASH_BYTES,
@@ -218,10 +216,9 @@ def unsealed(parcel: Parcel, roster: Roster, recipient: str, shared: bytes) -> t
 
 
 def open_parcel(
-    parcel: Parcel, statement: Statement, roster: Roster, recipient: str, private: X25519PrivateKey
+    parcel: Parcel, statement: Statement, roster: Roster, recipient: str, shared: bytes
 ) -> tuple[int, int]:
-    """The two shares (of b_seed, of s_seed) that `parcel` carries for `recipient`. Raises ShareError; BadParcelError
-    when it is the sender's doing."""
+    """The two shares (of b_seed, of s_seed) that `parcel` carries for `recipient`, who agreed on the point `shared`
+    with its sender. Raises ShareError; BadParcelError when it is the sender's doing."""
     require_under_root(parcel, statement, roster, recipient)
-    shared = keys.agree(private, roster.entry(parcel.sender).exchange)
     return unsealed(parcel, roster, recipient, shared)

@@ -17,8 +17,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
-from hashlib import sha256
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -34,13 +33,12 @@ ROWS = 4
 BLOCKS, BUCKETS = 4, 32
 PROJECTIONS = BLOCKS * BUCKETS
 DIGEST_BYTES = 16  # of one row: 32-bit coefficients, 2^30 elements below 2^46 each
-CHUNK = 1 << 14  # elements: products of 48 bits add up below 2^63
-LIMB = 16
+CHUNK = 1 << 13  # elements: products of 32 + LIMB bits add up below 2^64
+LIMB = 19
 MAX_SKETCH_BYTES = NAME_BYTES + ROWS * DIGEST_BYTES + 2 + 8 * PROJECTIONS + SIGNATURE_BYTES
 
 Digest = tuple[int, ...]
 Projections = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.unsignedinteger[Any]]
 
 
 def challenge(
@@ -51,30 +49,40 @@ def challenge(
     return digest("challenge", roster_hash, u3_hash, total_hash, *parts)
 
 
-def total_digest(total: Integers) -> bytes:
-    """H(Y) of the sum of masked uploads as integers: what the coordinator commits to before anybody's nonce."""
-    return digest("total", sha256(total.data).digest())
+class Rows:
+    """ROWS combinations of integers that come in order, chunk by chunk, from element `start` on: a multiple of 4."""
+
+    def __init__(self, seed: bytes, *, start: int = 0) -> None:
+        self._streams = [
+            MaskStream(digest("row", seed, bytes([row])), block=start // 4) for row in range(ROWS)
+        ]
+        self._words = np.empty((ROWS, CHUNK), "<u4")
+        self._wide = np.empty((ROWS, CHUNK), np.uint64)
+        self._totals = [0] * ROWS
+
+    def add(self, values: npt.NDArray[np.uint64], bits: int) -> None:
+        """The next elements, at most CHUNK (fewer only at the end), each below 2^bits."""
+        words, coefficients = self._words[:, : len(values)], self._wide[:, : len(values)]
+        for row, stream in enumerate(self._streams):
+            stream.fill(words[row])
+        np.copyto(coefficients, words)
+        for low in range(0, bits, LIMB):
+            limb = values if bits <= LIMB else values >> np.uint64(low) & np.uint64((1 << LIMB) - 1)
+            for row, value in enumerate((coefficients @ limb).tolist()):
+                self._totals[row] += value << low
+
+    def done(self) -> Digest:
+        """What they add up to."""
+        return tuple(self._totals)
 
 
-def upload_digest(pieces: Iterable[Integers], seed: bytes) -> Digest:
-    """The digest of a vector of unsigned integers, given in pieces."""
-    streams = [MaskStream(digest("row", seed, bytes([row]))) for row in range(ROWS)]
-    words = np.empty((ROWS, CHUNK), "<u4")
-    totals = [0] * ROWS
+def upload_digest(pieces: Iterable[RingVector], seed: bytes) -> Digest:
+    """The digest of an upload, given in pieces of a multiple of CHUNK elements, the last one of any length."""
+    rows = Rows(seed)
     for piece in pieces:
         for low in range(0, len(piece), CHUNK):
-            part = piece[low : low + CHUNK]
-            for row, stream in enumerate(streams):
-                stream.fill(words[row, : len(part)])
-            coefficients = words[:, : len(part)].astype(np.uint64)
-            for limb in range(0, part.itemsize * 8, LIMB):
-                values = (part >> np.asarray(limb, part.dtype) & np.asarray(0xFFFF, part.dtype)).astype(
-                    np.uint64
-                )
-                sums = coefficients @ values
-                for row in range(ROWS):
-                    totals[row] += int(sums[row]) << limb
-    return tuple(totals)
+            rows.add(piece[low : low + CHUNK].astype(np.uint64), 8 * piece.itemsize)
+    return rows.done()
 
 
 def length_sketch(vector: RingVector, quantiser: Quantiser, seed: bytes) -> Projections:

@@ -107,10 +107,12 @@ class Assent:
         fields = (roster_hash, sender.encode(), u2_hash, u3_hash, total_hash, nonce)
         return cls(sender=sender, nonce=nonce, signature=keys.sign(private, "survivors", *fields))
 
-    def verify(self, membership: Membership, roster_hash: bytes, u2_hash: bytes, claim: Claim) -> None:
-        """Raises IdentityError unless it is over this claim."""
+    def verify(
+        self, membership: Membership, roster_hash: bytes, u2_hash: bytes, u3_hash: bytes, total_hash: bytes
+    ) -> None:
+        """Raises IdentityError unless it is over these sets and this sum."""
         public = membership.member(self.sender).public_key
-        said = (u2_hash, claim.u3_hash(), claim.total_hash, self.nonce)
+        said = (u2_hash, u3_hash, total_hash, self.nonce)
         if not keys.signed(public, self.signature, "survivors", roster_hash, self.sender.encode(), *said):
             raise IdentityError(
                 f"the assent of {self.sender!r} is not signed by its key", culprit=self.sender
@@ -265,9 +267,7 @@ def _require_neighbourhoods(
     corrupt = min(numbers.threshold - 1, numbers.corrupt)
     present = np.zeros(numbers.members, dtype=bool)
     present[[roster.positions[name] for name in counted]] = True
-    near = present[np.array(roster.graph.neighbours)].sum(axis=1)[
-        [roster.positions[name] for name in everyone]
-    ]
+    near = roster.graph.near(present)[[roster.positions[name] for name in everyone]]
     if (fewest := int(near.min())) < numbers.neighbours:
         name = everyone[int(near.argmin())]
         raise SurvivorError(f"fewer than {numbers.neighbours} neighbours of {name!r} {what}")

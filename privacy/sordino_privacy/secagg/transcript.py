@@ -184,13 +184,14 @@ def verify_record(record: Record, memberships: Mapping[bytes, Membership]) -> Ve
     if not set(signers) <= u3 or len(signers) < roster.numbers.quorum:
         raise TranscriptError("the signers are not survivors, or below the quorum")
     require_signers(roster, membership, context, u3, set(signers))
+    u3_hash = claim.u3_hash()
     for assent in record.assents:
-        assent.verify(membership, roster.hash, u2_hash, claim)
+        assent.verify(membership, roster.hash, u2_hash, u3_hash, claim.total_hash)
     return VerifiedRecord(
         record=record,
         context=context,
         survivors=claim.survivors,
-        bound=bound(roster.hash, u2_hash, claim.u3_hash(), claim.total_hash),
+        bound=bound(roster.hash, u2_hash, u3_hash, claim.total_hash),
         opened=Opened(
             roster=record.roster,
             claim=record.claim,

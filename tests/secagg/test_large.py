@@ -1,0 +1,154 @@
+"""In a large federation a member checks what its neighbours signed and leaves the rest to theirs: its work grows with
+the graph's degree, and nobody can be in a sum whom no honest neighbour checked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.secagg.federation import MemoryJournal
+from tests.secagg.large import ME, Among
+
+from sordino_privacy.secagg import IdentityError, QuorumError, SurvivorError, UploadSignatureError, keys
+from sordino_privacy.secagg.graph import Graph, thresholds
+from sordino_privacy.secagg.roster import Roster
+from sordino_privacy.secagg.shares import Delivery
+from sordino_privacy.secagg.survivors import Claim, Opening, require_signers
+from sordino_privacy.secagg.upload import UploadReceipt
+
+COUNT = 300
+FORGED = bytes(64)
+
+
+@pytest.fixture(scope="module")
+def among() -> Among:
+    return Among(COUNT)
+
+
+@pytest.fixture
+def checked(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How many signatures were checked, by purpose."""
+    count, true = Counter[str](), keys.signed
+
+    def counted(public: bytes, signature: bytes, purpose: str, *fields: bytes) -> bool:
+        count[purpose] += 1
+        return true(public, signature, purpose, *fields)
+
+    monkeypatch.setattr(keys, "signed", counted)
+    return count
+
+
+def afresh(among: Among) -> Any:
+    """A session of ME that has advertised what it advertised before."""
+    session = among.members[ME]
+    state = replace(session._state, request=b"", reply=b"")
+    among.federation.journals[ME] = MemoryJournal()
+    copy = among.federation.member(ME)
+    copy._state = type(state).decode(state.encode())
+    return copy
+
+
+def test_what_a_member_checks_before_it_signs_grows_with_the_degree_only(
+    among: Among, checked: Counter[str]
+) -> None:
+    session, update = afresh(among), among.federation.updates[ME]
+    degree = among.parsed.numbers.degree
+    assert degree < COUNT - 100
+    session.share(among.roster)
+    *_, trailer = session.upload(among.delivery, update)
+    claim = among.claim(bytes(trailer))
+    assent = session.survivors(claim)
+    assert checked == {"advertise": degree + 1, "shares": degree + 1, "upload": degree + 1}
+    session.unmask(among.opening(claim, assent), update)
+    assert checked["survivors"] == COUNT
+
+
+def neighbour_and_stranger(among: Among) -> tuple[str, str]:
+    roster = among.parsed
+    near = set(roster.neighbours(ME))
+    return min(near), next(name for name in roster.names if name not in near and name != ME)
+
+
+def forged(names: tuple[str, ...], entries: tuple[Any, ...], of: Callable[[Any], str]) -> tuple[Any, ...]:
+    return tuple(replace(entry, signature=FORGED) if of(entry) in names else entry for entry in entries)
+
+
+def test_a_neighbours_forged_signature_is_refused_in_every_phase(among: Among) -> None:
+    near, _ = neighbour_and_stranger(among)
+    session, update = afresh(among), among.federation.updates[ME]
+    session.share(among.roster)
+    delivery = Delivery.decode(among.delivery, ME)
+    lie = replace(delivery, statements=forged((near,), delivery.statements, lambda s: s.sender))
+    with pytest.raises(IdentityError):
+        session.upload(lie.encode(), update)
+    session = afresh(among)
+    session.share(among.roster)
+    *_, trailer = session.upload(among.delivery, update)
+    claim = Claim.decode(among.claim(bytes(trailer)))
+    with pytest.raises(UploadSignatureError):
+        session.survivors(
+            replace(claim, receipts=forged((near,), claim.receipts, lambda r: r.sender)).encode()
+        )
+
+
+def test_a_strangers_forged_assent_is_refused(among: Among) -> None:
+    _, far = neighbour_and_stranger(among)
+    session, update = afresh(among), among.federation.updates[ME]
+    session.share(among.roster)
+    *_, trailer = session.upload(among.delivery, update)
+    claim = among.claim(bytes(trailer))
+    opening = Opening.decode(among.opening(claim, session.survivors(claim)))
+    with pytest.raises(QuorumError):
+        session.unmask(
+            replace(opening, assents=forged((far,), opening.assents, lambda a: a.sender)).encode(), update
+        )
+
+
+def test_a_forged_entry_is_refused_by_every_neighbour_and_no_quorum_passes_without_one_of_them(
+    among: Among,
+) -> None:
+    membership, context = among.federation.membership, among.federation.context
+    _, far = neighbour_and_stranger(among)
+    lie = replace(among.parsed, entries=forged((far,), among.parsed.entries, lambda e: e.name)).encode()
+    roster = Roster.accepted(lie, membership, context)
+    near = set(roster.neighbours(far))
+    for reader in roster.names:
+        if reader in near or reader == far:
+            with pytest.raises(IdentityError, match=far):
+                Roster.decode(lie, membership, context, reader=reader)
+    others = next(name for name in roster.names if name not in near and name != far)
+    assert Roster.decode(lie, membership, context, reader=others) == roster
+    # All sign but those that looked: too few around the forged one, even if every colluder is its neighbour.
+    everyone, corrupt = set(roster.names), sorted(near)[: roster.numbers.threshold - 1]
+    with pytest.raises(SurvivorError, match=far):
+        require_signers(roster, membership, context, everyone, (everyone - near) | set(corrupt))
+    honest = sorted(near)[: roster.numbers.neighbours]
+    require_signers(roster, membership, context, everyone, (everyone - near) | set(honest))
+
+
+@pytest.mark.parametrize("members", [300, 1000])
+def test_neighbours_around_each_member_are_counted_as_one_by_one(members: int) -> None:
+    numbers = thresholds(members, corrupt=members // 10, honest=3, dropouts=Fraction(1, 3))
+    graph = Graph.of(numbers, b"R")
+    counted = np.random.default_rng(members).random(members) < 0.6
+    one_by_one = [sum(counted[other] for other in graph.neighbours(member)) for member in range(members)]
+    assert graph.near(counted).tolist() == one_by_one
+
+
+def test_a_receipt_over_another_u2_is_refused_whoever_it_is_of(among: Among) -> None:
+    _, far = neighbour_and_stranger(among)
+    session, update = afresh(among), among.federation.updates[ME]
+    session.share(among.roster)
+    *_, trailer = session.upload(among.delivery, update)
+    claim = Claim.decode(among.claim(bytes(trailer)))
+    lie: tuple[UploadReceipt, ...] = tuple(
+        replace(receipt, u2_hash=bytes(32)) if receipt.sender == far else receipt
+        for receipt in claim.receipts
+    )
+    with pytest.raises(UploadSignatureError):
+        session.survivors(replace(claim, receipts=lie).encode())
