@@ -43,11 +43,12 @@ def join(
     Example: sordino client join --coordinator fl.example.org:9443 --repo ~/work/billing --repo ~/work/ledger
     """
     from sordino_client.settings import FILE, MemberSettings, member_settings_text
+    from sordino_client.training.base_here import base_of
     from sordino_platform.durable import write_file
     from sordino_platform.identity import Identity
     from sordino_platform.link.address import require_address
     from sordino_platform.settings import parse_settings
-    from sordino_privacy.errors import DataError
+    from sordino_privacy.errors import ConfigurationError, DataError
 
     require_address(coordinator, option="--coordinator")
     place = folder or default_folder()
@@ -63,6 +64,10 @@ def join(
     }
     settings = parse_settings(asked, MemberSettings, where="client join")
     write_file(place / FILE, member_settings_text(settings).encode(), secret=True, replace=False)
+    try:
+        base_of(settings, identity.charter.model)
+    except ConfigurationError as error:
+        typer.echo(f"before it can run: {error.message}; {error.hint}")
     typer.echo(f"wrote {place / FILE}; now: sordino client up --folder {place}")
 
 

@@ -16,14 +16,12 @@ from sordino_client.ledger.witness import RECOVER, kept
 from sordino_client.round.heads import uncharged
 from sordino_client.settings import MemberSettings, load_member_settings
 from sordino_client.status import read_agent_status, read_ledger
-from sordino_platform.bases.registry import tokenizer_at
 from sordino_platform.doctor import checks
 from sordino_platform.doctor.finding import Finding, checked, failed, ok, warning
 from sordino_platform.identity import Identity
 from sordino_platform.link import Cause, ClientTls, diagnose
 from sordino_platform.machine.processes import alive
 from sordino_platform.release import ReleaseStore
-from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import SordinoError, StorageError
 
 NEARLY_SPENT = 0.9
@@ -71,12 +69,11 @@ def repositories(settings: MemberSettings) -> str:
 def units(folder: Path, identity: Identity, settings: MemberSettings) -> str:
     """Whether there are enough units to hide one among them. What an agent prepared tells; else all is read, as the
     agent would, and nothing of it is kept. Raises DataError, ConfigurationError, StorageError."""
-    from sordino_client.round.member import base_of
+    from sordino_client.training.base_here import tokenizer_of
     from sordino_client.training.preparation import last_prepared, prepare
 
     model = identity.charter.model
-    config, base = model.config(), base_of(settings, model)
-    tokenizer = Tokenizer.shipped() if base is None else tokenizer_at(base)
+    config, tokenizer = model.config(), tokenizer_of(settings, model)
     found = last_prepared(folder / "corpus", settings, tokenizer, window=settings.window)
     if found is None:
         with TemporaryDirectory() as place:

@@ -74,7 +74,7 @@ def participation(folder: Path, settings: MemberSettings) -> Finding:
 
 def base(identity: Identity, settings: MemberSettings) -> str:
     """Whether the base that the charter names is there, and is that one. Raises ConfigurationError, StorageError."""
-    from sordino_client.round.member import base_of
+    from sordino_client.training.base_here import base_of
 
     config = identity.charter.model.config()
     place = base_of(settings, identity.charter.model)

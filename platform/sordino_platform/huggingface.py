@@ -85,6 +85,10 @@ class HuggingFaceTokenizer:
         """Token ids of plain text."""
         return list(self._inner.encode(text, add_special_tokens=False).ids)
 
+    def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of plain texts."""
+        return [list(one.ids) for one in self._inner.encode_batch_fast(list(texts), add_special_tokens=False)]
+
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens; control tokens are left out."""
         return str(self._inner.decode(list(tokens), skip_special_tokens=True))

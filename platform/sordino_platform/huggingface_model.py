@@ -98,12 +98,13 @@ def load_base_model(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     checkpointing: bool = False,
+    merged: Parameters | None = None,
 ) -> Logits:
     """The base with these adapters, tokens `(batch, time)` to logits; only adapters are trainable, in float32.
 
     `dtype` is of the base's own weights and products. With `checkpointing` each layer's inside is computed again on the
-    way back instead of being kept. Raises ConfigurationError when the base is not the one of `config`, or the adapters
-    are others.
+    way back instead of being kept. `merged` are adapters of any rank that are added to the base's weights first, and
+    stay as they are. Raises ConfigurationError when the base is not the one of `config`, or the adapters are others.
     """
     require_base(place, config)
     check(config, adapters)
@@ -116,7 +117,10 @@ def load_base_model(
     for name, value in found.to_dict().items():
         if "drop" in name and isinstance(value, int | float) and not isinstance(value, bool):
             setattr(found, name, 0.0)
-    inner = _from_folder(folder, found, dtype).to(device)
+    # Added in float32: a small change would be lost in a coarser number.
+    inner = _from_folder(folder, found, torch.float32 if merged else dtype)
+    merge(inner, merged or {})
+    inner = inner.to(device=device, dtype=dtype)
     lora = peft.LoraConfig(
         r=config.adapter_rank,
         lora_alpha=config.adapter_rank,  # a scale of 1: the update is `up @ down`, as in our own model
@@ -139,6 +143,22 @@ def load_base_model(
         inner.activation_checkpointing_enable({"use_reentrant": False, "context_fn": watched_again})
     put(model, adapters)
     return model
+
+
+def merge(inner: nn.Module, factors: Parameters) -> None:
+    """Adds `up @ down` to the weight of each module that `factors` name (`<module>.down`, `<module>.up`).
+
+    Raises ConfigurationError where one belongs to no weight of the base, or does not fit it.
+    """
+    for module in sorted({name.rsplit(".", 1)[0] for name in factors}):
+        try:
+            target: Any = inner.get_submodule(module)
+            change = torch.from_numpy(np.asarray(factors[f"{module}.up"] @ factors[f"{module}.down"]))
+            with torch.no_grad():
+                # GPT-2's linear layer has its weight the other way round.
+                target.weight += change.T if type(target).__name__ == "Conv1D" else change
+        except (AttributeError, KeyError, RuntimeError, ValueError) as error:
+            raise ConfigurationError(f"the adapter of {module} does not fit the base") from error
 
 
 def put(model: nn.Module, adapters: Parameters) -> None:

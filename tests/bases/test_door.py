@@ -218,7 +218,7 @@ def test_a_base_too_large_for_the_machine_is_refused_with_both_figures(
 ) -> None:
     folder = make_base(tmp_path / "base")
     monkeypatch.setattr(machine_memory, "total", lambda: 100 << 20)
-    with pytest.raises(ConfigurationError, match=r"takes about 189 MB of memory; this machine has 105 MB"):
+    with pytest.raises(ConfigurationError, match=r"takes about 210 MB of memory; this machine has 105 MB"):
         bases.add(str(folder))
     assert not own_bases.exists()
 

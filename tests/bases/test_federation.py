@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from sordino_client.round.member import base_of
 from sordino_client.settings import MemberSettings
+from sordino_client.training.base_here import base_of
 from sordino_platform import bases
 from sordino_platform.bases.package import PACKAGES
 from sordino_platform.canonical import decode, encode

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import tokenizers
 import torch
 import transformers
-from tokenizers import models, pre_tokenizers, trainers
+from tokenizers import models, pre_tokenizers, processors, trainers
 
 VOCABULARY, END, CONTEXT = 320, 1, 128
 CODE = [
@@ -61,8 +62,18 @@ CONFIGS: dict[str, Any] = {
 FIVE = ("llama", "qwen2", "gpt2", "starcoder2", "gemma")
 
 
-def write(folder: Path, architecture: str, *, bfloat16: bool = False) -> Path:
-    """Every parameter random, norms and biases included, and spread so that predictions differ from each other."""
+def write(
+    folder: Path,
+    architecture: str,
+    *,
+    bfloat16: bool = False,
+    controls: Sequence[str] = (),
+    begins: str | None = None,
+) -> Path:
+    """Every parameter random, norms and biases included, and spread so that predictions differ from each other.
+
+    The tokenizer has `controls` behind padding and end of text; `begins`, one of them, stands before every text.
+    """
     torch.manual_seed(0)
     maker: Any = transformers.AutoModelForCausalLM
     model = maker.from_config(CONFIGS[architecture]())
@@ -77,11 +88,15 @@ def write(folder: Path, architecture: str, *, bfloat16: bool = False) -> Path:
     tokenizer.decoder = tokenizers.decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
-        special_tokens=["<pad>", "<|endoftext|>"],
+        special_tokens=["<pad>", "<|endoftext|>", *controls],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     tokenizer.train_from_iterator(CODE * 8, trainer)
+    if begins is not None:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{begins} $A", special_tokens=[(begins, tokenizer.token_to_id(begins))]
+        )
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
     return folder

@@ -290,7 +290,7 @@ def test_other_open_documents_are_sent_the_one_edited_last_first_and_secret_ones
     # What is opened is read ahead of the first key, unless it may hold secrets.
     opened = [body for path, body in Recording.sent if path == "/infill"]
     assert {body["path"] for body in opened} == {"file:///a.py", "file:///b.py", "file:///c.py"}
-    assert all(body["n_predict"] == 0 and len(body["input_prefix"]) <= 16_000 for body in opened)
+    assert all(body["n_predict"] == 0 and len(body["input_prefix"]) == 4_000 for body in opened)
     assert asked["path"] == "file:///c.py"
 
 

@@ -33,6 +33,7 @@ def test_every_setting_is_described_where_it_is_set() -> None:
 def test_what_starts_a_program_or_finds_a_token_cannot_be_set_by_a_workspace() -> None:
     properties = manifest()["contributes"]["configuration"]["properties"]
     assert {name for name, one in properties.items() if one.get("scope") == "machine"} == {
+        "sordino.base",
         "sordino.serveAlone",
         "sordino.command",
         "sordino.folder",

@@ -14,8 +14,8 @@ import torch
 
 from sordino_client.training import curve, standalone
 from sordino_client.training.cli import clock, graph, line
-from sordino_client.training.standalone import SCREENED, Report, Standalone, StandaloneSettings, prepare
-from sordino_platform.tokenizer import Tokenizer
+from sordino_client.training.standalone import SCREENED, Report, Standalone, prepare
+from sordino_client.training.subjects import StandaloneSettings
 from sordino_privacy.errors import ConfigurationError, DataError, UsageError
 
 SETTINGS = StandaloneSettings(size="2.3m", start="scratch", tokens=512 * 2, windows=1)
@@ -64,8 +64,9 @@ def test_an_interrupted_run_ends_as_the_uninterrupted_one(
     assert again.progress.steps == 1
     again.run(lambda report: None)
     assert again.finished
-    for mine, whole in zip(again.model.parameters(), finished.model.parameters(), strict=True):
-        assert torch.equal(mine, whole)
+    mine, whole = (dict(one.subject.named_parameters()) for one in (again, finished))
+    assert mine.keys() == whole.keys()
+    assert all(torch.equal(mine[name], whole[name]) for name in mine)
     assert again.heldout[0] == finished.heldout[0]
     assert again.heldout[-1] == finished.heldout[-1]
 
@@ -101,11 +102,11 @@ def test_a_folder_with_another_run_is_refused(finished: Standalone, repository: 
 
 
 def test_a_run_whose_files_other_rules_screened_is_refused(tmp_path: Path, repository: Path) -> None:
-    prepare(tmp_path, [repository], Tokenizer.shipped())
-    prepare(tmp_path, [], Tokenizer.shipped())
+    prepare(tmp_path, [repository], SETTINGS)
+    prepare(tmp_path, [], SETTINGS)
     (tmp_path / SCREENED).unlink()  # as before literals were masked
     with pytest.raises(ConfigurationError, match="rules about credentials"):
-        prepare(tmp_path, [], Tokenizer.shipped())
+        prepare(tmp_path, [], SETTINGS)
 
 
 def test_bad_input_is_one_clear_error(tmp_path: Path) -> None:

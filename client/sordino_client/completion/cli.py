@@ -28,8 +28,11 @@ def complete(
     state: Path | None = typer.Option(
         None, "--state", envvar="SORDINO_COMPLETION_STATE", help="State folder of the endpoint to ask."
     ),
-    base: bool = typer.Option(
-        False, "--base", help="Use the base model that was installed; ask no endpoint."
+    base: str | None = typer.Option(
+        None,
+        "--base",
+        metavar="NAME",
+        help="Use this base, asking no endpoint: shipped, a name of `sordino base list`, a folder, a .gguf file.",
     ),
     alternatives: int = typer.Option(1, "--alternatives", "-n", min=1, max=8, help="How many to offer."),
     max_tokens: int = typer.Option(48, "--max-tokens", min=1, max=256, help="Length limit in tokens."),
@@ -41,8 +44,12 @@ def complete(
     model that was installed.
 
     Example: sordino complete src/billing.py:120:9
+    Example: sordino complete --base smollm2 src/billing.py:120:9
     """
     from sordino_client.completion.names import may_hold_secrets
+    from sordino_platform import telemetry
+
+    telemetry.configure_logging(console=False)  # standard output is the answer's
 
     prefix, suffix = text_around(place)
     path = place.rsplit(":", 2)[0]
@@ -51,7 +58,7 @@ def complete(
             f"{path} may hold secrets, by its name: nothing is completed in it", hint="name a source file"
         )
     folder = (state or default_state()).expanduser().absolute()
-    found = None if base else _from_endpoint(folder, prefix, suffix, alternatives, max_tokens)
+    found = None if base is not None else _from_endpoint(folder, prefix, suffix, alternatives, max_tokens)
     if found is None:
         found = _loaded(folder, prefix, suffix, alternatives, max_tokens, base=base)
     if as_json:
@@ -124,18 +131,26 @@ def _from_endpoint(
 
 
 def _loaded(
-    state: Path, prefix: str, suffix: str, alternatives: int, max_tokens: int, *, base: bool
+    state: Path, prefix: str, suffix: str, alternatives: int, max_tokens: int, *, base: str | None
 ) -> dict[str, Any]:
     """The answer of a model that is loaded here and now."""
     from sordino_client.completion import bundle
-    from sordino_client.completion.engine import load_generator
+    from sordino_client.completion.bases import served
+    from sordino_client.completion.engine import load_generator, load_release
     from sordino_client.completion.memory.recall import LocalMemory
     from sordino_client.completion.memory.store import Store
     from sordino_client.completion.query import Query
     from sordino_client.completion.reasons import EXPLANATION, why
+    from sordino_platform.bases import SHIPPED, find_base
 
-    released = None if base else bundle.current(state / "serving")
-    generator = load_generator(bundle.load(released) if released else bundle.shipped())
+    released = None if base is not None else bundle.current(state / "serving")
+    if released is not None:
+        generator = load_release(released, state=state)
+    elif base is None or base == SHIPPED:
+        generator = load_generator(bundle.shipped())
+    else:
+        named = find_base(base)
+        generator = served.generator(named, [], name=named.name)
     memory = LocalMemory(Store(state / "memory"))
     answer = generator.answer(
         Query(prefix=prefix, suffix=suffix, alternatives=alternatives, max_tokens=max_tokens),

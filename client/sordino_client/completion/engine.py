@@ -89,6 +89,32 @@ def load_generator(bundle: Bundle, precision: Precision = "int8") -> Generator:
     return Generator(network, Vocabulary(tokenizer), name=bundle.name, shared=bundle.memory)
 
 
+def load_release(folder: Path, *, state: Path | None = None, precision: Precision = "int8") -> Generator:
+    """A tested generator for a bundle's folder, of our own model or of a base; with the developer's own adapter of the
+    completion folder `state` on top, where there is one that fits.
+
+    Raises SordinoError when the model cannot be trusted to answer.
+    """
+    own = None if state is None else personal.place(state)
+    if served.of_base(folder):
+        generator = served.load(folder, personal_adapter=own, precision=precision)
+        return_freed()
+        return generator
+    return load_generator(_read(folder, own), precision)
+
+
+def _read(folder: Path, own: Path | None) -> Bundle:
+    """The release, with the developer's own adapter where there is one that fits."""
+    bundle = bundles.load(folder)
+    if own is None or not personal.stamp(own):
+        return bundle
+    try:
+        return personal.folded(bundle, own)
+    except SordinoError as error:
+        telemetry.log().warning("personal_adapter_left_out", error=error.message, hint=error.hint)
+        return bundle
+
+
 def _network(bundle: Bundle, reference: Network, tokens: Indices, precision: Precision) -> Network:
     """The fastest network that passes the self-test. Raises StorageError when float32 does not."""
     try:
@@ -184,7 +210,7 @@ class Engine:
 
     def _load(self, folder: Path) -> None:
         try:
-            generator = self._generator_of(folder)
+            generator = load_release(folder, state=self.folder.parent, precision=self._precision)
         except SordinoError as error:
             self._refuse(error)
             if self._generator is None and served.of_base(folder):
@@ -214,24 +240,6 @@ class Engine:
             told = f"{error.message} ({error.hint})" if error.hint else error.message
             self._state, self._reason = "ready", f"{told}; {self._generator.name} answers meanwhile"
 
-    def _generator_of(self, folder: Path) -> Generator:
-        if served.of_base(folder):
-            generator = served.load(folder, personal_adapter=self._personal, precision=self._precision)
-            return_freed()
-            return generator
-        return load_generator(self._read(folder), self._precision)
-
-    def _read(self, folder: Path) -> bundles.Bundle:
-        """The release, with the developer's own adapter where there is one that fits."""
-        bundle = bundles.load(folder)
-        if not personal.stamp(self._personal):
-            return bundle
-        try:
-            return personal.folded(bundle, self._personal)
-        except SordinoError as error:
-            telemetry.log().warning("personal_adapter_left_out", error=error.message, hint=error.hint)
-            return bundle
-
     def submit(self, query: Query, *, editor: str, on_text: OnText | None = None, warm: bool = False) -> Job:
         """Queues a query and withdraws the same editor's earlier one. Raises NoModel or Busy."""
         self.refresh(wait=self._generator is None)
@@ -239,8 +247,10 @@ class Engine:
             raise NoModel(self._reason)
         with self._lock:
             earlier = self._open.get(editor)
-            if earlier is not None:
-                earlier.cancel()
+            for other in self._open.values():
+                # Nobody waits for what is only read ahead; what was read of it stays read.
+                if other is earlier or (other.warm and not warm):
+                    other.cancel()
             if self._count >= MAX_WAITING:
                 raise Busy
             job = Job(query=query, editor=editor, on_text=on_text, warm=warm)

@@ -24,6 +24,12 @@ def serve(
     model: Path | None = typer.Option(
         None, "--model", help="A run of `sordino train`, or its model [the base that ships]."
     ),
+    base: str | None = typer.Option(
+        None,
+        "--base",
+        metavar="NAME",
+        help="A larger base: a name of `sordino base list`, a folder, a .gguf.",
+    ),
     folder: Path | None = typer.Option(
         None, "--folder", "-f", help="Where memory, statistics and token are kept [~/.local/share/sordino]."
     ),
@@ -43,6 +49,7 @@ def serve(
     Ends on Ctrl-C. Whoever joins a federation later goes on with the same memory and statistics.
 
     Example: sordino serve --repo ~/work/billing
+    Example: sordino serve --repo ~/work/billing --base smollm2
     """
     from sordino_client.completion import solo, user_service
 
@@ -53,7 +60,7 @@ def serve(
         typer.echo("the service is stopped and removed; memory and statistics stay in " + str(place))
         return
     if install:
-        typer.echo(user_service.install(place, repositories, model=model, port=port, show=show))
+        typer.echo(user_service.install(place, repositories, model=model, base=base, port=port, show=show))
         return
     from sordino_platform import telemetry
     from sordino_platform.machine.processes import end_when_stdin_closes
@@ -72,7 +79,7 @@ def serve(
                 typer.echo(f"{name:{WIDTH}}{text}")
 
     own = model.expanduser() if model else None
-    solo.serve(place, repositories, model=own, port=port, tell=tell, show=show)
+    solo.serve(place, repositories, model=own, base=base, port=port, tell=tell, show=show)
 
 
 def editors(address: str, state: Path) -> list[tuple[str, str]]:

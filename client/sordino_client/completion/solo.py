@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Final
 
 from sordino_client.completion import bundle, server
+from sordino_client.completion.bases import served
+from sordino_client.completion.bases.served import Served
 from sordino_client.completion.bundle import Bundle
 from sordino_client.completion.showing.worth import Show
+from sordino_platform.bases import SHIPPED, find_base
 from sordino_platform.durable import make_folder
-from sordino_platform.release import write_serving_bundle
-from sordino_privacy.errors import ConfigurationError, DataError, StorageError
+from sordino_platform.release import write_base_bundle, write_serving_bundle
+from sordino_privacy.errors import ConfigurationError, DataError, StorageError, UsageError
 
 COMPLETION: Final = "completion"
 # What `sordino client join` writes (sordino_client.settings).
@@ -36,18 +39,26 @@ class EndpointState:
 Tell = Callable[[EndpointState], None]
 
 
-def chosen(model: Path | None) -> tuple[Bundle, str]:
-    """The model to serve, and how it is called: the base that ships, or what `sordino train` made.
+def chosen(model: Path | None, base: str | None = None) -> tuple[Bundle | Served, str]:
+    """The model to serve, and how it is called: a base (the one that ships, where none is named), or what
+    `sordino train` made.
 
-    `model` is a run's folder, a folder of bundles, one bundle, or the weights within one. Raises StorageError or
-    ConfigurationError where it is none of these.
+    `model` is a run's folder, a folder of bundles, one bundle, or the weights within one; `base` a name, a folder or a
+    .gguf file. Raises UsageError for both, StorageError or ConfigurationError where it is none of these.
     """
+    if model is not None and base is not None:
+        raise UsageError("a model and a base were named", hint="a run on a base names its base itself")
+    if base is not None and base != SHIPPED:
+        found = find_base(base)
+        return served.of(found), f"the base {found.name}, {found.architecture}, {found.licence}"
     if model is None:
         return bundle.shipped(), "the base model that ships"
     place = model.parent if model.name == WEIGHTS else model
     for folder in (place / "serving", place):
         if folder.is_dir() and (current := bundle.current(folder)) is not None:
-            return bundle.load(current), f"the model in {model}"
+            return _read(current), f"the model in {model}"
+    if served.of_base(place):
+        return served.read(place), f"the model in {model}"
     if (place / WEIGHTS).is_file():
         return bundle.load(place), f"the model in {model}"
     raise StorageError(
@@ -55,11 +66,24 @@ def chosen(model: Path | None) -> tuple[Bundle, str]:
     )
 
 
+def _read(folder: Path) -> Bundle | Served:
+    return served.read(folder) if served.of_base(folder) else bundle.load(folder)
+
+
+def _write(folder: Path, found: Bundle | Served) -> None:
+    """Makes a model current in an endpoint's serving folder."""
+    if isinstance(found, Served):
+        write_base_bundle(folder, found.base, served.factors(found), release=found.release)
+    else:
+        write_serving_bundle(folder, found.config, found.weights, found.tokenizer, release=found.release)
+
+
 def serve(
     folder: Path,
     repositories: Sequence[Path],
     *,
     model: Path | None,
+    base: str | None = None,
     port: int,
     tell: Tell,
     show: Show = "balanced",
@@ -76,14 +100,12 @@ def serve(
     for repository in repositories:
         if not repository.is_dir():
             raise DataError(f"{repository} is not a folder", hint="give the top folder of a repository")
-    found, name = chosen(model)
+    found, name = chosen(model, base)
     tell(EndpointState(name="model", text=f"{name}, release {found.release}"))
     state = folder / COMPLETION
     make_folder(folder)
     make_folder(state)
-    write_serving_bundle(
-        state / "serving", found.config, found.weights, found.tokenizer, release=found.release
-    )
+    _write(state / "serving", found)
 
     def left() -> bool:
         if not (folder / MEMBER_FILE).exists():

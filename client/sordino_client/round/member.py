@@ -32,10 +32,10 @@ from sordino_client.round.heads import require_charged
 from sordino_client.round.participation import Participation
 from sordino_client.settings import BUDGET_DELTA, MemberSettings, load_member_settings
 from sordino_client.training import TrainingProgress, TrainingWorker
+from sordino_client.training.base_here import base_of, tokenizer_of
 from sordino_client.training.preparation import Prepared, last_prepared, prepare
 from sordino_platform.architecture import Architecture, Parameters
-from sordino_platform.bases import find_base, find_by_digest, known_name, tokenizer_at
-from sordino_platform.charter import Charter, HuggingFaceTerms, ModelTerms
+from sordino_platform.charter import Charter
 from sordino_platform.durable import make_folder
 from sordino_platform.founding_model import founding_parameters
 from sordino_platform.huggingface import HuggingFaceTokenizer
@@ -197,8 +197,8 @@ class Member:
         return base_of(self.settings, self.charter.model)
 
     def tokenizer(self) -> Tokenizer | HuggingFaceTokenizer:
-        place = self.base()
-        return Tokenizer.shipped() if place is None else tokenizer_at(place)
+        """What the charter's model reads with. Raises ConfigurationError where its base is not here."""
+        return tokenizer_of(self.settings, self.charter.model)
 
     def cheated(self, error: BadParcelError) -> None:
         """Counts and logs that another member cheated this one. The round goes on for it, in the next attempt."""
@@ -250,32 +250,6 @@ def refusing() -> Iterator[None]:
         raise
     except (StorageError, ConfigurationError) as error:
         raise LedgerRefusesError(error.message, hint=error.hint) from error
-
-
-def base_of(settings: MemberSettings, model: ModelTerms | HuggingFaceTerms) -> Path | None:
-    """The folder or the .gguf file of the charter's base; None: the one that ships.
-
-    It is what the settings name, else the base here that has the charter's digest. Raises ConfigurationError, with what
-    to do, where there is none.
-    """
-    if isinstance(model, ModelTerms):
-        return None
-    digest = model.base_sha256.hex()
-    if settings.base_model is not None:
-        place = Path(settings.base_model).expanduser()
-        # A name is a name, whatever lies in the folder that the agent was started in.
-        return place if place.is_absolute() and place.exists() else find_base(settings.base_model).place
-    found = find_by_digest(digest)
-    if found is not None:
-        return found.place
-    name = known_name(digest)
-    called = f"{name or model.name}, " if name or model.name else ""
-    raise ConfigurationError(
-        f"this federation trains adapters on a base that is not here: {called}digest {digest}",
-        hint=f"run `sordino base add {name}`"
-        if name
-        else "fetch its files as the federation's founder has them, then `sordino base add FOLDER`",
-    )
 
 
 def budget_of(settings: MemberSettings, charter: Charter) -> Budget:

@@ -13,11 +13,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from sordino_client.training import curve
 from sordino_client.training.muon import Muon, Rates
@@ -25,7 +29,7 @@ from sordino_client.training.stream import Position
 from sordino_platform import base
 from sordino_platform.durable import write_file
 from sordino_platform.machine.files import sync
-from sordino_platform.model import Decoder, build_decoder
+from sordino_platform.model import build_decoder
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import StorageError
 
@@ -43,7 +47,29 @@ class RunCounters:
     wall_seconds: float = 0.0
 
 
-def save(folder: Path, model: Decoder, optimiser: Muon, position: Position, progress: RunCounters) -> None:
+class Trained(Protocol):
+    """What a run changes: a whole model, or the adapters on one."""
+
+    def named_parameters(self) -> Iterable[tuple[str, nn.Parameter]]:
+        """Every parameter that is trained, by name."""
+        ...
+
+
+class Optimiser(Protocol):
+    """What steps it, with a state of named tensors."""
+
+    def state(self) -> dict[str, Tensor]:
+        """The tensors to write to a checkpoint."""
+        ...
+
+    def load_state(self, tensors: dict[str, Tensor], steps: int) -> None:
+        """Restores `state()` as it was after so many steps. Raises StorageError for another model's."""
+        ...
+
+
+def save(
+    folder: Path, model: Trained, optimiser: Optimiser, position: Position, progress: RunCounters
+) -> None:
     """Writes a checkpoint and then makes it current. Raises StorageError; the previous one stays usable then.
 
     A process may be killed anywhere in here: what CURRENT names is whole at every moment. Nothing random is stored,
@@ -58,7 +84,9 @@ def save(folder: Path, model: Decoder, optimiser: Muon, position: Position, prog
         for left in folder.glob(".checkpoint-*.part"):  # of a process that was killed
             shutil.rmtree(left)
         temporary.mkdir(parents=True)
-        save_file({n: p.detach() for n, p in model.named_parameters()}, temporary / "model.safetensors")
+        save_file(
+            {n: p.detach().contiguous() for n, p in model.named_parameters()}, temporary / "model.safetensors"
+        )
         save_file(optimiser.state(), temporary / "optimiser.safetensors")
         (temporary / "state.json").write_text(json.dumps(state) + "\n")
         for path in (*temporary.iterdir(), temporary):
@@ -84,7 +112,9 @@ def _current_name(folder: Path) -> str | None:
     return pointer.read_text().strip() if pointer.is_file() else None
 
 
-def load(folder: Path, model: Decoder, optimiser: Muon | None = None) -> tuple[Position, RunCounters] | None:
+def load(
+    folder: Path, model: Trained, optimiser: Optimiser | None = None
+) -> tuple[Position, RunCounters] | None:
     """Restores the current checkpoint into `model` and `optimiser`; None when there is none.
 
     Raises StorageError for a checkpoint that is damaged or belongs to another architecture.
@@ -96,13 +126,22 @@ def load(folder: Path, model: Decoder, optimiser: Muon | None = None) -> tuple[P
     try:
         state = json.loads((current / "state.json").read_text())
         position, progress = Position(**state["position"]), RunCounters(**state["progress"])
-        model.load_state_dict(load_file(current / "model.safetensors"), strict=True)  # to the model's device
+        _put(dict(model.named_parameters()), load_file(current / "model.safetensors"))
         if optimiser is not None:
             optimiser.load_state(load_file(current / "optimiser.safetensors"), progress.steps)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         hint = "point CURRENT at the previous checkpoint, or choose another folder"
         raise StorageError(f"the checkpoint {current} cannot be resumed", hint=hint) from error
     return position, progress
+
+
+@torch.no_grad()
+def _put(parameters: dict[str, nn.Parameter], stored: dict[str, Tensor]) -> None:
+    """Raises ValueError for tensors of another model."""
+    if {n: t.shape for n, t in stored.items()} != {n: p.shape for n, p in parameters.items()}:
+        raise ValueError("another model")
+    for name, tensor in stored.items():
+        parameters[name].copy_(tensor)  # to the model's device
 
 
 def start_from_base(folder: Path, base_folder: Path | None) -> None:

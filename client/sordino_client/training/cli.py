@@ -7,12 +7,14 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+
+from sordino_privacy.errors import UsageError
 
 if TYPE_CHECKING:
     from sordino_client.training.standalone import Report, Standalone
@@ -24,10 +26,21 @@ _ROWS, _COLUMNS = 8, 72
 
 def train(
     repo: list[Path] = typer.Option([], "--repo", help="A repository to train on; repeat."),
-    size: str = typer.Option("22m", help="2.3m, 3.4m or 22m parameters."),
+    base: str | None = typer.Option(
+        None,
+        "--base",
+        metavar="NAME",
+        help="Train adapters on this base (`sordino base list`, a folder, a .gguf file), not a model of our own.",
+    ),
+    size: str | None = typer.Option(None, help="2.3m, 3.4m or 22m parameters, without --base [22m]."),
     run: Path = typer.Option(Path("sordino-run"), help="The run's folder. One that holds a run is resumed."),
-    start: str = typer.Option(
-        "scratch", help="'scratch', or 'base': the public base that ships (its size only)."
+    start: str | None = typer.Option(
+        None, help="'scratch', or 'base': the public base that ships (its size only) [scratch]."
+    ),
+    rank: int | None = typer.Option(None, help="With --base: the rank of the adapters, 1 to 64 [8]."),
+    device: str | None = typer.Option(None, help="With --base: auto, cpu, cuda or mps [auto]."),
+    memory_gb: float | None = typer.Option(
+        None, min=1, max=1024, help="With --base: the memory that training may use, in GiB [6]."
     ),
     tokens: int = typer.Option(2_000_000, help="Length of the run, in tokens."),
     threads: int = typer.Option(os.cpu_count() or 2, help="Processor threads to use."),
@@ -39,11 +52,27 @@ def train(
     RUN/serving.
 
     Example: sordino train --repo ~/work/billing --size 22m
+    Example: sordino train --repo ~/work/billing --base smollm2 --tokens 200000
     """
-    from sordino_client.training.standalone import Standalone, StandaloneSettings
+    _require_suited(
+        base,
+        own={"--size": size, "--start": start},
+        on_base={"--rank": rank, "--device": device, "--memory-gb": memory_gb},
+    )
+    from sordino_client.training.child import bound
+    from sordino_client.training.on_base import Means
+    from sordino_client.training.standalone import Standalone
+    from sordino_client.training.subjects import AdaptedSettings, StandaloneSettings
 
-    settings = StandaloneSettings(size=size.lower(), start=start, tokens=tokens)
-    session = Standalone(run, [path.expanduser() for path in repo], settings, threads=threads)
+    settings: StandaloneSettings | AdaptedSettings
+    means = Means()
+    if base is None:
+        settings = StandaloneSettings(size=(size or "22m").lower(), start=start or "scratch", tokens=tokens)
+    else:
+        means = Means(memory=int((memory_gb or 6) * (1 << 30)), device=device or "auto")
+        settings = AdaptedSettings.of(base, rank=rank or 8, tokens=tokens)
+        bound(means.memory, means.device)
+    session = Standalone(run, [path.expanduser() for path in repo], settings, threads=threads, means=means)
     resumed = session.progress.steps
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: session.stop())
@@ -53,8 +82,9 @@ def train(
         session.run(lambda report: typer.echo(line(report), err=True))
     result = {
         "run": str(run.resolve()),
-        "size": settings.size,
-        "parameters": sum(p.numel() for p in session.model.parameters()),
+        "size": None if isinstance(settings, AdaptedSettings) else settings.size,
+        "base": settings.base if isinstance(settings, AdaptedSettings) else None,
+        "parameters": session.parameters,
         "finished": session.finished,
         "resumed_at_step": resumed,
         "steps": session.progress.steps,
@@ -76,6 +106,16 @@ def train(
     if not session.finished:
         typer.echo("interrupted: run the same command again to go on", err=True)
         raise typer.Exit(INTERRUPTED)
+
+
+def _require_suited(base: str | None, *, own: Mapping[str, object], on_base: Mapping[str, object]) -> None:
+    """Raises UsageError for an option of the other kind of run."""
+    strangers = [name for name, value in (own if base is not None else on_base).items() if value is not None]
+    if strangers:
+        raise UsageError(
+            f"{strangers[0]} {'does not go with' if base is not None else 'needs'} --base",
+            hint="a base brings its own size; a model of our own has no adapters",
+        )
 
 
 def line(report: Report) -> str:

@@ -30,16 +30,16 @@ def truncate(path: Path, steps: int) -> None:
         path.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
 
 
-def draw(folder: Path) -> None:
-    """Draws `loss.png` from `log.jsonl`."""
+def draw(folder: Path, *, fills: bool = True) -> None:
+    """Draws `loss.png` from `log.jsonl`. `fills`: half of what is trained on fills in the middle."""
     entries = read(folder / "log.jsonl")
     if not entries:
         return
-    picture(entries).savefig(folder / "loss.png.part", format="png", dpi=110)
+    picture(entries, fills=fills).savefig(folder / "loss.png.part", format="png", dpi=110)
     (folder / "loss.png.part").replace(folder / "loss.png")
 
 
-def picture(entries: list[dict[str, float]]) -> Figure:
+def picture(entries: list[dict[str, float]], *, fills: bool = True) -> Figure:
     """Training and validation loss in nats per token over tokens seen, from the measurement before the first step on
     where there is one: a logarithmic axis alone has no place for it."""
     from matplotlib.figure import Figure  # costs a second: only when there is something to draw
@@ -49,7 +49,11 @@ def picture(entries: list[dict[str, float]]) -> Figure:
     # What was measured before the first step was not trained on: it is of the validation curve alone.
     trained = [(e["tokens"] / 1e6, e["loss"]) for e in entries if e["tokens"] > 0]
     if trained:
-        axes.plot(*zip(*trained, strict=True), linewidth=0.8, label="training (half fill-in-the-middle)")
+        axes.plot(
+            *zip(*trained, strict=True),
+            linewidth=0.8,
+            label=f"training{' (half fill-in-the-middle)' if fills else ''}",
+        )
     measured = [(e["tokens"] / 1e6, e["validation"]) for e in entries if "validation" in e]
     if measured:
         axes.plot(*zip(*measured, strict=True), marker="o", markersize=3, label="validation (plain)")

@@ -84,7 +84,8 @@ def room_for(
     raise ConfigurationError(
         f"training this base takes about {in_words(needed)} for one unit of {unit_tokens} tokens; the trainer may use "
         f"{in_words(memory)}",
-        hint="raise training_memory_gb in member.toml, agree on fewer windows per unit, or use a smaller base",
+        hint="give it more (training_memory_gb in member.toml, --memory-gb), agree on fewer windows per unit, or use a "
+        "smaller base",
     )
 
 

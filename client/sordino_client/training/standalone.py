@@ -7,9 +7,10 @@ The run is a folder, and everything about it survives an interruption:
     checkpoint-N/, CURRENT     the newest whole state (weights, optimiser, position in the stream)
     log.jsonl, loss.png        the loss graph
     serving/                   the model as the completion engine loads it
+    adapter/                   of a run on a base: its adapters in PEFT's format
 
-The stream of windows, fill-in-the-middle included, follows from seed and position, so an interrupted run continues
-as if it had not been. The optimiser is Muon, as for the public base.
+What is trained, and how, is in subjects.py. The stream of windows, fill-in-the-middle included, follows from seed and
+position, so an interrupted run continues as if it had not been.
 
 Nothing that this makes may leave the machine as if it were private: it is not.
 """
@@ -29,7 +30,7 @@ import torch
 from sordino_client.corpus import Corpus, read_repositories, split_heldout
 from sordino_client.corpus.secrets import RULES_VERSION
 from sordino_client.training import checkpoint, curve
-from sordino_client.training.muon import Muon, Rates
+from sordino_client.training.on_base import Means
 from sordino_client.training.stream import (
     Position,
     Shard,
@@ -38,41 +39,14 @@ from sordino_client.training.stream import (
     encode_shard,
     open_shard,
 )
-from sordino_platform import base
-from sordino_platform.architecture import SIZES, merged
+from sordino_client.training.subjects import AdaptedSettings, RunPlan, StandaloneSettings, Subject
 from sordino_platform.durable import make_folder, write_file
-from sordino_platform.model import Decoder, build_decoder, loss, parameters_of
-from sordino_platform.release import write_serving_bundle
-from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import ConfigurationError, DataError, UsageError
 
 SCREENED = "screened.json"
 HELDOUT_SHARE = 0.1
 HELDOUT_WINDOWS = 16
 LOG_SECONDS = 2.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StandaloneSettings:
-    """What fixes a run. `tokens` is its length; the rates rise over `warmup` steps and fall to a tenth by its end.
-
-    `start` is "base" (the public base that ships; its size only) or "scratch".
-    """
-
-    size: str
-    start: str
-    tokens: int
-    windows: int = 8
-    warmup: int = 20
-    seed: int = 20261122
-
-    def __post_init__(self) -> None:
-        if self.size not in SIZES:
-            raise UsageError(f"there is no size {self.size!r}", hint=f"sizes: {', '.join(SIZES)}")
-        if self.start not in ("base", "scratch"):
-            raise UsageError("a run starts from 'base' or from 'scratch'")
-        if self.tokens < 1 or not 1 <= self.windows <= 1024:
-            raise UsageError("a run needs at least one token, and from 1 to 1024 windows per step")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,25 +66,30 @@ class Standalone:
     """One run in a folder: new, or resumed where it stood."""
 
     def __init__(
-        self, folder: Path, repositories: Sequence[Path], settings: StandaloneSettings, *, threads: int = 2
+        self,
+        folder: Path,
+        repositories: Sequence[Path],
+        settings: StandaloneSettings | AdaptedSettings,
+        *,
+        threads: int = 2,
+        means: Means | None = None,
     ) -> None:
         """Encodes the repositories when the folder is new; otherwise resumes.
 
-        Raises DataError for repositories with nothing to train on, ConfigurationError for another run's folder.
+        Raises DataError for repositories with nothing to train on, ConfigurationError for another run's folder, and for
+        a base that is not here or too large.
         """
         torch.set_num_threads(threads)
-        torch.manual_seed(settings.seed)
         make_folder(folder)
         _agree(folder / "settings.json", settings)
-        tokenizer = Tokenizer.shipped()
-        training, heldout = prepare(folder, repositories, tokenizer)
-        self.folder, self.settings, self._tokenizer = folder, settings, tokenizer
-        self.model = _fresh(settings)
-        self._optimiser = Muon(self.model.named_parameters(), _rates(settings))
-        restored = checkpoint.load(folder, self.model, self._optimiser)
+        training, heldout = prepare(folder, repositories, settings)
+        self.folder, self.settings = folder, settings
+        self.subject: Subject = settings.subject(means or Means())
+        restored = checkpoint.load(folder, self.subject, self.subject.optimiser)
         position, self.progress = restored or (Position(), checkpoint.RunCounters())
-        self._stream = WindowStream(training, self.model.config.context, settings.seed, position)
-        self._heldout = _windows(heldout, self.model.config.context)
+        context = self.subject.context
+        self._stream = WindowStream(training, context, settings.seed, position, fill_share=self.subject.fills)
+        self._heldout = _windows(heldout, context)
         self._stopped = False
         curve.truncate(folder / "log.jsonl", self.progress.steps)
         # Every measurement so far, oldest first: nats per token on files of directories that are not trained on.
@@ -121,6 +100,11 @@ class Standalone:
     @property
     def finished(self) -> bool:
         return self.progress.tokens >= self.settings.tokens
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers are trained."""
+        return sum(parameter.numel() for _, parameter in self.subject.named_parameters())
 
     def stop(self) -> None:
         """Asks `run` to write a checkpoint and return after the step under way. May be called by a signal handler."""
@@ -167,7 +151,7 @@ class Standalone:
         if self._measured_at != self.progress.steps:
             self._log(float(np.mean(losses)) if losses else mean, measured=True)
         self._save()
-        self._export()
+        self.subject.export(self.folder, steps=self.progress.steps)
 
     def _log(self, mean: float, *, measured: bool) -> None:
         entry = dict(asdict(self.progress))
@@ -179,37 +163,37 @@ class Standalone:
         curve.append(self.folder / "log.jsonl", entry)
 
     def _save(self) -> None:
-        checkpoint.save(self.folder, self.model, self._optimiser, self._stream.position, self.progress)
-        curve.draw(self.folder)
-
-    def _export(self) -> None:
-        tokenizer = self.folder / "tokenizer.json"
-        write_file(tokenizer, self._tokenizer.to_json().encode(), secret=True)
-        weights = merged(parameters_of(self.model))
-        write_serving_bundle(
-            self.folder / "serving", self.model.config, weights, tokenizer, release=self.progress.steps
+        checkpoint.save(
+            self.folder, self.subject, self.subject.optimiser, self._stream.position, self.progress
         )
+        curve.draw(self.folder, fills=self.subject.fills > 0)
 
     def _step(self) -> float:
         windows = torch.from_numpy(self._stream.batch(self.settings.windows))
-        value = loss(self.model(windows[:, :-1]), windows[:, 1:])
-        value.backward()  # type: ignore[no-untyped-call]
+        total = 0.0
+        for part in torch.split(windows, self.subject.at_once):
+            value = self.subject.loss(part) * (len(part) / len(windows))
+            value.backward()  # type: ignore[no-untyped-call]
+            total += float(value.detach())
         rise = min(1.0, (self.progress.steps + 1) / self.settings.warmup)
         fall = 0.55 + 0.45 * math.cos(math.pi * min(1.0, self.progress.tokens / self.settings.tokens))
-        self._optimiser.step(rise * fall)
+        self.subject.optimiser.step(rise * fall)
         self.progress.steps += 1
         self.progress.tokens += windows[:, 1:].numel()
-        return float(value.detach())
+        return total
 
     @torch.no_grad()
     def _heldout_loss(self) -> float:
-        parts = [float(loss(self.model(w[:, :-1]), w[:, 1:])) for w in torch.split(self._heldout, 8)]
-        return float(np.mean(parts))
+        parts = torch.split(self._heldout, self.subject.at_once)
+        return float(
+            np.average([float(self.subject.loss(w)) for w in parts], weights=[len(w) for w in parts])
+        )
 
 
-def prepare(folder: Path, repositories: Sequence[Path], tokenizer: Tokenizer) -> tuple[Shard, Shard]:
+def prepare(folder: Path, repositories: Sequence[Path], plan: RunPlan) -> tuple[Shard, Shard]:
     """The run's tokens, training and held out: encoded on the first call, read from the folder afterwards."""
-    stored = open_shard(folder / "training", tokenizer), open_shard(folder / "heldout", tokenizer)
+    tokenizer, end = plan.tokenizer(), plan.end()
+    stored = [open_shard(folder / name, tokenizer, end=end) for name in ("training", "heldout")]
     if stored[0] is not None and stored[1] is not None:
         _require_screened(folder)
         return stored[0], stored[1]
@@ -217,9 +201,9 @@ def prepare(folder: Path, repositories: Sequence[Path], tokenizer: Tokenizer) ->
         raise UsageError("a new run needs at least one repository", hint="--repo DIR")
     training, heldout = split_heldout(read_repositories(repositories), HELDOUT_SHARE)
     write_file(folder / SCREENED, json.dumps({"secret_rules": RULES_VERSION}).encode(), secret=True)
-    encode_shard(_documents(training), tokenizer, folder / "training")
-    encode_shard(_documents(heldout), tokenizer, folder / "heldout")
-    return prepare(folder, repositories, tokenizer)
+    encode_shard(_documents(training), tokenizer, folder / "training", end=end)
+    encode_shard(_documents(heldout), tokenizer, folder / "heldout", end=end)
+    return prepare(folder, repositories, plan)
 
 
 def _require_screened(folder: Path) -> None:
@@ -243,26 +227,6 @@ def _documents(corpus: Corpus) -> list[SourceDocument]:
     ]
 
 
-def _fresh(settings: StandaloneSettings) -> Decoder:
-    if settings.start == "scratch":
-        return Decoder(SIZES[settings.size])
-    config, _, parameters = base.load()
-    if config != SIZES[settings.size]:
-        raise UsageError(
-            f"the base that ships is not of the size {settings.size}",
-            hint="add --start scratch, or choose its size",
-        )
-    return build_decoder(config, parameters)
-
-
-def _rates(settings: StandaloneSettings) -> Rates:
-    full = Rates()
-    if settings.start == "scratch":
-        return full
-    # A trained model forgets at the rates that a fresh one needs.
-    return Rates(matrix=full.matrix / 4, other=full.other / 4)
-
-
 def _windows(shard: Shard, context: int) -> torch.Tensor:
     length = min(context + 1, len(shard.tokens))
     if length < 2:
@@ -271,7 +235,7 @@ def _windows(shard: Shard, context: int) -> torch.Tensor:
     return torch.from_numpy(np.stack([shard.tokens[s : s + length].astype(np.int64) for s in starts]))
 
 
-def _agree(path: Path, settings: StandaloneSettings) -> None:
+def _agree(path: Path, settings: StandaloneSettings | AdaptedSettings) -> None:
     text = json.dumps(asdict(settings), indent=1) + "\n"
     if path.is_file() and path.read_text() != text:
         raise ConfigurationError(

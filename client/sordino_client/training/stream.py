@@ -1,8 +1,9 @@
 """Tokens on disk, and the endless, exactly resumable stream of training windows over them.
 
-The public corpus is encoded once into one `uint16` file, which is mapped and never read whole; documents end with
-`<|end|>`. The order of an epoch's windows and every fill-in-the-middle cut follow from `(seed, position)` alone, so a
-resumed run sees exactly what the uninterrupted run would have seen.
+The public corpus is encoded once into one `uint16` file (`uint32` for a vocabulary that needs it), which is mapped and
+never read whole; documents end with `<|end|>`, or with what ends a text of another base. The order of an epoch's
+windows and every fill-in-the-middle cut follow from `(seed, position)` alone, so a resumed run sees exactly what the
+uninterrupted run would have seen.
 
 Half of the windows are rewritten to fill in the middle, in the order suffix, prefix, middle (the other order does not
 work at this size). The cut lies inside one document and inside one window, so the model always sees both sides.
@@ -12,17 +13,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from sordino_platform.tokenizer import END, MIDDLE, PREFIX, SUFFIX, Tokenizer
+from sordino_platform.tokenizer import END, MIDDLE, PREFIX, SUFFIX
 from sordino_privacy.errors import DataError, StorageError
 
-Tokens = npt.NDArray[np.uint16]
+Tokens = npt.NDArray[np.unsignedinteger[Any]]
 FORMAT = "sordino-shard/2"
 # Kinds of documents; a shard holds each document's place in this list. `script` is TypeScript and JavaScript.
 KINDS = ("java", "python", "go", "script")
@@ -34,6 +36,24 @@ VALIDATION_ONE_IN = 400
 FILL_SHARE = 0.5
 _BATCH = 512
 _SPECIALS_PER_FILL = 3
+
+
+class Reads(Protocol):
+    """A tokenizer: ours, or a base's."""
+
+    @property
+    def digest(self) -> bytes:
+        """Two with one digest encode every text alike."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """How many tokens there are."""
+        ...
+
+    def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of each text."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,19 +95,22 @@ def is_validation(document: SourceDocument) -> bool:
 
 def encode_shard(
     documents: Iterable[SourceDocument],
-    tokenizer: Tokenizer,
+    tokenizer: Reads,
     folder: Path,
     *,
+    end: int = END,
     on_progress: Callable[[int], None] = lambda tokens: None,
 ) -> None:
-    """Writes `tokens.bin`, `index.npz` and `shard.json` (last: its presence says that the shard is whole)."""
+    """Writes `tokens.bin`, `index.npz` and `shard.json` (last: its presence says that the shard is whole). `end` closes
+    each document."""
+    dtype = _dtype(max(tokenizer.size, end + 1))
     folder.mkdir(parents=True, exist_ok=True)
     lengths: list[int] = []
     kinds: list[int] = []
     with (folder / "tokens.bin").open("wb") as out:
         for batch in _batches(documents):
             for document, ids in zip(batch, tokenizer.encode_many([d.text for d in batch]), strict=True):
-                out.write(np.array([*ids, END], dtype="<u2").tobytes())
+                out.write(np.array([*ids, end], dtype=dtype).tobytes())
                 lengths.append(len(ids) + 1)
                 kinds.append(kind_of(document.language))
             on_progress(sum(lengths))
@@ -99,7 +122,11 @@ def encode_shard(
     (folder / "shard.json").write_text(json.dumps(about) + "\n")
 
 
-def open_shard(folder: Path, tokenizer: Tokenizer) -> Shard | None:
+def _dtype(words: int) -> str:
+    return "<u2" if words <= 1 << 16 else "<u4"
+
+
+def open_shard(folder: Path, tokenizer: Reads, *, end: int = END) -> Shard | None:
     """The encoded documents of `folder`, memory-mapped; None when there are none yet.
 
     Raises StorageError when they were encoded with another tokenizer or are cut short.
@@ -116,7 +143,8 @@ def open_shard(folder: Path, tokenizer: Tokenizer) -> Shard | None:
         raise StorageError(
             f"{folder} was encoded with another tokenizer", hint="delete that folder and start again"
         )
-    tokens: Tokens = np.memmap(folder / "tokens.bin", dtype="<u2", mode="r")
+    dtype = _dtype(max(tokenizer.size, end + 1))
+    tokens: Tokens = np.memmap(folder / "tokens.bin", dtype=dtype, mode="r")
     with np.load(folder / "index.npz", allow_pickle=False) as index:
         shard = Shard(vocabulary=tokenizer.size, tokens=tokens, starts=index["starts"], kinds=index["kinds"])
     if len(tokens) != shard.starts[-1]:
@@ -157,9 +185,12 @@ class WindowStream:
         seed: int,
         position: Position,
         mixture: tuple[float, ...] = MIXTURE,
+        *,
+        fill_share: float = FILL_SHARE,
     ) -> None:
+        """`fill_share` of the windows fill in the middle: nothing but our own base reads our own marks."""
         self.shard, self.context, self.seed, self.position = shard, context, seed, position
-        self.mixture = mixture
+        self.mixture, self.fill_share = mixture, fill_share
         self._start_epoch()
 
     def batch(self, windows: int) -> npt.NDArray[np.int64]:
@@ -193,7 +224,7 @@ class WindowStream:
         number = int(self._windows[self.position.window])
         draw = np.random.default_rng([self.seed, 1, self.position.epoch, number])
         self.position.window += 1
-        if draw.random() >= FILL_SHARE:
+        if draw.random() >= self.fill_share:
             return self._cut(number * self.context, self.context + 1)
         return fill(self._cut(number * self.context, self.context + 1 - _SPECIALS_PER_FILL), draw)
 

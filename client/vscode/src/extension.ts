@@ -40,6 +40,7 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
     () => ({
       on: agentSettings().serveAlone && vscode.workspace.isTrusted,
       command: agentSettings().command,
+      base: agentSettings().base,
       folders: (vscode.workspace.workspaceFolders ?? []).filter(({ uri }) => uri.scheme === "file").map(({ uri }) => uri.fsPath),
     }),
     () => sayOnce(context),
@@ -53,6 +54,13 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
         void connection.refresh();
       }
     });
+  let model: string | undefined;
+  const answers = (now: string | undefined): void => {
+    if (now !== model) {
+      model = now;
+      ghost.settled(now === undefined ? undefined : vscode.window.activeTextEditor);
+    }
+  };
   context.subscriptions.push(
     { dispose: () => connection.dispose() },
     alone,
@@ -102,14 +110,17 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
         next.shown(shown.document);
         ghost.touched(shown.document.uri.toString(), -1);
       }
+      ghost.settled(shown);
     }),
     vscode.workspace.onDidCloseTextDocument((document) => next.closed(document)),
+    { dispose: connection.onChange(({ health }) => answers(health?.model)) },
     vscode.window.onDidChangeTextEditorSelection(({ textEditor, kind }) => {
       // The cursor also moves with each edit; only the mouse and the arrow keys leave a suggestion.
       if (kind === vscode.TextEditorSelectionChangeKind.Mouse || kind === vscode.TextEditorSelectionChangeKind.Keyboard) {
         const { document, selection } = textEditor;
         outcomes.moved(document.uri.toString(), document.offsetAt(selection.active));
         next.moved(textEditor);
+        ghost.settled(textEditor);
       }
     }),
     vscode.workspace.onDidChangeConfiguration((event) => {

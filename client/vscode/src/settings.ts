@@ -32,12 +32,13 @@ export function switches(): Settings {
 }
 
 /** Where the agent is, and how it is started: only the user's own settings count (scope "machine"). */
-export function agentSettings(): { folder: string; command: string; serveAlone: boolean } {
+export function agentSettings(): { folder: string; command: string; serveAlone: boolean; base: string } {
   const section = vscode.workspace.getConfiguration("sordino");
   return {
     folder: section.get("folder", ""),
     command: section.get("command", "sordino"),
     serveAlone: section.get("serveAlone", true),
+    base: section.get("base", ""),
   };
 }
 

@@ -5,8 +5,9 @@ import { SuggestionCache } from "../src/ghost/cache.ts";
 import { regionAtEnd } from "../src/ghost/lexical.ts";
 import { type Offered, Outcomes, SEEN_MS } from "../src/ghost/outcome.ts";
 import { Pace } from "../src/ghost/pace.ts";
-import { wanted } from "../src/agent/alone.ts";
-import { bodyOf } from "../src/agent/completions.ts";
+import { argumentsOf, wanted } from "../src/agent/alone.ts";
+import { aheadOf, bodyOf } from "../src/agent/completions.ts";
+import { serves } from "../src/agent/connection.ts";
 import { around, Edits, MAX_BYTES, MAX_PIECES, PIECE_BYTES, pieces } from "../src/ghost/context.ts";
 import { BEFORE, first, STEP, whole } from "../src/ghost/window.ts";
 import { type Circumstances, silenceHere, type Switches } from "../src/ghost/silence.ts";
@@ -272,10 +273,23 @@ describe("a request", () => {
     const body = bodyOf({ ...place("return "), alternatives: 3, show: "quiet", context });
     assert.deepEqual([body["path"], body["show"], body["context"], body["n"]], ["file:///A.java", "quiet", context, 3]);
   });
+  test("ahead of the first key asks for the same text, and for no answer", () => {
+    const ahead = aheadOf(place("return "));
+    const body = bodyOf({ ...place("return "), alternatives: 1, show: "all", context: [] });
+    assert.deepEqual([ahead["input_prefix"], ahead["input_suffix"], ahead["path"]], [body["prompt"], body["suffix"], body["path"]]);
+    assert.equal(ahead["n_predict"], 0);
+  });
+});
+
+describe("the model that answers", () => {
+  test("is a release's, whatever its base, with a person's own adapter or without", () => {
+    for (const model of ["sordino-3", "smollm2-3", "qwen2.5-coder-0.5b-3", "smollm2-3-personal"]) assert.ok(serves(model, 3), model);
+    for (const model of [undefined, "smollm2", "sordino-13", "smollm2-3", "sordino-base"]) assert.ok(!serves(model, 33), String(model));
+  });
 });
 
 describe("an endpoint of one's own", () => {
-  const wish = { on: true, command: "sordino", folders: ["/work"] };
+  const wish = { on: true, command: "sordino", base: "", folders: ["/work"] };
   const nothing = { folder: "/f", joined: false, completion: undefined, control: undefined, health: undefined, member: undefined, unsafe: undefined };
   const address = { port: 1, socket: undefined, token: "t" };
   test("is started only where no member is and nothing answers", () => {
@@ -287,5 +301,9 @@ describe("an endpoint of one's own", () => {
     assert.ok(!wanted({ ...wish, on: false }, nothing, false));
     assert.ok(!wanted({ ...wish, folders: [] }, nothing, false));
     assert.ok(!wanted(wish, nothing, true));
+  });
+  test("serves the workspace's folders, and the base that was chosen", () => {
+    assert.deepEqual(argumentsOf(wish, "/f"), ["serve", "--while-stdin", "--json", "--folder", "/f", "--repo", "/work"]);
+    assert.deepEqual(argumentsOf({ ...wish, base: "smollm2" }, "/f").slice(3), ["--folder", "/f", "--base", "smollm2", "--repo", "/work"]);
   });
 });

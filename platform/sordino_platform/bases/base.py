@@ -11,8 +11,8 @@ from sordino_platform.bases.middle import FillInTheMiddle
 
 Kind = Literal["shipped", "folder", "gguf", "package"]
 SHIPPED = "shipped"
-# The context that a served base gets unless it has less: what the editor's prompts use.
-SERVED_CONTEXT = 2048
+# The longest window that is served: its cache is what a laptop bears, and its reading what a person waits for.
+SERVED_CONTEXT = 1536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

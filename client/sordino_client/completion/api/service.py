@@ -148,6 +148,10 @@ class Service:
 
     def _count(self, job: Job, answer: Answer) -> None:
         metrics = self.metrics
+        if job.warm:  # nobody waited for it
+            metrics.tokens.labels("prompt").inc(answer.prompt_tokens)
+            self._note(job.editor, why(answer), "ok")
+            return
         metrics.queue.observe(job.queued_seconds)
         metrics.first_token.observe(answer.first_token_seconds)
         metrics.duration.observe(job.queued_seconds + answer.seconds)

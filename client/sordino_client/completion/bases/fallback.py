@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from sordino_client.completion.bases.form import SERVED_CONTEXT
 from sordino_client.completion.bases.weights import Adapters
 from sordino_client.completion.bundle import Array
 from sordino_client.completion.cache import DecoderShape, Indices, KeyValueCache, Mask, Precision
+from sordino_platform.bases.base import SERVED_CONTEXT
 from sordino_privacy.errors import ConfigurationError
 
 
@@ -26,7 +26,7 @@ class TransformersNetwork:
 
     def __init__(self, folder: Path, *, end: int, adapters: Sequence[Adapters] = ()) -> None:
         """Raises ConfigurationError where transformers is not installed, or cannot be asked in this way."""
-        from sordino_platform.huggingface_model import load_plain
+        from sordino_platform.huggingface_model import load_plain, merge
 
         self._model: Any = load_plain(folder)
         self._end = end
@@ -34,8 +34,14 @@ class TransformersNetwork:
 
         torch.set_num_threads(1)
         for one in adapters:
-            for module, (down, up) in one.items():
-                self._add(module, torch.from_numpy(up @ down))
+            merge(
+                self._model,
+                {
+                    f"{module}.{part}": factor
+                    for module, pair in one.items()
+                    for part, factor in zip(("down", "up"), pair, strict=True)
+                },
+            )
         self.shape = self._shape()
 
     def read(
@@ -95,16 +101,6 @@ class TransformersNetwork:
             context=min([SERVED_CONTEXT, *(one for one in windows if isinstance(one, int) and one > 0)]),
             vocabulary=int(logits.shape[-1]),
         )
-
-    def _add(self, module: str, change: Any) -> None:
-        import torch
-
-        try:
-            target = self._model.get_submodule(module)
-            with torch.no_grad():
-                target.weight += change.T if type(target).__name__ == "Conv1D" else change
-        except (AttributeError, RuntimeError) as error:
-            raise ConfigurationError(f"the adapter of {module} does not fit the base") from error
 
     def _exchanged(self, tokens: Indices) -> Indices:
         found: Indices = np.where(tokens == 0, self._end, np.where(tokens == self._end, 0, tokens))

@@ -19,14 +19,13 @@ import numpy as np
 from sordino_client.completion.bundle import Array
 from sordino_client.completion.cache import MAX_BRANCHES, DecoderShape
 from sordino_platform import durable
+from sordino_platform.bases.base import SERVED_CONTEXT
 from sordino_privacy.errors import ConfigurationError
 
 Norm = Literal["rms", "layer"]
 Activation = Literal["silu", "gelu", "gelu_tanh"]
 
 MAX_CONFIG_BYTES = 1 << 20
-# The longest window that is served: its cache is what a laptop bears, and its reading what a person waits for.
-SERVED_CONTEXT = 1536
 MAX_SIZE = 1 << 24
 ACTIVATIONS: Final[Mapping[str, Activation]] = {
     "silu": "silu",

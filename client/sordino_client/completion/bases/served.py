@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -27,17 +26,16 @@ from sordino_client.completion.bases import network, oracle
 from sordino_client.completion.bases.form import UnknownFormError, form_of, read_config
 from sordino_client.completion.bases.vocabulary import BaseTokenizer, BaseVocabulary
 from sordino_client.completion.bases.weights import Adapters, Weights, paired_factors
-from sordino_client.completion.bundle import MAX_JSON_BYTES, MAX_RELEASE
+from sordino_client.completion.bundle import MAX_JSON_BYTES, MAX_RELEASE, Array
 from sordino_client.completion.cache import Indices, Network, Precision
 from sordino_client.completion.generation import Generator
 from sordino_client.completion.selftest import divergence_from, sample
 from sordino_platform import bases, durable, telemetry
 from sordino_platform.bases import Base, registry
+from sordino_platform.bases.memory import WINDOW_BYTES, require_room
 from sordino_privacy.errors import ConfigurationError, SordinoError, StorageError
 
 MAX_ADAPTER_BYTES = 4 << 30
-# Of every cached window together.
-SLOT_BYTES = 100 << 20
 # Some of our own code, another part than the self-test reads.
 CALIBRATED_ON, CALIBRATION = "engine.py", 256
 # Nats a token, on the self-test's code; eight bits diverge by 0.016 from SmolLM2.
@@ -95,6 +93,17 @@ def read(folder: Path) -> Served:
     return Served(base=base, release=release, adapters=adapters if adapters.exists() else None, sha256=sha256)
 
 
+def of(base: Base) -> Served:
+    """A base alone, as a bundle would name it. Raises ConfigurationError where this machine has too little memory."""
+    require_room(base.serving_bytes(), purpose="serving", name=base.name)
+    return Served(base=base, release=0, adapters=None, sha256="")
+
+
+def factors(served: Served) -> Mapping[str, Array]:
+    """The adapters of a bundle, `<module>.down` and `<module>.up`; none of a base alone. Raises StorageError."""
+    return {} if served.adapters is None else _tensors(served.adapters, served.sha256)
+
+
 def tokenizer(folder: Path) -> BaseTokenizer:
     """The tokenizer of a bundle's base, in the engine's numbers. Raises StorageError or ConfigurationError."""
     return tokenizer_of(read(folder).base)
@@ -106,7 +115,7 @@ def load(folder: Path, *, personal_adapter: Path | None = None, precision: Preci
     Raises SordinoError when the model cannot be trusted to answer.
     """
     served = read(folder)
-    released = [] if served.adapters is None else [paired_factors(_tensors(served.adapters, served.sha256))]
+    released = [paired_factors(found)] if (found := factors(served)) else []
     own = _personal(personal_adapter)
     if own is not None:
         try:
@@ -121,13 +130,14 @@ def load(folder: Path, *, personal_adapter: Path | None = None, precision: Preci
 def generator(base: Base, adapters: list[Adapters], *, name: str, precision: Precision = "int8") -> Generator:
     """A tested generator of a base with adapters. `precision` is the first that is tried, as for our own models.
 
-    Raises ConfigurationError or StorageError.
+    Raises ConfigurationError, of which one says that this machine has too little memory, or StorageError.
     """
+    require_room(base.serving_bytes(), purpose="serving", name=base.name)
     folder = bases.open_folder(base)
     words = tokenizer_of(base, folder)
     found = _network(base, folder, adapters, words, precision)
     vocabulary = BaseVocabulary(words, begin=base.begin, middle=base.middle)
-    return Generator(found, vocabulary, name=name, slot_bytes=SLOT_BYTES)
+    return Generator(found, vocabulary, name=name, slot_bytes=WINDOW_BYTES)
 
 
 def _network(
@@ -165,7 +175,7 @@ def tokenizer_of(base: Base, folder: Path | None = None) -> BaseTokenizer:
     return BaseTokenizer.load(folder or bases.folder_at(base.place), size=base.vocabulary, end=base.end)
 
 
-def _tensors(path: Path, sha256: str) -> Mapping[str, Any]:
+def _tensors(path: Path, sha256: str) -> Mapping[str, Array]:
     data = durable.read_file(path, limit=MAX_ADAPTER_BYTES)
     if hashlib.sha256(data).hexdigest() != sha256:
         raise StorageError("the adapters do not match their digest", hint="fetch the release again")

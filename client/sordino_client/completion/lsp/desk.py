@@ -23,8 +23,9 @@ WAIT_SECONDS: Final = 10.0
 AHEAD_SECONDS: Final = 0.35
 MAX_TOKENS: Final = 64
 NAMES: Final = 500
-# More than the longest window holds.
-WARM_CHARACTERS: Final = 16_000
+# Where the cursor will stand is not said: the file's beginning is read, no more than a larger base's window surely
+# holds, or the window would begin elsewhere.
+WARM_CHARACTERS: Final = 4_000
 
 ABSENT: Final = "no completion endpoint runs on this machine"
 SECRET: Final = "a file of this name may hold secrets: nothing is completed in it"  # noqa: S105 - a sentence

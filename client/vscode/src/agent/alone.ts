@@ -8,6 +8,8 @@ import type { Connection, Situation } from "./connection.ts";
 export interface Wish {
   readonly on: boolean;
   readonly command: string;
+  /** The larger base to serve, by its name on this machine; "" is the one that ships. */
+  readonly base: string;
   readonly folders: readonly string[];
 }
 
@@ -15,6 +17,13 @@ export interface Wish {
 export function wanted(wish: Wish, situation: Situation, running: boolean): boolean {
   const { joined, completion, control, unsafe } = situation;
   return wish.on && wish.folders.length > 0 && !running && !joined && completion === undefined && control === undefined && unsafe === undefined;
+}
+
+/** What the program is started with. Pure. */
+export function argumentsOf({ base, folders }: Wish, folder: string): string[] {
+  const chosen = base === "" ? [] : ["--base", base];
+  const repositories = folders.flatMap((one) => ["--repo", one]);
+  return ["serve", "--while-stdin", "--json", "--folder", folder, ...chosen, ...repositories];
 }
 
 export class Alone {
@@ -47,9 +56,7 @@ export class Alone {
   }
 
   private start(wish: Wish): void {
-    const repositories = wish.folders.flatMap((folder) => ["--repo", folder]);
-    const folder = ["--folder", this.connection.situation.folder];
-    const child = spawn(wish.command, ["serve", "--while-stdin", "--json", ...folder, ...repositories], {
+    const child = spawn(wish.command, argumentsOf(wish, this.connection.situation.folder), {
       stdio: ["pipe", "pipe", "ignore"],
     });
     this.child = child;

@@ -1,6 +1,7 @@
 /** The completion door of the agent, in its OpenAI dialect: prefix and suffix in, alternatives out. */
 import { ask } from "./request.ts";
 import type { Address } from "./folder.ts";
+import type { Place } from "../ghost/cache.ts";
 import type { Piece } from "../ghost/context.ts";
 
 /** How sure a text must be to be shown. */
@@ -65,6 +66,16 @@ export async function complete(address: Address, query: Query): Promise<Suggeste
     texts: texts.filter((text) => text.trim() !== ""),
     reason: typeof answer.sordino?.reason === "string" ? answer.sordino.reason : "",
   };
+}
+
+/** The body of a request that reads a place ahead of the first key, writing nothing. Pure. */
+export function aheadOf(place: Place): Record<string, unknown> {
+  return { input_prefix: place.prefix, input_suffix: place.suffix, n_predict: 0, path: place.document.slice(0, 4096) };
+}
+
+/** Has the agent read a place, so that the first suggestion there need not wait. `editor` names who asks. */
+export async function readAhead(address: Address, place: Place, editor: string): Promise<void> {
+  await ask(address, "POST", "/infill", { body: aheadOf(place), editor });
 }
 
 export async function health(address: Address): Promise<Health> {

@@ -121,7 +121,7 @@ export class Connection {
       unsafe,
     });
     // After a round the new model is loaded within seconds; until then the old one answers, and says so.
-    const swapping = member !== undefined && member.release > 0 && found?.model !== `sordino-${member.release}`;
+    const swapping = member !== undefined && member.release > 0 && !serves(found?.model, member.release);
     // A door that was written down and does not answer yet: the model is being loaded, or its process is gone.
     const starting = (member !== undefined || completion !== undefined) && found === undefined;
     this.looks = swapping || starting || found?.status === "loading" ? this.looks + 1 : 0;
@@ -196,6 +196,11 @@ function nothingAt(folder: string): Situation {
     member: undefined,
     unsafe: undefined,
   };
+}
+
+/** Whether a model is that of a release: `sordino-3`, `smollm2-3`, with a person's own adapter or without. Pure. */
+export function serves(model: string | undefined, release: number): boolean {
+  return model?.replace(/-personal$/, "").endsWith(`-${release}`) === true;
 }
 
 /** The folder, or the nearest one above it that exists. */

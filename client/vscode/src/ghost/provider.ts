@@ -1,7 +1,7 @@
 /** Ghost text: what the editor asks for as one types, answered from what is known, or by the agent. */
 import * as vscode from "vscode";
 import type { Connection } from "../agent/connection.ts";
-import { complete, isSecretName, type Suggested } from "../agent/completions.ts";
+import { complete, isSecretName, readAhead, type Suggested } from "../agent/completions.ts";
 import type { Address } from "../agent/folder.ts";
 import { AbsentError, AbortedError, RefusedError } from "../agent/request.ts";
 import { switches } from "../settings.ts";
@@ -11,9 +11,11 @@ import type { Outcomes } from "./outcome.ts";
 import { Edits, type Piece, PIECE_BYTES, pieces, type Tab } from "./context.ts";
 import { Pace } from "./pace.ts";
 import { type Silence, silenceHere } from "./silence.ts";
-import { BEHIND, first, whole } from "./window.ts";
+import { BEHIND, first, OPENED, whole } from "./window.ts";
 
 const AHEAD_MS = 350;
+// A cursor that rests so long is where the next key may come.
+const SETTLED_MS = 250;
 const REMEMBERED_NAMES = 500;
 
 interface Ahead {
@@ -29,6 +31,8 @@ export class GhostText implements vscode.InlineCompletionItemProvider, vscode.Di
   private readonly edits = new Edits();
   private ahead: Ahead | undefined;
   private aheadTimer: NodeJS.Timeout | undefined;
+  private settledTimer: NodeJS.Timeout | undefined;
+  private edited = -Infinity;
   private model = "";
 
   constructor(
@@ -39,6 +43,7 @@ export class GhostText implements vscode.InlineCompletionItemProvider, vscode.Di
 
   dispose(): void {
     clearTimeout(this.aheadTimer);
+    clearTimeout(this.settledTimer);
     this.ahead?.control.abort();
   }
 
@@ -48,8 +53,34 @@ export class GhostText implements vscode.InlineCompletionItemProvider, vscode.Di
   }
 
   pressed(): void {
-    this.pace.pressed(Date.now());
+    this.edited = Date.now();
+    this.pace.pressed(this.edited);
     clearTimeout(this.aheadTimer);
+    clearTimeout(this.settledTimer);
+  }
+
+  /**
+   * The cursor was placed, or a file came to the front: the agent reads what stands there while nobody types, so that
+   * the first suggestion need not wait. What it has read already costs it nothing.
+   */
+  settled(shown: vscode.TextEditor | undefined): void {
+    clearTimeout(this.settledTimer);
+    if (shown === undefined || Date.now() - this.edited < SETTLED_MS) {
+      return; // the cursor moved with a key, which asks by itself
+    }
+    this.settledTimer = setTimeout(() => void this.readAhead(shown), SETTLED_MS);
+  }
+
+  private async readAhead(shown: vscode.TextEditor): Promise<void> {
+    const { document, selection } = shown;
+    const address = this.connection.situation.completion;
+    if (address === undefined || (await this.silence(document, selection.active, false, false)) !== undefined) {
+      return;
+    }
+    const untouched = document.offsetAt(selection.active) === 0;
+    const { place } = placeAt(document, untouched ? document.positionAt(OPENED) : selection.active, undefined);
+    const read = untouched ? { ...place, suffix: "" } : place;
+    await readAhead(address, read, `${this.editor}/opened`).catch(() => undefined); // then the first key waits
   }
 
   async provideInlineCompletionItems(

@@ -6,6 +6,9 @@ export const BEHIND = 16 << 10;
 /** The window moves in steps, not with each key: what is known of a place must stay findable. */
 export const STEP = 4 << 10;
 
+/** What is read of a file in which nobody has placed the cursor yet: no more than a larger base's window surely holds. */
+export const OPENED = 4 << 10;
+
 /** Where a window that ends at `at` begins. */
 export const first = (at: number): number => Math.max(0, Math.ceil((at - BEFORE) / STEP) * STEP);
 

@@ -14,12 +14,14 @@ from sordino_privacy.errors import UsageError
 class UserService:
     """A program that runs from each login on, as the user, and is started again when it fails.
 
-    `name` is of small letters and hyphens; `command` is the program, by its whole path, and its arguments.
+    `name` is of small letters and hyphens; `command` is the program, by its whole path, and its arguments. It may take
+    `memory_bytes` where the system bounds that.
     """
 
     name: str
     description: str
     command: Sequence[str]
+    memory_bytes: int = 2 << 30
 
     def __post_init__(self) -> None:
         """Raises UsageError for a word that no service can name: line breaks and other control characters."""

@@ -21,7 +21,7 @@ Restart=on-failure
 RestartSec=10
 # 2 usage, 3 configuration, 4 data: starting again cannot help before somebody changes something.
 RestartPreventExitStatus=2 3 4
-MemoryMax=2G
+MemoryMax={memory}
 TasksMax=64
 UMask=0077
 NoNewPrivileges=yes
@@ -48,7 +48,9 @@ class Systemd:
 
     def definition(self, service: UserService) -> bytes:
         command = " ".join(map(quoted, service.command))
-        return UNIT.format(description=service.description, command=command).encode()
+        return UNIT.format(
+            description=service.description, command=command, memory=service.memory_bytes
+        ).encode()
 
     def starting(self, name: str) -> list[list[str]]:
         return [self._order("daemon-reload"), self._order("enable", "--now", f"{name}.service")]
