@@ -31,7 +31,8 @@ MAX_BRANCHES = 8
 class DecoderShape:
     """What of a decoder its caches and prompts follow from, whoever made it.
 
-    `heads` of keys and values, each of `size` numbers; `context` in tokens; `vocabulary` in tokens.
+    `heads` of keys and values, each of `size` numbers; `context` in tokens; `vocabulary` in tokens. `spare`: rows
+    besides those of tokens that a network may use as it likes, at least one.
     """
 
     layers: int
@@ -39,6 +40,7 @@ class DecoderShape:
     size: int
     context: int
     vocabulary: int
+    spare: int = 1
 
     @property
     def row_bytes(self) -> int:
@@ -58,10 +60,11 @@ def decoder_shape_of(config: ModelConfig) -> DecoderShape:
 
 
 class KeyValueCache:
-    """Append-only rows for one sequence (and its branches), and one that a network may use as it likes behind them."""
+    """Append-only rows for one sequence (and its branches), and the network's own besides."""
 
     def __init__(self, shape: DecoderShape, rows: int) -> None:
-        rows += 1
+        self._spare = shape.spare
+        rows += self._spare
         self._shape = (shape.layers, shape.heads, rows, shape.size)
         self.keys: Array = np.empty(self._shape, np.float32)
         self.values: Array = np.empty(self._shape, np.float32)
@@ -71,14 +74,16 @@ class KeyValueCache:
         """Makes room for `rows` rows, at least those that are held. Spare rows are not free: huge pages make
         memory of what was never written."""
         layers, heads, now, size = self._shape
-        rows += 1
+        rows += self._spare
         if rows == now:
             return
         assert rows > self.length
         self._shape = (layers, heads, rows, size)
         for name in ("keys", "values"):
             larger = np.empty(self._shape, np.float32)
-            larger[:, :, : self.length] = getattr(self, name)[:, :, : self.length]
+            # One more than are read: a network may keep its first of the spare rows before them.
+            kept = self.length + 1
+            larger[:, :, :kept] = getattr(self, name)[:, :, :kept]
             setattr(self, name, larger)
 
     def truncate(self, length: int) -> None:

@@ -55,7 +55,7 @@ def build(config: ModelConfig, precision: Precision, constants: Mapping[str, npt
     """The serialised graph. `constants` (`initializers`) are declared in it and must be supplied to the session."""
     heads, width = config.heads, config.width
     size = width // heads
-    add = Builder(precision, epsilon=EPSILON)
+    add = Builder(precision, epsilon=EPSILON, names=constants)
     by_head = add.constant("shape.by_head", [-1, 2 * heads, size])
     sequence = add.constant("shape.sequence", [1, -1, 2 * width])
     batch = add.constant("axis.batch", [0])
@@ -103,4 +103,4 @@ def build(config: ModelConfig, precision: Precision, constants: Mapping[str, npt
     normed, _ = add.add_and_norm(x, change, "norm_out.weight")
     add.linear(normed, "embed.weight", "logits", bias="embed.bias")
 
-    return add.serialised("sordino-decoder/5", decoder_shape_of(config), constants)
+    return add.serialised("sordino-decoder/6", decoder_shape_of(config), constants)

@@ -20,7 +20,6 @@ from sordino_client.completion.cache import DecoderShape, Precision
 CONTRIB = "com.microsoft"
 # Activations as unsigned bytes: around this zero, or from zero up where none is negative.
 MIDDLE, BYTE = 128, 255
-SMALLEST = 1e-30  # a row of zeros needs some scale
 KINDS = {
     np.dtype(np.float32): TensorProto.FLOAT,
     np.dtype(np.int8): TensorProto.INT8,
@@ -32,7 +31,6 @@ def integer_constants() -> dict[str, npt.NDArray[Any]]:
     """What `Builder.linear` needs besides the matrices where they are integers."""
     return {
         "one": np.array(1, np.float32),
-        "smallest": np.array(SMALLEST, np.float32),
         "step.around": np.array(1 / (MIDDLE - 1), np.float32),
         "step.above": np.array(1 / BYTE, np.float32),
         "zero.around": np.array(MIDDLE, np.uint8),
@@ -52,11 +50,20 @@ def two_byte_constants() -> dict[str, npt.NDArray[Any]]:
 class Builder:
     """Collects nodes; each call names its outputs after itself."""
 
-    def __init__(self, precision: Precision, *, epsilon: float) -> None:
+    def __init__(
+        self, precision: Precision, *, epsilon: float, names: Mapping[str, npt.NDArray[Any]]
+    ) -> None:
+        """`names`: the constants that the session will be given."""
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
         self.precision, self.epsilon = precision, epsilon
         self.zeros: dict[str, str] = {}
+        # A block of a whole row: a scale for each, without a shape of its own.
+        self.inputs = {
+            name.removesuffix(".integers"): value.shape[0]
+            for name, value in names.items()
+            if name.endswith(".integers")
+        }
 
     def __call__(
         self, kind: str, inputs: Sequence[str], *outputs: str, domain: str = "", **attributes: Any
@@ -88,15 +95,19 @@ class Builder:
     def linear(
         self, x: str, weight: str, *output: str, bias: str | None = None, positive: bool = False
     ) -> str:
-        """`x` times a matrix; `positive` says that no activation is negative."""
+        """`x` times a matrix; `positive` says that no activation is negative.
+
+        A row of zeros has the scale nought: whatever bytes that makes, the product is multiplied by it.
+        """
         if self.precision == "float32":
             return self("Gemm", [x, weight, *([bias] if bias else [])], *output, transB=1)
         kind = "above" if positive else "around"
         magnitudes = x if positive else self("Abs", [x])
         largest = self("ReduceMax", [magnitudes, "axis.row"], keepdims=1)
-        step = self("Max", [self("Mul", [largest, f"step.{kind}"]), "smallest"])
-        steps = self("Squeeze", [step, "axis.row"])
-        bytes_ = self("QuantizeLinear", [x, steps, self._zeros_of(kind, step)], axis=0)
+        step = self("Mul", [largest, f"step.{kind}"])
+        bytes_ = self(
+            "QuantizeLinear", [x, step, self._zeros_of(kind, step)], axis=1, block_size=self.inputs[weight]
+        )
         inputs = [bytes_, weight + ".integers", "one", weight + ".scales", f"zero.{kind}"]
         product = self("MatMulIntegerToFloat", inputs, domain=CONTRIB)
         if bias is None:
@@ -108,18 +119,13 @@ class Builder:
         than the others. The two are rows of one product, so the matrix is read once."""
         if self.precision == "float32":
             return self.linear(x, weight, bias=bias)
-        step = self(
-            "Max",
-            [
-                self("Mul", [self("ReduceMax", [self("Abs", [x]), "axis.row"], keepdims=1), "step.around"]),
-                "smallest",
-            ],
-        )
+        step = self("Mul", [self("ReduceMax", [self("Abs", [x]), "axis.row"], keepdims=1), "step.around"])
         finer = self("Mul", [step, "step.finer"])
-        steps, zeros = self("Squeeze", [step, "axis.row"]), self._zeros_of("around", step)
-        first = self("QuantizeLinear", [x, steps, zeros], axis=0)
-        left = self("Sub", [x, self("DequantizeLinear", [first, steps, zeros], axis=0)])
-        second = self("QuantizeLinear", [left, self("Squeeze", [finer, "axis.row"]), zeros], axis=0)
+        by_row = {"axis": 1, "block_size": self.inputs[weight]}
+        zeros = self._zeros_of("around", step)
+        first = self("QuantizeLinear", [x, step, zeros], **by_row)
+        left = self("Sub", [x, self("DequantizeLinear", [first, step, zeros], **by_row)])
+        second = self("QuantizeLinear", [left, finer, zeros], **by_row)
         inputs = [
             self("Concat", [first, second], axis=0),
             weight + ".integers",
@@ -136,7 +142,7 @@ class Builder:
     def _zeros_of(self, kind: str, step: str) -> str:
         """The zero of each row's bytes, made once."""
         if kind not in self.zeros:
-            shape = self("Shape", [self("Squeeze", [step, "axis.row"])])
+            shape = self("Shape", [step])
             self.zeros[kind] = self("Expand", [f"zero.{kind}", shape])
         return self.zeros[kind]
 
@@ -161,7 +167,7 @@ class Builder:
         graph = helper.make_graph(self.nodes, name, inputs, outputs, initializer=self.constants + declared)
         model = helper.make_model(
             graph,
-            opset_imports=[helper.make_opsetid("", 20), helper.make_opsetid(CONTRIB, 1)],
+            opset_imports=[helper.make_opsetid("", 21), helper.make_opsetid(CONTRIB, 1)],
             ir_version=10,
             producer_name="sordino",
         )

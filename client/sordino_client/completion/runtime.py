@@ -26,6 +26,11 @@ from sordino_client.completion.cache import (
 from sordino_platform.architecture import ModelConfig
 
 ERRORS_ONLY = 3
+# That attention is given in one run, where a token is several rows: most of what it multiplies is then wanted.
+MOST_ROWS = 192
+# Where a token is several rows, a cache begins with one at which nobody looks: in the very first read the kernel would
+# number the rows itself.
+FIRST_ROWS = 1
 
 
 class RuntimeNetwork:
@@ -41,7 +46,10 @@ class RuntimeNetwork:
         precision: Precision,
         constants: Mapping[str, npt.NDArray[Any]],
         serialised: bytes,
+        *,
+        sharing: int = 1,
     ) -> None:
+        """`sharing`: how many rows a token is to attention (bases/graph.py)."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
@@ -57,7 +65,7 @@ class RuntimeNetwork:
             name: onnxruntime.OrtValue.ortvalue_from_numpy(value) for name, value in constants.items()
         }
         options.add_external_initializers(list(supplied), list(supplied.values()))
-        self.shape, self.precision = shape, precision
+        self.shape, self.precision, self._sharing = shape, precision, sharing
         self.session = onnxruntime.InferenceSession(serialised, options, providers=["CPUExecutionProvider"])
         self._alive = supplied
         self._binding = self.session.io_binding()
@@ -68,22 +76,61 @@ class RuntimeNetwork:
     ) -> Array:
         """See `Network.read`."""
         self._bind(cache)
-        binding, total = self._binding, cache.length + len(tokens)
-        # The graph attends one row more than there are tokens (graph.py); it may look everywhere, nobody at it.
-        bias = np.zeros((len(tokens) + 1, total + 1), np.float32)
-        bias[:-1, :-1][~mask] = bias[:-1, -1] = -np.inf
-        binding.bind_cpu_input("tokens", tokens)
-        binding.bind_cpu_input("positions", np.append(positions, positions[-1])[None])
-        binding.bind_cpu_input("bias", bias[None, None])
-        binding.bind_cpu_input("last", np.array([total], np.int32))
-        binding.bind_cpu_input("total", np.array(total + 1, np.int32))
-        binding.bind_cpu_input("wanted", wanted)
         logits = np.empty((len(wanted), self.shape.vocabulary), np.float32)
-        value = onnxruntime.OrtValue.ortvalue_from_numpy(logits)
-        binding.bind_ortvalue_output("logits", value)
-        self.session.run_with_iobinding(binding)
-        cache.length = total
+        start, first = 0, cache.length
+        while start < len(tokens):
+            stop = min(start + self._room(cache), len(tokens))
+            asked = np.flatnonzero((start <= wanted) & (wanted < stop))
+            whole = len(asked) == len(wanted)
+            found = logits if whole else np.empty((max(len(asked), 1), self.shape.vocabulary), np.float32)
+            some = wanted[asked] - start if len(asked) else np.zeros(1, np.int64)  # a product needs a row
+            part = slice(start, stop)
+            self._run(cache, tokens[part], positions[part], mask[part, : first + stop], some, found)
+            if not whole and len(asked):
+                logits[asked] = found
+            start = stop
         return logits
+
+    def _room(self, cache: KeyValueCache) -> int:
+        """How many tokens one run may read: what they spread over must fit behind the cache's rows."""
+        if self._sharing == 1:
+            return cache.keys.shape[2]
+        rows = cache.keys.shape[2] - FIRST_ROWS - cache.length
+        return max(min(rows, MOST_ROWS) // self._sharing, 1)
+
+    def _run(
+        self,
+        cache: KeyValueCache,
+        tokens: Indices,
+        positions: Indices,
+        mask: Mask,
+        wanted: Indices,
+        logits: Array,
+    ) -> None:
+        count, sharing = len(tokens), self._sharing
+        length = cache.length + count
+        seen = np.where(mask, np.float32(0), np.float32(-np.inf))
+        if sharing == 1:
+            # The graph attends one row more than there are tokens (graph.py); it may look everywhere, nobody at it.
+            attending, places = count + 1, np.append(positions, positions[-1])
+            bias = np.zeros((attending, cache.length + attending), np.float32)
+            bias[:-1, :-1], bias[:-1, -1] = seen, -np.inf
+        else:
+            attending, places = count * sharing, np.tile(positions, sharing)
+            bias = np.full((attending, FIRST_ROWS + cache.length + attending), -np.inf, np.float32)
+            bias.reshape(sharing, count, -1)[:, :, FIRST_ROWS : FIRST_ROWS + length] = seen
+            if not cache.length:
+                cache.keys[:, :, :FIRST_ROWS] = cache.values[:, :, :FIRST_ROWS] = 0
+        binding, total = self._binding, bias.shape[1]
+        binding.bind_cpu_input("tokens", tokens)
+        binding.bind_cpu_input("positions", places[None])
+        binding.bind_cpu_input("bias", bias[None, None])
+        binding.bind_cpu_input("last", np.array([total - 1], np.int32))
+        binding.bind_cpu_input("total", np.array(total, np.int32))
+        binding.bind_cpu_input("wanted", wanted)
+        binding.bind_ortvalue_output("logits", onnxruntime.OrtValue.ortvalue_from_numpy(logits))
+        self.session.run_with_iobinding(binding)
+        cache.length = length
 
     def _bind(self, cache: KeyValueCache) -> None:
         """Names the cache's buffers as the past and as what is written: the rows are appended in place."""

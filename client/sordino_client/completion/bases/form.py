@@ -26,6 +26,8 @@ Norm = Literal["rms", "layer"]
 Activation = Literal["silu", "gelu", "gelu_tanh"]
 
 MAX_CONFIG_BYTES = 1 << 20
+# The rows of a cache that a part of a prompt, however near to its end, may spread over (graph.py).
+SPREAD_ROWS = 16
 MAX_SIZE = 1 << 24
 ACTIVATIONS: Final[Mapping[str, Activation]] = {
     "silu": "silu",
@@ -123,6 +125,11 @@ class Form:
     tied: bool
 
     @property
+    def sharing(self) -> int:
+        """How many heads of queries look at the same keys."""
+        return self.query_heads // self.shape.heads
+
+    @property
     def layout(self) -> Layout:
         """The names of its tensors."""
         return LAYOUTS[self.family]
@@ -157,6 +164,9 @@ def form_of(config: Mapping[str, Any], *, context: int = SERVED_CONTEXT) -> Form
     head = _size(config, "head_dim", width // heads)
     if family == "gemma" and config.get("head_dim") is None:
         head = 256
+    groups = _size(config, "num_key_value_heads", heads)
+    if heads % groups:
+        raise UnknownFormError(f"{heads} heads over {groups} of keys are not computed here")
     layer = family == "starcoder2"
     activation = config.get("hidden_activation") or config.get("hidden_act")
     windows = [_size(config, "max_position_embeddings", 2048), context]
@@ -166,10 +176,11 @@ def form_of(config: Mapping[str, Any], *, context: int = SERVED_CONTEXT) -> Form
         family=family,
         shape=DecoderShape(
             layers=_size(config, "num_hidden_layers"),
-            heads=_size(config, "num_key_value_heads", heads),
+            heads=groups,
             size=head,
             context=min(windows),
             vocabulary=_size(config, "vocab_size"),
+            spare=(heads // groups - 1) * SPREAD_ROWS + 1,
         ),
         width=width,
         hidden=_size(config, "intermediate_size"),

@@ -1,12 +1,19 @@
 """A base's decoder as an ONNX graph with the inputs and outputs of our own (completion/graph.py), and its constants.
 
-The same integers by rows and the same spare row in attention: a token comes out alike alone and within a block, for
-this decoder as for ours (ADR 7, ADR 36).
+The same integers by rows, so that a token comes out alike alone and within a block, for this decoder as for ours
+(ADR 7, ADR 36).
+
+Where several heads of queries look at the same keys, they are rows of one head to `GroupQueryAttention`: the keys are
+then laid out for its product once instead of once a head, and no row is ever alone, so no spare row is needed (ADR 43).
+A read of `n` tokens attends `sharing * n` rows: first every token with the first head of each group, then every token
+with the second, and so on. The kernel wants as many keys and values as rows: behind those of the tokens it is given
+whatever lies there, the bias hides it, and the next read writes over it. The matrix that makes them has its outputs in
+the order keys, values, queries, so that all three are stretches of what it gives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,8 +50,25 @@ def constants(weights: Weights, precision: Precision) -> Iterator[tuple[str, Con
         else:
             yield from _constant(name, value, precision)
     for number in range(form.shape.layers):
-        for name, value in weights.layer(number).items():
+        for name, value in _spread(form, weights.layer(number)).items():
             yield from _constant(f"layers.{number}.{name}", value, precision)
+
+
+def _spread(form: Form, layer: dict[str, Array]) -> dict[str, Array]:
+    """A layer with its heads in the order in which they are attended as rows."""
+    if form.sharing == 1:
+        return layer
+    shape = form.shape
+    heads = np.arange(form.query_heads * shape.size).reshape(shape.heads, form.sharing, shape.size)
+    queries = heads.transpose(1, 0, 2).ravel()
+    keys_values = len(queries) + np.arange(2 * shape.heads * shape.size)
+    order = np.concatenate((keys_values, queries))
+    found = dict(layer)
+    for part in ("query_key_value.weight", "query_key_value.bias"):
+        if part in found:
+            found[part] = found[part][order]
+    found["attention_out.weight"] = found["attention_out.weight"][:, queries]
+    return found
 
 
 def _constant(name: str, value: Array, precision: Precision) -> Iterator[tuple[str, Constant]]:
@@ -66,7 +90,7 @@ def activation_constants(kind: Activation) -> dict[str, Constant]:
 
 class _Decoder(Builder):
     def __init__(self, form: Form, precision: Precision, names: dict[str, Constant]) -> None:
-        super().__init__(precision, epsilon=form.epsilon)
+        super().__init__(precision, epsilon=form.epsilon, names=names)
         self.form, self.names = form, names
 
     def normed(self, x: str, name: str) -> str:
@@ -94,6 +118,66 @@ class _Decoder(Builder):
         tanh = self("Tanh", [self("Mul", [self("Add", [x, inner]), "gelu.slope"])])
         return self("Mul", [self("Mul", [x, "gelu.half"]), self("Add", [tanh, "gelu.unit"])])
 
+    def attended(self, fused: str, layer: int) -> str:
+        """What each token looks up, `(n, query heads * size)`, from its keys, values and queries in one row."""
+        return (
+            self._attended_alone(fused, layer)
+            if self.form.sharing == 1
+            else self._attended_as_rows(fused, layer)
+        )
+
+    def prepare_attention(self) -> None:
+        """Shapes and bounds that every layer shares."""
+        shape, sharing = self.form.shape, self.form.sharing
+        each = shape.heads * shape.size
+        self.constant("axis.batch", [0])
+        self.constant("axis.row", [1])
+        if sharing == 1:
+            self.constant("pad.row", [0, 0, 1, 0])
+            self.constant("slice.begin", [0])
+            self.constant("slice.end", [-1])
+            self.constant("split.heads", [each, each, each])
+            return
+        self.constant("shape.parts", [-1, sharing + 2, each])
+        self.constant("shape.rows", [1, -1, each])
+        self.constant("shape.spread", [sharing, -1, each])
+        self.constant("shape.whole", [-1, sharing * each])
+        self.constant("slice.begin", [0])
+        count = self("Shape", ["tokens"], "bound.1")
+        for times in {2, sharing, sharing + 1, sharing + 2}:
+            self("Mul", [count, self.constant(f"times.{times}", [times])], f"bound.{times}")
+
+    def _attended_alone(self, fused: str, layer: int) -> str:
+        padded = self("Unsqueeze", [self("Pad", [fused, "pad.row"]), "axis.batch"])
+        parts = [f"query.{layer}", f"new_key.{layer}", f"new_value.{layer}"]
+        self("Split", [padded, "split.heads"], *parts, axis=2)
+        mixed = self("Squeeze", [self._attention(parts, layer), "axis.batch"])
+        return self("Slice", [mixed, "slice.begin", "slice.end", "axis.batch"])
+
+    def _attended_as_rows(self, fused: str, layer: int) -> str:
+        sharing = self.form.sharing
+        parts = self("Transpose", [self("Reshape", [fused, "shape.parts"])], perm=[1, 0, 2])
+        rows = self("Reshape", [parts, "shape.rows"])
+        key = self("Slice", [rows, "slice.begin", f"bound.{sharing}", "axis.row"])
+        value = self("Slice", [rows, "bound.1", f"bound.{sharing + 1}", "axis.row"])
+        query = self("Slice", [rows, "bound.2", f"bound.{sharing + 2}", "axis.row"])
+        mixed = self("Reshape", [self._attention([query, key, value], layer), "shape.spread"])
+        return self("Reshape", [self("Transpose", [mixed], perm=[1, 0, 2]), "shape.whole"])
+
+    def _attention(self, parts: Sequence[str], layer: int) -> str:
+        turning = (
+            ["rotary.cos", "rotary.sin", "positions"] if self.form.frequencies is not None else ["", "", ""]
+        )
+        return self(
+            "GroupQueryAttention",
+            [*parts, f"past_key.{layer}", f"past_value.{layer}", "last", "total", *turning, "bias"],
+            *(f"mixed.{layer}", f"key.{layer}", f"value.{layer}"),
+            domain=CONTRIB,
+            num_heads=self.form.shape.heads,
+            kv_num_heads=self.form.shape.heads,
+            do_rotary=int(self.form.frequencies is not None),
+        )
+
     def embedded(self) -> str:
         if self.precision == "float32":
             rows = self("Gather", [EMBED, "tokens"])
@@ -104,22 +188,22 @@ class _Decoder(Builder):
         if self.form.embedding_scale != 1:
             rows = self("Mul", [rows, "embedding_scale"])
         if "position.weight" in self.names:
-            places = self("Slice", [self("Squeeze", ["positions", "axis.batch"]), "slice.begin", "slice.end"])
+            every = self("Squeeze", ["positions", "axis.batch"])
+            places = self("Slice", [every, "slice.begin", self("Shape", ["tokens"])])
             rows = self("Add", [rows, self("Gather", ["position.weight", places])])
         return rows
 
 
-def build(form: Form, precision: Precision, names: dict[str, Constant]) -> tuple[bytes, dict[str, Constant]]:
-    """The serialised graph, and those of the constants (`constants`) that it uses: the session must be given them."""
-    heads, groups, size = form.query_heads, form.shape.heads, form.shape.size
+def build(
+    form: Form, precision: Precision, names: dict[str, Constant], *, fine: bool
+) -> tuple[bytes, dict[str, Constant]]:
+    """The serialised graph, and those of the constants (`constants`) that it uses: the session must be given them.
+
+    `fine`: what the last matrix of a layer multiplies is two bytes a number, not one.
+    """
     add = _Decoder(form, precision, names)
-    batch = add.constant("axis.batch", [0])
-    add.constant("axis.row", [1])
-    spare = add.constant("pad.row", [0, 0, 1, 0])
-    begin, end = add.constant("slice.begin", [0]), add.constant("slice.end", [-1])
-    add.constant("split.heads", [heads * size, groups * size, groups * size])
+    add.prepare_attention()
     add.constant("split.network", [form.hidden, form.hidden])
-    turning = ["rotary.cos", "rotary.sin", "positions"] if form.frequencies is not None else ["", "", ""]
 
     x = add.embedded()
     change: str | None = None
@@ -129,20 +213,7 @@ def build(form: Form, precision: Precision, names: dict[str, Constant]) -> tuple
             normed = add.normed(x, name + "norm_attention")
         else:
             normed, x = add.add_normed(x, change, name + "norm_attention")
-        padded = add("Pad", [add.matrix(normed, name + "query_key_value"), spare])
-        fused = add("Unsqueeze", [padded, batch])
-        parts = [f"query.{layer}", f"new_key.{layer}", f"new_value.{layer}"]
-        add("Split", [fused, "split.heads"], *parts, axis=2)
-        mixed = add(
-            "GroupQueryAttention",
-            [*parts, f"past_key.{layer}", f"past_value.{layer}", "last", "total", *turning, "bias"],
-            *(f"mixed.{layer}", f"key.{layer}", f"value.{layer}"),
-            domain=CONTRIB,
-            num_heads=heads,
-            kv_num_heads=groups,
-            do_rotary=int(form.frequencies is not None),
-        )
-        mixed = add("Slice", [add("Squeeze", [mixed, batch]), begin, end, batch])
+        mixed = add.attended(add.matrix(normed, name + "query_key_value"), layer)
         if layer == form.shape.layers - 1:
             # Behind the last keys and values only the wanted rows matter: one of a prompt's many.
             mixed, x = add("Gather", [mixed, "wanted"]), add("Gather", [x, "wanted"])
@@ -156,11 +227,15 @@ def build(form: Form, precision: Precision, names: dict[str, Constant]) -> tuple
         else:
             inner = add.activated(inner)
         bias = name + "contract.bias" if name + "contract.bias" in names else None
-        change = add.linear_in_two_bytes(inner, name + "contract.weight", form.width, bias=bias)
+        contract = name + "contract.weight"
+        if fine:
+            change = add.linear_in_two_bytes(inner, contract, form.width, bias=bias)
+        else:
+            change = add.linear(inner, contract, bias=bias)
     assert change is not None, "a model has at least one layer"
     normed, _ = add.add_normed(x, change, "norm_out")
     head = HEAD if not form.tied or precision != "float32" else EMBED
     add.linear(normed, head, "logits")
     used = {one for node in add.nodes for one in node.input}
     left = {constant: value for constant, value in names.items() if constant in used}
-    return add.serialised("sordino-base-decoder/1", form.shape, left), left
+    return add.serialised("sordino-base-decoder/2", form.shape, left), left
