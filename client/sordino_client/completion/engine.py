@@ -33,6 +33,7 @@ from sordino_client.completion.selftest import MAX_DIVERGENCE, divergence, sampl
 from sordino_client.completion.showing.worth import Show
 from sordino_client.completion.vocabulary import Vocabulary
 from sordino_platform import telemetry
+from sordino_platform.machine import large_pages
 from sordino_platform.machine.memory import return_freed
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.counts import SharedMemory
@@ -86,6 +87,7 @@ def load_generator(bundle: Bundle, precision: Precision = "int8") -> Generator:
     if network is not reference:
         bundle.give_back()
     return_freed()
+    large_pages.gather()
     return Generator(network, Vocabulary(tokenizer), name=bundle.name, shared=bundle.memory)
 
 
@@ -99,6 +101,7 @@ def load_release(folder: Path, *, state: Path | None = None, precision: Precisio
     if served.of_base(folder):
         generator = served.load(folder, personal_adapter=own, precision=precision)
         return_freed()
+        large_pages.gather()
         return generator
     return load_generator(_read(folder, own), precision)
 

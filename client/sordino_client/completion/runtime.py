@@ -94,8 +94,8 @@ class RuntimeNetwork:
     def _room(self, cache: KeyValueCache) -> int:
         """How many tokens one run may read: what they spread over must fit behind the cache's rows."""
         if self._sharing == 1:
-            return cache.keys.shape[2]
-        rows = cache.keys.shape[2] - FIRST_ROWS - cache.length
+            return int(cache.keys.shape[2])
+        rows = int(cache.keys.shape[2]) - FIRST_ROWS - cache.length
         return max(min(rows, MOST_ROWS) // self._sharing, 1)
 
     def _run(

@@ -8,6 +8,7 @@ No module outside of this folder asks which system it runs on, or uses what only
     tree        folders that are read without ever leaving them
     processes   is it alive, pause it, end it with its parent, give way, hold it to a size
     memory      how much there is, how much a process has
+    large_pages what is read again and again in large pages
     processors  which there are, and how busy they are
     power       is the battery in use
     sockets     doors of this machine only

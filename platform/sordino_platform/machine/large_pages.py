@@ -1,0 +1,53 @@
+"""What is read whole again and again, kept in large pages: a token streams every weight of a model past the processor.
+
+With pages of 4 KiB the processor looks up an address every few lines and stops reading ahead at each end; with 2 MiB a
+token of SmolLM2 takes three quarters of the time (ADR 43). Most Linux systems give large pages only to who asks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import re
+from pathlib import Path
+from typing import Final
+
+# madvise(2), since Linux 6.1: now, in this thread, whatever the system's setting for who does not ask.
+COLLAPSE: Final = 25
+SIZE: Final = 2 << 20
+SMALL: Final = 4096
+# Of a large page's small ones: what is not in memory would be taken anew, so nearly all must be.
+FILLED: Final = 0.98
+LEAST: Final = 4 << 20
+_MAPPED = re.compile(r"([0-9a-f]+)-([0-9a-f]+) rw-p \S+ 00:00 0\s*(\[heap\])?")
+
+
+def gather(maps: Path = Path("/proc/self/maps")) -> int:
+    """Puts this process's memory into large pages where it fills them; returns the bytes that are in such now.
+
+    No memory is added. Takes some tens of milliseconds for each 100 MB. Nought where the system has no such thing
+    (Linux before 6.1, macOS, Windows), where everything stays as it was.
+    """
+    try:
+        text = maps.read_text(encoding="ascii")
+        library = ctypes.CDLL(None, use_errno=True)
+        advise, resident = library.madvise, library.mincore
+    except (OSError, AttributeError, TypeError):
+        return 0
+    advise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    resident.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
+    pages = SIZE // SMALL
+    filled = ctypes.create_string_buffer(pages)
+    found = 0
+    for line in text.splitlines():
+        if (match := _MAPPED.fullmatch(line)) is None:
+            continue
+        begin, end = int(match[1], 16), int(match[2], 16)
+        if end - begin < LEAST:
+            continue
+        for address in range(-(-begin // SIZE) * SIZE, end - SIZE + 1, SIZE):
+            with contextlib.suppress(OSError):
+                if resident(address, SIZE, filled) or sum(filled.raw) < FILLED * pages:
+                    continue
+                found += SIZE * (not advise(address, SIZE, COLLAPSE))
+    return found
