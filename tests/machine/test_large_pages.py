@@ -10,7 +10,9 @@ import pytest
 from sordino_platform.machine import large_pages
 from sordino_platform.machine.memory import resident
 
-pytestmark = pytest.mark.skipif(not hasattr(mmap, "MADV_HUGEPAGE"), reason="large pages are asked for on Linux")
+pytestmark = pytest.mark.skipif(
+    not hasattr(mmap, "MADV_HUGEPAGE"), reason="large pages are asked for on Linux"
+)
 MEGABYTE = 1 << 20
 
 
