@@ -31,8 +31,8 @@ from sordino_coordinator.control.audit import Action, AuditLog
 from sordino_coordinator.control.desk import OrderDesk
 from sordino_coordinator.control.live import Doing, Live
 from sordino_coordinator.control.orders import read_orders
-from sordino_coordinator.made import NextRelease, release_of_counts, stepped
 from sordino_coordinator.metrics import MESSAGE_PHASES, CoordinatorMetrics
+from sordino_coordinator.next_release import NextRelease, release_of_counts, stepped
 from sordino_coordinator.release_gate import ReleaseGate, UnusableSumError
 from sordino_coordinator.rounds import RoundStore
 from sordino_coordinator.settings import CoordinatorSettings, load_coordinator_settings

@@ -11,12 +11,17 @@ from typing import Any
 
 import pytest
 
-from sordino_client.federation_benchmark.benchmark import alone_name, by_member, curve_rounds, federation_name
-from sordino_client.federation_benchmark.profile import FULL, QUICK, Profile
-from sordino_client.federation_benchmark.report import gap_closed, worth_of
-from sordino_client.federation_benchmark.repositories import places, write_repositories
-from sordino_client.federation_benchmark.stages import Stages
-from sordino_client.federation_benchmark.terms import plan_within
+from sordino_client.laboratory.federation_benchmark.benchmark import (
+    alone_name,
+    by_member,
+    curve_rounds,
+    federation_name,
+)
+from sordino_client.laboratory.federation_benchmark.profile import FULL, QUICK, Profile
+from sordino_client.laboratory.federation_benchmark.report import gap_closed, worth_of
+from sordino_client.laboratory.federation_benchmark.repositories import repository_places, write_repositories
+from sordino_client.laboratory.federation_benchmark.stages import Stages
+from sordino_client.laboratory.federation_benchmark.terms import plan_within
 from sordino_client.training.stream import SourceDocument
 from sordino_platform.cli import run as sordino
 from sordino_privacy.accounting import SampledGaussian, epsilon
@@ -50,7 +55,7 @@ def corpus(profile: Profile, *, packages: int = 12, files: int = 5) -> list[Sour
 
 def test_whole_packages_are_held_out_and_no_file_lies_on_both_sides(tmp_path: Path) -> None:
     facts = write_repositories(tmp_path, corpus(TWO), TWO)
-    for name, place in places(tmp_path, TWO).items():
+    for name, place in repository_places(tmp_path, TWO).items():
         training = {path.parent.name for path in place.training.rglob("*.java")}
         heldout = {path.parent.name for path in place.heldout.rglob("*.java")}
         assert training
@@ -154,9 +159,9 @@ def test_averaging_without_privacy_is_reachable_from_nothing_but_the_benchmark()
         if name in path.read_text()
     ]
     assert sorted(users) == [
-        "client/sordino_client/federation_benchmark/benchmark.py",
-        "client/sordino_client/federation_benchmark/contenders.py",
-        "client/sordino_client/field_benchmark/benchmark.py",
+        "client/sordino_client/laboratory/federation_benchmark/benchmark.py",
+        "client/sordino_client/laboratory/federation_benchmark/contenders.py",
+        "client/sordino_client/laboratory/field_benchmark/benchmark.py",
     ]
 
 

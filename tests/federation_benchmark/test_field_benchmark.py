@@ -14,27 +14,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sordino_client.federation_benchmark.federation import count, federate
-from sordino_client.federation_benchmark.stages import Facts
-from sordino_client.field_benchmark import repositories
-from sordino_client.field_benchmark.benchmark import (
+from sordino_client.laboratory.federation_benchmark.federation import count, federate
+from sordino_client.laboratory.federation_benchmark.stages import Facts
+from sordino_client.laboratory.field_benchmark import repositories
+from sordino_client.laboratory.field_benchmark.benchmark import (
     AVERAGED,
     COUNTS,
     counted_name,
-    federation_name,
+    field_federation_name,
     party,
 )
-from sordino_client.field_benchmark.curves import draw
-from sordino_client.field_benchmark.knowledge import Remembered
-from sordino_client.field_benchmark.paired import Files, foretold, saved
-from sordino_client.field_benchmark.profile import FULL, QUICK, SHORT, FieldProfile
-from sordino_client.field_benchmark.report import show, summarise
-from sordino_client.field_benchmark.terms import (
+from sordino_client.laboratory.field_benchmark.curves import draw_field
+from sordino_client.laboratory.field_benchmark.knowledge import Remembered
+from sordino_client.laboratory.field_benchmark.paired import Files, foretold, saved
+from sordino_client.laboratory.field_benchmark.profile import FULL, QUICK, SHORT, FieldProfile
+from sordino_client.laboratory.field_benchmark.report import show, summarise_field
+from sordino_client.laboratory.field_benchmark.terms import (
     count_event,
     count_settings,
+    field_terms_within,
     floors_of,
     plan_alone,
-    terms_within,
 )
 from sordino_client.training.stream import SourceDocument
 from sordino_platform.charter.document import shareable_honest
@@ -139,7 +139,7 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
 @pytest.mark.parametrize("budget", [8.0, 2.0])
 @pytest.mark.parametrize("profile", [FULL, SHORT, QUICK], ids=lambda profile: profile.name)
 def test_the_federations_plan_stays_within_its_budget(profile: FieldProfile, budget: float) -> None:
-    terms = terms_within(profile, budget)
+    terms = field_terms_within(profile, budget)
     for plan, rounds in ((terms.plan, terms.rounds), (plan_alone(profile, budget), profile.alone.rounds)):
         spent = SampledGaussian(
             sampling_rate=plan.sampling_rate,
@@ -151,7 +151,7 @@ def test_the_federations_plan_stays_within_its_budget(profile: FieldProfile, bud
 
 @pytest.mark.parametrize("profile", [FULL, SHORT, QUICK], ids=lambda profile: profile.name)
 def test_training_and_one_count_fit_into_the_first_budget_together(profile: FieldProfile) -> None:
-    terms = terms_within(profile, 8.0)
+    terms = field_terms_within(profile, 8.0)
     trained = SampledGaussian(
         sampling_rate=terms.plan.sampling_rate,
         noise_multiplier=terms.plan.noise_multiplier,
@@ -179,7 +179,7 @@ def test_a_memory_is_asked_once_for_each_place_whatever_model_asks() -> None:
     assert asked == [(1, 2), (1,)]
 
 
-FIRST, SECOND = federation_name(8.0), federation_name(2.0)
+FIRST, SECOND = field_federation_name(8.0), field_federation_name(2.0)
 MEASURED = {
     "headline": ("base", FIRST),
     "counted": (counted_name(FIRST),),
@@ -258,7 +258,7 @@ def facts_of(profile: FieldProfile, saves: float) -> dict[str, Facts]:
 
 
 def test_the_report_says_what_a_federation_is_worth_to_whom(tmp_path: Path) -> None:
-    report = summarise(facts_of(QUICK, 0.05), QUICK, {})
+    report = summarise_field(facts_of(QUICK, 0.05), QUICK, {})
     assert {
         "worth_newcomers_8_files",
         "worth_newcomers_8_files_ci",
@@ -289,7 +289,7 @@ def test_the_report_says_what_a_federation_is_worth_to_whom(tmp_path: Path) -> N
 def test_what_is_not_finished_is_null_and_said_in_a_sentence() -> None:
     whole = facts_of(QUICK, 0.05)
     some = {name: value for name, value in whole.items() if SECOND not in name and ".second" not in name}
-    report = summarise(some, QUICK, {})
+    report = summarise_field(some, QUICK, {})
     assert not report["complete"]
     assert report["worth_newcomers_eps2"] is None
     assert "has not been measured yet" in report["missing"]["worth_newcomers_eps2"]
@@ -301,7 +301,7 @@ def test_what_is_not_finished_is_null_and_said_in_a_sentence() -> None:
 def test_until_the_count_the_headline_is_of_the_adapters_and_their_epsilon() -> None:
     whole = facts_of(QUICK, 0.05)
     last = party(QUICK.joining[-1], "counted")
-    report = summarise({name: value for name, value in whole.items() if name != last}, QUICK, {})
+    report = summarise_field({name: value for name, value in whole.items() if name != last}, QUICK, {})
     assert report["worth_is_of"] == "adapters"
     assert report["worth_newcomers_8_files"] == pytest.approx(0.05)
     assert report["epsilon_federation"] == 3.0
@@ -309,12 +309,12 @@ def test_until_the_count_the_headline_is_of_the_adapters_and_their_epsilon() -> 
 
 
 def test_a_run_that_has_only_begun_has_a_report_and_a_picture(tmp_path: Path) -> None:
-    report = summarise({"repositories": {"parties": {}, "wall_seconds": 1.0}}, QUICK, {})
+    report = summarise_field({"repositories": {"parties": {}, "wall_seconds": 1.0}}, QUICK, {})
     assert report["worth_members"] is None
     assert report["rounds"] is None
     assert list(show(report))
-    draw(report, tmp_path / "none.svg")
-    draw(summarise(facts_of(QUICK, 0.05), QUICK, {}), tmp_path / "all.svg")
+    draw_field(report, tmp_path / "none.svg")
+    draw_field(summarise_field(facts_of(QUICK, 0.05), QUICK, {}), tmp_path / "all.svg")
     assert "the same, epsilon 2" in (tmp_path / "all.svg").read_text()
 
 
@@ -376,7 +376,7 @@ def test_an_interrupted_federation_goes_on_behind_its_last_finished_round_and_co
 ) -> None:
     repositories.write(tmp_path / "r", corpus(QUICK, packages=16, files=6), QUICK)
     places = repositories.places(tmp_path / "r", QUICK)
-    members, terms = {name: places[name] for name, _ in QUICK.training}, terms_within(QUICK, 8.0)
+    members, terms = {name: places[name] for name, _ in QUICK.training}, field_terms_within(QUICK, 8.0)
     told: list[str] = []
 
     def interrupt(line: str) -> None:
@@ -406,7 +406,7 @@ def test_an_interrupted_federation_goes_on_behind_its_last_finished_round_and_co
 def test_the_charter_of_the_benchmark_takes_its_plan_and_the_servers_step(
     profile: FieldProfile, budget: float, tmp_path: Path
 ) -> None:
-    terms = terms_within(profile, budget)
+    terms = field_terms_within(profile, budget)
     charter = found_in_folder(
         tmp_path / "f",
         federation="benchmark",

@@ -35,6 +35,7 @@ from sordino_platform.link.frames import (
     encode_frame,
 )
 from sordino_platform.link.limits import CHUNK_BYTES, FRAME_BYTES
+from sordino_platform.link.stream import MemberStream
 from sordino_platform.wire import link_v1_pb2 as wire
 
 Start = Callable[[Party], Party]
@@ -257,7 +258,7 @@ def test_nothing_is_reserved_for_what_is_only_announced(coordinator: Coordinator
     raw.send(start(request, QUICK.message_bytes))
     eventually(lambda: coordinator.spooled() == 1)
     stream = coordinator.link._mailboxes["mallory"].stream
-    assert stream is not None
+    assert isinstance(stream, MemberStream)
     storage: Any = eventually(lambda: stream._assembly and stream._assembly._storage)
     assert os.fstat(storage._file.fileno()).st_blocks == 0
     assert coordinator.events.counted[Direction.RECEIVED] == 0

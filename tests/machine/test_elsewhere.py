@@ -36,7 +36,7 @@ def test_it_lacks_them() -> None:
         "from pathlib import Path; import json;"
         "print(json.dumps([hasattr(os, 'killpg'), hasattr(socket, 'AF_UNIX'), files.NO_LINK,"
         "processes.resource is None,"
-        "type(tree.open_folder(Path('/'))).__name__]))"
+        "type(tree.open_directory(Path('/'))).__name__]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], env=LACKING, check=True, capture_output=True, text=True

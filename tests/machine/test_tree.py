@@ -109,5 +109,5 @@ def test_a_junction_is_a_link_and_a_file_of_a_cloud_is_none() -> None:
 
 
 def test_here_folders_are_descriptors(root: Path) -> None:
-    with tree.open_folder(root) as folder:
+    with tree.open_directory(root) as folder:
         assert isinstance(folder, DescribedFolder)

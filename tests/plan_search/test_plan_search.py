@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sordino_client.laboratory.plan_search import trial
+from sordino_client.laboratory.plan_search.proxies import Proxies
+from sordino_client.laboratory.plan_search.search import DIMENSIONS, Search
+from sordino_client.laboratory.plan_search.trial import Candidate, Setting, gain
 from sordino_client.laboratory.pretrain.field import MEMBERS, NEWCOMERS, PROXIES
-from sordino_client.plan_search import trial
-from sordino_client.plan_search.proxies import Proxies
-from sordino_client.plan_search.search import DIMENSIONS, Search
-from sordino_client.plan_search.trial import Candidate, Setting, gain
 from sordino_client.training.stream import SourceDocument
 from sordino_platform import base
 from sordino_privacy.accounting import SampledGaussian, epsilon

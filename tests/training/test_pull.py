@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from sordino_client.training.pull import choose, penalty
+from sordino_client.training.pull import choose_pull, penalty
 
 
 def factors(rank: int, inputs: int, outputs: int, seed: int) -> dict[str, nn.Parameter]:
@@ -53,7 +53,7 @@ def chosen_for(truth: float, spread: float, count: int) -> tuple[float, float]:
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
 
-    chosen = choose(
+    chosen = choose_pull(
         two,
         train=train,
         heldout=lambda: float((value() - apart).square().mean().detach()),
@@ -84,5 +84,5 @@ def test_every_pull_begins_where_the_factors_stood() -> None:
         with torch.no_grad():
             two["layer.up"].add_(1 + pull)
 
-    choose(two, train=train, heldout=lambda: 1.0, pulls=(0.5, 0.0))
+    choose_pull(two, train=train, heldout=lambda: 1.0, pulls=(0.5, 0.0))
     assert seen == [0.0, 0.5]

@@ -22,7 +22,7 @@ from typing import Protocol
 from sordino_client.corpus.gitignore import RuleFile, ignored, parse_rules
 from sordino_client.corpus.policy import CorpusPolicy, ExclusionReason
 from sordino_client.corpus.worktree import git_directory, read_opened, rules_of
-from sordino_platform.machine.tree import Folder, is_link, open_folder
+from sordino_platform.machine.tree import Folder, is_link, open_directory
 from sordino_privacy.errors import DataError
 
 # A repository in a repository costs a question to git. Nobody has so many; a folder made to stall a walk may.
@@ -90,7 +90,7 @@ def walk(
 
 def _opened(path: Path) -> Folder:
     try:
-        return open_folder(path)
+        return open_directory(path)
     except OSError as error:
         raise unreadable(path, error) from error
 

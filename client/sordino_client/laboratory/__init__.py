@@ -7,6 +7,10 @@ completion_benchmark  `sordino bench completion` and `sordino bench typing`
 training_benchmark    `sordino bench dp`
 secrets_benchmark     `sordino bench secrets`
 poisoning_benchmark   `sordino bench poisoning`
+next_edit_benchmark   how often the next edit is right
+federation_benchmark  `sordino bench federation`, of projects of many fields
+field_benchmark       `sordino bench federation --field`, of projects of one field
+plan_search           searches the plan of a private run on public projects
 
 Its commands are entry points, so only a person who asks for one ever loads it.
 """

@@ -22,7 +22,7 @@ from sordino_client.completion.bases import served
 from sordino_client.training.job import Tokens, read_units
 from sordino_client.training.loop import window_losses, window_matrix
 from sordino_client.training.on_base import Means, OnBase
-from sordino_client.training.pull import FEWEST_UNITS, PULLS, choose, held_out_every, penalty
+from sordino_client.training.pull import FEWEST_UNITS, PULLS, choose_pull, held_out_every, penalty
 from sordino_platform.architecture import Architecture, add_adapters, with_adapters
 from sordino_platform.machine.processes import give_way
 from sordino_platform.model import build_decoder
@@ -108,7 +108,7 @@ def adapt(
             done += 1
             on_step(done, steps * len(PULLS))
 
-    chosen = choose(factors, train=train, heldout=lambda: _loss(adapting, heldout))
+    chosen = choose_pull(factors, train=train, heldout=lambda: _loss(adapting, heldout))
     kept = chosen.loss < before
     if kept:
         personal.store(

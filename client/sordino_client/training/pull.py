@@ -8,7 +8,7 @@ the stronger the pull, the nearer it stays to the federation. Which pull is righ
 and on how much code there is, so several are tried, and code of the member that none of them saw decides. Nothing here
 is released, and nothing is charged.
 
-    >>> chosen = choose(factors, train=lambda pull: ..., heldout=lambda: ...)
+    >>> chosen = choose_pull(factors, train=lambda pull: ..., heldout=lambda: ...)
     >>> chosen.pull, chosen.loss
     (0.01, 1.92)
 """
@@ -57,7 +57,7 @@ def penalty(factors: Mapping[str, Tensor], pull: float) -> Tensor:
     return pull / 2 * total
 
 
-def choose(
+def choose_pull(
     factors: Mapping[str, nn.Parameter],
     *,
     train: Callable[[float], None],

@@ -168,7 +168,7 @@ def _newcomer(found: Mapping[str, str]) -> Newcomer:
 
 def _demonstration(*words: str) -> dict[str, Any] | None:
     """The client's part of the demo, as a command; None where it could not be done."""
-    command = [sys.executable, "-P", "-m", "sordino_client.field_benchmark.demonstration", *words]
+    command = [sys.executable, "-P", "-m", "sordino_client.laboratory.field_benchmark.demonstration", *words]
     # Offline, pip would try again and again.
     environment = {**os.environ, "PIP_RETRIES": "0", "PIP_TIMEOUT": "10", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)

@@ -23,15 +23,13 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Protocol, TypeAlias
 
 from sordino_platform.link.allowance import Allowance
+from sordino_platform.link.ending import StreamEnding
 from sordino_platform.link.events import Loss
 from sordino_platform.link.frames import Hello
 from sordino_platform.link.messages import Part
-
-if TYPE_CHECKING:
-    from sordino_platform.link.stream import MemberStream
 
 REMEMBERED_REQUESTS = 64
 
@@ -69,13 +67,38 @@ class Outgoing:
     timer: asyncio.TimerHandle | None = None
 
 
+class OpenStream(Protocol):
+    """What a mailbox and the server ask of the stream that a member has open (stream.py)."""
+
+    def wake(self) -> None:
+        """There may be something to send."""
+
+    def end(self, ending: StreamEnding) -> None:
+        """Ends the stream soon; the first cause counts."""
+
+    async def ended(self) -> None:
+        """Waits until the stream has let go of its mailbox."""
+
+    def abandon(self, request: Outgoing) -> None:
+        """The request is not wanted any more."""
+
+    def overdue(self, request: Outgoing) -> None:
+        """The request's deadline has passed."""
+
+    def recheck(self) -> None:
+        """Ends the stream of a member that may not speak any more."""
+
+    async def alive(self) -> bool:
+        """Asks for a sign of life."""
+
+
 class Mailbox:
     """See the module. Used by the link's event loop only; `deliver` hands results to the owner of the server."""
 
     def __init__(self, member: str, deliver: Callable[[Result], None], openings: Allowance) -> None:
         self.member = member
         self.session = b""
-        self.stream: MemberStream | None = None
+        self.stream: OpenStream | None = None
         self.opening = asyncio.Lock()
         """Held while a new stream is judged against the present one."""
         self.queue: deque[Outgoing] = deque()

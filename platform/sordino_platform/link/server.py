@@ -37,6 +37,7 @@ from grpc import aio
 
 from sordino_platform.link.address import parse_address
 from sordino_platform.link.allowance import Allowance, Turns
+from sordino_platform.link.ending import StreamEnding
 from sordino_platform.link.events import IgnoreEvents, LinkEvents, Rejection
 from sordino_platform.link.frames import (
     BUSY_VERSION,
@@ -54,7 +55,7 @@ from sordino_platform.link.frames import (
 from sordino_platform.link.limits import FRAME_BYTES, METADATA_BYTES, SESSION_BYTES, WINDOW_BYTES, Limits
 from sordino_platform.link.mailbox import LostRequest, Mailbox, Outgoing, Reply, Result
 from sordino_platform.link.messages import Payload, parts_of, total_of
-from sordino_platform.link.stream import MemberStream, StreamEnding, StreamServices
+from sordino_platform.link.stream import MemberStream, StreamServices
 from sordino_platform.link.tls import ServerTls, ServerTlsSource, expiry_of
 from sordino_platform.machine.sockets import claim
 from sordino_privacy.errors import LinkError, PortInUseError, SordinoError

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sordino_platform.link.allowance import Allowance
+from sordino_platform.link.ending import StreamEnding
 from sordino_platform.link.events import Direction, Disconnection, LinkEvents, Loss, Rejection
 from sordino_platform.link.frames import (
     RENEWAL_VERSION,
@@ -67,22 +68,6 @@ class Wire(Protocol):
 
     async def read(self) -> bytes | None: ...
     async def write(self, message: bytes) -> None: ...
-
-
-class StreamEnding(Exception):  # noqa: N818 - it ends a stream, it is not an error by itself
-    """This side ends the stream, with the Goodbye to say and what to count."""
-
-    def __init__(
-        self,
-        reason: GoodbyeReason,
-        detail: str = "",
-        rejection: Rejection | None = None,
-        *,
-        retry_millis: int = 0,
-    ) -> None:
-        super().__init__(detail)
-        self.goodbye = Goodbye(reason, detail, retry_millis)
-        self.rejection = rejection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

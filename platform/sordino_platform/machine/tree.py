@@ -1,6 +1,6 @@
 """Folders that are read without ever leaving them.
 
-    with open_folder(root) as folder:
+    with open_directory(root) as folder:
         for entry in folder.entries():
             descriptor = folder.open(entry.name)
 
@@ -51,7 +51,7 @@ class Folder(Protocol):
         ...
 
 
-def open_folder(path: Path) -> Folder:
+def open_directory(path: Path) -> Folder:
     """Opens `path`, which may lie behind links but be none. Raises OSError."""
     if (
         {os.open, os.stat} <= os.supports_dir_fd

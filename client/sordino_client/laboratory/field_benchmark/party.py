@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
-from sordino_client.federation_benchmark import contenders
-from sordino_client.federation_benchmark.contenders import Windows
-from sordino_client.federation_benchmark.repositories import Repository
-from sordino_client.federation_benchmark.stages import Facts
-from sordino_client.field_benchmark.knowledge import Knowledge, Memories, Remembered
-from sordino_client.field_benchmark.paired import Files
-from sordino_client.field_benchmark.profile import FieldProfile
+from sordino_client.laboratory.federation_benchmark import contenders
+from sordino_client.laboratory.federation_benchmark.contenders import Windows
+from sordino_client.laboratory.federation_benchmark.repositories import Repository
+from sordino_client.laboratory.federation_benchmark.stages import Facts
+from sordino_client.laboratory.field_benchmark.knowledge import Knowledge, Memories, Remembered
+from sordino_client.laboratory.field_benchmark.paired import Files
+from sordino_client.laboratory.field_benchmark.profile import FieldProfile
 from sordino_client.training.job import Tokens
 from sordino_platform.architecture import ModelConfig, Parameters
 from sordino_platform.evaluation import Measurement, Plan, RepositoryMemory

@@ -17,23 +17,29 @@ from statistics import fmean
 import torch
 
 from sordino_client.completion.memory.measured import MeasuredMemory
-from sordino_client.federation_benchmark import contenders
-from sordino_client.federation_benchmark.benchmark import curve_rounds
-from sordino_client.federation_benchmark.contenders import Windows
-from sordino_client.federation_benchmark.federation import count, counted_memory, federate
-from sordino_client.federation_benchmark.private import train_alone
-from sordino_client.federation_benchmark.profile import EPSILONS
-from sordino_client.federation_benchmark.stages import Facts, Stages
-from sordino_client.field_benchmark import repositories
-from sordino_client.field_benchmark.knowledge import (
+from sordino_client.laboratory.federation_benchmark import contenders
+from sordino_client.laboratory.federation_benchmark.benchmark import curve_rounds
+from sordino_client.laboratory.federation_benchmark.contenders import Windows
+from sordino_client.laboratory.federation_benchmark.federation import count, counted_memory, federate
+from sordino_client.laboratory.federation_benchmark.private import train_alone
+from sordino_client.laboratory.federation_benchmark.profile import EPSILONS
+from sordino_client.laboratory.federation_benchmark.stages import Facts, Stages
+from sordino_client.laboratory.field_benchmark import repositories
+from sordino_client.laboratory.field_benchmark.knowledge import (
     Knowledge,
     knowledge_of_member,
     knowledge_of_newcomer,
     others_text,
 )
-from sordino_client.field_benchmark.party import Contender, Party, measure_party, own_place, own_windows
-from sordino_client.field_benchmark.profile import FieldProfile
-from sordino_client.field_benchmark.terms import count_settings, plan_alone, terms_within
+from sordino_client.laboratory.field_benchmark.party import (
+    Contender,
+    Party,
+    measure_party,
+    own_place,
+    own_windows,
+)
+from sordino_client.laboratory.field_benchmark.profile import FieldProfile
+from sordino_client.laboratory.field_benchmark.terms import count_settings, field_terms_within, plan_alone
 from sordino_client.laboratory.pretrain.corpus import read_corpus
 from sordino_client.training.job import Tokens
 from sordino_platform import base
@@ -85,12 +91,12 @@ class FieldBenchmark:
             return ((party(name, what), partial(self._party, name, models)) for name in names)
 
         yield "repositories", self._write
-        yield federation_name(first), partial(self._federation, first)
+        yield field_federation_name(first), partial(self._federation, first)
         yield from measured(everybody, "headline", self._headline)
         yield COUNTS, self._counts
         yield from measured(everybody, "counted", self._counted)
         yield from measured(everybody, "bare", self._bare)
-        yield federation_name(second), partial(self._federation, second)
+        yield field_federation_name(second), partial(self._federation, second)
         yield from measured(everybody, "second", self._second)
         yield from measured(everybody, "pulled", self._pulled)
         yield from measured(self._newcomers, "all", self._all_files)
@@ -109,11 +115,11 @@ class FieldBenchmark:
 
     def _federation(self, epsilon: float) -> tuple[Facts, Mapping[str, Parameters]]:
         gc.collect()  # tensors of earlier stages would lie in memory beside all the processes
-        name = federation_name(epsilon)
+        name = field_federation_name(epsilon)
         run = federate(
             self._folder / name,
             self._members,
-            terms_within(self._profile, epsilon),
+            field_terms_within(self._profile, epsilon),
             on_progress=lambda line: self._say(f"{name}: {line}"),
         )
         curve = self._curve(run.releases)
@@ -122,9 +128,9 @@ class FieldBenchmark:
     def _counts(self) -> tuple[Facts, Mapping[str, Parameters]]:
         gc.collect()
         counted = count(
-            self._folder / federation_name(EPSILONS[0]),
+            self._folder / field_federation_name(EPSILONS[0]),
             self._members,
-            terms_within(self._profile, EPSILONS[0]),
+            field_terms_within(self._profile, EPSILONS[0]),
             count_settings(self._profile),
             on_progress=lambda line: self._say(f"{COUNTS}: {line}"),
         )
@@ -191,7 +197,7 @@ class FieldBenchmark:
         return [replace(one, bare=False, own=own) for one in self._base_and_federation()]
 
     def _counted(self, name: str) -> list[Contender]:
-        federation, knowledge = federation_name(EPSILONS[0]), self._begins_with(name)
+        federation, knowledge = field_federation_name(EPSILONS[0]), self._begins_with(name)
         own = self._stages.model(party(name, "headline"), own_place(federation, knowledge))
         return [
             Contender(
@@ -208,7 +214,7 @@ class FieldBenchmark:
         return self._base_and_federation()
 
     def _second(self, name: str) -> list[Contender]:
-        federation = federation_name(EPSILONS[1])
+        federation = field_federation_name(EPSILONS[1])
         own = (self._begins_with(name),)
         return [Contender(name=federation, parameters=self._released(federation), own=own)]
 
@@ -229,7 +235,7 @@ class FieldBenchmark:
         return [Contender(name=one, parameters=self._released(stage)) for one, stage in stages.items()]
 
     def _base_and_federation(self) -> list[Contender]:
-        federation = federation_name(EPSILONS[0])
+        federation = field_federation_name(EPSILONS[0])
         return [
             Contender(name="base", parameters=self._base),
             Contender(name=federation, parameters=self._released(federation)),
@@ -281,7 +287,7 @@ class FieldBenchmark:
         return self._others
 
 
-def federation_name(epsilon: float) -> str:
+def field_federation_name(epsilon: float) -> str:
     """The stage, and the contender, of a federation."""
     return f"federation_eps{epsilon:g}"
 

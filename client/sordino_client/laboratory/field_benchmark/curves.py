@@ -16,7 +16,7 @@ BARS = (
 COLOURS = ("#1f6f5c", "#6fb29f", "#b3541e")
 
 
-def draw(report: Mapping[str, Any], target: Path) -> None:
+def draw_field(report: Mapping[str, Any], target: Path) -> None:
     """Writes an SVG or PNG, by the name's ending. What the report does not know yet is not drawn."""
     from matplotlib.figure import Figure
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from sordino_client.federation_benchmark.repositories import Repository
-from sordino_client.federation_benchmark.terms import Terms
+from sordino_client.laboratory.federation_benchmark.repositories import Repository
+from sordino_client.laboratory.federation_benchmark.terms import Terms
 from sordino_client.status import read_ledger
 from sordino_platform.architecture import Vector
 from sordino_platform.demo import world

@@ -7,16 +7,19 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from sordino_client.federation_benchmark.repositories import Repository, write_repositories
-from sordino_client.federation_benchmark.repositories import places as all_places
-from sordino_client.field_benchmark.profile import FieldProfile
+from sordino_client.laboratory.federation_benchmark.repositories import (
+    Repository,
+    repository_places,
+    write_repositories,
+)
+from sordino_client.laboratory.field_benchmark.profile import FieldProfile
 from sordino_client.training.stream import SourceDocument
 from sordino_platform.durable import make_folder
 
 
 def places(folder: Path, profile: FieldProfile) -> dict[str, Repository]:
     """Where each party's repository lies under `folder`."""
-    return all_places(folder, profile)
+    return repository_places(folder, profile)
 
 
 def beginnings(folder: Path, profile: FieldProfile) -> dict[str, Repository]:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sordino_client.completion.memory.measured import MeasuredMemory
-from sordino_client.federation_benchmark.profile import Profile
-from sordino_client.federation_benchmark.repositories import Repository
+from sordino_client.laboratory.federation_benchmark.profile import Profile
+from sordino_client.laboratory.federation_benchmark.repositories import Repository
 from sordino_platform.architecture import ModelConfig, Parameters
 from sordino_platform.evaluation import Measurement, Plan
 from sordino_platform.model import build_decoder

@@ -73,7 +73,7 @@ class Repository:
         return [list(unit.windows) for unit in found]
 
 
-def places(folder: Path, profile: Sizes) -> dict[str, Repository]:
+def repository_places(folder: Path, profile: Sizes) -> dict[str, Repository]:
     """Where each member's repository lies under `folder`."""
     return {
         name: Repository(training=folder / "training" / name, heldout=folder / "heldout" / name)
@@ -96,7 +96,7 @@ def write_repositories(
             hint=f"run: sordino corpus fetch {profile.role}",
         )
     facts = {}
-    for name, place in places(folder, profile).items():
+    for name, place in repository_places(folder, profile).items():
         whole = folder / "whole" / name
         _write(whole, {d.path: d.text for d in _whole_directories(found[name], profile.files)})
         training, heldout = split_heldout(read_repositories([whole]), profile.heldout_share)

@@ -10,21 +10,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from sordino_client.federation_benchmark.profile import EPSILONS
-from sordino_client.federation_benchmark.stages import Facts
-from sordino_client.field_benchmark.benchmark import AVERAGED, CENTRAL, COUNTS, counted_name, federation_name
-from sordino_client.field_benchmark.knowledge import Knowledge
-from sordino_client.field_benchmark.paired import Difference, Files, foretold, saved
-from sordino_client.field_benchmark.profile import FieldProfile
+from sordino_client.laboratory.federation_benchmark.profile import EPSILONS
+from sordino_client.laboratory.federation_benchmark.stages import Facts
+from sordino_client.laboratory.field_benchmark.benchmark import (
+    AVERAGED,
+    CENTRAL,
+    COUNTS,
+    counted_name,
+    field_federation_name,
+)
+from sordino_client.laboratory.field_benchmark.knowledge import Knowledge
+from sordino_client.laboratory.field_benchmark.paired import Difference, Files, foretold, saved
+from sordino_client.laboratory.field_benchmark.profile import FieldProfile
 
 Contender = tuple[str, Knowledge]
 Figures = Mapping[str, Mapping[str, Mapping[str, Files]]]  # by party, knowledge and contender
-FIRST, SECOND = (federation_name(epsilon) for epsilon in EPSILONS)
+FIRST, SECOND = (field_federation_name(epsilon) for epsilon in EPSILONS)
 BOTH = counted_name(FIRST)
 NOT_COUNTED = "only the adapters: the shared memory has not been counted and measured yet"
 
 
-def summarise(facts: Mapping[str, Facts], profile: FieldProfile, base: Mapping[str, Any]) -> dict[str, Any]:
+def summarise_field(
+    facts: Mapping[str, Facts], profile: FieldProfile, base: Mapping[str, Any]
+) -> dict[str, Any]:
     """The report. `base` is what is said of the public base (its card).
 
     worth_*     own adapter and all memories on the federated model, against own adapter and memory on the public base:

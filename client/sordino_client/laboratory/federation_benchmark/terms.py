@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sordino_client.federation_benchmark.profile import PLANNED_SHARE, Profile, TrainedProfile
+from sordino_client.laboratory.federation_benchmark.profile import PLANNED_SHARE, Profile, TrainedProfile
 from sordino_platform.charter import FloorTerms, ModelTerms, PrivacyPolicy, SharedMemoryPolicy
 from sordino_platform.demo import world
 from sordino_platform.release.optimiser import ServerOptimiser

@@ -24,7 +24,7 @@ PLANNED_SHARE = 0.98
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
+class PlanSchedule:
     """How long a private run is, and the server optimiser's rate (FedAvgM: members' steps are short, its are long)."""
 
     rounds: int
@@ -60,14 +60,14 @@ class TrainedProfile:
     clip_norm: float = 0.2
     learning_rate: float = 0.25
     expected_units: int = 190
-    ample: Schedule = Schedule(rounds=30, server_rate=1.6)
-    scarce: Schedule = Schedule(rounds=10, server_rate=0.8)
+    ample: PlanSchedule = PlanSchedule(rounds=30, server_rate=1.6)
+    scarce: PlanSchedule = PlanSchedule(rounds=10, server_rate=0.8)
     central_tokens: int = 400_000
     averaging_rounds: int = 5
     central_window: int = 256
     own_tokens: int = 60_000
 
-    def schedule(self, epsilon: float) -> Schedule:
+    def schedule(self, epsilon: float) -> PlanSchedule:
         """Of the federation at a budget."""
         return self.ample if epsilon == EPSILONS[0] else self.scarce
 
@@ -117,8 +117,8 @@ SHORT = Profile(
     heldout_tokens=1000,
     heldout_lines=4,
     sampling_rate=0.2,
-    ample=Schedule(rounds=3, server_rate=1.6),
-    scarce=Schedule(rounds=2, server_rate=0.8),
+    ample=PlanSchedule(rounds=3, server_rate=1.6),
+    scarce=PlanSchedule(rounds=2, server_rate=0.8),
     steps=2,
     expected_units=27,
     central_tokens=60_000,
@@ -135,8 +135,8 @@ QUICK = Profile(
     adapter_rank=1,
     embedding_rank=0,
     sampling_rate=0.2,
-    ample=Schedule(rounds=2, server_rate=1.6),
-    scarce=Schedule(rounds=2, server_rate=0.8),
+    ample=PlanSchedule(rounds=2, server_rate=1.6),
+    scarce=PlanSchedule(rounds=2, server_rate=0.8),
     steps=1,
     expected_units=20,
     central_tokens=20_000,

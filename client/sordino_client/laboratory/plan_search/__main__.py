@@ -1,4 +1,4 @@
-"""`python -m sordino_client.plan_search --run DIR`: searches the plan that gains the most at a fixed epsilon.
+"""`python -m sordino_client.laboratory.plan_search --run DIR`: searches the plan that gains most at a fixed epsilon.
 
 Needs `sordino corpus fetch field` and `field-tuning`. A minute or two of one core a trial; what was tried is kept in
 the run's folder, and an interrupted search goes on where it stood.
@@ -13,15 +13,17 @@ from pathlib import Path
 import torch
 import typer
 
+from sordino_client.laboratory.plan_search.proxies import Proxies
+from sordino_client.laboratory.plan_search.search import DIMENSIONS, QUICK, Search
+from sordino_client.laboratory.plan_search.trial import Candidate, Setting
 from sordino_client.laboratory.pretrain.commands import user_cache
-from sordino_client.plan_search.proxies import Proxies
-from sordino_client.plan_search.search import DIMENSIONS, QUICK, Search
-from sordino_client.plan_search.trial import Candidate, Setting
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Searches, and prints the trials as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m sordino_client.plan_search", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m sordino_client.laboratory.plan_search", description=__doc__
+    )
     parser.add_argument("--run", type=Path, required=True, help="the search's folder")
     parser.add_argument("--cache", type=Path, default=user_cache(), help="where corpora are kept")
     parser.add_argument("--epsilon", type=float, default=8.0, help="of the whole federation")

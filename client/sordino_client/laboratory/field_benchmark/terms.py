@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from sordino_client.federation_benchmark.profile import EPSILONS
-from sordino_client.federation_benchmark.terms import LEAST_NOISE, Terms, plan_within
-from sordino_client.field_benchmark.profile import FieldProfile
+from sordino_client.laboratory.federation_benchmark.profile import EPSILONS
+from sordino_client.laboratory.federation_benchmark.terms import LEAST_NOISE, Terms, plan_within
+from sordino_client.laboratory.field_benchmark.profile import FieldProfile
 from sordino_platform.charter import FloorTerms, PrivacyPolicy, SharedMemoryPolicy
 from sordino_platform.demo.world import DELTA
 from sordino_privacy.accounting import SampledGaussian
@@ -27,7 +27,7 @@ def floors_of(members: int) -> FloorTerms:
     return FloorTerms(cohort=corrupt + honest, honest=honest, organisations=3)
 
 
-def terms_within(profile: FieldProfile, epsilon: float) -> Terms:
+def field_terms_within(profile: FieldProfile, epsilon: float) -> Terms:
     """The federation at a budget of `epsilon`, its noise added in shares. At the first one its noise leaves room for
     a count of phrases."""
     schedule = profile.schedule(epsilon)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
-from sordino_client.federation_benchmark.benchmark import alone_name, by_member, federation_name
-from sordino_client.federation_benchmark.measuring import LAYERS
-from sordino_client.federation_benchmark.profile import EPSILONS, Profile
-from sordino_client.federation_benchmark.stages import Facts
+from sordino_client.laboratory.federation_benchmark.benchmark import alone_name, by_member, federation_name
+from sordino_client.laboratory.federation_benchmark.measuring import LAYERS
+from sordino_client.laboratory.federation_benchmark.profile import EPSILONS, Profile
+from sordino_client.laboratory.federation_benchmark.stages import Facts
 
 FIGURES = ("bits_per_byte", "next_token_accuracy", "line_exact_match")
 

@@ -52,10 +52,10 @@ def federation(
 
     Example: sordino bench federation --field --json
     """
-    from sordino_client.federation_benchmark.benchmark import Benchmark
-    from sordino_client.federation_benchmark.curves import draw
-    from sordino_client.federation_benchmark.profile import PROFILES
-    from sordino_client.federation_benchmark.report import summarise
+    from sordino_client.laboratory.federation_benchmark.benchmark import Benchmark
+    from sordino_client.laboratory.federation_benchmark.curves import draw
+    from sordino_client.laboratory.federation_benchmark.profile import PROFILES
+    from sordino_client.laboratory.federation_benchmark.report import summarise
     from sordino_client.laboratory.pretrain.commands import user_cache
     from sordino_platform import base
 
@@ -93,10 +93,10 @@ def federation(
 def _field(
     run: Path, profile: str, cache: Path, picture: Path | None, *, as_it_stands: bool, as_json: bool
 ) -> None:
-    from sordino_client.field_benchmark.benchmark import FieldBenchmark
-    from sordino_client.field_benchmark.curves import draw
-    from sordino_client.field_benchmark.profile import PROFILES
-    from sordino_client.field_benchmark.report import show, summarise
+    from sordino_client.laboratory.field_benchmark.benchmark import FieldBenchmark
+    from sordino_client.laboratory.field_benchmark.curves import draw_field
+    from sordino_client.laboratory.field_benchmark.profile import PROFILES
+    from sordino_client.laboratory.field_benchmark.report import show, summarise_field
     from sordino_platform import base
 
     chosen = PROFILES.get(profile)
@@ -107,9 +107,9 @@ def _field(
     )
     facts = benchmark.finished() if as_it_stands else benchmark.run()
     card = base.card()
-    report = summarise(facts, chosen, {key: card[key] for key in ("sha256", "size", "tokens_seen")})
+    report = summarise_field(facts, chosen, {key: card[key] for key in ("sha256", "size", "tokens_seen")})
     if picture is not None:
-        draw(report, picture)
+        draw_field(report, picture)
     if as_json:
         typer.echo(json.dumps(report, indent=1))
     else:

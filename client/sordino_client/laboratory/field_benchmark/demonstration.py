@@ -1,7 +1,8 @@
 """What `sordino demo` shows of a field: five services and a sixth that joins later, and what joining brings it.
 
-    python -m sordino_client.field_benchmark.demonstration repositories --folder DIR
-    python -m sordino_client.field_benchmark.demonstration newcomer --coordinator DIR --first DIR --heldout DIR ...
+    PROGRAM=sordino_client.laboratory.field_benchmark.demonstration
+    python -m $PROGRAM repositories --folder DIR
+    python -m $PROGRAM newcomer --coordinator DIR --first DIR --heldout DIR ...
 
 The demo's own process holds no client code, so it runs these as commands; each prints one JSON document.
 """
@@ -20,7 +21,7 @@ import torch
 
 from sordino_client.completion.memory.measured import MeasuredMemory
 from sordino_client.corpus import read_repositories, split_heldout
-from sordino_client.field_benchmark.paired import Files, saved
+from sordino_client.laboratory.field_benchmark.paired import Files, saved
 from sordino_client.laboratory.pretrain.commands import user_cache
 from sordino_client.laboratory.pretrain.corpus import build_corpus, read_corpus
 from sordino_client.laboratory.pretrain.fetch import fetch_pinned

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sordino_client.plan_search.proxies import Proxies
-from sordino_client.plan_search.trial import Candidate, Setting, gain
+from sordino_client.laboratory.plan_search.proxies import Proxies
+from sordino_client.laboratory.plan_search.trial import Candidate, Setting, gain
 from sordino_client.training.job import Tokens
 from sordino_platform import base
 from sordino_platform.architecture import Vector

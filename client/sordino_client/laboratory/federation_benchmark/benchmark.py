@@ -11,15 +11,19 @@ from typing import Any
 
 import torch
 
-from sordino_client.federation_benchmark import contenders
-from sordino_client.federation_benchmark.contenders import Windows
-from sordino_client.federation_benchmark.federation import federate
-from sordino_client.federation_benchmark.measuring import Worth
-from sordino_client.federation_benchmark.private import train_alone
-from sordino_client.federation_benchmark.profile import EPSILONS, Profile
-from sordino_client.federation_benchmark.repositories import Repository, places, write_repositories
-from sordino_client.federation_benchmark.stages import Facts, Stages
-from sordino_client.federation_benchmark.terms import plan_within, terms_within
+from sordino_client.laboratory.federation_benchmark import contenders
+from sordino_client.laboratory.federation_benchmark.contenders import Windows
+from sordino_client.laboratory.federation_benchmark.federation import federate
+from sordino_client.laboratory.federation_benchmark.measuring import Worth
+from sordino_client.laboratory.federation_benchmark.private import train_alone
+from sordino_client.laboratory.federation_benchmark.profile import EPSILONS, Profile
+from sordino_client.laboratory.federation_benchmark.repositories import (
+    Repository,
+    repository_places,
+    write_repositories,
+)
+from sordino_client.laboratory.federation_benchmark.stages import Facts, Stages
+from sordino_client.laboratory.federation_benchmark.terms import plan_within, terms_within
 from sordino_client.laboratory.pretrain.corpus import read_corpus
 from sordino_client.training.job import Tokens
 from sordino_platform import base
@@ -44,7 +48,7 @@ class Benchmark:
         self._adapted = profile.model.config()
         self._founding = founding_parameters(profile.model)
         self._stages = Stages(folder, profile, base_sha256=base.card()["sha256"], on_progress=on_progress)
-        self._members: dict[str, Repository] = places(folder / "repositories", profile)
+        self._members: dict[str, Repository] = repository_places(folder / "repositories", profile)
         self._units: dict[tuple[str, int], Units] = {}
         self._worth: Worth | None = None
 

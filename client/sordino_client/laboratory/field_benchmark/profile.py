@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sordino_client.federation_benchmark.profile import Schedule, TrainedProfile
+from sordino_client.laboratory.federation_benchmark.profile import PlanSchedule, TrainedProfile
 from sordino_client.laboratory.pretrain.field import MEMBERS, NEWCOMERS
 from sordino_client.laboratory.pretrain.sources import Role
 
 # What the search of plans found for a federation whose clusters outweigh its noise; half of it where there is more
 # noise, and for a member alone, whose noise is larger still, an eighth.
-AMPLE, SCARCE = Schedule(rounds=30, server_rate=4.0), Schedule(rounds=10, server_rate=2.0)
-ALONE = Schedule(rounds=10, server_rate=0.5)
+AMPLE, SCARCE = PlanSchedule(rounds=30, server_rate=4.0), PlanSchedule(rounds=10, server_rate=2.0)
+ALONE = PlanSchedule(rounds=10, server_rate=0.5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +41,9 @@ class FieldProfile(TrainedProfile):
     learning_rate: float = 0.4
     expected_units: int = 45
     count_noise: float = 1.0
-    ample: Schedule = AMPLE
-    scarce: Schedule = SCARCE
-    alone: Schedule = ALONE
+    ample: PlanSchedule = AMPLE
+    scarce: PlanSchedule = SCARCE
+    alone: PlanSchedule = ALONE
     central_tokens: int = 700_000
     own_tokens: int = 30_000
 
@@ -74,8 +74,8 @@ SHORT = FieldProfile(
     tokens_per_file=300,
     sampling_rate=0.2,
     expected_units=13,
-    ample=Schedule(rounds=4, server_rate=2.0),
-    scarce=Schedule(rounds=2, server_rate=1.0),
+    ample=PlanSchedule(rounds=4, server_rate=2.0),
+    scarce=PlanSchedule(rounds=2, server_rate=1.0),
     central_tokens=100_000,
     averaging_rounds=2,
     own_tokens=8_000,
@@ -93,8 +93,8 @@ QUICK = FieldProfile(
     embedding_rank=0,
     sampling_rate=0.2,
     expected_units=10,
-    ample=Schedule(rounds=2, server_rate=1.6),
-    scarce=Schedule(rounds=2, server_rate=0.8),
+    ample=PlanSchedule(rounds=2, server_rate=1.6),
+    scarce=PlanSchedule(rounds=2, server_rate=0.8),
     central_tokens=10_000,
     averaging_rounds=1,
     own_tokens=2_000,

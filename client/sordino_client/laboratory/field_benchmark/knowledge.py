@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from sordino_client.completion.memory.measured import MeasuredMemory
-from sordino_client.federation_benchmark.repositories import Repository
+from sordino_client.laboratory.federation_benchmark.repositories import Repository
 from sordino_platform.evaluation import MemoryAtPlace, RepositoryMemory
 from sordino_platform.tokenizer import Tokenizer
 

@@ -20,7 +20,7 @@ from torch import nn
 from sordino_client.training.job import Tokens
 from sordino_client.training.loop import window_losses, window_matrix
 from sordino_client.training.muon import Muon, Rates
-from sordino_client.training.pull import Chosen, choose, held_out_every, penalty
+from sordino_client.training.pull import Chosen, choose_pull, held_out_every, penalty
 from sordino_platform.architecture import (
     ModelConfig,
     Parameters,
@@ -123,7 +123,7 @@ def pulled_adapter(
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     batches = data.batches(tokens, seed)
     before = _heldout_loss(model, heldout)
-    chosen = choose(
+    chosen = choose_pull(
         trained,
         train=lambda pull: _train_own(model, batches, pull=pull),
         heldout=lambda: _heldout_loss(model, heldout),
