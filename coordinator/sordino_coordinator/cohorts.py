@@ -27,7 +27,7 @@ def rounds_that_count(members: int, *, size: int) -> int:
     return min(math.ceil(TURNS * members / size), MOST_ROUNDS)
 
 
-def turns(rounds: Iterable[RoundRecord]) -> Counter[str]:
+def turns_taken(rounds: Iterable[RoundRecord]) -> Counter[str]:
     """How often each member was asked: it is in the sum, or it was left out after it had been asked."""
     return Counter(name for row in rounds for name in {*row.members, *row.dropped})
 
@@ -37,7 +37,7 @@ def lot(seed: bytes, name: str) -> bytes:
     return sha256(b"sordino-lot/1\n" + len(seed).to_bytes(4, "big") + seed + name.encode()).digest()
 
 
-def drawn(
+def drawn_cohort(
     ready: Collection[str],
     *,
     size: int,

@@ -49,7 +49,7 @@ class OurModel:
 
 
 @dataclass(slots=True, kw_only=True)
-class OnBase:
+class MeasuredOnBase:
     """Adapters on the base in `place`, which is loaded once, when something is measured first."""
 
     config: HuggingFaceConfig

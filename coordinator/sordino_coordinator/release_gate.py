@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sordino_coordinator.heldout import Heldout
-from sordino_coordinator.measured import Measured, OnBase, OurModel, base_here, how_to_add
+from sordino_coordinator.measured import Measured, MeasuredOnBase, OurModel, base_here, how_to_add
 from sordino_coordinator.settings import CoordinatorSettings
 from sordino_platform.architecture import Architecture, HuggingFaceConfig, Parameters, Vector, flatten
 from sordino_platform.bases import find_by_digest
@@ -70,7 +70,7 @@ class ReleaseGate:
         if isinstance(config, HuggingFaceConfig):
             if not settings.heldout and settings.triggers is None:
                 return None
-            measured = OnBase(config=config, parameters=parameters, place=base_here(config))
+            measured = MeasuredOnBase(config=config, parameters=parameters, place=base_here(config))
         else:
             measured = OurModel(config=config, parameters=parameters)
         gate = cls(

@@ -21,7 +21,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from sordino_coordinator.boundary import Accept, LostMember, MemberReply
-from sordino_coordinator.cohorts import drawn, rounds_that_count, turns
+from sordino_coordinator.cohorts import drawn_cohort, rounds_that_count, turns_taken
 from sordino_coordinator.control.audit import Action
 from sordino_coordinator.control.live import Doing
 from sordino_coordinator.exchange import GivenUpError, exchange, never
@@ -357,11 +357,11 @@ class SecureFedAvg(Strategy):
             return nodes
         size, head = max(sample, federation.quorum()), federation.releases.head()
         recent = rounds_that_count(len(federation.membership.members), size=size)
-        chosen = drawn(
+        chosen = drawn_cohort(
             nodes,
             size=size,
             spare=federation.settings.spare,
-            turns=turns(federation.rounds.rounds(last=recent)),
+            turns=turns_taken(federation.rounds.rounds(last=recent)),
             seed=f"{federation.run}/{federation.rounds.next_round()}/{head.vector_hash.hex()}".encode(),
             possible=self.possible,
         )

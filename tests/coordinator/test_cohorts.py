@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.federation import inprocess
 
-from sordino_coordinator.cohorts import drawn, lot, rounds_that_count
+from sordino_coordinator.cohorts import drawn_cohort, lot, rounds_that_count
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.metrics import Dropped
 from sordino_coordinator.rounds import Outcome, RoundRecord
@@ -33,7 +33,7 @@ def test_everybody_is_asked_as_often_as_everybody_else_whoever_was_away_in_betwe
     asked, available = Counter[str](), Counter[str]()
     for round in range(rounds_that_count(members, size=size)):
         ready = [name for name in names if data.draw(st.integers(0, 9), label="here") > 0]
-        chosen = drawn(ready, size=size, spare=0.0, turns=asked, seed=b"%d" % round, possible=always)
+        chosen = drawn_cohort(ready, size=size, spare=0.0, turns=asked, seed=b"%d" % round, possible=always)
         assert len(chosen) == min(size, len(ready))
         waiting = set(ready) - set(chosen)
         if waiting and chosen:
@@ -48,7 +48,7 @@ def test_between_equals_a_lot_decides_that_nobody_prefers() -> None:
     first = Counter[str]()
     for round in range(2000):
         first.update(
-            drawn(names, size=1, spare=0.0, turns=Counter(), seed=str(round).encode(), possible=always)
+            drawn_cohort(names, size=1, spare=0.0, turns=Counter(), seed=str(round).encode(), possible=always)
         )
     # 2000 draws of 10: a standard deviation of 13.4 each.
     assert all(abs(first[name] - 200) < 6 * 13.4 for name in names)
@@ -58,11 +58,11 @@ def test_between_equals_a_lot_decides_that_nobody_prefers() -> None:
 def test_a_spare_share_is_asked_too_and_as_many_more_as_the_floors_need() -> None:
     names = [f"m{number:02d}" for number in range(20)]
     arguments = {"ready": names, "turns": Counter[str](), "seed": b"", "size": 10}
-    assert len(drawn(**arguments, spare=0.25, possible=always)) == 13  # type: ignore[arg-type]
+    assert len(drawn_cohort(**arguments, spare=0.25, possible=always)) == 13  # type: ignore[arg-type]
     wanted = set(names[:18])
-    chosen = drawn(**arguments, spare=0.0, possible=lambda some: len(wanted & set(some)) >= 15)  # type: ignore[arg-type]
+    chosen = drawn_cohort(**arguments, spare=0.0, possible=lambda some: len(wanted & set(some)) >= 15)  # type: ignore[arg-type]
     assert len(wanted & set(chosen)) == 15
-    assert drawn(names, size=30, spare=1.0, turns=Counter(), seed=b"", possible=always) == tuple(names)
+    assert drawn_cohort(names, size=30, spare=1.0, turns=Counter(), seed=b"", possible=always) == tuple(names)
 
 
 @pytest.fixture

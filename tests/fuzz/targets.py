@@ -45,7 +45,7 @@ from sordino_privacy.secagg import BadParcelError, RoundContext, judge_complaint
 from sordino_privacy.secagg.complaint import Complaint, complaint_proof
 from sordino_privacy.secagg.evidence import Evidence
 from sordino_privacy.secagg.muster import Draw, sketch_of
-from sordino_privacy.secagg.muster import Presence as Mustered
+from sordino_privacy.secagg.muster import MusterAnswer as Mustered
 from sordino_privacy.secagg.roster import Advertisement, Roster
 from sordino_privacy.secagg.shares import Delivery, Shares
 from sordino_privacy.secagg.survivors import Assent, Claim, Opening, Reveal

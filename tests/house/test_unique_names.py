@@ -50,7 +50,7 @@ def imported_functions(tree: Mapping[str, ast.Module]) -> dict[str, set[str]]:
     }
     imports = {
         module: [
-            (node.module, alias.name, alias.asname or alias.name)
+            (str(node.module), alias.name, alias.asname or alias.name)
             for node in ast.walk(body)
             if isinstance(node, ast.ImportFrom) and node.module in tree
             for alias in node.names

@@ -16,7 +16,7 @@ from tests.secagg.federation import Federation, membership
 from sordino_privacy.secagg import MalformedError, Quantised, RoundContext, SecaggError
 from sordino_privacy.secagg.encoding import MAX_MESSAGE_BYTES, MessageReader, Writer
 from sordino_privacy.secagg.evidence import Evidence
-from sordino_privacy.secagg.muster import Draw, Presence, sketch_of, sounding
+from sordino_privacy.secagg.muster import Draw, MusterAnswer, sketch_of, sounding
 from sordino_privacy.secagg.roster import Advertisement
 from sordino_privacy.secagg.session import SessionState
 from sordino_privacy.secagg.shares import Delivery, Shares
@@ -71,8 +71,8 @@ DECODERS: dict[str, tuple[Callable[[], bytes], Callable[[bytes], Any], Callable[
     ),
     "presence": (
         lambda: bytes.fromhex(VECTORS["muster"]["members"]["alpha"]["presence"]),
-        Presence.decode,
-        Presence.encode,
+        MusterAnswer.decode,
+        MusterAnswer.encode,
     ),
     "draw": (lambda: bytes.fromhex(VECTORS["muster"]["draw"]), Draw.decode, Draw.encode),
     "sounding": (

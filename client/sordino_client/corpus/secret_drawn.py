@@ -13,7 +13,7 @@ from sordino_client.corpus.secret_syntax import DIGEST
 from sordino_client.corpus.secret_values import is_hex, is_uuid, looks_random, randomness
 
 
-def drawn(text: str) -> Iterator[Span]:
+def drawn_spans(text: str) -> Iterator[Span]:
     """Every long run of drawn characters that is no identifier, unless its line speaks of a digest."""
     for match in _RUN.finditer(text):
         value = match[0]

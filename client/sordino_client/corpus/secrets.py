@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from sordino_client.corpus.secret_context import contextual
-from sordino_client.corpus.secret_drawn import drawn
+from sordino_client.corpus.secret_drawn import drawn_spans
 from sordino_client.corpus.secret_rules import RULES, Rule, Span
 from sordino_client.corpus.secret_values import PLACEHOLDER
 
@@ -112,7 +112,7 @@ def _all(text: str, language: str, rules: Sequence[Rule]) -> Iterator[Span]:
     for rule in rules:
         yield from rule.spans(text)
     yield from contextual(text, _folded(text), language)
-    yield from drawn(text)
+    yield from drawn_spans(text)
 
 
 def _folded(text: str) -> str:

@@ -43,7 +43,7 @@ def main() -> None:
     trainer = Trainer(
         workers=int(os.environ["SORDINO_TRAINER_PROCESSORS"]),
         memory=memory,
-        device=bound(memory, os.environ["SORDINO_TRAINER_DEVICE"]),
+        device=bound_process(memory, os.environ["SORDINO_TRAINER_DEVICE"]),
     )
     while True:
         give_memory_back()
@@ -95,7 +95,7 @@ def give_memory_back() -> None:
     return_freed()
 
 
-def bound(memory: int, device: str) -> str:
+def bound_process(memory: int, device: str) -> str:
     """Holds this process to `memory` bytes, unless it will compute on a GPU: a GPU's driver reserves far more addresses
     than it uses. Returns the device; one that is not there is refused when a job needs it."""
     import torch

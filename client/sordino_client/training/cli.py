@@ -59,7 +59,7 @@ def train(
         own={"--size": size, "--start": start},
         on_base={"--rank": rank, "--device": device, "--memory-gb": memory_gb},
     )
-    from sordino_client.training.child import bound
+    from sordino_client.training.child import bound_process
     from sordino_client.training.on_base import Means
     from sordino_client.training.standalone import Standalone
     from sordino_client.training.subjects import AdaptedSettings, StandaloneSettings
@@ -71,7 +71,7 @@ def train(
     else:
         means = Means(memory=int((memory_gb or 6) * (1 << 30)), device=device or "auto")
         settings = AdaptedSettings.of(base, rank=rank or 8, tokens=tokens)
-        bound(means.memory, means.device)
+        bound_process(means.memory, means.device)
     session = Standalone(run, [path.expanduser() for path in repo], settings, threads=threads, means=means)
     resumed = session.progress.steps
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -98,7 +98,7 @@ def _write_state(folder: Path, stand: Stand, tar: tarfile.TarFile) -> int:
             (committed,) = target.execute(
                 "SELECT max(release) FROM rounds WHERE outcome='completed'"
             ).fetchone()
-        if file_sha256(copy) != stand.state:
+        if copied_sha256(copy) != stand.state:
             _add(tar, STATE, copy)
     except sqlite3.Error as error:
         raise StorageError(f"the database of rounds cannot be copied: {error}") from error
@@ -142,7 +142,7 @@ def _add(tar: tarfile.TarFile, name: str, path: Path) -> None:
         return
 
 
-def file_sha256(path: Path) -> str:
+def copied_sha256(path: Path) -> str:
     """In hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

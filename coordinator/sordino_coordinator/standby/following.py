@@ -24,7 +24,7 @@ from typing import Final
 from sordino_coordinator.control.api import TOKEN_FILE
 from sordino_coordinator.control.audit import FILE as AUDIT_FILE
 from sordino_coordinator.control.audit import FOLDER as AUDIT_FOLDER
-from sordino_coordinator.standby.copying import END, STATE, TAIL, Stand, file_sha256
+from sordino_coordinator.standby.copying import END, STATE, TAIL, Stand, copied_sha256
 from sordino_platform.charter.document import MAX_CHARTER_BYTES
 from sordino_platform.durable import (
     make_folder,
@@ -84,7 +84,7 @@ class Follower:
             release=-1 if newest is None else newest.number,
             epoch=self._charters.head().charter.epoch,
             audit=log.stat().st_size if log.exists() else 0,
-            state=file_sha256(state) if state.exists() else "",
+            state=copied_sha256(state) if state.exists() else "",
         )
 
     def once(self) -> FollowPass:

@@ -41,8 +41,8 @@ from sordino_privacy.secagg.muster import (
     MOST_MUSTERS,
     SILENT_LIMIT,
     Draw,
+    MusterAnswer,
     Nonces,
-    Presence,
     sketch_of,
 )
 from sordino_privacy.secagg.quantise import Totals
@@ -398,7 +398,7 @@ class CoordinatorSession:
 
     def accept_presence(self, sender: str, message: bytes) -> None:
         self._require(Stage.MUSTER)
-        presence = Presence.decode(message)
+        presence = MusterAnswer.decode(message)
         self._require_sender(sender, presence.sender)
         if sender not in self._known_claim().survivors:
             raise SurvivorError(f"{sender!r} is not in U3", culprit=sender)

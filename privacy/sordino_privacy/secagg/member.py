@@ -38,7 +38,7 @@ from sordino_privacy.secagg.evidence import Opened, challenge_of, drawn
 from sordino_privacy.secagg.journal import Journal, JournalEntry, Step, bound, require_follows
 from sordino_privacy.secagg.masks import Mask
 from sordino_privacy.secagg.membership import Membership
-from sordino_privacy.secagg.muster import MOST_MUSTERS, Draw, Presence, sketch_of, sounding
+from sordino_privacy.secagg.muster import MOST_MUSTERS, Draw, MusterAnswer, sketch_of, sounding
 from sordino_privacy.secagg.quantise import Quantised
 from sordino_privacy.secagg.refusals import (
     AbortedError,
@@ -353,7 +353,7 @@ class MemberSession:
                 raise OrderError(f"this member was mustered {MOST_MUSTERS} times in this attempt")
             self._take_claim(claim)
             state.musters += 1
-            state.answer(claim, Presence(sender=self._me, nonce=state.nonce).encode())
+            state.answer(claim, MusterAnswer(sender=self._me, nonce=state.nonce).encode())
         return self._state.reply
 
     def sound(self, draw: bytes, quantised: Quantised, *, threads: int = 1) -> bytes:

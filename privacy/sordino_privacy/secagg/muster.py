@@ -5,7 +5,7 @@ the sum. Who falls silent first is stood in for by its whole upload, which every
 more than `SILENT_LIMIT` may. Whoever signed a set of survivors signs no other, so by then it is too late to leave the
 silent out. A large cohort is therefore mustered before it signs:
 
-    claim   (down)   the set and its sum's hash, as in phase 4       Presence (up)   a nonce, drawn now
+    claim   (down)   the set and its sum's hash, as in phase 4       MusterAnswer (up)   a nonce, drawn now
     Draw    (down)   all nonces, the same list for everyone          Sounding (up)   the sketch under their challenge
 
 Nothing in it binds: the coordinator may muster another set, without those that did not answer. What a member says is a
@@ -55,7 +55,7 @@ def read_nonces(reader: MessageReader) -> Nonces:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Presence:
+class MusterAnswer:
     """A survivor's answer to a claim that it is mustered for. Unsigned: each looks for its own nonce in the draw."""
 
     sender: str
