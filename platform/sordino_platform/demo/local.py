@@ -53,6 +53,8 @@ class LocalFederation:
         command = [*SORDINO, "coordinator", "up", "--folder", str(place.foundation.coordinator)]
         self.processes.start("coordinator", command, ENVIRONMENT)
         self._until(self._start_seconds, lambda: bool(world.read_address(place)))
+        if place.counts:
+            ask("coordinator", "count", "--folder", str(place.foundation.coordinator))
         world.write_member_settings(place, address=world.read_address(place))
         self.doing = "members read their repositories"
         for name in place.foundation.members:

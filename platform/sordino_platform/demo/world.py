@@ -94,7 +94,8 @@ class Cast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoWorld:
-    """Where everything of one federation on this machine is. `member_settings` are the same for every member."""
+    """Where everything of one federation on this machine is. `member_settings` are the same for every member; with
+    `counts` its first round counts phrases."""
 
     folder: Path
     foundation: Foundation
@@ -105,6 +106,7 @@ class DemoWorld:
     budget: float
     member_settings: Mapping[str, object] = field(default_factory=dict)
     newcomer: Newcomer | None = None
+    counts: bool = False
 
     @property
     def proofs(self) -> Path:
