@@ -10,7 +10,7 @@ from sordino_privacy.counts import CountPlan, SharedMemory
 from sordino_privacy.secagg import Totals
 
 if sys.argv[1:2] == ["coordinator"]:
-    from sordino_coordinator import made
+    from  import made
 
     def doubled(totals: Totals, plan: CountPlan, *, survivors: int) -> SharedMemory:
         (group,) = totals.quantiser.groups
