@@ -10,7 +10,7 @@ from sordino_privacy.counts import CountPlan, SharedMemory
 from sordino_privacy.secagg import Totals
 
 if sys.argv[1:2] == ["coordinator"]:
-    from  import made
+    from sordino_coordinator import next_release
 
     def doubled(totals: Totals, plan: CountPlan, *, survivors: int) -> SharedMemory:
         (group,) = totals.quantiser.groups
@@ -18,7 +18,7 @@ if sys.argv[1:2] == ["coordinator"]:
         shares = totals.quantiser.shares
         return SharedMemory.of_sum(totals.integers, plan, survivors=survivors, step=step, shares=shares)
 
-    vars(made)["memory_of"] = doubled
+    vars(next_release)["memory_of"] = doubled
 
 if __name__ == "__main__":
     main()
