@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import copyreg
 import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,8 @@ from tests.secagg.federation import PHASES, Federation, membership, names, quant
 from sordino_privacy.secagg import AggregateSum, Floors, Stage
 from sordino_privacy.secagg.refusals import AbortedError
 
+# A coordinator is copied here with the uploads that it holds, which are views of what came.
+copyreg.pickle(memoryview, lambda view: (memoryview, (bytes(view),)))
 GAMMA_ZERO = Floors(cohort=3, organisations=1, organisation_share_permille=1000, honest=2, gamma_permille=0)
 
 
