@@ -68,12 +68,9 @@ def test_the_session_and_its_oracle_compute_what_transformers_computes(
     np.testing.assert_allclose(found, expected, atol=2e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("fine", [False, True])
 @pytest.mark.parametrize("name", FIVE)
-def test_integers_read_a_token_within_a_block_as_they_read_it_alone(
-    made: dict[str, Path], name: str, fine: bool
-) -> None:
-    served = network.load(weights_of(made[name]), "int8", fine=fine)
+def test_integers_read_a_token_within_a_block_as_they_read_it_alone(made: dict[str, Path], name: str) -> None:
+    served = network.load(weights_of(made[name]), "int8")
     singly, blocks = read(served, TOKENS, list(range(41))), read(served, TOKENS, [0, 16, 20, 29, 38, 40])
     np.testing.assert_allclose(singly[16:], blocks[16:], atol=1e-5, rtol=0)
 

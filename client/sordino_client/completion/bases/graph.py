@@ -194,13 +194,8 @@ class _Decoder(Builder):
         return rows
 
 
-def build(
-    form: Form, precision: Precision, names: dict[str, Constant], *, fine: bool
-) -> tuple[bytes, dict[str, Constant]]:
-    """The serialised graph, and those of the constants (`constants`) that it uses: the session must be given them.
-
-    `fine`: what the last matrix of a layer multiplies is two bytes a number, not one.
-    """
+def build(form: Form, precision: Precision, names: dict[str, Constant]) -> tuple[bytes, dict[str, Constant]]:
+    """The serialised graph, and those of the constants (`constants`) that it uses: the session must be given them."""
     add = _Decoder(form, precision, names)
     add.prepare_attention()
     add.constant("split.network", [form.hidden, form.hidden])
@@ -227,11 +222,7 @@ def build(
         else:
             inner = add.activated(inner)
         bias = name + "contract.bias" if name + "contract.bias" in names else None
-        contract = name + "contract.weight"
-        if fine:
-            change = add.linear_in_two_bytes(inner, contract, form.width, bias=bias)
-        else:
-            change = add.linear(inner, contract, bias=bias)
+        change = add.linear_in_two_bytes(inner, name + "contract.weight", form.width, bias=bias)
     assert change is not None, "a model has at least one layer"
     normed, _ = add.add_normed(x, change, "norm_out")
     head = HEAD if not form.tied or precision != "float32" else EMBED

@@ -23,11 +23,8 @@ from sordino_client.completion.runtime import RuntimeNetwork
 ALIGNMENT = 64
 
 
-def load(
-    weights: Weights, precision: Precision, *, fine: bool = False, spool: Path | None = None
-) -> RuntimeNetwork:
-    """The network of these weights. `fine`: two bytes where they help most (graph.py). `spool`: the folder of the
-    nameless file, else where temporary files go.
+def load(weights: Weights, precision: Precision, *, spool: Path | None = None) -> RuntimeNetwork:
+    """The network of these weights. `spool`: the folder of the nameless file, else where temporary files go.
 
     Raises ConfigurationError (a base that does not fit its configuration) or OSError (a full disk).
     """
@@ -44,7 +41,7 @@ def load(
         held[name] = target
         at += -(-value.nbytes // ALIGNMENT) * ALIGNMENT
         assert at <= size, "the bound counts every constant"
-    serialised, used = graph.build(weights.form, precision, held, fine=fine)
+    serialised, used = graph.build(weights.form, precision, held)
     network = RuntimeNetwork(weights.form.shape, precision, used, serialised, sharing=weights.form.sharing)
     pages.madvise(mmap.MADV_DONTNEED)
     return network

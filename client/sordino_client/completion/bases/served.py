@@ -38,15 +38,9 @@ from sordino_privacy.errors import ConfigurationError, SordinoError, StorageErro
 MAX_ADAPTER_BYTES = 4 << 30
 # Some of our own code, another part than the self-test reads.
 CALIBRATED_ON, CALIBRATION = "engine.py", 256
-# Nats a token, on the self-test's code; eight bits diverge by 0.025 from SmolLM2, by 0.014 with two bytes.
+# Nats a token, on the self-test's code; eight bits diverge by 0.014 from SmolLM2.
 MAX_DIVERGENCE = 3e-2
-# In the order in which they are tried: the precision, and whether a layer's last matrix is given two bytes a number.
-TRIED: tuple[tuple[Precision, bool], ...] = (
-    ("int8", False),
-    ("int8", True),
-    ("int7", True),
-    ("float32", False),
-)
+PRECISIONS: tuple[Precision, ...] = ("int8", "int7", "float32")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,13 +155,12 @@ def _network(
     expected = oracle.logits(weights, tokens)
     text = (files("sordino_client.completion") / CALIBRATED_ON).read_text("utf-8")
     calibration: Indices = np.array(words.encode(text)[: min(CALIBRATION, form.shape.context)], np.int64)
-    first = next(place for place, (known, _) in enumerate(TRIED) if known == precision)
-    for tried, fine in TRIED[first:]:
+    for tried in PRECISIONS[PRECISIONS.index(precision) :]:
         if tried == "float32":
             weights.smoothing = ()
         elif not weights.smoothing:
             weights.smoothing = oracle.smoothed(weights, calibration)
-        found = network.load(weights, tried, fine=fine)
+        found = network.load(weights, tried)
         if divergence_from(found, expected, tokens) <= MAX_DIVERGENCE:
             return found
         del found
