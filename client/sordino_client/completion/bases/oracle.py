@@ -43,7 +43,8 @@ def smoothed(weights: Weights, tokens: Indices) -> list[dict[str, Array]]:
 
     def watch(number: int, name: str, x: Array) -> None:
         if name in smoothing.NORMS:
-            seen[number][name] = np.abs(x[smoothing.SKIPPED :]).max(axis=0)
+            magnitudes = np.abs(x[smoothing.SKIPPED :])
+            seen[number][name] = np.quantile(magnitudes, smoothing.USUAL, axis=0).astype(np.float32)
 
     logits(weights, tokens, watch=watch)
     for number, layer in enumerate(seen[:layers]):
