@@ -19,7 +19,7 @@ from sordino_client.completion.bundle import Array
 # How much of the unevenness the matrix takes over.
 SHARE = 0.5
 # Of a place's magnitudes, the one that so many stay below: the largest of all is one token's, and another text's is
-# another. On two texts to measure on and two to be judged by, this lost less than the largest each time (ADR 43).
+# another (ADR 43).
 USUAL = 0.98
 # The first tokens of a text are where every head looks that has nothing to look at: not like any other.
 SKIPPED = 4
