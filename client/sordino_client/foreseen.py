@@ -33,6 +33,7 @@ SAID_BY: Final[Mapping[Unready, str]] = {
     Unready.LEDGER: "ledger",
     Unready.BASE: "base model",
     Unready.DISK: "room for a round",
+    Unready.SUPERSEDED: "last offer",
     Unready.LOCAL: "repositories",
 }
 
@@ -113,4 +114,6 @@ def last_offer(folder: Path) -> Finding:
     if SAID_BY[reason] != "last offer":
         return warning("last offer", said, f"see the check {SAID_BY[reason]!r}")
     hint = "its log (not_ready) names the bound: windows_per_unit in member.toml, or one of the charter's"
+    if reason is Unready.SUPERSEDED:
+        hint = "ask the operator for the address of the machine that took over: docs/guides/standby.md"
     return failed("last offer", said, hint, exit_code=REFUSES)

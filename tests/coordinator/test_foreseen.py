@@ -72,6 +72,12 @@ def refuse_the_plan(alder: Path, _: pytest.MonkeyPatch) -> None:
     (alder / "status.json").write_text(json.dumps({"pid": os.getpid(), "not_ready": "plan", "release": 0}))
 
 
+def be_offered_by_a_machine_that_was_replaced(alder: Path, _: pytest.MonkeyPatch) -> None:
+    (alder / "status.json").write_text(
+        json.dumps({"pid": os.getpid(), "not_ready": "superseded", "release": 0})
+    )
+
+
 def spend(alder: Path, _: pytest.MonkeyPatch) -> None:
     setting(alder, budget_epsilon=charged_once(alder) * 1.001)
 
@@ -111,6 +117,7 @@ WOUNDS: dict[Unready, Wound] = {
     Unready.LEDGER: lose_rows,
     Unready.BASE: need_a_base,
     Unready.DISK: fill_disk,
+    Unready.SUPERSEDED: be_offered_by_a_machine_that_was_replaced,
     Unready.LOCAL: lose_data,
 }
 
@@ -141,7 +148,7 @@ def test_what_a_round_refuses_doctor_says_before_and_with_what_to_do(
 
 def test_what_the_agent_answered_last_leads_to_the_check_that_knows_why(place: Path) -> None:
     alder = place / "members" / "alder"
-    for reason in set(Unready) - {Unready.PLAN}:
+    for reason in set(Unready) - {Unready.PLAN, Unready.SUPERSEDED}:
         (alder / "status.json").write_text(json.dumps({"pid": os.getpid(), "not_ready": reason.value}))
         finding = found(alder)["last offer"]
         assert (finding.state, finding.hint) == (CheckState.WARNING, f"see the check {SAID_BY[reason]!r}")

@@ -14,6 +14,7 @@ from tests.federation import inprocess
 from sordino_client.round.heads import heed_head, signed_head
 from sordino_client.round.member import Member
 from sordino_coordinator.federation import Federation
+from sordino_coordinator.rounds import MEMBERS, SCHEMA
 from sordino_coordinator.strategy import SecureFedAvg
 from sordino_platform.ledger_head import LedgerHead, SignedLedgerHead
 from sordino_platform.offer import Unready
@@ -169,7 +170,10 @@ def test_a_coordinators_state_from_before_heads_is_taken_over(place: Path, feder
     federation.rounds.close()
     path = place / "coordinator" / "state.sqlite"
     connection = sqlite3.connect(path)
-    connection.executescript("DROP TABLE standings; PRAGMA user_version=2;")
+    connection.executescript(
+        "DROP TABLE rounds; DROP TABLE facts; DROP TABLE members; DROP TABLE standings; DROP TABLE attendance;"
+        f"{SCHEMA} {MEMBERS} PRAGMA user_version=2;"
+    )
     connection.close()
     again = Federation.open(place / "coordinator")
     assert again.rounds.heads() == {}
