@@ -13,8 +13,11 @@ import tarfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.coordinator.crew import Crew, Hub, federation
@@ -320,3 +323,20 @@ def test_a_stand_is_asked_in_one_form_only(query: str) -> None:
         Stand.parse(query)
     stand = Stand(release=3, epoch=1, audit=77, state="ab" * 32)
     assert Stand.parse(stand.query()) == stand
+
+
+def test_a_key_that_an_epoch_replaced_ends_no_machine(place: Path) -> None:
+    old, today = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+
+    def signed(key: Ed25519PrivateKey) -> Any:
+        named = SimpleNamespace(identity_key=key.public_key().public_bytes_raw())
+        return SimpleNamespace(charter=SimpleNamespace(federation="test", coordinator=named))
+
+    charters: Any = SimpleNamespace(chain=lambda: [signed(old), signed(today)], head=lambda: signed(today))
+    tenancy = Tenancy(folder=place, charters=charters)
+    stolen = SignedTenure.begin(federation="test", after=9, key=old).to_bytes()
+    assert tenancy.parse(stolen), "what was kept before the key was replaced is still read"
+    assert not tenancy.heed(stolen)
+    assert not (place / SUPERSEDED).exists()
+    assert tenancy.heed(SignedTenure.begin(federation="test", after=0, key=today).to_bytes())
+    assert (place / SUPERSEDED).exists()

@@ -8,7 +8,8 @@
 Why two machines never open two sums of one round, and never fork the chain of releases: a round needs the charter's
 smallest cohort, f of N members. A machine that took over, and that cannot know that the old one is gone, begins its
 first round only once N - f + 1 members have answered its offer. Each of them keeps the new tenure before it answers,
-and takes part in nothing of the old one since: fewer than f are left for that.
+and accepts no offer of the old one since: fewer than f are left for that. This holds between machines that offer a
+round before they propose it, as ours do: a proposal itself carries no tenure.
 """
 
 from __future__ import annotations
@@ -50,9 +51,11 @@ class Tenancy:
 
     def heed(self, data: bytes) -> bool:
         """Notes a tenure that is not this machine's and at least as high; whether it is one. One that the coordinator's
-        key did not sign says nothing. Raises StorageError."""
+        key of today did not sign says nothing: one that an epoch replaced, perhaps because it was stolen, must not end
+        the machine that a member shows it to. Raises StorageError."""
+        today = {self.charters.head().charter.coordinator.identity_key}
         try:
-            shown = self.parse(data)
+            shown = SignedTenure.parse(data, federation=self._federation(), keys=today)
         except ConfigurationError:
             return False
         own = self.own()

@@ -1,7 +1,7 @@
 """Which place the same change is offered at next, if any is likely enough.
 
 The weights are a logistic curve over what is known of a place, fitted on the differences between two releases of ten
-Python packages; on ten others it was measured (docs/completion.md). Nothing of the model is asked: a place is found
+Python packages; on eleven others it was measured (docs/completion.md). Nothing of the model is asked: a place is found
 and judged in about a millisecond. Pure, but for the history of each editor.
 """
 
