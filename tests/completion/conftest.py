@@ -22,6 +22,7 @@ from sordino_client.completion.asking import Endpoint
 from sordino_platform.architecture import ModelConfig, shapes
 from sordino_platform.release import write_serving_bundle
 from sordino_platform.tokenizer import Tokenizer
+from sordino_privacy.errors import LinkError
 
 CONFIG = ModelConfig(vocabulary=700, context=160, layers=2, heads=2, width=32, hidden=64)
 SOURCES = "".join(path.read_text() for path in sorted(Path(package.__file__).parent.glob("*.py")))
@@ -67,6 +68,15 @@ class Running:
     log: Path
 
 
+def settled(endpoint: Endpoint) -> bool:
+    """It listens, and its model is loaded, refused or missing: no longer on the way."""
+    try:
+        endpoint.ask("GET", "/health")
+    except LinkError as error:
+        return not any(one in error.message for one in ("does not answer", "being loaded"))
+    return True
+
+
 @pytest.fixture(scope="session")
 def start() -> Iterator[Callable[..., Running]]:
     """Starts endpoints that show whatever is written, unless told otherwise; they end with the session."""
@@ -89,13 +99,9 @@ def start() -> Iterator[Callable[..., Running]]:
         document = json.loads(found.read_text())
         token = (state / "token").read_text().strip()
         endpoint = Endpoint(host="127.0.0.1", port=document["port"], token=token)
-        while True:
-            try:
-                endpoint.ask("GET", "/v1/models")
-                break
-            except Exception:  # noqa: BLE001 - until it listens
-                assert process.poll() is None, log.read_text()
-                time.sleep(0.02)
+        while not settled(endpoint):
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.02)
         running = Running(state, process, endpoint, log)
         started.append(running)
         return running
