@@ -240,6 +240,7 @@ class SecureFedAvg(Strategy):
         federation, context = self.federation, self.context(round)
         keeper, trained = UploadFolder(federation.folder / "uploads"), set[str]()
         session = CoordinatorSession(federation.membership, context, keeper=keeper)
+        tenure = federation.tenure()
 
         def proposal(member: str) -> RecordDict:
             held = round.held[member]
@@ -248,6 +249,7 @@ class SecureFedAvg(Strategy):
                 plan=federation.plan,
                 provenance=federation.provenance(after=held.release),
                 charters=federation.epochs(after=held.epoch),
+                tenure=tenure,
             ).pack()
 
         def advertised(answer: MemberReply) -> None:

@@ -18,7 +18,7 @@ from flwr.app import RecordDict
 from sordino_platform.flower.phases import Fields, Scalar, pack
 from sordino_platform.ledger_head import MAX_HEAD_BYTES
 from sordino_platform.plans import Plan, parse_plan
-from sordino_platform.tenure import MAX_TENURE_BYTES
+from sordino_platform.tenure import optional_tenure
 from sordino_privacy.errors import LinkError
 
 MAX_COUNT = 1 << 32
@@ -129,7 +129,7 @@ class Offer:
         if len(head) > MAX_HEAD_BYTES:
             raise LinkError("the coordinator's offer has a ledger head that is too long")
         charters = tuple(fields.blobs("charters")) if "charters" in fields else ()
-        tenure = _tenure(fields)
+        tenure = optional_tenure(fields)
         fields.done()
         return cls(run=run, **counts, plan=plan, head=head, charters=charters, tenure=tenure)
 
@@ -159,7 +159,7 @@ class OfferAnswer:
             "member": self.member,
             "release": self.release,
             "epoch": self.epoch,
-            "unready": self.unready or "",
+            "unready": str(self.unready or ""),
             "head": self.head,
         }
 
@@ -167,7 +167,7 @@ class OfferAnswer:
     def parse(cls, fields: Fields) -> OfferAnswer:
         """Takes the answer apart. Raises LinkError for anything that `fields` would not have made."""
         member, release, epoch = fields.text("member"), fields.integer("release"), fields.integer("epoch")
-        reason, head, tenure = fields.text("unready"), fields.blob("head"), _tenure(fields)
+        reason, head, tenure = fields.text("unready"), fields.blob("head"), optional_tenure(fields)
         fields.done()
         if not (-1 <= release < MAX_COUNT and 0 <= epoch < MAX_COUNT and len(head) <= MAX_HEAD_BYTES):
             raise LinkError("the member's answer has a number that cannot be")
@@ -181,10 +181,3 @@ class OfferAnswer:
             head=head,
             tenure=tenure,
         )
-
-
-def _tenure(fields: Fields) -> bytes:
-    tenure = fields.blob("tenure") if "tenure" in fields else b""
-    if len(tenure) > MAX_TENURE_BYTES:
-        raise LinkError("the peer's tenure is too long")
-    return tenure

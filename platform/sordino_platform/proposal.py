@@ -16,6 +16,7 @@ from sordino_platform.architecture import Architecture, trainable_shapes
 from sordino_platform.flower.phases import Fields, Scalar, pack
 from sordino_platform.plans import Plan, parse_plan
 from sordino_platform.provenance import Provenance, packed
+from sordino_platform.tenure import optional_tenure
 from sordino_privacy.counts import CountPlan
 from sordino_privacy.secagg import (
     Group,
@@ -39,19 +40,23 @@ class Proposal:
     """The content of a TRAIN message.
 
     `provenance` is of the releases that the member lacks, None where it holds the newest; the model itself is not sent
-    to who holds it. `charters` are the signed epochs that the member lacks.
+    to who holds it. `charters` are the signed epochs that the member lacks. `tenure` is the coordinator's, as in the
+    offer; empty on a federation's first machine.
     """
 
     context: RoundContext
     plan: Plan
     provenance: Provenance | None = None
     charters: tuple[bytes, ...] = ()
+    tenure: bytes = b""
 
     def pack(self) -> RecordDict:
         """As Flower records."""
         fields: dict[str, Scalar] = {"context": self.context.encode(), "plan": self.plan.canonical()}
         if self.charters:
             fields["charters"] = list(self.charters)
+        if self.tenure:
+            fields["tenure"] = self.tenure
         return pack(*packed(self.provenance, fields))
 
     @classmethod
@@ -61,8 +66,15 @@ class Proposal:
         plan = fields.blob("plan")
         charters = fields.blobs("charters") if "charters" in fields else []
         provenance = Provenance.parse(fields) if "manifests" in fields else None
+        tenure = optional_tenure(fields)
         fields.done()
-        return cls(context=context, plan=parse_plan(plan), provenance=provenance, charters=tuple(charters))
+        return cls(
+            context=context,
+            plan=parse_plan(plan),
+            provenance=provenance,
+            charters=tuple(charters),
+            tenure=tenure,
+        )
 
 
 def quantiser_for(config: Architecture, plan: Plan, *, members: int, shares: int = 1) -> Quantiser:

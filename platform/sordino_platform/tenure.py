@@ -31,7 +31,8 @@ from sordino_platform.canonical import (
     sign,
 )
 from sordino_platform.durable import read_file, write_file
-from sordino_privacy.errors import ConfigurationError
+from sordino_platform.flower.phases import Fields
+from sordino_privacy.errors import ConfigurationError, LinkError
 
 LABEL = "sordino-tenure/1"
 FILE = "tenure.json"
@@ -96,6 +97,14 @@ def replaces(offered: SignedTenure | None, held: SignedTenure | None) -> bool:
     """Whether who holds `held` takes `offered` in its place. The same one replaces nothing; another one of the same
     number does not either: who came first stays."""
     return generation_of(offered) > generation_of(held)
+
+
+def optional_tenure(fields: Fields) -> bytes:
+    """The signed tenure in a message, not parsed yet; empty where it has none. Raises LinkError for one too long."""
+    tenure = fields.blob("tenure") if "tenure" in fields else b""
+    if len(tenure) > MAX_TENURE_BYTES:
+        raise LinkError("the peer's tenure is too long")
+    return tenure
 
 
 def is_refused(offered: SignedTenure | None, held: SignedTenure | None) -> bool:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +16,9 @@ from tests.federation.hub import found_many, inprocess, refused_as
 from sordino_client.round.participation import Consent
 from sordino_platform.charter import FloorTerms
 from sordino_platform.flower.phases import HELLO, Fields
-from sordino_platform.offer import Offer
+from sordino_platform.offer import COUNTS, Offer, Unready
 from sordino_platform.provenance import Provenance
+from sordino_platform.tenure import SignedTenure
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.secagg import Step, sum_digest
 
@@ -251,3 +253,70 @@ def test_a_new_epoch_ends_the_round_at_this_member_before_its_next_phase(evil: E
     assert refused_as(reply) == "epoch"
     entries = evil.member.ledger.entries("crowd", evil.federation.run, evil.round)
     assert {entry.step for entry in entries} == {Step.ADVERTISED}
+
+
+def offered_by(evil: EvilCoordinator, tenure: bytes) -> str:
+    """What a member says to an offer under this tenure."""
+    federation = evil.federation
+    counts: dict[str, Any] = dict.fromkeys(COUNTS, 4)
+    offer = Offer(run=federation.run, plan=federation.plan, tenure=tenure, **counts)
+    reply = evil.ask(HELLO, offer.pack())
+    assert not reply.has_error()
+    return str(Fields(reply).text("unready"))
+
+
+def tenure_after(evil: EvilCoordinator, generation: int) -> bytes:
+    signed = SignedTenure.begin(
+        federation=evil.federation.charter.federation,
+        after=generation,
+        key=evil.federation.identity.signing_key,
+    )
+    return signed.to_bytes()
+
+
+def test_a_replaced_machine_that_proposes_without_an_offer_is_refused_and_nothing_of_it_stays(
+    evil: EvilCoordinator,
+) -> None:
+    whole_round(evil)
+    evil.result()
+    first = tenure_after(evil, 0)
+    offered_by(evil, first)
+    evil.begin()
+    before = folder_hash(evil.home)
+    for tenure in (b"", tenure_after(evil, 0)):  # the machine before it, and a rival of the same number
+        assert refused_as(evil.propose(tenure=tenure)) == "superseded"
+    stranger = SignedTenure.begin(
+        federation=evil.federation.charter.federation, after=8, key=evil.member.identity.signing_key
+    )
+    assert refused_as(evil.propose(tenure=stranger.to_bytes())) == "local"
+    assert folder_hash(evil.home) == before
+    assert refused_as(evil.propose(tenure=first)) == "answered"
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_a_machine_that_is_replaced_within_a_round_gets_no_further_in_it(
+    evil: EvilCoordinator, stage: int
+) -> None:
+    attempt = evil.begin()
+    assert refused_as(evil.propose()) == "answered"
+    for _ in range(stage):
+        reply = attempt.advance()
+        assert reply is not None
+        assert not reply.has_error()
+    assert offered_by(evil, tenure_after(evil, 0)) != Unready.SUPERSEDED
+    reply = attempt.advance()
+    assert reply is not None
+    assert refused_as(reply) == "superseded"
+
+
+def test_a_later_tenure_in_a_proposal_is_kept_only_where_the_proposal_is_followed(
+    evil: EvilCoordinator,
+) -> None:
+    evil.begin()
+    later = tenure_after(evil, 0)
+    poisoned = evil.poisoned_context(evil.poison())
+    assert refused_as(evil.propose(tenure=later, context=poisoned)) == "model"
+    assert not (evil.home / "tenure.json").exists()
+    assert refused_as(evil.propose(tenure=later)) == "answered"
+    assert (evil.home / "tenure.json").read_bytes() == later
+    assert offered_by(evil, b"") == Unready.SUPERSEDED

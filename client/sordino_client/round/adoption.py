@@ -10,23 +10,26 @@ from dataclasses import dataclass
 from sordino_client.round.folder import RoundFolder
 from sordino_client.round.member import Member
 from sordino_client.round.serving import serve
+from sordino_client.round.tenures import keep_judged
 from sordino_platform.architecture import Vector
 from sordino_platform.charter import Charter, SignedCharter
 from sordino_platform.following import Followed, Holdings
 from sordino_platform.release.manifest import Charters
 from sordino_platform.telemetry import log
+from sordino_platform.tenure import SignedTenure
 from sordino_privacy.secagg import Membership, ModelError, Step, VerifiedRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adoption:
     """Epochs and releases that passed every check. `charter` is the one in force with them; `followed` is None
-    where the newest release is held already."""
+    where the newest release is held already, and `tenure` where the coordinator's is."""
 
     charters: tuple[bytes, ...]
     charter: Charter
     membership: Membership
     followed: Followed | None
+    tenure: SignedTenure | None = None
 
 
 def held(member: Member, charters: Charters) -> Holdings:
@@ -64,10 +67,12 @@ def held(member: Member, charters: Charters) -> Holdings:
 
 
 def adopt(member: Member, adoption: Adoption) -> None:
-    """Keeps the epochs, then the releases, and serves the newest model. What is held already changes nothing.
+    """Keeps the coordinator's tenure, the epochs, then the releases, and serves the newest model. What is held already
+    changes nothing.
 
     Raises StorageError; what was kept by then was checked, and the rest comes again with the next proposal.
     """
+    keep_judged(member, adoption.tenure)
     charters = member.identity.charters
     for data in adoption.charters:
         offered = SignedCharter.parse(data, root=charters.root).charter

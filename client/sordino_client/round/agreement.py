@@ -16,6 +16,7 @@ from sordino_client.round.adoption import Adoption, held
 from sordino_client.round.epochs import require_unasked
 from sordino_client.round.folder import is_round
 from sordino_client.round.member import Member
+from sordino_client.round.tenures import require_tenure
 from sordino_platform.architecture import Vector
 from sordino_platform.following import follow
 from sordino_platform.proposal import Proposal, quantiser_for
@@ -38,12 +39,14 @@ class Agreement:
 def decide(member: Member, proposal: Proposal) -> Agreement:
     """Every check of a proposal but the owner's and the budget's. Pure.
 
-    Raises EpochWaitsError (an epoch that a person must look at), ModelError (a release that does not follow, or
-    another model than the newest one), ContextError, PolicyError, ConfigurationError.
+    Raises SupersededError (of a machine that was replaced), EpochWaitsError (an epoch that a person must look at),
+    ModelError (a release that does not follow, or another model than the newest one), ContextError, PolicyError,
+    ConfigurationError.
     """
     plan, said = proposal.plan, proposal.context
     if not is_round(said.run, said.round):
         raise ContextError("the run's name is not one that a coordinator of this software gives")
+    tenure = require_tenure(member, proposal.tenure)
     charters = member.identity.charters
     epochs = charters.with_offered(proposal.charters)
     require_unasked(member.folder, charters.head().charter, epochs.charters, member.settings.accept_unasked)
@@ -84,6 +87,10 @@ def decide(member: Member, proposal: Proposal) -> Agreement:
         ).at_least(said),
         model=model,
         adoption=Adoption(
-            charters=proposal.charters, charter=charter, membership=membership, followed=followed
+            tenure=tenure,
+            charters=proposal.charters,
+            charter=charter,
+            membership=membership,
+            followed=followed,
         ),
     )

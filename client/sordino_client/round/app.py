@@ -28,7 +28,7 @@ from sordino_client.round.member import Member
 from sordino_client.round.readiness import unready
 from sordino_client.round.refusal import word_of
 from sordino_client.round.result import take
-from sordino_client.round.tenures import heed_tenure
+from sordino_client.round.tenures import heed_tenure, require_tenure
 from sordino_platform.charter import ended_by
 from sordino_platform.charter.waiting import keep_waiting
 from sordino_platform.flower.phases import Fields, Phase, Scalar, Vector, pack
@@ -82,14 +82,22 @@ def traced(member: Member, message: Message) -> AbstractContextManager[object]:
     return member.traces.step(TracedStep(f"member.{phase}"), run=message.metadata.run_id, round=int(number))
 
 
-def keep(context: Context, agreement: RoundContext, session: MemberSession) -> None:
-    """Puts the session between two messages into Flower's state: its secrets, in this process's memory."""
+def begin(context: Context, agreement: RoundContext, session: MemberSession, tenure: bytes) -> None:
+    """Puts a session that begins into Flower's state: its secrets, in this process's memory; and under which tenure
+    the coordinator proposed it."""
     snapshot: dict[str, ConfigRecordValues] = {
         "agreement": agreement.encode(),
         "secrets": session.snapshot_with_secrets(),
+        "tenure": tenure,
     }
     with KEEPING:
         context.state[SESSION] = ConfigRecord(snapshot)
+
+
+def keep(context: Context, session: MemberSession) -> None:
+    """Puts the session away between two messages, after `kept`."""
+    with KEEPING:
+        context.state.config_records[SESSION]["secrets"] = session.snapshot_with_secrets()
 
 
 def keep_if_current(context: Context, agreement: RoundContext, session: MemberSession) -> None:
@@ -101,11 +109,13 @@ def keep_if_current(context: Context, agreement: RoundContext, session: MemberSe
 
 
 def kept(member: Member, context: Context) -> tuple[RoundContext, MemberSession]:
-    """The session that `keep` put away. Raises OrderError when there is none."""
+    """The session that was put away. Raises OrderError when there is none, SupersededError when another machine has
+    taken the coordinator's place since."""
     record = context.state.config_records.get(SESSION)
     if record is None:
         raise OrderError("no round is under way at this member")
-    agreement = RoundContext.decode(bytes(record["agreement"]))  # type: ignore[arg-type]  # written by `keep`
+    agreement = RoundContext.decode(bytes(record["agreement"]))  # type: ignore[arg-type]  # written by `begin`
+    require_tenure(member, bytes(record["tenure"]))  # type: ignore[arg-type]
     member.participation.require_willing(wanted=(agreement.run, agreement.round, agreement.train_config_hash))
     snapshot = bytes(record["secrets"])  # type: ignore[arg-type]
     session = MemberSession.restore(snapshot, *member.session_arguments(agreement))
@@ -190,7 +200,7 @@ def train(member: Member, fields: Fields, context: Context) -> Reply:
     adopt(member, agreed.adoption)
     contribute(member, proposal, agreed.model)
     advertisement = session.advertise()
-    keep(context, agreement, session)
+    begin(context, agreement, session, proposal.tenure)
     told: dict[str, Scalar] = {
         "advertisement": advertisement,
         "epsilon": member.epsilon_spent(),
@@ -208,7 +218,7 @@ def share(member: Member, fields: Fields, context: Context) -> Reply:
     agreement, session = kept(member, context)
     shares = session.share(fields.blob("roster"))
     require_untouched(member, agreement, session)  # only now is it known with whom
-    keep(context, agreement, session)
+    keep(context, session)
     return {"shares": shares}, {}
 
 
@@ -227,7 +237,7 @@ def upload(member: Member, fields: Fields, context: Context) -> Reply:
         member.cheated(error)
         return {"complaint": error.complaint}, {}
     uploaded(member, agreement)
-    keep(context, agreement, session)
+    keep(context, session)
 
     def masked() -> Iterator[bytes | memoryview]:
         yield from session.upload_again(quantised, threads=THREADS)
@@ -241,9 +251,9 @@ def upload(member: Member, fields: Fields, context: Context) -> Reply:
 @phase
 def muster(member: Member, fields: Fields, context: Context) -> Reply:
     """Checks who survived, and says that this member is there."""
-    agreement, session = kept(member, context)
+    _, session = kept(member, context)
     presence = session.muster(fields.blob("claim"))
-    keep(context, agreement, session)
+    keep(context, session)
     return {"presence": presence}, {}
 
 
@@ -253,7 +263,7 @@ def sound(member: Member, fields: Fields, context: Context) -> Reply:
     """Says, signed, what this member uploaded, before anybody signs who is in the sum."""
     agreement, session = kept(member, context)
     said = session.sound(fields.blob("draw"), stored_update(member, agreement), threads=THREADS)
-    keep(context, agreement, session)
+    keep(context, session)
     return {"sounding": said}, {}
 
 
@@ -261,9 +271,9 @@ def sound(member: Member, fields: Fields, context: Context) -> Reply:
 @phase
 def survivors(member: Member, fields: Fields, context: Context) -> Reply:
     """Checks who survived, marks the round as spent, and signs."""
-    agreement, session = kept(member, context)
+    _, session = kept(member, context)
     signature = session.survivors(fields.blob("claim"))
-    keep(context, agreement, session)
+    keep(context, session)
     return {"signature": signature}, {}
 
 

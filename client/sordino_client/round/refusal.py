@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from sordino_client.round.epochs import EpochWaitsError
 from sordino_client.round.participation import UnwillingError
+from sordino_client.round.tenures import SupersededError
 from sordino_privacy.errors import BudgetError, LinkError
 from sordino_privacy.secagg import REFUSALS, MalformedError, OrderError, SecaggError
 
-UNWILLING, EPOCH, BUDGET, LOCAL = "unwilling", "epoch", "budget", "local"
+UNWILLING, EPOCH, SUPERSEDED, BUDGET, LOCAL = "unwilling", "epoch", "superseded", "budget", "local"
 KINDS: tuple[type[SecaggError], ...] = (*REFUSALS, OrderError, MalformedError)
 RULES = frozenset(kind.label for kind in KINDS)
-WORDS = frozenset({UNWILLING, EPOCH, BUDGET, LOCAL}) | RULES
+WORDS = frozenset({UNWILLING, EPOCH, SUPERSEDED, BUDGET, LOCAL}) | RULES
 """Every word there is."""
 
 
@@ -26,6 +27,8 @@ def word_of(error: Exception) -> str:
             return UNWILLING
         case EpochWaitsError():
             return EPOCH
+        case SupersededError():
+            return SUPERSEDED
         case BudgetError():
             return BUDGET
         case LinkError():
