@@ -137,6 +137,7 @@ def answered(*texts: str, finish: Finish = "line", cut: Cut | None = None) -> An
         prompt_tokens=1,
         reused_tokens=0,
         generated_tokens=1,
+        healed_tokens=0,
         drafted_tokens=0,
         first_token_seconds=0.0,
         seconds=0.0,

@@ -96,6 +96,7 @@ class Generator:
             prompt_tokens=len(prompt.tokens),
             reused_tokens=reused,
             generated_tokens=run.generated,
+            healed_tokens=run.healed,
             drafted_tokens=run.drafted,
             first_token_seconds=first_token,
             seconds=time.perf_counter() - started,

@@ -97,6 +97,8 @@ class Answer:
     prompt_tokens: int
     reused_tokens: int
     generated_tokens: int
+    # Written again, since the cursor stood within them: no part of `generated_tokens`.
+    healed_tokens: int
     drafted_tokens: int
     first_token_seconds: float
     seconds: float
@@ -115,6 +117,7 @@ def nothing(model: str, *, silence: Silence | None = None, read: int = 0, second
         prompt_tokens=read,
         reused_tokens=0,
         generated_tokens=0,
+        healed_tokens=0,
         drafted_tokens=0,
         first_token_seconds=seconds,
         seconds=seconds,

@@ -77,9 +77,12 @@ class RuntimeNetwork:
         """See `Network.read`."""
         self._bind(cache)
         logits = np.empty((len(wanted), self.shape.vocabulary), np.float32)
-        start, first = 0, cache.length
+        start, first, room = 0, cache.length, self._room(cache)
+        if len(tokens) <= room:
+            self._run(cache, tokens, positions, mask, wanted, logits)
+            return logits
         while start < len(tokens):
-            stop = min(start + self._room(cache), len(tokens))
+            stop = min(start + room, len(tokens))
             asked = np.flatnonzero((start <= wanted) & (wanted < stop))
             whole = len(asked) == len(wanted)
             found = logits if whole else np.empty((max(len(asked), 1), self.shape.vocabulary), np.float32)
@@ -88,7 +91,7 @@ class RuntimeNetwork:
             self._run(cache, tokens[part], positions[part], mask[part, : first + stop], some, found)
             if not whole and len(asked):
                 logits[asked] = found
-            start = stop
+            start, room = stop, self._room(cache)
         return logits
 
     def _room(self, cache: KeyValueCache) -> int:
@@ -109,16 +112,17 @@ class RuntimeNetwork:
     ) -> None:
         count, sharing = len(tokens), self._sharing
         length = cache.length + count
-        seen = np.where(mask, np.float32(0), np.float32(-np.inf))
+        unseen = ~mask
         if sharing == 1:
             # The graph attends one row more than there are tokens (graph.py); it may look everywhere, nobody at it.
-            attending, places = count + 1, np.append(positions, positions[-1])
+            attending, places = count + 1, np.empty(count + 1, np.int64)
+            places[:-1], places[-1] = positions, positions[-1]
             bias = np.zeros((attending, cache.length + attending), np.float32)
-            bias[:-1, :-1], bias[:-1, -1] = seen, -np.inf
+            bias[:-1, :-1][unseen] = bias[:-1, -1] = -np.inf
         else:
             attending, places = count * sharing, np.tile(positions, sharing)
             bias = np.full((attending, FIRST_ROWS + cache.length + attending), -np.inf, np.float32)
-            bias.reshape(sharing, count, -1)[:, :, FIRST_ROWS : FIRST_ROWS + length] = seen
+            bias.reshape(sharing, count, -1)[:, :, FIRST_ROWS : FIRST_ROWS + length][:, ~unseen] = 0
             if not cache.length:
                 cache.keys[:, :, :FIRST_ROWS] = cache.values[:, :, :FIRST_ROWS] = 0
         binding, total = self._binding, bias.shape[1]

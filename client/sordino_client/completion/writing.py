@@ -11,6 +11,7 @@ what fits the place (text/fitting.py).
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -113,8 +114,9 @@ class Writing:
         self.fit = Fit(place.prefix, place.suffix, (query.path and languages.by_name(query.path)) or "")
         self.block = self.stops.block()
         self.deadline = time.perf_counter() + query.seconds if query.seconds is not None else float("inf")
-        self.random = np.random.default_rng(query.seed)
-        self.generated = self.drafted = 0
+        # Only who samples pays for its entropy: a third of a millisecond.
+        self.random = np.random.default_rng(query.seed) if query.temperature > 0 else None
+        self.generated = self.healed = self.drafted = 0
 
     def write(self, logits: npt.NDArray[np.float32]) -> tuple[Completion, ...]:
         if self.limit < 1:
@@ -204,8 +206,8 @@ class Writing:
         missing = self.typed[len(branch.raw) :]
         if not missing and branch.state == START:  # nearly always
             usual: Probabilities = probabilities * self.continuations.between
-            if (total := usual.sum()) > 0:
-                usual /= total
+            if (total := float(usual.sum())) > 0:
+                usual *= 1 / total
                 return usual
         probabilities = probabilities / probabilities.sum()
         allowed = self.continuations.allowed[branch.state]
@@ -225,7 +227,7 @@ class Writing:
 
     def _choose(self, probabilities: Probabilities) -> int:
         temperature = self.query.temperature
-        if temperature <= 0:
+        if self.random is None:
             return int(probabilities.argmax())
         scaled = np.where(probabilities > 0, probabilities, 0) ** (1 / temperature)
         if not np.isfinite(total := scaled.sum()) or total <= 0:
@@ -240,7 +242,7 @@ class Writing:
 
     def _take(self, branch: _Branch, token: int, probabilities: Probabilities) -> None:
         """Adds a token to the branch and decides whether it ends there."""
-        logprob = float(np.log(max(probabilities[token], 1e-300)))
+        logprob = math.log(max(float(probabilities[token]), 1e-300))
         branch.logprob += logprob
         if token == END:
             self.generated += 1
@@ -254,6 +256,8 @@ class Writing:
         if len(branch.raw) > len(self.typed):
             branch.counted += 1
             self.generated += 1
+        else:
+            self.healed += 1
         branch.text = _decode(bytes(branch.raw[len(self.typed) :]))
         branch.tokens.append(
             WrittenToken(branch.text[len(before) :], logprob, self._likeliest(probabilities))

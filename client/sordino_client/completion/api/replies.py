@@ -39,6 +39,7 @@ def explain(answer: Answer) -> dict[str, Any]:
         "seconds": round(answer.seconds, 6),
         "first_token_seconds": round(answer.first_token_seconds, 6),
         "confidence": round(confidence, 6),
+        "healed_tokens": answer.healed_tokens,
     }
 
 

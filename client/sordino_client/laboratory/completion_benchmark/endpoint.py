@@ -169,7 +169,8 @@ def _asked(server: Endpoint, prompt: str, *, tokens: int) -> tuple[float, Any]:
 def _line(server: Endpoint, prompt: str) -> dict[str, float]:
     """One ten-token completion after three more characters were typed."""
     ms, answer = _asked(server, prompt, tokens=LINE_TOKENS)
-    said, count = answer["sordino"], answer["usage"]["completion_tokens"]
+    said = answer["sordino"]
+    count = answer["usage"]["completion_tokens"] + said["healed_tokens"]
     writing = said["seconds"] - said["first_token_seconds"]
     return {"ms": ms, "token_ms": 1000 * writing / max(count - 1, 1)}
 
