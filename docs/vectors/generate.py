@@ -46,6 +46,7 @@ from sordino_privacy.secagg.roster import Roster
 from sordino_privacy.secagg.shares import Delivery, Shares, Statement
 from sordino_privacy.secagg.survivors import Claim, Opening
 from sordino_privacy.secagg.upload import u2_digest
+from sordino_privacy.signing import KeySigner
 
 FILE = Path(__file__).with_name("secagg-2.json")
 NAMES = ("alpha", "bravo", "charlie", "delta")
@@ -93,15 +94,17 @@ def fixed(text: str) -> bytes:
     return hashlib.sha256(b"sordino-secagg/2 vectors|" + text.encode()).digest()
 
 
+def signer(name: str) -> KeySigner:
+    return KeySigner.of(fixed(f"identity {name}"))
+
+
 def membership() -> Membership:
     return Membership(
         federation="orchestra",
         epoch=3,
         charter_hash=fixed("charter"),
         members=tuple(
-            EnrolledMember(
-                name=name, organisation=f"{name} ltd", public_key=keys.identity_key(fixed(f"identity {name}"))
-            )
+            EnrolledMember(name=name, organisation=f"{name} ltd", public_key=signer(name).public_key)
             for name in NAMES
         ),
         floors=Floors(cohort=3, organisations=3, gamma_permille=200, honest=2),
@@ -127,8 +130,7 @@ def context() -> RoundContext:
 
 def session(name: str) -> tuple[MemberSession, Draws]:
     draws = Draws(name)
-    signing_key = fixed(f"identity {name}")
-    return MemberSession(name, signing_key, membership(), context(), Memory(), draws), draws
+    return MemberSession(name, signer(name), membership(), context(), Memory(), draws), draws
 
 
 def build() -> dict[str, Any]:
@@ -277,7 +279,7 @@ def muster(
     sessions, nonces, said = {}, {}, {}
     for name, snapshot in snapshots.items():
         draws = Draws(f"muster {name}")
-        key = fixed(f"identity {name}")
+        key = signer(name)
         sessions[name] = MemberSession.restore(snapshot, name, key, membership(), context(), Memory(), draws)
         nonces[name] = {"presence": sessions[name].muster(claim).hex(), "nonce": draws.given[0].hex()}
     made = Draw(
@@ -298,7 +300,7 @@ def complaints(roster: bytes, delivery: bytes, shares: str) -> list[dict[str, An
     first = replace(true.leaves[0], sealed=bytes(80))
     leaves = (first, *true.leaves[1:])
     digests = [leaf.digest() for leaf in leaves]
-    statement = Statement.signed(fixed("identity delta"), true.roster_hash, "delta", merkle.root(digests))
+    statement = Statement.signed(signer("delta"), true.roster_hash, "delta", merkle.root(digests))
     sent = Delivery.decode(delivery, "alpha")
     lie = replace(
         sent,
@@ -332,7 +334,7 @@ def complaints(roster: bytes, delivery: bytes, shares: str) -> list[dict[str, An
             "what": "bravo's parcel is in order",
             "delivery": delivery.hex(),
             "draws": [draw.hex() for draw in twice.given[before:]],
-            "message": (message := framed.signed(fixed("identity alpha")).encode()).hex(),
+            "message": (message := framed.signed(signer("alpha")).encode()).hex(),
             "proof": complaint_proof(context().encode(), roster, message).hex(),
             "culprit": "alpha",
         },
@@ -365,9 +367,9 @@ def refusals(
 
     bravo = parsed.entry("bravo")
     forged = replace(bravo, masking=keys.public_key(fixed("evil")))
-    weak = replace(bravo, masking=bytes(32)).signed(fixed("identity bravo"))
-    other = replace(bravo, ctx=fixed("other context")).signed(fixed("identity bravo"))
-    stranger = replace(bravo, name="zulu").signed(fixed("identity zulu"))
+    weak = replace(bravo, masking=bytes(32)).signed(signer("bravo"))
+    other = replace(bravo, ctx=fixed("other context")).signed(signer("bravo"))
+    stranger = replace(bravo, name="zulu").signed(signer("zulu"))
     case(
         "a key substituted in bravo's entry",
         "share",

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import (
     AwareDatetime,
     BaseModel,
@@ -35,6 +35,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticSerializationError
 
 from sordino_privacy.errors import ConfigurationError
+from sordino_privacy.signing import Signer
 
 DIGEST_SIZE = 32
 KEY_SIZE = 32
@@ -145,7 +146,7 @@ def document_digest(label: str, data: bytes | memoryview) -> bytes:
     return hasher.digest()
 
 
-def sign(key: Ed25519PrivateKey, label: str, data: bytes) -> bytes:
+def sign(key: Signer, label: str, data: bytes) -> bytes:
     """An Ed25519 signature over the labelled hash of `data`."""
     return key.sign(_message(label, data))
 

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 from sordino_platform.canonical import document_digest
 from sordino_platform.durable import read_secret, write_file
 from sordino_privacy.errors import ConfigurationError, UsageError
+from sordino_privacy.signing import KeySigner
 
 PrivateKey = Ed25519PrivateKey | ec.EllipticCurvePrivateKey
 Passphrase = Callable[[], str]
@@ -64,8 +65,8 @@ def save_private_key(path: Path, key: PrivateKey, *, passphrase: str = "") -> No
     write_file(path, private_pem(key, passphrase), secret=True, replace=False)
 
 
-def load_identity_key(path: Path, *, passphrase: Passphrase | None = None) -> Ed25519PrivateKey:
-    """An Ed25519 key from its file.
+def load_identity_key(path: Path, *, passphrase: Passphrase | None = None) -> KeySigner:
+    """The Ed25519 key in a file, as what signs.
 
     `passphrase` is called only when the file is encrypted. Raises ConfigurationError for a file that others can
     read, that holds another kind of key, or that does not open.
@@ -73,7 +74,7 @@ def load_identity_key(path: Path, *, passphrase: Passphrase | None = None) -> Ed
     key = parse_private_key(read_secret(path), what=str(path), passphrase=passphrase)
     if not isinstance(key, Ed25519PrivateKey):
         raise ConfigurationError(f"{path} does not hold an Ed25519 key")
-    return key
+    return KeySigner(key)
 
 
 def load_tls_key(path: Path) -> ec.EllipticCurvePrivateKey:

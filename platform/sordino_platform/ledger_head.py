@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import Field
 
 from sordino_platform.canonical import (
@@ -27,6 +26,7 @@ from sordino_platform.canonical import (
     sign,
 )
 from sordino_privacy.errors import ConfigurationError
+from sordino_privacy.signing import Signer
 
 LABEL = "sordino-ledger-head/1"
 MAX_HEAD_BYTES = 8192
@@ -59,7 +59,7 @@ class SignedLedgerHead(Document):
     signature: Signature
 
     @classmethod
-    def sign(cls, head: LedgerHead, key: Ed25519PrivateKey) -> Self:
+    def sign(cls, head: LedgerHead, key: Signer) -> Self:
         """Signs with the member's identity key."""
         return cls(head=head, signature=sign(key, LABEL, encode(head)))
 

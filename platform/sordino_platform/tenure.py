@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Self
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import Field
 
 from sordino_platform.canonical import (
@@ -33,6 +32,7 @@ from sordino_platform.canonical import (
 from sordino_platform.durable import read_file, write_file
 from sordino_platform.flower.phases import Fields
 from sordino_privacy.errors import ConfigurationError, LinkError
+from sordino_privacy.signing import Signer
 
 LABEL = "sordino-tenure/1"
 FILE = "tenure.json"
@@ -56,7 +56,7 @@ class SignedTenure(Document):
     signature: Signature
 
     @classmethod
-    def begin(cls, *, federation: str, after: int, key: Ed25519PrivateKey) -> Self:
+    def begin(cls, *, federation: str, after: int, key: Signer) -> Self:
         """The next one after generation `after`, signed with the coordinator's identity key."""
         tenure = Tenure(
             federation=federation,

@@ -37,6 +37,7 @@ from sordino_privacy.secagg.complaint import Complaint
 from sordino_privacy.secagg.equality import Equality
 from sordino_privacy.secagg.shares import Delivery, Shares, Statement
 from sordino_privacy.secagg.survivors import Reveal
+from sordino_privacy.signing import Signer
 
 EVIL = "elm"
 HONEST = tuple(name for name in inprocess.NAMES if name != EVIL)
@@ -102,9 +103,9 @@ class Post:
             STREAMED.reset(tokens[1])
 
     @property
-    def key(self) -> bytes:
+    def key(self) -> Signer:
         """The evil member's true identity key."""
-        return self.members[EVIL].identity.signing_key.private_bytes_raw()
+        return self.members[EVIL].identity.signing_key
 
 
 class Watched(SecureFedAvg):
@@ -253,7 +254,7 @@ def false_complaint(post: Post, asked: Message, honest: bytes) -> bytes:
 
 def false_reveal(post: Post, message: bytes) -> bytes:
     """A share that is not the true one, under a true signature."""
-    public = keys.identity_key(post.key)
+    public = post.key.public_key
     true = Reveal.decode(message, public)
     shares = tuple((owner, share ^ 1) for owner, share in true.self_shares)
     return replace(true, self_shares=shares).encode_signed(post.key)

@@ -20,6 +20,7 @@ from sordino_platform.flower.phases import HELLO, Phase
 from sordino_platform.link.messages import Payload
 from sordino_privacy.secagg import judge_complaint, merkle
 from sordino_privacy.secagg.shares import Shares, Statement
+from sordino_privacy.signing import Signer
 
 EVIL = "elm"
 EXCHANGES = (Phase.TRAIN, Phase.SHARE, Phase.UPLOAD, Phase.SURVIVORS, Phase.UNMASK)
@@ -81,7 +82,7 @@ def test_whatever_one_member_sends_in_any_phase_the_honest_complete_every_round(
     assert not [event for event in itertools.chain(refusals, dropped) if " at " in str(event["error"])]
 
 
-def shares_that_do_not_open(key: bytes) -> Forge:
+def shares_that_do_not_open(key: Signer) -> Forge:
     """The evil member's true message of shares, with every parcel to another made unreadable, and signed anew."""
 
     def forge(payload: bytes) -> bytes:
@@ -108,7 +109,7 @@ def test_who_seals_garbage_to_all_others_is_proven_named_and_left_out_and_the_ho
     # One attempt only, and one round may fail: a proven cheat costs neither.
     settings = {"rounds": 2, "exchange_seconds": 30.0, "attempts": 1, "give_up_after": 1}
     with federation(place, tmp_path / "log", gather_seconds=600.0, **settings) as (hub, crew):
-        forge = shares_that_do_not_open(crew.members[EVIL].identity.signing_key.private_bytes_raw())
+        forge = shares_that_do_not_open(crew.members[EVIL].identity.signing_key)
         crew.answers = lambda kind, name, honest: (
             forge(inprocess.joined(honest)) if (kind, name) == (Phase.SHARE.message_type, EVIL) else honest
         )

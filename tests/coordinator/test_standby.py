@@ -17,7 +17,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.coordinator.crew import Crew, Hub, federation
@@ -38,6 +37,7 @@ from sordino_platform.machine.processes import start_bound
 from sordino_platform.release import ReleaseStore
 from sordino_platform.tenure import SignedTenure, is_refused, replaces
 from sordino_privacy.errors import ConfigurationError, LinkError, SordinoError, StorageError, UsageError
+from sordino_privacy.signing import KeySigner
 
 SORDINO = (sys.executable, "-P", "-m", "sordino_platform.cli", "coordinator")
 PUBLIC = ("identity.json", "root.pin", "charters", TOKEN_FILE)
@@ -326,10 +326,10 @@ def test_a_stand_is_asked_in_one_form_only(query: str) -> None:
 
 
 def test_a_key_that_an_epoch_replaced_ends_no_machine(place: Path) -> None:
-    old, today = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+    old, today = KeySigner.generate(), KeySigner.generate()
 
-    def signed(key: Ed25519PrivateKey) -> Any:
-        named = SimpleNamespace(identity_key=key.public_key().public_bytes_raw())
+    def signed(key: KeySigner) -> Any:
+        named = SimpleNamespace(identity_key=key.public_key)
         return SimpleNamespace(charter=SimpleNamespace(federation="test", coordinator=named))
 
     charters: Any = SimpleNamespace(chain=lambda: [signed(old), signed(today)], head=lambda: signed(today))

@@ -86,9 +86,7 @@ class Attempt:
         self.context, self.evil = context, evil
         self.session = CoordinatorSession(membership, context)
         self.peers = {
-            name: MemberSession(
-                name, key(name).private_bytes_raw(), membership, context, Memory(), secrets.token_bytes
-            )
+            name: MemberSession(name, key(name), membership, context, Memory(), secrets.token_bytes)
             for name in COLLUDERS
         }
         self.victim = b""  # its last reply's message; empty once it refused

@@ -7,6 +7,7 @@ with Opened(folder, copy) as hub:
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import shutil
 import sys
@@ -16,7 +17,6 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.app import Message, RecordDict
 
 from sordino_client.round.addressee import MEMBER
@@ -31,13 +31,13 @@ from sordino_platform.flower import shim
 from sordino_platform.flower.codec import decode_message, encode_message
 from sordino_platform.flower.phases import Fields, Phase, node_id, pack
 from sordino_platform.identity import authority, site
-from sordino_platform.keys import public_bytes
 from sordino_platform.proposal import Proposal
 from sordino_platform.settings import toml_text
 from sordino_privacy.secagg import RoundContext
 from sordino_privacy.secagg.graph import quorum
 from sordino_privacy.secagg.keys import public_key
 from sordino_privacy.secagg.roster import Advertisement, Roster
+from sordino_privacy.signing import KeySigner
 
 VICTIM = "victim"
 
@@ -57,9 +57,9 @@ def load_helper() -> ModuleType:
 inprocess = load_helper()
 
 
-def key_of(name: str) -> Ed25519PrivateKey:
+def key_of(name: str) -> KeySigner:
     """The identity key of everybody but the victim: the adversary has them all, and may use as many as collude."""
-    return Ed25519PrivateKey.from_private_bytes(name.encode().ljust(32, b"."))
+    return KeySigner.of(name.encode().ljust(32, b"."))
 
 
 def organisation_of(number: int, organisations: int) -> str:
@@ -88,7 +88,7 @@ def found_many(folder: Path, members: int, *, organisations: int, floors: FloorT
             Listed(
                 name=name,
                 organisation=organisation_of(number, organisations),
-                identity_key=public_bytes(key_of(name)),
+                identity_key=key_of(name).public_key,
             )
             for number, name in enumerate(others_of(members), 1)
         ]
@@ -172,7 +172,7 @@ class _Claimed:
 
 def advertised(name: str, context: RoundContext) -> Advertisement:
     """A colluder's sound advertisement, signed with its true key."""
-    secret = key_of(name).private_bytes_raw()
+    secret = hashlib.sha256(name.encode()).digest()
     return Advertisement(
         ctx=context.digest(),
         name=name,
@@ -180,7 +180,7 @@ def advertised(name: str, context: RoundContext) -> Advertisement:
         masking=public_key(bytes(byte ^ 0x5A for byte in secret)),
         commitment=secret,
         nonce=bytes(32),
-    ).signed(secret)
+    ).signed(key_of(name))
 
 
 def refused_as(reply: Message) -> str:

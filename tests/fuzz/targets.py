@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.app import Message
 from tests.federation import inprocess
 from tests.federation.forged import FORGERIES
@@ -51,6 +50,7 @@ from sordino_privacy.secagg.shares import Delivery, Shares
 from sordino_privacy.secagg.survivors import Assent, Claim, Opening, Reveal
 from sordino_privacy.secagg.transcript import GENESIS, Record
 from sordino_privacy.secagg.upload import UploadHeader, UploadReceipt
+from sordino_privacy.signing import KeySigner
 
 Decoder: TypeAlias = Callable[[bytes], object]
 
@@ -274,12 +274,12 @@ def documents() -> Target:
         federation="test", run="run", number=0, parent=bytes(32), charter_hash=bytes(32), model=terms, dimension=9,
         weights_sha256=bytes(32), vector_hash=bytes(32), heldout_loss=2.5, made_at=moment(datetime.now(UTC)),
     )  # fmt: skip
-    signed = SignedManifest.sign(manifest, Ed25519PrivateKey.from_private_bytes(bytes(32)))
+    signer = KeySigner.of(bytes(32))
+    signed = SignedManifest.sign(manifest, signer)
     seeds = sorted({*found, signed.to_bytes(), plan}, key=len)
-    key = Ed25519PrivateKey.from_private_bytes(bytes(32)).public_key().public_bytes_raw()
 
     def head(data: bytes) -> None:
-        SignedLedgerHead.parse(data, federation="test", member="alder", public_key=key)
+        SignedLedgerHead.parse(data, federation="test", member="alder", public_key=signer.public_key)
 
     parsers: tuple[Decoder, ...] = (
         SignedCharter.parse_unverified,

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.federation import inprocess
 
 from sordino_client.round.heads import heed_head, signed_head
@@ -20,6 +19,7 @@ from sordino_platform.ledger_head import LedgerHead, SignedLedgerHead
 from sordino_platform.offer import Unready
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import ConfigurationError, StorageError
+from sordino_privacy.signing import KeySigner, Signer
 
 PLAN = TrainingPlan.parse(dict(inprocess.PLAN))
 
@@ -109,7 +109,7 @@ def test_a_member_whose_ledger_lost_rows_is_told_and_trains_no_more(
 def test_a_head_is_kept_only_if_its_member_signed_it_and_only_the_newest(
     federation: Federation, place: Path
 ) -> None:
-    def head(sequence: int, *, key: Ed25519PrivateKey, generation: int = 0, member: str = "elm") -> bytes:
+    def head(sequence: int, *, key: Signer, generation: int = 0, member: str = "elm") -> bytes:
         made = LedgerHead(
             federation="test",
             member=member,
@@ -121,7 +121,7 @@ def test_a_head_is_kept_only_if_its_member_signed_it_and_only_the_newest(
         return SignedLedgerHead.sign(made, key).to_bytes()
 
     with Member.open(place / "members" / "elm") as elm:
-        mine, stranger = elm.identity.signing_key, Ed25519PrivateKey.generate()
+        mine, stranger = elm.identity.signing_key, KeySigner.generate()
         for data in (b"", b"junk", head(9, key=stranger), head(9, key=mine, member="birch"), b"x" * 5000):
             federation.keep_head("elm", data)
         assert federation.rounds.heads() == {}
@@ -151,7 +151,7 @@ def test_a_head_says_how_many_rows_and_charges_and_no_epsilon(place: Path) -> No
             signed_head(elm),
             federation="test",
             member="elm",
-            public_key=elm.identity.signing_key.public_key().public_bytes_raw(),
+            public_key=elm.identity.signing_key.public_key,
         ).head
         assert (said.sequence, said.charges, said.generation) == (elm.ledger.head().sequence, 1, 0)
         assert set(LedgerHead.model_fields) == {

@@ -26,6 +26,7 @@ from sordino_privacy.secagg.graph import quorum
 from sordino_privacy.secagg.roster import Advertisement, Roster
 from sordino_privacy.secagg.shares import Delivery
 from sordino_privacy.secagg.survivors import Claim, Opening
+from sordino_privacy.signing import Signer
 
 VICTIM, ACCOMPLICE, OTHER = "member-0000", "member-0004", "member-0002"
 
@@ -110,7 +111,7 @@ def answer(federation: Federation, phase: str, message: object, name: str = VICT
     return session.unmask(message[name], federation.updates[name])
 
 
-def advertisement(name: str, key: bytes, context: RoundContext, seed: object = "evil") -> Advertisement:
+def advertisement(name: str, key: Signer, context: RoundContext, seed: object = "evil") -> Advertisement:
     entropy = SeededEntropy((seed, name))
     return Advertisement(
         ctx=context.digest(),

@@ -29,7 +29,7 @@ from sordino_privacy.secagg import (
     RoundContext,
     require_follows,
 )
-from sordino_privacy.secagg.keys import identity_key
+from sordino_privacy.signing import KeySigner
 
 PHASES = ("advertise", "share", "upload", "survivors", "unmask")
 
@@ -67,8 +67,8 @@ class MemoryJournal:
             self.rows.append(entry)
 
 
-def signing_key(name: str) -> bytes:
-    return hashlib.sha256(b"identity of " + name.encode()).digest()
+def signing_key(name: str) -> KeySigner:
+    return KeySigner.of(hashlib.sha256(b"identity of " + name.encode()).digest())
 
 
 def names(count: int) -> list[str]:
@@ -90,7 +90,7 @@ def membership(
             EnrolledMember(
                 name=name,
                 organisation=f"organisation {index % (organisations or count)}",
-                public_key=identity_key(signing_key(name)),
+                public_key=signing_key(name).public_key,
             )
             for index, name in enumerate(names(count))
         ),

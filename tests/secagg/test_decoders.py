@@ -23,11 +23,12 @@ from sordino_privacy.secagg.shares import Delivery, Shares
 from sordino_privacy.secagg.survivors import Assent, Claim, Opening, Reveal
 from sordino_privacy.secagg.transcript import Record
 from sordino_privacy.secagg.upload import UploadHeader, UploadReceipt
+from sordino_privacy.signing import KeySigner
 
 VECTORS = json.loads((Path(__file__).parents[2] / "docs" / "vectors" / "secagg-2.json").read_text())
 ALPHA = VECTORS["members"]["alpha"]
 PUBLIC = bytes.fromhex(ALPHA["identity_public"])
-SIGNING = bytes.fromhex(ALPHA["identity_key"])
+SIGNING = KeySigner.of(bytes.fromhex(ALPHA["identity_key"]))
 
 
 @cache

@@ -30,7 +30,6 @@ from sordino_privacy.secagg import (
     ReplayError,
     Step,
     ThresholdError,
-    keys,
     require_model,
 )
 from sordino_privacy.secagg.roster import Advertisement, Roster
@@ -231,7 +230,7 @@ def test_a_coordinator_may_only_be_stricter_than_the_charter() -> None:
 def test_members_of_the_charter_that_do_not_take_part_do_not_disturb() -> None:
     members = membership(5)
     extra = EnrolledMember(
-        name="zz-absent", organisation="absent", public_key=keys.identity_key(signing_key("zz-absent"))
+        name="zz-absent", organisation="absent", public_key=signing_key("zz-absent").public_key
     )
     larger: Membership = replace(members, members=(*members.members, extra))
     federation = Federation(larger)

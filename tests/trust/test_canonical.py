@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from sordino_platform.canonical import document_digest, require_signature, sign
-from sordino_platform.keys import public_bytes
 from sordino_privacy.errors import ConfigurationError
+from sordino_privacy.signing import KeySigner
 
-KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+KEY = KeySigner.of(bytes(range(32)))
 
 
 def specified_digest(label: bytes, data: bytes) -> bytes:
@@ -24,19 +24,19 @@ def test_hash_and_signature_are_the_specified_ones() -> None:
     label, data = "sordino-charter/1", b'{\n "a": 1\n}\n'
     assert document_digest(label, data) == specified_digest(label.encode(), data)
     message = b"sordino-charter/1/signature\0" + specified_digest(label.encode(), data)
-    KEY.public_key().verify(sign(KEY, label, data), message)
+    Ed25519PublicKey.from_public_bytes(KEY.public_key).verify(sign(KEY, label, data), message)
 
 
 def test_a_signature_for_one_purpose_is_none_for_another() -> None:
     signature = sign(KEY, "sordino-charter/1", b"data")
-    require_signature(public_bytes(KEY), "sordino-charter/1", b"data", signature, what="it")
+    require_signature(KEY.public_key, "sordino-charter/1", b"data", signature, what="it")
     for label, data in (
         ("sordino-release/1", b"data"),
         ("sordino-charter/1", b"datb"),
         ("sordino-charter/", b"1data"),
     ):
         with pytest.raises(ConfigurationError, match="signature of it is wrong"):
-            require_signature(public_bytes(KEY), label, data, signature, what="it")
+            require_signature(KEY.public_key, label, data, signature, what="it")
 
 
 def test_the_boundary_between_label_and_data_cannot_move() -> None:

@@ -43,9 +43,7 @@ def test_a_founded_federation_has_one_charter_and_every_party_can_act(founded: F
     for name, folder in founded.members.items():
         identity = Identity.load(folder)
         assert identity.charter.hash() == founded.charter.hash()
-        assert (
-            identity.signing_key.public_key().public_bytes_raw() == founded.charter.member(name).identity_key
-        )
+        assert identity.signing_key.public_key == founded.charter.member(name).identity_key
         assert admit(identity.tls().certificate, identity.charter) == ("member", name)
 
 

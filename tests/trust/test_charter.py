@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,10 +33,11 @@ from sordino_platform.charter import (
 from sordino_platform.charter.document import MAX_CHARTER_BYTES
 from sordino_platform.identity import authority
 from sordino_platform.identity.ceremony import Foundation
-from sordino_platform.keys import fingerprint, load_identity_key, parse_fingerprint, public_bytes
+from sordino_platform.keys import fingerprint, load_identity_key, parse_fingerprint
 from sordino_privacy.errors import ConfigurationError, SordinoError, UsageError
 from sordino_privacy.secagg import refusals
 from sordino_privacy.secagg.refusals import IdentityError, PolicyError
+from sordino_privacy.signing import KeySigner
 
 
 @pytest.fixture(scope="session")
@@ -144,11 +144,11 @@ def test_upper_case_keys_are_refused(signed: SignedCharter) -> None:
 
 
 def test_another_root_is_refused_and_named(signed: SignedCharter) -> None:
-    other = Ed25519PrivateKey.generate()
+    other = KeySigner.generate()
     forged = SignedCharter.sign(signed.charter, other)
     with pytest.raises(ConfigurationError, match="another root key") as refused:
         SignedCharter.parse(forged.to_bytes(), root=signed.root_fingerprint)
-    assert fingerprint(public_bytes(other)) in refused.value.hint
+    assert fingerprint(other.public_key) in refused.value.hint
     swapped = forged.model_copy(update={"root_key": signed.root_key})
     with pytest.raises(ConfigurationError, match="signature"):
         SignedCharter.parse(swapped.to_bytes(), root=signed.root_fingerprint)

@@ -47,7 +47,7 @@ def heed_head(member: Member, data: bytes) -> None:
     """Takes note of the head that the coordinator kept. One that this member did not sign says nothing."""
     if not data:
         return
-    public = member.identity.signing_key.public_key().public_bytes_raw()
+    public = member.identity.signing_key.public_key
     try:
         head = SignedLedgerHead.parse(
             data, federation=member.membership.federation, member=member.name, public_key=public

@@ -57,6 +57,7 @@ from sordino_privacy.secagg import (
     SecaggError,
 )
 from sordino_privacy.shared_noise import SharedNoise
+from sordino_privacy.signing import Signer
 
 
 @dataclass(slots=True, kw_only=True)
@@ -165,10 +166,10 @@ class Member:
 
     def session_arguments(
         self, agreement: RoundContext, membership: Membership | None = None
-    ) -> tuple[str, bytes, Membership, RoundContext, Journal, Callable[[int], bytes]]:
+    ) -> tuple[str, Signer, Membership, RoundContext, Journal, Callable[[int], bytes]]:
         """What a `MemberSession` is made of; `membership` where it is not in force yet."""
-        key = self.identity.signing_key.private_bytes_raw()
-        return self.name, key, membership or self.membership, agreement, self.ledger, secrets.token_bytes
+        known, key = membership or self.membership, self.identity.signing_key
+        return self.name, key, known, agreement, self.ledger, secrets.token_bytes
 
     def prepared(self, *, window: int, refresh: bool = False) -> Prepared:
         """The units of this member's repositories: read now with `refresh`, or if no earlier reading fits.

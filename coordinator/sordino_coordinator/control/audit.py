@@ -17,7 +17,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import Field, ValidationError
 
 from sordino_platform.canonical import (
@@ -33,6 +32,7 @@ from sordino_platform.canonical import (
 from sordino_platform.durable import locked, make_folder
 from sordino_platform.machine import files
 from sordino_privacy.errors import ConfigurationError, StorageError
+from sordino_privacy.signing import Signer
 
 FOLDER, FILE = "audit", "audit.jsonl"
 LABEL = "sordino-audit/1"
@@ -101,7 +101,7 @@ class AuditLog:
     """The log in a coordinator's folder. `key` signs what is appended; any process of the folder's owner may append."""
 
     def __init__(
-        self, folder: Path, *, key: Ed25519PrivateKey, on_append: Callable[[Action], None] | None = None
+        self, folder: Path, *, key: Signer, on_append: Callable[[Action], None] | None = None
     ) -> None:
         self._folder, self._key, self._on_append = folder / FOLDER, key, on_append
         make_folder(self._folder)

@@ -74,7 +74,7 @@ class LightMember:
 
     def __init__(self, folder: Path, name: str, shared: CrowdShared) -> None:
         self.name, self._folder, self._shared = name, folder, shared
-        self._key = load_identity_key(folder / IDENTITY_KEY).private_bytes_raw()
+        self._key = load_identity_key(folder / IDENTITY_KEY)
         self._release = -1
         self._session: MemberSession | None = None
         self._plan = b""

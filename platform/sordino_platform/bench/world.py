@@ -6,7 +6,6 @@ import secrets
 from collections.abc import Sequence
 
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sordino_privacy.secagg import (
     CoordinatorSession,
@@ -23,6 +22,7 @@ from sordino_privacy.secagg import (
     require_follows,
 )
 from sordino_privacy.secagg.quantise import FloatVector
+from sordino_privacy.signing import KeySigner
 
 RANGE = 0.5
 DEVIATION = 0.05
@@ -52,10 +52,7 @@ class BenchWorld:
 
     def __init__(self, members: int, parameters: int, *, present: int | None = None) -> None:
         self.names = [f"member-{number:03d}" for number in range(present or members)]
-        self.signing_keys = {
-            f"member-{number:03d}": Ed25519PrivateKey.generate().private_bytes_raw()
-            for number in range(members)
-        }
+        self.signing_keys = {f"member-{number:03d}": KeySigner.generate() for number in range(members)}
         self.membership = Membership(
             federation="benchmark",
             epoch=1,
@@ -64,7 +61,7 @@ class BenchWorld:
                 EnrolledMember(
                     name=name,
                     organisation=f"{name} ltd",
-                    public_key=Ed25519PrivateKey.from_private_bytes(key).public_key().public_bytes_raw(),
+                    public_key=key.public_key,
                 )
                 for name, key in self.signing_keys.items()
             ),

@@ -18,7 +18,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import ValidationError
 
 from sordino_platform.canonical import decode, encode, first_problem, moment
@@ -40,9 +39,10 @@ from sordino_platform.charter.document import (
 from sordino_platform.charter.signed import SignedCharter
 from sordino_platform.charter.store import CharterStore
 from sordino_platform.durable import locked, read_file, write_file
-from sordino_platform.keys import fingerprint, public_bytes
+from sordino_platform.keys import fingerprint
 from sordino_privacy.errors import ConfigurationError
 from sordino_privacy.secagg.encoding import SUITE
+from sordino_privacy.signing import Signer
 
 DRAFT = "draft.json"
 CHARTERS = "charters"
@@ -172,14 +172,14 @@ def change(root_folder: Path, step: Callable[[Draft], Draft]) -> Draft:
     return draft
 
 
-def sign_draft(root_folder: Path, root: Ed25519PrivateKey) -> SignedCharter:
+def sign_draft(root_folder: Path, root: Signer) -> SignedCharter:
     """Signs the draft as the next epoch, keeps it under `charters/`, and removes the draft.
 
     Raises ConfigurationError when the draft is incomplete or does not follow the last signed epoch.
     """
     with locked(root_folder):
         signed = SignedCharter.sign(complete(read_draft(root_folder)), root)
-        store = CharterStore(root_folder / CHARTERS, root=fingerprint(public_bytes(root)))
+        store = CharterStore(root_folder / CHARTERS, root=fingerprint(root.public_key))
         store.accept(signed.to_bytes())
         (root_folder / DRAFT).unlink()
     return signed

@@ -14,13 +14,12 @@ Rules of succession, which `require_successor` enforces:
 
 from __future__ import annotations
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from sordino_platform.canonical import Document, Key, Signature, decode, encode, require_signature, sign
 from sordino_platform.charter.document import LABEL, MAX_CHARTER_BYTES, NO_PREVIOUS, Charter
-from sordino_platform.keys import fingerprint, parse_fingerprint, public_bytes
+from sordino_platform.keys import fingerprint, parse_fingerprint
 from sordino_privacy.errors import ConfigurationError
 from sordino_privacy.secagg.refusals import IdentityError
+from sordino_privacy.signing import Signer
 
 
 class SignedCharter(Document):
@@ -31,9 +30,9 @@ class SignedCharter(Document):
     signature: Signature
 
     @classmethod
-    def sign(cls, charter: Charter, root: Ed25519PrivateKey) -> SignedCharter:
+    def sign(cls, charter: Charter, root: Signer) -> SignedCharter:
         """Signs with the offline root key."""
-        return cls(charter=charter, root_key=public_bytes(root), signature=sign(root, LABEL, encode(charter)))
+        return cls(charter=charter, root_key=root.public_key, signature=sign(root, LABEL, encode(charter)))
 
     @classmethod
     def parse(cls, data: bytes, *, root: str, what: str = "the charter") -> SignedCharter:

@@ -23,7 +23,6 @@ from typing import Annotated, Literal
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import Field
@@ -44,8 +43,8 @@ from sordino_platform.canonical import (
 )
 from sordino_platform.charter.document import Address, DnsName, Organisation, Role
 from sordino_platform.identity.names import endorse, is_endorsed
-from sordino_platform.keys import public_bytes
 from sordino_privacy.errors import ConfigurationError, UsageError
+from sordino_privacy.signing import Signer
 
 LABEL = "sordino-enrolment/2"
 MAX_REQUEST_BYTES = 32 << 10
@@ -90,14 +89,14 @@ class EnrolmentRequest(Document):
     def make(
         cls,
         card: Card,
-        identity: Ed25519PrivateKey,
+        identity: Signer,
         tls: ec.EllipticCurvePrivateKey,
         *,
         token: EnrolmentToken | None = None,
         now: datetime | None = None,
     ) -> EnrolmentRequest:
         """A request for a certificate over `tls`; with a token, also for admission."""
-        if public_bytes(identity) != card.identity_key:
+        if identity.public_key != card.identity_key:
             raise ConfigurationError("the identity key on disk is not the one in identity.json")
         # The subject stays empty: names are given by the approver, from the charter, never taken from a request.
         tls_request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(tls, SHA256())

@@ -23,11 +23,12 @@ from typing import cast
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sordino_platform.charter import Charter, Role
 from sordino_privacy.errors import LinkError
+from sordino_privacy.signing import Signer
 
 MAX_CERTIFICATE_BYTES = 16 << 10
 _NAME = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -52,7 +53,7 @@ def endorsement_uri(endorsement: bytes) -> str:
 
 
 def endorse(
-    identity: Ed25519PrivateKey, federation: str, role: Role, name: str, tls: ec.EllipticCurvePublicKey
+    identity: Signer, federation: str, role: Role, name: str, tls: ec.EllipticCurvePublicKey
 ) -> bytes:
     """The identity key's signature that this TLS key is the party's."""
     return identity.sign(_endorsed(federation, role, name, tls))

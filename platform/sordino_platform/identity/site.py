@@ -48,6 +48,7 @@ from sordino_platform.keys import (
     save_private_key,
 )
 from sordino_privacy.errors import ConfigurationError, LinkError
+from sordino_privacy.signing import Signer
 
 IDENTITY_KEY = "identity.key"
 CARD = "identity.json"
@@ -89,7 +90,7 @@ class Identity:
 
     folder: Path
     card: Card
-    signing_key: Ed25519PrivateKey = field(repr=False)
+    signing_key: Signer = field(repr=False)
     charters: CharterStore = field(repr=False)
 
     @classmethod
@@ -97,7 +98,7 @@ class Identity:
         """Raises ConfigurationError when the folder is incomplete, or its keys can be read by others."""
         card = read_card(folder)
         key = load_identity_key(folder / IDENTITY_KEY)
-        if public_bytes(key) != card.identity_key:
+        if key.public_key != card.identity_key:
             raise ConfigurationError(f"{folder / IDENTITY_KEY} is not the key of {folder / CARD}")
         return cls(folder=folder, card=card, signing_key=key, charters=open_charters(folder))
 

@@ -22,7 +22,6 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, Literal, Protocol
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from sordino_platform.architecture import MAX_PARAMETERS, trainable_shapes
@@ -43,6 +42,7 @@ from sordino_platform.release.optimiser import ServerOptimiser
 from sordino_privacy.errors import ConfigurationError
 from sordino_privacy.secagg.encoding import MAX_MEMBERS
 from sordino_privacy.secagg.refusals import PolicyError
+from sordino_privacy.signing import Signer
 
 LABEL = "sordino-release/1"
 MAX_MANIFEST_BYTES = 1 << 20
@@ -112,7 +112,7 @@ class SignedManifest(Document):
     signature: Signature
 
     @classmethod
-    def sign(cls, manifest: Manifest, key: Ed25519PrivateKey) -> SignedManifest:
+    def sign(cls, manifest: Manifest, key: Signer) -> SignedManifest:
         """Signs with the coordinator's identity key."""
         return cls(manifest=manifest, signature=sign(key, LABEL, encode(manifest)))
 

@@ -18,7 +18,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import ValidationError
 
 from sordino_platform.architecture import Vector
@@ -54,6 +53,7 @@ from sordino_platform.release.weights import (
 from sordino_privacy.counts import SharedMemory
 from sordino_privacy.counts.reading import MAX_MEMORY_BYTES
 from sordino_privacy.errors import ConfigurationError, StorageError
+from sordino_privacy.signing import Signer
 
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
@@ -221,7 +221,7 @@ class ReleaseStore:
         self,
         vector: Vector,
         *,
-        key: Ed25519PrivateKey,
+        key: Signer,
         run: str,
         round: int | None = None,
         members: Sequence[str] = (),
@@ -341,9 +341,7 @@ class ReleaseStore:
         path = self._place(number) / MANIFEST
         return SignedManifest.parse(read_file(path, limit=MAX_MANIFEST_BYTES), what=str(path)).manifest
 
-    def rollback(
-        self, number: int, *, key: Ed25519PrivateKey, run: str, now: datetime | None = None
-    ) -> Manifest:
+    def rollback(self, number: int, *, key: Signer, run: str, now: datetime | None = None) -> Manifest:
         """A new release with the vector of an older one. Raises as `vector` and `add` do.
 
         Its held-out loss is the older one's; the transcript goes on from the newest, because nothing is taken out

@@ -47,6 +47,7 @@ from sordino_privacy.secagg.shares import (
     require_under_root,
     unsealed,
 )
+from sordino_privacy.signing import Signer
 
 KIND = 13
 PROOF_KIND = 14
@@ -102,9 +103,9 @@ class Complaint:
     def accused(self) -> str:
         return self.statement.sender
 
-    def signed(self, private: bytes) -> Self:
+    def signed(self, signer: Signer) -> Self:
         """This complaint with its signature."""
-        return replace(self, signature=keys.sign(private, "complaint", self._body()))
+        return replace(self, signature=keys.sign(signer, "complaint", self._body()))
 
     def _body(self) -> bytes:
         writer = Writer(KIND).raw(self.roster_hash).name(self.complainer)

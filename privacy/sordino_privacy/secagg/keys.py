@@ -7,7 +7,7 @@ names and public keys are part of each pairwise key's info (RFC 5869, section 3.
 from __future__ import annotations
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from sordino_privacy.secagg.encoding import KEY_BYTES, joined, label
 from sordino_privacy.secagg.refusals import BadParcelError
+from sordino_privacy.signing import Signer
 
 CURVE_PRIME = (1 << 255) - 19
 # The canonical u-coordinates of order 1, 2, 4 and 8, on the curve and its twist (RFC 7748, section 6.1; a test checks
@@ -119,9 +120,9 @@ def unseal(key: bytes, sealed: bytes, roster_hash: bytes, sender: str, recipient
         raise BadParcelError(f"the sealed share from {sender!r} does not open", culprit=sender) from error
 
 
-def sign(private: bytes, purpose: str, *fields: bytes) -> bytes:
+def sign(signer: Signer, purpose: str, *fields: bytes) -> bytes:
     """Ed25519 (RFC 8032) over the versioned label and the fields, each length-prefixed. 64 bytes."""
-    return Ed25519PrivateKey.from_private_bytes(private).sign(joined(label(f"sign/{purpose}"), *fields))
+    return signer.sign(joined(label(f"sign/{purpose}"), *fields))
 
 
 def signed(public: bytes, signature: bytes, purpose: str, *fields: bytes) -> bool:
@@ -133,8 +134,3 @@ def signed(public: bytes, signature: bytes, purpose: str, *fields: bytes) -> boo
     except (InvalidSignature, ValueError):
         return False
     return True
-
-
-def identity_key(private: bytes) -> bytes:
-    """The Ed25519 public key of a raw private key."""
-    return Ed25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()

@@ -77,6 +77,7 @@ from sordino_privacy.secagg.survivors import (
     require_survivors,
 )
 from sordino_privacy.secagg.upload import UploadHeader, UploadReceipt, masked_slices, u2_digest, vector_digest
+from sordino_privacy.signing import Signer
 
 Frame = bytes | memoryview
 UNSIGNED = (SessionPhase.UPLOADED, SessionPhase.MUSTERED, SessionPhase.SOUNDED)
@@ -89,18 +90,18 @@ class MemberSession:
     def __init__(
         self,
         me: str,
-        signing_key: bytes,
+        signing_key: Signer,
         membership: Membership,
         context: RoundContext,
         journal: Journal,
         entropy: Callable[[int], bytes],
     ) -> None:
-        """`context` is the member's *own* expected one. `signing_key` is its raw Ed25519 private key.
+        """`context` is the member's *own* expected one. `signing_key` signs as it.
 
         `entropy(n)` returns n fresh random bytes from the operating system. Raises IdentityError (unknown or retired
         identity, another key than the charter's, another charter, an epoch that went back), ThresholdError, FloorError.
         """
-        if membership.member(me).public_key != keys.identity_key(signing_key):
+        if membership.member(me).public_key != signing_key.public_key:
             raise IdentityError(f"the signing key is not the one the charter names for {me!r}")
         if membership.epoch < journal.highest_epoch(membership.federation):
             raise IdentityError(
@@ -533,8 +534,9 @@ class MemberSession:
         self._erase(SessionPhase.ABORTED)
 
     def snapshot_with_secrets(self) -> bytes:
-        """The whole session, private keys, seeds and held shares included, for moving it between processes of the
-        *same* member. Treat the bytes like a private key. The journal still allows each step only once."""
+        """The whole session, this attempt's private keys, seeds and held shares included, for moving it between
+        processes of the *same* member. Treat the bytes like a private key. The identity's key is not among them. The
+        journal still allows each step only once."""
         return self._state.encode()
 
     @classmethod
@@ -542,7 +544,7 @@ class MemberSession:
         cls,
         snapshot: bytes,
         me: str,
-        signing_key: bytes,
+        signing_key: Signer,
         membership: Membership,
         context: RoundContext,
         journal: Journal,

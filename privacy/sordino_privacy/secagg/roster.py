@@ -34,6 +34,7 @@ from sordino_privacy.secagg.refusals import (
     RosterError,
     ThresholdError,
 )
+from sordino_privacy.signing import Signer
 
 ADVERTISEMENT_KIND = 2
 ROSTER_KIND = 3
@@ -56,9 +57,9 @@ class Advertisement:
         """What is signed, and hashed into R."""
         return self.ctx, self.name.encode(), self.exchange, self.masking, self.commitment, self.nonce
 
-    def signed(self, private: bytes) -> Self:
+    def signed(self, signer: Signer) -> Self:
         """This advertisement with its signature."""
-        return replace(self, signature=keys.sign(private, "advertise", *self.fields()))
+        return replace(self, signature=keys.sign(signer, "advertise", *self.fields()))
 
     def write(self, writer: Writer) -> None:
         writer.raw(self.ctx).name(self.name).raw(self.exchange).raw(self.masking)

@@ -27,6 +27,7 @@ from sordino_privacy.secagg.membership import Membership
 from sordino_privacy.secagg.refusals import BadParcelError, IdentityError, MalformedError, ShareError
 from sordino_privacy.secagg.roster import Roster
 from sordino_privacy.secagg.shamir import PRIME
+from sordino_privacy.signing import Signer
 
 SHARES_KIND = 4
 DELIVERY_KIND = 5
@@ -81,8 +82,8 @@ class Statement:
     signature: bytes
 
     @classmethod
-    def signed(cls, private: bytes, roster_hash: bytes, sender: str, root: bytes) -> Self:
-        signature = keys.sign(private, "shares", roster_hash, sender.encode(), root)
+    def signed(cls, signer: Signer, roster_hash: bytes, sender: str, root: bytes) -> Self:
+        signature = keys.sign(signer, "shares", roster_hash, sender.encode(), root)
         return cls(sender=sender, root=root, signature=signature)
 
     def verify(self, membership: Membership, roster_hash: bytes) -> None:

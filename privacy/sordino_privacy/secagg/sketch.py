@@ -28,6 +28,7 @@ from sordino_privacy.secagg.masks import MaskStream, RingVector
 from sordino_privacy.secagg.membership import Membership
 from sordino_privacy.secagg.quantise import Quantiser, signed_view
 from sordino_privacy.secagg.refusals import IdentityError, MalformedError
+from sordino_privacy.signing import Signer
 
 ROWS = 4
 BLOCKS, BUCKETS = 4, 32
@@ -126,7 +127,7 @@ class Sketch:
     @classmethod
     def signed(
         cls,
-        private: bytes,
+        signer: Signer,
         roster_hash: bytes,
         seed: bytes,
         sender: str,
@@ -135,7 +136,7 @@ class Sketch:
     ) -> Self:
         """Signs what `sender` says under this challenge."""
         sketch = cls(sender=sender, rows=rows, length=tuple(length))
-        signature = keys.sign(private, "sketch", roster_hash, seed, sender.encode(), sketch._body())
+        signature = keys.sign(signer, "sketch", roster_hash, seed, sender.encode(), sketch._body())
         return cls(sender=sender, rows=sketch.rows, length=sketch.length, signature=signature)
 
     def verify(self, membership: Membership, roster_hash: bytes, seed: bytes) -> None:

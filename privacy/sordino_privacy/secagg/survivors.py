@@ -31,6 +31,7 @@ from sordino_privacy.secagg.roster import Roster
 from sordino_privacy.secagg.shamir import PRIME
 from sordino_privacy.secagg.sketch import MAX_SKETCH_BYTES, Sketch
 from sordino_privacy.secagg.upload import UploadReceipt
+from sordino_privacy.signing import Signer
 
 CLAIM_KIND = 8
 ASSENT_KIND = 9
@@ -96,7 +97,7 @@ class Assent:
     @classmethod
     def signed(
         cls,
-        private: bytes,
+        signer: Signer,
         roster_hash: bytes,
         sender: str,
         u2_hash: bytes,
@@ -105,7 +106,7 @@ class Assent:
         nonce: bytes,
     ) -> Self:
         fields = (roster_hash, sender.encode(), u2_hash, u3_hash, total_hash, nonce)
-        return cls(sender=sender, nonce=nonce, signature=keys.sign(private, "survivors", *fields))
+        return cls(sender=sender, nonce=nonce, signature=keys.sign(signer, "survivors", *fields))
 
     def verify(
         self, membership: Membership, roster_hash: bytes, u2_hash: bytes, u3_hash: bytes, total_hash: bytes
@@ -195,9 +196,9 @@ class Reveal:
         self.sketch.write(writer)
         return writer
 
-    def encode_signed(self, private: bytes) -> bytes:
+    def encode_signed(self, signer: Signer) -> bytes:
         body = self._body(Writer(REVEAL_KIND)).done()
-        return body + keys.sign(private, "reveal", body)
+        return body + keys.sign(signer, "reveal", body)
 
     @classmethod
     def decode(cls, message: bytes, public: bytes) -> Self:

@@ -23,6 +23,7 @@ from sordino_privacy.secagg.encoding import HASH_BYTES, MAGIC, SIGNATURE_BYTES, 
 from sordino_privacy.secagg.masks import Mask, RingVector, Streams
 from sordino_privacy.secagg.membership import Membership
 from sordino_privacy.secagg.refusals import UploadSignatureError
+from sordino_privacy.signing import Signer
 
 HEADER_KIND = 6
 TRAILER_KIND = 7
@@ -88,9 +89,9 @@ class UploadReceipt:
 
     @classmethod
     def signed(
-        cls, private: bytes, roster_hash: bytes, sender: str, u2_hash: bytes, vector_hash: bytes
+        cls, signer: Signer, roster_hash: bytes, sender: str, u2_hash: bytes, vector_hash: bytes
     ) -> Self:
-        signature = keys.sign(private, "upload", roster_hash, sender.encode(), u2_hash, vector_hash)
+        signature = keys.sign(signer, "upload", roster_hash, sender.encode(), u2_hash, vector_hash)
         return cls(sender=sender, u2_hash=u2_hash, vector_hash=vector_hash, signature=signature)
 
     def verify(self, membership: Membership, roster_hash: bytes) -> None:
