@@ -45,7 +45,7 @@ class Sum:
     def vector(self) -> Vector:
         return np.full(self.dimension, self.number, dtype=np.float32)
 
-    carries = vector
+    integers = carries = vector
 
     @property
     def totals(self) -> Sum:

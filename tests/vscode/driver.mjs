@@ -61,7 +61,9 @@ const actions = {
       [...document.querySelectorAll(".view-lines span")].some((one) => getComputedStyle(one, "::after").content.replaceAll("\u00a0", " ").includes(part));
     await until(seconds, `${text}, drawn`, () => page.evaluate(look, text));
   },
-  screenshot: ({ path }) => page.screenshot({ path }),
+  screenshot: async ({ path, clip }) => {
+    await page.screenshot({ path, clip });
+  },
   attribute: ({ selector, name }) => page.locator(selector).first().getAttribute(name),
   // The text of the page in a web view, which lies two frames deep.
   webview: async ({ text, seconds = 15 }) =>

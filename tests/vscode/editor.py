@@ -58,6 +58,14 @@ class Editor:
         self._driver.stdout.readline()
         return path
 
+    def picture_of(self, left: int, top: int, width: int, height: int) -> bytes:
+        """A part of the screen, in pixels, as PNG."""
+        path = self._pictures / "part.png"
+        self.do("screenshot", path=str(path), clip={"x": left, "y": top, "width": width, "height": height})
+        taken = path.read_bytes()
+        path.unlink()
+        return taken
+
     def press(self, *keys: str) -> None:
         """Presses keys one after the other, as in `Control+Shift+P`."""
         for key in keys:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from tests.vscode import editor as editors
 from tests.vscode.editor import ROOT, Editor
+from tests.vscode.film import Film
 
 pytestmark = [pytest.mark.vscode, pytest.mark.timeout(600)]
 
@@ -66,7 +67,26 @@ CALLS = "\n\n".join(
     f"def {name}(client):\n    value = client.fetch(name, limit=10)\n    return value\n"
     for name in ("first", "second", "third")
 )
+INVOICE = """import java.util.ArrayList;
+import java.util.List;
+
+public class Invoice {
+    private final List<Line> lines = new ArrayList<>();
+
+    public int total() {
+        int total = 0;
+        for (Line line : lines) {
+            total += line.amount();
+        }
+        return total;
+    }
+
+    public int largest() {
+"""
+EDITOR = (300, 35, 760, 500)
+"""The part of the screen that is filmed: the file, without the explorer."""
 FILES = {
+    "Invoice.java": INVOICE,
     "next.py": CALLS,
     "Windows.java": CLASS.replace("\n", "\r\n"),
     "emoji.py": GREETING,
@@ -122,6 +142,27 @@ def test_the_extension_serves_by_itself_and_says_so_once(desk: Desk) -> None:
     assert "Nothing leaves the machine" in desk.editor.see(NOTICE, "serves completions on this machine")
     desk.editor.picture("serves-alone")
     desk.editor.dismiss_notices()
+
+
+def test_what_a_developer_sees_is_filmed(desk: Desk) -> None:
+    desk.editor.open_file("Invoice.java")
+    film, accepted = Film(desk.editor, EDITOR), 0
+    film.take(900)
+    for line in ("        int largest = 0;", "        for (", "            largest = Math"):
+        film.type(line.strip() if accepted or line.startswith("        for") else line)
+        if line.endswith(";"):
+            film.press("Enter")
+            continue
+        ghost = desk.editor.ghost(30)
+        film.take(1500)
+        film.press("Tab", milliseconds=700)
+        desk.editor.gone("[class*='ghost-text']", ghost)
+        film.press("End", "Enter")
+        accepted += 1
+    film.take(1500)
+    assert accepted == 2
+    film.save(ARTEFACTS / "ghost-text.gif")
+    desk.editor.command("File: Revert File")
 
 
 def test_a_crlf_file_gets_whole_line_endings(desk: Desk) -> None:
