@@ -39,6 +39,7 @@ class LinkGrid(Grid):
         self._server = server
         self._run = shim.empty_run(run)
         self._asked: dict[int, Message] = {}
+        self._names: dict[int, str] = {}  # by node id, of all that were ever connected
 
     def set_run(self, run: shim.Run) -> None:
         """Takes another run's identity."""
@@ -64,6 +65,14 @@ class LinkGrid(Grid):
         """The connected members and their node ids."""
         return {name: node_id(name) for name in sorted(self._server.connected())}
 
+    def _member_at(self, node: int) -> str | None:
+        """The connected member of that node id. Asked for each message: it must not name them all each time."""
+        connected = self._server.connected()
+        if node not in self._names:
+            self._names.update((node_id(name), name) for name in connected)
+        name = self._names.get(node)
+        return name if name in connected else None
+
     def get_node_ids(self) -> Iterable[int]:
         """Node ids of the connected members."""
         return list(self.members().values())
@@ -75,10 +84,9 @@ class LinkGrid(Grid):
     def push_bounded(self, messages: Iterable[Message], *, reply_bytes: int | None) -> list[str]:
         """`push_messages`, for replies of at most so many bytes: a larger one is refused at its first frame and ends
         its member's stream. None: the link's own limit."""
-        names = {node: name for name, node in self.members().items()}
         sent = []
         for message in messages:
-            name = names.get(message.metadata.dst_node_id)
+            name = self._member_at(message.metadata.dst_node_id)
             if name is None:
                 continue
             message_id = shim.stamp(message)

@@ -14,7 +14,14 @@ import pytest
 from tests.secagg.federation import MemoryJournal
 from tests.secagg.large import ME, Among
 
-from sordino_privacy.secagg import IdentityError, QuorumError, SurvivorError, UploadSignatureError, keys
+from sordino_privacy.secagg import (
+    IdentityError,
+    QuorumError,
+    RosterError,
+    SurvivorError,
+    UploadSignatureError,
+    keys,
+)
 from sordino_privacy.secagg.graph import Graph, thresholds
 from sordino_privacy.secagg.roster import Roster
 from sordino_privacy.secagg.shares import Delivery
@@ -152,3 +159,10 @@ def test_a_receipt_over_another_u2_is_refused_whoever_it_is_of(among: Among) -> 
     )
     with pytest.raises(UploadSignatureError):
         session.survivors(replace(claim, receipts=lie).encode())
+
+
+def test_a_roster_that_leaves_its_reader_out_is_refused_as_such(among: Among) -> None:
+    membership, context = among.federation.membership, among.federation.context
+    others = Roster.of(membership, context, (e for e in among.parsed.entries if e.name != ME))
+    with pytest.raises(RosterError, match="missing"):
+        afresh(among).share(others.encode())

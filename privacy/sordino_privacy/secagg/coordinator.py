@@ -28,10 +28,9 @@ from enum import IntEnum
 
 import numpy as np
 
-from sordino_privacy.secagg import merkle
 from sordino_privacy.secagg.complaint import MAX_COMPLAINT_BYTES, Complaint, complaint_proof
 from sordino_privacy.secagg.context import RoundContext
-from sordino_privacy.secagg.evidence import Evidence, Lengths, challenge_of, drawn, lengths_of
+from sordino_privacy.secagg.evidence import Evidence, Lengths, challenge_of, lengths_of
 from sordino_privacy.secagg.intake import Data, Intake, Keeper, MemoryKeeper, UploadReceiver
 from sordino_privacy.secagg.masks import RingVector, apply
 from sordino_privacy.secagg.membership import Membership
@@ -62,17 +61,25 @@ from sordino_privacy.secagg.refusals import (
     SurvivorError,
 )
 from sordino_privacy.secagg.roster import MAX_ADVERTISEMENT_BYTES, Advertisement, Roster, require_roster
-from sordino_privacy.secagg.shares import Delivery, Parcel, Shares, largest_shares, share_commitment
+from sordino_privacy.secagg.shares import (
+    Parcel,
+    Shares,
+    delivery_head,
+    largest_shares,
+    share_commitment,
+    with_parcels,
+)
 from sordino_privacy.secagg.sketch import Digest, Sketch, upload_digest
 from sordino_privacy.secagg.survivors import (
     MAX_ASSENT_BYTES,
     Assent,
     Claim,
-    Opening,
     Reveal,
     largest_reveal,
+    opening_head,
     require_signers,
     require_survivors,
+    with_owners,
 )
 from sordino_privacy.secagg.total import Total
 from sordino_privacy.secagg.transcript import Record, sum_digest
@@ -150,6 +157,7 @@ class CoordinatorSession:
         self._ctx = context.digest()
         self._stage = Stage.ADVERTISEMENTS
         self._advertisements: dict[str, Advertisement] = {}
+        self._used: dict[bytes, str] = {}  # whose each advertised key and commitment is
         self._shares: dict[str, Shares] = {}
         self._assents: dict[str, Assent] = {}
         self._reveals: dict[str, Reveal] = {}
@@ -157,6 +165,8 @@ class CoordinatorSession:
         self._intake: Intake | None = None
         self._claim: Claim | None = None
         self._u2: tuple[str, ...] = ()
+        self._u2_hash = b""
+        self._u3: frozenset[str] = frozenset()
         self._musters = 0
         self._presences: dict[str, bytes] = {}
         self._draw: Nonces = ()
@@ -241,14 +251,17 @@ class CoordinatorSession:
         advertisement = Advertisement.decode(message)
         self._require_sender(sender, advertisement.name)
         advertisement.verify(self._membership, self._ctx)
-        others = [entry for name, entry in self._advertisements.items() if name != sender]
-        if len(others) >= self._context.quantiser.cohort_limit:
+        earlier = self._advertisements.get(sender)
+        others = len(self._advertisements) - (earlier is not None)
+        if others >= self._context.quantiser.cohort_limit:
             raise FloorError(
                 f"the cohort is full: the quantiser allows {self._context.quantiser.cohort_limit} members"
             )
-        used = {value for entry in others for value in (entry.exchange, entry.masking, entry.commitment)}
-        if used & {advertisement.exchange, advertisement.masking, advertisement.commitment}:
+        if any(self._used.get(value, sender) != sender for value in advertisement.own_values()):
             raise RosterError(f"{sender!r} advertised a key of another member", culprit=sender)
+        for value in earlier.own_values() if earlier else ():
+            self._used.pop(value, None)
+        self._used.update(dict.fromkeys(advertisement.own_values(), sender))
         self._advertisements[sender] = advertisement
 
     def close_advertisements(self) -> bytes:
@@ -282,26 +295,23 @@ class CoordinatorSession:
         with self._closing(Stage.SHARES, Stage.UPLOADS):
             roster = self._known_roster()
             self._u2 = tuple(sorted(self._shares))
+            self._u2_hash = u2_digest(self._u2)
             if len(self._u2) < roster.numbers.quorum:
                 raise SurvivorError(
                     f"{len(self._u2)} members are below the quorum of {roster.numbers.quorum}"
                 )
             quantiser = self._context.quantiser
             self._intake = Intake(quantiser, self._staging, self._keeper)
-            paths = {
-                sender: merkle.paths([leaf.digest() for leaf in shares.leaves])
-                for sender, shares in self._shares.items()
-            }
-        statements = tuple(self._shares[sender].statement for sender in self._u2)
+            head = delivery_head(roster.hash, [self._shares[sender].statement for sender in self._u2])
 
         def delivery(recipient: str) -> bytes:
             parcels = []
-            for sender in self._u2:
-                if sender != recipient and roster.holds(recipient, sender):
+            for sender in roster.neighbours(recipient):
+                if shares := self._shares.get(sender):
                     index = roster.place(sender, recipient)
-                    leaf = self._shares[sender].leaves[index]
-                    parcels.append(Parcel(sender=sender, leaf=leaf, path=paths[sender][index]))
-            return Delivery(roster_hash=roster.hash, statements=statements, parcels=tuple(parcels)).encode()
+                    path = shares.tree().path(index)
+                    parcels.append(Parcel(sender=sender, leaf=shares.leaves[index], path=path))
+            return with_parcels(head, parcels)
 
         return PerMember(self._u2, delivery)
 
@@ -322,7 +332,7 @@ class CoordinatorSession:
         return UploadHeader(
             roster_hash=self._known_roster().hash,
             sender=sender,
-            u2_hash=u2_digest(self._u2),
+            u2_hash=self._u2_hash,
             elements=self._context.dimension,
             ring_bits=self._context.ring_bits,
         )
@@ -378,7 +388,8 @@ class CoordinatorSession:
             dropped=tuple(name for name in self._u2 if name not in u3),
             total_hash=intake.total.digest(),
         )
-        self._sets = u2_digest(self._u2), claim.u3_hash(), claim.total_hash
+        self._sets = self._u2_hash, claim.u3_hash(), claim.total_hash
+        self._u3 = frozenset(u3)
         return claim
 
     # The muster, of a large cohort
@@ -400,7 +411,7 @@ class CoordinatorSession:
         self._require(Stage.MUSTER)
         presence = MusterAnswer.decode(message)
         self._require_sender(sender, presence.sender)
-        if sender not in self._known_claim().survivors:
+        if sender not in self._u3:
             raise SurvivorError(f"{sender!r} is not in U3", culprit=sender)
         self._presences[sender] = presence.nonce
 
@@ -442,9 +453,9 @@ class CoordinatorSession:
 
     def accept_survivors(self, sender: str, message: bytes) -> None:
         self._require(Stage.SURVIVORS)
-        claim, assent = self._known_claim(), Assent.decode(message)
+        assent = Assent.decode(message)
         self._require_sender(sender, assent.sender)
-        if sender not in claim.survivors:
+        if sender not in self._u3:
             raise SurvivorError(f"{sender!r} is not in U3", culprit=sender)
         if self._draw and (sender not in self._soundings or self._presences[sender] != assent.nonce):
             raise SurvivorError(
@@ -463,16 +474,16 @@ class CoordinatorSession:
                 raise QuorumError(f"{len(self._assents)} signatures are below the quorum of {quorum}")
             self._require_signers(self._assents)
 
+        # All of them, the same for everyone: every reader wants its own nonce in the challenge.
+        head = opening_head(self._known_roster().hash, self._sorted_assents())
+
         def opening(member: str) -> bytes:
-            return self._opening(member).encode()
+            return with_owners(head, *self._owed(member))
 
         return PerMember(sorted(self._assents), opening)
 
-    def _opening(self, member: str) -> Opening:
-        alive, dropped = self._owed(member)
-        # All of them, the same for everyone: every reader wants its own nonce in the challenge.
-        assents = tuple(assent for _, assent in sorted(self._assents.items()))
-        return Opening(roster_hash=self._known_roster().hash, assents=assents, alive=alive, dropped=dropped)
+    def _sorted_assents(self) -> tuple[Assent, ...]:
+        return tuple(assent for _, assent in sorted(self._assents.items()))
 
     def _require_signers(self, names: Iterable[str]) -> None:
         u3 = set(self._known_claim().survivors)
@@ -587,7 +598,7 @@ class CoordinatorSession:
     def _challenge(self) -> bytes:
         """Of the muster, or of the assents once they are closed; made once, for it names every member."""
         if self._challenge_of is None:
-            nonces = self._draw or drawn(self._opening(min(self._assents)), ())
+            nonces = self._draw or tuple((each.sender, each.nonce) for each in self._sorted_assents())
             self._challenge_of = challenge_of(self._known_roster(), self._known_claim(), nonces)
         return self._challenge_of
 
@@ -601,7 +612,7 @@ class CoordinatorSession:
             roster=self._known_roster().encode(),
             statements=tuple(self._shares[name].statement for name in self._u2),
             claim=self._known_claim().encode(),
-            assents=tuple(assent for _, assent in sorted(self._assents.items())),
+            assents=self._sorted_assents(),
             sum_hash=sum_digest(self._sum),
             new_model_hash=new_model_hash,
         ).encode()

@@ -17,6 +17,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
+import struct
+from functools import lru_cache
 from typing import Self
 
 from sordino_privacy.secagg.refusals import DowngradeError, MalformedError
@@ -34,8 +36,11 @@ MAX_MESSAGE_BYTES = (
     1 << 26
 )  # 64 MiB: a delivery among 10,000 members; an upload's chunks travel outside messages
 NAME_PATTERN = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+PREFIXES = tuple(length.to_bytes(4, "big") for length in range(256))
+"""Of the fields that nearly everything is made of: names, keys, hashes and signatures."""
 
 
+@lru_cache(maxsize=64)
 def label(purpose: str) -> bytes:
     """The versioned label of a derivation or signature: `sordino-secagg/2/<purpose>`."""
     return f"{SUITE}/{purpose}".encode()
@@ -43,7 +48,12 @@ def label(purpose: str) -> bytes:
 
 def joined(*fields: bytes) -> bytes:
     """Length-prefixed (4 bytes each) concatenation: injective on sequences of byte strings."""
-    return b"".join(len(field).to_bytes(4, "big") + field for field in fields)
+    parts = []
+    for field in fields:
+        length = len(field)
+        parts.append(PREFIXES[length] if length < len(PREFIXES) else length.to_bytes(4, "big"))
+        parts.append(field)
+    return b"".join(parts)
 
 
 def digest(purpose: str, *fields: bytes) -> bytes:
@@ -61,6 +71,13 @@ class Writer:
 
     def __init__(self, kind: int) -> None:
         self._parts: list[bytes] = [MAGIC, bytes([kind])]
+
+    @classmethod
+    def after(cls, head: bytes) -> Self:
+        """Goes on with a message whose first part is encoded already."""
+        writer = cls(0)
+        writer._parts = [head]
+        return writer
 
     def integer(self, value: int, size: int) -> Self:
         self._parts.append(value.to_bytes(size, "big"))
@@ -126,6 +143,15 @@ class MessageReader:
         self._at = end
         return value
 
+    def split(self, layout: struct.Struct) -> tuple[bytes, ...]:
+        """Several fields of fixed sizes at once: `layout` is of such as `32s64s`."""
+        end = self._at + layout.size
+        if end > len(self._message):
+            raise MalformedError("the message is truncated")
+        values = layout.unpack_from(self._message, self._at)
+        self._at = end
+        return values
+
     def u8(self) -> int:
         return self.raw(1)[0]
 
@@ -149,16 +175,10 @@ class MessageReader:
         return value
 
     def text(self) -> str:
-        raw = self.raw(self.u8())
-        if not raw.isascii() or not raw.decode("ascii").isprintable():
-            raise MalformedError("a text field is not printable ASCII")
-        return raw.decode("ascii")
+        return _text_of(self.raw(self.u8()))
 
     def name(self) -> str:
-        name = self.text()
-        if not valid_name(name):
-            raise MalformedError("a name is not a charter name")
-        return name
+        return _name_of(self.raw(self.u8()))
 
     def names(self) -> tuple[str, ...]:
         """A set of names: strictly increasing, so that it has one encoding and no duplicates."""
@@ -175,6 +195,21 @@ class MessageReader:
     def end(self) -> None:
         if self._at != len(self._message):
             raise MalformedError("bytes follow the end of the message")
+
+
+@lru_cache(maxsize=MAX_MEMBERS)
+def _name_of(raw: bytes) -> str:
+    """The charter name in these bytes. Remembered: a round of a thousand members names each in every message."""
+    name = _text_of(raw)
+    if not valid_name(name):
+        raise MalformedError("a name is not a charter name")
+    return name
+
+
+def _text_of(raw: bytes) -> str:
+    if not raw.isascii() or not (text := raw.decode("ascii")).isprintable():
+        raise MalformedError("a text field is not printable ASCII")
+    return text
 
 
 def require_increasing(names: tuple[str, ...]) -> None:

@@ -21,7 +21,7 @@ of it is exact integer arithmetic, so that every machine finds the same k and t.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from hashlib import sha256
@@ -150,14 +150,20 @@ class Graph:
     quorum argument counts it among the n who reveal.
 
     `order` is the ring (empty when complete), `places` the place of each member on it, and neighbours are those at most
-    `half` places away. A neighbourhood is made when it is asked for: a member of a large federation needs those of its
-    own neighbours, not everybody's.
+    `half` places away. A neighbourhood is made when it is first asked for, and kept: a member of a large federation
+    needs those of its own neighbours, not everybody's; its coordinator needs each of them a thousand times.
     """
 
     members: int
     half: int
     order: tuple[int, ...]
     places: tuple[int, ...]
+    _ring: tuple[int, ...] = field(default=(), init=False, repr=False, compare=False)
+    _known: dict[int, tuple[int, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # A neighbourhood is a run of the ring, which is continued at both ends so that none is broken.
+        object.__setattr__(self, "_ring", (*self.order[-self.half :], *self.order, *self.order[: self.half]))
 
     @classmethod
     def of(cls, numbers: Thresholds, roster_hash: bytes) -> Graph:
@@ -178,9 +184,13 @@ class Graph:
         """Sorted; never the member itself."""
         if self.complete:
             return (*range(member), *range(member + 1, self.members))
-        place, order = self.places[member], self.order
-        ring = [order[(place + step) % self.members] for step in range(-self.half, self.half + 1) if step]
-        return tuple(sorted(ring))
+        known = self._known.get(member)
+        if known is None:
+            place = self.places[member]
+            near = sorted(self._ring[place : place + 2 * self.half + 1])
+            near.remove(member)
+            known = self._known[member] = tuple(near)
+        return known
 
     def adjacent(self, one: int, other: int) -> bool:
         """Whether two members are neighbours; nobody is its own."""
@@ -191,11 +201,10 @@ class Graph:
 
     def near(self, counted: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
         """For each member, how many of its neighbours are `counted` (by member), in a circulant graph."""
-        ring = counted[list(self.order)].astype(np.int64)
-        round_twice = np.concatenate([ring[-self.half :], ring, ring[: self.half]])
-        sums = np.concatenate([[0], np.cumsum(round_twice)])
+        ring = counted[list(self._ring)].astype(np.int64)
+        sums = np.concatenate([[0], np.cumsum(ring)])
         width = 2 * self.half + 1
-        return np.asarray((sums[width:] - sums[:-width] - ring)[list(self.places)])
+        return np.asarray((sums[width:] - sums[:-width])[list(self.places)] - counted)
 
 
 def permutation(n: int, key: bytes) -> Sequence[int]:

@@ -6,6 +6,8 @@ names and public keys are part of each pairwise key's info (RFC 5869, section 3.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -13,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from sordino_privacy.secagg.encoding import KEY_BYTES, joined, label
+from sordino_privacy.secagg.encoding import KEY_BYTES, MAX_MEMBERS, joined, label
 from sordino_privacy.secagg.refusals import BadParcelError
 from sordino_privacy.signing import Signer
 
@@ -128,9 +130,13 @@ def sign(signer: Signer, purpose: str, *fields: bytes) -> bytes:
 def signed(public: bytes, signature: bytes, purpose: str, *fields: bytes) -> bool:
     """Whether `signature` is `public`'s over these fields. Its callers turn False into their own refusal."""
     try:
-        Ed25519PublicKey.from_public_bytes(public).verify(
-            signature, joined(label(f"sign/{purpose}"), *fields)
-        )
+        _verifier(public).verify(signature, joined(label(f"sign/{purpose}"), *fields))
     except (InvalidSignature, ValueError):
         return False
     return True
+
+
+@lru_cache(maxsize=MAX_MEMBERS)
+def _verifier(public: bytes) -> Ed25519PublicKey:
+    """The parsed key: each member's signs several times a round, and round after round."""
+    return Ed25519PublicKey.from_public_bytes(public)

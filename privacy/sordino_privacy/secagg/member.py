@@ -57,6 +57,7 @@ from sordino_privacy.secagg.refusals import (
     UploadSignatureError,
 )
 from sordino_privacy.secagg.roster import Advertisement, Roster, seed_commitment
+from sordino_privacy.secagg.sampling import sampled
 from sordino_privacy.secagg.session import SessionPhase, SessionState
 from sordino_privacy.secagg.shares import (
     Delivery,
@@ -113,6 +114,9 @@ class MemberSession:
         self._journal, self._entropy = journal, entropy
         self._state = SessionState()
         self._roster: Roster | None = None
+        # What follows from the state, so that it is not made again in each phase; none of it is secret.
+        self._u2_hash = b""
+        self._claim: Claim | None = None
         self._opened: Opened | None = None
 
     def __repr__(self) -> str:
@@ -255,7 +259,7 @@ class MemberSession:
         return UploadHeader(
             roster_hash=self._known_roster().hash,
             sender=self._me,
-            u2_hash=u2_digest(self._state.u2),
+            u2_hash=self._u2_hash,
             elements=self._context.dimension,
             ring_bits=self._context.ring_bits,
         )
@@ -265,20 +269,22 @@ class MemberSession:
         delivery = Delivery.decode(message, self._me)
         self._require_attempt(delivery.roster_hash)
         u2 = tuple(statement.sender for statement in delivery.statements)
-        if not set(u2) <= roster.positions.keys():
+        in_u2 = set(u2)
+        if not in_u2 <= roster.positions.keys():
             raise SurvivorError("U2 names a member that is not in the roster")
         if self._me not in u2:
             raise SurvivorError("this member is missing from U2")
         if len(u2) < roster.numbers.quorum:
             raise SurvivorError(f"U2 has {len(u2)} members, below the quorum of {roster.numbers.quorum}")
+        vouched, neighbours = roster.vouched(self._me), roster.neighbours(self._me)
         for statement in delivery.statements:
-            if roster.vouched_by(self._me, statement.sender):
+            if statement.sender in vouched:
                 statement.verify(self._membership, roster.hash)
         statements = {statement.sender: statement for statement in delivery.statements}
-        owed = tuple(name for name in u2 if name != self._me and roster.holds(self._me, name))
+        owed = tuple(name for name in neighbours if name in in_u2)
         if tuple(parcel.sender for parcel in delivery.parcels) != owed:
             raise ShareError("the delivered shares are not those of U2 that this member holds")
-        if len(set(roster.neighbours(self._me)) & set(u2)) + roster.graph.complete < roster.numbers.threshold:
+        if len(owed) + roster.graph.complete < roster.numbers.threshold:
             raise SurvivorError("too few of this member's neighbours are in U2")
         # One point seals both directions of a pair: it was agreed on when this member shared.
         points = {
@@ -292,7 +298,7 @@ class MemberSession:
             except BadParcelError as error:
                 error.complaint = self._complaint(parcel, statement)
                 raise
-        state.u2, state.agreed = u2, b""
+        state.u2, state.agreed, self._u2_hash = u2, b"", u2_digest(u2)
 
     def _complaint(self, parcel: Parcel, statement: Statement) -> bytes:
         """Shows everybody the one parcel that this member was cheated with. Its session ends with it."""
@@ -305,18 +311,18 @@ class MemberSession:
         quantiser = self._context.quantiser
         if quantised.quantiser_hash != quantiser.digest() or quantised.vector.shape != (quantiser.length,):
             raise ContextError("the update was not quantised for this context")
-        self._record(Step.UPLOADED, quantised.identity, self._bound(u2_digest(self._state.u2)))
+        self._record(Step.UPLOADED, quantised.identity, self._bound(self._u2_hash))
         self._state.update = quantised.identity
 
     def _frames(self, quantised: Quantised, threads: int) -> Iterator[Frame]:
-        roster, u2_hash = self._known_roster(), u2_digest(self._state.u2)
+        roster = self._known_roster()
         yield self._header().encode()
         hashes = []
         for piece, piece_hash in masked_slices(quantised.vector, self._masks(), threads=threads):
             hashes.append(piece_hash)
             yield piece
         receipt = UploadReceipt.signed(
-            self._signing_key, roster.hash, self._me, u2_hash, vector_digest(hashes)
+            self._signing_key, roster.hash, self._me, self._u2_hash, vector_digest(hashes)
         )
         self._state.receipt = receipt.encode()
         yield self._state.receipt
@@ -364,7 +370,7 @@ class MemberSession:
             return self._state.reply
         with self._step((SessionPhase.MUSTERED,), SessionPhase.SOUNDED):
             roster, state = self._known_roster(), self._state
-            claim, parsed = Claim.decode(state.claim), Draw.decode(draw)
+            claim, parsed = self._known_claim(), Draw.decode(draw)
             self._require_attempt(parsed.roster_hash)
             if not {name for name, _ in parsed.nonces} <= set(claim.survivors):
                 raise SurvivorError("the muster names a member that is not in U3")
@@ -380,26 +386,27 @@ class MemberSession:
     def _take_claim(self, claim: bytes) -> Claim:
         """The claim, admitted, with this member's nonce: drawn only now that the coordinator has committed to the sum.
         The claim of the last muster was admitted then, and keeps its nonce and what was said under it."""
-        state, parsed = self._state, Claim.decode(claim)
+        state = self._state
         if claim != state.claim:
-            self._admit_claim(parsed, u2_digest(state.u2))
+            parsed = Claim.decode(claim)
+            self._admit_claim(parsed)
             state.claim, state.nonce, state.sounding = claim, self._entropy(HASH_BYTES), b""
-        return parsed
+            self._claim = parsed
+        return self._known_claim()
 
     def survivors(self, claim: bytes) -> bytes:
         """Phase 4: checks the claimed U3 (refusals 2, 8 and 9), marks the round as spent, signs."""
         if self._answered(SessionPhase.AGREED, claim):
             return self._state.reply
         with self._step(UNSIGNED, SessionPhase.AGREED):
-            state, u2_hash = self._state, u2_digest(self._state.u2)
-            parsed = self._take_claim(claim)
+            state, parsed = self._state, self._take_claim(claim)
             u3_hash = parsed.u3_hash()
-            self._record(Step.SPENT, state.update, self._bound(u2_hash, u3_hash, parsed.total_hash))
+            self._record(Step.SPENT, state.update, self._bound(self._u2_hash, u3_hash, parsed.total_hash))
             assent = Assent.signed(
                 self._signing_key,
                 self._known_roster().hash,
                 self._me,
-                u2_hash,
+                self._u2_hash,
                 u3_hash,
                 parsed.total_hash,
                 state.nonce,
@@ -409,7 +416,7 @@ class MemberSession:
             state.answer(claim, assent.encode())
         return self._state.reply
 
-    def _admit_claim(self, claim: Claim, u2_hash: bytes) -> None:
+    def _admit_claim(self, claim: Claim) -> None:
         roster = self._known_roster()
         self._require_attempt(claim.roster_hash)
         u2, u3, dropped = set(self._state.u2), set(claim.survivors), set(claim.dropped)
@@ -424,12 +431,13 @@ class MemberSession:
         if dropped != u2 - u3:
             raise SurvivorError("the dropped members are not U2 without U3")
         require_survivors(roster, self._membership, self._context, u3)
+        vouched = roster.vouched(self._me)
         for receipt in claim.receipts:
-            if receipt.u2_hash != u2_hash:
+            if receipt.u2_hash != self._u2_hash:
                 raise UploadSignatureError(
                     f"{receipt.sender!r} masked over another U2", culprit=receipt.sender
                 )
-            if roster.vouched_by(self._me, receipt.sender):
+            if receipt.sender in vouched:
                 receipt.verify(self._membership, roster.hash)
             if receipt.sender == self._me and receipt.encode() != self._state.receipt:
                 raise SurvivorError("the claim holds another upload of this member than the one it sent")
@@ -445,10 +453,9 @@ class MemberSession:
             raise RevealError("this member has already revealed its shares of this attempt")
         with self._step((SessionPhase.AGREED,), SessionPhase.DONE):
             roster, state = self._known_roster(), self._state
-            claim, u2_hash = Claim.decode(state.claim), u2_digest(state.u2)
-            request = Opening.decode(opening)
+            claim, request = self._known_claim(), Opening.decode(opening)
             self._require_attempt(request.roster_hash)
-            self._require_quorum(request, claim, u2_hash)
+            self._require_quorum(request, claim)
             alive, dropped = self._admit_request(request, claim)
             if quantised.identity != state.update:
                 raise ReplayError("this is not the update that this session uploaded")
@@ -456,7 +463,9 @@ class MemberSession:
                 sketch = sketch_of(state.sounding)
             else:
                 sketch = self._sketch(quantised, challenge_of(roster, claim, drawn(request, ())), threads)
-            self._record(Step.REVEALED, state.update, self._bound(u2_hash, claim.u3_hash(), claim.total_hash))
+            self._record(
+                Step.REVEALED, state.update, self._bound(self._u2_hash, claim.u3_hash(), claim.total_hash)
+            )
             reply = Reveal(
                 roster_hash=roster.hash,
                 sender=self._me,
@@ -485,28 +494,32 @@ class MemberSession:
             length = length_sketch(quantised.vector, self._context.quantiser, seed).tolist()
         return Sketch.signed(self._signing_key, self._known_roster().hash, seed, self._me, rows, length)
 
-    def _require_quorum(self, request: Opening, claim: Claim, u2_hash: bytes) -> None:
+    def _require_quorum(self, request: Opening, claim: Claim) -> None:
+        """Whether a quorum signed this set, and the floors hold for those that did: known for certain, or of a large
+        cohort but for a chance of 2^-64 (`sampling`)."""
         roster, u3, u3_hash = self._known_roster(), set(claim.survivors), claim.u3_hash()
         for assent in request.assents:
             if assent.sender not in u3:
                 raise QuorumError(
                     f"{assent.sender!r} signed as a survivor but is none", culprit=assent.sender
                 )
-            try:
-                assent.verify(self._membership, roster.hash, u2_hash, u3_hash, claim.total_hash)
-            except IdentityError as error:
-                raise QuorumError(
-                    f"the survivor signature of {assent.sender!r} is not over this set"
-                ) from error
         if len(request.assents) < roster.numbers.quorum:
             raise QuorumError(
                 f"{len(request.assents)} survivor signatures are below the quorum of {roster.numbers.quorum}"
             )
         try:
             signers = {assent.sender for assent in request.assents}
-            require_signers(roster, self._membership, self._context, u3, signers)
+            spare = require_signers(roster, self._membership, self._context, u3, signers)
         except (SurvivorError, FloorError) as error:
             raise QuorumError(f"the survivor signatures do not meet the floors: {error.message}") from error
+        for place in sampled(len(request.assents), spare, self._entropy):
+            assent = request.assents[place]
+            try:
+                assent.verify(self._membership, roster.hash, self._u2_hash, u3_hash, claim.total_hash)
+            except IdentityError as error:
+                raise QuorumError(
+                    f"the survivor signature of {assent.sender!r} is not over this set"
+                ) from error
         if not any((a.sender, a.nonce) == (self._me, self._state.nonce) for a in request.assents):
             raise QuorumError("this member's own assent is missing: the challenge would not be its own")
 
@@ -553,6 +566,7 @@ class MemberSession:
         """The session of `snapshot_with_secrets`; all other arguments as for the constructor. Raises MalformedError."""
         session = cls(me, signing_key, membership, context, journal, entropy)
         session._state = SessionState.decode(snapshot)
+        session._u2_hash = u2_digest(session._state.u2)
         if session._state.roster:
             session._roster = Roster.accepted(session._state.roster, membership, context)
         return session
@@ -565,6 +579,11 @@ class MemberSession:
         if self._roster is None:
             raise OrderError("no roster was accepted yet")
         return self._roster
+
+    def _known_claim(self) -> Claim:
+        if self._claim is None:
+            self._claim = Claim.decode(self._state.claim)
+        return self._claim
 
     def _require_attempt(self, roster_hash: bytes) -> None:
         if roster_hash != self._known_roster().hash:
@@ -614,4 +633,4 @@ class MemberSession:
 
     def _erase(self, phase: SessionPhase) -> None:
         self._state = SessionState(phase=phase)
-        self._roster = None
+        self._roster, self._claim = None, None

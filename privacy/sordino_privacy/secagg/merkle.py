@@ -6,39 +6,55 @@ Leaves and nodes are hashed under different labels; a node without a sibling mov
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
-from sordino_privacy.secagg.encoding import digest
+from sordino_privacy.secagg.encoding import HASH_BYTES, digest
 
 LONGEST_PATH = 16
 """Siblings of a leaf, in the largest tree that a list of the protocol's length can have."""
 
 
-def _levels(leaves: Sequence[bytes]) -> list[list[bytes]]:
-    levels = [list(leaves)]
-    while len(levels[-1]) > 1:
-        level = levels[-1]
-        pairs = [digest("node", *level[i : i + 2]) for i in range(0, len(level) - 1, 2)]
-        levels.append(pairs + level[len(level) - len(level) % 2 :])
-    return levels
+@dataclass(frozen=True, slots=True)
+class HashTree:
+    """The whole tree over at least one leaf of 32 bytes: each level's hashes one after the other, leaves first."""
+
+    levels: tuple[bytes, ...]
+
+    @classmethod
+    def over(cls, leaves: Sequence[bytes]) -> Self:
+        """The tree over these leaves."""
+        level, levels = list(leaves), [b"".join(leaves)]
+        while len(level) > 1:
+            pairs = [digest("node", *level[i : i + 2]) for i in range(0, len(level) - 1, 2)]
+            level = pairs + level[len(level) - len(level) % 2 :]
+            levels.append(b"".join(level))
+        return cls(tuple(levels))
+
+    @property
+    def root(self) -> bytes:
+        return self.levels[-1]
+
+    def path(self, index: int) -> tuple[bytes, ...]:
+        """The siblings of leaf `index` from the bottom up, where there is one."""
+        out = []
+        for level in self.levels[:-1]:
+            start = HASH_BYTES * (index ^ 1)
+            if start < len(level):
+                out.append(level[start : start + HASH_BYTES])
+            index >>= 1
+        return tuple(out)
 
 
 def root(leaves: Sequence[bytes]) -> bytes:
     """The root over at least one leaf of 32 bytes."""
-    return _levels(leaves)[-1][0]
+    return HashTree.over(leaves).root
 
 
 def paths(leaves: Sequence[bytes]) -> list[tuple[bytes, ...]]:
     """For each leaf the siblings from the bottom up, where there is one."""
-    levels = _levels(leaves)
-    out = []
-    for index in range(len(leaves)):
-        path = []
-        for depth, level in enumerate(levels[:-1]):
-            sibling = (index >> depth) ^ 1
-            if sibling < len(level):
-                path.append(level[sibling])
-        out.append(tuple(path))
-    return out
+    tree = HashTree.over(leaves)
+    return [tree.path(index) for index in range(len(leaves))]
 
 
 def path_length(index: int, count: int) -> int:

@@ -7,6 +7,8 @@ under ctx. A `Roster` is every advertisement with its signature, sorted by name;
 
 from __future__ import annotations
 
+import struct
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -38,6 +40,8 @@ from sordino_privacy.signing import Signer
 
 ADVERTISEMENT_KIND = 2
 ROSTER_KIND = 3
+LAYOUT = struct.Struct(f"{KEY_BYTES}s{KEY_BYTES}s{HASH_BYTES}s{HASH_BYTES}s{SIGNATURE_BYTES}s")
+"""Of an advertisement after its name."""
 MAX_ADVERTISEMENT_BYTES = HEAD_BYTES + NAME_BYTES + 3 * HASH_BYTES + 2 * KEY_BYTES + SIGNATURE_BYTES
 
 
@@ -57,6 +61,10 @@ class Advertisement:
         """What is signed, and hashed into R."""
         return self.ctx, self.name.encode(), self.exchange, self.masking, self.commitment, self.nonce
 
+    def own_values(self) -> tuple[bytes, bytes, bytes]:
+        """What no other member may advertise: both keys and the commitment."""
+        return self.exchange, self.masking, self.commitment
+
     def signed(self, signer: Signer) -> Self:
         """This advertisement with its signature."""
         return replace(self, signature=keys.sign(signer, "advertise", *self.fields()))
@@ -67,14 +75,16 @@ class Advertisement:
 
     @classmethod
     def read(cls, reader: MessageReader) -> Self:
+        ctx, name = reader.raw(HASH_BYTES), reader.name()
+        exchange, masking, commitment, nonce, signature = reader.split(LAYOUT)
         return cls(
-            ctx=reader.raw(HASH_BYTES),
-            name=reader.name(),
-            exchange=reader.raw(KEY_BYTES),
-            masking=reader.raw(KEY_BYTES),
-            commitment=reader.raw(HASH_BYTES),
-            nonce=reader.raw(HASH_BYTES),
-            signature=reader.raw(SIGNATURE_BYTES),
+            ctx=ctx,
+            name=name,
+            exchange=exchange,
+            masking=masking,
+            commitment=commitment,
+            nonce=nonce,
+            signature=signature,
         )
 
     def encode(self) -> bytes:
@@ -160,20 +170,20 @@ class Roster:
         return self.graph.complete or self.graph.adjacent(self.positions[holder], self.positions[owner])
 
     def place(self, owner: str, holder: str) -> int:
-        """The index of `holder` among the owner's holders, who are sorted."""
+        """The index of `holder`, who is one, among the owner's holders, who are sorted."""
         position = self.positions[holder]
         if self.graph.complete:
             return position
-        return self.graph.neighbours(self.positions[owner]).index(position)
+        return bisect_left(self.graph.neighbours(self.positions[owner]), position)
 
-    def vouched_by(self, reader: str, name: str) -> bool:
-        """Whether `reader` itself checks what `name` signed before the survivors' signatures.
+    def vouched(self, reader: str) -> frozenset[str]:
+        """Those of whom `reader` itself checks what they signed before the survivors' signatures.
 
-        In a complete graph everybody; in a circulant one its neighbours. For the others their own neighbours do, and
-        whoever is in a sum has honest ones among those that signed it, whose signatures every member checks
+        In a complete graph everybody; in a circulant one itself and its neighbours. For the others their own neighbours
+        do, and whoever is in a sum has honest ones among those that signed it, whose signatures every member checks
         (docs/protocol.md, section 10).
         """
-        return self.holds(name, reader) or name == reader
+        return frozenset((reader, *self.neighbours(reader)))
 
     def encode(self) -> bytes:
         """The claimed q, t and k go first: a receiver compares them with its own and never uses them."""
@@ -200,8 +210,11 @@ class Roster:
         else:
             require_roster(entries, membership, context, signed=())
             roster = cls.of(membership, context, entries)
+            if reader not in roster.positions:
+                raise RosterError("this member is missing from the roster")
+            vouched = roster.vouched(reader)
             for entry in entries:
-                if roster.vouched_by(reader, entry.name):
+                if entry.name in vouched:
                     entry.verify(membership, roster.ctx)
         own = roster.numbers.quorum, roster.numbers.threshold, roster.numbers.degree
         for what, theirs, ours in zip(("quorum", "share threshold", "degree"), claimed, own, strict=True):

@@ -9,8 +9,10 @@ side channel is outside the threat model; the docs say so.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from itertools import accumulate
 
 from sordino_privacy.secagg.encoding import KEY_BYTES
 from sordino_privacy.secagg.refusals import ShareError
@@ -39,16 +41,17 @@ def split(secret: int, threshold: int, indices: Sequence[int], entropy: Callable
         raise ValueError("an index lies between 1 and 65535")
     # Highest coefficient first; the secret is the constant term.
     coefficients = [field_element(entropy) for _ in range(threshold - 1)] + [secret]
-    return [_evaluate(coefficients, x) for x in indices]
+    steps = [coefficients[low : low + LAZY_STEPS] for low in range(0, threshold, LAZY_STEPS)]
+    return [_evaluate(steps, x) for x in indices]
 
 
-def _evaluate(coefficients: Sequence[int], x: int) -> int:
+def _evaluate(steps: Sequence[Sequence[int]], x: int) -> int:
     value = 0
-    for step, coefficient in enumerate(coefficients, 1):
-        value = value * x + coefficient
-        if step % LAZY_STEPS == 0:
-            value %= PRIME
-    return value % PRIME
+    for coefficients in steps:
+        for coefficient in coefficients:
+            value = value * x + coefficient
+        value %= PRIME
+    return value
 
 
 @lru_cache(maxsize=4096)
@@ -57,18 +60,16 @@ def basis(indices: tuple[int, ...]) -> tuple[int, ...]:
 
     Cached: in a complete graph one set of survivors recovers every secret of the round.
     """
-    out = []
-    for x in indices:
-        numerator = denominator = 1
-        for step, other in enumerate(indices):
-            if other != x:
-                numerator *= other
-                denominator *= other - x
-            if step % LAZY_STEPS == 0:
-                numerator %= PRIME
-                denominator %= PRIME
-        out.append(numerator * pow(denominator, -1, PRIME) % PRIME)
-    return tuple(out)
+    # The coefficient of x is (the product of all indices) / (x * the product of all differences from x). Indices are
+    # small, so these products are taken as integers; one inversion modulo p does for all (Montgomery's trick).
+    everything = math.prod(indices) % PRIME
+    below = [x * math.prod([other - x for other in indices if other != x]) % PRIME for x in indices]
+    before = list(accumulate(below, lambda one, other: one * other % PRIME, initial=1))
+    inverse, out = pow(before[-1], -1, PRIME), []
+    for denominator, product in zip(reversed(below), reversed(before[:-1]), strict=True):
+        out.append(everything * product * inverse % PRIME)
+        inverse = inverse * denominator % PRIME
+    return tuple(reversed(out))
 
 
 def recover(shares: Mapping[int, int], threshold: int) -> int:

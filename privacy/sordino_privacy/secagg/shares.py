@@ -7,7 +7,9 @@ commitments and ciphertexts are leaves of a hash tree whose root is signed once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Self
 
 from sordino_privacy.secagg import keys, merkle
@@ -31,7 +33,10 @@ from sordino_privacy.signing import Signer
 
 SHARES_KIND = 4
 DELIVERY_KIND = 5
-LEAF_BYTES = SEALED_BYTES + 2 * HASH_BYTES
+LEAF_LAYOUT = struct.Struct(f"{SEALED_BYTES}s{HASH_BYTES}s{HASH_BYTES}s")
+LEAF_BYTES = LEAF_LAYOUT.size
+STATEMENT_LAYOUT = struct.Struct(f"{HASH_BYTES}s{SIGNATURE_BYTES}s")  # after the sender's name
+PATH_LAYOUTS = tuple(struct.Struct(f"{HASH_BYTES}s" * length) for length in range(merkle.LONGEST_PATH + 1))
 STATEMENT_BYTES = NAME_BYTES + HASH_BYTES + SIGNATURE_BYTES
 
 
@@ -65,12 +70,8 @@ class Leaf:
 
     @classmethod
     def read(cls, reader: MessageReader, recipient: str) -> Self:
-        return cls(
-            recipient=recipient,
-            sealed=reader.raw(SEALED_BYTES),
-            self_commitment=reader.raw(HASH_BYTES),
-            pair_commitment=reader.raw(HASH_BYTES),
-        )
+        sealed, own, pair = reader.split(LEAF_LAYOUT)
+        return cls(recipient=recipient, sealed=sealed, self_commitment=own, pair_commitment=pair)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +99,8 @@ class Statement:
 
     @classmethod
     def read(cls, reader: MessageReader) -> Self:
-        return cls(sender=reader.name(), root=reader.raw(HASH_BYTES), signature=reader.raw(SIGNATURE_BYTES))
+        sender, (root, signature) = reader.name(), reader.split(STATEMENT_LAYOUT)
+        return cls(sender=sender, root=root, signature=signature)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +111,13 @@ class Shares:
     roster_hash: bytes
     statement: Statement
     leaves: tuple[Leaf, ...]
+    _tree: list[merkle.HashTree] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def tree(self) -> merkle.HashTree:
+        """The tree over the leaves, whose root the sender signed. Made once: it takes two hashes for each leaf."""
+        if not self._tree:
+            self._tree.append(merkle.HashTree.over([leaf.digest() for leaf in self.leaves]))
+        return self._tree[0]
 
     def encode(self) -> bytes:
         writer = Writer(SHARES_KIND).raw(self.roster_hash).u16(len(self.leaves))
@@ -127,9 +136,10 @@ class Shares:
         statement = Statement.read(reader)
         reader.end()
         require_increasing(tuple(leaf.recipient for leaf in leaves))
-        if not leaves or merkle.root([leaf.digest() for leaf in leaves]) != statement.root:
+        shares = cls(roster_hash=roster_hash, statement=statement, leaves=leaves)
+        if not leaves or shares.tree().root != statement.root:
             raise MalformedError("the signed root is not that of the shares", culprit=statement.sender)
-        return cls(roster_hash=roster_hash, statement=statement, leaves=leaves)
+        return shares
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,17 +160,7 @@ class Delivery:
     parcels: tuple[Parcel, ...]
 
     def encode(self) -> bytes:
-        writer = Writer(DELIVERY_KIND).raw(self.roster_hash).u16(len(self.statements))
-        for statement in self.statements:
-            statement.write(writer)
-        writer.u16(len(self.parcels))
-        for parcel in self.parcels:
-            writer.name(parcel.sender)
-            parcel.leaf.write(writer)
-            writer.u8(len(parcel.path))
-            for sibling in parcel.path:
-                writer.raw(sibling)
-        return writer.done()
+        return with_parcels(delivery_head(self.roster_hash, self.statements), self.parcels)
 
     @classmethod
     def decode(cls, message: bytes, recipient: str) -> Self:
@@ -175,13 +175,30 @@ class Delivery:
             length = reader.u8()
             if length > merkle.LONGEST_PATH:
                 raise MalformedError("a path is longer than any tree of the protocol")
-            parcels.append(
-                Parcel(sender=sender, leaf=leaf, path=tuple(reader.raw(HASH_BYTES) for _ in range(length)))
-            )
+            path = reader.split(PATH_LAYOUTS[length])
+            parcels.append(Parcel(sender=sender, leaf=leaf, path=path))
         reader.end()
         require_increasing(tuple(statement.sender for statement in statements))
         require_increasing(tuple(parcel.sender for parcel in parcels))
         return cls(roster_hash=roster_hash, statements=statements, parcels=tuple(parcels))
+
+
+def delivery_head(roster_hash: bytes, statements: Sequence[Statement]) -> bytes:
+    """The first part of a delivery, which is the same in everybody's."""
+    writer = Writer(DELIVERY_KIND).raw(roster_hash).u16(len(statements))
+    for statement in statements:
+        statement.write(writer)
+    return writer.done()
+
+
+def with_parcels(head: bytes, parcels: Sequence[Parcel]) -> bytes:
+    """The delivery of this head and what its reader alone gets."""
+    writer = Writer.after(head).u16(len(parcels))
+    for parcel in parcels:
+        writer.name(parcel.sender)
+        parcel.leaf.write(writer)
+        writer.u8(len(parcel.path)).raw(b"".join(parcel.path))
+    return writer.done()
 
 
 def require_under_root(parcel: Parcel, statement: Statement, roster: Roster, recipient: str) -> None:

@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
@@ -37,6 +39,7 @@ CLAIM_KIND = 8
 ASSENT_KIND = 9
 OPENING_KIND = 10
 REVEAL_KIND = 11
+ASSENT_LAYOUT = struct.Struct(f"{HASH_BYTES}s{SIGNATURE_BYTES}s")  # after the sender's name
 MAX_ASSENT_BYTES = HEAD_BYTES + NAME_BYTES + HASH_BYTES + SIGNATURE_BYTES
 
 
@@ -55,14 +58,18 @@ class Claim:
     receipts: tuple[UploadReceipt, ...]
     dropped: tuple[str, ...]
     total_hash: bytes
+    _u3_hash: list[bytes] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def survivors(self) -> tuple[str, ...]:
         return tuple(receipt.sender for receipt in self.receipts)
 
     def u3_hash(self) -> bytes:
-        """H(U3): the survivors and exactly what each uploaded."""
-        return digest("U3", *(part for r in self.receipts for part in (r.sender.encode(), r.vector_hash)))
+        """H(U3): the survivors and exactly what each uploaded. Made once: it is asked for in every phase."""
+        if not self._u3_hash:
+            parts = (part for r in self.receipts for part in (r.sender.encode(), r.vector_hash))
+            self._u3_hash.append(digest("U3", *parts))
+        return self._u3_hash[0]
 
     def encode(self) -> bytes:
         writer = Writer(CLAIM_KIND).raw(self.roster_hash).u16(len(self.receipts))
@@ -124,7 +131,8 @@ class Assent:
 
     @classmethod
     def read(cls, reader: MessageReader) -> Self:
-        return cls(sender=reader.name(), nonce=reader.raw(HASH_BYTES), signature=reader.raw(SIGNATURE_BYTES))
+        sender, (nonce, signature) = reader.name(), reader.split(ASSENT_LAYOUT)
+        return cls(sender=sender, nonce=nonce, signature=signature)
 
     def encode(self) -> bytes:
         writer = Writer(ASSENT_KIND)
@@ -152,14 +160,7 @@ class Opening:
     dropped: tuple[str, ...]
 
     def encode(self) -> bytes:
-        writer = Writer(OPENING_KIND).raw(self.roster_hash).u16(len(self.assents))
-        for assent in self.assents:
-            assent.write(writer)
-        for names in (self.alive, self.dropped):
-            writer.u16(len(names))
-            for name in names:
-                writer.name(name)
-        return writer.done()
+        return with_owners(opening_head(self.roster_hash, self.assents), self.alive, self.dropped)
 
     @classmethod
     def decode(cls, message: bytes) -> Self:
@@ -171,6 +172,24 @@ class Opening:
         reader.end()
         require_increasing(tuple(assent.sender for assent in assents))
         return cls(roster_hash=roster_hash, assents=assents, alive=alive, dropped=dropped)
+
+
+def opening_head(roster_hash: bytes, assents: Sequence[Assent]) -> bytes:
+    """The first part of an opening, which is the same in everybody's."""
+    writer = Writer(OPENING_KIND).raw(roster_hash).u16(len(assents))
+    for assent in assents:
+        assent.write(writer)
+    return writer.done()
+
+
+def with_owners(head: bytes, alive: Sequence[str], dropped: Sequence[str]) -> bytes:
+    """The opening of this head and whose shares its reader is asked for."""
+    writer = Writer.after(head)
+    for names in (alive, dropped):
+        writer.u16(len(names))
+        for name in names:
+            writer.name(name)
+    return writer.done()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,18 +252,19 @@ def require_survivors(roster: Roster, membership: Membership, context: RoundCont
 
 def require_signers(
     roster: Roster, membership: Membership, context: RoundContext, u3: set[str], signers: set[str]
-) -> None:
+) -> int:
     """The floors of those who signed one survivor set, which are those of the set itself: whoever signed joins no
     later attempt, so these are the members that no difference of two sums can tell apart. Raises as
-    `require_survivors` does."""
-    _require_floors(roster, membership, context, u3, signers, "signed")
+    `require_survivors` does. Returns how many of the signers could be missing, whoever they are, with every floor still
+    met: so many of their signatures may be false."""
+    return _require_floors(roster, membership, context, u3, signers, "signed")
 
 
 def _require_floors(
     roster: Roster, membership: Membership, context: RoundContext, u3: set[str], counted: set[str], what: str
-) -> None:
+) -> int:
     """`counted` members of `u3` against the quorum and the honest organisations; in a circulant graph around each
-    survivor as well.
+    survivor as well. Returns how many of them could be missing.
 
     There the coordinator could name as dropped exactly those who connect some members with the rest, and so open the
     sum of a part. At most threshold - 1 neighbours of a survivor are corrupt: without any of those, its neighbourhood
@@ -256,14 +276,26 @@ def _require_floors(
             f"{len(counted)} of {len(u3)} survivors {what}, below the floor of {numbers.quorum}"
         )
     membership.require_organisations(counted, organisations=organisations, corrupt=numbers.corrupt)
-    if not numbers.complete:
-        _require_neighbourhoods(roster, membership, organisations, u3, counted, what)
+    sizes = Counter(membership.member(name).organisation for name in counted)
+    # Fewer organisations than the floor hold no more than these: so many more than the colluders must be left.
+    largest = sum(size for _, size in sizes.most_common(organisations - 1))
+    spare = min(len(counted) - numbers.quorum, len(counted) - largest - numbers.corrupt - 1)
+    if numbers.complete:
+        return spare
+    return min(spare, _require_neighbourhoods(roster, membership, organisations, u3, counted, largest, what))
 
 
 def _require_neighbourhoods(
-    roster: Roster, membership: Membership, organisations: int, u3: set[str], counted: set[str], what: str
-) -> None:
-    """The floors around each survivor. Counted by place in the roster: by name it would take a large round seconds."""
+    roster: Roster,
+    membership: Membership,
+    organisations: int,
+    u3: set[str],
+    counted: set[str],
+    largest: int,
+    what: str,
+) -> int:
+    """The floors around each survivor, and how many of `counted` could be missing. Counted by place in the roster: by
+    name it would take a large round seconds."""
     numbers, everyone = roster.numbers, sorted(u3)
     corrupt = min(numbers.threshold - 1, numbers.corrupt)
     present = np.zeros(numbers.members, dtype=bool)
@@ -272,10 +304,10 @@ def _require_neighbourhoods(
     if (fewest := int(near.min())) < numbers.neighbours:
         name = everyone[int(near.argmin())]
         raise SurvivorError(f"fewer than {numbers.neighbours} neighbours of {name!r} {what}")
-    sizes = Counter(membership.member(name).organisation for name in counted)
-    largest = sum(size for _, size in sizes.most_common(organisations - 1))
-    if fewest - largest > corrupt:
-        return  # even if the largest organisations sat around one survivor, the colluders could not fill the others
+    # Even if the largest organisations sat around one survivor, would the colluders not fill the others?
+    if (spare := fewest - largest - corrupt - 1) >= 0:
+        return min(spare, fewest - numbers.neighbours)
     for name in everyone:
         around = counted.intersection(roster.neighbours(name))
         membership.require_organisations(around, organisations=organisations, corrupt=corrupt)
+    return 0

@@ -10,6 +10,7 @@ signature travels last because a member masks while it sends.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from sordino_privacy.signing import Signer
 HEADER_KIND = 6
 TRAILER_KIND = 7
 SLICE_BYTES = 1 << 20
+RECEIPT_LAYOUT = struct.Struct(f"{HASH_BYTES}s{HASH_BYTES}s{SIGNATURE_BYTES}s")  # after the sender's name
 
 
 def u2_digest(names: Iterable[str]) -> bytes:
@@ -108,12 +110,8 @@ class UploadReceipt:
 
     @classmethod
     def read(cls, reader: MessageReader) -> Self:
-        return cls(
-            sender=reader.name(),
-            u2_hash=reader.raw(HASH_BYTES),
-            vector_hash=reader.raw(HASH_BYTES),
-            signature=reader.raw(SIGNATURE_BYTES),
-        )
+        sender, (u2_hash, vector_hash, signature) = reader.name(), reader.split(RECEIPT_LAYOUT)
+        return cls(sender=sender, u2_hash=u2_hash, vector_hash=vector_hash, signature=signature)
 
     def encode(self) -> bytes:
         """The trailer of the upload."""

@@ -1,0 +1,174 @@
+"""Of many assents a member checks some at random: so many that more false ones than the floors can spare are found."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from itertools import combinations
+from math import comb
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.secagg.federation import Federation, SeededEntropy, membership, quantiser
+from tests.secagg.large import ME, Among
+from tests.secagg.test_large import afresh
+
+from sordino_privacy.secagg import FloorError, MemberSession, QuorumError, SurvivorError, graph, keys
+from sordino_privacy.secagg.roster import Roster
+from sordino_privacy.secagg.sampling import SAMPLE_BITS, SAMPLED_ABOVE, sample_size, sampled
+from sordino_privacy.secagg.survivors import Opening, require_signers
+
+COUNT = 530
+FORGED = bytes(64)
+
+
+@given(signatures=st.integers(1, 2000), data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_sample_is_the_smallest_that_misses_no_more_false_ones_than_can_be_spared(
+    signatures: int, data: st.DataObject
+) -> None:
+    spare = data.draw(st.integers(0, signatures - 1))
+    size = sample_size(signatures, spare)
+
+    def passes(drawn: int) -> bool:
+        return comb(signatures - spare - 1, drawn) << SAMPLE_BITS <= comb(signatures, drawn)
+
+    assert passes(size)
+    assert size == 0 or not passes(size - 1)
+
+
+def test_with_nothing_to_spare_all_are_checked() -> None:
+    assert sample_size(1000, 0) == 1000
+    assert sample_size(1000, 115) < 310
+
+
+@pytest.mark.parametrize("signatures", [5, 300, SAMPLED_ABOVE])
+def test_up_to_the_limit_all_are_checked_whatever_could_be_spared(signatures: int) -> None:
+    assert list(sampled(signatures, signatures - 1, SeededEntropy("unused"))) == list(range(signatures))
+
+
+def test_who_is_drawn_follows_from_the_members_own_entropy_and_every_place_comes_up() -> None:
+    draws = [sampled(1000, 115, SeededEntropy(member)) for member in range(40)]
+    assert len({tuple(draw) for draw in draws}) == 40
+    assert all(len(set(draw)) == len(draw) == sample_size(1000, 115) for draw in draws)
+    assert {place for draw in draws for place in draw} == set(range(1000))
+
+
+def accepted(of: Roster, federation: Federation, u3: set[str], signers: set[str]) -> bool:
+    try:
+        require_signers(of, federation.membership, federation.context, u3, signers)
+    except (SurvivorError, FloorError):
+        return False
+    return True
+
+
+@pytest.mark.parametrize("organisations", [None, 4])
+@pytest.mark.parametrize("limit", [256, 6])
+def test_whoever_of_the_spare_ones_is_taken_away_every_floor_is_still_met(
+    monkeypatch: pytest.MonkeyPatch, limit: int, organisations: int | None
+) -> None:
+    """Exhaustively, in a complete graph and in a circulant one."""
+    if limit < 9:
+        monkeypatch.setattr(graph, "COMPLETE_LIMIT", limit)
+        monkeypatch.setattr(graph, "degree_and_threshold", lambda members, corrupt, dropouts: (6, 2))
+    federation = Federation(membership(9, organisations=organisations), quantiser=quantiser(20, 9))
+    federation.until("upload")
+    of, everyone = federation.coordinator._known_roster(), set(federation.names)
+    assert of.graph.complete is (limit > 9)
+    spare = require_signers(of, federation.membership, federation.context, everyone, everyone)
+    assert all(
+        accepted(of, federation, everyone, everyone - set(gone)) for gone in combinations(everyone, spare)
+    )
+    fewer = [
+        accepted(of, federation, everyone, everyone - set(gone)) for gone in combinations(everyone, spare + 1)
+    ]
+    assert organisations is not None or not all(fewer)
+
+
+@pytest.fixture(scope="module")
+def among() -> Among:
+    return Among(COUNT)
+
+
+def asked(among: Among) -> tuple[MemberSession, Opening]:
+    """A session of ME that has signed, and the true opening for it."""
+    session, update = afresh(among), among.federation.updates[ME]
+    session.share(among.roster)
+    *_, trailer = session.upload(among.delivery, update)
+    claim = among.claim(bytes(trailer))
+    return session, Opening.decode(among.opening(claim, session.survivors(claim)))
+
+
+def forged(opening: Opening, names: set[str]) -> bytes:
+    assents = tuple(replace(a, signature=FORGED) if a.sender in names else a for a in opening.assents)
+    return replace(opening, assents=assents).encode()
+
+
+def spare_of(among: Among) -> int:
+    everyone = set(among.federation.names)
+    return require_signers(
+        among.parsed, among.federation.membership, among.federation.context, everyone, everyone
+    )
+
+
+def test_a_member_of_a_large_cohort_checks_a_sample_and_reveals(
+    among: Among, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, opening = asked(among)
+    count, true = Counter[str](), keys.signed
+
+    def counted(public: bytes, signature: bytes, purpose: str, *fields: bytes) -> bool:
+        count[purpose] += 1
+        return true(public, signature, purpose, *fields)
+
+    monkeypatch.setattr(keys, "signed", counted)
+    session.unmask(opening.encode(), among.federation.updates[ME])
+    assert count == {"survivors": sample_size(COUNT, spare_of(among))}
+    assert count["survivors"] < COUNT * 3 // 5
+
+
+def strangers(among: Among) -> list[str]:
+    near = set(among.parsed.neighbours(ME))
+    return [name for name in among.federation.names if name not in near and name != ME]
+
+
+def around_one(among: Among) -> list[str]:
+    """Neighbours of one survivor that is far from ME."""
+    far = strangers(among)[0]
+    return [name for name in among.parsed.neighbours(far) if name != ME]
+
+
+@pytest.mark.parametrize("chosen", [strangers, around_one])
+@pytest.mark.parametrize("draw", range(3))
+def test_one_more_false_assent_than_the_floors_spare_is_refused_wherever_it_stands(
+    among: Among, chosen: Callable[[Among], list[str]], draw: int
+) -> None:
+    session, opening = asked(among)
+    session._entropy = SeededEntropy(("drawn", draw))
+    lie = forged(opening, set(chosen(among)[: spare_of(among) + 1]))
+    journal = among.federation.journals[ME]
+    before = list(journal.rows)
+    with pytest.raises(QuorumError, match="is not over this set"):
+        session.unmask(lie, among.federation.updates[ME])
+    assert journal.rows == before
+    assert session._state.held == {}
+
+
+def test_a_member_that_found_a_false_assent_is_asked_no_second_time(among: Among) -> None:
+    """Or a coordinator could ask until a draw misses them all."""
+    session, opening = asked(among)
+    with pytest.raises(QuorumError):
+        session.unmask(forged(opening, set(strangers(among))), among.federation.updates[ME])
+    reopened = partial(session.unmask, opening.encode(), among.federation.updates[ME])
+    with pytest.raises(Exception, match="ended"):
+        reopened()
+
+
+def test_too_few_assents_are_refused_before_any_is_looked_at(among: Among) -> None:
+    session, opening = asked(among)
+    few = opening.assents[: among.parsed.numbers.quorum - 1]
+    with pytest.raises(QuorumError, match="below the quorum"):
+        session.unmask(replace(opening, assents=few).encode(), among.federation.updates[ME])
