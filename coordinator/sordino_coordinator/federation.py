@@ -47,7 +47,7 @@ from sordino_platform.charter import Charter, ended_by
 from sordino_platform.durable import make_folder, read_file, write_file
 from sordino_platform.flower.phases import pack
 from sordino_platform.founding_model import founding_parameters
-from sordino_platform.identity import Identity
+from sordino_platform.identity import Identity, require_signs
 from sordino_platform.ledger_head import SignedLedgerHead
 from sordino_platform.link import Direction
 from sordino_platform.offer import Unready
@@ -70,6 +70,7 @@ from sordino_privacy.secagg import (
     RoundContext,
     transcript_head,
 )
+from sordino_privacy.signing import SignerError
 
 NO_RUN_RELEASES = "founding"
 MAX_RECORD_BYTES = 256 << 20
@@ -185,12 +186,15 @@ class Federation:
                 self.gate.lowest = min(self.gate.lowest, self.loss)
 
     def note(self, write: Callable[[], object]) -> None:
-        """A write that only notes something: a full disk must not refuse a member, or keep the process from ending.
+        """A write that only notes something: a full disk, or a token that was taken out, must not refuse a member, or
+        keep the process from ending.
 
         What a round must record is written by the round itself, which stops when it cannot.
         """
         try:
             write()
+        except SignerError as error:
+            self.log.error("not_noted", error=error.message)
         except StorageError as error:
             self.metrics.write_errors.inc()
             self.log.error("not_noted", error=error.message)
@@ -232,6 +236,7 @@ class Federation:
         self.settings = self.desk.settings()
         self.adopt()
         self.charter.require_current()
+        require_signs(self.identity.signing_key)  # before members pay for a release that nobody could sign
         limits = RoundLimits.of(self.charter, self.parameters)
         limits.require_step(self.training, self.settings.server_optimiser)
         self.plan = self.next_plan(limits)

@@ -33,6 +33,7 @@ from sordino_platform.flower.codec import decode_message, encode_message
 from sordino_platform.flower.phases import STREAMED, node_id
 from sordino_platform.identity.ceremony import found_in_folder
 from sordino_platform.link.messages import Payload, StreamedPart, parts_of, views
+from sordino_platform.pkcs11 import Pkcs11Uri
 from sordino_platform.proposal import quantiser_for
 from sordino_platform.settings import toml_text
 from sordino_privacy.dpsgd import TrainingPlan
@@ -65,11 +66,12 @@ def found_in(
     privacy: PrivacyPolicy | None = None,
     shared_memory: SharedMemoryPolicy | None = None,
     floors: FloorTerms | None = None,
+    keys: Mapping[str, Pkcs11Uri] | None = None,
     **settings: object,
 ) -> None:
     """Members (five of five organisations, if nobody says otherwise), their settings and the coordinator's.
 
-    `settings` come on top of the coordinator's, `of_members` on top of each member's.
+    `settings` come on top of the coordinator's, `of_members` on top of each member's; `keys` are whose is in a token.
     """
     known = organisations or {}
     foundation = found_in_folder(
@@ -80,6 +82,7 @@ def found_in(
         floors=floors or FloorTerms(cohort=cohort),
         privacy=privacy or PrivacyPolicy(),
         shared_memory=shared_memory,
+        keys=keys,
     )
     coordinator = {
         "version": 1,

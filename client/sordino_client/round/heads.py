@@ -12,6 +12,7 @@ from sordino_platform.ledger_head import LedgerHead, SignedLedgerHead
 from sordino_platform.release import ReleaseStore
 from sordino_platform.telemetry import log
 from sordino_privacy.errors import ConfigurationError, StorageError
+from sordino_privacy.signing import SignerError
 
 if TYPE_CHECKING:
     from sordino_client.round.member import Member
@@ -27,7 +28,8 @@ class UnchargedRelease:
 
 
 def signed_head(member: Member) -> bytes:
-    """Where the ledger stands now, signed for others to keep; empty while it is known not to be whole."""
+    """Where the ledger stands now, signed for others to keep; empty while it is known not to be whole, and while the
+    token that holds the key does not answer (the offer is then refused: see `unready`)."""
     if not member.ledger.whole:
         return b""  # nobody shall take a ledger that lost rows for the newest one
     stands = member.ledger.stands()
@@ -40,7 +42,10 @@ def signed_head(member: Member) -> bytes:
         digest=stands.digest,
         before=stands.before,
     )
-    return SignedLedgerHead.sign(head, member.identity.signing_key).to_bytes()
+    try:
+        return SignedLedgerHead.sign(head, member.identity.signing_key).to_bytes()
+    except SignerError:
+        return b""
 
 
 def heed_head(member: Member, data: bytes) -> None:

@@ -17,6 +17,7 @@ from sordino_client.round.heads import require_charged
 from sordino_client.round.member import Member
 from sordino_client.settings import MemberSettings
 from sordino_platform.charter import HuggingFaceTerms
+from sordino_platform.identity import require_signs
 from sordino_platform.offer import Offer, Unready
 from sordino_platform.round_limits import RoundLimits
 from sordino_platform.telemetry import log
@@ -40,6 +41,7 @@ def first_reason(member: Member, offer: Offer) -> tuple[Unready | None, SordinoE
     if not member.participation.ready:
         return Unready.NOT_ASKED, None
     checks: tuple[tuple[Unready, Callable[[], object]], ...] = (
+        (Unready.LOCAL, lambda: require_signs(member.identity.signing_key)),
         (Unready.CHARTER, member.charter.require_current),
         (Unready.EPOCH, lambda: require_no_epoch_waits(member.folder, member.identity.charters)),
         (Unready.LEDGER, member.ledger.require_whole),

@@ -145,7 +145,7 @@ def _identity(folder: Path) -> Identity:
     except (ConfigurationError, StorageError) as error:
         raise ConfigurationError(
             f"this machine cannot speak for the coordinator: {error.message}",
-            hint="put the coordinator's identity.key and tls.pem here, mode 0600: docs/guides/standby.md",
+            hint="put the coordinator's identity.key (or .uri) and tls.pem here, mode 0600: docs/guides/standby.md",
         ) from error
     if identity.card.role != "coordinator":
         raise ConfigurationError(f"{folder} holds the identity of a member")

@@ -17,9 +17,9 @@ from packaging.requirements import Requirement
 
 from sordino_platform.doctor.finding import CheckState, Finding, checked, failed, ok, warning
 from sordino_platform.durable import write_file
-from sordino_platform.identity import Identity, admit
+from sordino_platform.identity import Identity, admit, require_signs
 from sordino_platform.identity.renewal import warned_days
-from sordino_platform.identity.site import WARN_BEFORE
+from sordino_platform.identity.site import KEY_URI, WARN_BEFORE
 from sordino_platform.link.address import parse_address
 from sordino_platform.machine.sockets import claim
 from sordino_privacy.errors import ConfigurationError, LinkError
@@ -97,6 +97,13 @@ def certificate(identity: Identity, *, now: datetime) -> Finding:
     return warning("certificate", f"{said}: it ends within {days}", RENEW)
 
 
+def signing_key(identity: Identity) -> str:
+    """The identity's key can be asked, also where a token holds it. Raises SignerError."""
+    require_signs(identity.signing_key)
+    place = identity.folder / KEY_URI
+    return f"signs, {f'in the token that {place} names' if place.exists() else 'from its file'}"
+
+
 def disk(folder: Path) -> Finding:
     """Room on the folder's disk, and a durable write that succeeds."""
     probe = folder / f".doctor-{secrets.token_hex(6)}"
@@ -153,6 +160,7 @@ def common(folder: Path, identity: Identity, seen: Sequence[datetime]) -> Iterat
     yield checked("clock", lambda: clock(identity, seen, now=now))
     yield checked("charter", lambda: charter(identity, now=now))
     yield checked("certificate", lambda: certificate(identity, now=now))
+    yield checked("signing key", lambda: signing_key(identity))
     yield checked("disk", lambda: disk(folder))
 
 

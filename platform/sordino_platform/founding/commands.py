@@ -12,6 +12,7 @@ import typer
 from sordino_platform.charter import drafting
 from sordino_platform.durable import make_folder, read_file, write_file
 from sordino_platform.identity import authority, read_card
+from sordino_platform.identity.commands import KeyUri
 from sordino_platform.identity.enrolment import MAX_REQUEST_BYTES, EnrolmentRequest
 from sordino_platform.keys import fingerprint
 from sordino_platform.passphrase import (
@@ -144,6 +145,7 @@ def join(
     approval: Annotated[
         Path | None, typer.Option(help="Where the approval will lie [FOLDER/enrolled.json].")
     ] = None,
+    key: KeyUri = None,
     start: Annotated[
         bool, typer.Option("--up/--no-up", help="Run the party once it has joined, or say how to.")
     ] = True,
@@ -151,13 +153,15 @@ def join(
     """Join a federation with a join code: makes keys and a request, waits for the approval, and runs.
 
     Send the request that is written to the root's holder, and put the approval that comes back where it is waited for.
-    Broken off, it goes on where it was with the same command. Private keys never leave the folder.
+    Broken off, it goes on where it was with the same command. Private keys never leave the folder, and one that --key
+    puts into a token never leaves that.
 
     Example: sordino join --code-file alder.code --repo ~/work/billing
     """
     from sordino_platform.durable import read_secret
     from sordino_platform.founding.code import MAX_CODE_BYTES, JoinCode
     from sordino_platform.founding.joining import APPROVAL, Joining
+    from sordino_platform.pkcs11 import Pkcs11Uri
     from sordino_platform.settings import default_folder
 
     if code is not None and code_file is not None:
@@ -178,7 +182,8 @@ def join(
         if not path.is_dir():
             raise DataError(f"{path} is not a folder", hint="give the top folder of the code")
     place = (folder or default_folder()).expanduser()
-    joining = Joining(folder=place, code=parsed, folders=tuple(folders))
+    token = None if key is None else Pkcs11Uri.parse(key)
+    joining = Joining(folder=place, code=parsed, folders=tuple(folders), key=token)
     if not joining.enrolled:
         written, waited = request or Path(f"{parsed.name}.request.json"), approval or place / APPROVAL
         write_file(written, joining.request(datetime.now(UTC)))

@@ -28,6 +28,7 @@ from sordino_platform.identity import (
 )
 from sordino_platform.identity.enrolment import MAX_REQUEST_BYTES
 from sordino_platform.identity.renewal import MAX_BUNDLE_BYTES, RenewalReply
+from sordino_platform.pkcs11 import Pkcs11Uri
 from sordino_privacy.errors import ConfigurationError
 
 GROUP: Final = "sordino.joiners"
@@ -41,11 +42,13 @@ Settle = Callable[[Path, JoinCode, Sequence[Path]], Callable[[], None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Joining:
-    """One party that joins. `folders`: a member's repositories, or the coordinator's public held-out code."""
+    """One party that joins. `folders`: a member's repositories, or the coordinator's public held-out code. `key`: where
+    in a token its identity's key is to be, None for a file."""
 
     folder: Path
     code: JoinCode
     folders: tuple[Path, ...] = ()
+    key: Pkcs11Uri | None = None
 
     def request(self, now: datetime) -> bytes:
         """The request to carry to the root's holder: the one that waits already, or a new one.
@@ -65,6 +68,7 @@ class Joining:
                 organisation=code.organisation,
                 dns_names=code.dns_names,
                 addresses=code.addresses,
+                key=self.key,
             )
         token = EnrolmentToken.parse(code.token)
         if (folder / site.REQUEST).exists() and (folder / site.PENDING).exists():

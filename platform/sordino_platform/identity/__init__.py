@@ -15,6 +15,8 @@ from sordino_platform.identity.site import (
     make_request,
     open_charters,
     read_card,
+    require_signs,
+    signer_of,
 )
 
 __all__ = [
@@ -33,4 +35,6 @@ __all__ = [
     "peer_name",
     "peer_uri",
     "read_card",
+    "require_signs",
+    "signer_of",
 ]

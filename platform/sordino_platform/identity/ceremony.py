@@ -17,6 +17,7 @@ from typing import Any
 
 from sordino_platform.charter import Charter, HuggingFaceTerms, ModelTerms, Role
 from sordino_platform.identity import authority, site
+from sordino_platform.pkcs11 import Pkcs11Uri
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +40,14 @@ def found_in_folder(
     coordinator: str = "coordinator",
     dns_names: Sequence[str] = ("localhost",),
     addresses: Sequence[str] = ("127.0.0.1",),
+    keys: Mapping[str, Pkcs11Uri] | None = None,
     now: datetime | None = None,
     **terms: Any,
 ) -> Foundation:
     """Founds a federation in `folder`: `root/`, `coordinator/`, `members/<name>/`. `members` is (name, organisation).
 
-    `terms` go to the charter (`floors`, `privacy`, `validity`). Raises ConfigurationError when the terms
-    do not fit the members, StorageError when the disk refuses.
+    `keys`: by name, whose identity key is to be in a token. `terms` go to the charter (`floors`, `privacy`,
+    `validity`). Raises ConfigurationError when the terms do not fit the members, StorageError when the disk refuses.
     """
     root = folder / "root"
     pin = authority.found_root(root, federation=federation, model=model, now=now, **terms)
@@ -59,7 +61,15 @@ def found_in_folder(
     for role, name, organisation, place in parties:
         token = authority.invite(root, role=role, name=name, organisation=organisation, now=now)
         hosts = {"dns_names": dns_names, "addresses": addresses} if role == "coordinator" else {}
-        site.create(place, federation=federation, role=role, name=name, organisation=organisation, **hosts)
+        site.create(
+            place,
+            federation=federation,
+            role=role,
+            name=name,
+            organisation=organisation,
+            key=(keys or {}).get(name),
+            **hosts,
+        )
         requests[place] = site.make_request(place, token=token, now=now)
         authority.enrol(root, requests[place], now=now)
     charter = authority.sign_epoch(root).charter

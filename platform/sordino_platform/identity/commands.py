@@ -19,6 +19,7 @@ from sordino_platform.identity.enrolment import MAX_REPLY_BYTES, EnrolmentToken
 from sordino_platform.identity.renewal import MAX_BUNDLE_BYTES, RenewalBox, ending, is_bundle
 from sordino_platform.keys import fingerprint
 from sordino_platform.link.address import told_apart
+from sordino_platform.pkcs11 import Pkcs11Uri
 from sordino_privacy.errors import ConfigurationError, SordinoError, UsageError
 
 app = typer.Typer(
@@ -35,6 +36,14 @@ Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The identity's f
 RootFolder = Annotated[Path, typer.Argument(metavar="ROOT", help="The root folder, made by `charter new`.")]
 Out = Annotated[Path | None, typer.Option(help="Where to write the file; standard output when left out.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print machine-readable figures.")]
+KeyUri = Annotated[
+    str | None,
+    typer.Option(
+        "--key",
+        metavar="pkcs11:...",
+        help="Keep the identity's key in a PKCS#11 token: its URI (RFC 7512), with module-path and pin-source.",
+    ),
+]
 IsCoordinator = Annotated[bool, typer.Option("--coordinator", help="The coordinator, not a member.")]
 
 
@@ -49,9 +58,12 @@ def new(
         list[str] | None,
         typer.Option(help="A DNS name or address the coordinator is reached at; repeat for more."),
     ] = None,
+    key: KeyUri = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make an identity key in FOLDER. It is created with mode 0600 and never replaced.
+    """Make an identity key in FOLDER, or in a PKCS#11 token with --key. It is never replaced.
+
+    A key file has mode 0600. In a token the key pair that the URI names is used, and made where there is none.
 
     Example: sordino identity new acme --federation demo --name acme --organisation "Acme Ltd"
     """
@@ -64,6 +76,7 @@ def new(
         organisation=organisation,
         dns_names=names,
         addresses=addresses,
+        key=None if key is None else Pkcs11Uri.parse(key),
     )
     _show(folder, as_json=as_json)
     if not as_json:

@@ -1,6 +1,7 @@
-"""A party's own folder: its keys are made here and never leave.
+"""A party's own folder: its keys are made here, or in the token that it names, and never leave.
 
 identity.key     Ed25519, 0600           tls-pending.key   P-256, 0600, between request and install
+identity.uri     or, instead of it, where in a PKCS#11 token the key is, 0600
 identity.json    the public card         tls-request.json  the request that belongs to it
 root.pin         the root's fingerprint  tls.pem           private key and certificate, 0600, replaced at once
                                          charters/         every epoch, verified on each load
@@ -47,10 +48,13 @@ from sordino_platform.keys import (
     require_p256,
     save_private_key,
 )
+from sordino_platform.pkcs11 import Pkcs11Signer, Pkcs11Uri
+from sordino_platform.pkcs11.uri import MAX_URI_CHARACTERS
 from sordino_privacy.errors import ConfigurationError, LinkError
 from sordino_privacy.signing import Signer
 
 IDENTITY_KEY = "identity.key"
+KEY_URI = "identity.uri"
 CARD = "identity.json"
 PENDING = "tls-pending.key"
 REQUEST = "tls-request.json"
@@ -58,6 +62,8 @@ TLS = "tls.pem"
 PIN = "root.pin"
 CHARTERS = "charters"
 WARN_BEFORE = timedelta(days=14)
+# Signed and thrown away. It is no message of any protocol here: all of those begin with the name of their kind.
+PROBE = b"sordino-probe/1: the key can be asked"
 ASK_ANEW = timedelta(days=12)  # an approver refuses requests that are older than 14
 
 
@@ -97,10 +103,9 @@ class Identity:
     def load(cls, folder: Path) -> Identity:
         """Raises ConfigurationError when the folder is incomplete, or its keys can be read by others."""
         card = read_card(folder)
-        key = load_identity_key(folder / IDENTITY_KEY)
-        if key.public_key != card.identity_key:
-            raise ConfigurationError(f"{folder / IDENTITY_KEY} is not the key of {folder / CARD}")
-        return cls(folder=folder, card=card, signing_key=key, charters=open_charters(folder))
+        return cls(
+            folder=folder, card=card, signing_key=signer_of(folder, card), charters=open_charters(folder)
+        )
 
     @property
     def charter(self) -> Charter:
@@ -138,20 +143,29 @@ def create(
     organisation: str,
     dns_names: Sequence[str] = (),
     addresses: Sequence[str] = (),
+    key: Pkcs11Uri | None = None,
 ) -> Card:
-    """Makes a new identity key in `folder`. An identity that is there already is never replaced.
+    """Makes a new identity key in `folder`, or in the token of `key`. An identity that is there already is never
+    replaced.
 
-    `dns_names` and `addresses` are where a coordinator is reached. Raises ConfigurationError, StorageError.
+    `dns_names` and `addresses` are where a coordinator is reached. Raises ConfigurationError, StorageError; of these
+    SignerError when the token does not answer.
     """
     make_folder(folder)
-    key = Ed25519PrivateKey.generate()
+    for there in (IDENTITY_KEY, KEY_URI, CARD):
+        if (folder / there).exists():
+            raise ConfigurationError(
+                f"{folder / there} exists already", hint="choose another folder, or remove it"
+            )
+    made = Ed25519PrivateKey.generate()  # thrown away where a token has the key
+    public = public_bytes(made) if key is None else Pkcs11Signer.of_key_pair(key).public_key
     try:
         card = Card(
             federation=federation,
             role=role,
             name=name,
             organisation=organisation,
-            identity_key=public_bytes(key),
+            identity_key=public,
             dns_names=tuple(dns_names),
             addresses=tuple(addresses),
         )
@@ -159,9 +173,37 @@ def create(
         raise ConfigurationError(f"the identity cannot be: {first_problem(error)}") from None
     if role == "coordinator" and not (dns_names or addresses):
         raise ConfigurationError("a coordinator needs a DNS name or an IP address")
-    save_private_key(folder / IDENTITY_KEY, key)
+    if key is None:
+        save_private_key(folder / IDENTITY_KEY, made)
+    else:
+        write_file(folder / KEY_URI, f"{key.text}\n".encode("ascii"), secret=True, replace=False)
     write_file(folder / CARD, encode(card), replace=False)
     return card
+
+
+def signer_of(folder: Path, card: Card) -> Signer:
+    """What signs for the identity in `folder`: the key in its file, or in the token that `identity.uri` names. There is
+    no choice between two, and a token that does not answer is no reason to look for a file.
+
+    A token is not asked for anything yet. Raises ConfigurationError.
+    """
+    place, uri = folder / IDENTITY_KEY, folder / KEY_URI
+    if not uri.exists():
+        key = load_identity_key(place)
+        if key.public_key != card.identity_key:
+            raise ConfigurationError(f"{place} is not the key of {folder / CARD}")
+        return key
+    if place.exists():
+        raise ConfigurationError(
+            f"{folder} holds a key and names another one in a token", hint=f"keep {IDENTITY_KEY} or {KEY_URI}"
+        )
+    text = read_secret(uri, limit=MAX_URI_CHARACTERS + 2).decode("ascii", "replace").strip()
+    return Pkcs11Signer(Pkcs11Uri.parse(text), card.identity_key)
+
+
+def require_signs(signer: Signer) -> None:
+    """Whether the key can be used now: a token may have been taken out. Raises SignerError."""
+    signer.sign(PROBE)
 
 
 def read_card(folder: Path) -> Card:
@@ -189,7 +231,8 @@ def make_request(folder: Path, *, token: EnrolmentToken | None = None, now: date
     Without a token it is a renewal. Calling it again before the reply replaces the pending key: only the newest
     request can then be installed.
     """
-    card, identity = read_card(folder), load_identity_key(folder / IDENTITY_KEY)
+    card = read_card(folder)
+    identity = signer_of(folder, card)
     tls = ec.generate_private_key(ec.SECP256R1())
     request = EnrolmentRequest.make(card, identity, tls, token=token, now=now)
     write_file(folder / PENDING, private_pem(tls), secret=True)
