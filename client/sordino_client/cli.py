@@ -1,4 +1,4 @@
-"""`sordino client`: join, up, status, ledger, adapt, corpus, audit, stats, memory, shared."""
+"""`sordino client`: join, up, status, ledger, adapt, corpus, audit, stats, memory, shared, taken."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sordino_client.completion.commands import memory, stats
+from sordino_client.completion.taking.command import taken
 from sordino_client.corpus.cli import corpus
 from sordino_client.shared import shared
 from sordino_client.training.audit import audit
@@ -23,6 +24,7 @@ app.command("audit")(audit)
 app.command("stats")(stats)
 app.command("memory")(memory)
 app.command("shared")(shared)
+app.command("taken")(taken)
 
 
 FOLDER = typer.Option(None, "--folder", "-f", help="The member's folder [~/.local/share/sordino].")
@@ -211,7 +213,8 @@ def adapt(
 ) -> None:
     """Trains a personal adapter on your own code, without noise. It never leaves this machine: only the completion
     engine of this member reads it. It is trained with several pulls towards the release, from none to a strong one;
-    files of yours that none of them saw choose. Kept only if it predicts these better than the release does.
+    files of yours that none of them saw choose. Kept only if it predicts these better than the release does. A second
+    one is trained on the model that releases begin with: `sordino client taken` says how much of each is served.
 
     Example: sordino client adapt --steps 500
     """
@@ -225,11 +228,14 @@ def adapt(
     if as_json:
         typer.echo(json.dumps(facts))
         return
-    kept = "kept, for completions on this machine only" if facts["kept"] else "not kept: it does not help"
-    typer.echo(
-        f"held-out loss {facts['before']:.3f} -> {facts['after']:.3f} nats per token on {facts['release']}, "
-        f"with a pull of {facts['pull']:g} towards it; {kept}"
-    )
+    for one in (facts, facts["alone"]):
+        if one is None:
+            continue
+        kept = "kept, for completions on this machine only" if one["kept"] else "not kept: it does not help"
+        typer.echo(
+            f"held-out loss {one['before']:.3f} -> {one['after']:.3f} nats per token on {one['release']}, "
+            f"with a pull of {one['pull']:g} towards it; {kept}"
+        )
 
 
 def _progress() -> Callable[[int, int], None]:

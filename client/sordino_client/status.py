@@ -12,6 +12,8 @@ from typing import Any
 
 from sordino_client.completion import unread
 from sordino_client.completion.asking import find_endpoint
+from sordino_client.completion.taking.choice import taking_in_words
+from sordino_client.completion.taking.record import read as read_choice
 from sordino_client.corpus import UnitRegistry
 from sordino_client.ledger import RoundCost, events, events_alone, read_account
 from sordino_client.round.epochs import waiting_epoch
@@ -88,6 +90,7 @@ def read_agent_status(folder: Path) -> dict[str, Any]:
     endpoint = folder / "completion" / "completion.json"
     if endpoint.exists():
         facts["completion_port"] = json.loads(read_file(endpoint, limit=STATUS_LIMIT))["port"]
+    facts["takes"] = takes(folder)
     memory = folder / "completion" / "memory"
     # Sizes only: nothing outside the endpoint's process opens the memory.
     facts["memory_bytes"] = sum(path.stat().st_size for path in memory.glob("*") if path.is_file())
@@ -97,6 +100,14 @@ def read_agent_status(folder: Path) -> dict[str, Any]:
         held = running.ask("GET", "/v1/memory")
         facts |= {"memory_files": held["files"], "memory_tokens": held["tokens"]}
     return facts
+
+
+def takes(folder: Path) -> str:
+    """What is taken of the federation here, in words; empty while nothing was chosen."""
+    found = read_choice(folder / "completion")
+    if found is None:
+        return ""
+    return taking_in_words(found.taking, own=found.of.has_own, shared_memory=bool(found.of.shared_memory))
 
 
 def said(error: SordinoError) -> str:

@@ -26,6 +26,8 @@ PACKAGES = Path(sordino_client.__file__).parent.parent.parent
 READERS = {
     "sordino_client/completion/bases/served.py",
     "sordino_client/completion/engine.py",
+    "sordino_client/completion/taking/made_of.py",
+    "sordino_client/completion/taking/upkeep.py",
     "sordino_client/training/personal.py",
     "sordino_client/training/adapting.py",
 }
@@ -57,7 +59,7 @@ def test_it_is_added_to_the_weights_in_memory_and_the_release_on_disk_stays(stat
     plain = {name: value.copy() for name, value in bundle.weights.items()}
     parts = factors(bundle.config)
     personal.store(personal.place(state), parts)
-    folded = personal.folded(bundle, personal.place(state))
+    folded = personal.folded(bundle, [(personal.place(state), 1.0)])
     assert folded.name == "sordino-1-personal"
     for name, value in folded.weights.items():
         layer = name.removesuffix(".weight")
@@ -74,7 +76,7 @@ def test_it_is_readable_by_its_owner_only_and_refused_otherwise(state: Path) -> 
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     path.chmod(0o644)
     with pytest.raises(ConfigurationError):
-        personal.folded(read(state), path)
+        personal.folded(read(state), [(path, 1.0)])
 
 
 def test_one_that_is_damaged_or_of_another_model_changes_nothing(state: Path) -> None:
@@ -92,10 +94,10 @@ def test_one_that_is_damaged_or_of_another_model_changes_nothing(state: Path) ->
     ):
         personal.store(path, bad)
         with pytest.raises(StorageError):
-            personal.folded(bundle, path)
+            personal.folded(bundle, [(path, 1.0)])
     path.write_bytes(b"not a safetensors file")
     with pytest.raises(StorageError, match="damaged"):
-        personal.folded(bundle, path)
+        personal.folded(bundle, [(path, 1.0)])
     assert all(np.array_equal(bundle.weights[name], plain[name]) for name in plain)
 
 
@@ -165,5 +167,5 @@ def test_fresh_factors_change_nothing(state: Path) -> None:
     plain = {name: value.copy() for name, value in bundle.weights.items()}
     fresh = add_adapters(with_adapters(bundle.config, 2), bundle.weights)
     personal.store(personal.place(state), {n: v for n, v in fresh.items() if n.endswith((".down", ".up"))})
-    folded = personal.folded(bundle, personal.place(state))
+    folded = personal.folded(bundle, [(personal.place(state), 1.0)])
     assert all(np.array_equal(folded.weights[name], plain[name]) for name in plain)

@@ -25,10 +25,12 @@ from sordino_client.laboratory.field_benchmark.benchmark import (
     party,
 )
 from sordino_client.laboratory.field_benchmark.curves import draw_field
-from sordino_client.laboratory.field_benchmark.knowledge import Remembered
+from sordino_client.laboratory.field_benchmark.knowledge import Remembered, knowledge_of_member
 from sordino_client.laboratory.field_benchmark.paired import Files, foretold, saved
+from sordino_client.laboratory.field_benchmark.party import Party
 from sordino_client.laboratory.field_benchmark.profile import FULL, QUICK, SHORT, FieldProfile
 from sordino_client.laboratory.field_benchmark.report import show, summarise_field
+from sordino_client.laboratory.field_benchmark.taking import TAKEN, between, choose_and_measure
 from sordino_client.laboratory.field_benchmark.terms import (
     count_event,
     count_settings,
@@ -37,12 +39,14 @@ from sordino_client.laboratory.field_benchmark.terms import (
     plan_alone,
 )
 from sordino_client.training.stream import SourceDocument
+from sordino_platform import base
 from sordino_platform.charter.document import shareable_honest
 from sordino_platform.cli import run as sordino
 from sordino_platform.founding_model import founding_parameters
 from sordino_platform.identity.ceremony import found_in_folder
 from sordino_platform.round_limits import RoundLimits
 from sordino_privacy.accounting import SampledGaussian, epsilon
+from sordino_privacy.counts import CountPlan, SharedMemory
 
 TWO = replace(QUICK, members=2, newcomers=1, few=3)
 
@@ -183,6 +187,7 @@ FIRST, SECOND = field_federation_name(8.0), field_federation_name(2.0)
 MEASURED = {
     "headline": ("base", FIRST),
     "counted": (counted_name(FIRST),),
+    TAKEN: (TAKEN,),
     "second": (SECOND,),
     "pulled": ("base own pulled", f"{FIRST} own pulled"),
     "compared": ("central", AVERAGED, "alone"),
@@ -215,7 +220,8 @@ def facts_of(profile: FieldProfile, saves: float) -> dict[str, Facts]:
         }
         bare_counted = {counted_name(first): entry(0.94)}
         if not newcomer:
-            return {"nothing": bare | {"alone": entry(0.96)}, "all": bare | bare_counted | own}
+            taken = {TAKEN: entry(0.9 - saves - 0.02)}
+            return {"nothing": bare | {"alone": entry(0.96)}, "all": bare | bare_counted | own | taken}
         others = {"base own": entry(0.77)}
         return {
             "nothing": bare,
@@ -254,6 +260,10 @@ def facts_of(profile: FieldProfile, saves: float) -> dict[str, Facts]:
                 for memory, found in whole.items()
             }
             stages[party(name, what)] = {"figures": chosen}
+        if name in profile.joining:
+            del stages[party(name, TAKEN)]
+        else:
+            stages[party(name, TAKEN)]["taken"] = {"taking": {"share": 0.5, "shared_memory": True}}
     return {name: stage | {"wall_seconds": 1.0} for name, stage in stages.items()}
 
 
@@ -276,7 +286,10 @@ def test_the_report_says_what_a_federation_is_worth_to_whom(tmp_path: Path) -> N
     assert report["missing"] == {}
     assert report["worth_newcomers_8_files"] == pytest.approx(0.06)
     assert report["worth_newcomers_8_files_adapters"] == pytest.approx(0.05)
-    assert report["worth_members"] == pytest.approx(0.06)
+    assert report["worth_members"] == pytest.approx(0.07)
+    assert report["worth_members_everything"] == pytest.approx(0.06)
+    assert report["members_worse_off"] == []
+    assert len(report["members_take"]) == QUICK.members
     assert report["worth_members_pulled"] == pytest.approx(0.05)
     assert report["worth_newcomers_eps2"] == pytest.approx(0.025)
     assert report["ceiling_newcomers_8_files"] == pytest.approx(0.13)
@@ -418,3 +431,37 @@ def test_the_charter_of_the_benchmark_takes_its_plan_and_the_servers_step(
     assert charter.noise_shares() == charter.floors.honest > 1
     limits = RoundLimits.of(charter, founding_parameters(charter.model))
     limits.require_step(terms.plan, terms.optimiser)
+
+
+def test_until_the_members_have_chosen_their_worth_is_of_everything_and_the_report_says_so() -> None:
+    whole = facts_of(QUICK, 0.05)
+    last = party(QUICK.training[-1][0], TAKEN)
+    report = summarise_field({name: value for name, value in whole.items() if name != last}, QUICK, {})
+    assert report["worth_members"] == report["worth_members_everything"] == pytest.approx(0.06)
+    assert "have not chosen" in report["missing"]["members_take"]
+
+
+def test_a_member_takes_the_better_model_by_files_that_no_report_holds(tmp_path: Path) -> None:
+    """One of the two models is spoilt: whichever it is, the other one is taken, and no reported file had a say."""
+    profile = replace(TWO, heldout_share=0.3, heldout_tokens=300, tokens_per_file=100)
+    repositories.write(tmp_path / "r", corpus(profile), profile)
+    name = profile.training[0][0]
+    place = repositories.places(tmp_path / "r", profile)[name]
+    config, tokenizer, good = base.load()
+    draw = np.random.default_rng(0)
+    spoilt = {k: (v + draw.normal(0, 0.3, v.shape)).astype(np.float32) for k, v in good.items()}
+    memories = knowledge_of_member(tmp_path / "memory", place, tokenizer)
+    member = Party(name=name, heldout=place, memories=memories, learnt={"all": place})
+    plan = CountPlan(noise_multiplier=1.0, largest_count=2, delta=1e-6, salt=1)
+    nothing = SharedMemory.of_sum(np.zeros(1 << plan.bits), plan, survivors=1, step=1.0)
+    for alone, federated, share in ((good, spoilt, 0.0), (spoilt, good, 1.0)):
+        facts = choose_and_measure(
+            member, alone, federated, nothing, config, tokenizer, profile, on_progress=lambda _: None
+        )
+        assert facts["taken"]["taking"]["share"] == share
+        assert facts["taken"]["taking"]["shared_memory"] is False, "a memory that says nothing is not taken"
+        (files,) = facts["figures"]["all"].values()
+        assert sum(files["tokens"]) <= 300
+        assert facts["taken"]["tokens"] <= 600
+    half = between(good, spoilt, 0.5)
+    assert all(np.allclose(value, (good[name] + spoilt[name]) / 2) for name, value in half.items())

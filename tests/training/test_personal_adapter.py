@@ -64,7 +64,7 @@ def test_it_learns_a_habit_and_is_kept_for_the_engine(state: Path, tmp_path: Pat
     assert done.release == "sordino-3"
     folder = bundles.current(state / "serving")
     assert folder is not None
-    assert personal.folded(bundles.load(folder), personal.place(state)).personal
+    assert personal.folded(bundles.load(folder), [(personal.place(state), 1.0)]).personal
 
 
 def test_one_that_does_not_help_is_not_kept(state: Path, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ class CompletionProcess:
         command = [sys.executable, "-P", "-m", "sordino_client.completion", "--state", str(self._folder)]
         for repository in self._settings.repositories:
             command += ["--repo", str(repository)]
+        command += ["--heldout-share", str(self._settings.heldout_share)]
         command += ["--port", str(self._settings.completion_port), "--while-stdin"]
         self._process = start_bound(command, stdin=subprocess.PIPE)
 

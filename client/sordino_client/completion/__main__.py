@@ -47,6 +47,12 @@ def main() -> int:
         default="balanced",
         help="how sure a text must be to be shown, where a request does not say",
     )
+    parser.add_argument(
+        "--heldout-share",
+        type=float,
+        default=None,
+        help="what a member's training holds out of the repositories: it chooses what is taken of the federation",
+    )
     parser.add_argument("--while-stdin", action="store_true", help="end when stdin closes: for the agent")
     arguments = parser.parse_args()
     telemetry.configure_logging()
@@ -61,6 +67,7 @@ def main() -> int:
             patience=PATIENCE_SECONDS,
             layers=arguments.layers,
             show=arguments.show,
+            heldout_share=arguments.heldout_share,
         )
     except SordinoError as error:
         print(f"error: {error.message}\nwhat to do: {error.hint}", file=sys.stderr)  # noqa: T201

@@ -11,11 +11,13 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
 
 from sordino_client.completion import bundle as bundles
 from sordino_client.completion import personal
@@ -31,10 +33,13 @@ from sordino_client.completion.reference import ReferenceNetwork
 from sordino_client.completion.runtime import own_network
 from sordino_client.completion.selftest import MAX_DIVERGENCE, divergence, sample, self_test
 from sordino_client.completion.showing.worth import Show
+from sordino_client.completion.taking import record
+from sordino_client.completion.taking.choice import EVERYTHING, Taking, taking_in_words
 from sordino_client.completion.vocabulary import Vocabulary
 from sordino_platform import telemetry
 from sordino_platform.machine import large_pages
 from sordino_platform.machine.memory import return_freed
+from sordino_platform.release.bundle import BEGINS
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.counts import SharedMemory
 from sordino_privacy.errors import SordinoError, StorageError
@@ -91,31 +96,56 @@ def load_generator(bundle: Bundle, precision: Precision = "int8") -> Generator:
     return Generator(network, Vocabulary(tokenizer), name=bundle.name, shared=bundle.memory)
 
 
-def load_release(folder: Path, *, state: Path | None = None, precision: Precision = "int8") -> Generator:
-    """A tested generator for a bundle's folder, of our own model or of a base; with the developer's own adapter of the
-    completion folder `state` on top, where there is one that fits.
+def load_release(
+    folder: Path, *, state: Path | None = None, taking: Taking | None = None, precision: Precision = "int8"
+) -> Generator:
+    """A tested generator for a bundle's folder, of our own model or of a base. Of a member's release what the choice in
+    the completion folder `state` takes, or `taking` instead, with the developer's own adapters where they fit.
 
     Raises SordinoError when the model cannot be trusted to answer.
     """
-    own = None if state is None else personal.place(state)
+    if state is None:
+        taking = EVERYTHING
+    elif taking is None:
+        taking = record.taken(state)
+    own = personal.parts(state, share=taking.share) if state is not None and taking.own else []
     if served.of_base(folder):
-        generator = served.load(folder, personal_adapter=own, precision=precision)
+        generator = served.load(folder, share=taking.share, personal_adapters=own, precision=precision)
         return_freed()
         large_pages.gather()
         return generator
-    return load_generator(_read(folder, own), precision)
+    return load_generator(_read(folder, state, taking, own), precision)
 
 
-def _read(folder: Path, own: Path | None) -> Bundle:
-    """The release, with the developer's own adapter where there is one that fits."""
+def _read(folder: Path, state: Path | None, taking: Taking, own: Sequence[tuple[Path, float]]) -> Bundle:
+    """What is taken of the release, with the developer's own adapters where there are some that fit."""
     bundle = bundles.load(folder)
-    if own is None or not personal.stamp(own):
+    if state is not None and taking.share < 1:
+        _draw_back(bundle, state, taking.share)
+    if not taking.shared_memory:
+        bundle = replace(bundle, memory=None)
+    if not own:
         return bundle
     try:
         return personal.folded(bundle, own)
     except SordinoError as error:
         telemetry.log().warning("personal_adapter_left_out", error=error.message, hint=error.hint)
         return bundle
+
+
+def _draw_back(bundle: Bundle, state: Path, share: float) -> None:
+    """Draws a release's weights back to the model that releases begin with, until they are this share of the way.
+
+    Raises StorageError: a member that takes less than everything must not be served everything unasked."""
+    folder = bundles.current(state / BEGINS)
+    begins = None if folder is None else bundles.load(folder)
+    if begins is None or begins.config != bundle.config:
+        raise StorageError(
+            "the model that releases begin with is not here", hint="the agent writes it at its next start"
+        )
+    for name, weight in bundle.weights.items():
+        weight *= np.float32(share)
+        weight += np.float32(1 - share) * begins.weights[name]
 
 
 def _network(bundle: Bundle, reference: Network, tokens: Indices, precision: Precision) -> Network:
@@ -152,14 +182,14 @@ class Engine:
     ) -> None:
         self.folder = folder
         self._show: Show = show
-        self._personal = personal.place(folder.parent)
         self._presence = Presence(presence_lock(folder.parent))
         self._precision: Precision = precision
         self._recall = recall
         self._generator: Generator | None = None
         self._state: State = "no model yet"
         self._reason = "no model was released to this machine yet"
-        self._loaded_from: tuple[Path, int] | None = None
+        self._loaded_from: tuple[Path, tuple[int, int], Taking] | None = None
+        self._taken: tuple[int, Taking] = (0, EVERYTHING)
         self._lock = threading.Lock()
         self._loading: threading.Thread | None = None
         self._waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
@@ -200,20 +230,32 @@ class Engine:
         if folder is not None and folder.is_symlink():
             folder = folder.resolve()
         with self._lock:
-            found = None if folder is None else (folder, personal.stamp(self._personal))
+            taking = self._taking()
+            found = None if folder is None else (folder, personal.stamps(self.folder.parent), taking)
             if folder is not None and found != self._loaded_from and self._loading is None:
                 self._loaded_from = found
                 if self._generator is None:
                     self._state, self._reason = "loading", "the model is being loaded"
-                self._loading = threading.Thread(target=self._load, args=(folder,), name="load", daemon=True)
+                self._loading = threading.Thread(
+                    target=self._load, args=(folder, taking), name="load", daemon=True
+                )
                 self._loading.start()
             loading = self._loading
         if wait and loading is not None:
             loading.join()
 
-    def _load(self, folder: Path) -> None:
+    def _taking(self) -> Taking:
+        """What this member takes; one `stat` while nothing was chosen anew."""
+        state = self.folder.parent
+        if (stamp := record.stamp(state)) != self._taken[0]:
+            self._taken = (stamp, record.taken(state))
+        return self._taken[1]
+
+    def _load(self, folder: Path, taking: Taking) -> None:
         try:
-            generator = load_release(folder, state=self.folder.parent, precision=self._precision)
+            generator = load_release(
+                folder, state=self.folder.parent, taking=taking, precision=self._precision
+            )
         except SordinoError as error:
             self._refuse(error)
             if self._generator is None and served.of_base(folder):
@@ -224,7 +266,8 @@ class Engine:
             # The worker takes the generator at the start of each job: this is the swap.
             self._generator = generator
             precision = generator.network.precision
-            self._state, self._reason = "ready", f"{generator.name} answers, in {precision}"
+            taken = "" if taking == EVERYTHING else f"; it takes {taking_in_words(taking)}"
+            self._state, self._reason = "ready", f"{generator.name} answers, in {precision}{taken}"
             telemetry.log().info("model_loaded", release=generator.name, precision=precision)
         finally:
             with self._lock:

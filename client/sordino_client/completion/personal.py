@@ -1,8 +1,10 @@
 """The personal adapter: what one developer's own code taught, without noise, on this machine, for this machine only.
 
     STATE/personal/adapter.safetensors     factors `<layer>.down` and `<layer>.up`, float32, 0600
+    STATE/personal/alone.safetensors       the same, trained on the model that releases begin with
 
-`sordino client adapt` writes it; the completion engine folds it into the weights that it loaded, in memory. It is as
+`sordino client adapt` writes both; the completion engine folds them into the weights that it loaded, in memory, the
+second by as much as the first model counts (taking/choice.py). They are as
 private as the code: no noise was added and no ledger counts it, so nothing that can reach the network may open it. The
 agent, the trainer of rounds and the link never import this module (a test holds them to it), and the serving bundle on
 disk stays the release.
@@ -10,7 +12,7 @@ disk stays the release.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,9 +30,9 @@ MAX_BYTES = 256 << 20
 _HINT = "make it anew: sordino client adapt, or drop it: sordino client adapt --remove"
 
 
-def place(state: Path) -> Path:
-    """Where the adapter of a completion folder lies."""
-    return state / "personal" / "adapter.safetensors"
+def place(state: Path, *, alone: bool = False) -> Path:
+    """Where the adapter of a completion folder lies; `alone`: the one on the model that releases begin with."""
+    return state / "personal" / ("alone.safetensors" if alone else "adapter.safetensors")
 
 
 def stamp(path: Path) -> int:
@@ -41,6 +43,20 @@ def stamp(path: Path) -> int:
         return 0
 
 
+def stamps(state: Path) -> tuple[int, int]:
+    """The stamps of both adapters of a completion folder."""
+    return stamp(place(state)), stamp(place(state, alone=True))
+
+
+def parts(state: Path, *, share: float) -> list[tuple[Path, float]]:
+    """Which adapters lie on a model that takes this share of its federation, and by what factor each; none where there
+    is none. Where there is one only, it stands for both."""
+    on_release, on_base = place(state), place(state, alone=True)
+    if not (stamp(on_release) and stamp(on_base)):
+        return [(path, 1.0) for path in (on_release, on_base) if stamp(path)]
+    return [(path, factor) for path, factor in ((on_release, share), (on_base, 1 - share)) if factor]
+
+
 def store(path: Path, factors: Parameters) -> None:
     """Writes the adapter, whole or not at all, readable by its owner only. Raises StorageError."""
     make_folder(path.parent)
@@ -49,15 +65,16 @@ def store(path: Path, factors: Parameters) -> None:
     )
 
 
-def folded(bundle: Bundle, path: Path) -> Bundle:
-    """The bundle with the adapter added to its weights, in memory.
+def folded(bundle: Bundle, adapters: Sequence[tuple[Path, float]]) -> Bundle:
+    """The bundle with each adapter, times its factor, added to its weights, in memory.
 
-    Raises StorageError, and leaves the bundle as it was, when the adapter is damaged or belongs to another model.
+    Raises StorageError, and leaves the bundle as it was, when one is damaged or belongs to another model.
     """
-    changes = _changes(bundle.weights, path)
-    for name, change in changes.items():
-        target = bundle.weights[name]
-        target += change
+    found = [(_changes(bundle.weights, path), factor) for path, factor in adapters]
+    for changes, factor in found:
+        for name, change in changes.items():
+            target = bundle.weights[name]
+            target += np.float32(factor) * change
     return replace(bundle, personal=True)
 
 

@@ -23,6 +23,7 @@ from sordino_client.completion.memory.recall import LocalMemory
 from sordino_client.completion.memory.upkeep import Upkeep
 from sordino_client.completion.showing.worth import Show
 from sordino_client.completion.statistics import EndpointStatistics
+from sordino_client.completion.taking.upkeep import Choosing
 from sordino_platform import durable, telemetry
 from sordino_platform.machine.endings import on_ending_in
 from sordino_platform.machine.locks import Lock
@@ -51,6 +52,7 @@ def serve(
     told: Told = lambda *_: None,
     left: Callable[[], bool] = lambda: False,
     show: Show = "balanced",
+    heldout_share: float | None = None,
 ) -> None:
     """Serves until SIGTERM or SIGINT, or until `left` says that the place is another's; remembers `repositories`.
 
@@ -58,7 +60,8 @@ def serve(
     begin.
 
     `show` is how sure a text must be to be shown, where a request does not say. `layers` other than both is for
-    measuring: the model alone, or the memory alone.
+    measuring: the model alone, or the memory alone. `heldout_share` of a member's repositories is held out of its
+    training, and chooses what is taken of the federation (taking/).
     """
     durable.make_folder(state)
     with _only_one(state, patience):
@@ -68,10 +71,11 @@ def serve(
         engine = Engine(
             state / "serving", recall=None if layers == "model" else memory, precision=precision, show=show
         )
+        choosing = Choosing(state, repositories, heldout_share=heldout_share)
         statistics = EndpointStatistics(state / "statistics.json")
         sockets = loopback.listen(state, NAME, port)
         try:
-            asyncio.run(_run(engine, upkeep, statistics, state, sockets, token, told, left))
+            asyncio.run(_run(engine, upkeep, choosing, statistics, state, sockets, token, told, left))
         finally:
             engine.close()
             statistics.save()
@@ -95,6 +99,7 @@ def _only_one(state: Path, patience: float) -> Iterator[None]:
 async def _run(
     engine: Engine,
     upkeep: Upkeep,
+    choosing: Choosing,
     statistics: EndpointStatistics,
     state: Path,
     sockets: list[socket.socket],
@@ -116,6 +121,8 @@ async def _run(
                 answered = engine.answered
                 return_freed()
             await upkeep.look(engine.answered)
+            if not upkeep.building and engine.state[0] == "ready":
+                await choosing.look()
             await asyncio.to_thread(statistics.save)
             told("memory", _remembered(upkeep))
             told("engine", engine.state[1])
@@ -134,6 +141,7 @@ async def _run(
     finally:
         watching.cancel()
         await upkeep.close()
+        await choosing.close()
 
 
 def _remembered(upkeep: Upkeep) -> str:

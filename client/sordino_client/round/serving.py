@@ -10,6 +10,7 @@ from sordino_platform.architecture import HuggingFaceConfig, Parameters, merged,
 from sordino_platform.bases import Base, find_by_digest, known_name, registry
 from sordino_platform.huggingface import write_adapter
 from sordino_platform.release import write_base_bundle, write_serving_bundle
+from sordino_platform.release.bundle import BEGINS, CURRENT
 
 
 def serve(member: Member) -> None:
@@ -17,7 +18,9 @@ def serve(member: Member) -> None:
     completion server.
 
     Of a Hugging Face base only the adapters are written: they are added to the base that lies on this disk. They are
-    written to `adapter/` in PEFT's format too, for other software. Raises ConfigurationError, StorageError.
+    written to `adapter/` in PEFT's format too, for other software. Beside a release of our own architecture lies what
+    every release begins with: how much of the way is taken is the completion server's to say (completion/taking).
+    Raises ConfigurationError, StorageError.
     """
     newest = member.newest_release()
     memory = member.releases.shared_memory(newest) if newest >= 0 else None
@@ -26,6 +29,7 @@ def serve(member: Member) -> None:
     if newest >= 0:
         parameters = unflatten(config, parameters, member.releases.vector(newest))
     serving = member.folder / "completion" / "serving"
+    begins = member.folder / "completion" / BEGINS
     if isinstance(config, HuggingFaceConfig):
         write_adapter(member.folder / "adapter", config, parameters)
         _serve_base(serving, member.base(), config, parameters if number else {}, release=number)
@@ -39,6 +43,10 @@ def serve(member: Member) -> None:
                 release=number,
                 memory=memory,
             )
+            if not (begins / CURRENT).exists():  # the same for the life of a federation
+                write_serving_bundle(
+                    begins, without_adapters(config), merged(member.parameters), tokenizer, release=0
+                )
     member.metrics.model_version.set(number)
 
 

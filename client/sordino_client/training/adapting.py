@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sordino_client.completion import personal
+from sordino_client.completion.taking.made_of import taken_from
 from sordino_client.settings import load_member_settings
 from sordino_client.training.base_here import tokenizer_of
 from sordino_client.training.preparation import last_prepared, prepare
@@ -17,8 +18,9 @@ from sordino_platform.identity import Identity
 def adapt_member(
     folder: Path, *, rank: int, steps: int, on_step: Callable[[int, int], None]
 ) -> dict[str, Any]:
-    """Trains on the member's repositories and stores the adapter for its completion engine. On a base, within the
-    member's `training_memory_gb`, on its `training_device`.
+    """Trains on the member's repositories and stores the adapter for its completion engine. With a release a second one
+    for the model that releases begin with (`alone` in what is told), so that the member can choose how much of the
+    release it takes. On a base, within the member's `training_memory_gb`, on its `training_device`.
 
     Raises ConfigurationError, DataError, StorageError.
     """
@@ -33,20 +35,19 @@ def adapt_member(
     prepared = last_prepared(corpus, settings, tokenizer, window=window)
     if prepared is None:
         prepared = prepare(corpus, settings, tokenizer, window=window, end=config.end)
-    done = adapt(
-        folder / "completion",
-        prepared.path(corpus),
-        rank=rank,
-        steps=steps,
-        means=Means(memory=int(settings.training_memory_gb * (1 << 30)), device=settings.training_device),
-        on_step=on_step,
-    )
-    return asdict(done)
+    state, units = folder / "completion", prepared.path(corpus)
+    means = Means(memory=int(settings.training_memory_gb * (1 << 30)), device=settings.training_device)
+    done = adapt(state, units, rank=rank, steps=steps, means=means, on_step=on_step)
+    if not taken_from(state).release:
+        return asdict(done) | {"alone": None}
+    beside = adapt(state, units, rank=rank, steps=steps, alone=True, means=means, on_step=on_step)
+    return asdict(done) | {"alone": asdict(beside)}
 
 
 def remove_adapter(folder: Path) -> bool:
-    """Deletes the adapter; whether there was one."""
-    path = personal.place(folder / "completion")
-    existed = path.exists()
-    path.unlink(missing_ok=True)
+    """Deletes the adapters; whether there was one."""
+    paths = [personal.place(folder / "completion", alone=alone) for alone in (False, True)]
+    existed = any(path.exists() for path in paths)
+    for path in paths:
+        path.unlink(missing_ok=True)
     return existed

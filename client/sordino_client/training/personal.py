@@ -26,6 +26,7 @@ from sordino_client.training.pull import FEWEST_UNITS, PULLS, choose_pull, held_
 from sordino_platform.architecture import Architecture, add_adapters, with_adapters
 from sordino_platform.machine.processes import give_way
 from sordino_platform.model import build_decoder
+from sordino_platform.release.bundle import BEGINS
 from sordino_privacy.errors import ConfigurationError, DataError, UsageError
 
 MAX_HELD_OUT_WINDOWS = 128
@@ -67,13 +68,15 @@ def adapt(
     *,
     rank: int,
     steps: int,
+    alone: bool = False,
     seed: int | None = None,
     means: Means | None = None,
     on_step: Callable[[int, int], None] = lambda step, of: None,
 ) -> Adapted:
     """Trains an adapter of `rank` for the model in the completion folder `state` and stores it there, if it helps.
 
-    It is trained once for each of PULLS, `steps` steps each; `on_step` is told which step of all of them is done.
+    `alone`: not for the release, but for the model that releases begin with. It is trained once for each of PULLS,
+    `steps` steps each; `on_step` is told which step of all of them is done.
     `means` are what training on a base may use. Raises UsageError, StorageError (no model, no units), DataError when
     there is too little code, ConfigurationError for a base that is not here or too large.
     """
@@ -85,8 +88,9 @@ def adapt(
     window = max(window.size for unit in read for window in unit) - 1
     folder = bundles.current(state / "serving")
     if folder is not None and served.of_base(folder):
-        adapting = _on_base(folder, rank, window, means or Means())
+        adapting = _on_base(folder, rank, window, means or Means(), alone=alone)
     else:
+        folder = bundles.current(state / BEGINS) if alone else folder
         adapting = _on_our_own(folder, rank)
     factors = adapting.factors
     training, heldout = _split(read, adapting.config)
@@ -112,7 +116,8 @@ def adapt(
     kept = chosen.loss < before
     if kept:
         personal.store(
-            personal.place(state), {name: p.detach().cpu().numpy().copy() for name, p in factors.items()}
+            personal.place(state, alone=alone),
+            {name: p.detach().cpu().numpy().copy() for name, p in factors.items()},
         )
     return Adapted(
         before=before,
@@ -144,10 +149,10 @@ def _on_our_own(folder: Path | None, rank: int) -> _Adapting:
     )
 
 
-def _on_base(folder: Path, rank: int, window: int, means: Means) -> _Adapting:
+def _on_base(folder: Path, rank: int, window: int, means: Means, *, alone: bool) -> _Adapting:
     bundle = served.read(folder)
     assert bundle.base.place is not None
-    released = served.factors(bundle)
+    released = {} if alone else served.factors(bundle)
     on = OnBase.load(bundle.base.place, rank=rank, window=window, means=means, merged=released)
     if on.config.base_sha256 != bundle.base.digest:
         raise ConfigurationError(
@@ -155,7 +160,7 @@ def _on_base(folder: Path, rank: int, window: int, means: Means) -> _Adapting:
             hint="put its files back, or fetch them again",
         )
     return _Adapting(
-        name=bundle.name,
+        name=bundle.base.name if alone else bundle.name,
         model=on.model,
         factors=on.factors,
         config=on.config,

@@ -28,6 +28,8 @@ from sordino_platform.durable import make_folder, read_file, write_file
 from sordino_privacy.counts import SharedMemory
 
 CURRENT = "CURRENT"
+# Beside a serving folder, a folder of bundles of the same form: the model that every release begins with.
+BEGINS = "begins"
 MEMORY = "shared-memory.bin"
 KEPT = 2
 MAX_TOKENIZER_BYTES = 8 << 20

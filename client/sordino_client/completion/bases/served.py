@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -109,18 +109,26 @@ def tokenizer(folder: Path) -> BaseTokenizer:
     return tokenizer_of(read(folder).base)
 
 
-def load(folder: Path, *, personal_adapter: Path | None = None, precision: Precision = "int8") -> Generator:
-    """A tested generator for a bundle, with the developer's own adapter on top where one fits.
+def load(
+    folder: Path,
+    *,
+    share: float = 1.0,
+    personal_adapters: Sequence[tuple[Path, float]] = (),
+    precision: Precision = "int8",
+) -> Generator:
+    """A tested generator for a bundle, with this share of its adapters and the developer's own on top, each times its
+    factor, where they fit.
 
     Raises SordinoError when the model cannot be trusted to answer.
     """
     served = read(folder)
-    released = [paired_factors(found)] if (found := factors(served)) else []
-    own = _personal(personal_adapter)
-    if own is not None:
+    found = factors(served) if share else {}
+    released = [paired_factors(_times(found, share))] if found else []
+    own = [one for path, factor in personal_adapters if (one := _personal(path, factor)) is not None]
+    if own:
         try:
             return generator(
-                served.base, [*released, own], name=f"{served.name}-personal", precision=precision
+                served.base, [*released, *own], name=f"{served.name}-personal", precision=precision
             )
         except SordinoError as error:
             telemetry.log().warning("personal_adapter_left_out", error=error.message, hint=error.hint)
@@ -185,11 +193,17 @@ def _tensors(path: Path, sha256: str) -> Mapping[str, Array]:
         raise StorageError("the adapters are damaged", hint="fetch the release again") from error
 
 
-def _personal(path: Path | None) -> Adapters | None:
-    if path is None or not personal.stamp(path):
-        return None
+def _times(factors: Mapping[str, Array], factor: float) -> Mapping[str, Array]:
+    """The adapters times a factor: of the two matrices of each, one."""
+    return {
+        name: value * np.float32(factor) if name.endswith(".up") else value for name, value in factors.items()
+    }
+
+
+def _personal(path: Path, factor: float) -> Adapters | None:
     try:
-        return paired_factors(read_tensors(durable.read_secret(path, limit=personal.MAX_BYTES)))
+        found = read_tensors(durable.read_secret(path, limit=personal.MAX_BYTES))
+        return paired_factors(_times(found, factor))
     except (SordinoError, SafetensorError):
         telemetry.log().warning("personal_adapter_left_out", error="it is damaged")
         return None

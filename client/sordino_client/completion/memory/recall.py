@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,11 +59,18 @@ class LocalRecall:
 
     def mix(self, probabilities: Probabilities, written: Sequence[int]) -> Probabilities:
         """See `query.Recall.mix`."""
+        own = self.evidence(written)
         if self._shared is not None:
             context = [*self._before[-self._shared.plan.longest :], *written]
             found = shared.evidence(self._shared, context, vocabulary=len(probabilities))
-            probabilities = shared.blend(probabilities, found, shared.fitted())
-        return blend(probabilities, self.evidence(written), fitted())
+            probabilities = shared.blend(probabilities, found, shared.fitted(), known=shared.known_of(own))
+        return blend(probabilities, own, fitted())
+
+    def with_shared(self, memory: SharedMemory) -> LocalRecall:
+        """The same view with a federation's memory beside it; what was found is not looked up again."""
+        other = copy(self)
+        other._shared = memory
+        return other
 
     def evidence(self, written: Sequence[int]) -> list[MatchEvidence]:
         """What the memory knows about the next token, in the order in which it is blended."""

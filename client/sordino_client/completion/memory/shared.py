@@ -21,7 +21,7 @@ from importlib.resources import files
 
 import numpy as np
 
-from sordino_client.completion.memory.mixture import Table
+from sordino_client.completion.memory.mixture import ORDERS, MatchEvidence, Table
 from sordino_client.completion.query import Probabilities
 from sordino_privacy.counts import Foretold, SharedMemory
 
@@ -36,6 +36,7 @@ LAYOUT: Mapping[str, tuple[int, ...]] = {
     "strength": (len(LENGTHS) + 1, len(STRENGTHS) + 1),
     "variety": (len(LENGTHS) + 1, len(VARIETIES) + 1),
     "model": (len(LENGTHS) + 1, len(CERTAINTIES) + 1, 2),
+    "known": (len(LENGTHS) + 1, len(ORDERS) + 1),
 }
 
 
@@ -51,8 +52,9 @@ class SharedEvidence:
         """The token with the highest count."""
         return int(self.foretold.tokens[self.foretold.counts.argmax()])
 
-    def places(self, *, certainty: float, model_likeliest: int) -> dict[str, tuple[int, ...]]:
-        """Where each of the table's parts is read beside a model that is so sure of that token."""
+    def places(self, *, certainty: float, model_likeliest: int, known: int) -> dict[str, tuple[int, ...]]:
+        """Where each of the table's parts is read beside a model that is so sure of that token, and own memories that
+        know so much of the context (`known_of`)."""
         at = int(np.searchsorted(LENGTHS, self.foretold.length))
         return {
             "base": (at,),
@@ -63,6 +65,7 @@ class SharedEvidence:
                 int(np.searchsorted(CERTAINTIES, certainty)),
                 int(model_likeliest == self.likeliest),
             ),
+            "known": (at, known),
         }
 
 
@@ -75,15 +78,25 @@ def evidence(memory: SharedMemory, context: Sequence[int], *, vocabulary: int) -
     ]
 
 
-def blend(probabilities: Probabilities, found: Sequence[SharedEvidence], table: Table) -> Probabilities:
-    """The model's distribution, `(vocabulary,)`, blended with the evidence in order; the same object without any."""
+def known_of(own: Sequence[MatchEvidence]) -> int:
+    """How long a context the own memories know here: 0 for none, else one more than its place in ORDERS."""
+    return max((one.order + 1 for one in own), default=0)
+
+
+def blend(
+    probabilities: Probabilities, found: Sequence[SharedEvidence], table: Table, *, known: int
+) -> Probabilities:
+    """The model's distribution, `(vocabulary,)`, blended with the evidence in order; the same object without any.
+
+    `known`: see `known_of`. What the own memories know they will say themselves, above this.
+    """
     if not found:
         return probabilities
     model_likeliest = int(probabilities.argmax())
     certainty = float(probabilities[model_likeliest])
     mixed = probabilities.copy()
     for one in found:
-        places = one.places(certainty=certainty, model_likeliest=model_likeliest)
+        places = one.places(certainty=certainty, model_likeliest=model_likeliest, known=known)
         weight = 1 / (1 + np.exp(-sum(float(table[part][place]) for part, place in places.items())))
         counts = one.foretold.counts.astype(np.float64)
         mixed *= 1 - weight

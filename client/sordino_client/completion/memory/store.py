@@ -16,8 +16,8 @@ import hashlib
 import json
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +103,7 @@ class Store:
         """
         durable.make_folder(self.folder)
         with durable.locked(self.folder):
-            digests = {
-                name: hashlib.sha256(text.encode()).hexdigest()[:32] for name, text in documents.items()
-            }
+            digests = {name: _digest(text) for name, text in documents.items()}
             large, small = self._segments(tokenizer)
             size = tokenizer.size
             known = {**(large.documents if large else {}), **(small.documents if small else {})}
@@ -139,11 +137,13 @@ class Store:
                 "the local memory could not be removed", hint=f"remove {self.folder}"
             ) from error
 
-    def read(self, tokenizer: EngineTokenizer) -> list[OpenSegment]:
-        """The segments that were built with this tokenizer; none where there is nothing to use."""
+    def read(self, tokenizer: EngineTokenizer, *, without: Collection[str] = ()) -> list[OpenSegment]:
+        """The segments that were built with this tokenizer; none where there is nothing to use. `without` are texts
+        that are not to be recalled, wherever they stand."""
+        hidden = {_digest(text) for text in without}
         try:
             return [
-                OpenSegment(self.folder, segment, vocabulary=tokenizer.size)
+                OpenSegment(self.folder, _hiding(segment, hidden), vocabulary=tokenizer.size)
                 for segment in self._segments(tokenizer)
                 if segment is not None
             ]
@@ -219,6 +219,16 @@ class Store:
             if path.suffix in {".tokens", ".order"} and path.stem not in kept:
                 with contextlib.suppress(OSError):
                     path.unlink()
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _hiding(segment: Segment, digests: Collection[str]) -> Segment:
+    """The segment with the documents of these digests as dead as those that were changed since."""
+    hidden = {number for number, digest in enumerate(segment.documents.values()) if digest in digests}
+    return replace(segment, dead=sorted({*segment.dead, *hidden}))
 
 
 def _encode(documents: Mapping[str, str], names: Sequence[str], tokenizer: EngineTokenizer) -> list[Tokens]:

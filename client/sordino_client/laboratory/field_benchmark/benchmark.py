@@ -39,6 +39,7 @@ from sordino_client.laboratory.field_benchmark.party import (
     own_windows,
 )
 from sordino_client.laboratory.field_benchmark.profile import FieldProfile
+from sordino_client.laboratory.field_benchmark.taking import TAKEN, choose_and_measure
 from sordino_client.laboratory.field_benchmark.terms import count_settings, field_terms_within, plan_alone
 from sordino_client.laboratory.pretrain.corpus import read_corpus
 from sordino_client.training.job import Tokens
@@ -95,6 +96,8 @@ class FieldBenchmark:
         yield from measured(everybody, "headline", self._headline)
         yield COUNTS, self._counts
         yield from measured(everybody, "counted", self._counted)
+        for name in self._members:
+            yield party(name, TAKEN), partial(self._taken, name)
         yield from measured(everybody, "bare", self._bare)
         yield field_federation_name(second), partial(self._federation, second)
         yield from measured(everybody, "second", self._second)
@@ -185,6 +188,20 @@ class FieldBenchmark:
             self._profile,
             on_progress=self._say,
         )
+
+    def _taken(self, name: str) -> tuple[Facts, Mapping[str, Parameters]]:
+        federation, headline = field_federation_name(EPSILONS[0]), party(name, "headline")
+        facts = choose_and_measure(
+            self._whole_party(name),
+            self._stages.model(headline, own_place("base", "all")),
+            self._stages.model(headline, own_place(federation, "all")),
+            counted_memory(self._folder / federation),
+            self._config,
+            self._tokenizer,
+            self._profile,
+            on_progress=self._say,
+        )
+        return facts, {}
 
     # ------------------------------------------------------------------------------------------ what is measured when
 

@@ -18,15 +18,18 @@ from sordino_client.laboratory.field_benchmark.benchmark import (
     COUNTS,
     counted_name,
     field_federation_name,
+    party,
 )
 from sordino_client.laboratory.field_benchmark.knowledge import Knowledge
 from sordino_client.laboratory.field_benchmark.paired import Difference, Files, foretold, saved
 from sordino_client.laboratory.field_benchmark.profile import FieldProfile
+from sordino_client.laboratory.field_benchmark.taking import TAKEN
 
 Contender = tuple[str, Knowledge]
 Figures = Mapping[str, Mapping[str, Mapping[str, Files]]]  # by party, knowledge and contender
 FIRST, SECOND = (field_federation_name(epsilon) for epsilon in EPSILONS)
 BOTH = counted_name(FIRST)
+NOT_CHOSEN = "worth_members is of everything: the members have not chosen yet what they take"
 NOT_COUNTED = "only the adapters: the shared memory has not been counted and measured yet"
 
 
@@ -36,8 +39,10 @@ def summarise_field(
     """The report. `base` is what is said of the public base (its card).
 
     worth_*     own adapter and all memories on the federated model, against own adapter and memory on the public base:
-                what the federation is worth to somebody who has everything else. `worth_*_adapters` is without the
-                shared memory, `_pulled` the same with both own adapters pulled towards the model that they lie on
+                what the federation is worth to somebody who has everything else. `worth_members` is of what each member
+                takes, chosen on held-out files that are not reported (`members_take`), `worth_members_everything` of
+                adapters and shared memory untried. `worth_*_adapters` is without the shared memory, `_pulled` the same
+                with both own adapters pulled towards the model that they lie on
     ceiling_*   the same of the text of all members in the memory, and of ordinary training on it: no privacy at all
     """
     members, newcomers = [name for name, _ in profile.training], list(profile.joining)
@@ -56,9 +61,19 @@ def summarise_field(
         return foretold(pairs) if tokens else saved(pairs)
 
     def worth(
-        key: str, names: Sequence[str], federation: str, memory: Knowledge, how: str = "own"
+        key: str,
+        names: Sequence[str],
+        federation: str,
+        memory: Knowledge,
+        how: str = "own",
+        *,
+        after: str | None = None,
     ) -> dict[str, Any]:
-        own: tuple[Contender, Contender] = (f"base {how}", memory), (f"{federation} {how}", memory)
+        """`after` where the contender is no federation's model as it is."""
+        own: tuple[Contender, Contender] = (
+            (f"base {how}", memory),
+            (after or f"{federation} {how}", memory),
+        )
         difference = compared(key, names, *own)
         accuracy = compared(f"{key}_next_token", names, *own, tokens=True)
         return {
@@ -75,8 +90,11 @@ def summarise_field(
     if not whole:
         missing["shared_memory"] = NOT_COUNTED
     headline = BOTH if whole else FIRST
+    chosen = all(TAKEN in measured.get(name, {}).get("all", {}) for name in members)
+    if not chosen:
+        missing["members_take"] = NOT_CHOSEN
     few = worth("worth_newcomers_8_files", newcomers, headline, "few")
-    of_members = worth("worth_members", members, headline, "all")
+    of_members = worth("worth_members", members, headline, "all", after=TAKEN if chosen else None)
     against_alone = compared("members_better_than_alone", members, ("alone", "nothing"), (FIRST, "nothing"))
     ceiling = compared(
         "ceiling_newcomers_8_files", newcomers, ("base own", "few"), ("base own", "few and others")
@@ -99,8 +117,13 @@ def summarise_field(
         **worth("worth_newcomers_8_files_adapters", newcomers, FIRST, "few"),
         **worth("worth_newcomers_all_files", newcomers, headline, "all"),
         **of_members,
+        **worth("worth_members_everything", members, headline, "all"),
         **worth("worth_members_adapters", members, FIRST, "all"),
         "members_better_off": _above(of_members["worth_members_by_party"]),
+        "members_worse_off": _below(of_members["worth_members_by_party"]),
+        "members_take": {
+            name: facts[party(name, TAKEN)]["taken"] for name in members if party(name, TAKEN) in facts
+        },
         **worth("worth_newcomers_eps2", newcomers, SECOND, "few"),
         **worth("worth_members_eps2", members, SECOND, "all"),
         **worth("worth_newcomers_8_files_pulled", newcomers, FIRST, "few", "own pulled"),
@@ -142,6 +165,9 @@ def show(report: Mapping[str, Any]) -> Iterator[str]:
         if value is not None:
             told = f"{value:+.4f} bits per byte [{interval[0]:+.4f}, {interval[1]:+.4f}]"
         yield f"{what}: {told}"
+    if report["members_worse_off"] is not None:
+        better, worse = len(report["members_better_off"]), len(report["members_worse_off"])
+        yield f"of the members {better} are better off and {worse} worse off than without the federation"
     if (better := report["members_better_than_alone"]) is not None:
         yield f"members better than alone: {better} of {report['members']}"
     if report["epsilon_federation"] is not None:
@@ -190,6 +216,10 @@ def _largest(run: Mapping[str, Any] | None, key: str) -> float | None:
 
 def _above(by_party: Mapping[str, float] | None) -> list[str] | None:
     return None if by_party is None else [name for name, value in by_party.items() if value > 0]
+
+
+def _below(by_party: Mapping[str, float] | None) -> list[str] | None:
+    return None if by_party is None else [name for name, value in by_party.items() if value < 0]
 
 
 def _better(names: Sequence[str], difference: Difference) -> list[str]:

@@ -40,11 +40,16 @@ MOST = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """One token that came: what the model and each piece of evidence gave it, and where the table is read."""
+    """One token that came: what the model and each piece of evidence gave it, and where the table is read.
+
+    What is blended above it leaves it by `kept` and gives it `added`.
+    """
 
     model: float
     recalled: tuple[float, ...]
     places: tuple[dict[str, tuple[int, ...]], ...]
+    kept: float = 1.0
+    added: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +113,8 @@ class Arrays:
     model: torch.Tensor
     recalled: torch.Tensor
     present: torch.Tensor
+    kept: torch.Tensor
+    added: torch.Tensor
     places: dict[str, torch.Tensor]
 
     @classmethod
@@ -127,6 +134,8 @@ class Arrays:
             model=torch.tensor([seen.model for seen in observations]),
             recalled=torch.from_numpy(recalled),
             present=torch.from_numpy(present),
+            kept=torch.tensor([seen.kept for seen in observations]),
+            added=torch.tensor([seen.added for seen in observations]),
             places={part: torch.from_numpy(value) for part, value in places.items()},
         )
 
@@ -139,7 +148,7 @@ class Arrays:
         for column in range(MOST):
             weight = weights[:, column]
             mixed = (1 - weight) * mixed + weight * self.recalled[rows, column]
-        return mixed
+        return self.kept[rows] * mixed + self.added[rows]
 
 
 def fit(
@@ -173,10 +182,10 @@ def bits(
     table: dict[str, torch.Tensor] | None,
     layout: Mapping[str, tuple[int, ...]] = LAYOUT,
 ) -> float:
-    """Bits per byte of a project's measured files; without a table, of the model alone."""
+    """Bits per byte of a project's measured files; without a table, of the model and what is blended above it."""
     arrays = Arrays.of(project.observations, layout)
     rows = torch.arange(len(project.observations))
-    odds = arrays.model if table is None else arrays.foretold(table, rows)
+    odds = arrays.kept * arrays.model + arrays.added if table is None else arrays.foretold(table, rows)
     return float(-odds.clamp_min(1e-12).log2().sum() / project.bytes)
 
 

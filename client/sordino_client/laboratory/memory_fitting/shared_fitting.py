@@ -4,14 +4,18 @@ Run as `python -m sordino_client.laboratory.memory_fitting.shared_fitting --out 
 
 The projects of the corpus `field-tuning` stand on one platform and are in no figure (`sordino corpus fetch
 field-tuning`). The phrases of all but one are counted as a federation would, with noise, and the one that is left out
-is read beside what is believed. The table is the one that makes its tokens likeliest, pulled a little towards zero;
-each project is also foretold by a table fitted to the others, and those figures are printed and kept in the file.
+is read beside what is believed, and below its own memory, as it is served: once with all its other files, as a member
+has them, once with eight, as a newcomer does. The table is the one that makes its tokens likeliest, pulled a little
+towards zero; each project is also foretold by a table fitted to the others, and those figures are printed and kept in
+the file.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +25,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sordino_client.completion.memory.shared import LAYOUT, SharedEvidence, evidence
+from sordino_client.completion.memory import mixture, shared
+from sordino_client.completion.memory.measured import MeasuredMemory
+from sordino_client.completion.memory.mixture import MatchEvidence
+from sordino_client.completion.memory.shared import LAYOUT, SharedEvidence, evidence, known_of
 from sordino_client.corpus.unit import cut
 from sordino_client.laboratory.memory_fitting.fitting import Observation, ObservedProject, bits, fit
 from sordino_client.laboratory.pretrain.commands import user_cache
@@ -40,6 +47,8 @@ TOKENS_PER_PROJECT = 6_000
 HEAD = 260
 """Tokens at the beginning of a file that are not measured: one licence stands there in all, and a table that was
 fitted to it would believe everything."""
+FEW = 8
+"""Files in a newcomer's own memory."""
 FEWEST_FILES = 15
 """Smaller projects are counted, and not measured."""
 PLAN = CountPlan(noise_multiplier=0.15, largest_count=8, delta=1e-6, salt=1)
@@ -82,41 +91,80 @@ def read_field(cache: Path) -> Field:
     return Field(texts=texts, counts=counts)
 
 
-def observe(field: Field, name: str, *, tokens: int) -> ObservedProject:
-    """Reads a project's measured files beside the memory that the others make."""
+def observe(field: Field, name: str, *, tokens: int, few: bool) -> ObservedProject:
+    """Reads a project's measured files beside the memory that the others make, below a memory of its own other files,
+    or of FEW of them."""
     config, tokenizer, parameters = base.load(None)
     model = build_decoder(config, parameters).eval()
     memory = field.memory(without=name, seed=name.encode().ljust(32, b"\0")[:32])
     plan = Plan(tokens=tokens, lines=0)
+    measured = measured_texts(field.texts[name], tokenizer, plan)
+    rest = [text for text in field.texts[name] if text not in measured]
+    rest.sort(key=lambda text: hashlib.sha256(text.encode()).digest())
+    remembered = {str(number): text for number, text in enumerate(rest[: FEW if few else None])}
     observations: list[Observation] = []
     size = left = 0
-    for text in sorted(measured_texts(field.texts[name], tokenizer, plan)):
-        ids = tokenizer.encode(text)[HEAD:][: min(plan.tokens_per_file, tokens - left)]
-        left += len(ids)
-        if len(ids) < 16:
-            break
-        size += len(tokenizer.decode(ids).encode())
+    with tempfile.TemporaryDirectory() as folder:
+        own = MeasuredMemory(Path(folder), remembered, tokenizer)
+        for text in sorted(measured):
+            whole = tokenizer.encode(text)
+            ids = whole[: HEAD + min(plan.tokens_per_file, tokens - left)]
+            left += len(ids) - HEAD
+            if len(ids) < HEAD + 16:
+                break
+            size += len(tokenizer.decode(ids[HEAD:]).encode())
 
-        def mix(
-            before: Sequence[int], odds: npt.NDArray[np.float64], ids: list[int] = ids
-        ) -> npt.NDArray[np.float64]:
-            found = evidence(memory, before, vocabulary=config.vocabulary)
-            observations.append(observed(ids[len(before)], odds, found))
-            return odds
+            def mix(
+                before: Sequence[int], odds: npt.NDArray[np.float64], ids: list[int] = ids
+            ) -> npt.NDArray[np.float64]:
+                if len(before) >= HEAD:
+                    found = evidence(memory, before, vocabulary=config.vocabulary)
+                    observations.append(observed(ids[len(before)], odds, found, own(before).evidence(())))
+                return odds
 
-        score(model, [ids], mix=mix)
+            score(model, [ids], mix=mix)
     return ObservedProject(name=name, observations=observations, bytes=size)
 
 
-def observed(came: int, odds: npt.NDArray[np.float64], found: Sequence[SharedEvidence]) -> Observation:
-    """One token that came, beside what the shared memory said."""
-    likeliest = int(odds.argmax())
+def observed(
+    came: int,
+    odds: npt.NDArray[np.float64],
+    found: Sequence[SharedEvidence],
+    own: Sequence[MatchEvidence],
+) -> Observation:
+    """One token that came, beside what the shared memory said and below what the own ones said.
+
+    The own memories' weights are those beside the shared memory's present table: they depend on it a little.
+    """
+    likeliest, known = int(odds.argmax()), known_of(own)
     recalled = []
     for one in found:
         hit = np.flatnonzero(one.foretold.tokens == came)
         recalled.append(float(one.foretold.counts[hit[0]] / one.foretold.counts.sum()) if len(hit) else 0.0)
-    places = tuple(e.places(certainty=float(odds[likeliest]), model_likeliest=likeliest) for e in found)
-    return Observation(model=float(odds[came]), recalled=tuple(recalled), places=places)
+    places = tuple(
+        e.places(certainty=float(odds[likeliest]), model_likeliest=likeliest, known=known) for e in found
+    )
+    mixed = shared.blend(odds, found, shared.fitted(), known=known)
+    kept, added = blended_above(mixed, own, came)
+    return Observation(
+        model=float(odds[came]), recalled=tuple(recalled), places=places, kept=kept, added=added
+    )
+
+
+def blended_above(
+    odds: npt.NDArray[np.float64], own: Sequence[MatchEvidence], came: int
+) -> tuple[float, float]:
+    """What the own memories leave of the odds of `came`, and what they add, with the weights that they have here."""
+    likeliest = int(odds.argmax())
+    kept, added, table = 1.0, 0.0, mixture.fitted()
+    for one in own:
+        places = one.places(certainty=float(odds[likeliest]), model_likeliest=likeliest)
+        weight = 1 / (1 + np.exp(-sum(float(table[part][place]) for part, place in places.items())))
+        at = int(np.searchsorted(one.tokens, came))
+        hit = at < len(one.tokens) and one.tokens[at] == came
+        kept *= 1 - weight
+        added = (1 - weight) * added + (weight * float(one.counts[at] / one.counts.sum()) if hit else 0.0)
+    return float(kept), float(added)
 
 
 def main() -> None:
@@ -128,17 +176,20 @@ def main() -> None:
     options = parser.parse_args()
     field = read_field(options.cache)
     measured = [name for name, texts in field.texts.items() if len(texts) >= FEWEST_FILES]
-    projects = [observe(field, name, tokens=options.tokens) for name in measured]
+    projects = [
+        observe(field, name, tokens=options.tokens, few=few) for name in measured for few in (False, True)
+    ]
     figures: dict[str, Any] = {}
-    for project in projects:
-        others = [seen for other in projects if other is not project for seen in other.observations]
-        figures[project.name] = {
+    for number, project in enumerate(projects):
+        others = [seen for other in projects if other.name != project.name for seen in other.observations]
+        name = f"{project.name}, {'eight files' if number % 2 else 'all files'} in its own memory"
+        figures[name] = {
             "tokens": len(project.observations),
             "foretold": sum(bool(seen.places) for seen in project.observations),
-            "model_bits_per_byte": round(bits(project, None, LAYOUT), 4),
+            "without_bits_per_byte": round(bits(project, None, LAYOUT), 4),
             "with_memory_bits_per_byte": round(bits(project, fit(others, LAYOUT), LAYOUT), 4),
         }
-        print(json.dumps({project.name: figures[project.name]}), flush=True)  # noqa: T201 - a script's progress
+        print(json.dumps({name: figures[name]}), flush=True)  # noqa: T201 - a script's progress
     table = fit([seen for project in projects for seen in project.observations], LAYOUT)
     written = {
         "foretold_by_the_others": figures,

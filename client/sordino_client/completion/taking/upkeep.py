@@ -1,0 +1,97 @@
+"""Keeps the choice as fresh as what it was made of, without costing the endpoint anything.
+
+Whether one is due is looked at when something changed: a release, an own adapter, the local memory. Then a process of
+its own chooses, at the lowest priority, one at a time, and never twice of the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sordino_client.completion import personal
+from sordino_client.completion.memory.store import Store
+from sordino_client.completion.taking import record
+from sordino_client.completion.taking.made_of import taken_from
+from sordino_client.completion.taking.record import TakenFrom
+from sordino_platform import telemetry
+from sordino_privacy.errors import SordinoError
+
+
+class Choosing:
+    """The choice of one endpoint and the process that makes it. Lives on the event loop."""
+
+    def __init__(self, state: Path, repositories: Sequence[Path], *, heldout_share: float | None) -> None:
+        """Without a `heldout_share` nothing is ever chosen: the endpoint is no member's."""
+        self._state, self._repositories, self._share = state, tuple(repositories), heldout_share
+        self._store = Store(state / "memory")
+        self._process: asyncio.subprocess.Process | None = None
+        self._waiting: asyncio.Task[None] | None = None
+        self._seen: tuple[str, int, tuple[int, int]] | None = None
+        self._tried: TakenFrom | None = None
+
+    @property
+    def choosing(self) -> bool:
+        """Whether a choice is being made now."""
+        return self._process is not None
+
+    async def look(self) -> None:
+        """Begins to choose where that is due. To be called while the memory is not being built."""
+        if self._share is None or not self._repositories or self.choosing:
+            return
+        seen = (_pointer(self._state), self._store.stamp(), personal.stamps(self._state))
+        if seen == self._seen:
+            return
+        self._seen = seen
+        try:
+            now = taken_from(self._state)
+        except SordinoError as error:
+            telemetry.log().warning("nothing_chosen", error=error.message, hint=error.hint)
+            return
+        kept = record.read(self._state)
+        before = [one for one in (self._tried, None if kept is None else kept.of) if one is not None]
+        if not now.release or not all(now.due(one) for one in before):
+            return
+        self._tried = now
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "sordino_client.completion.taking",
+            "--state",
+            str(self._state),
+        ]
+        for repository in self._repositories:
+            command += ["--repo", str(repository)]
+        command += ["--heldout-share", str(self._share)]
+        self._process = await asyncio.create_subprocess_exec(
+            *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL
+        )
+        self._waiting = asyncio.create_task(self._reap(self._process))
+
+    async def close(self) -> None:
+        """Ends a choice that is being made; the one before stays."""
+        if self._process is not None and self._waiting is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
+            await self._waiting
+
+    async def _reap(self, process: asyncio.subprocess.Process) -> None:
+        code = await process.wait()
+        self._process = None
+        found = record.read(self._state)
+        if code or found is None:
+            telemetry.log().warning("nothing_chosen", outcome="failed")
+            return
+        telemetry.log().info("taken", release=found.release, outcome="unchosen" if found.why else "chosen")
+
+
+def _pointer(state: Path) -> str:
+    """Which bundle is current, as it is written."""
+    try:
+        return (state / "serving" / "CURRENT").read_text("utf-8")[:256]
+    except (OSError, UnicodeDecodeError):
+        return ""

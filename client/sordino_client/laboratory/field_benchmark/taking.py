@@ -1,0 +1,95 @@
+"""What a member takes of the federation, as the product chooses it, and what that is worth on files without a say.
+
+A member's held-out files are in two parts. Those that the report measures are measured under every contender; others
+choose (sordino_client.completion.taking): how much of the way from the member's own model to its own model on the
+federation, and whether the shared memory is read, with its own memory on. A newcomer with eight files has no code to
+hold out, so it has no choice and takes everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+from sordino_client.completion.taking.choice import SHARES, Taking, best_of, candidates
+from sordino_client.laboratory.federation_benchmark.stages import Facts
+from sordino_client.laboratory.field_benchmark.knowledge import Remembered
+from sordino_client.laboratory.field_benchmark.paired import Files
+from sordino_client.laboratory.field_benchmark.party import OVERLAP, Party
+from sordino_client.laboratory.field_benchmark.profile import FieldProfile
+from sordino_platform.architecture import ModelConfig, Parameters, Vector
+from sordino_platform.evaluation import Measurement, Plan, measured_texts
+from sordino_platform.model import build_decoder
+from sordino_platform.tokenizer import Tokenizer
+from sordino_privacy.counts import SharedMemory
+from sordino_privacy.errors import DataError
+
+TAKEN = "taken"
+# Of so many tokens for each that is reported, the choice is made.
+CHOOSING = 2
+
+
+def between(alone: Parameters, federated: Parameters, share: float) -> dict[str, Vector]:
+    """The weights of a share: 0 is the first, 1 the second."""
+    return {name: (1 - share) * value + share * federated[name] for name, value in alone.items()}
+
+
+def choose_and_measure(
+    party: Party,
+    alone: Parameters,
+    federated: Parameters,
+    shared: SharedMemory,
+    config: ModelConfig,
+    tokenizer: Tokenizer,
+    profile: FieldProfile,
+    *,
+    on_progress: Callable[[str], None],
+) -> Facts:
+    """Chooses on files that no report holds, then measures what was chosen, once, on those that it does.
+
+    `alone` and `federated` are the party's own models, own adapters folded in. Raises DataError where all that is held
+    out is reported.
+    """
+    plan = Plan(
+        tokens=profile.heldout_tokens, tokens_per_file=profile.tokens_per_file, lines=0, overlap=OVERLAP
+    )
+    texts = party.heldout.texts()
+    reported = measured_texts(texts, tokenizer, plan)
+    choosing = [text for text in texts if text not in reported]
+    own = party.memories["all"]
+    assert own is not None
+    memories = {False: Remembered(own), True: Remembered(own.with_shared(shared))}
+
+    def measured(files: Sequence[str], tried: Sequence[Taking], tokens: int) -> dict[Taking, Files]:
+        measurement = Measurement(
+            tokenizer,
+            {party.name: files},
+            Plan(tokens=tokens, tokens_per_file=plan.tokens_per_file, lines=0, overlap=OVERLAP),
+        )
+        found = {}
+        for one in tried:
+            model = build_decoder(config, between(alone, federated, one.share)).eval()
+            memory = memories[one.shared_memory]
+            columns = measurement.columns_of_model(model, memories={party.name: memory})
+            found[one] = Files.of(columns[party.name])
+        return found
+
+    try:
+        # Own adapters are fresh here, and every figure that this one is compared with has them.
+        ways = [one for one in candidates(shares=SHARES, own=True, shared_memory=True) if one.own]
+        tried = measured(choosing, ways, CHOOSING * profile.heldout_tokens)
+    except DataError as error:
+        raise DataError(f"{party.name} holds out no more than is reported", hint=error.hint) from error
+    bits = {one: files.bits_per_byte for one, files in tried.items()}
+    taking = best_of(bits)
+    on_progress(f"{party.name}: takes {taking.share:g}, shared memory {taking.shared_memory}")
+    (taken,) = measured(texts, [taking], profile.heldout_tokens).values()
+    return {
+        "figures": {"all": {TAKEN: asdict(taken)}},
+        "taken": {
+            "taking": asdict(taking),
+            "files": len(next(iter(tried.values())).bits),
+            "tokens": sum(next(iter(tried.values())).tokens),
+            "tried": [asdict(one) | {"bits_per_byte": value} for one, value in bits.items()],
+        },
+    }
