@@ -57,7 +57,7 @@ def test_where_the_shared_memory_says_nothing_nothing_changes() -> None:
         recall([9, 8, 7, 6], held).mix(flat(), []), recall([9, 8, 7, 6], None).mix(flat(), [])
     )
     odds = flat()
-    assert shared.blend(odds, [], shared.fitted(), known=0) is odds
+    assert shared.blend(odds, [], shared.fitted()) is odds
 
 
 def test_the_developers_own_file_has_the_last_word() -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -264,8 +265,7 @@ def test_it_is_due_anew_with_a_release_an_own_adapter_or_another_memory_and_not_
     assert not made.due(made)
 
     def other(**change: Any) -> TakenFrom:
-        fields = {"release": "a", "shared_memory": "b", "own": (1, 0), "memory_tokens": 1000}
-        return TakenFrom(**fields | change)
+        return replace(made, **change)
 
     assert other(release="c").due(made)
     assert other(shared_memory="").due(made)

@@ -59,12 +59,11 @@ class LocalRecall:
 
     def mix(self, probabilities: Probabilities, written: Sequence[int]) -> Probabilities:
         """See `query.Recall.mix`."""
-        own = self.evidence(written)
         if self._shared is not None:
             context = [*self._before[-self._shared.plan.longest :], *written]
             found = shared.evidence(self._shared, context, vocabulary=len(probabilities))
-            probabilities = shared.blend(probabilities, found, shared.fitted(), known=shared.known_of(own))
-        return blend(probabilities, own, fitted())
+            probabilities = shared.blend(probabilities, found, shared.fitted())
+        return blend(probabilities, self.evidence(written), fitted())
 
     def with_shared(self, memory: SharedMemory) -> LocalRecall:
         """The same view with a federation's memory beside it; what was found is not looked up again."""

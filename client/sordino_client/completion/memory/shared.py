@@ -5,7 +5,8 @@ follow, and how often each was counted. Like the own memories it is blended into
 weights, from the shortest phrases to the longest, and below them: the developer's own files have the last word.
 
 What is counted is what surprised the model, and only what stands far above the noise is there. So a phrase that is
-missing says nothing, and one that is there seldom stands alone for long: the weights know both.
+missing says nothing, and one that is there seldom stands alone for long: the weights know both. They were fitted below
+own memories, which know much of it too.
 
 The table `shared_mixture.json` was fitted on public projects that are in no figure
 (sordino_client/laboratory/memory_fitting).
@@ -21,7 +22,7 @@ from importlib.resources import files
 
 import numpy as np
 
-from sordino_client.completion.memory.mixture import ORDERS, MatchEvidence, Table
+from sordino_client.completion.memory.mixture import Table
 from sordino_client.completion.query import Probabilities
 from sordino_privacy.counts import Foretold, SharedMemory
 
@@ -36,7 +37,6 @@ LAYOUT: Mapping[str, tuple[int, ...]] = {
     "strength": (len(LENGTHS) + 1, len(STRENGTHS) + 1),
     "variety": (len(LENGTHS) + 1, len(VARIETIES) + 1),
     "model": (len(LENGTHS) + 1, len(CERTAINTIES) + 1, 2),
-    "known": (len(LENGTHS) + 1, len(ORDERS) + 1),
 }
 
 
@@ -52,9 +52,8 @@ class SharedEvidence:
         """The token with the highest count."""
         return int(self.foretold.tokens[self.foretold.counts.argmax()])
 
-    def places(self, *, certainty: float, model_likeliest: int, known: int) -> dict[str, tuple[int, ...]]:
-        """Where each of the table's parts is read beside a model that is so sure of that token, and own memories that
-        know so much of the context (`known_of`)."""
+    def places(self, *, certainty: float, model_likeliest: int) -> dict[str, tuple[int, ...]]:
+        """Where each of the table's parts is read beside a model that is so sure of that token."""
         at = int(np.searchsorted(LENGTHS, self.foretold.length))
         return {
             "base": (at,),
@@ -65,7 +64,6 @@ class SharedEvidence:
                 int(np.searchsorted(CERTAINTIES, certainty)),
                 int(model_likeliest == self.likeliest),
             ),
-            "known": (at, known),
         }
 
 
@@ -78,25 +76,15 @@ def evidence(memory: SharedMemory, context: Sequence[int], *, vocabulary: int) -
     ]
 
 
-def known_of(own: Sequence[MatchEvidence]) -> int:
-    """How long a context the own memories know here: 0 for none, else one more than its place in ORDERS."""
-    return max((one.order + 1 for one in own), default=0)
-
-
-def blend(
-    probabilities: Probabilities, found: Sequence[SharedEvidence], table: Table, *, known: int
-) -> Probabilities:
-    """The model's distribution, `(vocabulary,)`, blended with the evidence in order; the same object without any.
-
-    `known`: see `known_of`. What the own memories know they will say themselves, above this.
-    """
+def blend(probabilities: Probabilities, found: Sequence[SharedEvidence], table: Table) -> Probabilities:
+    """The model's distribution, `(vocabulary,)`, blended with the evidence in order; the same object without any."""
     if not found:
         return probabilities
     model_likeliest = int(probabilities.argmax())
     certainty = float(probabilities[model_likeliest])
     mixed = probabilities.copy()
     for one in found:
-        places = one.places(certainty=certainty, model_likeliest=model_likeliest, known=known)
+        places = one.places(certainty=certainty, model_likeliest=model_likeliest)
         weight = 1 / (1 + np.exp(-sum(float(table[part][place]) for part, place in places.items())))
         counts = one.foretold.counts.astype(np.float64)
         mixed *= 1 - weight

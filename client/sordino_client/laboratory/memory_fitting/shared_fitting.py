@@ -28,7 +28,8 @@ import torch
 from sordino_client.completion.memory import mixture, shared
 from sordino_client.completion.memory.measured import MeasuredMemory
 from sordino_client.completion.memory.mixture import MatchEvidence
-from sordino_client.completion.memory.shared import LAYOUT, SharedEvidence, evidence, known_of
+from sordino_client.completion.memory.shared import LAYOUT, SharedEvidence, evidence
+from sordino_client.corpus.licence import strip_header
 from sordino_client.corpus.unit import cut
 from sordino_client.laboratory.memory_fitting.fitting import Observation, ObservedProject, bits, fit
 from sordino_client.laboratory.pretrain.commands import user_cache
@@ -44,9 +45,6 @@ from sordino_privacy.counts.counting import Counts, counted, noised
 from sordino_privacy.dpsgd.keystream import Keystream
 
 TOKENS_PER_PROJECT = 6_000
-HEAD = 260
-"""Tokens at the beginning of a file that are not measured: one licence stands there in all, and a table that was
-fitted to it would believe everything."""
 FEW = 8
 """Files in a newcomer's own memory."""
 FEWEST_FILES = 15
@@ -86,7 +84,9 @@ def read_field(cache: Path) -> Field:
     model = build_decoder(config, parameters).eval()
     texts: dict[str, list[str]] = {}
     for document in read_corpus(cache, "field-tuning"):
-        texts.setdefault(document.project, []).append(document.text)
+        # As a member reads its repositories: one licence stands in all files, and a table that was fitted to it would
+        # believe everything.
+        texts.setdefault(document.project, []).append(strip_header(document.text))
     counts = {name: counts_of(rows, model, tokenizer, PLAN) for name, rows in texts.items()}
     return Field(texts=texts, counts=counts)
 
@@ -107,19 +107,17 @@ def observe(field: Field, name: str, *, tokens: int, few: bool) -> ObservedProje
     with tempfile.TemporaryDirectory() as folder:
         own = MeasuredMemory(Path(folder), remembered, tokenizer)
         for text in sorted(measured):
-            whole = tokenizer.encode(text)
-            ids = whole[: HEAD + min(plan.tokens_per_file, tokens - left)]
-            left += len(ids) - HEAD
-            if len(ids) < HEAD + 16:
+            ids = tokenizer.encode(text)[: min(plan.tokens_per_file, tokens - left)]
+            left += len(ids)
+            if len(ids) < 16:
                 break
-            size += len(tokenizer.decode(ids[HEAD:]).encode())
+            size += len(tokenizer.decode(ids).encode())
 
             def mix(
                 before: Sequence[int], odds: npt.NDArray[np.float64], ids: list[int] = ids
             ) -> npt.NDArray[np.float64]:
-                if len(before) >= HEAD:
-                    found = evidence(memory, before, vocabulary=config.vocabulary)
-                    observations.append(observed(ids[len(before)], odds, found, own(before).evidence(())))
+                found = evidence(memory, before, vocabulary=config.vocabulary)
+                observations.append(observed(ids[len(before)], odds, found, own(before).evidence(())))
                 return odds
 
             score(model, [ids], mix=mix)
@@ -136,15 +134,13 @@ def observed(
 
     The own memories' weights are those beside the shared memory's present table: they depend on it a little.
     """
-    likeliest, known = int(odds.argmax()), known_of(own)
+    likeliest = int(odds.argmax())
     recalled = []
     for one in found:
         hit = np.flatnonzero(one.foretold.tokens == came)
         recalled.append(float(one.foretold.counts[hit[0]] / one.foretold.counts.sum()) if len(hit) else 0.0)
-    places = tuple(
-        e.places(certainty=float(odds[likeliest]), model_likeliest=likeliest, known=known) for e in found
-    )
-    mixed = shared.blend(odds, found, shared.fitted(), known=known)
+    places = tuple(e.places(certainty=float(odds[likeliest]), model_likeliest=likeliest) for e in found)
+    mixed = shared.blend(odds, found, shared.fitted())
     kept, added = blended_above(mixed, own, came)
     return Observation(
         model=float(odds[came]), recalled=tuple(recalled), places=places, kept=kept, added=added
