@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 CHROMIUM = $(firstword $(foreach one,chromium chromium-browser google-chrome,$(shell command -v $(one) 2>/dev/null)))
 
-.PHONY: help demo test test-all test-browser test-deploy check format docs lock proto wheel vsix test-vscode clean
+.PHONY: help demo test test-all test-browser test-deploy check format docs lock proto wheel vsix test-vscode pictures clean
 
 help:  ## Lists the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -91,6 +91,11 @@ test-vscode: $(VENV)/.ready vsix  ## Tests the extension in a real VS Code in Ch
 	cd client/vscode && npm run --silent types && npm test --silent
 	tests/vscode/install.sh build/vscode
 	$(BIN)/python -m pytest -q -m vscode -p no:randomly tests/vscode
+
+pictures: $(VENV)/.ready vsix  ## Films the real editor anew for the README
+	tests/vscode/install.sh build/vscode
+	$(BIN)/python -m pytest -q -m vscode -p no:randomly tests/vscode/test_alone.py -k 'serves_by_itself or filmed'
+	cp artefacts/vscode-alone/ghost-text.gif docs/images/
 
 clean:  ## Removes the environment and what was built
 	rm -rf $(VENV) dist build client/vscode/dist client/vscode/node_modules
