@@ -13,7 +13,7 @@ import torch
 from tests.completion import foreign_bases
 from tests.completion.foreign_bases import CONFIGS, CONTEXT, END, FIVE, VOCABULARY
 
-from sordino_client.completion.bases import network, oracle
+from sordino_client.completion.bases import network, oracle, rotation
 from sordino_client.completion.bases.form import UnknownFormError, form_of, read_config
 from sordino_client.completion.bases.tensors import Tensors
 from sordino_client.completion.bases.weights import Weights, paired_factors
@@ -95,6 +95,30 @@ def test_even_inputs_compute_the_same(made: dict[str, Path], name: str) -> None:
     weights.smoothing = oracle.smoothed(weights, TOKENS[::-1])
     assert any(np.ptp(factor) > 0.1 for layer in weights.smoothing for factor in layer.values())
     np.testing.assert_allclose(oracle.logits(weights, TOKENS), expected, atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [16, 48, 80, 99, 576, 1536])
+def test_turned_inputs_and_a_turned_matrix_have_the_same_product(size: int) -> None:
+    random = np.random.default_rng(size)
+    inputs, matrix = (random.standard_normal((5, size), np.float32) for _ in range(2))
+    found = rotation.turned(inputs) @ rotation.turned(matrix).T
+    np.testing.assert_allclose(found, inputs @ matrix.T, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("place", [0, 7, 1535])
+def test_a_place_that_is_a_thousand_times_the_others_is_spread_over_all(place: int) -> None:
+    row = np.random.default_rng(0).standard_normal(1536, np.float32)
+    row[place] = 1000
+    assert np.abs(row).max() / np.sqrt(np.square(row).mean()) > 30
+    row = rotation.turned(row)
+    assert np.abs(row).max() / np.sqrt(np.square(row).mean()) < 2
+
+
+@pytest.mark.parametrize("name", FIVE)
+def test_turned_layers_serve_in_integers_what_the_base_computes(made: dict[str, Path], name: str) -> None:
+    found = read(network.load(weights_of(made[name]), "int8"), TOKENS, [0, 17, 18, 40])
+    expected = judged(made[name], TOKENS)
+    assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.999
 
 
 def test_half_precision_is_widened_without_a_change(tmp_path: Path) -> None:

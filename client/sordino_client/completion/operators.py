@@ -38,15 +38,6 @@ def integer_constants() -> dict[str, npt.NDArray[Any]]:
     }
 
 
-def two_byte_constants() -> dict[str, npt.NDArray[Any]]:
-    """What `Builder.linear_in_two_bytes` needs besides."""
-    finer = np.float32(1 / (2 * (MIDDLE - 1)))
-    return {
-        "step.finer": np.array(finer, np.float32),
-        "pair": np.array([1, finer], np.float32)[:, None, None],
-    }
-
-
 class Builder:
     """Collects nodes; each call names its outputs after itself."""
 
@@ -72,8 +63,9 @@ class Builder:
         self.nodes.append(helper.make_node(kind, inputs, names, domain=domain, **attributes))
         return names[0]
 
-    def constant(self, name: str, values: Sequence[int]) -> str:
-        self.constants.append(helper.make_tensor(name, TensorProto.INT64, [len(values)], values))
+    def constant(self, name: str, values: npt.ArrayLike) -> str:
+        array = np.asarray(values, np.int64)
+        self.constants.append(helper.make_tensor(name, TensorProto.INT64, array.shape, array.ravel()))
         return name
 
     def norm(self, x: str, weight: str) -> str:
@@ -113,31 +105,6 @@ class Builder:
         if bias is None:
             return self("Mul", [product, step], *output)
         return self("Add", [self("Mul", [product, step]), bias], *output)
-
-    def linear_in_two_bytes(self, x: str, weight: str, outputs: int, *, bias: str | None = None) -> str:
-        """As `linear`, each activation as a byte and one for what it leaves: for rows with places that are far larger
-        than the others. The two are rows of one product, so the matrix is read once."""
-        if self.precision == "float32":
-            return self.linear(x, weight, bias=bias)
-        step = self("Mul", [self("ReduceMax", [self("Abs", [x]), "axis.row"], keepdims=1), "step.around"])
-        finer = self("Mul", [step, "step.finer"])
-        by_row = {"axis": 1, "block_size": self.inputs[weight]}
-        zeros = self._zeros_of("around", step)
-        first = self("QuantizeLinear", [x, step, zeros], **by_row)
-        left = self("Sub", [x, self("DequantizeLinear", [first, step, zeros], **by_row)])
-        second = self("QuantizeLinear", [left, finer, zeros], **by_row)
-        inputs = [
-            self("Concat", [first, second], axis=0),
-            weight + ".integers",
-            "one",
-            weight + ".scales",
-            "zero.around",
-        ]
-        shape = self.constant(f"shape.pair.{len(self.nodes)}", [2, -1, outputs])
-        pair = self("Reshape", [self("MatMulIntegerToFloat", inputs, domain=CONTRIB), shape])
-        whole = self("ReduceSum", [self("Mul", [pair, "pair"]), "axis.batch"], keepdims=0)
-        product = self("Mul", [whole, step])
-        return product if bias is None else self("Add", [product, bias])
 
     def _zeros_of(self, kind: str, step: str) -> str:
         """The zero of each row's bytes, made once."""

@@ -1,30 +1,31 @@
 """A base's decoder as an ONNX graph with the inputs and outputs of our own (completion/graph.py), and its constants.
 
 The same integers by rows, so that a token comes out alike alone and within a block, for this decoder as for ours
-(ADR 7, ADR 36).
+(ADR 7, ADR 36). Activations that no norm makes are turned (rotation.py, ADR 53).
 
 Where several heads of queries look at the same keys, they are rows of one head to `GroupQueryAttention`: the keys are
 then laid out for its product once instead of once a head, and no row is ever alone, so no spare row is needed (ADR 43).
 A read of `n` tokens attends `sharing * n` rows: first every token with the first head of each group, then every token
-with the second, and so on. The kernel wants as many keys and values as rows: behind those of the tokens it is given
-whatever lies there, the bias hides it, and the next read writes over it. The matrix that makes them has its outputs in
-the order keys, values, queries, so that all three are stretches of what it gives.
+with the second, and so on. The kernel wants as many keys and values as rows: behind those of the tokens they are
+there again, the bias hides them, and the next read writes over them. The matrix that makes them has its outputs in
+the order keys, values, first heads of queries, second heads, and so on: stretches that one look-up lays out as rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sordino_client.completion import quantise
+from sordino_client.completion.bases import rotation
 from sordino_client.completion.bases.form import Activation, Form
 from sordino_client.completion.bases.weights import Weights
 from sordino_client.completion.bundle import Array
 from sordino_client.completion.cache import Precision
-from sordino_client.completion.operators import CONTRIB, Builder, integer_constants, two_byte_constants
+from sordino_client.completion.operators import CONTRIB, Builder, integer_constants
 
 Constant = npt.NDArray[Any]
 EMBED, HEAD = "embed.weight", "head.weight"
@@ -37,10 +38,12 @@ def constants(weights: Weights, precision: Precision) -> Iterator[tuple[str, Con
         yield from zip(("rotary.cos", "rotary.sin"), rotary, strict=True)
     yield "embedding_scale", np.array(form.embedding_scale, np.float32)
     yield from activation_constants(form.activation).items()
-    if precision != "float32":
-        yield from (integer_constants() | two_byte_constants()).items()
+    exact = precision == "float32"
+    if not exact:
+        yield from integer_constants().items()
+        yield from zip(("turn.over", "turn.within"), rotation.factors(form.hidden), strict=True)
     for name, value in weights.outer().items():
-        if name == EMBED and precision != "float32":
+        if name == EMBED and not exact:
             integers, scales = quantise.rows(value, quantise.LEVELS[precision])
             yield "rows.integers", integers
             yield "rows.scales", scales
@@ -50,7 +53,8 @@ def constants(weights: Weights, precision: Precision) -> Iterator[tuple[str, Con
         else:
             yield from _constant(name, value, precision)
     for number in range(form.shape.layers):
-        for name, value in _spread(form, weights.layer(number)).items():
+        layer = weights.layer(number)
+        for name, value in _spread(form, layer if exact else rotation.turned_layer(form, layer)).items():
             yield from _constant(f"layers.{number}.{name}", value, precision)
 
 
@@ -109,68 +113,70 @@ class _Decoder(Builder):
         bias = name + ".bias" if name + ".bias" in self.names else None
         return self.linear(x, name + ".weight", *output, bias=bias)
 
+    def turned(self, inner: str) -> str:
+        """Inner activations as the last matrix of a layer reads them."""
+        if self.precision == "float32":
+            return inner
+        blocks = self("MatMul", [self("Reshape", [inner, "shape.blocks"]), "turn.within"])
+        return self("Reshape", [self("MatMul", ["turn.over", blocks]), "shape.inner"])
+
     def activated(self, x: str) -> str:
         if self.form.activation == "silu":
-            return self("Mul", [x, self("Sigmoid", [x])])
+            return self("QuickGelu", [x], domain=CONTRIB, alpha=1.0)
         if self.form.activation == "gelu":
             return self("Gelu", [x])
         inner = self("Mul", [self("Mul", [x, self("Mul", [x, x])]), "gelu.cubic"])
         tanh = self("Tanh", [self("Mul", [self("Add", [x, inner]), "gelu.slope"])])
         return self("Mul", [self("Mul", [x, "gelu.half"]), self("Add", [tanh, "gelu.unit"])])
 
-    def attended(self, fused: str, layer: int) -> str:
-        """What each token looks up, `(n, query heads * size)`, from its keys, values and queries in one row."""
-        return (
-            self._attended_alone(fused, layer)
-            if self.form.sharing == 1
-            else self._attended_as_rows(fused, layer)
-        )
-
-    def prepare_attention(self) -> None:
-        """Shapes and bounds that every layer shares."""
-        shape, sharing = self.form.shape, self.form.sharing
+    def prepare(self) -> None:
+        """Shapes, bounds and places that every layer shares."""
+        form, shape, sharing = self.form, self.form.shape, self.form.sharing
         each = shape.heads * shape.size
         self.constant("axis.batch", [0])
         self.constant("axis.row", [1])
+        self.constant("split.network", [form.hidden, form.hidden])
+        if self.precision != "float32":
+            over, within = (len(one) for one in rotation.factors(form.hidden))
+            self.constant("shape.blocks", [-1, over, within])
+            self.constant("shape.inner", [-1, form.hidden])
+        self.constant("slice.begin", [0])
         if sharing == 1:
             self.constant("pad.row", [0, 0, 1, 0])
-            self.constant("slice.begin", [0])
             self.constant("slice.end", [-1])
-            self.constant("split.heads", [each, each, each])
             return
-        self.constant("shape.parts", [-1, sharing + 2, each])
-        self.constant("shape.rows", [1, -1, each])
-        self.constant("shape.spread", [sharing, -1, each])
+        self.constant("shape.stretches", [-1, each])
+        self.constant("shape.rows", [1, -1, 3 * each])
         self.constant("shape.whole", [-1, sharing * each])
-        self.constant("slice.begin", [0])
-        count = self("Shape", ["tokens"], "bound.1")
-        for times in {2, sharing, sharing + 1, sharing + 2}:
-            self("Mul", [count, self.constant(f"times.{times}", [times])], f"bound.{times}")
+        self.constant("shape.each", [1, -1, 1])
+        self.constant("shape.looked", [1, -1, 3])
+        count = self("Squeeze", [self("Shape", ["tokens"])])
+        every = self("Range", [self.constant("nought", 0), count, self.constant("step", 1)])
+        first = self("Mul", [every, self.constant("stretches", sharing + 2)])
+        # Row `j * n + t` is token t with the heads j: its stretch of queries, keys and values in what a matrix gives.
+        stretches = self.constant("stretch", [[[2 + head, 0, 1]] for head in range(sharing)])
+        looked = self("Add", [self("Reshape", [first, "shape.each"]), stretches])
+        self("Reshape", [looked, "shape.looked"], "place.rows")
+        heads = self("Mul", [count, self.constant("heads", [list(range(sharing))])])
+        self("Add", [self("Unsqueeze", [every, "axis.row"]), heads], "place.tokens")
 
-    def _attended_alone(self, fused: str, layer: int) -> str:
-        padded = self("Unsqueeze", [self("Pad", [fused, "pad.row"]), "axis.batch"])
-        parts = [f"query.{layer}", f"new_key.{layer}", f"new_value.{layer}"]
-        self("Split", [padded, "split.heads"], *parts, axis=2)
-        mixed = self("Squeeze", [self._attention(parts, layer), "axis.batch"])
-        return self("Slice", [mixed, "slice.begin", "slice.end", "axis.batch"])
+    def attended(self, fused: str, layer: int) -> str:
+        """What each token looks up, `(n, query heads * size)`, from its queries, keys and values in one row."""
+        if self.form.sharing == 1:
+            padded = self("Unsqueeze", [self("Pad", [fused, "pad.row"]), "axis.batch"])
+            mixed = self("Squeeze", [self._attention(padded, layer), "axis.batch"])
+            return self("Slice", [mixed, "slice.begin", "slice.end", "axis.batch"])
+        rows = self("Gather", [self("Reshape", [fused, "shape.stretches"]), "place.rows"])
+        mixed = self._attention(self("Reshape", [rows, "shape.rows"]), layer)
+        return self("Reshape", [self("Gather", [mixed, "place.tokens"], axis=1), "shape.whole"])
 
-    def _attended_as_rows(self, fused: str, layer: int) -> str:
-        sharing = self.form.sharing
-        parts = self("Transpose", [self("Reshape", [fused, "shape.parts"])], perm=[1, 0, 2])
-        rows = self("Reshape", [parts, "shape.rows"])
-        key = self("Slice", [rows, "slice.begin", f"bound.{sharing}", "axis.row"])
-        value = self("Slice", [rows, "bound.1", f"bound.{sharing + 1}", "axis.row"])
-        query = self("Slice", [rows, "bound.2", f"bound.{sharing + 2}", "axis.row"])
-        mixed = self("Reshape", [self._attention([query, key, value], layer), "shape.spread"])
-        return self("Reshape", [self("Transpose", [mixed], perm=[1, 0, 2]), "shape.whole"])
-
-    def _attention(self, parts: Sequence[str], layer: int) -> str:
+    def _attention(self, rows: str, layer: int) -> str:
         turning = (
             ["rotary.cos", "rotary.sin", "positions"] if self.form.frequencies is not None else ["", "", ""]
         )
         return self(
             "GroupQueryAttention",
-            [*parts, f"past_key.{layer}", f"past_value.{layer}", "last", "total", *turning, "bias"],
+            [rows, "", "", f"past_key.{layer}", f"past_value.{layer}", "last", "total", *turning, "bias"],
             *(f"mixed.{layer}", f"key.{layer}", f"value.{layer}"),
             domain=CONTRIB,
             num_heads=self.form.shape.heads,
@@ -197,8 +203,7 @@ class _Decoder(Builder):
 def build(form: Form, precision: Precision, names: dict[str, Constant]) -> tuple[bytes, dict[str, Constant]]:
     """The serialised graph, and those of the constants (`constants`) that it uses: the session must be given them."""
     add = _Decoder(form, precision, names)
-    add.prepare_attention()
-    add.constant("split.network", [form.hidden, form.hidden])
+    add.prepare()
 
     x = add.embedded()
     change: str | None = None
@@ -221,12 +226,11 @@ def build(form: Form, precision: Precision, names: dict[str, Constant]) -> tuple
             inner = add("Mul", [add.activated(f"gate.{layer}"), f"rest.{layer}"])
         else:
             inner = add.activated(inner)
-        bias = name + "contract.bias" if name + "contract.bias" in names else None
-        change = add.linear_in_two_bytes(inner, name + "contract.weight", form.width, bias=bias)
+        change = add.matrix(add.turned(inner), name + "contract")
     assert change is not None, "a model has at least one layer"
     normed, _ = add.add_normed(x, change, "norm_out")
     head = HEAD if not form.tied or precision != "float32" else EMBED
     add.linear(normed, head, "logits")
     used = {one for node in add.nodes for one in node.input}
     left = {constant: value for constant, value in names.items() if constant in used}
-    return add.serialised("sordino-base-decoder/2", form.shape, left), left
+    return add.serialised("sordino-base-decoder/3", form.shape, left), left

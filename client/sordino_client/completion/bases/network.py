@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sordino_client.completion.bases import graph
+from sordino_client.completion.bases import graph, rotation
 from sordino_client.completion.bases.form import Form
 from sordino_client.completion.bases.graph import Constant
 from sordino_client.completion.bases.weights import Weights
@@ -58,4 +58,5 @@ def _bound(form: Form, precision: Precision) -> int:
     outer = (2 * unit * width + 8) * shape.vocabulary + 4 * shape.context * width
     rotary = 0 if form.frequencies is None else 2 * 4 * shape.context * 8 * len(form.frequencies)
     floats = 4 * (2 * rows + 4 * width)
-    return outer + rotary + shape.layers * (unit * matrices + floats + 16 * ALIGNMENT) + (1 << 16)
+    turning = 4 * sum(one.size for one in rotation.factors(form.hidden)) + 2 * ALIGNMENT
+    return outer + rotary + turning + shape.layers * (unit * matrices + floats + 16 * ALIGNMENT) + (1 << 16)

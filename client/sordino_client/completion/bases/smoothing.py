@@ -4,8 +4,7 @@ A row of activations is rounded by its largest magnitude, so one outlying place 
 outliers of a trained decoder stand in the same places for every text. So each place is divided by a factor, and the
 column of the matrix that reads it multiplied: the product is the same, and the matrix, whose columns are even, bears it
 (SmoothQuant, Xiao et al. 2023). The division is folded into the norm that made the input, so it costs nothing. What no
-norm made is left as it is: the last matrix of a layer, whose outliers are the largest, gets its inputs in two bytes
-(operators.py).
+norm made is turned instead (rotation.py).
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ The table `mixture.json` was fitted on public projects that are in no other list
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -105,13 +106,14 @@ def blend(probabilities: Probabilities, evidence: Sequence[MatchEvidence], table
         return probabilities
     likeliest = int(probabilities.argmax())
     certainty = float(probabilities[likeliest])
-    mixed = probabilities.copy()
+    mixed, kept = probabilities.copy(), 1.0
     for one in evidence:
         places = one.places(certainty=certainty, model_likeliest=likeliest)
         score = sum(float(table[part][place]) for part, place in places.items())
-        weight = 1 / (1 + np.exp(-score))
-        mixed *= 1 - weight
-        mixed[one.tokens] += weight / one.counts.sum() * one.counts
+        # All that was there before keeps this share of itself. It is multiplied in at the end, once for all places.
+        kept /= 1 + math.exp(score)
+        mixed[one.tokens] += one.counts * (1 / (1 + math.exp(-score)) / (kept * float(one.counts.sum())))
+    mixed *= kept
     return mixed
 
 

@@ -65,8 +65,8 @@ def after(state: int, data: bytes) -> int:
 class Continuations:
     """For every state, the tokens that may follow. `end` is the token that ends a document: between characters only.
 
-    `allowed[state]` is True for each such token, `(states, vocabulary)`; `after[state]` is where it leads; `between`
-    is `allowed[START]` as factors, 0 or 1.
+    `allowed[state]` is True for each such token, `(states, vocabulary)`; `after[state]` is where it leads; `barred`
+    are the numbers of those that may not follow a whole character.
     """
 
     def __init__(self, pieces: Sequence[bytes], *, end: int) -> None:
@@ -81,4 +81,4 @@ class Continuations:
                 self.after[:, number] = [after(state, piece) for state in states]
         self.allowed: npt.NDArray[np.bool_] = self.after != BAD
         self.allowed[START, end] = True
-        self.between: npt.NDArray[np.float64] = self.allowed[START].astype(np.float64)
+        self.barred: npt.NDArray[np.int64] = np.flatnonzero(~self.allowed[START])
