@@ -58,11 +58,13 @@ def _hadamard(size: int) -> Array:
     found = np.ones((1, 1))
     while len(found) < size:
         found = np.block([[found, found], [found, -found]])
-    return (found / size**0.5).astype(np.float32)
+    result: Array = (found / size**0.5).astype(np.float32)
+    return result
 
 
 def _cosines(size: int) -> Array:
     at = np.arange(size)
     found = np.cos(np.pi * np.outer(at, at + 0.5) / size) * (2 / size) ** 0.5
     found[0] = size**-0.5
-    return found.astype(np.float32)
+    result: Array = found.astype(np.float32)
+    return result
