@@ -13,6 +13,7 @@ from flwr.app import ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
 from sordino_coordinator.federation import Federation
+from sordino_coordinator.stock_grid import StockGrid, require_offered
 from sordino_coordinator.strategy import SecureFedAvg
 from sordino_platform.telemetry import configure_logging
 from sordino_privacy.errors import ConfigurationError
@@ -34,5 +35,7 @@ def main(grid: Grid, context: Context) -> None:
             )
         configure_logging(Path(folder) / "coordinator" / "events.jsonl")
         federation = Federation.open(Path(folder) / "coordinator")
+        require_offered(federation.charter)
+        grid = StockGrid(grid, count=federation.count_bytes)
     rounds = federation.settings.rounds
     SecureFedAvg(federation).start(grid, ArrayRecord([federation.weights()]), num_rounds=rounds)

@@ -8,7 +8,7 @@ first frame; a stock one is only silent until the deadline. What is in a reply m
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
@@ -20,6 +20,9 @@ from sordino_coordinator.grid import Arrival, LinkGrid
 from sordino_coordinator.metrics import Dropped
 
 POLL_SECONDS = 0.1
+UNDER_WAY = 64
+"""Members of a stock grid that are asked at a time: what bounds this process's memory, whatever their number. Whoever is
+silent keeps nobody else from being asked: by half of the deadline all have been."""
 RETURNS = 8
 """How often a member that was cut off is asked again in one exchange: each time costs a whole model."""
 
@@ -60,18 +63,31 @@ def exchange(
     away: set[str] = set()
     sent = Counter[str]()
 
-    def send(member: str) -> None:
+    def send(member: str) -> bool:
         left = max(seconds - (time.monotonic() - started), POLL_SECONDS)
         message = Message(content(member), nodes[member], message_type, group_id=str(round), ttl=left)
         sent[member] += 1
-        for message_id in push(grid, message, reply_bytes(member)):
-            waiting[message_id] = member
+        ids = list(push(grid, message, reply_bytes(member)))
+        waiting.update(dict.fromkeys(ids, member))
+        return bool(ids)
 
-    for member in nodes:
-        send(member)
-    away |= set(nodes) - set(waiting.values())
+    later = deque(nodes)
+
+    def most() -> int:
+        # Our own link shares a broadcast's bytes; a stock grid holds a copy for each message that is under way.
+        if isinstance(grid, LinkGrid):
+            return len(nodes)
+        return UNDER_WAY + int(2 * len(nodes) * (time.monotonic() - started) / seconds)
+
+    def send_more() -> None:
+        while later and len(waiting) < most():
+            member = later.popleft()
+            if not send(member):
+                away.add(member)
+
+    send_more()
     late = Dropped.TIMEOUT
-    while waiting and time.monotonic() - started < seconds:
+    while (waiting or later) and time.monotonic() - started < seconds:
         if enough():
             late = Dropped.SPARE
             break
@@ -93,9 +109,10 @@ def exchange(
                 away.add(member)
             else:
                 yield item
+        send_more()
         if not arrived:
             time.sleep(POLL_SECONDS)
-    for member in waiting.values():
+    for member in (*waiting.values(), *later):
         yield LostMember(member=member, reason=late)
     for member in sorted(away):
         yield LostMember(member=member, reason=Dropped.DISCONNECT)

@@ -21,6 +21,7 @@ from sordino_platform.offer import Offer, OfferAnswer
 from sordino_privacy.secagg import IdentityError
 
 HELLO_SECONDS = 10.0
+STOCK_HELLO_SECONDS = 120.0  # Flower's deployment engine starts a process for each message
 ASK_AGAIN_SECONDS = 5.0
 
 
@@ -159,7 +160,7 @@ def ask(
         answered,
         message_type=HELLO,
         round=offer.round,
-        seconds=HELLO_SECONDS,
+        seconds=HELLO_SECONDS if isinstance(grid, LinkGrid) else STOCK_HELLO_SECONDS,
         reply_bytes=lambda _: ENVELOPE_BYTES,
     ):
         if isinstance(item, LostMember) and item.rejected is not None:

@@ -32,6 +32,7 @@ SUMMARIES = {
     "complete": "Completes code at FILE:LINE:COL",
     "coordinator": "The federation's server: up, status, rounds, pause, pace, rollback, audit, follow, takeover",
     "demo": "Runs a whole federation on this machine: real processes, real TLS, real repositories",
+    "simulate": "What a federation would gain and cost: virtual members on Flower's simulation engine",
     "lab": "Keeps a federation running on this machine, for trying things, until Ctrl-C",
     "doctor": "Checks clock, keys, certificate, disk, ports, TLS, budget; explains each failure",
     "eval": "Measures a model on held-out code: bits per byte, accuracy, exact match",

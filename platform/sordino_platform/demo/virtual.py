@@ -28,7 +28,7 @@ from sordino_platform.settings import toml_text
 SHARE_BYTES = 400_000
 
 
-def found_virtual(folder: Path, *, members: int, rounds: int = 1) -> None:
+def found_virtual(folder: Path, *, members: int, rounds: int = 1, exchange_seconds: float = 120.0) -> None:
     """Founds `members` virtual members in `folder`. Raises DataError, ConfigurationError."""
     fresh_folder(folder)
     shares = installed(members, share_bytes=SHARE_BYTES)
@@ -48,7 +48,7 @@ def found_virtual(folder: Path, *, members: int, rounds: int = 1) -> None:
         "give_up_after": 2,
         "gather_seconds": 60.0,
         "train_seconds": 900.0,
-        "exchange_seconds": 120.0,
+        "exchange_seconds": exchange_seconds,
         "release_without_any_heldout_measurement": True,
         "plan": plan,
     }

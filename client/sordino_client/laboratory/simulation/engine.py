@@ -1,0 +1,155 @@
+"""Flower's simulation engine as processes: a SuperLink of our own on loopback, and `flwr run` with the shipped app.
+
+Not `flwr run ... local`: that SuperLink has one port for the whole machine and outlives its runs. Ray takes this
+machine's processors, or joins the cluster that `RAY_ADDRESS` names. Whatever was started here ends here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from sordino_platform.durable import make_folder
+from sordino_platform.machine import memory
+from sordino_platform.machine.processes import Session, end_at_once, marked
+from sordino_privacy.errors import ConfigurationError, LinkError, UsageError
+
+START_SECONDS: Final = 180.0
+QUIET: Final = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class SimulationRun:
+    """One run. `workers` are Ray's actors on this machine; 0: as the cluster has processors."""
+
+    folder: Path
+    members: int
+    workers: int
+    driver_peak_bytes: int = 0
+    _started: list[Session] = field(default_factory=list)
+
+    @property
+    def home(self) -> Path:
+        """Flower's own folder, and the mark of every process of this run."""
+        return self.folder / "flower"
+
+    def environment(self) -> dict[str, str]:
+        """What everything that is started has beside the environment of this process."""
+        path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
+        return {**QUIET, "FLWR_HOME": str(self.home), "PATH": path}
+
+    def run(self, seconds: float) -> Iterator[None]:
+        """Starts everything and yields while the run goes on, about once a second. Raises ConfigurationError without
+        Flower's simulation extra, LinkError when the engine does not start, fails, or takes longer than `seconds`."""
+        if shutil.which("flower-superlink", path=self.environment()["PATH"]) is None or not _has_ray():
+            raise ConfigurationError(
+                "Flower's simulation engine is not installed", hint="pip install 'sordino[simulation]'"
+            )
+        make_folder(self.home)
+        port = _free_port()
+        (self.home / "config.toml").write_text(
+            '[superlink]\ndefault = "simulation"\n\n[superlink.simulation]\n'
+            f'address = "127.0.0.1:{port}"\ninsecure = true\n'
+        )
+        try:
+            self._start("superlink", "flower-superlink", "--simulation", "--insecure", "--host", "127.0.0.1",
+                        "--port", str(port), "--disable-runtime-dependency-installation")  # fmt: skip
+            self._wait_for(port)
+            running = self._start("run", "flwr", "run", str(app_folder()), "simulation", "--stream",
+                                  "--run-config", f'federation-folder="{self.folder}"',
+                                  "--federation-config", self._federation())  # fmt: skip
+            ends = time.monotonic() + seconds
+            while running.poll() is None:
+                if time.monotonic() > ends:
+                    raise LinkError(
+                        f"the simulation took longer than {seconds:.0f} seconds", hint="--hours allows more"
+                    )
+                self.driver_peak_bytes = max(self.driver_peak_bytes, self._driver_bytes())
+                yield
+                time.sleep(1.0)
+            if running.returncode:
+                raise LinkError(
+                    f"Flower could not run the simulation: {self._told('run')}", hint=str(self.home)
+                )
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        """Ends whatever this run started; Ray's processes outlive a failure."""
+        for session in self._started:
+            session.end()
+        for session in self._started:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                session.process.wait(10)
+        for number in marked("FLWR_HOME", str(self.home)):
+            end_at_once(number)
+
+    def _start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
+        with (self.home / f"{name}.log").open("wb") as log:
+            session = Session(command, log=log, environment=self.environment())
+        self._started.append(session)
+        return session.process
+
+    def _federation(self) -> str:
+        asked = [f"num-supernodes={self.members}", "client-resources-num-cpus=1"]
+        if "RAY_ADDRESS" not in os.environ:  # a cluster knows its own processors
+            asked.append(f"init-args-num-cpus={self.workers}")
+        return " ".join(asked)
+
+    def _wait_for(self, port: int) -> None:
+        ends = time.monotonic() + START_SECONDS
+        while True:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    return
+            if time.monotonic() > ends or self._started[0].process.poll() is not None:
+                raise LinkError(
+                    f"Flower's SuperLink did not start: {self._told('superlink')}", hint=str(self.home)
+                )
+            time.sleep(0.2)
+
+    def _told(self, name: str) -> str:
+        lines = (self.home / f"{name}.log").read_text(errors="replace").strip().splitlines()
+        return lines[-1][:500] if lines else "it said nothing"
+
+    def _driver_bytes(self) -> int:
+        """What the process that holds the coordinator has had at most; 0 before it is there."""
+        peaks = [0]
+        for number, command in marked("FLWR_HOME", str(self.home)).items():
+            if "flwr-simulation" in command:
+                with contextlib.suppress(UsageError):  # it ended in this moment
+                    peaks.append(memory.peak_since(number))
+        return max(peaks)
+
+
+def app_folder() -> Path:
+    """The Flower app that names our two apps. A wheel carries it; a checkout reads it where it is."""
+    shipped = Path(str(files("sordino_client.laboratory.simulation"))) / "app"
+    return shipped if shipped.is_dir() else Path(__file__).parents[4] / "deploy" / "flower"
+
+
+def _has_ray() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("ray") is not None
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,170 @@
+"""`sordino simulate`: how code is split, what bounds the driver, what is refused on Flower's engines; one real run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from flwr.app import Message
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sordino_client.laboratory.simulation.code import FEWEST_FILES, CodeText, split, write_texts
+from sordino_client.laboratory.simulation.engine import app_folder
+from sordino_client.laboratory.simulation.place import smallest_cohort
+from sordino_coordinator.exchange import UNDER_WAY, exchange
+from sordino_coordinator.stock_grid import StockGrid, content_bytes, require_offered
+from sordino_platform.charter import FloorTerms
+from sordino_platform.flower import shim
+from sordino_platform.flower.phases import Phase, pack
+from sordino_platform.link import Direction
+from sordino_privacy.errors import ConfigurationError, DataError
+
+
+def repositories(*sizes: int) -> dict[str, list[CodeText]]:
+    return {
+        f"repo-{number}": [
+            CodeText(path=f"p{at // 10}/f{at}.py", text=f"{number} {at}") for at in range(size)
+        ]
+        for number, size in enumerate(sizes)
+    }
+
+
+@settings(max_examples=50)
+@given(sizes=st.lists(st.integers(6, 200), min_size=2, max_size=6), members=st.integers(5, 30))
+def test_no_file_is_two_members_and_no_member_has_a_file_that_measures(
+    sizes: list[int], members: int
+) -> None:
+    try:
+        shares = split(repositories(*sizes), members=members)
+    except DataError:
+        return
+    assert len(shares.members) == members
+    held = [file for share in shares.members for file in share]
+    measuring = [file for files in shares.heldout.values() for file in files]
+    assert len({id(file) for file in held}) == len(held)
+    assert not {id(file) for file in held} & {id(file) for file in measuring}
+    assert measuring
+    assert all(len(share) >= FEWEST_FILES for share in shares.members)
+    assert all(len({file.text.split()[0] for file in share}) == 1 for share in shares.members), (
+        "of one repository"
+    )
+    assert split(repositories(*sizes), members=members) == shares
+
+
+def test_too_few_files_and_one_repository_alone_are_refused_with_what_to_do() -> None:
+    with pytest.raises(DataError, match="would have 3 files each") as caught:
+        split(repositories(200, 100, 20), members=80)
+    assert "--repo" in caught.value.hint or "fewer members" in caught.value.hint
+    with pytest.raises(DataError, match="nothing is left to measure"):
+        split(repositories(200), members=5)
+    with pytest.raises(DataError, match="leads out"):
+        write_texts(Path("/nowhere"), [CodeText(path="../x.py", text="")])
+
+
+@pytest.mark.parametrize("members", [5, 6, 10, 50, 300, 1000])
+def test_every_number_of_members_has_a_cohort_that_the_charter_takes(members: int) -> None:
+    cohort = smallest_cohort(members)
+    assert cohort <= members
+    FloorTerms(cohort=cohort)
+
+
+@dataclass(slots=True)
+class Silent:
+    """What Flower's grids share: messages are kept until they are answered. Answers one that waits at a time."""
+
+    waiting: dict[str, Message] = field(default_factory=dict)
+    most: int = 0
+    run: object = None
+
+    def get_node_ids(self) -> Iterable[int]:
+        return []
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        ids = []
+        for message in messages:
+            ids.append(shim.stamp(message))
+            self.waiting[ids[-1]] = message
+            self.most = max(self.most, len(self.waiting))
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        number = next(iter(set(message_ids) & set(self.waiting)))
+        message = self.waiting.pop(number)
+        return [Message(pack({"said": 1}), reply_to=message)]
+
+
+def test_a_stock_grid_holds_no_more_messages_than_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    shim.identify(run=7, node=shim.COORDINATOR_NODE)
+    counted: dict[Direction, int] = {}
+
+    def count(direction: Direction, kind: str, size: int) -> None:
+        assert kind == Phase.RESULT.message_type
+        counted[direction] = counted.get(direction, 0) + size
+
+    inner = Silent()
+    grid = StockGrid(inner, count=count)  # type: ignore[arg-type]  # the four methods that are used
+    nodes = {f"member-{number}": number + 10 for number in range(500)}
+    content = pack({"model": bytes(1000)})
+    answers = list(
+        exchange(
+            grid,
+            nodes,
+            lambda _: content,
+            lambda answer: answer.fields.drop(),
+            message_type=Phase.RESULT.message_type,
+            round=1,
+            seconds=60.0,
+            reply_bytes=lambda _: 100,
+        )
+    )
+    assert {item.member for item in answers} == set(nodes)
+    assert inner.most == UNDER_WAY
+    assert counted[Direction.SENT] == 500 * content_bytes(Message(content, 11, Phase.RESULT.message_type))
+    assert counted[Direction.SENT] > 500_000
+
+
+def test_a_charter_that_needs_our_link_is_refused_on_flowers_engines() -> None:
+    require_offered(SimpleNamespace(renewals=None))  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="renews members' certificates over their link") as caught:
+        require_offered(SimpleNamespace(renewals=object()))  # type: ignore[arg-type]
+    assert "sordino coordinator up" in caught.value.hint
+
+
+def test_the_app_that_is_run_names_both_apps() -> None:
+    text = (app_folder() / "pyproject.toml").read_text()
+    for name in ("sordino_coordinator.app:app", "sordino_client.round.app:app"):
+        assert name in text
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_six_virtual_members_complete_a_round_and_the_report_says_what_it_cost(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    repos = [
+        word
+        for name in ("platform", "client/sordino_client", "coordinator")
+        for word in ("--repo", str(root / name))
+    ]
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "sordino_platform.cli", "simulate", "--members", "6", *repos, "--json",
+         "--place", str(tmp_path / "place")],
+        capture_output=True, text=True, check=False, timeout=2300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = json.loads(done.stdout)
+    assert (report["members"], report["rounds_completed"], report["members_in_the_last_sum"]) == (6, 1, 6)
+    assert (
+        report["gain_nats_per_token"]
+        == report["loss_before_nats_per_token"] - report["loss_after_nats_per_token"]
+    )
+    assert 0 < report["epsilon_spent_at_most"] <= report["epsilon_budget"]
+    assert report["bytes_from_a_member_and_round"] > 2 * report["parameters"]
+    assert report["driver_peak_mb"] > 100
+    assert "round 1: completed" in done.stderr
