@@ -22,7 +22,7 @@ from sordino_coordinator.rounds import Outcome, RoundStore
 from sordino_platform.demo.virtual import found_virtual
 from sordino_platform.identity import Identity
 from sordino_platform.release import ReleaseStore
-from sordino_platform.telemetry import follow
+from sordino_platform.telemetry import follow_log
 
 APP = Path(__file__).parents[2] / "deploy" / "flower"
 MEMBERS = 5
@@ -164,11 +164,11 @@ def test_five_supernodes_complete_a_round_although_one_is_killed_in_it(deployed:
     log = deployed.coordinator / "events.jsonl"
 
     def phases() -> set[str]:
-        return {event["phase"] for event in follow(log)[0] if event["event"] == "phase_finished"}
+        return {event["phase"] for event in follow_log(log)[0] if event["event"] == "phase_finished"}
 
     wait(lambda: "train" in phases(), 1200, deployed)
     deployed.kill(KILLED)
-    wait(lambda: any(event["event"] == "round_finished" for event in follow(log)[0]), 1200, deployed)
+    wait(lambda: any(event["event"] == "round_finished" for event in follow_log(log)[0]), 1200, deployed)
     store = RoundStore(deployed.coordinator / "state.sqlite")
     row = store.rounds()[-1]
     store.close()

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from sordino_platform.progress import FederationProgress
-from sordino_platform.telemetry import follow
+from sordino_platform.telemetry import follow_log
 from sordino_privacy.errors import SordinoError
 
 CURSOR_SECONDS = 10.0
@@ -152,7 +152,7 @@ class ShownProgress:
 
     def look(self, *, last: bool = False) -> None:
         """Reads what was appended, and says what is new."""
-        events, self._read = follow(self.log, start=self._read)
+        events, self._read = follow_log(self.log, start=self._read)
         for event in events:
             self._progress.apply(event)
         one = self._progress.current

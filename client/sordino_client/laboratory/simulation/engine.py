@@ -21,7 +21,7 @@ from typing import Final
 
 from sordino_platform.durable import make_folder
 from sordino_platform.machine import memory
-from sordino_platform.machine.processes import Session, end_at_once, marked
+from sordino_platform.machine.processes import ProcessSession, end_at_once, marked
 from sordino_privacy.errors import ConfigurationError, LinkError, UsageError
 
 START_SECONDS: Final = 180.0
@@ -41,7 +41,7 @@ class SimulationRun:
     members: int
     workers: int
     driver_peak_bytes: int = 0
-    _started: list[Session] = field(default_factory=list)
+    _started: list[ProcessSession] = field(default_factory=list)
 
     @property
     def home(self) -> Path:
@@ -101,7 +101,7 @@ class SimulationRun:
 
     def _start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
         with (self.home / f"{name}.log").open("wb") as log:
-            session = Session(command, log=log, environment=self.environment())
+            session = ProcessSession(command, log=log, environment=self.environment())
         self._started.append(session)
         return session.process
 

@@ -13,7 +13,7 @@ from sordino_platform.architecture import trainable_shapes
 from sordino_platform.charter import FloorTerms, PrivacyPolicy, shipped_model
 from sordino_platform.demo.world import fresh_folder
 from sordino_platform.durable import make_folder, write_file
-from sordino_platform.identity.ceremony import found
+from sordino_platform.identity.ceremony import found_in_folder
 from sordino_platform.settings import toml_text
 from sordino_platform.suggested import Training, suggested_training
 from sordino_privacy.secagg.membership import Floors
@@ -53,7 +53,7 @@ def prepare(
     names = [f"member-{number:04d}" for number in range(members)]
     say(f"founding {members} members")
     privacy, model = PrivacyPolicy(), shipped_model(adapter_rank=rank)
-    foundation = found(
+    foundation = found_in_folder(
         folder,
         federation="simulation",
         members=[(name, f"Organisation {name[-4:]}") for name in names],
