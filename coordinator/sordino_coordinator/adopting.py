@@ -29,14 +29,13 @@ from sordino_coordinator.settings import load_coordinator_settings
 from sordino_coordinator.standby.tenancy import Tenancy
 from sordino_coordinator.up import take_lock
 from sordino_platform.architecture import Vector
-from sordino_platform.charter.document import MAX_CHARTER_BYTES
 from sordino_platform.flower import shim
-from sordino_platform.flower.codec import ENVELOPE_BYTES
-from sordino_platform.history import BATCH_BYTES, HISTORY, Question, Want
+from sordino_platform.flower.codec import ENVELOPE_BYTES, MAX_HEADER_BYTES
+from sordino_platform.history import HISTORY, Question, Want
 from sordino_platform.identity import Identity, admit
 from sordino_platform.link import LinkServer, ServerTls
 from sordino_platform.release import ReleaseStore, SignedManifest
-from sordino_platform.release.manifest import MAX_MANIFEST_BYTES, dimension_of, require_next
+from sordino_platform.release.manifest import dimension_of, require_next
 from sordino_platform.release.store import require_vector
 from sordino_platform.telemetry import configure_logging, log
 from sordino_privacy.errors import ConfigurationError, LinkError, SordinoError
@@ -127,7 +126,8 @@ class Archive:
         self, nodes: Mapping[str, int], question: Question, accept: Callable[[MemberReply], None]
     ) -> dict[str, str]:
         """Asks each member; returns why those were not believed whose answer was none."""
-        most = ENVELOPE_BYTES + BATCH_BYTES + max(MAX_CHARTER_BYTES, MAX_MANIFEST_BYTES, self._vector_bytes())
+        # Members of an older version put more into an answer: whatever a header may hold.
+        most = ENVELOPE_BYTES + MAX_HEADER_BYTES + self._vector_bytes()
         problems = {}
         for item in exchange(
             self._grid,

@@ -21,8 +21,8 @@ from sordino_coordinator.metrics import Dropped
 
 POLL_SECONDS = 0.1
 UNDER_WAY = 64
-"""Members of a stock grid that are asked at a time: what bounds this process's memory, whatever their number. Whoever is
-silent keeps nobody else from being asked: by half of the deadline all have been."""
+"""Members of a stock grid that are asked at a time: what bounds this process's memory, whatever their number. Whoever
+is silent keeps nobody else from being asked: by half of the deadline all have been."""
 RETURNS = 8
 """How often a member that was cut off is asked again in one exchange: each time costs a whole model."""
 

@@ -385,9 +385,9 @@ class Federation:
         """What the context of a round names as its model."""
         return bytes(self.releases.head().vector_hash)
 
-    def provenance(self, *, after: int) -> Provenance | None:
+    def provenance(self, *, after: int, known: int = 0) -> Provenance | None:
         """What a member whose newest release is `after` (-1: it has none) needs to check the newest one; None where it
-        holds that. Raises StorageError.
+        holds that. Of the first `known` releases it holds the manifests. Raises StorageError.
 
         A release that an older version made has no kept sum: its manifest goes alone, and a member that lacks it can
         follow after the next round.
@@ -395,7 +395,8 @@ class Federation:
         head = self.releases.head()
         if after >= head.number:
             return None
-        numbers = range(max(after, -1) + 1, head.number + 1)
+        # At least the newest comes along: a member checks what it is shown, and not what it may remember.
+        numbers = range(min(max(after + 1, known, 0), head.number), head.number + 1)
         manifests = tuple(self.releases.manifest_bytes(number) for number in numbers)
         counted = self._counted(after=after)
         if head.restores is not None:

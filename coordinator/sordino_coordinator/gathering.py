@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from flwr.app import RecordDict
 from flwr.serverapp import Grid
 
 from sordino_coordinator.behind import require_not_behind
 from sordino_coordinator.boundary import LostMember, MemberReply
+from sordino_coordinator.bringing import bring_forward
 from sordino_coordinator.control.live import Doing
 from sordino_coordinator.exchange import exchange
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.grid import LinkGrid
+from sordino_coordinator.standing import MemberStanding
 from sordino_platform.flower.codec import ENVELOPE_BYTES
 from sordino_platform.flower.phases import HELLO, node_id
 from sordino_platform.offer import Offer, OfferAnswer
@@ -23,14 +25,6 @@ from sordino_privacy.secagg import IdentityError
 HELLO_SECONDS = 10.0
 STOCK_HELLO_SECONDS = 120.0  # Flower's deployment engine starts a process for each message
 ASK_AGAIN_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemberStanding:
-    """What a member said it holds: the numbers of its newest release (-1: none) and of its charter's epoch."""
-
-    release: int
-    epoch: int
 
 
 def gather(
@@ -70,6 +64,8 @@ def gather(
                 tenure=federation.tenure(),
             )
             nodes, held = hello(federation, grid, connected, offer)
+            held = bring_forward(federation, grid, nodes, held)
+            nodes = {name: node for name, node in nodes.items() if name in held}
             ready = len(nodes)
             waited = time.monotonic() - started >= settings.gather_seconds
             if ready >= smallest and (ready >= wished or waited):
@@ -122,7 +118,10 @@ def hello(
     ]
     nodes = {present.member: node for node, present in ready}
     held = {
-        present.member: MemberStanding(release=present.release, epoch=present.epoch) for _, present in ready
+        present.member: MemberStanding(
+            release=present.release, epoch=present.epoch, manifests=present.release + 1
+        )
+        for _, present in ready
     }
     return nodes, held
 

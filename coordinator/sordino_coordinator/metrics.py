@@ -9,6 +9,7 @@ from typing import Final
 
 from sordino_coordinator.control.audit import Action
 from sordino_coordinator.rounds import Outcome
+from sordino_platform.catching_up import CATCH_UP
 from sordino_platform.flower.phases import HELLO, Phase
 from sordino_platform.link import PROTOCOL_VERSION, Direction
 from sordino_platform.offer import Unready
@@ -16,8 +17,12 @@ from sordino_platform.telemetry import Metrics
 
 ROUND_BUCKETS = (1, 5, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600)
 PHASE_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
-# What a message's Flower type means as the label `phase`; the greeting before a round is none of its phases.
-MESSAGE_PHASES = {HELLO: "hello", **{phase.message_type: phase.value for phase in Phase}}
+# What a message's Flower type means as the label `phase`; what comes before a round is none of its phases.
+MESSAGE_PHASES = {
+    HELLO: "hello",
+    CATCH_UP: "catch_up",
+    **{phase.message_type: phase.value for phase in Phase},
+}
 NAMED_MEMBERS: Final = 100
 HIGHEST: Final = "(highest)"  # no member can have this name
 OUTCOMES = tuple(o.value for o in Outcome if o is not Outcome.OPEN)

@@ -71,10 +71,14 @@ class StockGrid(Grid):
 
 
 def content_bytes(message: Message) -> int:
-    """The bytes of a message's records; Flower's envelope is not in them."""
+    """The bytes of a message's vectors, texts and byte strings; numbers and Flower's envelope are not in them."""
     if not message.has_content():
         return 0
-    return sum(record.count_bytes() for record in message.content.values())
+    content = message.content
+    vectors = sum(len(array.data) for record in content.array_records.values() for array in record.values())
+    fields = [value for record in content.config_records.values() for value in record.values()]
+    texts = [one for value in fields for one in (value if isinstance(value, list) else [value])]
+    return vectors + sum(len(text) for text in texts if isinstance(text, bytes | str))
 
 
 def require_offered(charter: Charter) -> None:

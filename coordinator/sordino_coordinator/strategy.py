@@ -26,10 +26,11 @@ from sordino_coordinator.control.audit import Action
 from sordino_coordinator.control.live import Doing
 from sordino_coordinator.exchange import GivenUpError, exchange, never
 from sordino_coordinator.federation import Federation
-from sordino_coordinator.gathering import MemberStanding, gather
+from sordino_coordinator.gathering import gather
 from sordino_coordinator.metrics import WORDS, Dropped, RejectionReason
 from sordino_coordinator.release_gate import TaughtError, UnusableSumError
 from sordino_coordinator.rounds import Outcome
+from sordino_coordinator.standing import MemberStanding
 from sordino_platform.flower.codec import ENVELOPE_BYTES
 from sordino_platform.flower.phases import Phase, Scalar, pack
 from sordino_platform.link import Direction
@@ -247,7 +248,7 @@ class SecureFedAvg(Strategy):
             return Proposal(
                 context=context,
                 plan=federation.plan,
-                provenance=federation.provenance(after=held.release),
+                provenance=federation.provenance(after=held.release, known=held.manifests),
                 charters=federation.epochs(after=held.epoch),
                 tenure=tenure,
             ).pack()

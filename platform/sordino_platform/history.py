@@ -18,8 +18,9 @@ from sordino_platform.flower.phases import Fields, pack
 from sordino_privacy.errors import LinkError
 
 HISTORY: Final = "query.history"
-BATCH_BYTES: Final = 16 << 20
-"""An answer has as many items as fit, and at least one: whoever wants more asks again."""
+BATCH_BYTES: Final = 1 << 20
+"""An answer has as many items as fit, and at least one: whoever wants more asks again. Far below what a message's
+header may hold (sordino_platform.flower.codec), so that lengths and names beside the items find room."""
 MAX_NUMBER: Final = 1 << 32
 
 

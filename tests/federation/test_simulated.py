@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from sordino_client.laboratory.simulation.code import FEWEST_FILES, CodeText, split, write_texts
 from sordino_client.laboratory.simulation.engine import app_folder
 from sordino_client.laboratory.simulation.place import smallest_cohort
+from sordino_coordinator.boundary import Answered
 from sordino_coordinator.exchange import UNDER_WAY, exchange
 from sordino_coordinator.stock_grid import StockGrid, content_bytes, require_offered
 from sordino_platform.charter import FloorTerms
@@ -77,8 +78,10 @@ def test_every_number_of_members_has_a_cohort_that_the_charter_takes(members: in
 
 @dataclass(slots=True)
 class Silent:
-    """What Flower's grids share: messages are kept until they are answered. Answers one that waits at a time."""
+    """What Flower's grids share: messages are kept until they are answered. Answers one that waits at a time; nodes
+    below `mute` never answer."""
 
+    mute: int = 0
     waiting: dict[str, Message] = field(default_factory=dict)
     most: int = 0
     run: object = None
@@ -95,8 +98,14 @@ class Silent:
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        number = next(iter(set(message_ids) & set(self.waiting)))
-        message = self.waiting.pop(number)
+        able = [
+            number
+            for number in message_ids
+            if number in self.waiting and self.waiting[number].metadata.dst_node_id >= self.mute
+        ]
+        if not able:
+            return []
+        message = self.waiting.pop(able[0])
         return [Message(pack({"said": 1}), reply_to=message)]
 
 
@@ -120,14 +129,31 @@ def test_a_stock_grid_holds_no_more_messages_than_the_window(monkeypatch: pytest
             lambda answer: answer.fields.drop(),
             message_type=Phase.RESULT.message_type,
             round=1,
-            seconds=60.0,
+            seconds=60_000.0,
             reply_bytes=lambda _: 100,
         )
     )
     assert {item.member for item in answers} == set(nodes)
     assert inner.most == UNDER_WAY
     assert counted[Direction.SENT] == 500 * content_bytes(Message(content, 11, Phase.RESULT.message_type))
-    assert counted[Direction.SENT] > 500_000
+    assert counted[Direction.SENT] >= 500 * 1000
+
+
+def test_whoever_is_silent_keeps_nobody_else_from_being_asked() -> None:
+    shim.identify(run=7, node=shim.COORDINATOR_NODE)
+    silent, members = UNDER_WAY + 10, 3 * UNDER_WAY
+    grid = StockGrid(Silent(mute=silent), count=lambda *_: None)  # type: ignore[arg-type]
+    answers = exchange(
+        grid,
+        {f"member-{node:03d}": node for node in range(members)},
+        lambda _: pack({"a": 1}),
+        lambda answer: answer.fields.drop(),
+        message_type=Phase.RESULT.message_type,
+        round=1,
+        seconds=4.0,
+        reply_bytes=lambda _: 100,
+    )
+    assert sum(isinstance(item, Answered) for item in answers) == members - silent
 
 
 def test_a_charter_that_needs_our_link_is_refused_on_flowers_engines() -> None:

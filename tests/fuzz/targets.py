@@ -25,6 +25,7 @@ from tests.secagg.federation import Federation, membership, signing_key
 from tests.secagg.test_complaints import cheater, garbage
 
 from sordino_platform.canonical import moment
+from sordino_platform.catching_up import HistoryPart
 from sordino_platform.charter import SignedCharter, shipped_model
 from sordino_platform.flower import shim
 from sordino_platform.flower.codec import decode_message, encode_message
@@ -239,6 +240,7 @@ def flower_messages() -> Target:
         Offer(run="run", round=1, release=0, connected=5, ready=5, required=4, members=5, plan=plan).pack(),
         Proposal(context=federation.context, plan=plan, provenance=provenance).pack(),
         Question(want=Want.MANIFESTS, first=0).pack(),
+        HistoryPart(first=3, newest=9, manifests=(b"{}", b"{}"), charters=(b"{}",), tenure=b"{}").pack(),
         pack({"advertisement": said["advertisement"], "epsilon": 0.5, "head": b""}),
         pack({}, {"upload": np.zeros(40, np.uint8)}),
     ]
@@ -251,7 +253,7 @@ def flower_messages() -> Target:
 
     def doors(data: bytes) -> None:
         message = decode_message(data)
-        for door in (OfferAnswer.parse, Offer.parse, Proposal.parse, Question.parse, raw):
+        for door in (OfferAnswer.parse, Offer.parse, Proposal.parse, Question.parse, HistoryPart.parse, raw):
             with contextlib.suppress(SordinoError):
                 door(Fields(message))
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
+from functools import lru_cache
 from pathlib import Path
 
 from flwr.app import Context
 
 from sordino_client.round.member import Member
+from sordino_client.training import TrainingWorker
 from sordino_privacy.errors import ConfigurationError
 
 MEMBER: ContextVar[Member] = ContextVar("sordino_member")
@@ -27,8 +29,23 @@ def addressee_of(context: Context) -> Iterator[Member]:
     if present is not None:
         yield present
         return
-    with Member.open(folder_of(context)) as member:
+    worker = virtual_worker() if is_virtual(context) else None
+    with Member.open(folder_of(context), worker=worker) as member:
         yield member
+
+
+def is_virtual(context: Context) -> bool:
+    """Whether a Flower node is one of a simulation: it has a partition's number and no member's folder of its own."""
+    return "partition-id" in context.node_config and not isinstance(
+        context.node_config.get("member-folder"), str
+    )
+
+
+@lru_cache(maxsize=1)
+def virtual_worker() -> TrainingWorker:
+    """The one trainer of a process that plays many members: importing torch for each would take longer than their
+    rounds. It ends when this process does."""
+    return TrainingWorker()
 
 
 def folder_of(context: Context) -> Path:

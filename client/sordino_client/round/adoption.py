@@ -14,7 +14,7 @@ from sordino_client.round.tenures import keep_judged
 from sordino_platform.architecture import Vector
 from sordino_platform.charter import Charter, SignedCharter
 from sordino_platform.following import Followed, Holdings
-from sordino_platform.release.manifest import Charters
+from sordino_platform.release.manifest import Charters, SignedManifest
 from sordino_platform.telemetry import log
 from sordino_platform.tenure import SignedTenure
 from sordino_privacy.secagg import Membership, ModelError, Step, VerifiedRecord
@@ -23,12 +23,14 @@ from sordino_privacy.secagg import Membership, ModelError, Step, VerifiedRecord
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adoption:
     """Epochs and releases that passed every check. `charter` is the one in force with them; `followed` is None
-    where the newest release is held already, and `tenure` where the coordinator's is."""
+    where the newest release is held already, and `tenure` where the coordinator's is. `coming` are the releases before
+    `followed` that were brought ahead of it."""
 
     charters: tuple[bytes, ...]
     charter: Charter
     membership: Membership
     followed: Followed | None
+    coming: tuple[SignedManifest, ...] = ()
     tenure: SignedTenure | None = None
 
 
@@ -36,6 +38,7 @@ def held(member: Member, charters: Charters) -> Holdings:
     """What this member has, for the checks of a release."""
     releases = member.releases
     chain = releases.chain()
+    coming = member.coming.after(chain, charters)
 
     def vector(wanted: bytes) -> Vector | None:
         for signed in reversed(chain):
@@ -57,7 +60,7 @@ def held(member: Member, charters: Charters) -> Holdings:
             raise ModelError("the record is of another opening than the one in which this member revealed")
 
     return Holdings(
-        chain=chain,
+        chain=(*chain, *coming),
         charters=charters,
         parameters=member.parameters,
         vector=vector,
@@ -84,11 +87,11 @@ def adopt(member: Member, adoption: Adoption) -> None:
     if adoption.followed is None:
         return
     *others, newest = adoption.followed.manifests
-    for signed in others:
-        member.releases.accept(signed.to_bytes(), None)
+    member.releases.accept_manifests([*adoption.coming, *others])
     number = member.releases.accept(newest.to_bytes(), adoption.followed.vector).number
     if adoption.followed.memory is not None:
         member.releases.keep_memory(adoption.followed.memory)
+    member.coming.clear()
     member.releases.prune()
     log().info("release", member=member.name, round=newest.manifest.round, release=number)
     serve(member)

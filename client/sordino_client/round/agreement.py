@@ -92,5 +92,6 @@ def decide(member: Member, proposal: Proposal) -> Agreement:
             charter=charter,
             membership=membership,
             followed=followed,
+            coming=member.coming.after(member.releases.chain(), epochs),
         ),
     )

@@ -1,7 +1,7 @@
 """The member's side of a round, as a Flower `ClientApp`: one function per phase, each a thin door onto the session.
 
 The same object runs in the agent (over our link), in Flower's simulation engine, and under a stock SuperNode. Between
-two messages the session is a snapshot in Flower's `context.state`; the update itself stays in the member's folder.
+two messages the session is put away (sessions.py); the update itself stays in the member's folder.
 
 What goes back on a failure is one word of a closed set (refusal.py): an exception's text may speak of the data.
 """
@@ -9,16 +9,16 @@ What goes back on a failure is one word of a closed set (refusal.py): an excepti
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
-from flwr.app import ConfigRecord, ConfigRecordValues, Context, Error, Message
+from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 
 from sordino_client.round.addressee import addressee_of
 from sordino_client.round.adoption import adopt
 from sordino_client.round.agreement import decide
+from sordino_client.round.catching_up import take_part
 from sordino_client.round.contribution import contribute, give_back, require_willing, stored_update, uploaded
 from sordino_client.round.epochs import EpochWaitsError, heed_epochs
 from sordino_client.round.folder import RoundFolder
@@ -28,7 +28,18 @@ from sordino_client.round.member import Member
 from sordino_client.round.readiness import unready
 from sordino_client.round.refusal import word_of
 from sordino_client.round.result import take
+from sordino_client.round.sessions import (
+    AGREEMENT,
+    SECRETS,
+    TENURE,
+    begin,
+    forget,
+    keep,
+    keep_if_current,
+    put_away,
+)
 from sordino_client.round.tenures import heed_tenure, require_tenure
+from sordino_platform.catching_up import HistoryPart
 from sordino_platform.charter import ended_by
 from sordino_platform.charter.waiting import keep_waiting
 from sordino_platform.flower.phases import Fields, Phase, Scalar, Vector, pack
@@ -38,9 +49,8 @@ from sordino_platform.offer import Offer, OfferAnswer, Unready
 from sordino_platform.proposal import Proposal
 from sordino_platform.provenance import Provenance
 from sordino_platform.tracing import TracedStep
-from sordino_privacy.secagg import BadParcelError, MemberSession, OrderError, RoundContext
+from sordino_privacy.secagg import BadParcelError, MemberSession, RoundContext
 
-SESSION = "sordino.session/1"
 REFUSED = 1
 
 THREADS = 2
@@ -49,7 +59,6 @@ Reply = tuple[Mapping[str, Scalar], Mapping[str, Vector | StreamedPart]]
 Handler = Callable[[Member, Fields, Context], Reply]
 
 app = ClientApp()
-KEEPING = threading.Lock()
 
 
 def phase(handle: Handler) -> Callable[[Message, Context], Message]:
@@ -64,7 +73,7 @@ def phase(handle: Handler) -> Callable[[Message, Context], Message]:
                     scalars, vectors = handle(member, fields, context)
                     fields.done()
             except Exception as error:  # noqa: BLE001 - Flower would send the text of whatever passes here
-                forget(context)
+                forget(member, context)
                 member.refused(error)
                 member.participation.tidy()
                 return Message(Error(REFUSED, word_of(error)), reply_to=message)
@@ -82,43 +91,14 @@ def traced(member: Member, message: Message) -> AbstractContextManager[object]:
     return member.traces.step(TracedStep(f"member.{phase}"), run=message.metadata.run_id, round=int(number))
 
 
-def begin(context: Context, agreement: RoundContext, session: MemberSession, tenure: bytes) -> None:
-    """Puts a session that begins into Flower's state: its secrets, in this process's memory; and under which tenure
-    the coordinator proposed it."""
-    snapshot: dict[str, ConfigRecordValues] = {
-        "agreement": agreement.encode(),
-        "secrets": session.snapshot_with_secrets(),
-        "tenure": tenure,
-    }
-    with KEEPING:
-        context.state[SESSION] = ConfigRecord(snapshot)
-
-
-def keep(context: Context, session: MemberSession) -> None:
-    """Puts the session away between two messages, after `kept`."""
-    with KEEPING:
-        context.state.config_records[SESSION]["secrets"] = session.snapshot_with_secrets()
-
-
-def keep_if_current(context: Context, agreement: RoundContext, session: MemberSession) -> None:
-    """`keep`, from the thread that sends, unless the handler's thread has begun or forgotten an attempt since."""
-    with KEEPING:
-        record = context.state.config_records.get(SESSION)
-        if record is not None and record["agreement"] == agreement.encode():
-            record["secrets"] = session.snapshot_with_secrets()
-
-
 def kept(member: Member, context: Context) -> tuple[RoundContext, MemberSession]:
     """The session that was put away. Raises OrderError when there is none, SupersededError when another machine has
     taken the coordinator's place since."""
-    record = context.state.config_records.get(SESSION)
-    if record is None:
-        raise OrderError("no round is under way at this member")
-    agreement = RoundContext.decode(bytes(record["agreement"]))  # type: ignore[arg-type]  # written by `begin`
-    require_tenure(member, bytes(record["tenure"]))  # type: ignore[arg-type]
+    record = put_away(member, context)
+    agreement = RoundContext.decode(record[AGREEMENT])
+    require_tenure(member, record[TENURE])
     member.participation.require_willing(wanted=(agreement.run, agreement.round, agreement.train_config_hash))
-    snapshot = bytes(record["secrets"])  # type: ignore[arg-type]
-    session = MemberSession.restore(snapshot, *member.session_arguments(agreement))
+    session = MemberSession.restore(record[SECRETS], *member.session_arguments(agreement))
     require_untouched(member, agreement, session)
     return agreement, session
 
@@ -130,13 +110,6 @@ def require_untouched(member: Member, agreement: RoundContext, session: MemberSe
     why = ended_by(begun_under, charters.head(), session.cohort or (member.name,))
     if why is not None:
         raise EpochWaitsError(why, hint="the next round is under the new one")
-
-
-def forget(context: Context) -> None:
-    """Drops the session and its secrets."""
-    with KEEPING:
-        if SESSION in context.state:
-            del context.state[SESSION]
 
 
 @app.query("hello")
@@ -179,6 +152,13 @@ def history(member: Member, fields: Fields, context: Context) -> Reply:
     return answer(member, Question.parse(fields))
 
 
+@app.query("catch_up")
+@phase
+def catch_up(member: Member, fields: Fields, context: Context) -> Reply:
+    """Verifies and keeps a part of the history that this member lacks, and says from where it goes on."""
+    return {"next": take_part(member, HistoryPart.parse(fields))}, {}
+
+
 @app.train(Phase.TRAIN)
 @phase
 def train(member: Member, fields: Fields, context: Context) -> Reply:
@@ -200,7 +180,7 @@ def train(member: Member, fields: Fields, context: Context) -> Reply:
     adopt(member, agreed.adoption)
     contribute(member, proposal, agreed.model)
     advertisement = session.advertise()
-    begin(context, agreement, session, proposal.tenure)
+    begin(member, context, agreement, session, proposal.tenure)
     told: dict[str, Scalar] = {
         "advertisement": advertisement,
         "epsilon": member.epsilon_spent(),
@@ -218,7 +198,7 @@ def share(member: Member, fields: Fields, context: Context) -> Reply:
     agreement, session = kept(member, context)
     shares = session.share(fields.blob("roster"))
     require_untouched(member, agreement, session)  # only now is it known with whom
-    keep(context, session)
+    keep(member, context, session)
     return {"shares": shares}, {}
 
 
@@ -233,16 +213,16 @@ def upload(member: Member, fields: Fields, context: Context) -> Reply:
         session.upload(fields.blob("delivery"), quantised)  # every check, and the journal's entry
     except BadParcelError as error:
         # Another member cheated this one: the coordinator is shown who, so that the next attempt goes on without it.
-        forget(context)
+        forget(member, context)
         member.cheated(error)
         return {"complaint": error.complaint}, {}
     uploaded(member, agreement)
-    keep(context, session)
+    keep(member, context, session)
 
     def masked() -> Iterator[bytes | memoryview]:
         yield from session.upload_again(quantised, threads=THREADS)
         # Now the session knows what it sent. The coordinator's next message comes after the last byte.
-        keep_if_current(context, agreement, session)
+        keep_if_current(member, context, agreement, session)
 
     return {}, {"upload": StreamedPart(nbytes=session.upload_bytes, pieces=masked)}
 
@@ -253,7 +233,7 @@ def muster(member: Member, fields: Fields, context: Context) -> Reply:
     """Checks who survived, and says that this member is there."""
     _, session = kept(member, context)
     presence = session.muster(fields.blob("claim"))
-    keep(context, session)
+    keep(member, context, session)
     return {"presence": presence}, {}
 
 
@@ -263,7 +243,7 @@ def sound(member: Member, fields: Fields, context: Context) -> Reply:
     """Says, signed, what this member uploaded, before anybody signs who is in the sum."""
     agreement, session = kept(member, context)
     said = session.sound(fields.blob("draw"), stored_update(member, agreement), threads=THREADS)
-    keep(context, session)
+    keep(member, context, session)
     return {"sounding": said}, {}
 
 
@@ -273,7 +253,7 @@ def survivors(member: Member, fields: Fields, context: Context) -> Reply:
     """Checks who survived, marks the round as spent, and signs."""
     _, session = kept(member, context)
     signature = session.survivors(fields.blob("claim"))
-    keep(context, session)
+    keep(member, context, session)
     return {"signature": signature}, {}
 
 
@@ -283,7 +263,7 @@ def unmask(member: Member, fields: Fields, context: Context) -> Reply:
     """With a quorum of signatures, reveals what opens the sum; then the session is gone."""
     agreement, session = kept(member, context)
     reveal = session.unmask(fields.blob("opening"), stored_update(member, agreement), threads=THREADS)
-    forget(context)
+    forget(member, context)
     RoundFolder.of(member.folder, agreement.run, agreement.round).reveal(session.opened)
     return {"reveal": reveal}, {}
 

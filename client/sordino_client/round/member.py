@@ -10,6 +10,7 @@ result.py         what comes of it
   ledger/                            what was spent
   corpus/                            units and the register of which file belongs to which unit
   releases/                          verified releases
+  coming/                            manifests that were brought before the newest release (coming.py)
   round/                             the present round (folder.py)
   completion/                        the completion server's own folder; the agent writes only serving/ in it
 """
@@ -27,6 +28,7 @@ from sordino_client.corpus.origin import origins
 from sordino_client.ledger import Budget, Ledger, LedgerHeldError, LedgerRefusesError
 from sordino_client.ledger.machine import Machine, machine_folder
 from sordino_client.metrics import MemberMetrics, ParticipationOutcome
+from sordino_client.round.coming import ComingManifests
 from sordino_client.round.folder import newest_round, prune_rounds
 from sordino_client.round.heads import require_charged
 from sordino_client.round.participation import Participation
@@ -74,6 +76,7 @@ class Member:
     ledger: Ledger
     machine: Machine
     releases: ReleaseStore
+    coming: ComingManifests
     metrics: MemberMetrics
     worker: TrainingWorker
     participation: Participation
@@ -82,8 +85,9 @@ class Member:
 
     @classmethod
     @contextlib.contextmanager
-    def open(cls, folder: Path) -> Iterator[Member]:
-        """Opens the folder for one process. Raises ConfigurationError, StorageError; of these LedgerHeldError when
+    def open(cls, folder: Path, *, worker: TrainingWorker | None = None) -> Iterator[Member]:
+        """Opens the folder for one process. `worker` trains in place of one of this member's own, and is left open.
+        Raises ConfigurationError, StorageError; of these LedgerHeldError when
         another process has it, LedgerRefusesError when its ledger cannot be charged."""
         settings, identity = load_member_settings(folder), Identity.load(folder)
         charter = identity.charter  # one that has expired refuses every round, and completions go on
@@ -112,11 +116,7 @@ class Member:
         with (
             contextlib.closing(traces),
             opened as ledger,
-            TrainingWorker(
-                processors=settings.training_processors,
-                memory=int(settings.training_memory_gb * (1 << 30)),
-                device=settings.training_device,
-            ) as worker,
+            contextlib.nullcontext(worker) if worker is not None else own_worker(settings) as trainer,
         ):
             member = cls(
                 folder=folder,
@@ -129,8 +129,9 @@ class Member:
                 ledger=ledger,
                 machine=Machine(settings.budgets_folder or machine_folder()),
                 releases=ReleaseStore(folder / "releases", identity.charters),
+                coming=ComingManifests(folder / "coming"),
                 metrics=MemberMetrics(),
-                worker=worker,
+                worker=trainer,
                 participation=participation,
                 traces=traces,
             )
@@ -251,6 +252,15 @@ def refusing() -> Iterator[None]:
         raise
     except (StorageError, ConfigurationError) as error:
         raise LedgerRefusesError(error.message, hint=error.hint) from error
+
+
+def own_worker(settings: MemberSettings) -> TrainingWorker:
+    """The trainer that a member's settings ask for."""
+    return TrainingWorker(
+        processors=settings.training_processors,
+        memory=int(settings.training_memory_gb * (1 << 30)),
+        device=settings.training_device,
+    )
 
 
 def budget_of(settings: MemberSettings, charter: Charter) -> Budget:

@@ -22,7 +22,13 @@ def decide(member: Member, provenance: Provenance) -> Adoption:
         followed = follow(provenance, held(member, charters))
     except ConfigurationError as error:
         raise ModelError(f"the release is refused: {error.message}", hint=error.hint) from error
-    return Adoption(charters=(), charter=member.charter, membership=member.membership, followed=followed)
+    return Adoption(
+        charters=(),
+        charter=member.charter,
+        membership=member.membership,
+        followed=followed,
+        coming=member.coming.after(member.releases.chain(), charters),
+    )
 
 
 def take(member: Member, provenance: Provenance) -> int:

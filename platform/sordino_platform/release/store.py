@@ -137,6 +137,17 @@ class ReleaseStore:
         """The signed manifest as it travels."""
         return self._signed(number).to_bytes()
 
+    def first_within(self, limit: int) -> int:
+        """The oldest release from which on the manifests of all take at most `limit` bytes together; the newest, where
+        that alone takes more. Raises as `chain` does."""
+        number, total = len(self.chain()), 0
+        while number > 0 and (total := total + self._manifest_size(number - 1)) <= limit:
+            number -= 1
+        return min(number, len(self._chain) - 1)
+
+    def _manifest_size(self, number: int) -> int:
+        return (self._place(number) / MANIFEST).stat().st_size
+
     def holds(self, number: int) -> bool:
         """Whether the weights of a release are here (a member that joined late, or a pruned release, has none)."""
         return (self._place(number) / WEIGHTS).exists()
@@ -296,14 +307,27 @@ class ReleaseStore:
             chain, number = self.chain(), signed.manifest.number
             if number < len(chain):
                 if chain[number] != signed:
-                    raise ConfigurationError(
-                        f"there are two different releases {number}",
-                        hint="the coordinator shows different histories: stop, and tell the other members",
-                    )
+                    raise two_releases(number)
                 if vector is not None and not self.holds(number):
                     write_file(self._place(number) / WEIGHTS, header(vector.size), payload(vector))
                 return signed.manifest
             return self._keep(signed, vector)
+
+    def accept_manifests(self, manifests: Sequence[SignedManifest]) -> None:
+        """Verifies and keeps the manifests alone of releases, oldest first; those that are held are passed over.
+
+        Raises as `accept` does; those before the one that was refused are then kept, each of them verified.
+        """
+        if not manifests:
+            return
+        with locked(self.folder):
+            chain = self.chain()
+            for signed in manifests:
+                number = signed.manifest.number
+                if number >= len(chain):
+                    self._keep(signed, None)
+                elif chain[number] != signed:
+                    raise two_releases(number)
 
     def take(self, place: Path) -> Manifest:
         """Takes over a release whose whole folder somebody copied to `place`, on the same disk: verified as it would be
@@ -328,7 +352,7 @@ class ReleaseStore:
             chain = self.chain()
             if manifest.number < len(chain):
                 if chain[manifest.number] != signed:
-                    raise ConfigurationError(f"there are two different releases {manifest.number}")
+                    raise two_releases(manifest.number)
                 return manifest
             require_next(chain, signed, self.charters)
             with self._lock:
@@ -449,6 +473,14 @@ class ReleaseStore:
 
     def _place(self, number: int) -> Path:
         return self.folder / f"{number:06d}"
+
+
+def two_releases(number: int) -> ConfigurationError:
+    """What is wrong where one number has two releases that the coordinator signed."""
+    return ConfigurationError(
+        f"there are two different releases {number}",
+        hint="the coordinator shows different histories: stop, and tell the other members",
+    )
 
 
 def next_model(

@@ -91,6 +91,13 @@ def run(
         shown.look()
     shown.look(last=True)
     finished = time.monotonic()
+    found_out = figures(folder, members=members)
+    if found_out["rounds_completed"] < rounds:
+        raise RoundsMissingError(
+            f"the simulation ended after {found_out['rounds_completed']} of {rounds} rounds: "
+            f"{shown.reason or engine.told()}",
+            hint=f"--place DIR keeps everything to look into; this run's: {engine.home}",
+        )
     return {
         "members": members,
         "files_a_member": round(sum(map(len, shares.members)) / members, 1),
@@ -98,8 +105,9 @@ def run(
         "parameters": placed.parameters,
         "noise_multiplier": placed.training.plan.noise_multiplier,
         "epsilon_budget": placed.budget,
-        **figures(folder, members=members),
-        "driver_peak_mb": round(engine.driver_peak_bytes / 1e6),
+        "epsilon_spent_at_most": shown.epsilon,
+        **found_out,
+        "driver_peak_mb": round(engine.driver_peak_bytes / 1e6) or None,
         "seconds_founding": round(founded - started, 1),
         "seconds_rounds": round(finished - founded, 1),
     }
@@ -109,7 +117,6 @@ def figures(folder: Path, *, members: int) -> dict[str, Any]:
     """What the coordinator's records say. Bytes are those of the messages' content, both ways, a member and round."""
     past = _asked(folder, "rounds", "--limit", "1000")
     losses = [one["heldout_loss"] for one in _asked(folder, "releases") if one["heldout_loss"] is not None]
-    spent = [one["epsilon"] for one in _asked(folder, "status")["members"] if one["epsilon"] is not None]
     done = [row for row in past if row["outcome"] == "completed"]
     took = sum(row["finished"] - row["started"] for row in done)
     per = members * max(1, len(past))
@@ -120,7 +127,6 @@ def figures(folder: Path, *, members: int) -> dict[str, Any]:
         "loss_before_nats_per_token": losses[0] if losses else None,
         "loss_after_nats_per_token": losses[-1] if losses else None,
         "gain_nats_per_token": losses[0] - losses[-1] if losses else None,
-        "epsilon_spent_at_most": max(spent, default=None),
         "bytes_from_a_member_and_round": round(sum(row["bytes_in"] for row in past) / per),
         "bytes_to_a_member_and_round": round(sum(row["bytes_out"] for row in past) / per),
         "seconds_a_round": round(took / len(done), 1) if done else None,
@@ -140,6 +146,12 @@ def _asked(folder: Path, *words: str) -> Any:
     return json.loads(done.stdout)
 
 
+class RoundsMissingError(SordinoError):
+    """Flower's run ended before its rounds were done. It says so nowhere else: its own command ends well."""
+
+    exit_code = 11
+
+
 @dataclass(slots=True)
 class ShownProgress:
     """Says on stderr how far the run is, when a phase turns and now and then within one."""
@@ -149,6 +161,16 @@ class ShownProgress:
     _told: str = ""
     _at: float = 0.0
     _progress: FederationProgress = field(default_factory=FederationProgress)
+
+    @property
+    def reason(self) -> str:
+        """Why the newest round ended without a release; empty where it did not, or there was none."""
+        return "" if self._progress.current is None else self._progress.current.reason
+
+    @property
+    def epsilon(self) -> float | None:
+        """The highest that a member reported."""
+        return max(self._progress.epsilon.values(), default=None)
 
     def look(self, *, last: bool = False) -> None:
         """Reads what was appended, and says what is new."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -50,7 +51,7 @@ class SimulationRun:
 
     def environment(self) -> dict[str, str]:
         """What everything that is started has beside the environment of this process."""
-        path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
+        path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
         return {**QUIET, "FLWR_HOME": str(self.home), "PATH": path}
 
     def run(self, seconds: float) -> Iterator[None]:
@@ -83,9 +84,7 @@ class SimulationRun:
                 yield
                 time.sleep(1.0)
             if running.returncode:
-                raise LinkError(
-                    f"Flower could not run the simulation: {self._told('run')}", hint=str(self.home)
-                )
+                raise LinkError(f"Flower could not run the simulation: {self.told()}", hint=str(self.home))
         finally:
             self.stop()
 
@@ -119,13 +118,15 @@ class SimulationRun:
                     return
             if time.monotonic() > ends or self._started[0].process.poll() is not None:
                 raise LinkError(
-                    f"Flower's SuperLink did not start: {self._told('superlink')}", hint=str(self.home)
+                    f"Flower's SuperLink did not start: {self.told('superlink')}", hint=str(self.home)
                 )
             time.sleep(0.2)
 
-    def _told(self, name: str) -> str:
+    def told(self, name: str = "run") -> str:
+        """The last line of a log that names an exception; else its last one."""
         lines = (self.home / f"{name}.log").read_text(errors="replace").strip().splitlines()
-        return lines[-1][:500] if lines else "it said nothing"
+        errors = [line for line in lines if re.match(r"^[\w.]*(Error|Exception)\b", line)]
+        return (errors or lines or ["it said nothing"])[-1][:500]
 
     def _driver_bytes(self) -> int:
         """What the process that holds the coordinator has had at most; 0 before it is there."""

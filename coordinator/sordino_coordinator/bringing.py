@@ -1,0 +1,130 @@
+"""Before a round: who lacks more of the history than a proposal holds is brought it in parts, then takes part.
+
+A member that does not answer, refuses, or wants the same again is left out of this round. All that catch up cost the
+others a minute at most: what was taken by then need not be brought again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from functools import lru_cache
+
+from flwr.app import RecordDict
+from flwr.serverapp import Grid
+
+from sordino_coordinator.boundary import LostMember, MemberReply
+from sordino_coordinator.exchange import GivenUpError, exchange
+from sordino_coordinator.federation import Federation
+from sordino_coordinator.standing import MemberStanding
+from sordino_platform.catching_up import CATCH_UP, HistoryPart
+from sordino_platform.flower.codec import ENVELOPE_BYTES
+from sordino_platform.history import BATCH_BYTES, batch
+from sordino_privacy.errors import LinkError
+
+BRINGING_SECONDS = 60.0
+PART_SECONDS = 20.0
+"""For one part: who is silent for so long is brought no more, and the others go on. 1 MiB at 0.5 Mbit/s."""
+AT_A_TIME = 16
+"""Members that are brought parts together: each may want another one, of some megabytes."""
+
+
+def bring_forward(
+    federation: Federation, grid: Grid, nodes: Mapping[str, int], held: Mapping[str, MemberStanding]
+) -> dict[str, MemberStanding]:
+    """What the members of `held` hold after this, without those that still lack more than a proposal brings.
+
+    `nodes` are their node ids. Raises StorageError.
+    """
+    lack = [
+        name for name, standing in held.items() if standing.manifests <= federation.releases.head().number
+    ]
+    fits = federation.releases.first_within(BATCH_BYTES) if lack else 0
+    late = sorted(name for name in lack if held[name].manifests < fits)
+    if not late:
+        return dict(held)
+    bringing = _Bringing(federation, grid, nodes, held, fits)
+    try:
+        bringing.run(late[:AT_A_TIME])
+    except GivenUpError:
+        return {}
+    return {name: bringing.standing.get(name, standing) for name, standing in held.items()
+            if name not in late or bringing.arrived(name)}  # fmt: skip
+
+
+class _Bringing:
+    """One stretch of it: where each member stands, by what it said last."""
+
+    def __init__(
+        self,
+        federation: Federation,
+        grid: Grid,
+        nodes: Mapping[str, int],
+        held: Mapping[str, MemberStanding],
+        fits: int,
+    ) -> None:
+        self._federation, self._grid, self._nodes, self._fits = federation, grid, nodes, fits
+        self._newest = federation.releases.head().number
+        self.standing = dict(held)
+        self._wants: dict[str, int] = {}
+
+    def arrived(self, name: str) -> bool:
+        """Whether what this member still lacks fits into its proposal."""
+        return self._wants.get(name, 0) >= self._fits
+
+    def run(self, names: Collection[str]) -> None:
+        """Brings part after part to those that answer and come forward, for a while."""
+        ends = time.monotonic() + BRINGING_SECONDS
+        while names and (left := ends - time.monotonic()) > 0:
+            answered = self._one_part(names, seconds=min(left, PART_SECONDS))
+            names = [name for name in answered if not self.arrived(name)]
+
+    def _one_part(self, names: Collection[str], *, seconds: float) -> list[str]:
+        federation, newest = self._federation, self._newest
+        tenure = federation.tenure()
+
+        @lru_cache(maxsize=1)  # most are as far as each other: they share the bytes
+        def brought(first: int | None, epoch: int) -> RecordDict:
+            numbers = range(newest + 1 if first is None else first, self._fits)
+            part = batch(map(federation.releases.manifest_bytes, numbers))
+            return HistoryPart(
+                first=first or 0,
+                newest=newest,
+                manifests=tuple(part),
+                charters=federation.epochs(after=epoch),
+                tenure=tenure,
+            ).pack()
+
+        def content(member: str) -> RecordDict:
+            return brought(self._wants.get(member), self.standing[member].epoch)
+
+        def came(answer: MemberReply) -> None:
+            wants = answer.fields.integer("next")
+            answer.fields.done()
+            if not self._wants.get(answer.member, -1) < wants <= newest + 1:
+                raise LinkError("a member that catches up wants a release that cannot be the next one")
+            self._wants[answer.member] = wants
+            standing = self.standing[answer.member]
+            self.standing[answer.member] = replace(standing, manifests=wants)
+
+        answered = []
+        for item in exchange(
+            self._grid,
+            {name: self._nodes[name] for name in names},
+            content,
+            came,
+            message_type=CATCH_UP,
+            round=0,
+            seconds=seconds,
+            reply_bytes=lambda _: ENVELOPE_BYTES,
+            given_up=federation.stopping.is_set,
+        ):
+            if isinstance(item, LostMember):
+                federation.log.warning("not_caught_up", member=item.member, error=item.error)
+                continue
+            answered.append(item.member)
+            federation.log.info(
+                "catching_up", member=item.member, release=self._wants[item.member] - 1, count=newest
+            )
+        return answered
