@@ -11,16 +11,22 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from flwr.app import Message
+from flwr.app import Context, Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.federation import inprocess
 
 from sordino_client.laboratory.simulation.code import FEWEST_FILES, CodeText, split, write_texts
 from sordino_client.laboratory.simulation.engine import app_folder
 from sordino_client.laboratory.simulation.place import smallest_cohort
+from sordino_client.round.addressee import is_virtual
+from sordino_client.round.member import Member
 from sordino_coordinator.boundary import Answered
 from sordino_coordinator.exchange import UNDER_WAY, exchange
+from sordino_coordinator.federation import Federation
+from sordino_coordinator.rounds import Outcome
 from sordino_coordinator.stock_grid import StockGrid, content_bytes, require_offered
+from sordino_coordinator.strategy import SecureFedAvg
 from sordino_platform.charter import FloorTerms
 from sordino_platform.flower import shim
 from sordino_platform.flower.phases import Phase, pack
@@ -161,6 +167,38 @@ def test_a_charter_that_needs_our_link_is_refused_on_flowers_engines() -> None:
     with pytest.raises(ConfigurationError, match="renews members' certificates over their link") as caught:
         require_offered(SimpleNamespace(renewals=object()))  # type: ignore[arg-type]
     assert "sordino coordinator up" in caught.value.hint
+
+
+def virtual(partition: int) -> Context:
+    context = shim.new_context(run=7, node=partition + 10, run_config={})
+    context.node_config = {"partition-id": partition, "num-partitions": 5}
+    return context
+
+
+def test_a_virtual_members_session_is_in_its_folder_and_not_in_flowers_state(tmp_path: Path) -> None:
+    """A thousand sessions in the process that holds the coordinator would be half a gigabyte of it."""
+    folder = tmp_path / "federation"
+    inprocess.found_in(folder)
+    federation = Federation.open(folder / "coordinator")
+    contexts = {name: virtual(number) for number, name in enumerate(sorted(inprocess.NAMES))}
+    with inprocess.opened(folder) as members:
+        grid = inprocess.InProcessGrid(members, run=7)
+        grid._contexts = contexts
+        told = list[tuple[str, bool]]()
+        grid.on_message = lambda kind: told.append((kind, any(map(in_folder, members.values()))))
+        for member in members.values():
+            inprocess.store_update(member, federation, 1, 0.001)
+        SecureFedAvg(federation).one_round(grid)
+        assert federation.rounds.rounds()[-1].outcome is Outcome.COMPLETED
+        assert (Phase.UPLOAD.message_type, True) in told
+        assert not any(map(in_folder, members.values())), "and it is gone when the round is over"
+    assert all(not context.state for context in contexts.values())
+    (own := virtual(0)).node_config["member-folder"] = str(folder)
+    assert not is_virtual(own), "a node with a member of its own keeps its secrets in memory"
+
+
+def in_folder(member: Member) -> bool:
+    return (member.folder / "session.bin").exists()
 
 
 def test_the_app_that_is_run_names_both_apps() -> None:

@@ -32,11 +32,11 @@ from sordino_client.round.sessions import (
     AGREEMENT,
     SECRETS,
     TENURE,
-    begin,
-    forget,
-    keep,
-    keep_if_current,
-    put_away,
+    begin_session,
+    forget_session,
+    keep_session,
+    keep_session_if_current,
+    kept_session,
 )
 from sordino_client.round.tenures import heed_tenure, require_tenure
 from sordino_platform.catching_up import HistoryPart
@@ -73,7 +73,7 @@ def phase(handle: Handler) -> Callable[[Message, Context], Message]:
                     scalars, vectors = handle(member, fields, context)
                     fields.done()
             except Exception as error:  # noqa: BLE001 - Flower would send the text of whatever passes here
-                forget(member, context)
+                forget_session(member, context)
                 member.refused(error)
                 member.participation.tidy()
                 return Message(Error(REFUSED, word_of(error)), reply_to=message)
@@ -94,7 +94,7 @@ def traced(member: Member, message: Message) -> AbstractContextManager[object]:
 def kept(member: Member, context: Context) -> tuple[RoundContext, MemberSession]:
     """The session that was put away. Raises OrderError when there is none, SupersededError when another machine has
     taken the coordinator's place since."""
-    record = put_away(member, context)
+    record = kept_session(member, context)
     agreement = RoundContext.decode(record[AGREEMENT])
     require_tenure(member, record[TENURE])
     member.participation.require_willing(wanted=(agreement.run, agreement.round, agreement.train_config_hash))
@@ -180,7 +180,7 @@ def train(member: Member, fields: Fields, context: Context) -> Reply:
     adopt(member, agreed.adoption)
     contribute(member, proposal, agreed.model)
     advertisement = session.advertise()
-    begin(member, context, agreement, session, proposal.tenure)
+    begin_session(member, context, agreement, session, proposal.tenure)
     told: dict[str, Scalar] = {
         "advertisement": advertisement,
         "epsilon": member.epsilon_spent(),
@@ -198,7 +198,7 @@ def share(member: Member, fields: Fields, context: Context) -> Reply:
     agreement, session = kept(member, context)
     shares = session.share(fields.blob("roster"))
     require_untouched(member, agreement, session)  # only now is it known with whom
-    keep(member, context, session)
+    keep_session(member, context, session)
     return {"shares": shares}, {}
 
 
@@ -213,16 +213,16 @@ def upload(member: Member, fields: Fields, context: Context) -> Reply:
         session.upload(fields.blob("delivery"), quantised)  # every check, and the journal's entry
     except BadParcelError as error:
         # Another member cheated this one: the coordinator is shown who, so that the next attempt goes on without it.
-        forget(member, context)
+        forget_session(member, context)
         member.cheated(error)
         return {"complaint": error.complaint}, {}
     uploaded(member, agreement)
-    keep(member, context, session)
+    keep_session(member, context, session)
 
     def masked() -> Iterator[bytes | memoryview]:
         yield from session.upload_again(quantised, threads=THREADS)
         # Now the session knows what it sent. The coordinator's next message comes after the last byte.
-        keep_if_current(member, context, agreement, session)
+        keep_session_if_current(member, context, agreement, session)
 
     return {}, {"upload": StreamedPart(nbytes=session.upload_bytes, pieces=masked)}
 
@@ -233,7 +233,7 @@ def muster(member: Member, fields: Fields, context: Context) -> Reply:
     """Checks who survived, and says that this member is there."""
     _, session = kept(member, context)
     presence = session.muster(fields.blob("claim"))
-    keep(member, context, session)
+    keep_session(member, context, session)
     return {"presence": presence}, {}
 
 
@@ -243,7 +243,7 @@ def sound(member: Member, fields: Fields, context: Context) -> Reply:
     """Says, signed, what this member uploaded, before anybody signs who is in the sum."""
     agreement, session = kept(member, context)
     said = session.sound(fields.blob("draw"), stored_update(member, agreement), threads=THREADS)
-    keep(member, context, session)
+    keep_session(member, context, session)
     return {"sounding": said}, {}
 
 
@@ -253,7 +253,7 @@ def survivors(member: Member, fields: Fields, context: Context) -> Reply:
     """Checks who survived, marks the round as spent, and signs."""
     _, session = kept(member, context)
     signature = session.survivors(fields.blob("claim"))
-    keep(member, context, session)
+    keep_session(member, context, session)
     return {"signature": signature}, {}
 
 
@@ -263,7 +263,7 @@ def unmask(member: Member, fields: Fields, context: Context) -> Reply:
     """With a quorum of signatures, reveals what opens the sum; then the session is gone."""
     agreement, session = kept(member, context)
     reveal = session.unmask(fields.blob("opening"), stored_update(member, agreement), threads=THREADS)
-    forget(member, context)
+    forget_session(member, context)
     RoundFolder.of(member.folder, agreement.run, agreement.round).reveal(session.opened)
     return {"reveal": reveal}, {}
 

@@ -29,7 +29,7 @@ KEEPING = threading.Lock()
 Kept = Mapping[str, bytes]
 
 
-def begin(
+def begin_session(
     member: Member, context: Context, agreement: RoundContext, session: MemberSession, tenure: bytes
 ) -> None:
     """Keeps a session that begins, with its secrets, and under which tenure the coordinator proposed it."""
@@ -45,29 +45,29 @@ def begin(
         )
 
 
-def keep(member: Member, context: Context, session: MemberSession) -> None:
-    """Puts the session away between two messages, after `taken_up`."""
+def keep_session(member: Member, context: Context, session: MemberSession) -> None:
+    """Puts the session away between two messages, after `kept_session`."""
     with KEEPING:
         _store(member, context, {**_known(member, context), SECRETS: session.snapshot_with_secrets()})
 
 
-def keep_if_current(
+def keep_session_if_current(
     member: Member, context: Context, agreement: RoundContext, session: MemberSession
 ) -> None:
-    """`keep`, from the thread that sends, unless the handler's thread has begun or forgotten an attempt since."""
+    """`keep_session`, from the thread that sends, unless the handler has begun or forgotten an attempt since."""
     with KEEPING:
         kept = _load(member, context)
         if kept is not None and kept[AGREEMENT] == agreement.encode():
             _store(member, context, {**kept, SECRETS: session.snapshot_with_secrets()})
 
 
-def put_away(member: Member, context: Context) -> Kept:
+def kept_session(member: Member, context: Context) -> Kept:
     """What was kept: the agreement, the secrets, the tenure. Raises OrderError when there is nothing."""
     with KEEPING:
         return _known(member, context)
 
 
-def forget(member: Member, context: Context) -> None:
+def forget_session(member: Member, context: Context) -> None:
     """Drops the session and its secrets."""
     with KEEPING:
         if is_virtual(context):

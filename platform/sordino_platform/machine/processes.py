@@ -50,7 +50,7 @@ def resume(pid: int) -> None:
         psutil.Process(pid).resume()
 
 
-def marked(name: str, value: str) -> dict[int, str]:
+def processes_marked(name: str, value: str) -> dict[int, str]:
     """The processes of this user that were started with `name=value` in their environment, and what each runs."""
     found = {}
     for process in psutil.process_iter():

@@ -78,12 +78,12 @@ def run(
     from sordino_client.laboratory.pretrain.launch import user_cache
     from sordino_client.laboratory.simulation.code import of_field, of_folders, split
     from sordino_client.laboratory.simulation.engine import SimulationRun
-    from sordino_client.laboratory.simulation.place import prepare
+    from sordino_client.laboratory.simulation.place import prepare_simulation
 
     started = time.monotonic()
     found = of_folders(repositories) if repositories else of_field(cache or user_cache())
     shares = split(found, members=members)
-    placed = prepare(folder, shares, rounds=rounds, rank=rank, phase_seconds=seconds, say=say)
+    placed = prepare_simulation(folder, shares, rounds=rounds, rank=rank, phase_seconds=seconds, say=say)
     founded = time.monotonic()
     engine = SimulationRun(folder=folder, members=members, workers=workers)
     shown = ShownProgress(folder / "coordinator" / "events.jsonl")

@@ -22,7 +22,7 @@ from typing import Final
 
 from sordino_platform.durable import make_folder
 from sordino_platform.machine import memory
-from sordino_platform.machine.processes import ProcessSession, end_at_once, marked
+from sordino_platform.machine.processes import ProcessSession, end_at_once, processes_marked
 from sordino_privacy.errors import ConfigurationError, LinkError, UsageError
 
 START_SECONDS: Final = 180.0
@@ -95,7 +95,7 @@ class SimulationRun:
         for session in self._started:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 session.process.wait(10)
-        for number in marked("FLWR_HOME", str(self.home)):
+        for number in processes_marked("FLWR_HOME", str(self.home)):
             end_at_once(number)
 
     def _start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
@@ -131,7 +131,7 @@ class SimulationRun:
     def _driver_bytes(self) -> int:
         """What the process that holds the coordinator has had at most; 0 before it is there."""
         peaks = [0]
-        for number, command in marked("FLWR_HOME", str(self.home)).items():
+        for number, command in processes_marked("FLWR_HOME", str(self.home)).items():
             if "flwr-simulation" in command:
                 with contextlib.suppress(UsageError):  # it ended in this moment
                     peaks.append(memory.peak_since(number))

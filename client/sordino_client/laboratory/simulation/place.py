@@ -38,7 +38,7 @@ class SimulatedFederation:
         return self.folder / "coordinator"
 
 
-def prepare(
+def prepare_simulation(
     folder: Path,
     shares: CodeShares,
     *,
