@@ -50,6 +50,7 @@ class LocalFederation:
         """Starts everybody and waits until all members are connected. Raises SordinoError."""
         place = self.place
         _, self._read = follow_log(place.events)  # what an earlier coordinator of this folder told is over
+        world.forget_address(place)
         command = [*SORDINO, "coordinator", "up", "--folder", str(place.foundation.coordinator)]
         self.processes.start("coordinator", command, ENVIRONMENT)
         self._until(self._start_seconds, lambda: bool(world.read_address(place)))

@@ -323,8 +323,6 @@ def founded_locally(
     """What `found_locally` founded in `folder` before, to go on with it. Raises ConfigurationError, StorageError."""
     hub = folder / "coordinator"
     identity = Identity.load(hub)
-    # Where it listened then says nothing about now.
-    (hub / "address").unlink(missing_ok=True)
     return DemoWorld(
         folder=folder,
         foundation=Foundation(
@@ -393,9 +391,18 @@ def write_member_settings(world: DemoWorld, *, address: str) -> None:
 
 
 def read_address(world: DemoWorld) -> str:
-    """Where the coordinator listens, or an empty string while it does not."""
-    path = world.foundation.coordinator / "address"
+    """Where the coordinator listens, or an empty string while it has not said so since `forget_address`."""
+    path = _address(world)
     return path.read_text().strip() if path.exists() else ""
+
+
+def forget_address(world: DemoWorld) -> None:
+    """Before a coordinator is started: where an earlier one listened says nothing about it."""
+    _address(world).unlink(missing_ok=True)
+
+
+def _address(world: DemoWorld) -> Path:
+    return world.foundation.coordinator / "address"
 
 
 def require_rounds(rounds: int) -> None:
