@@ -187,7 +187,7 @@ FIRST, SECOND = field_federation_name(8.0), field_federation_name(2.0)
 MEASURED = {
     "headline": ("base", FIRST),
     "counted": (counted_name(FIRST),),
-    TAKEN: (TAKEN,),
+    TAKEN: (TAKEN, "base own twice"),
     "second": (SECOND,),
     "pulled": ("base own pulled", f"{FIRST} own pulled"),
     "compared": ("central", AVERAGED, "alone"),
@@ -220,7 +220,7 @@ def facts_of(profile: FieldProfile, saves: float) -> dict[str, Facts]:
         }
         bare_counted = {counted_name(first): entry(0.94)}
         if not newcomer:
-            taken = {TAKEN: entry(0.9 - saves - 0.02)}
+            taken = {TAKEN: entry(0.9 - saves - 0.02), "base own twice": entry(0.89)}
             return {"nothing": bare | {"alone": entry(0.96)}, "all": bare | bare_counted | own | taken}
         others = {"base own": entry(0.77)}
         return {
@@ -288,6 +288,7 @@ def test_the_report_says_what_a_federation_is_worth_to_whom(tmp_path: Path) -> N
     assert report["worth_newcomers_8_files_adapters"] == pytest.approx(0.05)
     assert report["worth_members"] == pytest.approx(0.07)
     assert report["worth_members_everything"] == pytest.approx(0.06)
+    assert report["worth_members_beyond_averaging"]["mean"] == pytest.approx(0.06)
     assert report["members_worse_off"] == []
     assert len(report["members_take"]) == QUICK.members
     assert report["worth_members_pulled"] == pytest.approx(0.05)
@@ -456,11 +457,12 @@ def test_a_member_takes_the_better_model_by_files_that_no_report_holds(tmp_path:
     nothing = SharedMemory.of_sum(np.zeros(1 << plan.bits), plan, survivors=1, step=1.0)
     for alone, federated, share in ((good, spoilt, 0.0), (spoilt, good, 1.0)):
         facts = choose_and_measure(
-            member, alone, federated, nothing, config, tokenizer, profile, on_progress=lambda _: None
+            member, alone, alone, federated, nothing, config, tokenizer, profile, on_progress=lambda _: None
         )
         assert facts["taken"]["taking"]["share"] == share
         assert facts["taken"]["taking"]["shared_memory"] is False, "a memory that says nothing is not taken"
-        (files,) = facts["figures"]["all"].values()
+        files, twice = facts["figures"]["all"].values()
+        assert share or files == twice, "twice the same is the same"
         assert sum(files["tokens"]) <= 300
         assert facts["taken"]["tokens"] <= 600
     half = between(good, spoilt, 0.5)

@@ -191,9 +191,11 @@ class FieldBenchmark:
 
     def _taken(self, name: str) -> tuple[Facts, Mapping[str, Parameters]]:
         federation, headline = field_federation_name(EPSILONS[0]), party(name, "headline")
+        windows = own_windows(self._members[name], self._config, self._tokenizer, self._profile)
         facts = choose_and_measure(
             self._whole_party(name),
             self._stages.model(headline, own_place("base", "all")),
+            contenders.own_adapter(windows, self._base, tokens=self._profile.own_tokens, seed=SEED + 1),
             self._stages.model(headline, own_place(federation, "all")),
             counted_memory(self._folder / federation),
             self._config,

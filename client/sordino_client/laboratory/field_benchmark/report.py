@@ -23,7 +23,7 @@ from sordino_client.laboratory.field_benchmark.benchmark import (
 from sordino_client.laboratory.field_benchmark.knowledge import Knowledge
 from sordino_client.laboratory.field_benchmark.paired import Difference, Files, foretold, saved
 from sordino_client.laboratory.field_benchmark.profile import FieldProfile
-from sordino_client.laboratory.field_benchmark.taking import TAKEN
+from sordino_client.laboratory.field_benchmark.taking import TAKEN, TWICE
 
 Contender = tuple[str, Knowledge]
 Figures = Mapping[str, Mapping[str, Mapping[str, Files]]]  # by party, knowledge and contender
@@ -41,8 +41,9 @@ def summarise_field(
     worth_*     own adapter and all memories on the federated model, against own adapter and memory on the public base:
                 what the federation is worth to somebody who has everything else. `worth_members` is of what each member
                 takes, chosen on held-out files that are not reported (`members_take`), `worth_members_everything` of
-                adapters and shared memory untried. `worth_*_adapters` is without the shared memory, `_pulled` the same
-                with both own adapters pulled towards the model that they lie on
+                adapters and shared memory untried, `worth_members_beyond_averaging` of what each takes against the mean
+                of two own trainings without the federation. `worth_*_adapters` is without the shared memory, `_pulled`
+                the same with both own adapters pulled towards the model that they lie on
     ceiling_*   the same of the text of all members in the memory, and of ordinary training on it: no privacy at all
     """
     members, newcomers = [name for name, _ in profile.training], list(profile.joining)
@@ -94,6 +95,7 @@ def summarise_field(
     if not chosen:
         missing["members_take"] = NOT_CHOSEN
     few = worth("worth_newcomers_8_files", newcomers, headline, "few")
+    beyond = compared("worth_members_beyond_averaging", members, (TWICE, "all"), (TAKEN, "all"))
     of_members = worth("worth_members", members, headline, "all", after=TAKEN if chosen else None)
     against_alone = compared("members_better_than_alone", members, ("alone", "nothing"), (FIRST, "nothing"))
     ceiling = compared(
@@ -117,6 +119,7 @@ def summarise_field(
         **worth("worth_newcomers_8_files_adapters", newcomers, FIRST, "few"),
         **worth("worth_newcomers_all_files", newcomers, headline, "all"),
         **of_members,
+        "worth_members_beyond_averaging": None if beyond is None else beyond.as_json(),
         **worth("worth_members_everything", members, headline, "all"),
         **worth("worth_members_adapters", members, FIRST, "all"),
         "members_better_off": _above(of_members["worth_members_by_party"]),

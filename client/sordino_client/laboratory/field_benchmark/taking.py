@@ -4,12 +4,16 @@ A member's held-out files are in two parts. Those that the report measures are m
 choose (sordino_client.completion.taking): how much of the way from the member's own model to its own model on the
 federation, and whether the shared memory is read, with its own memory on. A newcomer with eight files has no code to
 hold out, so it has no choice and takes everything.
+
+A mean of two trainings is better than one, whatever they were trained on. How much of a share's worth is only that,
+the contender `base own twice` says: the member's own model on the public base, drawn by as much towards a second
+training of the same, from other random numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from sordino_client.completion.taking.choice import SHARES, Taking, best_of, candidates
 from sordino_client.laboratory.federation_benchmark.stages import Facts
@@ -24,7 +28,7 @@ from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.counts import SharedMemory
 from sordino_privacy.errors import DataError
 
-TAKEN = "taken"
+TAKEN, TWICE = "taken", "base own twice"
 # Of so many tokens for each that is reported, the choice is made.
 CHOOSING = 2
 
@@ -37,6 +41,7 @@ def between(alone: Parameters, federated: Parameters, share: float) -> dict[str,
 def choose_and_measure(
     party: Party,
     alone: Parameters,
+    again: Parameters,
     federated: Parameters,
     shared: SharedMemory,
     config: ModelConfig,
@@ -47,8 +52,8 @@ def choose_and_measure(
 ) -> Facts:
     """Chooses on files that no report holds, then measures what was chosen, once, on those that it does.
 
-    `alone` and `federated` are the party's own models, own adapters folded in. Raises DataError where all that is held
-    out is reported.
+    `alone` and `federated` are the party's own models, own adapters folded in; `again` is `alone` from other random
+    numbers. Raises DataError where all that is held out is reported.
     """
     plan = Plan(
         tokens=profile.heldout_tokens, tokens_per_file=profile.tokens_per_file, lines=0, overlap=OVERLAP
@@ -60,7 +65,9 @@ def choose_and_measure(
     assert own is not None
     memories = {False: Remembered(own), True: Remembered(own.with_shared(shared))}
 
-    def measured(files: Sequence[str], tried: Sequence[Taking], tokens: int) -> dict[Taking, Files]:
+    def measured(
+        files: Sequence[str], tried: Sequence[Taking], tokens: int, *, towards: Parameters = federated
+    ) -> dict[Taking, Files]:
         measurement = Measurement(
             tokenizer,
             {party.name: files},
@@ -68,7 +75,7 @@ def choose_and_measure(
         )
         found = {}
         for one in tried:
-            model = build_decoder(config, between(alone, federated, one.share)).eval()
+            model = build_decoder(config, between(alone, towards, one.share)).eval()
             memory = memories[one.shared_memory]
             columns = measurement.columns_of_model(model, memories={party.name: memory})
             found[one] = Files.of(columns[party.name])
@@ -84,8 +91,10 @@ def choose_and_measure(
     taking = best_of(bits)
     on_progress(f"{party.name}: takes {taking.share:g}, shared memory {taking.shared_memory}")
     (taken,) = measured(texts, [taking], profile.heldout_tokens).values()
+    control = replace(taking, shared_memory=False)
+    (twice,) = measured(texts, [control], profile.heldout_tokens, towards=again).values()
     return {
-        "figures": {"all": {TAKEN: asdict(taken)}},
+        "figures": {"all": {TAKEN: asdict(taken), TWICE: asdict(twice)}},
         "taken": {
             "taking": asdict(taking),
             "files": len(next(iter(tried.values())).bits),
