@@ -11,7 +11,7 @@ upload, and one that lies about it is found out by it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
@@ -118,6 +118,9 @@ class UploadReceiver:
         self._received = 0
         self._buffer: RingVector | None = intake.take()
         self._body = self._buffer.view(np.uint8).data
+        self._filled, self._hashes = 0, list[Future[bytes]]()
+        several = threads > 1 and self._body_bytes > SLICE_BYTES
+        self._pool = ThreadPoolExecutor(threads) if several else None
 
     def feed(self, data: Data) -> None:
         """Raises ReplayError, SurvivorError, IdentityError (header), MalformedError (too long), OrderError (late)."""
@@ -140,20 +143,24 @@ class UploadReceiver:
                 return
             if self._header != self._header_bytes:
                 self._explain(bytes(self._header))
-        start = self._received - len(data) - len(self._header_bytes)
-        body = data[: max(self._body_bytes - start, 0)]
-        if body:
-            self._body[start : start + len(body)] = body
-        self._trailer += data[len(body) :]
+        while data and self._filled < self._body_bytes:
+            low = self._filled
+            end = min(low - low % SLICE_BYTES + SLICE_BYTES, self._body_bytes)
+            taken = min(end - low, len(data))
+            self._body[low : low + taken] = data[:taken]
+            self._filled, data = low + taken, data[taken:]
+            if self._filled == end:
+                self._hash(self._body[low - low % SLICE_BYTES : end])
+        self._trailer += data
 
-    def _slice_digests(self) -> list[bytes]:
-        """Of every slice of the body. Slices were made to be hashed by several threads."""
-        starts = range(0, self._body_bytes, SLICE_BYTES)
-        slices = [self._body[start : start + SLICE_BYTES] for start in starts]
-        if self._threads == 1 or len(slices) == 1:
-            return list(map(slice_digest, slices))
-        with ThreadPoolExecutor(self._threads) as pool:
-            return list(pool.map(slice_digest, slices))
+    def _hash(self, piece: memoryview) -> None:
+        """A slice is whole. It is hashed while the next one comes, or now, while it is in the core's cache."""
+        if self._pool is not None:
+            self._hashes.append(self._pool.submit(slice_digest, piece))
+            return
+        done = Future[bytes]()
+        done.set_result(slice_digest(piece))
+        self._hashes.append(done)
 
     def _explain(self, message: bytes) -> None:
         header, expected = UploadHeader.decode(message), self._expected
@@ -182,7 +189,7 @@ class UploadReceiver:
             who = self._expected.sender
             if (receipt.sender, receipt.u2_hash) != (who, self._expected.u2_hash):
                 raise UploadSignatureError(f"the trailer of {who!r} contradicts its header", culprit=who)
-            if receipt.vector_hash != vector_digest(self._slice_digests()):
+            if receipt.vector_hash != vector_digest(each.result() for each in self._hashes):
                 raise UploadSignatureError(
                     f"the upload of {who!r} does not have the hash that it states", culprit=who
                 )
@@ -190,7 +197,7 @@ class UploadReceiver:
             if who in self._intake.receipts:
                 raise OrderError(f"{who!r} has already uploaded")
             kept = self._intake.keeper.put(who, buffer.view(np.uint8).data)
-            self._intake.total.add(buffer)
+            self._intake.total.add(buffer, threads=self._threads)
             self._intake.receipts[who] = receipt
             if kept:
                 self._buffer = None
@@ -200,6 +207,11 @@ class UploadReceiver:
 
     def discard(self) -> None:
         """Drops the upload and frees its staging buffer. Allowed at any time."""
+        if self._pool is not None:
+            self._pool.shutdown(
+                cancel_futures=True
+            )  # nothing reads the buffer any more when it is given back
+            self._pool = None
         if self._buffer is not None:
             self._intake.give_back(self._buffer)
             self._buffer = None

@@ -69,7 +69,8 @@ class Rows:
         np.copyto(coefficients, words)
         for low in range(0, bits, LIMB):
             limb = values if bits <= LIMB else values >> np.uint64(low) & np.uint64((1 << LIMB) - 1)
-            for row, value in enumerate((coefficients @ limb).tolist()):
+            # Not `@`, which goes through memory for each product of integers.
+            for row, value in enumerate(np.einsum("ij,j->i", coefficients, limb).tolist()):
                 self._totals[row] += value << low
 
     def done(self) -> Digest:

@@ -6,11 +6,11 @@ go chunk by chunk, so that a chunk stays in the core's cache while everything is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,8 @@ from sordino_privacy.secagg.masks import RingVector
 from sordino_privacy.secagg.sketch import CHUNK, Digest, Rows
 
 PASS = 1 << 16
-"""Elements of a pass over several vectors."""
+"""Elements of a pass over several vectors; a multiple of CHUNK."""
+T = TypeVar("T")
 Carries = npt.NDArray[np.unsignedinteger[Any]]
 
 
@@ -40,49 +41,65 @@ class Total:
     def ring_bits(self) -> int:
         return 8 * self.ring.itemsize
 
-    def add(self, upload: RingVector) -> None:
+    def add(self, upload: RingVector, *, threads: int = 1) -> None:
         """One more upload of the ring's type and this length."""
-        for part in self._passes():
-            ring, more, carries = self.ring[part], upload[part], self.carries[part]
-            np.add(ring, more, out=ring)
-            np.add(carries, np.less(ring, more).view(np.uint8), out=carries)
+
+        def of(start: int, end: int) -> None:
+            for part in self._passes(start, end):
+                ring, more, carries = self.ring[part], upload[part], self.carries[part]
+                np.add(ring, more, out=ring)
+                np.add(carries, np.less(ring, more).view(np.uint8), out=carries)
+
+        self._shared(of, threads)
 
     def subtract(self, upload: RingVector) -> None:
         """Without an upload that was added."""
-        for part in self._passes():
+        for part in self._passes(0, len(self.ring)):
             ring, less, carries = self.ring[part], upload[part], self.carries[part]
             np.subtract(carries, np.less(ring, less).view(np.uint8), out=carries)
             np.subtract(ring, less, out=ring)
 
     def digest(self) -> bytes:
         """H(Y), which the coordinator commits to before anybody's nonce: each element in twice the ring's bits."""
-        hashed, halves = sha256(), np.empty((PASS, 2), self.ring.dtype)
-        for part in self._passes():
+        wide_type, shift = np.dtype(f"<u{2 * self.ring.itemsize}"), self.ring_bits
+        hashed, whole = sha256(), np.empty(PASS, wide_type)
+        for part in self._passes(0, len(self.ring)):
             ring = self.ring[part]
-            wide = halves[: len(ring)]
-            wide[:, 0], wide[:, 1] = ring, self.carries[part]
+            wide = whole[: len(ring)]
+            np.copyto(wide, self.carries[part])
+            np.left_shift(wide, wide_type.type(shift), out=wide)
+            np.bitwise_or(wide, ring, out=wide)
             hashed.update(wide.data)
         return digest("total", hashed.digest())
 
     def rows(self, seed: bytes, *, threads: int = 1) -> Digest:
         """The digest of Y under a challenge: what those of the uploads add up to."""
-        share = max(-(-len(self.ring) // (threads * CHUNK)), 1) * CHUNK
 
-        def of(start: int) -> Digest:
-            rows = Rows(seed, start=start)
-            for low in range(start, min(start + share, len(self.ring)), CHUNK):
-                carries = self.carries[low : low + CHUNK].astype(np.uint64)
+        def of(start: int, end: int) -> Digest:
+            rows, high, low = Rows(seed, start=start), np.empty(CHUNK, np.uint64), np.empty(CHUNK, np.uint64)
+            for at in range(start, end, CHUNK):
+                part = slice(at, min(at + CHUNK, end))
+                carries, ring = high[: part.stop - at], low[: part.stop - at]
+                np.copyto(carries, self.carries[part])
+                np.copyto(ring, self.ring[part])
                 bits = self.ring_bits + int(carries.max()).bit_length()
                 np.left_shift(carries, np.uint64(self.ring_bits), out=carries)
-                np.add(carries, self.ring[low : low + CHUNK], out=carries)
+                np.bitwise_or(carries, ring, out=carries)
                 rows.add(carries, bits)
             return rows.done()
 
-        starts = range(0, len(self.ring), share)
-        if len(starts) == 1:
-            return of(0)
-        with ThreadPoolExecutor(threads) as pool:
-            return tuple(map(sum, zip(*pool.map(of, starts), strict=True)))
+        return tuple(map(sum, zip(*self._shared(of, threads), strict=True)))
 
-    def _passes(self) -> Iterator[slice]:
-        return (slice(low, low + PASS) for low in range(0, len(self.ring), PASS))
+    def _passes(self, start: int, end: int) -> Iterator[slice]:
+        return (slice(low, min(low + PASS, end)) for low in range(start, end, PASS))
+
+    def _shared(self, work: Callable[[int, int], T], threads: int) -> list[T]:
+        """`work` on all elements from a first to before a last one, shared among threads."""
+        length = len(self.ring)
+        share = max(-(-length // (threads * PASS)), 1) * PASS
+        starts = range(0, length, share)
+        ends = [min(start + share, length) for start in starts]
+        if len(starts) == 1:
+            return [work(0, length)]
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(work, starts, ends))
