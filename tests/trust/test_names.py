@@ -132,3 +132,20 @@ def test_secrets_do_not_show_in_a_repr(founded: Foundation) -> None:
     for text in (repr(identity), repr(tls)):
         assert "PRIVATE" not in text
         assert "BEGIN" not in text
+
+
+def test_what_is_remembered_of_a_certificate_lets_nobody_in_whom_charter_or_date_refuse(
+    founded: Foundation,
+) -> None:
+    identity = Identity.load(founded.members["member-2"])
+    pem, charter = identity.tls().certificate, identity.charter
+    assert admit(pem, charter) == admit(pem, charter) == ("member", "member-2")
+    with pytest.raises(LinkError, match="not valid now"):
+        admit(pem, charter, now=datetime.now(UTC) + timedelta(days=4000))
+    others = tuple(member for member in charter.members if member.name != "member-2")
+    with pytest.raises(LinkError, match="is not a member"):
+        admit(pem, charter.model_copy(update={"members": others}))
+    swapped = charter.members[0].model_copy(update={"name": "member-2"})
+    with pytest.raises(LinkError, match="another identity key"):
+        admit(pem, charter.model_copy(update={"members": (swapped,)}))
+    assert admit(pem, charter) == ("member", "member-2")

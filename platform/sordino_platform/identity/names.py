@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import cast
 
 from cryptography import x509
@@ -31,6 +33,8 @@ from sordino_privacy.errors import LinkError
 from sordino_privacy.signing import Signer
 
 MAX_CERTIFICATE_BYTES = 16 << 10
+REMEMBERED = 4096
+"""Certificates: of a thousand members that renew theirs now and then."""
 _NAME = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _PEER = re.compile(rf"sordino://({_NAME})/(member|coordinator)/({_NAME})", re.ASCII)
 _ENDORSEMENT = re.compile(r"sordino-endorsement:([0-9a-f]{128})", re.ASCII)
@@ -93,8 +97,8 @@ def peer_name(certificate: bytes | str, federation: str) -> tuple[Role, str]:
     TLS has verified the chain when this is called; this reads the name only. Raises LinkError for a certificate of
     another federation, or one that does not name exactly one party.
     """
-    role, name, _ = _parse(certificate, federation)
-    return role, name
+    presented = _parse(_bytes(certificate), federation)
+    return presented.role, presented.name
 
 
 def admit(certificate: bytes | str, charter: Charter, *, now: datetime | None = None) -> tuple[Role, str]:
@@ -103,7 +107,9 @@ def admit(certificate: bytes | str, charter: Charter, *, now: datetime | None = 
     Call it for every message, with the newest charter: that is what makes a retirement effective at the next message
     rather than at the next handshake. Raises LinkError, also for a certificate that expired while the link was open.
     """
-    role, name, parsed = _parse(certificate, charter.federation)
+    data = _bytes(certificate)
+    presented = _parse(data, charter.federation)
+    role, name, parsed = presented.role, presented.name, presented.certificate
     moment = now or datetime.now(UTC)
     if not parsed.not_valid_before_utc <= moment <= parsed.not_valid_after_utc:
         raise LinkError(
@@ -116,21 +122,37 @@ def admit(certificate: bytes | str, charter: Charter, *, now: datetime | None = 
             f"{name!r} is not a {role} of {charter.federation} in epoch {charter.epoch}",
             hint="it was retired, or never joined; `sordino charter show` lists who takes part",
         )
-    if identity_uri(key) not in _uris(parsed):
+    if identity_uri(key) not in presented.uris:
         raise LinkError(
             f"the certificate of {name!r} belongs to another identity key than the charter's",
             hint="the key was replaced: that party requests a certificate with its present key",
         )
-    _require_endorsed(parsed, charter, role, name, key)
+    _require_endorsed(data, charter.federation, key, charter.tls_authority.certificate)
     return role, name
 
 
-def _require_endorsed(
-    certificate: x509.Certificate, charter: Charter, role: Role, name: str, identity_key: bytes
-) -> None:
-    """Raises LinkError for a wrong endorsement, and for none where another than the federation's authority issued."""
-    found = [match[1] for uri in _uris(certificate) if (match := _ENDORSEMENT.fullmatch(uri))]
-    offline = certificate.issuer == charter.tls_authority.x509().subject
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PresentedCertificate:
+    """What a certificate says: whose it is, and all its URIs."""
+
+    role: Role
+    name: str
+    uris: tuple[str, ...]
+    certificate: x509.Certificate
+
+
+# A link asks for every message. What follows from bytes alone is worked out once and remembered by those bytes; the
+# date, and who belongs to the charter under which key, are asked each time. A refusal is never remembered.
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _require_endorsed(data: bytes, federation: str, identity_key: bytes, authority: str) -> None:
+    """Raises LinkError for a wrong endorsement, and for none where another than the federation's `authority` (PEM)
+    issued."""
+    presented = _parse(data, federation)
+    certificate, role, name = presented.certificate, presented.role, presented.name
+    found = [match[1] for uri in presented.uris if (match := _ENDORSEMENT.fullmatch(uri))]
+    offline = certificate.issuer == x509.load_pem_x509_certificate(authority.encode()).subject
     if offline and not found:
         return
     tls = certificate.public_key()
@@ -138,7 +160,7 @@ def _require_endorsed(
         len(found) != 1
         or not (offline or role == "member")
         or not isinstance(tls, ec.EllipticCurvePublicKey)
-        or not is_endorsed(bytes.fromhex(found[0]), identity_key, charter.federation, role, name, tls)
+        or not is_endorsed(bytes.fromhex(found[0]), identity_key, federation, role, name, tls)
     ):
         raise LinkError(
             f"the TLS key of this certificate was not endorsed by the identity key of {name!r}",
@@ -146,15 +168,21 @@ def _require_endorsed(
         )
 
 
-def _parse(certificate: bytes | str, federation: str) -> tuple[Role, str, x509.Certificate]:
+def _bytes(certificate: bytes | str) -> bytes:
     data = certificate.encode("ascii", "replace") if isinstance(certificate, str) else certificate
     if len(data) > MAX_CERTIFICATE_BYTES:
         raise LinkError("the peer's certificate is too large")
+    return data
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _parse(data: bytes, federation: str) -> PresentedCertificate:
     try:
         parsed = x509.load_pem_x509_certificate(data)
-        found = [match.groups() for uri in _uris(parsed) if (match := _PEER.fullmatch(uri))]
+        uris = tuple(_uris(parsed))
     except (ValueError, x509.InvalidVersion):
         raise LinkError("the peer's certificate cannot be read") from None
+    found = [match.groups() for uri in uris if (match := _PEER.fullmatch(uri))]
     if len(found) != 1:
         raise LinkError("the peer's certificate does not name one party of a federation")
     theirs, role, name = found[0]
@@ -163,7 +191,7 @@ def _parse(certificate: bytes | str, federation: str) -> tuple[Role, str, x509.C
             f"the peer's certificate is of the federation {theirs!r}, not {federation!r}",
             hint="check which coordinator this machine connects to",
         )
-    return cast(Role, role), name, parsed
+    return PresentedCertificate(role=cast(Role, role), name=name, uris=uris, certificate=parsed)
 
 
 def _uris(certificate: x509.Certificate) -> list[str]:

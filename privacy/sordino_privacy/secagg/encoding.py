@@ -48,17 +48,20 @@ def label(purpose: str) -> bytes:
 
 def joined(*fields: bytes) -> bytes:
     """Length-prefixed (4 bytes each) concatenation: injective on sequences of byte strings."""
-    parts = []
-    for field in fields:
-        length = len(field)
-        parts.append(PREFIXES[length] if length < len(PREFIXES) else length.to_bytes(4, "big"))
-        parts.append(field)
-    return b"".join(parts)
+    try:
+        return b"".join([PREFIXES[len(field)] + field for field in fields])
+    except IndexError:  # one of them is longer than those
+        return b"".join([len(field).to_bytes(4, "big") + field for field in fields])
 
 
 def digest(purpose: str, *fields: bytes) -> bytes:
     """H of the protocol: SHA-256 over the label and the fields, each length-prefixed. 32 bytes."""
-    return hashlib.sha256(joined(label(purpose), *fields)).digest()
+    return hashlib.sha256(_beginning(purpose) + joined(*fields)).digest()
+
+
+@lru_cache(maxsize=64)
+def _beginning(purpose: str) -> bytes:
+    return joined(label(purpose))
 
 
 def valid_name(name: str) -> bool:
