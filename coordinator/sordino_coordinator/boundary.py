@@ -18,6 +18,7 @@ from flwr.app import Message
 
 from sordino_coordinator.metrics import Dropped, RejectionReason
 from sordino_platform.flower.phases import Fields
+from sordino_platform.flower.shim import is_gone
 from sordino_platform.link.frames import printable
 from sordino_privacy.errors import LinkError, SordinoError, StorageError
 from sordino_privacy.secagg import (
@@ -112,7 +113,10 @@ def place_of(error: BaseException) -> str:
 
 
 def lost_because(reply: Message) -> Dropped:
-    """Our grid puts the link's reason into Flower's error; any other error is a member that refused."""
+    """Our grid puts the link's reason into Flower's error, and Flower's own has a code for a node that is gone; any
+    other error is a member that refused."""
+    if is_gone(reply.error):
+        return Dropped.DISCONNECT
     reason = reply.error.reason or ""
     return Dropped(reason) if reason in set(Dropped) else Dropped.REFUSED
 

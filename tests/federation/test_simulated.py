@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from flwr.app import Context, Message
@@ -21,15 +23,18 @@ from sordino_client.laboratory.simulation.engine import app_folder
 from sordino_client.laboratory.simulation.place import smallest_cohort
 from sordino_client.round.addressee import is_virtual
 from sordino_client.round.member import Member
+from sordino_coordinator import app as server
 from sordino_coordinator.boundary import Answered
 from sordino_coordinator.exchange import UNDER_WAY, exchange
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.rounds import Outcome
-from sordino_coordinator.stock_grid import StockGrid, content_bytes, require_offered
+from sordino_coordinator.stock_grid import StockGrid, content_bytes
 from sordino_coordinator.strategy import SecureFedAvg
-from sordino_platform.charter import FloorTerms
+from sordino_platform.charter import FloorTerms, RenewalTerms
 from sordino_platform.flower import shim
 from sordino_platform.flower.phases import Phase, pack
+from sordino_platform.identity import Identity, authority
+from sordino_platform.identity.renewal import RenewalBox, renewal_authority
 from sordino_platform.link import Direction
 from sordino_privacy.errors import ConfigurationError, DataError
 
@@ -162,11 +167,24 @@ def test_whoever_is_silent_keeps_nobody_else_from_being_asked() -> None:
     assert sum(isinstance(item, Answered) for item in answers) == members - silent
 
 
-def test_a_charter_that_needs_our_link_is_refused_on_flowers_engines() -> None:
-    require_offered(SimpleNamespace(renewals=None))  # type: ignore[arg-type]
+def test_a_charter_that_needs_our_link_is_refused_on_flowers_engines_before_anything_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, now = tmp_path / "federation", datetime.now(UTC)
+    inprocess.found_in(folder)
+    box = RenewalBox(folder / "coordinator")
+    authority.begin_epoch(
+        folder / "root", renewals=RenewalTerms(authority=renewal_authority(box.make_authority(now)))
+    )
+    epoch = authority.sign_epoch(folder / "root").to_bytes()
+    Identity.load(folder / "coordinator").charters.accept(epoch)
+    # It would change how every later test of this process logs.
+    monkeypatch.setattr(server, "configure_logging", lambda path: None)
+    grid, context = Silent(), shim.new_context(run=7, node=1, run_config={"federation-folder": str(folder)})
     with pytest.raises(ConfigurationError, match="renews members' certificates over their link") as caught:
-        require_offered(SimpleNamespace(renewals=object()))  # type: ignore[arg-type]
+        server.app(grid, context)  # type: ignore[arg-type]  # the methods that are used
     assert "sordino coordinator up" in caught.value.hint
+    assert grid.most == 0
 
 
 def virtual(partition: int) -> Context:
@@ -207,28 +225,56 @@ def test_the_app_that_is_run_names_both_apps() -> None:
         assert name in text
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(2400)
-def test_six_virtual_members_complete_a_round_and_the_report_says_what_it_cost(tmp_path: Path) -> None:
-    root = Path(__file__).parents[2]
-    repos = [
-        word
-        for name in ("platform", "client/sordino_client", "coordinator")
-        for word in ("--repo", str(root / name))
-    ]
+ROOT = Path(__file__).parents[2]
+REPOSITORIES = ("platform", "client/sordino_client", "coordinator", "privacy", "tests")
+
+
+def simulated(place: Path, *, members: int) -> tuple[dict[str, Any], str]:
+    """What `sordino simulate` says of one round, and what it said while it waited."""
+    words = [word for name in REPOSITORIES for word in ("--repo", str(ROOT / name))]
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "sordino_platform.cli", "simulate", "--members", "6", *repos, "--json",
-         "--place", str(tmp_path / "place")],
-        capture_output=True, text=True, check=False, timeout=2300,
+        [sys.executable, "-P", "-m", "sordino_platform.cli", "simulate", "--members", str(members), *words, "--json",
+         "--place", str(place)],
+        capture_output=True, text=True, check=False, timeout=3000,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    report = json.loads(done.stdout)
-    assert (report["members"], report["rounds_completed"], report["members_in_the_last_sum"]) == (6, 1, 6)
-    assert (
-        report["gain_nats_per_token"]
-        == report["loss_before_nats_per_token"] - report["loss_after_nats_per_token"]
-    )
-    assert 0 < report["epsilon_spent_at_most"] <= report["epsilon_budget"]
-    assert report["bytes_from_a_member_and_round"] > 2 * report["parameters"]
-    assert report["driver_peak_mb"] > 100
-    assert "round 1: completed" in done.stderr
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(6000)
+def test_twenty_and_a_hundred_virtual_members_complete_a_round_in_a_driver_of_the_same_size(
+    tmp_path: Path,
+) -> None:
+    reports = {}
+    for members in (20, 100):
+        report, said = simulated(tmp_path / str(members), members=members)
+        reports[members] = report
+        assert (report["members"], report["rounds_completed"], report["members_in_the_last_sum"]) == (
+            members,
+            1,
+            members,
+        )
+        gain = report["loss_before_nats_per_token"] - report["loss_after_nats_per_token"]
+        assert report["gain_nats_per_token"] == gain
+        assert 0 < report["epsilon_spent_at_most"] <= report["epsilon_budget"]
+        assert report["bytes_from_a_member_and_round"] > 2 * report["parameters"]
+        assert "round 1: completed" in said
+        print(json.dumps(report))
+    assert reports[100]["driver_peak_mb"] < 1.25 * reports[20]["driver_peak_mb"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_simulation_that_ends_without_its_rounds_says_why_and_is_no_success(tmp_path: Path) -> None:
+    """Flower's own command ends well whatever became of the run."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "sordino_platform.cli", "simulate", "--members", "5", "--repo",
+         str(ROOT / "platform"), "--repo", str(ROOT / "privacy"), "--json", "--place", str(tmp_path / "place")],
+        capture_output=True, text=True, check=False, timeout=500,
+        env={**os.environ, "RAY_ADDRESS": "127.0.0.1:1"},
+    )  # fmt: skip
+    assert done.returncode == 11, done.stderr[-3000:]
+    assert "the simulation ended after 0 of 1 rounds" in done.stderr
+    assert done.stdout == ""

@@ -174,7 +174,9 @@ def test_five_supernodes_complete_a_round_although_one_is_killed_in_it(deployed:
     store.close()
     assert row.outcome is Outcome.COMPLETED, deployed.told()
     assert KILLED not in row.members
-    assert row.dropped == {KILLED: "timeout"}
+    assert row.dropped == {KILLED: "disconnect"}, (
+        "the SuperLink says so, some time after the node's last sign of life"
+    )
     head = ReleaseStore(
         deployed.coordinator / "releases", Identity.load(deployed.coordinator).charters
     ).head()

@@ -5,7 +5,8 @@ What is here and why:
 * a message outside a Flower task takes its run and source from `TaskIdentity`, which only Flower's own runners set;
 * serialising a message (`flwr.common.serde`) is not exported;
 * `Run` and `NodeInfo`, which the abstract `Grid` asks for, are not exported;
-* a message gets its id from the transport, through a private field.
+* a message gets its id from the transport, through a private field;
+* why Flower's own transport has no reply is a code that is not exported.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from collections.abc import Callable
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
-from flwr.app import Context, Message, RecordDict, UserConfig
+from flwr.app import Context, Error, Message, RecordDict, UserConfig
+from flwr.common.constant import ErrorCode
 from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto.message_pb2 import Message as MessageProto
 from flwr.supercore.run import Run
@@ -27,7 +29,7 @@ from google.protobuf.message import DecodeError
 
 from sordino_privacy.errors import LinkError
 
-__all__ = ["Run", "empty_run", "from_proto", "identify", "new_context", "stamp", "to_proto"]
+__all__ = ["Run", "empty_run", "from_proto", "identify", "is_gone", "new_context", "stamp", "to_proto"]
 
 COORDINATOR_NODE = 1  # flwr's own id of the server side (SUPERLINK_NODE_ID)
 
@@ -53,6 +55,15 @@ def stamp(message: Message) -> str:
     """Gives a message an id, as a transport must before sending; returns it."""
     message.metadata.__dict__["_message_id"] = str(uuid.uuid4())
     return message.metadata.message_id
+
+
+def is_gone(error: Error) -> bool:
+    """Whether Flower's own transport answers in place of a node that is not there, or was not in time."""
+    return error.code in (
+        ErrorCode.NODE_UNAVAILABLE,
+        ErrorCode.MESSAGE_UNAVAILABLE,
+        ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
+    )
 
 
 def to_proto(message: Message) -> bytes:
