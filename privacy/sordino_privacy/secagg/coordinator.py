@@ -219,7 +219,7 @@ class CoordinatorSession:
             case Stage.ADVERTISEMENTS:
                 return MAX_ADVERTISEMENT_BYTES
             case Stage.SHARES:
-                return largest_shares(len(self._known_roster().holders(member)))
+                return largest_shares(self._known_roster().holders_each)
             case Stage.UPLOADS:
                 return max(self._upload_header(member).upload_bytes, MAX_COMPLAINT_BYTES)
             case Stage.MUSTER:

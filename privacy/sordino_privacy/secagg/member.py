@@ -180,7 +180,7 @@ class MemberSession:
             raise RosterError("this member is missing from the roster")
         if roster.entry(self._me).encode() != self._state.advertisement:
             raise RosterError("this member's entry in the roster was altered")
-        if roster.numbers.threshold > len(roster.holders(self._me)):
+        if roster.numbers.threshold > roster.holders_each:
             raise ThresholdError("the roster has too few members to share a secret among")
         self._state.roster, self._roster = message, roster
 

@@ -165,6 +165,11 @@ class Roster:
         """Who holds shares of the member's secrets, sorted; in a complete graph also the member itself."""
         return self.names if self.graph.complete else self.neighbours(name)
 
+    @property
+    def holders_each(self) -> int:
+        """How many hold shares of any one member's secrets."""
+        return self.numbers.members if self.graph.complete else self.numbers.degree
+
     def holds(self, holder: str, owner: str) -> bool:
         """Whether `holder` is among the owner's holders."""
         return self.graph.complete or self.graph.adjacent(self.positions[holder], self.positions[owner])

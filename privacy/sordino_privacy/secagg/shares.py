@@ -205,7 +205,7 @@ def require_under_root(parcel: Parcel, statement: Statement, roster: Roster, rec
     """Raises ShareError unless the parcel's leaf is under the sender's signed root at the recipient's place. Whoever
     carried the parcel may have changed it, so nobody is named."""
     sender = parcel.sender
-    index, count = roster.place(sender, recipient), len(roster.holders(sender))
+    index, count = roster.place(sender, recipient), roster.holders_each
     if len(parcel.path) != merkle.path_length(index, count):
         raise ShareError(f"the path of the share from {sender!r} has a wrong length")
     if merkle.climb(parcel.leaf.digest(), index, count, parcel.path) != statement.root:
