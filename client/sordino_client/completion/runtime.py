@@ -6,6 +6,7 @@ because an idle process must use no processor time.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,9 @@ from sordino_client.completion.cache import (
 from sordino_platform.architecture import ModelConfig
 
 ERRORS_ONLY = 3
+# Attention in tiles is for many threads and long texts: on one thread, all scores of a head at once are quicker for one
+# row, for a block and for a prompt (ADR 53). The kernel asks the environment when it is made.
+SCORES_AT_ONCE = ("ORT_GQA_DISABLE_FLASH_ATTENTION", "1")
 # That attention is given in one run, where a token is several rows: most of what it multiplies is then wanted.
 MOST_ROWS = 192
 # Where a token is several rows, a cache begins with one at which nobody looks: in the very first read the kernel would
@@ -66,6 +70,7 @@ class RuntimeNetwork:
         }
         options.add_external_initializers(list(supplied), list(supplied.values()))
         self.shape, self.precision, self._sharing = shape, precision, sharing
+        os.environ.setdefault(*SCORES_AT_ONCE)
         self.session = onnxruntime.InferenceSession(serialised, options, providers=["CPUExecutionProvider"])
         self._alive = supplied
         self._binding = self.session.io_binding()

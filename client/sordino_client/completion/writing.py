@@ -116,6 +116,7 @@ class Writing:
         self.deadline = time.perf_counter() + query.seconds if query.seconds is not None else float("inf")
         # Only who samples pays for its entropy: a third of a millisecond.
         self.random = np.random.default_rng(query.seed) if query.temperature > 0 else None
+        self.odds = np.empty(network.shape.vocabulary, np.float32)
         self.generated = self.healed = self.drafted = 0
 
     def write(self, logits: npt.NDArray[np.float32]) -> tuple[Completion, ...]:
@@ -196,7 +197,8 @@ class Writing:
     def _distribution(self, logits: npt.NDArray[np.float32], branch: _Branch) -> Probabilities:
         """Next-token probabilities of model and memory, restricted to what agrees with the text already typed."""
         # To 24 bits, which the logits themselves have not: a third of what 53 take.
-        odds = np.exp(logits - logits.max())
+        odds = self.odds
+        np.exp(np.subtract(logits, logits.max(), out=odds), out=odds)
         if len(self.vocabulary.stops):
             odds[END] += odds[self.vocabulary.stops].sum()
         odds[self.vocabulary.forbidden] = 0
