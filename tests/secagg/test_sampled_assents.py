@@ -9,6 +9,7 @@ from functools import partial
 from itertools import combinations
 from math import comb
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -172,3 +173,15 @@ def test_too_few_assents_are_refused_before_any_is_looked_at(among: Among) -> No
     few = opening.assents[: among.parsed.numbers.quorum - 1]
     with pytest.raises(QuorumError, match="below the quorum"):
         session.unmask(replace(opening, assents=few).encode(), among.federation.updates[ME])
+
+
+@pytest.mark.slow
+def test_a_round_above_the_limit_with_dropouts_opens_the_exact_sum() -> None:
+    count = SAMPLED_ABOVE + 60
+    federation = Federation(membership(count), quantiser=quantiser(20, count))
+    gone = {
+        name: ("share", "upload", "unmask")[index % 3] for index, name in enumerate(federation.names[::20])
+    }
+    opened = federation.complete(gone)
+    assert len(opened.survivors) > SAMPLED_ABOVE
+    assert np.array_equal(opened.vector, federation.expected(opened.survivors))
