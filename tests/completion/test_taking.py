@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import shutil
 import stat
 import subprocess
@@ -27,7 +29,7 @@ from sordino_client.completion import personal
 from sordino_client.completion.cache import KeyValueCache, Network, causal
 from sordino_client.completion.engine import Engine, load_release
 from sordino_client.completion.memory.store import Store
-from sordino_client.completion.taking import record
+from sordino_client.completion.taking import record, upkeep
 from sordino_client.completion.taking.choice import (
     EVERYTHING,
     SHARES,
@@ -311,12 +313,42 @@ def test_where_nothing_can_be_chosen_everything_is_taken_and_the_reason_is_kept(
     assert why in found["why"]
 
 
+def test_a_release_that_has_only_come_is_not_tried_yet(
+    served: Callable[[Weights, Weights], Path], repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where rounds follow each other, the next release would make the choice in vain."""
+    state, begun = served(GOOD, BAD), list[tuple[str, ...]]()
+
+    async def begin(*command: str, **_: Any) -> Any:
+        begun.append(command)
+        return await asyncio.create_subprocess_shell("true")
+
+    monkeypatch.setattr(upkeep.asyncio, "create_subprocess_exec", begin)
+
+    async def look() -> None:
+        choosing = upkeep.Choosing(state, [repository], heldout_share=0.4)
+        await choosing.look()
+        assert begun == []
+        an_hour_ago = time.time() - 3600
+        os.utime(state / "serving" / "CURRENT", (an_hour_ago, an_hour_ago))
+        await choosing.look()
+        await choosing.close()
+        await choosing.look()
+        await choosing.close()
+
+    asyncio.run(look())
+    assert len(begun) == 1, "once it has stood for a while, and not again after a choice that failed"
+    assert begun[0][-2:] == ("--heldout-share", "0.4")
+
+
 def test_the_endpoint_chooses_by_itself_in_the_background_and_the_command_shows_it(
     served: Callable[[Weights, Weights], Path], repository: Path, start: Callable[..., Any]
 ) -> None:
     state = served(GOOD, BAD)
     before = CliRunner().invoke(client_cli, ["taken", "--folder", str(state.parent)])
     assert "nothing was chosen yet" in before.stdout
+    an_hour_ago = time.time() - 3600
+    os.utime(state / "serving" / "CURRENT", (an_hour_ago, an_hour_ago))
     running = start(state, "--repo", str(repository), "--heldout-share", "0.4")
     while (found := record.read(state)) is None or running.log.read_text().count("model_loaded") < 2:
         assert running.process.poll() is None, running.log.read_text()

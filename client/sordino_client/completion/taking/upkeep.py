@@ -1,7 +1,8 @@
 """Keeps the choice as fresh as what it was made of, without costing the endpoint anything.
 
 Whether one is due is looked at when something changed: a release, an own adapter, the local memory. Then a process of
-its own chooses, at the lowest priority, one at a time, and never twice of the same.
+its own chooses, at the lowest priority, one at a time, and never twice of the same. A release must have stood for a
+while first: where rounds follow each other, the next one would have made the choice in vain.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +20,10 @@ from sordino_client.completion.taking import record
 from sordino_client.completion.taking.made_of import taken_from
 from sordino_client.completion.taking.record import TakenFrom
 from sordino_platform import telemetry
+from sordino_platform.release.bundle import CURRENT
 from sordino_privacy.errors import SordinoError
+
+SETTLED_SECONDS = 120.0
 
 
 class Choosing:
@@ -43,7 +48,7 @@ class Choosing:
         if self._share is None or not self._repositories or self.choosing:
             return
         seen = (_pointer(self._state), self._store.stamp(), personal.stamps(self._state))
-        if seen == self._seen:
+        if seen == self._seen or not _settled(self._state):
             return
         self._seen = seen
         try:
@@ -89,9 +94,19 @@ class Choosing:
         telemetry.log().info("taken", release=found.release, outcome="unchosen" if found.why else "chosen")
 
 
+def _settled(state: Path) -> bool:
+    """Whether release and own adapters are older than SETTLED_SECONDS."""
+    try:
+        pointed = (state / "serving" / CURRENT).stat().st_mtime_ns
+    except OSError:
+        return False
+    youngest = max(pointed, *personal.stamps(state))
+    return time.time() - youngest / 1e9 >= SETTLED_SECONDS
+
+
 def _pointer(state: Path) -> str:
     """Which bundle is current, as it is written."""
     try:
-        return (state / "serving" / "CURRENT").read_text("utf-8")[:256]
+        return (state / "serving" / CURRENT).read_text("utf-8")[:256]
     except (OSError, UnicodeDecodeError):
         return ""
