@@ -323,7 +323,7 @@ def test_a_release_that_has_only_come_is_not_tried_yet(
         begun.append(command)
         return await asyncio.create_subprocess_shell("true")
 
-    monkeypatch.setattr(upkeep.asyncio, "create_subprocess_exec", begin)
+    monkeypatch.setattr("asyncio.create_subprocess_exec", begin)
 
     async def look() -> None:
         choosing = upkeep.Choosing(state, [repository], heldout_share=0.4)
