@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 CHROMIUM = $(firstword $(foreach one,chromium chromium-browser google-chrome,$(shell command -v $(one) 2>/dev/null)))
 
-.PHONY: help demo test test-all test-browser test-deploy check format docs lock proto wheel vsix test-vscode pictures clean
+.PHONY: help demo test provider test-all test-browser test-deploy check format docs lock proto wheel vsix test-vscode pictures clean
 
 help:  ## Lists the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,7 +27,7 @@ demo: $(VENV)/.ready  ## Runs a whole federation on this machine, on real reposi
 test: $(VENV)/.ready check  ## Runs the checks and the tests
 	$(BIN)/python -m pytest -q -m 'not slow'
 
-test-all: $(VENV)/.ready check  ## Runs the slow suites too, and those in a browser where there is a Chromium
+test-all: $(VENV)/.ready check provider  ## Runs the slow suites too, and those in a browser where there is a Chromium
 	$(PIP) install --quiet --no-deps -r requirements/fuzz.txt
 	$(BIN)/python -m pytest -q
 	$(MAKE) docs
@@ -35,6 +35,13 @@ test-all: $(VENV)/.ready check  ## Runs the slow suites too, and those in a brow
 	else echo "no Chromium: the console was not looked at (make test-browser)"; fi
 	@if [ -n "$(CHROMIUM)" ] && command -v npm >/dev/null; then $(MAKE) test-vscode; \
 	else echo "no Chromium or no npm: the editor was not tried (make test-vscode)"; fi
+
+provider: .venv-provider/.ready  ## Installs the OpenID Connect provider that tests sign in with, apart from all else
+
+.venv-provider/.ready: requirements/provider.txt
+	$(PYTHON) -m venv .venv-provider
+	.venv-provider/bin/pip --disable-pip-version-check install --quiet --no-deps -r requirements/provider.txt
+	@touch $@
 
 check: $(VENV)/.ready  ## ruff, mypy --strict, the floors
 	$(BIN)/ruff check .

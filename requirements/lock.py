@@ -30,7 +30,12 @@ HERE = Path(__file__).parent
 BESIDE = ("pygls>=2",)
 ABOVE_DECLARED_RANGE = ("attrs",)
 UNHASHED = "torch"
-PINNED_BY_HAND = (HERE / "browser.txt", HERE / "docs.txt", HERE.parent / "deploy" / "requirements.txt")
+PINNED_BY_HAND = (
+    HERE / "browser.txt",
+    HERE / "docs.txt",
+    HERE / "provider.txt",
+    HERE.parent / "deploy" / "requirements.txt",
+)
 HEAD = (
     "# Written by `make lock`; installed with --no-deps, so that what is tested is exactly this list.\n"
     "# Why attrs is above the range that dp-accounting declares, and torch has no hash, stands in lock.py.\n"

@@ -8,8 +8,8 @@ from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
-from sordino_coordinator.control.api import TOKEN_FILE
 from sordino_coordinator.control.audit import verify_audit
+from sordino_coordinator.control.callers import TOKEN_FILE
 from sordino_coordinator.control.live import Doing, read_coordinator_status
 from sordino_coordinator.control.orders import read_orders
 from sordino_coordinator.heldout import usable

@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from sordino_coordinator.oidc.settings import OidcSettings
 from sordino_platform.architecture import ModelConfig
 from sordino_platform.charter import PrivacyPolicy
 from sordino_platform.identity import Identity
@@ -54,6 +55,7 @@ COMMENTS = {
     "keep_opened_sums_for_a_proof": "Writes every opened sum beside its release, so that a sum can be proven.",
     "server_optimiser": "How a round's mean becomes the next model: fedavg, fedavgm or fedadam, and its terms.",
     "plan": "The training plan of every round; members check it against the charter's privacy policy.",
+    "oidc": "Operators known to the company's identity provider (OpenID Connect): docs/guides/enterprise.md.",
     "counts": "The plan of a count of phrases (`sordino coordinator count`); members check it against the charter.",
 }
 
@@ -141,6 +143,7 @@ class CoordinatorSettings(SettingsModel):
     keep_opened_sums_for_a_proof: bool = False
     server_optimiser: ServerOptimiser = ServerOptimiser()
     plan: PlanSettings
+    oidc: OidcSettings | None = None
     counts: CountSettings | None = None
 
     def with_console(self, address: str) -> CoordinatorSettings:

@@ -24,6 +24,7 @@ from sordino_client.control import api as control
 from sordino_client.settings import COMMENTS as MEMBER
 from sordino_client.settings import MemberSettings
 from sordino_coordinator.control.api import Endpoints
+from sordino_coordinator.oidc.settings import OIDC_COMMENTS, OidcSettings
 from sordino_coordinator.settings import COMMENTS as COORDINATOR
 from sordino_coordinator.settings import CoordinatorSettings
 from sordino_platform import cli
@@ -100,6 +101,7 @@ def settings() -> str:
     for title, model, comments in (
         ("A member: `member.toml`", MemberSettings, MEMBER),
         ("The coordinator: `coordinator.toml`", CoordinatorSettings, COORDINATOR),
+        ("The coordinator: `[oidc]` of `coordinator.toml`", OidcSettings, OIDC_COMMENTS),
     ):
         parts += [f"## {title}", _settings(model, comments)]
     manifest = json.loads((ROOT / "client/vscode/package.json").read_text(encoding="utf-8"))

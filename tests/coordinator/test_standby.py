@@ -24,8 +24,8 @@ from tests.coordinator.test_faults import completed
 from tests.coordinator.test_orders import one_round, running
 from tests.federation.inprocess import NAMES
 
-from sordino_coordinator.control.api import TOKEN_FILE, token_of
 from sordino_coordinator.control.audit import Action, read_lines
+from sordino_coordinator.control.callers import TOKEN_FILE, token_of
 from sordino_coordinator.rounds import Outcome, RoundStore
 from sordino_coordinator.standby.copying import END, Stand
 from sordino_coordinator.standby.following import Follower

@@ -9,6 +9,7 @@ is complete without script. Its modules:
     health    what that picture means: one verdict, and for each finding the runbook
     curve     the geometry of the loss curve
     runbooks  the project's runbooks as pages
+    signing_in  signing in by the company's identity provider
     pages     the pages and their routes
     server    the thread that serves them
 

@@ -1,4 +1,5 @@
-"""Who may see the console: whoever can read the operator's token file, for as long as a session lasts.
+"""Who may see the console: whoever can read the operator's token file, or was signed in by the company's provider, for
+as long as a session lasts.
 
 The token (256 bits) is made at the first start, in a file with mode 0600. A browser trades it for a session; the
 cookie holds another random value, of which only the hash is kept, in memory: a restart ends every session.
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sordino_coordinator.control.api import token_of
+from sordino_coordinator.control.callers import token_of
 from sordino_privacy.errors import ConfigurationError
 
 TOKEN_FILE: Final = "console.token"  # noqa: S105 - a file name
@@ -50,10 +51,11 @@ class Session:
 
 
 class Access:
-    """Trades the token for sessions. `clock` is monotonic seconds. Used by one thread only."""
+    """Trades the token for sessions; without one it trades nothing. `clock` is monotonic seconds. Used by one thread
+    only."""
 
-    def __init__(self, token: bytes, *, clock: Callable[[], float]) -> None:
-        self._token = hashlib.sha256(token).digest()
+    def __init__(self, token: bytes | None, *, clock: Callable[[], float]) -> None:
+        self._token = None if token is None else hashlib.sha256(token).digest()
         self._clock = clock
         self._sessions: dict[bytes, Session] = {}
         self._tries, self._counted = WRONG_TOKENS, clock()
@@ -72,9 +74,13 @@ class Access:
     def open(self, offered: bytes) -> str | None:
         """A new session's cookie value, or None for a wrong token, however many came before."""
         # Hashes of equal length are compared: not even the token's length can be learnt from the time it takes.
-        if not hmac.compare_digest(hashlib.sha256(offered).digest(), self._token):
+        if self._token is None or not hmac.compare_digest(hashlib.sha256(offered).digest(), self._token):
             self._tries = max(0.0, self._tries - 1)
             return None
+        return self.admit()
+
+    def admit(self) -> str:
+        """A new session's cookie value, for whoever was found to be let in."""
         now, value = self._clock(), secrets.token_urlsafe(TOKEN_BYTES)
         self._expire(now)
         while len(self._sessions) >= MAX_SESSIONS:

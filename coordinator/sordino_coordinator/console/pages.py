@@ -2,6 +2,7 @@
 
 GET  /?members=2&before=900    the page, or the login form (401): members 51 to 100, and rounds before round 900
 POST /login, /logout    the token for a session, and its end
+GET  /oidc/...          signing in by the company's provider, where there is one (signing_in)
 GET  /runbooks/NAME     a runbook
 GET  /console.css, /console.js, /icon.svg    without a session: they hold nothing about the federation
 """
@@ -17,7 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.resources import files
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -30,6 +31,7 @@ from sordino_coordinator.console.access import SESSION_SECONDS, Access
 from sordino_coordinator.console.curve import curve
 from sordino_coordinator.console.health import CERTIFICATE_SOON, Level, span, unreadable_records, verdict
 from sordino_coordinator.console.runbooks import read_runbooks
+from sordino_coordinator.console.signing_in import SignIn
 from sordino_coordinator.console.state import ConsoleState, StateReader
 from sordino_coordinator.control.view import some
 from sordino_coordinator.metrics import Refused
@@ -39,6 +41,9 @@ from sordino_platform.offer import STEPS
 from sordino_platform.telemetry import log
 from sordino_platform.web.connections import PROVED
 from sordino_privacy.errors import SordinoError, StorageError
+
+if TYPE_CHECKING:
+    from sordino_coordinator.oidc.login import ConsoleLogin
 
 FRESH_SECONDS: Final = 1.0
 BODY_SECONDS: Final = 5.0
@@ -160,7 +165,12 @@ class Pages:
         cookie: str,
         secure: bool,
         refused: Callable[[Refused], None],
+        login: ConsoleLogin | None = None,
+        takes_token: bool = True,
+        opened: Callable[[str], object] = len,
     ) -> None:
+        """`login` signs in by a provider; `opened` is told who was; `takes_token`: whether the form with the token is
+        there."""
         self._reader, self._access, self._refused = reader, access, refused
         self._cookie, self._secure = cookie, secure
         self._templates = environment()
@@ -171,6 +181,20 @@ class Pages:
         self._rendered: dict[Part, Rendered] = {}  # of the newest state only
         folder = files("sordino_coordinator.console") / "static"
         self._static = {name: (folder / name).read_bytes() for name in STATIC}
+        self._takes_token = takes_token
+        self._sign_in: SignIn | None = None
+        if login is not None:
+            self._sign_in = SignIn(
+                login,
+                access,
+                cookie=f"{cookie}-login",
+                secure=secure,
+                templates=self._templates,
+                form=self._form,
+                session=self._put_session,
+                refused=refused,
+                opened=opened,
+            )
 
     def app(self) -> Starlette:
         """The application, to be put behind the guard."""
@@ -179,6 +203,7 @@ class Pages:
             Route("/login", self._login, methods=["POST"]),
             Route("/logout", self._logout, methods=["POST"]),
             Route("/runbooks/{name}", self._runbook),
+            *(self._sign_in.routes() if self._sign_in is not None else ()),
             *(Route(f"/{name}", self._file) for name in STATIC),
         ]
         return Starlette(routes=routes)
@@ -261,6 +286,10 @@ class Pages:
             return self._form(403, "That is not the token.")
         log().info("console_opened")
         reply = RedirectResponse("/", 303)
+        self._put_session(reply, session)
+        return reply
+
+    def _put_session(self, reply: Response, session: str) -> None:
         reply.set_cookie(
             self._cookie,
             session,
@@ -269,7 +298,6 @@ class Pages:
             samesite="strict",
             secure=self._secure,
         )
-        return reply
 
     async def _logout(self, request: Request) -> Response:
         self._access.close(request.cookies.get(self._cookie, ""))
@@ -289,7 +317,9 @@ class Pages:
         return known
 
     def _form(self, status: int, problem: str = "", headers: dict[str, str] | None = None) -> Response:
-        page = self._templates.get_template("login.html").render(problem=problem)
+        page = self._templates.get_template("login.html").render(
+            problem=problem, takes_token=self._takes_token, provider=self._sign_in is not None
+        )
         return Response(page, status, headers, "text/html")
 
 

@@ -15,8 +15,10 @@ from sordino_coordinator.console.access import Access, console_token
 from sordino_coordinator.console.guard import ConsoleGuard
 from sordino_coordinator.console.pages import Pages
 from sordino_coordinator.console.state import StateReader
+from sordino_coordinator.control.audit import Action
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.metrics import Refused
+from sordino_coordinator.oidc import console_login
 from sordino_coordinator.settings import CoordinatorSettings
 from sordino_platform.durable import read_secret
 from sordino_platform.link.address import parse_address
@@ -37,7 +39,10 @@ class Console:
         host, port = parse_address(settings.console)
         secure = settings.console_tls is not None
         require_private(host, secure=secure)
-        token = console_token(federation.folder)
+        oidc = settings.oidc
+        takes_token = oidc is None or oidc.static_tokens
+        token = console_token(federation.folder) if takes_token else None
+        login = console_login(oidc) if oidc is not None and oidc.console_url else None
         tls = tls_arguments(settings)
         self._reader = StateReader(federation)
         self._socket = listen(host, port)
@@ -50,7 +55,14 @@ class Console:
         # Cookies know no ports: two consoles on one machine need two names.
         cookie = f"__Host-sordino-{self.port}" if secure else f"sordino-{self.port}"
         self._pages = Pages(
-            self._reader, Access(token, clock=time.monotonic), cookie=cookie, secure=secure, refused=refused
+            self._reader,
+            Access(token, clock=time.monotonic),
+            cookie=cookie,
+            secure=secure,
+            refused=refused,
+            login=login,
+            takes_token=takes_token,
+            opened=lambda by: federation.note(lambda: federation.audit.append(Action.CONSOLE_OPENED, by=by)),
         )
         hosts = {*LOOPBACK, bracketed(host), *(name.lower() for name in settings.console_hosts)}
         guard = ConsoleGuard(self._pages.app(), hosts=frozenset(hosts), secure=secure, refused=refused)

@@ -1,4 +1,4 @@
-"""The operator's API: orders and status over HTTPS, for whoever holds the token.
+"""The operator's API: orders and status over HTTPS, for whoever holds the token, or is known to the provider.
 
     GET  /v1/copy?release=7&epoch=1&audit=4096&state=...   what a standby lacks, as a tar stream (see standby)
     GET  /v1/status  /v1/rounds?last=20&before=900  /v1/releases  /v1/audit?last=50
@@ -6,22 +6,18 @@
     POST /v1/pause  /v1/resume  /v1/rollback {"release": 7}  /v1/pace {"pause_seconds": 600.0, ...}
 
 TLS with the coordinator's own certificate, read anew at each handshake, so that a renewal needs no restart; a
-client trusts the charter's TLS authority. Every request carries `Authorization: Bearer` with the content of
-`operator.token`, compared in constant time. Bodies are JSON of at most 16 KiB, unknown fields are refused, and
-there is no browser's way in: no cookie, no CORS, and the content type must be JSON. Orders are durable before the
-answer leaves; they take effect between two rounds.
+client trusts the charter's TLS authority. Every request says who asks (`callers`). Bodies are JSON of at most 16 KiB,
+unknown fields are refused, and there is no browser's way in: no cookie, no CORS, and the content type must be JSON.
+Orders are durable before the answer leaves; they take effect between two rounds.
 """
 
 from __future__ import annotations
 
-import hmac
 import json
 import re
-import secrets
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -34,11 +30,12 @@ from pydantic import Field, ValidationError
 
 from sordino_coordinator.control import desk, view
 from sordino_coordinator.control.audit import Action, AuditLog
+from sordino_coordinator.control.callers import ApiError, Caller, Callers, require
 from sordino_coordinator.control.orders import Pace
 from sordino_coordinator.settings import CoordinatorSettings
 from sordino_coordinator.standby.copying import Stand, write_copy
 from sordino_platform.canonical import Document, first_problem
-from sordino_platform.durable import read_secret, write_file
+from sordino_platform.durable import read_secret
 from sordino_platform.identity.site import TLS
 from sordino_platform.link.address import parse_address
 from sordino_platform.release.manifest import MAX_NUMBER
@@ -46,21 +43,12 @@ from sordino_platform.telemetry import log
 from sordino_platform.tenure import MAX_TENURE_BYTES
 from sordino_privacy.errors import PortInUseError, SordinoError
 
-TOKEN_FILE = "operator.token"  # noqa: S105 - the name of the file that holds it
 MAX_BODY_BYTES = 16 << 10
 MAX_LAST = 1000
 MAX_BEFORE = 1 << 32
 REQUEST_SECONDS = 10.0
 CONNECTIONS = 16
-NOTE_REFUSALS_EVERY_SECONDS = 60.0
-
-
-class ApiError(Exception):
-    """An answer that is no success."""
-
-    def __init__(self, status: HTTPStatus, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.status, self.message, self.hint = status, message, hint
+REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +84,9 @@ class Endpoints:
     audit: AuditLog
     hand_over: Callable[[bytes], None] | None = None
 
-    def get(self, path: str, page: ListPage) -> Any:
+    def get(self, path: str, page: ListPage, caller: Caller) -> Any:
         """The answer to a GET. Raises ApiError, SordinoError."""
+        require(caller.may_read, "read")
         last, before = page.last, page.before
         reads: dict[str, Callable[[], Any]] = {
             "/v1/status": lambda: view.status_facts(self.folder),
@@ -111,9 +100,11 @@ class Endpoints:
             raise ApiError(HTTPStatus.BAD_REQUEST, "only /v1/rounds takes before")
         return reads[path]()
 
-    def post(self, path: str, body: bytes) -> Any:
+    def post(self, path: str, body: bytes, caller: Caller) -> Any:
         """Gives an order and answers with the orders that hold now. Raises ApiError, SordinoError."""
+        require(caller.may_operate, "give orders")
         if path == "/v1/hand-over" and self.hand_over is not None:
+            require(caller.machine, "hand over: the other machine does, with operator.token")
             self.hand_over(bytes.fromhex(parse(HandOver, body).tenure))
             return {"stopping": True}
         if path == "/v1/pause":
@@ -132,7 +123,7 @@ class Endpoints:
             action, detail = Action.PACE_CHANGED, json.dumps(changes)
         else:
             raise ApiError(HTTPStatus.NOT_FOUND, f"there is no order {path}")
-        self.audit.append(action, detail, by="api")
+        self.audit.append(action, detail, by=caller.by)
         return orders.model_dump(mode="json")
 
 
@@ -144,24 +135,13 @@ def parse(kind: type[Any], body: bytes) -> Any:
         raise ApiError(HTTPStatus.BAD_REQUEST, first_problem(error)) from None
 
 
-def token_of(folder: Path, name: str = TOKEN_FILE) -> str:
-    """A token of the operator's, by default the API's; made at the first call, mode 0600.
-
-    Raises ConfigurationError when others can read the file, StorageError.
-    """
-    path = folder / name
-    if not path.exists():
-        write_file(path, f"{secrets.token_urlsafe(32)}\n".encode(), secret=True, replace=False)
-    return read_secret(path, limit=256).decode("ascii", "replace").strip()
-
-
 class ApiServer:
     """Serves `endpoints` on one address. Raises PortInUseError, ConfigurationError."""
 
     def __init__(self, address: str, endpoints: Endpoints, *, on_request: Callable[[str], None]) -> None:
         host, port = parse_address(address)
-        token = token_of(endpoints.folder)
-        places, note = threading.BoundedSemaphore(CONNECTIONS), Refusals(endpoints.audit)
+        callers = Callers(endpoints.folder, endpoints.defaults.oidc, endpoints.audit)
+        places = threading.BoundedSemaphore(CONNECTIONS)
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.0"  # one request a connection: no body can pass for the next request
@@ -172,20 +152,20 @@ class ApiServer:
                 if urlsplit(self.path).path == "/v1/copy":
                     self._copy(urlsplit(self.path).query)
                     return
-                self._answer(lambda path, page: endpoints.get(path, page))
+                self._answer(endpoints.get)
 
             def do_POST(self) -> None:
-                self._answer(lambda path, _: endpoints.post(path, self._body()))
+                self._answer(lambda path, _, caller: endpoints.post(path, self._body(), caller))
 
-            def _answer(self, act: Callable[[str, ListPage], Any]) -> None:
+            def _answer(self, act: Callable[[str, ListPage, Caller], Any]) -> None:
                 outcome, status, answer = "ok", HTTPStatus.OK, None
                 try:
-                    self._require_token()
+                    caller = self._caller()
                     url = urlsplit(self.path)
-                    answer = act(url.path, page_of(url.query))
+                    answer = act(url.path, page_of(url.query), caller)
                 except ApiError as error:
                     status, answer = error.status, {"error": error.message, "hint": error.hint}
-                    outcome = "refused" if status is HTTPStatus.UNAUTHORIZED else "invalid"
+                    outcome = "refused" if status in REFUSED else "invalid"
                 except SordinoError as error:
                     status, outcome = HTTPStatus.CONFLICT, "invalid"
                     answer = {"error": error.message, "hint": error.hint}
@@ -194,7 +174,7 @@ class ApiServer:
 
             def _copy(self, query: str) -> None:
                 try:
-                    self._require_token()
+                    require(self._caller().machine, "copy the folder: the standby does, with operator.token")
                     stand = Stand.parse(query)
                 except ApiError as error:
                     on_request("refused")
@@ -216,12 +196,8 @@ class ApiServer:
                     return
                 on_request("ok")
 
-            def _require_token(self) -> None:
-                scheme, _, given = self.headers.get("Authorization", "").partition(" ")
-                good = hmac.compare_digest(given.strip().encode(), token.encode())
-                if scheme.lower() != "bearer" or not good:
-                    note.refused()
-                    raise ApiError(HTTPStatus.UNAUTHORIZED, "the token is missing or wrong", TOKEN_FILE)
+            def _caller(self) -> Caller:
+                return callers.caller(self.headers.get("Authorization", ""))
 
             def _body(self) -> bytes:
                 length = self.headers.get("Content-Length", "")
@@ -279,23 +255,6 @@ class ApiServer:
         """Closes the port."""
         self._server.shutdown()
         self._server.server_close()
-
-
-class Refusals:
-    """Notes wrong tokens in the audit log, at most one entry a minute: whoever guesses must not fill the disk."""
-
-    def __init__(self, audit: AuditLog) -> None:
-        self._audit, self._lock, self._next, self._count = audit, threading.Lock(), 0.0, 0
-
-    def refused(self) -> None:
-        """One more."""
-        with self._lock:
-            self._count += 1
-            if time.monotonic() < self._next:
-                return
-            self._next, count, self._count = time.monotonic() + NOTE_REFUSALS_EVERY_SECONDS, self._count, 0
-        log().warning("operator_refused", count=count)
-        self._audit.append(Action.OPERATOR_REFUSED, f"{count} request(s) without the token", by="api")
 
 
 def page_of(query: str) -> ListPage:

@@ -62,12 +62,14 @@ class Action(StrEnum):
     MEMBER_REFUSED = "member_refused"
     MEMBER_CHEATED = "member_cheated"
     OPERATOR_REFUSED = "operator_refused"
+    CONSOLE_OPENED = "console_opened"
     ADOPTED = "adopted"
     TAKEN_OVER = "taken_over"
     HANDED_OVER = "handed_over"
 
 
-Origin = Literal["coordinator", "command", "api"]
+# From where, and who where a provider vouched for a person: its own name for them (its claim `sub`).
+Origin = Annotated[str, Field(pattern=r"^(coordinator|command|api|(api|console):[ -~]{1,255})$")]
 
 
 class AuditEntry(Document):
@@ -106,7 +108,7 @@ class AuditLog:
         self._folder, self._key, self._on_append = folder / FOLDER, key, on_append
         make_folder(self._folder)
 
-    def append(self, action: Action, detail: str = "", *, by: Origin = "coordinator") -> AuditEntry:
+    def append(self, action: Action, detail: str = "", *, by: str = "coordinator") -> AuditEntry:
         """Notes an action durably. Raises StorageError when the disk refuses, or the last line is damaged."""
         plain = "".join(c if c.isprintable() and c.isascii() else "?" for c in detail)[:1000]
         path = self._folder / FILE

@@ -231,7 +231,7 @@ def token(folder: Folder) -> None:
 
     Example: sordino coordinator token --folder /var/lib/sordino/coordinator
     """
-    from sordino_coordinator.control.api import TOKEN_FILE, token_of
+    from sordino_coordinator.control.callers import TOKEN_FILE, token_of
 
     token_of(folder)
     typer.echo(f"{folder / TOKEN_FILE} (mode 0600); send it as `Authorization: Bearer`")

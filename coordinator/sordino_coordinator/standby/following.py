@@ -21,9 +21,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from sordino_coordinator.control.api import TOKEN_FILE
 from sordino_coordinator.control.audit import FILE as AUDIT_FILE
 from sordino_coordinator.control.audit import FOLDER as AUDIT_FOLDER
+from sordino_coordinator.control.callers import TOKEN_FILE
 from sordino_coordinator.standby.copying import END, STATE, TAIL, Stand, copied_sha256
 from sordino_platform.charter.document import MAX_CHARTER_BYTES
 from sordino_platform.durable import (

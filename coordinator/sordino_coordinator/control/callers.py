@@ -1,0 +1,122 @@
+"""Who asks the operator's API, and what they may.
+
+    Authorization: Bearer <content of operator.token>   whoever holds the machine's own token: everything
+    Authorization: Bearer <token of the provider>       a person, where `[oidc]` names an audience: as their groups may
+
+A copy of the folder and a hand-over are between machines: no person's token is good for them.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import threading
+import time
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from sordino_coordinator.control.audit import Action, AuditLog
+from sordino_coordinator.oidc import api_tokens
+from sordino_coordinator.oidc.settings import OidcSettings
+from sordino_platform.durable import read_secret, write_file
+from sordino_platform.telemetry import log
+from sordino_privacy.errors import LinkError, SordinoError
+
+if TYPE_CHECKING:
+    from sordino_coordinator.oidc.tokens import TokenVerifier
+
+TOKEN_FILE: Final = "operator.token"  # noqa: S105 - the name of the file that holds it
+NOTE_REFUSALS_EVERY_SECONDS: Final = 60.0
+
+
+class ApiError(Exception):
+    """An answer that is no success."""
+
+    def __init__(self, status: HTTPStatus, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.status, self.message, self.hint = status, message, hint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who asks: `by` as the audit log writes it. `machine`: the holder of the machine's own token."""
+
+    by: str
+    may_read: bool
+    may_operate: bool
+    machine: bool = False
+
+
+HOLDER: Final = Caller(by="api", may_read=True, may_operate=True, machine=True)
+
+
+class Callers:
+    """Tells callers apart by what they send. Any thread may ask; only a provider's token can make it wait."""
+
+    def __init__(self, folder: Path, oidc: OidcSettings | None, audit: AuditLog) -> None:
+        """Makes `operator.token` where there is none and it is in use. Raises ConfigurationError, StorageError."""
+        self._token = None if oidc is not None and not oidc.static_tokens else token_of(folder).encode()
+        self._people: TokenVerifier | None = None
+        if oidc is not None and oidc.audience:
+            self._people = api_tokens(oidc)
+        self._refusals = Refusals(audit)
+
+    def caller(self, authorization: str) -> Caller:
+        """Who sent this header. Raises ApiError: 401 for a token that is none, 503 when the provider is silent."""
+        scheme, _, given = authorization.partition(" ")
+        token = given.strip()
+        bearer = scheme.lower() == "bearer"
+        if bearer and self._token is not None and hmac.compare_digest(token.encode(), self._token):
+            return HOLDER
+        if bearer and self._people is not None and "." in token:
+            return self._person(self._people, token)
+        self._refusals.refused()
+        raise ApiError(HTTPStatus.UNAUTHORIZED, "the token is missing or wrong", TOKEN_FILE)
+
+    def _person(self, people: TokenVerifier, token: str) -> Caller:
+        try:
+            person = people.bearer(token)
+        except LinkError as error:
+            raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, error.message, error.hint) from None
+        except SordinoError as error:
+            self._refusals.refused()
+            raise ApiError(HTTPStatus.UNAUTHORIZED, error.message, error.hint) from None
+        return Caller(by=f"api:{person.subject}", may_read=person.may_read, may_operate=person.may_operate)
+
+
+def require(allowed: bool, what: str) -> None:
+    """Raises ApiError unless the caller is allowed to."""
+    if not allowed:
+        raise ApiError(
+            HTTPStatus.FORBIDDEN, f"this caller may not {what}", "readers and operators of [oidc] say who may"
+        )
+
+
+class Refusals:
+    """Notes wrong tokens in the audit log, at most one entry a minute: whoever guesses must not fill the disk."""
+
+    def __init__(self, audit: AuditLog) -> None:
+        self._audit, self._lock, self._next, self._count = audit, threading.Lock(), 0.0, 0
+
+    def refused(self) -> None:
+        """One more."""
+        with self._lock:
+            self._count += 1
+            if time.monotonic() < self._next:
+                return
+            self._next, count, self._count = time.monotonic() + NOTE_REFUSALS_EVERY_SECONDS, self._count, 0
+        log().warning("operator_refused", count=count)
+        self._audit.append(Action.OPERATOR_REFUSED, f"{count} request(s) without the token", by="api")
+
+
+def token_of(folder: Path, name: str = TOKEN_FILE) -> str:
+    """A token of the operator's, by default the API's; made at the first call, mode 0600.
+
+    Raises ConfigurationError when others can read the file, StorageError.
+    """
+    path = folder / name
+    if not path.exists():
+        write_file(path, f"{secrets.token_urlsafe(32)}\n".encode(), secret=True, replace=False)
+    return read_secret(path, limit=256).decode("ascii", "replace").strip()
