@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sordino_coordinator.rounds import Outcome, RoundStore
 from sordino_platform.demo.virtual import found_virtual
 from sordino_platform.identity import Identity
+from sordino_platform.machine.processes import end_at_once, processes_marked
 from sordino_platform.release import ReleaseStore
 from sordino_platform.telemetry import follow_log
 
@@ -144,6 +145,8 @@ def deployed(tmp_path: Path) -> Iterator[Deployment]:
     finally:
         for name in made.processes:
             made.kill(name)
+        for number in processes_marked("FLWR_HOME", str(home)):
+            end_at_once(number)  # what a SuperLink starts leads a session of its own
 
 
 def wait(until: object, seconds: float, made: Deployment) -> None:
