@@ -23,7 +23,9 @@ from sordino_platform.offer import Offer, OfferAnswer
 from sordino_privacy.secagg import IdentityError
 
 HELLO_SECONDS = 10.0
-STOCK_HELLO_SECONDS = 120.0  # Flower's deployment engine starts a process for each message
+STOCK_HELLO_SECONDS = 120.0
+"""Flower's deployment engine starts a process for each message, and its simulation plays a thousand members one after
+the other: there an exchange's own deadline is waited for, if that is longer."""
 ASK_AGAIN_SECONDS = 5.0
 
 
@@ -159,7 +161,9 @@ def ask(
         answered,
         message_type=HELLO,
         round=offer.round,
-        seconds=HELLO_SECONDS if isinstance(grid, LinkGrid) else STOCK_HELLO_SECONDS,
+        seconds=HELLO_SECONDS
+        if isinstance(grid, LinkGrid)
+        else max(STOCK_HELLO_SECONDS, federation.settings.exchange_seconds),
         reply_bytes=lambda _: ENVELOPE_BYTES,
     ):
         if isinstance(item, LostMember) and item.rejected is not None:

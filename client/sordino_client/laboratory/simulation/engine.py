@@ -52,7 +52,9 @@ class SimulationRun:
     def environment(self) -> dict[str, str]:
         """What everything that is started has beside the environment of this process."""
         path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
-        return {**QUIET, "FLWR_HOME": str(self.home), "PATH": path}
+        # Ray would join whatever cluster it finds on this machine; only the one that was named is meant.
+        cluster = os.environ.get("RAY_ADDRESS", "local")
+        return {**QUIET, "FLWR_HOME": str(self.home), "PATH": path, "RAY_ADDRESS": cluster}
 
     def run(self, seconds: float) -> Iterator[None]:
         """Starts everything and yields while the run goes on, about once a second. Raises ConfigurationError without
