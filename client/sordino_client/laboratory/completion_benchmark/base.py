@@ -11,17 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from sordino_client.completion import asking
 from sordino_client.completion.bases import served
 from sordino_client.completion.cache import Indices, KeyValueCache, Network, Precision, causal
 from sordino_client.laboratory.completion_benchmark import peers
 from sordino_client.laboratory.completion_benchmark.endpoint import (
     KEYSTROKE_CHARACTERS,
-    LINE_TOKENS,
     SETTLE_SECONDS,
     percentile,
     python_sources,
     started,
+    timed_line,
 )
 from sordino_platform import bases
 from sordino_platform.bases import Base
@@ -58,9 +57,9 @@ def _lines(state: Path, base: Base) -> dict[str, Any]:
     text = "\n".join(python_sources().values())
     with started(state) as (server, pid):
         prompts = [text[: 2000 + KEYSTROKE_CHARACTERS * n] for n in range(LINES + 5)]
-        times = [_line(server, prompt)[0] for prompt in prompts][5:]
+        times = [timed_line(server, prompt)["ms"] for prompt in prompts][5:]
         length = _characters(base, text)
-        cold = [_line(server, text[7000 * n :][:length])[0] for n in range(1, COLD + 1)]
+        cold = [timed_line(server, text[7000 * n :][:length])["ms"] for n in range(1, COLD + 1)]
         time.sleep(SETTLE_SECONDS)  # it tidies up within five seconds after the traffic
         return {
             "line10_p50_ms": percentile(times, 50),
@@ -78,7 +77,8 @@ def _tokens(state: Path, base: Base) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for _ in range(TURNS):
         with started(state, "--layers", "model") as (server, _):
-            ours += [_line(server, text[: 2000 + KEYSTROKE_CHARACTERS * n])[1] for n in range(LINES // 2)][5:]
+            prompts = [text[: 2000 + KEYSTROKE_CHARACTERS * n] for n in range(LINES // 2)]
+            ours += [timed_line(server, prompt)["token_ms"] for prompt in prompts][5:]
         if base.gguf is None:
             found["llamacpp_reason"] = "this base is no GGUF file"
             continue
@@ -129,18 +129,6 @@ def mean_loss(network: Network, texts: Sequence[Sequence[int]]) -> tuple[float, 
             total += float((np.log(np.exp(logits).sum(axis=-1)) - right).sum())
             count += len(part)
     return round(total / max(count, 1), 4), count
-
-
-def _line(server: asking.Endpoint, prompt: str) -> tuple[float, float]:
-    """One ten-token completion: ms in all, and ms a token of the writing."""
-    request = {"prompt": prompt, "max_tokens": LINE_TOKENS, "multiline": True, "show": "all"}
-    began = time.perf_counter()
-    answer = server.ask("POST", "/v1/completions", request)
-    ms = 1000 * (time.perf_counter() - began)
-    said = answer["sordino"]
-    # What healing takes back is written again.
-    count = answer["usage"]["completion_tokens"] + said["healed_tokens"]
-    return ms, 1000 * (said["seconds"] - said["first_token_seconds"]) / max(count - 1, 1)
 
 
 def _characters(base: Base, text: str) -> int:

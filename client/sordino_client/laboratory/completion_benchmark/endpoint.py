@@ -52,7 +52,7 @@ def measure_endpoint(size: str, precision: Precision, *, stress: bool) -> dict[s
     """Latencies through HTTP, resident memory, and processor time at rest, at one size in one precision."""
     with running(size, precision) as (server, pid):
         text = "\n".join(python_sources().values())
-        whole = [_line(server, text[: 2000 + KEYSTROKE_CHARACTERS * n]) for n in range(LINES + 5)][5:]
+        whole = [timed_line(server, text[: 2000 + KEYSTROKE_CHARACTERS * n]) for n in range(LINES + 5)][5:]
         keys = [
             _asked(server, text[: 3000 + KEYSTROKE_CHARACTERS * n], tokens=1)[0] for n in range(LINES + 2)
         ][2:]
@@ -65,7 +65,9 @@ def measure_endpoint(size: str, precision: Precision, *, stress: bool) -> dict[s
             "cold512_ms": percentile(cold, 50),
         }
         with _cores_busy():
-            busy = [_line(server, text[: 4000 + KEYSTROKE_CHARACTERS * n]) for n in range(BUSY_LINES + 2)]
+            busy = [
+                timed_line(server, text[: 4000 + KEYSTROKE_CHARACTERS * n]) for n in range(BUSY_LINES + 2)
+            ]
         figures["line10_cores_busy_p50_ms"] = percentile([line["ms"] for line in busy[2:]], 50)
         if stress:
             figures |= load(server, pid, text)
@@ -166,8 +168,8 @@ def _asked(server: Endpoint, prompt: str, *, tokens: int) -> tuple[float, Any]:
     return 1000 * (time.perf_counter() - started), answer
 
 
-def _line(server: Endpoint, prompt: str) -> dict[str, float]:
-    """One ten-token completion after three more characters were typed."""
+def timed_line(server: Endpoint, prompt: str) -> dict[str, float]:
+    """One ten-token completion: `ms` in all, `token_ms` a token of the writing, what healing takes back included."""
     ms, answer = _asked(server, prompt, tokens=LINE_TOKENS)
     said = answer["sordino"]
     count = answer["usage"]["completion_tokens"] + said["healed_tokens"]
