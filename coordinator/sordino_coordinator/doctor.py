@@ -13,6 +13,8 @@ from sordino_coordinator.control.callers import TOKEN_FILE
 from sordino_coordinator.control.live import Doing, read_coordinator_status
 from sordino_coordinator.control.orders import read_orders
 from sordino_coordinator.heldout import usable
+from sordino_coordinator.oidc import api_tokens
+from sordino_coordinator.oidc.settings import OidcSettings
 from sordino_coordinator.settings import CoordinatorSettings, load_coordinator_settings
 from sordino_platform.architecture import HuggingFaceConfig
 from sordino_platform.doctor import checks
@@ -54,8 +56,17 @@ def coordinator_checks(folder: Path, identity: Identity) -> Iterator[Finding]:
     )
     if settings.api_listen:
         yield checked("api", lambda: checks.port("api", settings.api_listen, own=own, setting="api_listen"))
+    if (oidc := settings.oidc) is not None:
+        yield checked("identity provider", lambda: identity_provider(oidc))
     if (folder / TOKEN_FILE).exists():
         yield checked("api token", lambda: f"{len(read_secret(folder / TOKEN_FILE))} bytes, private")
+
+
+def identity_provider(settings: OidcSettings) -> str:
+    """The provider answers, and has keys that could sign. Raises ProviderSilentError, ConfigurationError."""
+    settings.secret()
+    found = len(api_tokens(settings).provider.discovered().keys)
+    return f"{settings.issuer} answers, with {found} key(s) that are accepted here"
 
 
 def signed_moments(folder: Path, identity: Identity) -> list[datetime]:

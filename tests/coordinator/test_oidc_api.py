@@ -23,9 +23,10 @@ from tests.coordinator.issuer import CLIENT, KEYS, SUBJECT, Issuer
 from sordino_coordinator.control.audit import Action, read_lines
 from sordino_coordinator.control.callers import TOKEN_FILE
 from sordino_coordinator.control.orders import read_orders
+from sordino_coordinator.doctor import identity_provider
 from sordino_coordinator.oidc import provider as provider_module
 from sordino_coordinator.oidc.settings import OidcSettings
-from sordino_privacy.errors import ConfigurationError
+from sordino_privacy.errors import ConfigurationError, LinkError
 
 
 @pytest.fixture
@@ -322,6 +323,14 @@ def test_settings_that_would_let_in_too_many_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=match):
         OidcSettings(**issuer.settings(**changed))
+
+
+def test_doctor_says_whether_the_provider_answers(issuer: Issuer) -> None:
+    settings = OidcSettings(**issuer.settings())
+    assert identity_provider(settings) == f"{issuer.url} answers, with 3 key(s) that are accepted here"
+    issuer.stop()
+    with pytest.raises(LinkError, match="cannot be used"):
+        identity_provider(settings)
 
 
 def test_a_secret_that_others_can_read_is_refused(issuer: Issuer, tmp_path: Path) -> None:

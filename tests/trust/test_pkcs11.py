@@ -17,10 +17,12 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from tests.coordinator.api_client import Operator
 from tests.federation import inprocess
 from typer.testing import CliRunner
 
 from sordino_coordinator.control.audit import verify_audit
+from sordino_coordinator.control.orders import read_orders
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.strategy import SecureFedAvg
 from sordino_platform.doctor.command import doctor
@@ -216,6 +218,17 @@ def test_a_coordinator_whose_token_is_gone_begins_no_round_and_goes_on_once_it_i
         token.put_in()
         assert SecureFedAvg(federation).one_round(grid)
     federation.rounds.close()
+
+
+def test_an_order_that_could_not_be_noted_is_not_given(token: Token, tmp_path: Path) -> None:
+    enrolled(tmp_path / "federation", token, "coordinator")
+    operator = Operator(tmp_path / "federation/coordinator")
+    token.take_out()
+    assert operator.ask("POST", "/v1/pause", b"{}")[0] == 409
+    assert not read_orders(operator.hub).paused
+    token.put_in()
+    assert operator.ask("POST", "/v1/pause", b"{}")[1]["paused"] is True
+    operator.server.stop()
 
 
 # ---------------------------------------------------------------------------------------------------- what goes wrong

@@ -103,6 +103,7 @@ class Endpoints:
     def post(self, path: str, body: bytes, caller: Caller) -> Any:
         """Gives an order and answers with the orders that hold now. Raises ApiError, SordinoError."""
         require(caller.may_operate, "give orders")
+        self.audit.require_signs()
         if path == "/v1/hand-over" and self.hand_over is not None:
             require(caller.machine, "hand over: the other machine does, with operator.token")
             self.hand_over(bytes.fromhex(parse(HandOver, body).tenure))

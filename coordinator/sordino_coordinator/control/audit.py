@@ -30,6 +30,7 @@ from sordino_platform.canonical import (
     sign,
 )
 from sordino_platform.durable import locked, make_folder
+from sordino_platform.identity import require_signs
 from sordino_platform.machine import files
 from sordino_privacy.errors import ConfigurationError, StorageError
 from sordino_privacy.signing import Signer
@@ -107,6 +108,10 @@ class AuditLog:
     ) -> None:
         self._folder, self._key, self._on_append = folder / FOLDER, key, on_append
         make_folder(self._folder)
+
+    def require_signs(self) -> None:
+        """Whether an entry could be signed now: an order that cannot be noted is not given. Raises SignerError."""
+        require_signs(self._key)
 
     def append(self, action: Action, detail: str = "", *, by: str = "coordinator") -> AuditEntry:
         """Notes an action durably. Raises StorageError when the disk refuses, or the last line is damaged."""

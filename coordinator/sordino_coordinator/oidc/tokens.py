@@ -56,7 +56,7 @@ class TokenVerifier:
     def __init__(
         self, settings: OidcSettings, provider: OidcProvider, *, clock: Callable[[], float] = time.time
     ) -> None:
-        self._settings, self._provider, self._clock = settings, provider, clock
+        self._settings, self.provider, self._clock = settings, provider, clock
 
     def bearer(self, token: str) -> Principal:
         """The person behind a token for the API. Raises TokenRefusedError, ProviderSilentError."""
@@ -96,7 +96,7 @@ class TokenVerifier:
             algorithm, kid = header.get("alg"), header.get("kid")
             if algorithm not in settings.algorithms or not (kid is None or isinstance(kid, str)):
                 raise TokenRefusedError("the token is signed in a way that is not accepted here")
-            key = self._provider.key(kid, algorithm)
+            key = self.provider.key(kid, algorithm)
             if key is None:
                 raise TokenRefusedError("the provider has no such key")
             claims: dict[str, Any] = jwt.decode(token, key, registry=registry).claims
