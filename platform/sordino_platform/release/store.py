@@ -281,6 +281,7 @@ class ReleaseStore:
                 )
             except ValidationError as error:
                 raise ConfigurationError(f"the release cannot be: {first_problem(error)}") from None
+            self._tidy()
             return self._keep(SignedManifest.sign(manifest, key), vector, moments, opened, counted)
 
     def _mark(
@@ -311,6 +312,7 @@ class ReleaseStore:
                 if vector is not None and not self.holds(number):
                     write_file(self._place(number) / WEIGHTS, header(vector.size), payload(vector))
                 return signed.manifest
+            self._tidy()
             return self._keep(signed, vector)
 
     def accept_manifests(self, manifests: Sequence[SignedManifest]) -> None:
@@ -322,6 +324,7 @@ class ReleaseStore:
             return
         with locked(self.folder):
             chain = self.chain()
+            self._tidy()
             for signed in manifests:
                 number = signed.manifest.number
                 if number >= len(chain):
@@ -439,8 +442,6 @@ class ReleaseStore:
     ) -> Manifest:
         require_next(self._chain, signed, self.charters)
         place = self._place(signed.manifest.number)
-        for left in self.folder.glob(".adding-*"):  # by a process that died while it wrote
-            shutil.rmtree(left)
         temporary = self.folder / f".adding-{secrets.token_hex(6)}"
         make_folder(temporary)
         try:
@@ -462,6 +463,12 @@ class ReleaseStore:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         return signed.manifest
+
+    def _tidy(self) -> None:
+        """Removes what a process left that died while it wrote. It looks at every name in the folder: once for all that
+        is added together."""
+        for left in self.folder.glob(".adding-*"):
+            shutil.rmtree(left)
 
     def _signed(self, number: int) -> SignedManifest:
         chain = self.chain()
