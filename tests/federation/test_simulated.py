@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -19,6 +18,7 @@ from hypothesis import strategies as st
 from tests.federation import inprocess
 
 from sordino_client.laboratory.simulation.code import FEWEST_FILES, CodeText, split, write_texts
+from sordino_client.laboratory.simulation.command import RoundsMissingError, require_rounds
 from sordino_client.laboratory.simulation.engine import app_folder
 from sordino_client.laboratory.simulation.place import smallest_cohort
 from sordino_client.round.addressee import is_virtual
@@ -219,6 +219,14 @@ def in_folder(member: Member) -> bool:
     return (member.folder / "session.bin").exists()
 
 
+def test_a_simulation_that_ends_without_its_rounds_says_why_and_is_no_success() -> None:
+    require_rounds(3, of=3, reason="")
+    with pytest.raises(RoundsMissingError, match="ended after 1 of 3 rounds: too few members") as caught:
+        require_rounds(1, of=3, reason="too few members")
+    assert caught.value.exit_code == 11
+    assert "--place" in caught.value.hint
+
+
 def test_the_app_that_is_run_names_both_apps() -> None:
     text = (app_folder() / "pyproject.toml").read_text()
     for name in ("sordino_coordinator.app:app", "sordino_client.round.app:app"):
@@ -263,18 +271,3 @@ def test_twenty_and_a_hundred_virtual_members_complete_a_round_in_a_driver_of_th
         assert "round 1: completed" in said
         print(json.dumps(report))
     assert reports[100]["driver_peak_mb"] < 1.25 * reports[20]["driver_peak_mb"]
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_simulation_that_ends_without_its_rounds_says_why_and_is_no_success(tmp_path: Path) -> None:
-    """Flower's own command ends well whatever became of the run."""
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "sordino_platform.cli", "simulate", "--members", "5", "--repo",
-         str(ROOT / "platform"), "--repo", str(ROOT / "privacy"), "--json", "--place", str(tmp_path / "place")],
-        capture_output=True, text=True, check=False, timeout=500,
-        env={**os.environ, "RAY_ADDRESS": "127.0.0.1:1"},
-    )  # fmt: skip
-    assert done.returncode == 11, done.stderr[-3000:]
-    assert "the simulation ended after 0 of 1 rounds" in done.stderr
-    assert done.stdout == ""

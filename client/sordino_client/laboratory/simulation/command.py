@@ -92,12 +92,7 @@ def run(
     shown.look(last=True)
     finished = time.monotonic()
     found_out = figures(folder, members=members)
-    if found_out["rounds_completed"] < rounds:
-        raise RoundsMissingError(
-            f"the simulation ended after {found_out['rounds_completed']} of {rounds} rounds: "
-            f"{shown.reason or engine.told()}",
-            hint=f"--place DIR keeps everything to look into; this run's: {engine.home}",
-        )
+    require_rounds(found_out["rounds_completed"], of=rounds, reason=shown.reason or engine.told())
     return {
         "members": members,
         "files_a_member": round(sum(map(len, shares.members)) / members, 1),
@@ -111,6 +106,15 @@ def run(
         "seconds_founding": round(founded - started, 1),
         "seconds_rounds": round(finished - founded, 1),
     }
+
+
+def require_rounds(completed: int, *, of: int, reason: str) -> None:
+    """Raises RoundsMissingError unless all rounds were completed: Flower's command ends well anyway."""
+    if completed < of:
+        raise RoundsMissingError(
+            f"the simulation ended after {completed} of {of} rounds: {reason}",
+            hint="--place DIR keeps everything to look into: flower/run.log, coordinator/events.jsonl",
+        )
 
 
 def figures(folder: Path, *, members: int) -> dict[str, Any]:
@@ -147,7 +151,7 @@ def _asked(folder: Path, *words: str) -> Any:
 
 
 class RoundsMissingError(SordinoError):
-    """Flower's run ended before its rounds were done. It says so nowhere else: its own command ends well."""
+    """Flower's run ended before its rounds were done."""
 
     exit_code = 11
 
