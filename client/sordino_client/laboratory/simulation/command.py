@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sordino_platform.machine.endings import on_ending
 from sordino_platform.progress import FederationProgress
 from sordino_platform.telemetry import follow_log
 from sordino_privacy.errors import SordinoError
@@ -86,6 +87,7 @@ def run(
     placed = prepare_simulation(folder, shares, rounds=rounds, rank=rank, phase_seconds=seconds, say=say)
     founded = time.monotonic()
     engine = SimulationRun(folder=folder, members=members, workers=workers)
+    on_ending(interrupted)  # SIGTERM too, or Flower's and Ray's processes would stay
     shown = ShownProgress(folder / "coordinator" / "events.jsonl")
     for _ in engine.run(seconds):
         shown.look()
@@ -191,6 +193,11 @@ class ShownProgress:
         self._told, self._at = turn, time.monotonic()
         state = f"{one.phase}, {answered} of {asked}" if one.outcome == "running" else one.outcome
         say(f"round {one.number}: {state}{f' ({one.reason})' if one.reason else ''}")
+
+
+def interrupted(_: str) -> None:
+    """Ends the command as Ctrl-C does, so that what it started is ended too."""
+    raise KeyboardInterrupt
 
 
 def say(text: str) -> None:
