@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -36,6 +37,7 @@ from sordino_platform.flower.phases import Phase, pack
 from sordino_platform.identity import Identity, authority
 from sordino_platform.identity.renewal import RenewalBox, renewal_authority
 from sordino_platform.link import Direction
+from sordino_platform.machine.processes import processes_marked
 from sordino_privacy.errors import ConfigurationError, DataError
 
 
@@ -271,3 +273,20 @@ def test_twenty_and_a_hundred_virtual_members_complete_a_round_in_a_driver_of_th
         assert "round 1: completed" in said
         print(json.dumps(report))
     assert reports[100]["driver_peak_mb"] < 1.25 * reports[20]["driver_peak_mb"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_simulation_that_is_told_to_end_leaves_no_process_behind(tmp_path: Path) -> None:
+    home = tmp_path / "place" / "flower"
+    command = [sys.executable, "-P", "-m", "sordino_platform.cli", "simulate", "--members", "5"]
+    command += ["--repo", str(ROOT / "platform"), "--repo", str(ROOT / "tests"), "--place", str(home.parent)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while not any("raylet" in words for words in processes_marked("FLWR_HOME", str(home)).values()):
+        assert time.monotonic() < deadline, "Ray did not start"
+        assert process.poll() is None
+        time.sleep(0.5)
+    process.terminate()
+    assert process.wait(120) != 0
+    assert processes_marked("FLWR_HOME", str(home)) == {}
