@@ -227,7 +227,7 @@ class Federation:
         )
 
     def begin(self) -> None:
-        """Before each round: heeds the operator's orders, and takes a new epoch of the charter over.
+        """Before each round: follows the operator's orders, and takes a new epoch of the charter over.
 
         Returns when a round may begin, or when the process is to stop. Raises ConfigurationError, StorageError,
         PolicyError (the plan or the server's step is beyond the charter).
@@ -320,7 +320,7 @@ class Federation:
         return ended_by(self.charter, self.identity.charter, members)
 
     def must_yield(self) -> bool:
-        """Whether an order, a new epoch or a rollback must be heeded before a round may begin."""
+        """Whether an order, a new epoch or a rollback must be followed before a round may begin."""
         ordered = read_orders(self.folder).restore is not None
         ordered = ordered or self.count_due() != isinstance(self.plan, CountPlan)
         return self.superseded() or ordered or self.desk.must_wait()
@@ -335,16 +335,16 @@ class Federation:
         own = self.tenancy.own()
         return b"" if own is None else own.to_bytes()
 
-    def heed_tenure(self, member: str, data: bytes) -> None:
+    def note_tenure(self, member: str, data: bytes) -> None:
         """Takes note of a tenure that a member holds. A later one ends this process's rounds: see `require_current`."""
-        if data and self.tenancy.heed(data):
+        if data and self.tenancy.note(data):
             self.log.error("superseded", member=member)
 
     def hand_over(self, data: bytes) -> None:
         """Another machine takes over, with a tenure that this coordinator's key signed: no further round begins, and
         the one that runs is given up. Raises ConfigurationError, StorageError."""
         tenure = self.tenancy.parse(data)
-        if not self.tenancy.heed(data):
+        if not self.tenancy.note(data):
             raise ConfigurationError(
                 f"generation {tenure.tenure.generation} does not follow the one of this coordinator",
                 hint="let the standby follow once more, then take over",

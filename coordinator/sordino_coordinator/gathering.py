@@ -30,10 +30,12 @@ ASK_AGAIN_SECONDS = 5.0
 
 
 def gather(
-    federation: Federation, grid: Grid, *, number: int = 0, heed: bool = False
+    federation: Federation, grid: Grid, *, number: int = 0, yielding: bool = False
 ) -> tuple[dict[str, int], dict[str, MemberStanding]]:
-    """Waits for members that are ready: the wished cohort, or the smallest after `gather_seconds`. With `heed`, an
-    order that holds rounds back ends the wait, with nobody. `number`: of the round that is tried again.
+    """Waits for members that are ready: the cohort that is asked for, or the smallest after `gather_seconds`.
+
+    With `yielding`, an order that holds rounds back ends the wait, with nobody. `number`: of the round that is tried
+    again.
 
     Returns their node ids and what they hold, by name. Every member is asked who it is and what it holds;
     on our link an answer that is not the certificate's name does not count.
@@ -41,13 +43,13 @@ def gather(
     settings = federation.settings
     smallest = federation.quorum()
     willing = {member.name for member in federation.membership.members} - federation.cheaters
-    wished = max(min(settings.cohort or len(willing), len(willing)), smallest)
+    wanted = max(min(settings.cohort or len(willing), len(willing)), smallest)
     started, told, ready = time.monotonic(), -1, 0
     asked_at, asked = 0.0, set[int]()
     while not federation.stopping.is_set():
         connected = present(federation, grid)
         federation.metrics.connected.set(len(connected))
-        if heed and federation.must_yield():
+        if yielding and federation.must_yield():
             break
         federation.live.update(doing=Doing.WAITING, connected=len(connected), required=smallest)
         now = time.monotonic()
@@ -70,11 +72,11 @@ def gather(
             nodes = {name: node for name, node in nodes.items() if name in held}
             ready = len(nodes)
             waited = time.monotonic() - started >= settings.gather_seconds
-            if ready >= smallest and (ready >= wished or waited):
+            if ready >= smallest and (ready >= wanted or waited):
                 return nodes, held
         if len(connected) != told:
             told = len(connected)
-            federation.log.info("waiting_for_members", connected=told, required=smallest, cohort=wished)
+            federation.log.info("waiting_for_members", connected=told, required=smallest, cohort=wanted)
         federation.stopping.wait(0.2)
     return {}, {}
 
@@ -149,7 +151,7 @@ def ask(
         twice = name in {other.member for other in found.values()}
         if (isinstance(grid, LinkGrid) and name != answer.member) or twice:
             raise IdentityError(f"{answer.member!r} answered in the name of {name!r}", culprit=answer.member)
-        federation.heed_tenure(name, present.tenure)
+        federation.note_tenure(name, present.tenure)
         federation.keep_head(name, present.head)
         federation.note_unready(name, present.unready)
         found[answer.member] = present

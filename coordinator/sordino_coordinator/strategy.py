@@ -159,7 +159,7 @@ class SecureFedAvg(Strategy):
         """One round to its end; True when it made a release, None when none may begin now."""
         federation = self.federation
         federation.begin()
-        nodes, held = gather(federation, grid, heed=True)
+        nodes, held = gather(federation, grid, yielding=True)
         if federation.stopping.is_set() or not nodes:
             return None
         federation.tenancy.settle()  # as many answered as make any other machine's round impossible

@@ -55,7 +55,8 @@ class CountedEvents(IgnoreEvents):
 
 
 def run_coordinator(folder: Path, *, console_at: str | None = None) -> None:
-    """Runs until the wished rounds have completed or SIGTERM or SIGINT arrives; then a round in flight is drained.
+    """Runs until all rounds that were asked for have completed, or SIGTERM or SIGINT arrives: then a round in flight
+    is drained.
 
     Raises ConfigurationError, PortInUseError, LinkError, StorageError.
     """

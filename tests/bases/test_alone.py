@@ -23,9 +23,9 @@ from typer.testing import CliRunner
 from sordino_client.completion import bundle, solo
 from sordino_client.completion.bases import served
 from sordino_client.completion.bases.served import Served
-from sordino_client.completion.cli import complete
+from sordino_client.completion.complete_command import complete
 from sordino_client.completion.user_service import definition
-from sordino_client.training.cli import train
+from sordino_client.training.commands import train
 from sordino_client.training.on_base import Means
 from sordino_client.training.standalone import Standalone
 from sordino_client.training.stream import SourceDocument, encode_shard, open_shard

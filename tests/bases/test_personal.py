@@ -17,7 +17,7 @@ from tests.completion.test_bases_served import assert_same_text
 from tests.federation import inprocess
 from typer.testing import CliRunner
 
-from sordino_client.cli import app as client
+from sordino_client.commands import app as client
 from sordino_client.completion import personal
 from sordino_client.completion.engine import Engine
 from sordino_client.training.job import read_units, write_units

@@ -22,11 +22,11 @@ from sordino_platform.bases.memory import MemoryShape
 from sordino_platform.huggingface_model import describe, load_base_model
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.dpsgd.engine import PassBounds, PrivateTraining, gradients_for
-from sordino_privacy.dpsgd.keystream import Keystream
 from sordino_privacy.dpsgd.noise import standard_normal
 from sordino_privacy.dpsgd.one_pass import GradientBlock
 from sordino_privacy.dpsgd.selfcheck import COARSE, SelfCheckError, self_check
 from sordino_privacy.errors import ConfigurationError, UsageError
+from sordino_privacy.keystream import Keystream
 
 torch.set_num_threads(1)
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")

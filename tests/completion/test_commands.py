@@ -14,7 +14,7 @@ from typing import Any, get_args
 import pytest
 from typer.testing import CliRunner
 
-from sordino_client.cli import app
+from sordino_client.commands import app
 from sordino_client.completion import unread
 from sordino_client.completion.query import Answer, Completion
 from sordino_client.completion.reasons import EXPLANATION, Reason, why

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from sordino_client.completion.cli import complete, text_around
+from sordino_client.completion.complete_command import complete, text_around
 from sordino_client.laboratory import completion_benchmark as bench
 from sordino_privacy.errors import DataError, SordinoError, UsageError
 

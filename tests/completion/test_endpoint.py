@@ -415,7 +415,7 @@ def test_the_process_holds_no_torch_no_flower_and_no_grpc(running: Any) -> None:
     for foreign in ("torch", "grpc", "flwr"):
         assert f"/{foreign}/" not in mapped
     program = (
-        "import sys, sordino_client.completion.server, sordino_client.completion.cli;"
+        "import sys, sordino_client.completion.server, sordino_client.completion.complete_command;"
         "print([n for n in ('torch', 'flwr', 'grpc', 'opacus', 'matplotlib', 'scipy') if n in sys.modules])"
     )
     output = subprocess.run(

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import sordino_client.completion as package
-from sordino_client.cli import app as client_cli
+from sordino_client.commands import app as client_cli
 from sordino_client.completion import bundle as bundles
 from sordino_client.completion import personal
 from sordino_client.completion.cache import KeyValueCache, Network, causal

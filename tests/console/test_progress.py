@@ -94,5 +94,5 @@ def test_how_a_round_ended_is_said_with_its_reason_or_its_loss() -> None:
 def test_the_demo_s_screen_says_where_the_console_is() -> None:
     written = StringIO()
     terminal = Terminal(width=160, file=written)
-    terminal.print(screen(told(), doing="training", started=0.0, wished=1, budget=8.0))
+    terminal.print(screen(told(), doing="training", started=0.0, rounds=1, budget=8.0))
     assert "console is at http://127.0.0.1:9467/" in written.getvalue()

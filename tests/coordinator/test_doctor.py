@@ -17,7 +17,7 @@ import pytest
 import time_machine
 from typer.testing import CliRunner
 
-from sordino_client.cli import app as client_app
+from sordino_client.commands import app as client_app
 from sordino_client.status import read_agent_status
 from sordino_coordinator.control import desk
 from sordino_coordinator.control.audit import FILE, FOLDER, Action, AuditLog

@@ -1,4 +1,4 @@
-"""An operator's orders are durable, bounded, and heeded between two rounds."""
+"""An operator's orders are durable, bounded, and followed between two rounds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.federation import inprocess
 from typer.testing import CliRunner
 
 from sordino_client.round.epochs import waiting_epoch
-from sordino_coordinator.cli import app
+from sordino_coordinator.commands import app
 from sordino_coordinator.control import desk
 from sordino_coordinator.control.audit import FILE, FOLDER, Action, read_lines, verify_audit
 from sordino_coordinator.control.live import Doing, Live, read_coordinator_status
@@ -97,7 +97,7 @@ def test_a_pause_ends_the_wait_for_members_and_begins_no_round(place: Path, hub:
         paused = threading.Timer(0.5, desk.pause, args=[hub])
         paused.start()
         federation.begin()
-        assert gather(federation, grid, heed=True) == ({}, {})
+        assert gather(federation, grid, yielding=True) == ({}, {})
         paused.join()
         assert federation.rounds.rounds() == []
 

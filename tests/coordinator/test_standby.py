@@ -225,8 +225,8 @@ def test_a_tenure_counts_only_with_the_coordinators_signature(place: Path) -> No
     tenancy = Tenancy(folder=place / "coordinator", charters=hub.charters)
     stranger = Identity.load(place / "members" / "elm").signing_key
     forged = SignedTenure.begin(federation=hub.charter.federation, after=7, key=stranger)
-    assert not tenancy.heed(forged.to_bytes())
-    assert not tenancy.heed(b"{}")
+    assert not tenancy.note(forged.to_bytes())
+    assert not tenancy.note(b"{}")
     tenancy.require_current()
     foreign = SignedTenure.begin(federation="another", after=7, key=hub.signing_key)
     with pytest.raises(ConfigurationError, match="of another federation"):
@@ -336,7 +336,7 @@ def test_a_key_that_an_epoch_replaced_ends_no_machine(place: Path) -> None:
     tenancy = Tenancy(folder=place, charters=charters)
     stolen = SignedTenure.begin(federation="test", after=9, key=old).to_bytes()
     assert tenancy.parse(stolen), "what was kept before the key was replaced is still read"
-    assert not tenancy.heed(stolen)
+    assert not tenancy.note(stolen)
     assert not (place / SUPERSEDED).exists()
-    assert tenancy.heed(SignedTenure.begin(federation="test", after=0, key=today).to_bytes())
+    assert tenancy.note(SignedTenure.begin(federation="test", after=0, key=today).to_bytes())
     assert (place / SUPERSEDED).exists()

@@ -12,7 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from sordino_client.corpus.cli import corpus
+from sordino_client.corpus.commands import corpus
 from sordino_privacy.errors import DataError, UsageError
 
 Plant = Callable[[Mapping[str, str | bytes]], Path]
@@ -88,7 +88,7 @@ def test_help_carries_an_example() -> None:
 
 def test_mounting_the_command_does_not_load_what_only_running_it_needs() -> None:
     heavy = "{'numpy', 'rensa'}"
-    program = f"import sys, sordino_client.corpus.cli; print(sorted({heavy} & set(sys.modules)))"
+    program = f"import sys, sordino_client.corpus.commands; print(sorted({heavy} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 

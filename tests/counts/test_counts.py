@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from sordino_privacy.counts import CountPlan, Phrases, SharedMemory, rows
 from sordino_privacy.counts.cells import Cells, Keys
 from sordino_privacy.counts.counting import chosen, counted, marked, noised
-from sordino_privacy.dpsgd.keystream import Keystream
 from sordino_privacy.errors import ConfigurationError, StorageError
+from sordino_privacy.keystream import Keystream
 
 VOCABULARY, END = 64, 0
 PLAN = CountPlan(

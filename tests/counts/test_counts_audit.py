@@ -12,7 +12,7 @@ from sordino_privacy.audit.counts import Release, audit_counts, released
 from sordino_privacy.counts import CountPlan
 from sordino_privacy.counts.cells import Cells
 from sordino_privacy.counts.counting import counted, noised
-from sordino_privacy.dpsgd.keystream import Keystream
+from sordino_privacy.keystream import Keystream
 
 PLAN = CountPlan(bits=16, phrases=50, noise_multiplier=1.0, largest_count=40, delta=1e-6, salt=11)
 Vector = npt.NDArray[np.floating]

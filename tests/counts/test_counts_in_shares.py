@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from sordino_privacy.accounting import epsilon
 from sordino_privacy.counts import CountPlan, SharedMemory
 from sordino_privacy.counts.counting import counted, noised_in_shares
-from sordino_privacy.dpsgd.keystream import Keystream
 from sordino_privacy.errors import ConfigurationError, StorageError
+from sordino_privacy.keystream import Keystream
 from sordino_privacy.shared_noise import SharedNoise
 
 PLAN = CountPlan(bits=12, phrases=8, noise_multiplier=1.0, largest_count=4, delta=1e-6, salt=3)

@@ -26,7 +26,7 @@ from sordino_privacy.counts.counting import counted
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.dpsgd.engine import PrivateTraining
 from sordino_privacy.dpsgd.gradients import Clipped, WindowLosses
-from sordino_privacy.dpsgd.keystream import Keystream
+from sordino_privacy.keystream import Keystream
 from sordino_privacy.shared_noise import Integers, SharedNoise
 
 torch.set_num_threads(1)

@@ -15,8 +15,8 @@ from sordino_platform.model import Decoder
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.dpsgd.engine import Mode
 from sordino_privacy.dpsgd.gradients import UnitGradients, trainable_parameters
-from sordino_privacy.dpsgd.keystream import Keystream
 from sordino_privacy.dpsgd.selfcheck import brute_force
+from sordino_privacy.keystream import Keystream
 
 CONFIG = ModelConfig(vocabulary=61, context=16, layers=2, heads=2, width=12, hidden=20)
 PLAN = TrainingPlan(

@@ -21,7 +21,7 @@ from sordino_privacy.audit.mechanism import Engine, audit_mechanism
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.dpsgd.engine import Mode, PrivateTraining
 from sordino_privacy.dpsgd.gradients import Clipped, WindowLosses
-from sordino_privacy.dpsgd.keystream import Keystream
+from sordino_privacy.keystream import Keystream
 
 torch.set_num_threads(1)
 CONFIG = ModelConfig(vocabulary=61, context=16, layers=1, heads=2, width=12, hidden=20)

@@ -12,9 +12,9 @@ import pytest
 from scipy import stats
 from tests.dpsgd.small_models import key
 
-from sordino_privacy.dpsgd.keystream import Keystream
 from sordino_privacy.dpsgd.noise import standard_normal
 from sordino_privacy.dpsgd.sampling import choose, poisson_sample
+from sordino_privacy.keystream import Keystream
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.3, 0.999])

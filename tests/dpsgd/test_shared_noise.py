@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 
 from sordino_privacy.accounting import SampledGaussian, epsilon
-from sordino_privacy.dpsgd.keystream import Keystream
 from sordino_privacy.errors import ConfigurationError, UsageError
+from sordino_privacy.keystream import Keystream
 from sordino_privacy.shared_noise import DiscreteGaussian, SharedNoise, levels
 from sordino_privacy.shared_noise import discrete as sampler
 from sordino_privacy.shared_noise.release import ROUNDING_BITS, _rounded_sensitivity

@@ -37,7 +37,7 @@ from sordino_platform.pkcs11 import Pkcs11Uri
 from sordino_platform.proposal import quantiser_for
 from sordino_platform.settings import toml_text
 from sordino_privacy.dpsgd import TrainingPlan
-from sordino_privacy.dpsgd.keystream import Keystream
+from sordino_privacy.keystream import Keystream
 from sordino_privacy.secagg import MaskedStatistics, Quantised
 
 NAMES = ("alder", "birch", "cedar", "dogwood", "elm")

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from sordino_client.cli import app as client_cli
+from sordino_client.commands import app as client_cli
 from sordino_client.ledger.witness import keep
 from sordino_client.recovery import recover, worst
 from sordino_client.round.contribution import contribute
@@ -25,7 +25,7 @@ from sordino_client.round.member import Member
 from sordino_client.round.readiness import first_reason
 from sordino_client.status import read_ledger
 from sordino_coordinator import doctor
-from sordino_coordinator.cli import app as coordinator_cli
+from sordino_coordinator.commands import app as coordinator_cli
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.strategy import OngoingRound, SecureFedAvg
 from sordino_platform.charter import FloorTerms, PrivacyPolicy, SharedMemoryPolicy

@@ -17,7 +17,7 @@ import transformers
 from tokenizers import models, pre_tokenizers, trainers
 from typer.testing import CliRunner
 
-from sordino_client.cli import app as client
+from sordino_client.commands import app as client
 from sordino_client.round.member import Member
 from sordino_client.settings import load_member_settings, member_settings_text
 from sordino_coordinator.federation import Federation

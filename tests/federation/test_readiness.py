@@ -87,7 +87,7 @@ def cap(member: Member, _: pytest.MonkeyPatch) -> None:
 
 
 def lose_rows(member: Member, _: pytest.MonkeyPatch) -> None:
-    member.ledger.heed(Witness(generation=0, sequence=1000, digest=bytes(32), charges=7))
+    member.ledger.compare_with(Witness(generation=0, sequence=1000, digest=bytes(32), charges=7))
 
 
 def lose_base(member: Member, patched: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ import pytest
 from flwr.app import ArrayRecord, Error, Message
 from typer.testing import CliRunner
 
-from sordino_coordinator.cli import app as coordinator_cli
+from sordino_coordinator.commands import app as coordinator_cli
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.metrics import Dropped
 from sordino_coordinator.rounds import Outcome

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from sordino_client.cli import app as client_cli
+from sordino_client.commands import app as client_cli
 from sordino_client.training.job import as_ring
 from sordino_coordinator.control import desk
 from sordino_coordinator.control.audit import newest
@@ -34,8 +34,8 @@ from sordino_platform.release.manifest import MemoryMark
 from sordino_privacy.counts import CountPlan, SharedMemory
 from sordino_privacy.counts.cells import Cells
 from sordino_privacy.counts.counting import counted, noised, noised_in_shares
-from sordino_privacy.dpsgd.keystream import Keystream
 from sordino_privacy.errors import StorageError
+from sordino_privacy.keystream import Keystream
 from sordino_privacy.secagg import MaskedStatistics
 
 
@@ -155,7 +155,7 @@ def test_a_count_makes_a_release_of_its_own_that_every_member_checks_and_serves(
             assert not set(ALONE) & set(memory.cells.tolist()), "one member's phrase does not appear"
             (served,) = (member.folder / "completion" / "serving").glob("release-000002-*/shared-memory.bin")
             assert SharedMemory.decode(served.read_bytes()).digest() == memory.digest()
-        assert read_orders(federation.folder).count_after is not None, "heeded between two rounds"
+        assert read_orders(federation.folder).count_after is not None, "followed between two rounds"
         assert hold_round(federation, members)
         assert read_orders(federation.folder).count_after is None
         assert not federation.releases.head().counted, "training goes on"

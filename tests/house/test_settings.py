@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sordino_client.settings import COMMENTS, MemberSettings, member_settings_text
-from sordino_coordinator.cli import app as coordinator
+from sordino_coordinator.commands import app as coordinator
 from sordino_coordinator.settings import COMMENTS as COORDINATOR_COMMENTS
 from sordino_coordinator.settings import FILE, CoordinatorSettings
 from sordino_platform.settings import SettingsModel, load_toml

@@ -326,7 +326,7 @@ def test_what_only_a_head_counted_is_charged_at_the_worst_and_the_member_goes_on
     restore(elm, backup)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another machine"))
     with Member.open(elm) as member:
-        member.ledger.heed(witness)
+        member.ledger.compare_with(witness)
         with pytest.raises(StorageError, match="not whole"):
             member.ledger.reserve("run", 9, PLAN)
     with pytest.raises(StorageError, match="not whole"), Member.open(elm):
@@ -336,7 +336,7 @@ def test_what_only_a_head_counted_is_charged_at_the_worst_and_the_member_goes_on
     assert (done.known, done.named) == (0, 0)
     assert 1 <= done.counted <= 3
     with Member.open(elm) as member:
-        member.ledger.heed(witness)  # it contradicts no more
+        member.ledger.compare_with(witness)  # it contradicts no more
         member.ledger.require_whole()
         assert member.ledger.stands().age > witness.age
 

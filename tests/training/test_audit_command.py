@@ -20,7 +20,7 @@ from sordino_privacy.audit.one_run import audit_run
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.dpsgd.engine import PrivateTraining
 from sordino_privacy.dpsgd.gradients import WindowLosses
-from sordino_privacy.dpsgd.keystream import Keystream
+from sordino_privacy.keystream import Keystream
 
 torch.set_num_threads(1)
 CONFIG = ModelConfig(vocabulary=128, context=32, layers=1, heads=2, width=32, hidden=64)

@@ -28,10 +28,10 @@ from sordino_platform.huggingface_model import adapters_of, describe, load_base_
 from sordino_platform.proposal import quantiser_for
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.dpsgd.engine import PrivateTraining, gradients_for
-from sordino_privacy.dpsgd.keystream import Keystream
 from sordino_privacy.dpsgd.per_unit import PerUnitGradients
 from sordino_privacy.dpsgd.selfcheck import self_check
 from sordino_privacy.errors import ConfigurationError
+from sordino_privacy.keystream import Keystream
 
 torch.set_num_threads(1)
 # peft still asks transformers for a property that was renamed.

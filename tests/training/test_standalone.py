@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from sordino_client.training import curve, standalone
-from sordino_client.training.cli import clock, graph, line
+from sordino_client.training.commands import clock, graph, line
 from sordino_client.training.standalone import SCREENED, Report, Standalone, prepare
 from sordino_client.training.subjects import StandaloneSettings
 from sordino_privacy.errors import ConfigurationError, DataError, UsageError
@@ -122,9 +122,7 @@ def test_bad_input_is_one_clear_error(tmp_path: Path) -> None:
 
 
 def test_the_command_loads_without_torch() -> None:
-    script = (
-        "import sys, sordino_client.training.cli; print('torch' in sys.modules, 'matplotlib' in sys.modules)"
-    )
+    script = "import sys, sordino_client.training.commands; print('torch' in sys.modules, 'matplotlib' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["False", "False"]
 

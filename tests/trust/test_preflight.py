@@ -10,7 +10,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from sordino_coordinator.cli import app as coordinator_app
+from sordino_coordinator.commands import app as coordinator_app
 from sordino_coordinator.settings import load_coordinator_settings
 from sordino_platform.charter import Charter, Draft, FloorTerms, PrivacyPolicy, commands, drafting
 from sordino_platform.charter.preflight import lines, preflight

@@ -85,7 +85,7 @@ def memory(
 
 
 def _place(folder: Path | None, state: Path | None) -> Path:
-    from sordino_client.completion.cli import default_state
+    from sordino_client.completion.complete_command import default_state
 
     return (folder / "completion" if folder else state or default_state()).expanduser().absolute()
 

@@ -139,7 +139,7 @@ class Machine:
                         f"this is a copy of the ledger in {record.folder}: two copies would spend one budget twice",
                         hint="run one of the two members only; delete the copy's folder, or the other one's",
                     )
-                ledger.heed(record.witness)
+                ledger.compare_with(record.witness)
             elif record.folder == folder and record.charges:
                 raise StorageError(
                     f"the privacy ledger in {folder} is not the one that charged {len(record.charges)} rounds here: it "

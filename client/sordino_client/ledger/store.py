@@ -77,7 +77,7 @@ class Ledger:
         try:
             ledger = cls(chain, budget, clock)
             if not recovering and (seen := kept(folder)) is not None:
-                ledger.heed(seen)
+                ledger.compare_with(seen)
                 ledger.require_whole()
             ledger._adopt(datasets)
         except BaseException:
@@ -171,7 +171,7 @@ class Ledger:
             (self._chain.folder / WITNESS_FILE).unlink(missing_ok=True)
             self._contradicted = None
 
-    def heed(self, witness: Witness) -> None:
+    def compare_with(self, witness: Witness) -> None:
         """Takes note of where this ledger is said to have stood, by somebody whom this member believes.
 
         From a contradiction on it charges nothing more, also after a restart, until it was recovered.

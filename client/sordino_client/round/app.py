@@ -20,9 +20,9 @@ from sordino_client.round.adoption import adopt
 from sordino_client.round.agreement import decide
 from sordino_client.round.catching_up import take_part
 from sordino_client.round.contribution import contribute, give_back, require_willing, stored_update, uploaded
-from sordino_client.round.epochs import EpochWaitsError, heed_epochs
+from sordino_client.round.epochs import EpochWaitsError, consider_epochs
 from sordino_client.round.folder import RoundFolder
-from sordino_client.round.heads import heed_head, signed_head
+from sordino_client.round.heads import compare_head, signed_head
 from sordino_client.round.history import answer
 from sordino_client.round.member import Member
 from sordino_client.round.readiness import unready
@@ -38,7 +38,7 @@ from sordino_client.round.sessions import (
     keep_session_if_current,
     kept_session,
 )
-from sordino_client.round.tenures import heed_tenure, require_tenure
+from sordino_client.round.tenures import accept_tenure, require_tenure
 from sordino_platform.catching_up import HistoryPart
 from sordino_platform.charter import ended_by
 from sordino_platform.charter.waiting import keep_waiting
@@ -120,7 +120,7 @@ def hello(member: Member, fields: Fields, context: Context) -> Reply:
     On our own link the name must be the certificate's.
     """
     offer = Offer.parse(fields)
-    if held := heed_tenure(member, offer.tenure):
+    if held := accept_tenure(member, offer.tenure):
         refused = OfferAnswer(
             member=member.name,
             release=member.newest_release(),
@@ -130,8 +130,8 @@ def hello(member: Member, fields: Fields, context: Context) -> Reply:
             tenure=held,
         )
         return refused.fields(), {}
-    heed_head(member, offer.head)
-    heed_epochs(member, offer.charters)
+    compare_head(member, offer.head)
+    consider_epochs(member, offer.charters)
     member.participation.offered(offer)
     if not member.participation.paused:
         give_back(member, keep=lambda run, round: (run, round) == (offer.run, offer.round))

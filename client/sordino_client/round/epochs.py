@@ -60,7 +60,7 @@ def require_unasked(folder: Path, held: Charter, chain: Sequence[Charter], unask
             )
 
 
-def heed_epochs(member: Member, offered: Sequence[bytes]) -> None:
+def consider_epochs(member: Member, offered: Sequence[bytes]) -> None:
     """Keeps epochs that came with an offer and need a person where that person finds them; a paused member's folder
     stays as it is. What needs nobody is taken over with the next proposal. Raises what `with_offered` raises."""
     charters = member.identity.charters

@@ -48,7 +48,7 @@ def signed_head(member: Member) -> bytes:
         return b""
 
 
-def heed_head(member: Member, data: bytes) -> None:
+def compare_head(member: Member, data: bytes) -> None:
     """Takes note of the head that the coordinator kept. One that this member did not sign says nothing."""
     if not data:
         return
@@ -60,7 +60,7 @@ def heed_head(member: Member, data: bytes) -> None:
     except ConfigurationError as error:
         log().warning("foreign_ledger_head", member=member.name, error=error.message)
         return
-    member.ledger.heed(
+    member.ledger.compare_with(
         Witness(
             generation=head.generation,
             sequence=head.sequence,

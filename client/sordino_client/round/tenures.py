@@ -45,7 +45,7 @@ def judge(member: Member, data: bytes) -> Judged:
     return Judged(keep=offered if replaces(offered, held) else None)
 
 
-def heed_tenure(member: Member, data: bytes) -> bytes:
+def accept_tenure(member: Member, data: bytes) -> bytes:
     """Keeps the tenure that is offered if it is a later one, durably, before anything is answered.
 
     Returns the one that this member holds where it takes part in nothing under the offered one; empty otherwise. Raises

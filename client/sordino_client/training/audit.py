@@ -99,7 +99,7 @@ def run_audit(
     from sordino_privacy.audit.shares import audit_shared_counts, audit_shared_run, audit_shares, released
     from sordino_privacy.counts import CountPlan
     from sordino_privacy.dpsgd.engine import PrivateTraining
-    from sordino_privacy.dpsgd.keystream import Keystream
+    from sordino_privacy.keystream import Keystream
 
     def engine(model: nn.Module, plan: TrainingPlan, losses: WindowLosses) -> PrivateTraining:
         return PrivateTraining(model, plan, window_losses=losses, keystream=Keystream.from_system())

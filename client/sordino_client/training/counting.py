@@ -21,7 +21,7 @@ from sordino_client.training.job import LocalMetrics, Tokens, TrainingJob, as_ri
 from sordino_privacy.counts import CountPlan, Phrases
 from sordino_privacy.counts.cells import Cells
 from sordino_privacy.counts.counting import chosen, counted, marked, noised, noised_in_shares
-from sordino_privacy.dpsgd.keystream import Keystream
+from sordino_privacy.keystream import Keystream
 
 BATCH = 8  # windows that are read at once
 

@@ -38,9 +38,9 @@ from sordino_privacy.counts import CountPlan
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.dpsgd.engine import Mode, PrivateTraining, StepRecord
 from sordino_privacy.dpsgd.gradients import trainable_parameters
-from sordino_privacy.dpsgd.keystream import Keystream
 from sordino_privacy.dpsgd.selfcheck import COARSE, TOLERANCE, SelfCheckError
 from sordino_privacy.errors import ConfigurationError, DataError, StorageError
+from sordino_privacy.keystream import Keystream
 from sordino_privacy.secagg.masks import RingVector
 from sordino_privacy.shared_noise import Integers
 

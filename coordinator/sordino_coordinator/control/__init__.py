@@ -4,7 +4,7 @@
     schedule.py  the hours in which rounds may begin
     live.py      what the process does now
     audit.py     what was done and by whom, chained and signed
-    desk.py      heeds the orders between two rounds
+    desk.py      follows the orders between two rounds
     api.py       the same over HTTPS with a bearer token
     view.py      all of it read from the folder, for the status command, the API and the console
 

@@ -310,7 +310,7 @@ def _without_coordinator(folder: Path) -> None:
     try:
         lock = take_lock(folder)
     except StorageError:
-        return  # it runs, and heeds the order itself
+        return  # it runs, and follows the order itself
     try:
         configure_logging(folder / "events.jsonl", console=False)
         federation = Federation.open(folder)

@@ -1,4 +1,4 @@
-"""What the operator asked for, in `orders.json`: durable, heeded between two rounds, the same after a restart.
+"""What the operator asked for, in `orders.json`: durable, followed between two rounds, the same after a restart.
 
 A command and the API write the file under the folder's lock; the coordinator reads it. So an order can be given while
 no coordinator runs, and is never lost with one that is killed.

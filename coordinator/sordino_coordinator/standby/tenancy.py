@@ -49,7 +49,7 @@ class Tenancy:
                 hint="leave it stopped, or let it follow the other from a fresh folder: docs/guides/standby.md",
             )
 
-    def heed(self, data: bytes) -> bool:
+    def note(self, data: bytes) -> bool:
         """Notes a tenure that is not this machine's and at least as high; whether it is one. One that the coordinator's
         key of today did not sign says nothing: one that an epoch replaced, perhaps because it was stolen, must not end
         the machine that a member shows it to. Raises StorageError."""

@@ -189,7 +189,7 @@ class Demo:
                 self._state,
                 doing=self._doing or (self._federation.doing if self._federation else ""),
                 started=self._started,
-                wished=self._rounds,
+                rounds=self._rounds,
                 budget=world.EPSILON_BUDGET,
             )
             self._live.update(drawn, refresh=True)

@@ -21,12 +21,12 @@ NARRATED = frozenset({
 PHASES = ("train", "share_keys", "masked_input", "survivors", "unmask", "result")
 
 
-def screen(state: FederationProgress, *, doing: str, started: float, wished: int, budget: float) -> Panel:
+def screen(state: FederationProgress, *, doing: str, started: float, rounds: int, budget: float) -> Panel:
     """The whole screen as a renderable."""
     return Panel(
         Group(members_table(state, budget), rounds_table(state), *console_line(state)),
         title=f"sordino demo: {len(PARTIES)} companies, one model, nobody's code leaves",
-        subtitle=f"{doing} · {state.completed} of {wished} rounds · {time.monotonic() - started:.0f} s",
+        subtitle=f"{doing} · {state.completed} of {rounds} rounds · {time.monotonic() - started:.0f} s",
         padding=(0, 1),
     )
 

@@ -14,8 +14,8 @@ import math
 from collections.abc import Sequence
 
 from sordino_privacy.accounting.epsilon import Epsilon, SampledGaussian, epsilon
-from sordino_privacy.dpsgd.plan import TrainingPlan
 from sordino_privacy.errors import ConfigurationError
+from sordino_privacy.training_plan import TrainingPlan
 
 
 def central_epsilon(

@@ -24,7 +24,7 @@ from sordino_privacy.counts.cells import Cells, rows
 from sordino_privacy.counts.counting import counted, marked, noised
 from sordino_privacy.counts.plan import CountPlan
 from sordino_privacy.counts.reading import SharedMemory
-from sordino_privacy.dpsgd.keystream import Keystream
+from sordino_privacy.keystream import Keystream
 
 Release = Callable[[Sequence[Cells], CountPlan], npt.NDArray[np.floating]]
 

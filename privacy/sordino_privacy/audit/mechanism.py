@@ -32,8 +32,8 @@ from sordino_privacy.audit.canaries import judge_canaries
 from sordino_privacy.audit.report import AuditCheck, AuditReport
 from sordino_privacy.dpsgd.engine import PrivateTraining
 from sordino_privacy.dpsgd.gradients import WindowLosses
-from sordino_privacy.dpsgd.plan import TrainingPlan
 from sordino_privacy.dpsgd.selfcheck import brute_force
+from sordino_privacy.training_plan import TrainingPlan
 
 # Makes the engine under audit. The product's own is `PrivateTraining` itself.
 Engine = Callable[[nn.Module, TrainingPlan, WindowLosses], PrivateTraining]

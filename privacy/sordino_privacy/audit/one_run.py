@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from sordino_privacy.audit.canaries import CanaryResult, Scores, judge_canaries
 from sordino_privacy.audit.mechanism import Engine
 from sordino_privacy.dpsgd.gradients import WindowLosses
-from sordino_privacy.dpsgd.keystream import Keystream
-from sordino_privacy.dpsgd.plan import TrainingPlan
+from sordino_privacy.keystream import Keystream
+from sordino_privacy.training_plan import TrainingPlan
 
 
 def audit_run(

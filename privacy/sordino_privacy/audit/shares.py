@@ -34,9 +34,9 @@ from sordino_privacy.counts.cells import Cells
 from sordino_privacy.counts.counting import counted, noised_in_shares
 from sordino_privacy.counts.plan import CountPlan
 from sordino_privacy.dpsgd.gradients import WindowLosses, trainable_parameters
-from sordino_privacy.dpsgd.keystream import Keystream
-from sordino_privacy.dpsgd.plan import TrainingPlan
+from sordino_privacy.keystream import Keystream
 from sordino_privacy.shared_noise import Integers, SharedNoise
+from sordino_privacy.training_plan import TrainingPlan
 
 NOISE_COORDINATES = 1 << 18
 COUNT_CANARIES = 256

@@ -21,8 +21,8 @@ import numpy.typing as npt
 
 from sordino_privacy.counts.cells import Cells, Keys, Phrases, rows, turns
 from sordino_privacy.counts.plan import CountPlan
-from sordino_privacy.dpsgd.keystream import Keystream
 from sordino_privacy.errors import ConfigurationError
+from sordino_privacy.keystream import Keystream
 from sordino_privacy.shared_noise import Integers, SharedNoise
 
 Counts = npt.NDArray[np.float64]

@@ -15,6 +15,6 @@ This package's surface imports no torch, because the processes that plan, accoun
 engine is imported by name: `from sordino_privacy.dpsgd.engine import PrivateTraining`.
 """
 
-from sordino_privacy.dpsgd.plan import Optimiser, TrainingPlan
+from sordino_privacy.training_plan import Optimiser, TrainingPlan
 
 __all__ = ["Optimiser", "TrainingPlan"]

@@ -18,15 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from sordino_privacy.dpsgd.gradients import Clipped, UnitGradients, WindowLosses, trainable_parameters
-from sordino_privacy.dpsgd.keystream import Keystream
 from sordino_privacy.dpsgd.one_pass import BUFFER, TOKENS, OnePassGradients
 from sordino_privacy.dpsgd.opacus_layer import HookGradients, PrivateOptimizer
 from sordino_privacy.dpsgd.parallel import ParallelGradients
 from sordino_privacy.dpsgd.per_unit import PerUnitGradients
-from sordino_privacy.dpsgd.plan import TrainingPlan
 from sordino_privacy.dpsgd.sampling import choose, poisson_sample
 from sordino_privacy.dpsgd.selfcheck import TOLERANCE, self_check
+from sordino_privacy.keystream import Keystream
 from sordino_privacy.shared_noise import Integers, SharedNoise
+from sordino_privacy.training_plan import TrainingPlan
 
 Mode = Literal["one-pass", "per-unit", "opacus-hooks", "opacus-functorch"]
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sordino_privacy.dpsgd.keystream import Keystream
+from sordino_privacy.keystream import Keystream
 
 # Coordinates per piece: large enough for vector units, small enough to stay in the cache.
 PIECE = 1 << 16

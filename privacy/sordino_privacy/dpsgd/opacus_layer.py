@@ -27,10 +27,10 @@ from sordino_privacy.dpsgd.gradients import (
     summary,
     trainable_parameters,
 )
-from sordino_privacy.dpsgd.keystream import Keystream
 from sordino_privacy.dpsgd.noise import add_noise
-from sordino_privacy.dpsgd.plan import ADAM_BETAS, TrainingPlan
+from sordino_privacy.keystream import Keystream
 from sordino_privacy.shared_noise import Integers, SharedNoise
+from sordino_privacy.training_plan import ADAM_BETAS, TrainingPlan
 
 
 class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus ships no types

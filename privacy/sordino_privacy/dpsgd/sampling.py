@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from sordino_privacy.dpsgd.keystream import Keystream
+from sordino_privacy.keystream import Keystream
 
 
 def poisson_sample(keystream: Keystream, units: int, rate: float) -> npt.NDArray[np.intp]:

@@ -19,8 +19,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from sordino_privacy.dpsgd.keystream import Keystream
 from sordino_privacy.errors import ConfigurationError
+from sordino_privacy.keystream import Keystream
 
 Integers = npt.NDArray[np.int64]
 

@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sordino_privacy.accounting import SampledGaussian
-from sordino_privacy.dpsgd.keystream import Keystream
 from sordino_privacy.errors import ConfigurationError, UsageError
+from sordino_privacy.keystream import Keystream
 from sordino_privacy.shared_noise.discrete import MOST_DEVIATION, DiscreteGaussian, Integers
 
 RING_BITS = 32

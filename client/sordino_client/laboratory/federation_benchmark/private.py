@@ -13,7 +13,7 @@ from sordino_platform.model import build_decoder, parameters_of
 from sordino_platform.release.optimiser import ServerOptimiser
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.dpsgd.engine import PrivateTraining
-from sordino_privacy.dpsgd.keystream import Keystream
+from sordino_privacy.keystream import Keystream
 
 
 def train_alone(

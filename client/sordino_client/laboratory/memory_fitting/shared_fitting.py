@@ -42,7 +42,7 @@ from sordino_platform.model import build_decoder
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.counts import CountPlan, SharedMemory
 from sordino_privacy.counts.counting import Counts, counted, noised
-from sordino_privacy.dpsgd.keystream import Keystream
+from sordino_privacy.keystream import Keystream
 
 TOKENS_PER_PROJECT = 6_000
 FEW = 8

@@ -26,7 +26,7 @@ from sordino_platform.release.optimiser import ServerOptimiser
 from sordino_platform.suggested import NOISE_STEP, PLANNED_SHARE, affordable_noise
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.dpsgd.engine import PrivateTraining
-from sordino_privacy.dpsgd.keystream import Keystream
+from sordino_privacy.keystream import Keystream
 
 DELTA = 1e-6
 LEAST_NOISE = 6 * NOISE_STEP  # less is never tried

@@ -31,8 +31,8 @@ from sordino_platform.proposal import LENGTH_FACTOR, norm_limit, quantiser_for, 
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.dpsgd.engine import PrivateTraining
-from sordino_privacy.dpsgd.keystream import Keystream
 from sordino_privacy.errors import DataError
+from sordino_privacy.keystream import Keystream
 from sordino_privacy.secagg import MaskedStatistics, Quantiser
 
 RANK = 1  # of the adapters: the demo's model

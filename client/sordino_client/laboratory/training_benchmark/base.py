@@ -124,7 +124,7 @@ def _step(mode: Mode, model: nn.Module) -> Callable[[Tensor], None]:
     from sordino_client.training.loop import window_losses
     from sordino_privacy.dpsgd.engine import PrivateTraining
     from sordino_privacy.dpsgd.gradients import trainable_parameters
-    from sordino_privacy.dpsgd.keystream import Keystream
+    from sordino_privacy.keystream import Keystream
 
     if mode == "plain":
         optimizer = torch.optim.SGD(trainable_parameters(model), lr=PLAN.learning_rate)

@@ -176,8 +176,8 @@ def make_step(mode: Mode, size: str, *, workers: int = 1) -> Callable[[Tensor], 
 
     from sordino_client.training.loop import window_losses
     from sordino_privacy.dpsgd.engine import PrivateTraining
-    from sordino_privacy.dpsgd.keystream import Keystream
     from sordino_privacy.dpsgd.opacus_layer import stock_step
+    from sordino_privacy.keystream import Keystream
 
     torch.manual_seed(0)
     model = untied(size)

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from sordino_client.completion.commands import memory, stats
 from sordino_client.completion.taking.command import taken
-from sordino_client.corpus.cli import corpus
+from sordino_client.corpus.commands import corpus
 from sordino_client.shared import shared
 from sordino_client.training.audit import audit
 from sordino_platform.settings import default_folder

@@ -28,7 +28,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from sordino_platform.durable import read_file
 from sordino_platform.link.address import parse_address
 from sordino_platform.link.proxy import is_loopback
-from sordino_platform.tracing import TracedSpan, TracedStep, allowed, root_id, trace_id
+from sordino_platform.tracing.steps import TracedSpan, TracedStep, allowed, root_id, trace_id
 
 SEND_SECONDS: Final = 5
 QUEUE: Final = 2048
