@@ -6,6 +6,7 @@ always a beginning of what remains. A stream goes line by line, because the last
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -15,7 +16,7 @@ from sordino_client.corpus.secrets import credential_in
 
 Cut = Literal["repeats_suffix", "loop", "credential"]
 
-CLOSING: Final = ")]}\"'`"
+CLOSING: Final = re.compile(r"[)\]}\"'`]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +85,7 @@ class Fit:
             repeated = following.repeated_from(whole, self._line, self._below, cut_short=cut_short)
             if repeated is not None:
                 found.append((repeated, "repeats_suffix"))
-        if any(mark in text for mark in CLOSING):
+        if CLOSING.search(text):
             balance = self._surroundings().check(text)
             if balance.end is not None:
                 found.append((balance.end, "repeats_suffix"))

@@ -34,9 +34,10 @@ def in_line(line: str) -> int | None:
     if len(line) < SHORTEST:
         return None
     last, size = line[-1], len(line)
-    for unit in range(1, min(MAX_UNIT, size // TIMES) + 1):
-        if line[-1 - unit] != last:
-            continue
+    at, first = size - 1, size - 1 - min(MAX_UNIT, size // TIMES)
+    # Only where the last character stood before may a turn have ended.
+    while (at := line.rfind(last, first, at)) >= 0:
+        unit = size - 1 - at
         start = size - 1
         while start >= unit and line[start] == line[start - unit]:
             start -= 1
