@@ -76,6 +76,16 @@ def test_no_member_spends_more_than_its_budget(facts: dict[str, Any]) -> None:
 
 
 @TOGETHER
+def test_the_federation_counts_and_trains_with_its_noise_in_shares(facts: dict[str, Any]) -> None:
+    memory = facts["shared_memory"]
+    assert memory["held"] is True
+    assert (memory["release"], memory["noise_shares"]) == (1, 3)
+    assert facts["newcomer"]["shared_phrases"] == memory["phrases"] > 0
+    assert all(one["epsilon"] < one["epsilon_if_others_collude"] < 40 for one in facts["member_details"])
+    assert "if all others collude" in facts["printed"]
+
+
+@TOGETHER
 def test_two_members_answered_with_completions_of_the_last_release(facts: dict[str, Any]) -> None:
     assert len(facts["completions"]) == 2
     assert all(one["text"].strip() and one["model"] == "sordino-3" for one in facts["completions"])

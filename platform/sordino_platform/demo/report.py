@@ -119,6 +119,11 @@ def print_report(console: Console, facts: dict[str, Any]) -> None:
     if facts["sum_exact"] is not None:
         proven = "yes, every element of every opened sum" if facts["sum_exact"] else "NO"
         table.add_row("sums exact, by a third process", proven)
+    if (memory := facts["shared_memory"]) is not None and memory["held"]:
+        table.add_row(
+            "shared memory",
+            f"about {memory['phrases']} phrases, each counted {memory['threshold']:.0f} times or more",
+        )
     table.add_row("wall time", f"{facts['seconds']:.0f} s")
     console.print(table)
     people = Table(title="Members", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -127,7 +132,10 @@ def print_report(console: Console, facts: dict[str, Any]) -> None:
     for heading in ("files", "units", "epsilon"):
         people.add_column(heading, justify="right", no_wrap=True)
     for one in facts["member_details"]:
-        counts = (str(one["files"]), str(one["units"]), f"{one['epsilon']:.2f} of {one['budget']:g}")
+        spent = f"{one['epsilon']:.2f} of {one['budget']:g}"
+        if (alone := one["epsilon_if_others_collude"]) > one["epsilon"]:
+            spent += f"; {alone:.1f} if all others collude"
+        counts = (str(one["files"]), str(one["units"]), spent)
         people.add_row(one["name"], one["organisation"], "\n".join(one["repositories"]), *counts)
     console.print(people)
     phases = Table(title="Seconds per phase, all rounds", title_justify="left")

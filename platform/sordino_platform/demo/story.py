@@ -204,6 +204,8 @@ class Demo:
         state, graph = self._state, self._folder / "loss.png"
         report.draw_losses(state, newcomer, graph)
         lines = [] if newcomer is None else newcomer["lines"]
+        member = next(iter(place.foundation.members.values()))
+        shared_memory = ask("client", "shared", "--folder", str(member)) if place.counts else None
         proof = self._proof() if self._prove else None
         phases: dict[str, float] = {}
         for one in state.rounds.values():
@@ -238,6 +240,7 @@ class Demo:
                 for one in state.rounds.values()
             ],
             "member_details": [self._member(place, name, company) for name, company in world.PARTIES],
+            "shared_memory": shared_memory,
             "completions": completions,
             "newcomer": newcomer,
             "newcomer_bits_before": newcomer and newcomer["bits_before"],
@@ -260,6 +263,7 @@ class Demo:
             "files": prepared["files"],
             "units": prepared["units"],
             "epsilon": ledger["epsilon_spent"],
+            "epsilon_if_others_collude": ledger["epsilon_if_others_collude"],
             "budget": ledger["epsilon_budget"],
             "delta": ledger["delta"],
         }

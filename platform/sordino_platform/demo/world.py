@@ -25,6 +25,7 @@ from sordino_platform.identity import Identity
 from sordino_platform.identity.ceremony import Foundation, found_in_folder
 from sordino_platform.settings import toml_text
 from sordino_platform.suggested import affordable_noise
+from sordino_privacy.accounting import SampledGaussian
 from sordino_privacy.errors import ConfigurationError, DataError, SordinoError
 
 # (member, organisation): five companies that would never show each other their code.
@@ -55,6 +56,19 @@ PLAN: dict[str, object] = {
     "delta": DELTA,
     "expected_units": 64,
 }
+# The first round counts phrases of the field, and the others train; both add their noise in shares: a sum of three
+# honest members, the charter's floor, carries it. One step a round, at twice the rate.
+SHARED_PLAN: dict[str, object] = {**PLAN, "steps": 1, "learning_rate": 0.4}
+COUNTS: dict[str, object] = {
+    "phrases": 150,
+    "noise_multiplier": 1.0,
+    "window": PLAN["window"],
+    "windows_per_unit": 1,
+    "expected_units": 400,
+    "delta": DELTA,
+}
+# What the demo's members agree to, should all others collude with the coordinator.
+AGREED_IF_OTHERS_COLLUDE = 40.0
 # On a larger base a token costs forty times as much: fewer units, one step a round, and time for them. The rate is
 # lower because rank 1 on every layer of SmolLM2 is twelve times as many numbers, each with its noise.
 BASE_PLAN: dict[str, object] = {
@@ -235,7 +249,12 @@ def build(folder: Path, *, rounds: int, prove: bool, chosen: list[Path], base: s
     cast = choose_cast(folder, chosen)
     coordinator = coordinator_settings(cast.measuring)
     members = dict(MEMBER_SETTINGS)
-    if not small:
+    privacy = PrivacyPolicy(largest_epsilon=EPSILON_BUDGET, smallest_noise_multiplier=LEAST_NOISE)
+    if small:
+        privacy = PrivacyPolicy(**privacy.model_dump() | {"noise": "distributed", "largest_steps": 1})
+        coordinator |= {"counts": COUNTS}
+        members |= {"epsilon_if_others_collude": AGREED_IF_OTHERS_COLLUDE}
+    else:
         coordinator |= {"train_seconds": BASE_TRAIN_SECONDS, "heldout_tokens": BASE_HELDOUT_TOKENS}
         members |= {"base_model": base, "training_memory_gb": BASE_MEMORY_GB}
     place = found_locally(
@@ -244,15 +263,16 @@ def build(folder: Path, *, rounds: int, prove: bool, chosen: list[Path], base: s
         parties=PARTIES,
         repositories=cast.repositories,
         model=model,
-        privacy=PrivacyPolicy(largest_epsilon=EPSILON_BUDGET, smallest_noise_multiplier=LEAST_NOISE),
-        plan=plan_for(rounds, PLAN if small else BASE_PLAN),
+        privacy=privacy,
+        plan=plan_for(rounds, SHARED_PLAN, counts=COUNTS) if small else plan_for(rounds, BASE_PLAN),
         rounds=rounds,
+        shared_memory=SharedMemoryPolicy() if small else None,
         coordinator_settings={**coordinator, "keep_opened_sums_for_a_proof": prove},
         member_settings=members
         | ({"keep_quantised_updates_for_a_proof_on_this_machine": str(folder / "proofs")} if prove else {}),
     )
-    # What joining brings a newcomer is measured on the base that ships only.
-    return replace(place, newcomer=cast.newcomer if small else None)
+    # What joining brings a newcomer is measured on the base that ships only, and phrases are counted in its tokens.
+    return replace(place, newcomer=cast.newcomer if small else None, counts=small)
 
 
 def coordinator_settings(heldout: Sequence[Path]) -> dict[str, object]:
@@ -360,11 +380,17 @@ def write_coordinator_settings(place: DemoWorld, chosen: Mapping[str, object]) -
     )
 
 
-def plan_for(rounds: int, plan: Mapping[str, object] = PLAN) -> dict[str, object]:
-    """The demo's plan with the noise that `rounds` rounds and a spare can afford."""
-    steps = int(str(plan["steps"])) * (rounds + 1)
+def plan_for(
+    rounds: int, plan: Mapping[str, object] = PLAN, *, counts: Mapping[str, object] | None = None
+) -> dict[str, object]:
+    """The demo's plan with the noise that `rounds` rounds and a spare can afford; with `counts`, one of them counts."""
+    steps, beside = int(str(plan["steps"])) * (rounds + 1), []
+    if counts is not None:
+        noise = float(str(counts["noise_multiplier"]))
+        beside = [SampledGaussian(sampling_rate=1.0, noise_multiplier=noise, steps=1)]
+        steps -= int(str(plan["steps"]))
     noise = affordable_noise(
-        float(str(plan["sampling_rate"])), steps, within=EPSILON_PLANNED, least=LEAST_NOISE
+        float(str(plan["sampling_rate"])), steps, within=EPSILON_PLANNED, least=LEAST_NOISE, beside=beside
     )
     return {**plan, "noise_multiplier": noise}
 

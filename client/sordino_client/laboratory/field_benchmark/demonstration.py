@@ -81,19 +81,22 @@ def newcomer(
 ) -> dict[str, Any]:
     """What the coordinator's newest release brings to who holds only those first files.
 
-    The same tokens and cursors twice, with the same files in the memory: from the public base, and from the release.
+    The same tokens and cursors twice, with the same files in the memory: from the public base, and from the release
+    with the federation's shared memory, where it has counted one.
     And a third time from the base with all members' text in the memory: what sharing everything would bring.
     """
     config, tokenizer, shipped = base.load()
     identity = Identity.load(coordinator)
     terms = identity.charter.model
-    vector = ReleaseStore(coordinator / "releases", identity.charters).vector()
+    releases = ReleaseStore(coordinator / "releases", identity.charters)
+    vector, counted = releases.vector(), releases.shared_memory()
     released = merged(unflatten(terms.config(), founding_parameters(terms), vector))
     texts = [file.text for file in read_repositories([heldout]).files]
     measurement = Measurement(tokenizer, {NEWCOMER: texts}, PLAN)
     own = {file.name: file.text for file in read_repositories([first]).files}
     others = {file.name: file.text for file in read_repositories(members).files}
     memory = MeasuredMemory(scratch / "own", own, tokenizer)
+    joined = memory if counted is None else memory.with_shared(counted)
     together = memory.beside(MeasuredMemory(scratch / "others", others, tokenizer))
 
     def files(parameters: Parameters, remembered: RepositoryMemory) -> Files:
@@ -101,16 +104,16 @@ def newcomer(
         columns = measurement.columns_of_model(model, memories={NEWCOMER: remembered})
         return Files.of(columns[NEWCOMER])
 
-    def completed(parameters: Parameters) -> list[tuple[MeasuredPosition, str]]:
+    def completed(parameters: Parameters, remembered: RepositoryMemory) -> list[tuple[MeasuredPosition, str]]:
         found: list[tuple[MeasuredPosition, str]] = []
         measurement.of_lines(
             build_model(config, parameters).eval(),
-            memories={NEWCOMER: memory},
+            memories={NEWCOMER: remembered},
             on_line=lambda cursor, guess: found.append((cursor, guess)),
         )
         return found
 
-    before, after, everything = files(shipped, memory), files(released, memory), files(shipped, together)
+    before, after, everything = files(shipped, memory), files(released, joined), files(shipped, together)
     lines = [
         {
             "typed": _typed(tokenizer.decode(list(cursor.before)) + cursor.heal.decode(errors="replace")),
@@ -118,10 +121,13 @@ def newcomer(
             "before": guess,
             "after": later,
         }
-        for (cursor, guess), (_, later) in zip(completed(shipped), completed(released), strict=True)
+        for (cursor, guess), (_, later) in zip(
+            completed(shipped, memory), completed(released, joined), strict=True
+        )
     ]
     return {
         "files": len(own),
+        "shared_phrases": 0 if counted is None else counted.phrases,
         "bits_before": before.bits_per_byte,
         "bits_after": after.bits_per_byte,
         "bits_with_the_text_of_all": everything.bits_per_byte,
