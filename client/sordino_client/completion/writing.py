@@ -105,6 +105,7 @@ class Writing:
         if count > 1:
             slot.cache.resize(self.shared + count * self.rows)
         self.count = count
+        self.streamed = on_text is not None and count == 1 and self.show == "all"
         self.stops = Stops(
             prefix=place.prefix,
             suffix=place.suffix,
@@ -291,7 +292,7 @@ class Writing:
         """Cuts the branch to what is offered at its place, where it ended or should end; sends what will stay."""
         done = branch.finish is not None
         text = branch.text[:upto] if done else branch.text
-        fitted = self.fit(text, done=done, cut_short=branch.finish == "length")
+        fitted = self.fit(text, done=done, cut_short=branch.finish == "length", streamed=self.streamed)
         if done or fitted.over:
             branch.finish = branch.finish or "cut"
             branch.text, branch.cut = text[: fitted.end], fitted.cut
@@ -309,7 +310,7 @@ class Writing:
 
     def _send(self, branch: _Branch, safe: int) -> None:
         """Streams the first alternative as far as it will certainly stay."""
-        if self.on_text is None or self.count != 1 or (self.show != "all" and branch.finish is None):
+        if self.on_text is None or self.count != 1 or not (self.streamed or branch.finish):
             return
         upto = len(branch.tokens)
         if branch.finish is None:

@@ -44,9 +44,10 @@ class Fit:
         self._below = following.next_lines(suffix)
         self._around: Surroundings | None = None
 
-    def __call__(self, text: str, *, done: bool, cut_short: bool = False) -> Fitted:
-        """`done`: nothing more is written; `cut_short`: because of a limit, so its last line may be unfinished."""
-        fitted = self._fitted(text, done=done, cut_short=cut_short)
+    def __call__(self, text: str, *, done: bool, cut_short: bool = False, streamed: bool = True) -> Fitted:
+        """`done`: nothing more is written; `cut_short`: because of a limit, so its last line may be unfinished.
+        Where nobody reads along, not `streamed`, `safe` is 0 until the end: it need not be found at each token."""
+        fitted = self._fitted(text, done=done, cut_short=cut_short, streamed=streamed)
         offered = fitted.end if done or fitted.over else fitted.safe
         if offered <= self._clean:
             return fitted
@@ -58,10 +59,10 @@ class Fit:
         end = max(len(text[:credential].rstrip()), self._clean)
         return Fitted(end=end, safe=end, cut="credential", over=True)
 
-    def _fitted(self, text: str, *, done: bool, cut_short: bool) -> Fitted:
+    def _fitted(self, text: str, *, done: bool, cut_short: bool, streamed: bool) -> Fitted:
         wrong = self._wrong(text, done=done, cut_short=cut_short)
         if wrong is None and not done:
-            return Fitted(end=len(text), safe=self._safe(text))
+            return Fitted(end=len(text), safe=self._safe(text) if streamed else 0)
         kept = self._joined(text if wrong is None else text[: wrong[0]].rstrip())
         cut: Cut | None = wrong[1] if wrong is not None else None
         if cut is None and len(kept.rstrip()) < len(text.rstrip()):
