@@ -17,7 +17,7 @@ from sordino_client.laboratory.completion_benchmark.typing.beside import beginni
 from sordino_client.training.stream import SourceDocument
 
 PATHS = st.sampled_from(["", "a.py", "src/B.java", "file:///home/x/.env", "C:\\keys\\id_rsa", "notes"])
-LINES = "zebra quokka wombat okapi numbat bilby dingo quoll cuscus potoroo"
+LINES = "zebra quokka possum okapi numbat bilby dingo quoll cuscus potoroo"
 OTHER = "".join(f"{word}_handler = register({word!r})\n" for word in LINES.split())
 # The lines of OTHER stand in order: behind this one the next is recalled.
 PREFIX = "".join(f"{word}_handler = register({word!r})\n" for word in LINES.split()[:4])

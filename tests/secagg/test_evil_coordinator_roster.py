@@ -53,7 +53,9 @@ def test_1_a_roster_in_which_one_signed_field_of_a_member_changed_is_refused(fie
     def lie(self: EvilCoordinator, roster: Roster) -> Roster:
         return replaced(
             roster,
-            replace(roster.entry(OTHER), **{field: advertisement("x", b"\1" * 32, self.context).exchange}),  # type: ignore[arg-type]
+            replace(
+                roster.entry(OTHER), **{field: advertisement("x", signing_key("x"), self.context).exchange}
+            ),
         )
 
     victim_refuses(IdentityError, "share", roster=lie)
