@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from tests.secagg.evil import (
@@ -51,12 +52,8 @@ def test_1_a_roster_in_which_the_coordinator_substituted_a_members_keys_is_refus
 @pytest.mark.parametrize("field", ["exchange", "masking", "commitment", "nonce"])
 def test_1_a_roster_in_which_one_signed_field_of_a_member_changed_is_refused(field: str) -> None:
     def lie(self: EvilCoordinator, roster: Roster) -> Roster:
-        return replaced(
-            roster,
-            replace(
-                roster.entry(OTHER), **{field: advertisement("x", signing_key("x"), self.context).exchange}
-            ),
-        )
+        other: dict[str, Any] = {field: advertisement("x", signing_key("x"), self.context).exchange}
+        return replaced(roster, replace(roster.entry(OTHER), **other))
 
     victim_refuses(IdentityError, "share", roster=lie)
 
