@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 from flwr.app import Message, RecordDict
-from tests.federation.hub import VICTIM, inprocess, key_of, others_of
+from tests.federation import inprocess
+from tests.federation.hub import VICTIM, key_of, others_of
 
 from sordino_client.ledger import LedgerRefusesError
 from sordino_client.recovery import recover

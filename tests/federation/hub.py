@@ -8,16 +8,15 @@ with Opened(folder, copy) as hub:
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import shutil
-import sys
 from collections.abc import Sequence
 from contextvars import Token
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import Any
 
 from flwr.app import Message, RecordDict
+from tests.federation import inprocess
 
 from sordino_client.round.addressee import MEMBER
 from sordino_client.round.app import app
@@ -40,21 +39,6 @@ from sordino_privacy.secagg.roster import Advertisement, Roster
 from sordino_privacy.signing import KeySigner
 
 VICTIM = "victim"
-
-
-def load_helper() -> ModuleType:
-    name = "sordino_tests_inprocess"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("inprocess.py"))
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[name]
-
-
-inprocess = load_helper()
 
 
 def key_of(name: str) -> KeySigner:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.federation import inprocess
+from tests.federation import test_shared_memory as counting
 from typer.testing import CliRunner
 
 from sordino_client.commands import app as client_cli
@@ -39,23 +38,6 @@ from sordino_privacy.secagg import NormError, Totals
 
 AGREED = 40.0
 FLOORS = FloorTerms(cohort=4, honest=3)
-
-
-def load_helper() -> ModuleType:
-    name = "sordino_tests_counting"
-    if name not in sys.modules:
-        place = Path(__file__).with_name("test_shared_memory.py")
-        spec = importlib.util.spec_from_file_location(name, place)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[name]
-
-
-counting = load_helper()
-inprocess = counting.inprocess
 
 
 @pytest.fixture(scope="module")

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
+from tests.federation import inprocess
 
 from sordino_client.ledger.chain import read_rows
 from sordino_client.round.contribution import contribute, require_one_epoch
@@ -42,21 +40,6 @@ from sordino_privacy.secagg.quantise import signed_view
 DISTRIBUTED = PrivacyPolicy(noise="distributed", largest_steps=1)
 FLOORS = FloorTerms(cohort=4, honest=3)
 AGREED = 40.0
-
-
-def load_helper() -> ModuleType:
-    name = "sordino_tests_inprocess"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("inprocess.py"))
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[name]
-
-
-inprocess = load_helper()
 
 
 def module_text(index: int) -> str:

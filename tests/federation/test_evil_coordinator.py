@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.federation import inprocess
 from tests.federation.evil_coordinator import EvilCoordinator, folder_hash
-from tests.federation.hub import found_many, inprocess, refused_as
+from tests.federation.hub import found_many, refused_as
 
 from sordino_client.round.participation import Consent
 from sordino_platform.charter import FloorTerms

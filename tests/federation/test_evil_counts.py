@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 import pytest
+from tests.federation import inprocess
+from tests.federation import test_shared_memory as counting
 
 from sordino_client.round.agreement import decide
 from sordino_client.round.result import take
@@ -27,23 +26,6 @@ from sordino_platform.release.manifest import Manifest, MemoryMark
 from sordino_privacy.counts import CountPlan
 from sordino_privacy.errors import SordinoError
 from sordino_privacy.secagg import ModelError, PolicyError, Quantised, sum_digest
-
-
-def load_helper() -> ModuleType:
-    name = "sordino_tests_counting"
-    if name not in sys.modules:
-        place = Path(__file__).with_name("test_shared_memory.py")
-        spec = importlib.util.spec_from_file_location(name, place)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[name]
-
-
-counting = load_helper()
-inprocess = counting.inprocess
 
 
 @pytest.fixture(scope="module")

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 import tokenizers
 import torch
 import transformers
+from tests.federation import inprocess
 from tokenizers import models, pre_tokenizers, trainers
 from typer.testing import CliRunner
 
@@ -28,21 +26,6 @@ from sordino_platform.doctor.command import examine
 from sordino_platform.doctor.finding import CheckState, Finding
 from sordino_platform.huggingface_model import describe
 from sordino_privacy.errors import ConfigurationError
-
-
-def load_helper() -> ModuleType:
-    name = "sordino_tests_inprocess"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("inprocess.py"))
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[name]
-
-
-inprocess = load_helper()
 
 
 def write_base(folder: Path) -> Path:

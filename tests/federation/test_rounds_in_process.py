@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -10,12 +9,12 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 from flwr.app import ArrayRecord, Error, Message
+from tests.federation import inprocess
 from typer.testing import CliRunner
 
 from sordino_coordinator.commands import app as coordinator_cli
@@ -32,21 +31,6 @@ from sordino_platform.identity import Identity
 from sordino_platform.release import ReleaseStore
 from sordino_privacy.errors import DataError, UsageError
 from sordino_privacy.secagg import SecaggError, Step, verify_transcript
-
-
-def load_helper() -> ModuleType:
-    name = "sordino_tests_inprocess"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("inprocess.py"))
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[name]
-
-
-inprocess = load_helper()
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +124,7 @@ def test_a_member_that_is_cut_off_in_training_and_comes_back_before_the_others_a
     federation = Federation.open(place / "coordinator")
     lost = {"elm": 1, "alder": 1}
 
-    class Flaky(inprocess.InProcessGrid):  # type: ignore[name-defined,misc]  # loaded by path
+    class Flaky(inprocess.InProcessGrid):
         def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
             for message_id in message_ids:
                 message = decode_message(self._waiting[message_id]) if message_id in self._waiting else None
@@ -175,7 +159,7 @@ def test_a_retry_is_the_next_attempt_with_the_same_stored_updates(place: Path) -
         }
         told: list[tuple[str, str]] = []
 
-        class Recovering:
+        class Recovering(list[tuple[str, str]]):
             """Both come back as soon as a second proposal goes out."""
 
             def append(self, item: tuple[str, str]) -> None:

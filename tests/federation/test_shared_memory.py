@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import secrets
 import shutil
-import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.federation import inprocess
 from typer.testing import CliRunner
 
 from sordino_client.commands import app as client_cli
@@ -38,20 +36,6 @@ from sordino_privacy.errors import StorageError
 from sordino_privacy.keystream import Keystream
 from sordino_privacy.secagg import MaskedStatistics
 
-
-def load_helper() -> ModuleType:
-    name = "sordino_tests_inprocess"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("inprocess.py"))
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[name]
-
-
-inprocess = load_helper()
 COUNTS = {
     "bits": 12,
     # So little noise beside the counts that no test hangs on its luck: the threshold is the witnesses'.

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import secrets
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.federation import inprocess
 
 import sordino_client.completion as package
 from sordino_client.completion import bundle as bundles
@@ -29,20 +28,6 @@ from sordino_platform.proposal import quantiser_for
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.secagg import MaskedStatistics
 
-
-def load_helper() -> ModuleType:
-    name = "sordino_tests_inprocess"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("inprocess.py"))
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[name]
-
-
-inprocess = load_helper()
 RATE, LONG = 3.0, 0.45
 """The server's step, and the length of every member's update: as far as the charter lets a round go."""
 
