@@ -1,7 +1,8 @@
 """Before a round: who lacks more of the history than a proposal holds is brought it in parts, then takes part.
 
-A member that does not answer, refuses, or wants the same again is left out of this round. All that catch up cost the
-others a minute at most: what was taken by then need not be brought again.
+A member that does not answer, refuses, takes a part by halves or wants the same again is left out of this round, and
+waits longer each time (`patience`). All that catch up cost the others a minute at most: what was taken by then need
+not be brought again.
 """
 
 from __future__ import annotations
@@ -44,9 +45,10 @@ def bring_forward(
     late = sorted(name for name in lack if held[name].manifests < fits)
     if not late:
         return dict(held)
+    patience, now = federation.catch_up_patience, time.monotonic()
     bringing = _Bringing(federation, grid, nodes, held, fits)
     try:
-        bringing.run(late[:AT_A_TIME])
+        bringing.run([name for name in late if patience.may_try(name, now=now)][:AT_A_TIME])
     except GivenUpError:
         return {}
     return {name: bringing.standing.get(name, standing) for name, standing in held.items()
@@ -67,6 +69,7 @@ class _Bringing:
         self._federation, self._grid, self._nodes, self._fits = federation, grid, nodes, fits
         self._newest = federation.releases.head().number
         self.standing = dict(held)
+        self._began: dict[str, int] = {}
         self._wants: dict[str, int] = {}
 
     def arrived(self, name: str) -> bool:
@@ -75,35 +78,49 @@ class _Bringing:
 
     def run(self, names: Collection[str]) -> None:
         """Brings part after part to those that answer and come forward, for a while."""
-        ends = time.monotonic() + BRINGING_SECONDS
-        while names and (left := ends - time.monotonic()) > 0:
-            answered = self._one_part(names, seconds=min(left, PART_SECONDS))
-            names = [name for name in answered if not self.arrived(name)]
+        ends, left_to_bring = time.monotonic() + BRINGING_SECONDS, names
+        while left_to_bring and (left := ends - time.monotonic()) > 0:
+            answered = self._one_part(left_to_bring, seconds=min(left, PART_SECONDS))
+            left_to_bring = [name for name in answered if not self.arrived(name)]
+        for name in names:
+            began, ended = self._began.get(name), self._wants.get(name, 0)
+            wait = self._federation.catch_up_patience.settle(
+                name, began=began, ended=ended, now=time.monotonic()
+            )
+            if wait:
+                self._federation.log.warning(
+                    "caught_up_in_vain", member=name, release=ended - 1, seconds=wait
+                )
 
     def _one_part(self, names: Collection[str], *, seconds: float) -> list[str]:
         federation, newest = self._federation, self._newest
         tenure = federation.tenure()
 
+        behind = dict[str, int]()  # the release behind the part that each was sent
+
         @lru_cache(maxsize=1)  # most are as far as each other: they share the bytes
-        def brought(first: int | None, epoch: int) -> RecordDict:
+        def brought(first: int | None, epoch: int) -> tuple[RecordDict, int]:
             numbers = range(newest + 1 if first is None else first, self._fits)
-            part = batch(map(federation.releases.manifest_bytes, numbers))
-            return HistoryPart(
-                first=first or 0,
-                newest=newest,
-                manifests=tuple(part),
-                charters=federation.epochs(after=epoch),
-                tenure=tenure,
-            ).pack()
+            part = tuple(batch(map(federation.releases.manifest_bytes, numbers)))
+            charters = federation.epochs(after=epoch)
+            message = HistoryPart(
+                first=first or 0, newest=newest, manifests=part, charters=charters, tenure=tenure
+            )
+            return message.pack(), len(part)
 
         def content(member: str) -> RecordDict:
-            return brought(self._wants.get(member), self.standing[member].epoch)
+            first = self._wants.get(member)
+            message, count = brought(first, self.standing[member].epoch)
+            if first is not None:
+                behind[member] = first + count
+            return message
 
         def came(answer: MemberReply) -> None:
             wants = answer.fields.integer("next")
             answer.fields.done()
-            if not self._wants.get(answer.member, -1) < wants <= newest + 1:
+            if not 0 <= wants <= newest + 1 or wants != behind.get(answer.member, wants):
                 raise LinkError("a member that catches up wants a release that cannot be the next one")
+            self._began.setdefault(answer.member, wants)
             self._wants[answer.member] = wants
             standing = self.standing[answer.member]
             self.standing[answer.member] = replace(standing, manifests=wants)

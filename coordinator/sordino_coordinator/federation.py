@@ -33,6 +33,7 @@ from sordino_coordinator.control.live import Doing, Live
 from sordino_coordinator.control.orders import read_orders
 from sordino_coordinator.metrics import MESSAGE_PHASES, CoordinatorMetrics
 from sordino_coordinator.next_release import NextRelease, release_of_counts, stepped
+from sordino_coordinator.patience import CatchUpPatience
 from sordino_coordinator.release_gate import ReleaseGate, UnusableSumError
 from sordino_coordinator.rounds import RoundStore
 from sordino_coordinator.settings import CoordinatorSettings, load_coordinator_settings
@@ -107,6 +108,7 @@ class Federation:
     traffic: Counter[Direction] = field(default_factory=Counter)
     cheaters: set[str] = field(default_factory=set)
     unready: dict[str, Unready | None] = field(default_factory=dict)
+    catch_up_patience: CatchUpPatience = field(default_factory=CatchUpPatience)
 
     @classmethod
     def open(cls, folder: Path) -> Federation:

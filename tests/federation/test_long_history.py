@@ -23,6 +23,7 @@ from sordino_client.round.member import Member
 from sordino_coordinator import bringing
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.gathering import hello
+from sordino_coordinator.patience import LONGEST_WAIT_SECONDS, CatchUpPatience
 from sordino_coordinator.rounds import Outcome
 from sordino_coordinator.standing import MemberStanding
 from sordino_coordinator.strategy import OngoingRound, SecureFedAvg
@@ -197,6 +198,78 @@ def test_a_standing_is_what_the_member_said(place: Path) -> None:
         held = bringing.bring_forward(federation, grid, nodes, held)
         assert {standing.manifests for standing in held.values()} == {federation.releases.first_within(PART)}
         assert {standing.release for standing in held.values()} == {-1}
+
+
+def answering(grid: Any, monkeypatch: pytest.MonkeyPatch, liar: str, wants: Callable[[int], int]) -> None:
+    """Lets one member answer another number than the one that it has come to."""
+
+    def lies(pull: Callable[..., Any]) -> Callable[..., Any]:
+        def pulled(ids: Any) -> Any:
+            replies = list(pull(ids))
+            for reply in replies:
+                if reply.metadata.src_node_id == node_id(liar) and reply.has_content():
+                    found = reply.content.get("sordino.fields/1", {})
+                    if "next" in found:
+                        found["next"] = wants(int(found["next"]))
+            return replies
+
+        return pulled
+
+    monkeypatch.setattr(grid, "pull_messages", lies(grid.pull_messages))
+
+
+def test_a_member_that_takes_a_release_at_a_time_is_brought_one_part(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation = Federation.open(place / "coordinator")
+    with inprocess.opened(place) as members:
+        grid = inprocess.InProcessGrid(members, run=7)
+        said = iter(range(RELEASES))
+        answering(grid, monkeypatch, "elm", lambda _: next(said))
+        assert one_round(federation, grid) is Outcome.COMPLETED
+        assert "elm" not in federation.rounds.rounds()[-1].members
+        assert parts_told(grid, "elm") == 2, "where it stands, and one part"
+        grid.seen.clear()
+        assert one_round(federation, grid, 2) is Outcome.COMPLETED
+        assert parts_told(grid, "elm") == 0, "it waits"
+
+
+def test_a_member_that_wants_again_what_it_has_taken_is_brought_it_once_and_waits(place: Path) -> None:
+    federation = Federation.open(place / "coordinator")
+    with inprocess.opened(place) as members:
+        grid = inprocess.InProcessGrid(members, run=7)
+        nodes, held = hello(federation, grid, list(grid.get_node_ids()), offer(federation))
+        elm = {"elm": held["elm"]}
+
+        def brought() -> int:
+            grid.seen.clear()
+            members["elm"].coming.clear()
+            bringing.bring_forward(federation, grid, nodes, elm)
+            return parts_told(grid, "elm")
+
+        whole = brought()
+        assert whole > 2
+        assert brought() == whole, "its folder may have come from a backup"
+        assert brought() == 0
+
+
+def test_who_comes_further_never_waits_and_who_does_not_waits_twice_as_long_each_time() -> None:
+    patience, now = CatchUpPatience(), 0.0
+    for began in range(0, 100, 10):
+        assert patience.settle("slow", began=began, ended=began + 10, now=now) == 0
+        assert patience.may_try("slow", now=now)
+    waits = []
+    stretches: list[tuple[int | None, int]] = [(None, 0), (0, 0), (0, 9), (3, 9), *[(None, 0)] * 20]
+    for first, ended in stretches:
+        assert patience.may_try("liar", now=now)
+        if wait := patience.settle("liar", began=first, ended=ended, now=now):
+            waits.append(wait)
+            assert not patience.may_try("liar", now=now + wait - 1)
+        now += wait
+    assert waits[:4] == [60, 120, 240, 480]
+    assert waits[-1] == LONGEST_WAIT_SECONDS
+    now += LONGEST_WAIT_SECONDS + 1
+    assert patience.settle("liar", began=None, ended=0, now=now) == 60, "and that is forgotten after a day"
 
 
 # ------------------------------------------------------------------------------------------- what a liar gains: nothing
