@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
 import ssl
 from collections.abc import Iterator
@@ -13,11 +14,15 @@ from tests.coordinator.api_client import SECONDS, Operator
 
 from sordino_coordinator.control.api import MAX_BODY_BYTES
 from sordino_coordinator.control.audit import Action, read_lines
-from sordino_coordinator.control.callers import TOKEN_FILE, token_of
+from sordino_coordinator.control.callers import STANDBY_TOKEN_FILE, TOKEN_FILE, token_of
 from sordino_coordinator.control.orders import read_orders
+from sordino_coordinator.standby.following import Follower
 from sordino_platform.identity import authority as root
 from sordino_platform.identity import site
-from sordino_privacy.errors import ConfigurationError
+from sordino_privacy.errors import ConfigurationError, LinkError
+
+
+COPY = "/v1/copy?release=0&epoch=1&audit=0&state=" + "ab" * 32
 
 
 @pytest.fixture
@@ -50,6 +55,30 @@ def test_an_order_is_durable_and_noted_when_the_answer_is_there(operator: Operat
     noted = [(line.entry.action, line.entry.by) for line in read_lines(operator.hub)]
     assert (Action.PACE_CHANGED, "api") in noted
     assert (Action.ROLLBACK_ORDERED, "api") in noted
+
+
+def test_the_standbys_token_copies_and_neither_reads_the_api_nor_orders(operator: Operator) -> None:
+    token = token_of(operator.hub, STANDBY_TOKEN_FILE)
+    assert operator.ask("GET", COPY, token=token)[0] == 200
+    assert operator.ask("GET", "/v1/status", token=token)[0] == 403
+    assert operator.ask("POST", "/v1/pause", b"{}", token=token)[0] == 403
+    assert not read_orders(operator.hub).paused
+
+
+def test_a_standby_that_an_older_version_prepared_follows_with_the_operators_token(
+    operator: Operator, tmp_path: Path
+) -> None:
+    standby = tmp_path / "standby"
+    standby.mkdir(mode=0o700)
+    for name in ("root.pin", TOKEN_FILE):
+        shutil.copy2(operator.hub / name, standby / name)
+    shutil.copytree(operator.hub / "charters", standby / "charters")
+    follower = Follower(standby, f"127.0.0.1:{operator.server.port}")
+    assert follower.once().epoch == 1
+    (standby / STANDBY_TOKEN_FILE).touch(mode=0o600)
+    (standby / STANDBY_TOKEN_FILE).write_text("another coordinator's")
+    with pytest.raises(LinkError, match="refused: 401"):
+        Follower(standby, f"127.0.0.1:{operator.server.port}").once()
 
 
 @pytest.mark.parametrize("token", [None, "wrong", "Ünicode", "x" * 10_000])

@@ -25,7 +25,7 @@ from tests.coordinator.test_orders import one_round, running
 from tests.federation.inprocess import NAMES
 
 from sordino_coordinator.control.audit import Action, read_lines
-from sordino_coordinator.control.callers import TOKEN_FILE, token_of
+from sordino_coordinator.control.callers import STANDBY_TOKEN_FILE, TOKEN_FILE, token_of
 from sordino_coordinator.rounds import Outcome, RoundStore
 from sordino_coordinator.standby.copying import END, Stand
 from sordino_coordinator.standby.following import Follower
@@ -40,8 +40,16 @@ from sordino_privacy.errors import ConfigurationError, LinkError, SordinoError, 
 from sordino_privacy.signing import KeySigner
 
 SORDINO = (sys.executable, "-P", "-m", "sordino_platform.cli", "coordinator")
-PUBLIC = ("identity.json", "root.pin", "charters", TOKEN_FILE)
+PUBLIC = ("identity.json", "root.pin", "charters", STANDBY_TOKEN_FILE)
 KEYS = ("identity.key", "tls.pem")
+PEOPLE_ONLY = """
+[oidc]
+issuer = "https://login.example"
+client_id = "sordino-console"
+audience = "sordino-api"
+operators = ["sordino-operators"]
+static_tokens = false
+"""
 
 
 def free_port() -> int:
@@ -89,7 +97,7 @@ def test_a_coordinator_killed_within_a_round_is_replaced_and_members_follow_the_
 ) -> None:
     api, standby = f"127.0.0.1:{free_port()}", tmp_path / "standby"
     old = place / "coordinator"
-    token_of(old)
+    token_of(old, STANDBY_TOKEN_FILE)
     bring(old, standby, PUBLIC)
     with federation(place, tmp_path / "log", rounds=0, pause_seconds=1.0, api_listen=api) as (hub, crew):
         with following(standby, api):
@@ -168,11 +176,17 @@ def open_rounds(folder: Path) -> int:
 def test_a_coordinator_that_answers_hands_over_stops_and_never_runs_again(
     place: Path, tmp_path: Path
 ) -> None:
+    """Where operators come by their company's account only: a machine that follows has a token of its own."""
     api, standby, old = f"127.0.0.1:{free_port()}", tmp_path / "standby", place / "coordinator"
-    token_of(old)
+    settings = old / "coordinator.toml"
+    settings.write_text(settings.read_text() + PEOPLE_ONLY)
+    token_of(old, STANDBY_TOKEN_FILE)
     bring(old, standby, (*PUBLIC, *KEYS))
     with federation(place, tmp_path / "log", rounds=0, pause_seconds=0.5, api_listen=api) as (hub, crew):
         hub.until(lambda: completed(hub.folder) >= 1)
+        with following(standby, api):
+            hub.until(lambda: held(standby) >= 0)
+        assert not (old / TOKEN_FILE).exists(), "nobody comes in with an operator's token"
         done = take_over(standby, "--of", api)
         assert done.returncode == 0, done.stderr
         facts = json.loads(done.stdout)
@@ -305,7 +319,7 @@ def test_a_copy_that_is_cut_or_holds_what_nobody_signed_changes_nothing(
     place: Path, files: dict[str, bytes], error: type[SordinoError]
 ) -> None:
     standby = place / "coordinator"
-    token_of(standby)
+    token_of(standby, STANDBY_TOKEN_FILE)
     before = (standby / "state.sqlite").read_bytes()
     follower = Cut(standby, "127.0.0.1:1")
     follower.sent = tar_of(files)

@@ -102,11 +102,14 @@ class Endpoints:
 
     def post(self, path: str, body: bytes, caller: Caller) -> Any:
         """Gives an order and answers with the orders that hold now. Raises ApiError, SordinoError."""
-        require(caller.may_operate, "give orders")
+        hand_over = self.hand_over if path == "/v1/hand-over" else None
+        if hand_over is None:
+            require(caller.may_operate, "give orders")
+        else:
+            require(caller.machine, "hand over: the other machine does, with standby.token")
         self.audit.require_signs()
-        if path == "/v1/hand-over" and self.hand_over is not None:
-            require(caller.machine, "hand over: the other machine does, with operator.token")
-            self.hand_over(bytes.fromhex(parse(HandOver, body).tenure))
+        if hand_over is not None:
+            hand_over(bytes.fromhex(parse(HandOver, body).tenure))
             return {"stopping": True}
         if path == "/v1/pause":
             parse(NoTerms, body)
@@ -175,7 +178,7 @@ class ApiServer:
 
             def _copy(self, query: str) -> None:
                 try:
-                    require(self._caller().machine, "copy the folder: the standby does, with operator.token")
+                    require(self._caller().machine, "copy the folder: the standby does, with standby.token")
                     stand = Stand.parse(query)
                 except ApiError as error:
                     on_request("refused")

@@ -1,9 +1,12 @@
 """Who asks the operator's API, and what they may.
 
     Authorization: Bearer <content of operator.token>   whoever holds the machine's own token: everything
+    Authorization: Bearer <content of standby.token>    the machine that follows: a copy of the folder, a hand-over
     Authorization: Bearer <token of the provider>       a person, where `[oidc]` names an audience: as their groups may
 
-A copy of the folder and a hand-over are between machines: no person's token is good for them.
+A copy of the folder and a hand-over are between machines: no person's token is good for them. `static_tokens = false`
+switches operator.token off, because that is how people came in. It leaves standby.token: that reads what stands in
+this folder beside it, gives no order, and hands over only with a tenure that the coordinator's key has signed.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from sordino_coordinator.oidc.tokens import TokenVerifier
 
 TOKEN_FILE: Final = "operator.token"  # noqa: S105 - the name of the file that holds it
+STANDBY_TOKEN_FILE: Final = "standby.token"  # noqa: S105 - the name of the file that holds it
 NOTE_REFUSALS_EVERY_SECONDS: Final = 60.0
 
 
@@ -41,7 +45,7 @@ class ApiError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who asks: `by` as the audit log writes it. `machine`: the holder of the machine's own token."""
+    """Who asks: `by` as the audit log writes it. `machine`: it may copy the folder, and have the coordinator hand over."""
 
     by: str
     may_read: bool
@@ -50,14 +54,17 @@ class Caller:
 
 
 HOLDER: Final = Caller(by="api", may_read=True, may_operate=True, machine=True)
+FOLLOWER: Final = Caller(by="standby", may_read=False, may_operate=False, machine=True)
 
 
 class Callers:
     """Tells callers apart by what they send. Any thread may ask; only a provider's token can make it wait."""
 
     def __init__(self, folder: Path, oidc: OidcSettings | None, audit: AuditLog) -> None:
-        """Makes `operator.token` where there is none and it is in use. Raises ConfigurationError, StorageError."""
-        self._token = None if oidc is not None and not oidc.static_tokens else token_of(folder).encode()
+        """Makes the tokens that are in use and not there. Raises ConfigurationError, StorageError."""
+        self._tokens = {token_of(folder, STANDBY_TOKEN_FILE).encode(): FOLLOWER}
+        if oidc is None or oidc.static_tokens:
+            self._tokens[token_of(folder).encode()] = HOLDER
         self._people: TokenVerifier | None = None
         if oidc is not None and oidc.audience:
             self._people = api_tokens(oidc)
@@ -68,8 +75,10 @@ class Callers:
         scheme, _, given = authorization.partition(" ")
         token = given.strip()
         bearer = scheme.lower() == "bearer"
-        if bearer and self._token is not None and hmac.compare_digest(token.encode(), self._token):
-            return HOLDER
+        if bearer:
+            for held, caller in self._tokens.items():
+                if hmac.compare_digest(token.encode(), held):
+                    return caller
         if bearer and self._people is not None and "." in token:
             return self._person(self._people, token)
         self._refusals.refused()

@@ -34,7 +34,7 @@ def follow_coordinator(
 ) -> None:
     """Keeps a copy of the coordinator's state on this machine, ready to take its place. Runs until Ctrl-C.
 
-    The folder begins with identity.json, root.pin, charters/ and operator.token of the coordinator. Keys never travel:
+    The folder begins with identity.json, root.pin, charters/ and standby.token of the coordinator. Keys never travel:
     identity.key and tls.pem are put there by hand, at the latest before a takeover.
 
     Example: sordino coordinator follow --folder /var/lib/sordino/standby --of coordinator.example.org:9468

@@ -1,7 +1,7 @@
 """What a second machine keeps of the coordinator: everything but keys, verified, each pass whole or not at all.
 
 The standby's folder is a coordinator's folder. It begins with what the operator puts there: `identity.json`,
-`root.pin`, `charters/` and `operator.token`. Every file that arrives has a name and a size of a closed list. Charters
+`root.pin`, `charters/` and `standby.token`. Every file that arrives has a name and a size of a closed list. Charters
 count with the root's signature, releases with the coordinator's and with the hashes that they sign, each in its place
 in the chain. The database is put in its place last, so that it never names a release that is not there.
 """
@@ -23,7 +23,7 @@ from typing import Final
 
 from sordino_coordinator.control.audit import FILE as AUDIT_FILE
 from sordino_coordinator.control.audit import FOLDER as AUDIT_FOLDER
-from sordino_coordinator.control.callers import TOKEN_FILE
+from sordino_coordinator.control.callers import STANDBY_TOKEN_FILE, TOKEN_FILE
 from sordino_coordinator.standby.copying import END, STATE, TAIL, Stand, copied_sha256
 from sordino_platform.charter.document import MAX_CHARTER_BYTES
 from sordino_platform.durable import (
@@ -74,7 +74,10 @@ class Follower:
         self._host, self._port = parse_address(address)
         self._charters = open_charters(folder)
         self._charters.head()
-        self._token = read_secret(folder / TOKEN_FILE, limit=256).decode("ascii", "replace").strip()
+        # What was prepared before there was a token for this alone holds the operator's, which is good for it too.
+        names = (STANDBY_TOKEN_FILE, TOKEN_FILE)
+        name = next((name for name in names if (folder / name).exists()), STANDBY_TOKEN_FILE)
+        self._token = read_secret(folder / name, limit=256).decode("ascii", "replace").strip()
 
     def stand(self) -> Stand:
         """Where this folder stands. Raises StorageError, ConfigurationError."""
@@ -125,7 +128,7 @@ class Follower:
                 said = response.read(4096).decode("utf-8", "replace").strip()
                 raise LinkError(
                     f"the coordinator refused: {response.status} {said}",
-                    hint="operator.token must be the coordinator's, and its version no older than this one",
+                    hint="standby.token must be the coordinator's, and its version no older than this one",
                 )
             yield response
         except (OSError, http.client.HTTPException, tarfile.TarError) as error:
