@@ -21,7 +21,6 @@ from sordino_platform.identity import authority as root
 from sordino_platform.identity import site
 from sordino_privacy.errors import ConfigurationError, LinkError
 
-
 COPY = "/v1/copy?release=0&epoch=1&audit=0&state=" + "ab" * 32
 
 
