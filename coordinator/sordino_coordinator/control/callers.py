@@ -45,7 +45,7 @@ class ApiError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who asks: `by` as the audit log writes it. `machine`: it may copy the folder, and have the coordinator hand over."""
+    """Who asks: `by` as the audit log writes it. `machine`: it may copy the folder and order a hand-over."""
 
     by: str
     may_read: bool
