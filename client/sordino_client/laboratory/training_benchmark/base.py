@@ -98,7 +98,7 @@ def memory(name: str, mode: Mode) -> float:
     step, windows = _step(mode, _model(name)), _windows()
     step(windows)
     step(windows)
-    return peak() / (1 << 20)
+    return peak() / 1e6
 
 
 def _model(name: str) -> nn.Module:

@@ -146,7 +146,7 @@ def memory(size: str, batch: int, mode: Mode) -> float:
     """Peak resident megabytes of this process after a step."""
     step, windows = make_step(mode, size), make_windows(batch)
     step(windows)
-    return peak() / (1 << 20)
+    return peak() / 1e6
 
 
 def throughput(mode: Literal["plain", "one-pass"], threads: int, workers: int) -> float:
