@@ -38,7 +38,7 @@ from sordino_privacy.secagg import (
     transcript_head,
 )
 from sordino_privacy.secagg.complaint import Complaint, complaint_proof
-from sordino_privacy.secagg.evidence import Evidence
+from sordino_privacy.secagg.evidence import Evidence, challenge_of, drawn
 from sordino_privacy.secagg.graph import degree_and_threshold, permutation, quorum
 from sordino_privacy.secagg.masks import Mask, apply
 from sordino_privacy.secagg.muster import Draw, sketch_of
@@ -243,7 +243,7 @@ def build() -> dict[str, Any]:
     out["evidence"] = {
         "encoded": opened.evidence.hex(),
         "carries": opened.carries.tobytes().hex(),
-        "challenge": coordinator._challenge().hex(),
+        "challenge": challenge_of(roster, parsed, drawn(Opening.decode(openings["alpha"]), ())).hex(),
     }
     out["muster"] = muster(mustered, claim, updates, opened.evidence)
     record = coordinator.record(GENESIS, fixed("new model"))

@@ -28,7 +28,7 @@ from sordino_platform.flower import codec
 from sordino_platform.flower.phases import HELLO, Phase
 from sordino_platform.link import Loss
 from sordino_privacy.secagg import BadParcelError, CoordinatorSession
-from sordino_privacy.secagg import coordinator as secagg_coordinator
+from sordino_privacy.secagg.coordinator import mustering
 
 LIES = st.one_of(
     st.sampled_from(PLAIN).map(evil.forged),
@@ -121,7 +121,7 @@ def test_every_forgery_in_every_phase_costs_the_evil_member_only(
 ) -> None:
     """A quarter of the forgeries each, so that all phases together meet every one."""
     if kind in {Phase.MUSTER.message_type, Phase.SOUND.message_type}:
-        monkeypatch.setattr(secagg_coordinator, "MUSTERED_ABOVE", 2)  # five members are a large cohort then
+        monkeypatch.setattr(mustering, "MUSTERED_ABOVE", 2)  # five members are a large cohort then
     share = PLAIN[SPOKEN.index(kind) % 4 :: 4]
     with World.opened(place) as world:
         for name in (*share, *(NUMBERS if kind == HELLO else ())):

@@ -21,6 +21,7 @@ from sordino_platform.charter import PrivacyPolicy
 from sordino_platform.flower.phases import Phase
 from sordino_platform.proposal import norm_limit, quantiser_for
 from sordino_privacy.secagg import AggregateSum, CoordinatorSession, MemberSession
+from sordino_privacy.secagg.coordinator.opening import OpenedPhase, RevealPhase
 from sordino_privacy.secagg.sketch import Sketch
 
 LIAR, HONEST = "elm", 0.0002
@@ -69,7 +70,7 @@ class Adder(CoordinatorSession):
         self._known_intake().total.add(added)
         return super().close_uploads()
 
-    def _require_digests(self, sketches: Any, total: Any, threads: int) -> None:
+    def _require_digests(self, phase: Any, total: Any, threads: int) -> None:
         """Nothing."""
 
 
@@ -80,7 +81,7 @@ class Swapper(CoordinatorSession):
         opened = super().open(**arguments)
         vector = opened.vector.copy()
         vector[:1000] += np.uint16(40)
-        self._sum = vector
+        self._phase = OpenedPhase(self._terms, self._in(OpenedPhase).agreed, vector)
         return replace(opened, vector=vector, totals=self.context.quantiser.decode(vector))
 
 
@@ -88,7 +89,7 @@ class Forgetter(CoordinatorSession):
     """Leaves one member's digest out, and what would stand in for it."""
 
     def open(self, **arguments: Any) -> AggregateSum:
-        self._reveals.pop("birch")
+        self._in(RevealPhase).reveals.pop("birch")
         opened = super().open(**arguments)
         return replace(opened, lengths=replace(opened.lengths, silent=()))
 

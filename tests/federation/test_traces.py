@@ -29,7 +29,7 @@ from sordino_platform.tracing import (
     trace_id,
 )
 from sordino_privacy.errors import DataError
-from sordino_privacy.secagg import coordinator as secagg_coordinator
+from sordino_privacy.secagg.coordinator import mustering
 
 pytest.importorskip("opentelemetry.sdk", reason="needs the extra `traces`")
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as service
@@ -149,7 +149,7 @@ def test_a_round_is_one_trace_of_both_sides_and_holds_nothing_but_what_is_listed
 def test_a_large_cohort_is_mustered_and_its_muster_traced(
     collector: tuple[str, Collector], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(secagg_coordinator, "MUSTERED_ABOVE", 2)  # five members are one
+    monkeypatch.setattr(mustering, "MUSTERED_ABOVE", 2)  # five members are one
     address, kept = collector
     run_round(tmp_path / "federation", address)
     every = {phase.value for phase in Phase}

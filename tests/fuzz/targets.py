@@ -171,7 +171,7 @@ def proofs() -> Target:
         federation.members["member-0001"].upload(deliveries["member-0001"], federation.updates["member-0001"])
     except BadParcelError as error:
         complaint = error.complaint
-    roster = federation.coordinator._known_roster()
+    roster = federation.coordinator.roster
     said = complaint_proof(federation.context.encode(), roster.encode(), complaint)
     _, others = attempt()
 

@@ -37,11 +37,17 @@ class EvilCoordinator(CoordinatorSession):
 
     lies: ClassVar[Mapping[str, Callable[..., Any]]] = {}
 
+    @property
+    def u2(self) -> tuple[str, ...]:
+        """Once the uploads are closed."""
+        assert self._claimed is not None
+        return self._claimed.shares.u2
+
     def close_advertisements(self) -> bytes:
         message = super().close_advertisements()
         if "roster" not in self.lies:
             return message
-        lie: Roster = self.lies["roster"](self, self._known_roster())
+        lie: Roster = self.lies["roster"](self, self.roster)
         return lie.encode()
 
     def close_shares(self) -> Mapping[str, bytes]:

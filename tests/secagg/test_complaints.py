@@ -30,6 +30,7 @@ from sordino_privacy.secagg import (
     merkle,
 )
 from sordino_privacy.secagg.complaint import MAX_COMPLAINT_BYTES, Complaint, complaint_proof
+from sordino_privacy.secagg.coordinator.uploading import UploadPhase
 from sordino_privacy.secagg.equality import ORDER, Equality, of_key
 from sordino_privacy.secagg.roster import Advertisement, Roster
 from sordino_privacy.secagg.shamir import PRIME
@@ -127,7 +128,7 @@ def cheated() -> tuple[Federation, Complaint]:
 
 
 def culprit(federation: Federation, complaint: Complaint) -> str:
-    return complaint.culprit(federation.membership, federation.coordinator._known_roster())
+    return complaint.culprit(federation.membership, federation.coordinator.roster)
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +175,7 @@ def test_whoever_complains_without_cause_is_the_cheater(honest: tuple[Federation
 def test_another_point_than_the_true_one_frames_nobody(honest: tuple[Federation, Complaint]) -> None:
     """The forgery that matters: a sealing key that does not open the honest parcel, with a proof for another secret."""
     federation, complaint = honest
-    roster = federation.coordinator._known_roster()
+    roster = federation.coordinator.roster
     bound = (roster.hash, HIT.encode(), EVIL.encode())
     for private in (b"x" * 32, b"y" * 32):
         false = Equality.proven(private, roster.entry(HIT).exchange, SeededEntropy(private), *bound)
@@ -244,14 +245,14 @@ def test_a_complaint_reveals_the_parcels_of_its_pair_and_no_other(
     cheated: tuple[Federation, Complaint],
 ) -> None:
     federation, complaint = cheated
-    roster = federation.coordinator._known_roster()
+    roster = federation.coordinator.roster
     entry = roster.entry(HIT).exchange
     shared = complaint.equality.verified(
         entry, roster.entry(EVIL).exchange, roster.hash, EVIL.encode(), HIT.encode()
     )
     assert shared is not None
     opens = set()
-    for sender, shares in federation.coordinator._shares.items():
+    for sender, shares in federation.coordinator._in(UploadPhase).shares.sent.items():
         for leaf in shares.leaves:
             pair = (
                 (sender, roster.entry(sender).exchange),
@@ -306,7 +307,7 @@ def test_a_cheater_whose_key_is_on_the_twist_is_named_all_the_same() -> None:
 def test_a_proof_of_another_charter_is_refused(cheated: tuple[Federation, Complaint]) -> None:
     federation, complaint = cheated
     shown = complaint_proof(
-        federation.context.encode(), federation.coordinator._known_roster().encode(), complaint.encode()
+        federation.context.encode(), federation.coordinator.roster.encode(), complaint.encode()
     )
     with pytest.raises(SecaggError):
         judge_complaint(shown, membership(6, epoch=2))

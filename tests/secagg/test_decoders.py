@@ -16,9 +16,9 @@ from tests.secagg.federation import Federation, membership
 from sordino_privacy.secagg import MalformedError, Quantised, RoundContext, SecaggError
 from sordino_privacy.secagg.encoding import MAX_MESSAGE_BYTES, MessageReader, Writer
 from sordino_privacy.secagg.evidence import Evidence
+from sordino_privacy.secagg.member.state import SessionState
 from sordino_privacy.secagg.muster import Draw, MusterAnswer, sketch_of, sounding
 from sordino_privacy.secagg.roster import Advertisement
-from sordino_privacy.secagg.session import SessionState
 from sordino_privacy.secagg.shares import Delivery, Shares
 from sordino_privacy.secagg.survivors import Assent, Claim, Opening, Reveal
 from sordino_privacy.secagg.transcript import Record

@@ -26,6 +26,7 @@ from sordino_privacy.secagg import (
     QuorumError,
     sketched_length,
 )
+from sordino_privacy.secagg.coordinator.opening import RevealPhase
 from sordino_privacy.secagg.encoding import digest
 from sordino_privacy.secagg.masks import RingVector
 from sordino_privacy.secagg.sketch import CHUNK, PROJECTIONS, Sketch, length_sketch, upload_digest
@@ -139,7 +140,7 @@ class Adder(CoordinatorSession):
         self._known_intake().total.add(own(self, range(7), 5))
         return super().close_uploads()
 
-    def _require_digests(self, sketches: Any, total: Any, threads: int) -> None:
+    def _require_digests(self, phase: Any, total: Any, threads: int) -> None:
         """It does not mind."""
 
 
@@ -194,8 +195,8 @@ def test_no_two_attempts_have_one_challenge() -> None:
     seeds = set()
     for seed in range(3):
         federation = Federation(membership(3), seed=seed)
-        federation.complete()
-        seeds.add(federation.coordinator._challenge())
+        federation.until("unmask")
+        seeds.add(federation.coordinator._in(RevealPhase).agreed.challenge)
     assert len(seeds) == 3
 
 

@@ -129,7 +129,7 @@ def test_2_survivors_of_too_few_organisations_are_refused() -> None:
     federation = Federation(members)
     # The coordinator itself does not care: it runs under weaker floors with the members' context.
     federation.coordinator = CoordinatorSession(weak, replace(federation.context))
-    object.__setattr__(federation.coordinator._context, "organisations", 3)
+    object.__setattr__(federation.coordinator.context, "organisations", 3)
     message, present = federation.until("upload")
     assert isinstance(message, Mapping)
     left = [name for name in present if name not in ("member-0002", "member-0005")]
@@ -138,7 +138,7 @@ def test_2_survivors_of_too_few_organisations_are_refused() -> None:
         federation.coordinator.accept_upload(name, frames)
     receipts = federation.coordinator._known_intake().receipts
     claim = Claim(
-        roster_hash=federation.coordinator._known_roster().hash,
+        roster_hash=federation.coordinator.roster.hash,
         receipts=tuple(receipts[name] for name in left),
         dropped=("member-0002", "member-0005"),
         total_hash=bytes(32),

@@ -93,7 +93,7 @@ def test_8_a_claim_that_forgets_a_dropped_member_is_refused() -> None:
 def test_8_a_claim_with_a_survivor_that_was_not_in_u2_is_refused() -> None:
     def lie(self: EvilCoordinator, claim: Claim) -> Claim:
         ghost = UploadReceipt.signed(
-            signing_key("member-0005"), claim.roster_hash, "member-0005", u2_digest(self._u2), bytes(32)
+            signing_key("member-0005"), claim.roster_hash, "member-0005", u2_digest(self.u2), bytes(32)
         )
         return replace(claim, receipts=(*claim.receipts, ghost))
 
@@ -130,7 +130,7 @@ def test_9_a_member_that_was_shown_another_u2_is_noticed() -> None:
     """Split view of U2: the accomplice signs an upload over U2 without `OTHER`, to have that mask revealed."""
 
     def lie(self: EvilCoordinator, claim: Claim) -> Claim:
-        smaller = u2_digest(name for name in self._u2 if name != OTHER)
+        smaller = u2_digest(name for name in self.u2 if name != OTHER)
         receipt = UploadReceipt.signed(
             signing_key(ACCOMPLICE), claim.roster_hash, ACCOMPLICE, smaller, bytes(32)
         )
@@ -165,7 +165,7 @@ def test_10_a_signature_over_another_survivor_set_is_refused() -> None:
             signing_key(OTHER),
             opening.roster_hash,
             OTHER,
-            u2_digest(self._u2),
+            u2_digest(self.u2),
             bytes(32),
             bytes(32),
             bytes(32),
@@ -177,12 +177,13 @@ def test_10_a_signature_over_another_survivor_set_is_refused() -> None:
 
 def test_10_a_signature_of_a_member_that_did_not_survive_does_not_count() -> None:
     def lie(self: EvilCoordinator, opening: Opening) -> Opening:
-        claim = self._known_claim()
+        assert self._claimed is not None
+        claim = self._claimed.claim
         dropped = Assent.signed(
             signing_key(ACCOMPLICE),
             opening.roster_hash,
             ACCOMPLICE,
-            u2_digest(self._u2),
+            u2_digest(self.u2),
             claim.u3_hash(),
             claim.total_hash,
             bytes(32),

@@ -276,7 +276,7 @@ def test_a_quorum_of_too_few_organisations_convinces_neither_a_member_nor_who_re
     federation = Federation(membership(7, floors=floors, organisations=3))
     openings, _ = federation.until("unmask")
     assert isinstance(openings, Mapping)
-    assents = federation.coordinator._assents
+    assents = {one.sender: one for one in Opening.decode(openings["member-0000"]).assents}
     # Members 0, 3 and 6 are of one organisation, 1 of another: a quorum of four, and two organisations.
     few = tuple(assents[f"member-000{number}"] for number in (0, 1, 3, 6))
     lie = replace(Opening.decode(openings["member-0000"]), assents=few)

@@ -172,7 +172,7 @@ def test_a_coordinator_with_the_accomplices_that_gamma_allows_never_holds_a_thre
     """The counting argument of the protocol, run: accomplices give both shares of everyone, honest members one."""
     federation = Federation(membership(5))
     openings, present = federation.until("unmask", {OTHER: "upload"})
-    roster = federation.coordinator._known_roster()
+    roster = federation.coordinator.roster
     holders: dict[tuple[str, str], set[str]] = defaultdict(set)
     for owner in federation.members[ACCOMPLICE]._state.held:
         holders[owner, "b"].add(ACCOMPLICE)

@@ -148,7 +148,7 @@ def test_a_coordinator_that_drops_the_whole_neighbourhood_of_one_member_is_refus
     federation = Federation(membership(20), quantiser=quantiser(20, 20))
     claim, present = federation.until("survivors")
     coordinator, victim = federation.coordinator, "member-0000"
-    roster = coordinator._known_roster()
+    roster = coordinator.roster
     gone = roster.neighbours(victim)[:6]
     honest = Claim.decode(claim)
     lie = Claim(
@@ -170,7 +170,8 @@ def test_a_quorum_without_the_neighbourhood_of_one_member_is_refused() -> None:
     federation = Federation(membership(20), quantiser=quantiser(20, 20))
     openings, present = federation.until("unmask")
     assert isinstance(openings, Mapping)
-    roster, assents = federation.coordinator._known_roster(), federation.coordinator._assents
+    roster = federation.coordinator.roster
+    assents = {one.sender: one for one in Opening.decode(openings["member-0000"]).assents}
     silent = roster.neighbours("member-0000")[:3]
     few = tuple(assents[name] for name in sorted(assents) if name not in silent)
     assert len(few) >= roster.numbers.quorum
@@ -186,7 +187,7 @@ def test_a_member_with_too_few_neighbours_in_u2_refuses_to_upload() -> None:
     federation = Federation(membership(20), quantiser=quantiser(20, 20))
     deliveries, _ = federation.until("upload")
     victim = "member-0000"
-    gone = federation.coordinator._known_roster().neighbours(victim)[:4]
+    gone = federation.coordinator.roster.neighbours(victim)[:4]
     true = Delivery.decode(deliveries[victim], victim)
     lie = Delivery(
         roster_hash=true.roster_hash,
@@ -202,7 +203,7 @@ def test_a_round_above_256_members_uses_the_circulant_graph_and_opens_the_exact_
     federation = Federation(membership(257), quantiser=quantiser(20, 257))
     gone = {name: ("share", "upload", "unmask")[index % 3] for index, name in enumerate(names(257)[::20])}
     opened = federation.complete(gone)
-    assert not federation.coordinator._known_roster().graph.complete
+    assert not federation.coordinator.roster.graph.complete
     assert np.array_equal(opened.vector, federation.expected(opened.survivors))
 
 

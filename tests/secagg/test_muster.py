@@ -29,7 +29,9 @@ from sordino_privacy.secagg import (
     SurvivorError,
     verify_record,
 )
-from sordino_privacy.secagg import coordinator as session_module
+from sordino_privacy.secagg.coordinator import mustering
+from sordino_privacy.secagg.coordinator.cohort import CohortShares
+from sordino_privacy.secagg.coordinator.uploading import ClaimedSum
 from sordino_privacy.secagg.muster import MOST_MUSTERS, SILENT_LIMIT, Draw, sketch_of, sounding
 from sordino_privacy.secagg.survivors import Claim
 
@@ -41,8 +43,8 @@ LATER = ("muster", "sound", "survivors", "unmask")
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """When a coordinator musters is its own choice: here it does with twelve, of whom two may be silent."""
-    monkeypatch.setattr(session_module, "SILENT_LIMIT", 2)
-    monkeypatch.setattr(session_module, "MUSTERED_ABOVE", 6)
+    monkeypatch.setattr(mustering, "SILENT_LIMIT", 2)
+    monkeypatch.setattr(mustering, "MUSTERED_ABOVE", 6)
 
 
 def many(members: int = MANY, **other: Any) -> Federation:
@@ -126,7 +128,7 @@ def test_without_a_muster_more_are_silent_than_may_be_and_with_it_nobody_is(
     federation = many(60)
     opened = complete(federation, federation.names[-20:], "unmask")
     assert (len(opened.survivors), opened.silent) == (60, ())
-    monkeypatch.setattr(session_module, "MUSTERED_ABOVE", 60)
+    monkeypatch.setattr(mustering, "MUSTERED_ABOVE", 60)
     again = many(60, round=1)
     assert len(complete(again, again.names[-20:], "unmask").silent) == 20 > SILENT_LIMIT
 
@@ -251,7 +253,7 @@ class Adder(CoordinatorSession):
         self._known_intake().total.add(own(self, range(7), 5))
         return super().close_uploads()
 
-    def _require_digests(self, sketches: Any, total: Any, threads: int) -> None:
+    def _require_digests(self, phase: Any, total: Any, threads: int) -> None:
         """It does not mind."""
 
 
@@ -261,10 +263,10 @@ class Remover(Adder):
     def close_uploads(self) -> bytes:
         return CoordinatorSession.close_uploads(self)
 
-    def _claim_of(self, u3: set[str]) -> Claim:
+    def _claim_of(self, shares: CohortShares, u3: set[str]) -> ClaimedSum:
         if len(u3) < MANY:
             self._known_intake().total.add(own(self, range(3, 5), 1))
-        return super()._claim_of(u3)
+        return super()._claim_of(shares, u3)
 
 
 @pytest.mark.parametrize("evil", [Adder, Remover])

@@ -77,7 +77,7 @@ def test_whoever_of_the_spare_ones_is_taken_away_every_floor_is_still_met(
         monkeypatch.setattr(graph, "degree_and_threshold", lambda members, corrupt, dropouts: (6, 2))
     federation = Federation(membership(9, organisations=organisations), quantiser=quantiser(20, 9))
     federation.until("upload")
-    of, everyone = federation.coordinator._known_roster(), set(federation.names)
+    of, everyone = federation.coordinator.roster, set(federation.names)
     assert of.graph.complete is (limit > 9)
     spare = require_signers(of, federation.membership, federation.context, everyone, everyone)
     assert all(

@@ -24,7 +24,7 @@ from sordino_privacy.secagg.encoding import SUITE
 from sordino_privacy.secagg.evidence import Evidence, Lengths, Opened
 from sordino_privacy.secagg.intake import Keeper, UploadReceiver
 from sordino_privacy.secagg.journal import Journal, JournalEntry, Step, require_follows
-from sordino_privacy.secagg.member import MemberSession
+from sordino_privacy.secagg.member import MemberSession, SessionPhase
 from sordino_privacy.secagg.membership import EnrolledMember, Floors, Membership
 from sordino_privacy.secagg.muster import SILENT_LIMIT
 from sordino_privacy.secagg.quantise import Group, MaskedStatistics, Quantised, Quantiser, Totals
@@ -57,7 +57,6 @@ from sordino_privacy.secagg.refusals import (
     TranscriptError,
     UploadSignatureError,
 )
-from sordino_privacy.secagg.session import SessionPhase
 from sordino_privacy.secagg.sketch import sketched_length
 from sordino_privacy.secagg.transcript import (
     GENESIS,

@@ -1,86 +1,51 @@
-"""A member's side of one attempt: bytes in, bytes out, and every check the member owes itself.
-
-    session = MemberSession(me, signing_key, membership, context, journal, entropy)
-    session.advertise()                    -> advertisement
-    session.share(roster)                  -> sealed shares
-    session.upload(delivery, quantised)    -> frames of the masked update, header first, signature last
-    session.muster(claim)                  -> presence    } of a large cohort, before it signs;
-    session.sound(draw, quantised)         -> sketch      } and again without those who did not answer
-    session.survivors(claim)               -> assent
-    session.unmask(opening, quantised)     -> shares and a sketch of the upload; then every secret is gone
-    session.opened                         -> what shows later that a published sum is the opened one
-
-Rules that hold throughout:
-* Nothing is taken from the coordinator that the member can compute itself; what it claims is compared.
-* What must be remembered is durable (journal) before its effect leaves.
-* A message for another phase is refused and changes nothing; any other refusal ends the session and erases its
-  secrets, for no later message could make the attempt trustworthy again.
-* The request last answered, sent again after a broken link, is answered with the same bytes, except for the reveal,
-  which happens once.
-
-Erasure drops the only references to the secrets; Python cannot promise that no copy stays in freed memory.
-"""
+"""The order of the phases at a member: what it answers to each message, what it remembers, and what ends a session."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Self
 
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from sordino_privacy.secagg import keys, merkle, shamir
 from sordino_privacy.secagg.complaint import Complaint
 from sordino_privacy.secagg.context import RoundContext
-from sordino_privacy.secagg.encoding import HASH_BYTES, KEY_BYTES, digest
+from sordino_privacy.secagg.encoding import HASH_BYTES, digest
 from sordino_privacy.secagg.evidence import Opened, challenge_of, drawn
-from sordino_privacy.secagg.journal import Journal, JournalEntry, Step, bound, require_follows
+from sordino_privacy.secagg.journal import Journal, Step, bound
 from sordino_privacy.secagg.masks import Mask
+from sordino_privacy.secagg.member.consent import OwnUpload, owners_to_reveal, require_claim, require_quorum
+from sordino_privacy.secagg.member.masking import (
+    Frame,
+    mask_keys,
+    masking_peers,
+    masks_of_keys,
+    upload_frames,
+)
+from sordino_privacy.secagg.member.receiving import admitted_u2, opened_shares, require_attempt
+from sordino_privacy.secagg.member.recording import StepRecorder
+from sordino_privacy.secagg.member.sharing import AttemptSecrets, admitted_roster, shared_seeds
+from sordino_privacy.secagg.member.state import SessionPhase, SessionState
 from sordino_privacy.secagg.membership import Membership
 from sordino_privacy.secagg.muster import MOST_MUSTERS, Draw, MusterAnswer, sketch_of, sounding
 from sordino_privacy.secagg.quantise import Quantised
 from sordino_privacy.secagg.refusals import (
     AbortedError,
-    BadParcelError,
     ContextError,
-    FloorError,
     IdentityError,
     OrderError,
     QuorumError,
     ReplayError,
     RevealError,
-    RosterError,
-    ShareError,
     SurvivorError,
-    ThresholdError,
-    UploadSignatureError,
 )
-from sordino_privacy.secagg.roster import Advertisement, Roster, seed_commitment
-from sordino_privacy.secagg.sampling import sampled
-from sordino_privacy.secagg.session import SessionPhase, SessionState
-from sordino_privacy.secagg.shares import (
-    Delivery,
-    Leaf,
-    Parcel,
-    Shares,
-    Statement,
-    open_parcel,
-    share_commitment,
-)
+from sordino_privacy.secagg.roster import Roster
+from sordino_privacy.secagg.shares import Delivery, Parcel, Statement
 from sordino_privacy.secagg.sketch import Sketch, length_sketch, upload_digest
-from sordino_privacy.secagg.survivors import (
-    Assent,
-    Claim,
-    Opening,
-    Reveal,
-    require_signers,
-    require_survivors,
-)
-from sordino_privacy.secagg.upload import UploadHeader, UploadReceipt, masked_slices, u2_digest, vector_digest
+from sordino_privacy.secagg.survivors import Assent, Claim, Opening, Reveal
+from sordino_privacy.secagg.upload import UploadHeader, masked_slices, u2_digest
 from sordino_privacy.signing import Signer
 
-Frame = bytes | memoryview
 UNSIGNED = (SessionPhase.UPLOADED, SessionPhase.MUSTERED, SessionPhase.SOUNDED)
 """Where a session stands that has uploaded and signed no set of survivors yet."""
 
@@ -111,7 +76,7 @@ class MemberSession:
         context.require_floors(membership)
         self._me, self._signing_key = me, signing_key
         self._membership, self._context = membership, context
-        self._journal, self._entropy = journal, entropy
+        self._steps, self._entropy = StepRecorder(journal=journal, context=context), entropy
         self._state = SessionState()
         self._roster: Roster | None = None
         # What follows from the state, so that it is not made again in each phase; none of it is secret.
@@ -142,27 +107,17 @@ class MemberSession:
             proposed = RoundContext.decode(proposal)
             proposed.require_floors(self._membership)
             self._context.require_same(proposed)
-            entry = self._entry(Step.ADVERTISED, b"", self._context.digest())
-            require_follows(self._journal.entries(entry.federation, entry.run, entry.round), entry)
+            self._steps.require_possible(Step.ADVERTISED, b"", self._context.digest())
 
     def advertise(self) -> bytes:
         """Phase 1: fresh keys, seeds and nonce. Raises ReplayError when the round is spent or the attempt outdated."""
         with self._step((SessionPhase.READY,), SessionPhase.ADVERTISED):
             ctx = self._context.digest()
-            self._record(Step.ADVERTISED, b"", ctx)
-            state = self._state
-            state.exchange_key = self._entropy(KEY_BYTES)
-            state.pair_seed = shamir.field_element(self._entropy).to_bytes(KEY_BYTES, "big")
-            state.self_seed = shamir.field_element(self._entropy).to_bytes(KEY_BYTES, "big")
-            advertisement = Advertisement(
-                ctx=ctx,
-                name=self._me,
-                exchange=keys.public_key(state.exchange_key),
-                masking=keys.public_key(keys.mask_private_key(state.pair_seed, ctx, self._me)),
-                commitment=seed_commitment(ctx, self._me, state.self_seed),
-                nonce=self._entropy(HASH_BYTES),
-            )
-            state.advertisement = advertisement.signed(self._signing_key).encode()
+            self._steps.record(Step.ADVERTISED, b"", ctx)
+            state, secrets = self._state, AttemptSecrets.drawn(self._entropy)
+            advertisement = secrets.advertisement(ctx, self._me, self._entropy, self._signing_key)
+            state.exchange_key, state.pair_seed = secrets.exchange_key, secrets.pair_seed
+            state.self_seed, state.advertisement = secrets.self_seed, advertisement.encode()
         return self._state.advertisement
 
     def share(self, roster: bytes) -> bytes:
@@ -170,54 +125,22 @@ class MemberSession:
         if self._answered(SessionPhase.SHARED, roster):
             return self._state.reply
         with self._step((SessionPhase.ADVERTISED,), SessionPhase.SHARED):
-            self._admit_roster(roster)
+            mine = self._state.advertisement
+            self._roster = admitted_roster(roster, self._me, mine, self._membership, self._context)
+            self._state.roster = roster
             self._state.answer(roster, self._shares())
         return self._state.reply
 
-    def _admit_roster(self, message: bytes) -> None:
-        roster = Roster.decode(message, self._membership, self._context, reader=self._me)
-        if self._me not in roster.positions:
-            raise RosterError("this member is missing from the roster")
-        if roster.entry(self._me).encode() != self._state.advertisement:
-            raise RosterError("this member's entry in the roster was altered")
-        if roster.numbers.threshold > roster.holders_each:
-            raise ThresholdError("the roster has too few members to share a secret among")
-        self._state.roster, self._roster = message, roster
-
     def _shares(self) -> bytes:
-        roster, state = self._known_roster(), self._state
-        holders = roster.holders(self._me)
-        indices = [roster.positions[holder] + 1 for holder in holders]
-        seeds = (state.self_seed, state.pair_seed)
-        split = [
-            shamir.split(int.from_bytes(seed, "big"), roster.numbers.threshold, indices, self._entropy)
-            for seed in seeds
-        ]
-        mine, private = (self._me, roster.entry(self._me).exchange), keys.exchange_key(state.exchange_key)
-        leaves, agreed = [], []
-        for holder, self_share, pair_share in zip(holders, *split, strict=True):
-            if holder == self._me:
-                state.held[self._me] = (self_share, pair_share)
-                sealed = bytes(keys.SEALED_BYTES)
-                agreed.append(bytes(KEY_BYTES))
-            else:
-                peer = roster.entry(holder).exchange
-                agreed.append(keys.agree(private, peer))
-                key = keys.seal_key(agreed[-1], roster.hash, mine, (holder, peer))
-                pair = self_share.to_bytes(KEY_BYTES, "big") + pair_share.to_bytes(KEY_BYTES, "big")
-                sealed = keys.seal(key, pair, roster.hash, self._me, holder)
-            leaves.append(
-                Leaf(
-                    recipient=holder,
-                    sealed=sealed,
-                    self_commitment=share_commitment(roster.hash, self._me, holder, "b", self_share),
-                    pair_commitment=share_commitment(roster.hash, self._me, holder, "s", pair_share),
-                )
-            )
-        state.agreed = b"".join(agreed)
-        root = merkle.root([leaf.digest() for leaf in leaves])
-        statement = Statement.signed(self._signing_key, roster.hash, self._me, root)
-        return Shares(roster_hash=roster.hash, statement=statement, leaves=tuple(leaves)).encode()
+        state = self._state
+        secrets = AttemptSecrets(
+            exchange_key=state.exchange_key, pair_seed=state.pair_seed, self_seed=state.self_seed
+        )
+        made = shared_seeds(self._known_roster(), self._me, secrets, self._signing_key, self._entropy)
+        if made.kept is not None:
+            state.held[self._me] = made.kept
+        state.agreed = made.agreed
+        return made.message.encode()
 
     def upload(self, delivery: bytes, quantised: Quantised, *, threads: int = 1) -> Iterator[Frame]:
         """Phase 3: opens every share, records the upload, and masks while it sends.
@@ -267,37 +190,8 @@ class MemberSession:
     def _admit_delivery(self, message: bytes) -> None:
         roster, state = self._known_roster(), self._state
         delivery = Delivery.decode(message, self._me)
-        self._require_attempt(delivery.roster_hash)
-        u2 = tuple(statement.sender for statement in delivery.statements)
-        in_u2 = set(u2)
-        if not in_u2 <= roster.positions.keys():
-            raise SurvivorError("U2 names a member that is not in the roster")
-        if self._me not in u2:
-            raise SurvivorError("this member is missing from U2")
-        if len(u2) < roster.numbers.quorum:
-            raise SurvivorError(f"U2 has {len(u2)} members, below the quorum of {roster.numbers.quorum}")
-        vouched, neighbours = roster.vouched(self._me), roster.neighbours(self._me)
-        for statement in delivery.statements:
-            if statement.sender in vouched:
-                statement.verify(self._membership, roster.hash)
-        statements = {statement.sender: statement for statement in delivery.statements}
-        owed = tuple(name for name in neighbours if name in in_u2)
-        if tuple(parcel.sender for parcel in delivery.parcels) != owed:
-            raise ShareError("the delivered shares are not those of U2 that this member holds")
-        if len(owed) + roster.graph.complete < roster.numbers.threshold:
-            raise SurvivorError("too few of this member's neighbours are in U2")
-        # One point seals both directions of a pair: it was agreed on when this member shared.
-        points = {
-            holder: state.agreed[KEY_BYTES * place :][:KEY_BYTES]
-            for place, holder in enumerate(roster.holders(self._me))
-        }
-        for parcel in delivery.parcels:
-            statement, shared = statements[parcel.sender], points[parcel.sender]
-            try:
-                state.held[parcel.sender] = open_parcel(parcel, statement, roster, self._me, shared)
-            except BadParcelError as error:
-                error.complaint = self._complaint(parcel, statement)
-                raise
+        u2 = admitted_u2(delivery, roster, self._me, self._membership)
+        state.held |= opened_shares(delivery, roster, self._me, state.agreed, self._complaint)
         state.u2, state.agreed, self._u2_hash = u2, b"", u2_digest(u2)
 
     def _complaint(self, parcel: Parcel, statement: Statement) -> bytes:
@@ -311,43 +205,25 @@ class MemberSession:
         quantiser = self._context.quantiser
         if quantised.quantiser_hash != quantiser.digest() or quantised.vector.shape != (quantiser.length,):
             raise ContextError("the update was not quantised for this context")
-        self._record(Step.UPLOADED, quantised.identity, self._bound(self._u2_hash))
+        self._steps.record(Step.UPLOADED, quantised.identity, self._bound(self._u2_hash))
         self._state.update = quantised.identity
 
     def _frames(self, quantised: Quantised, threads: int) -> Iterator[Frame]:
-        roster = self._known_roster()
-        yield self._header().encode()
-        hashes = []
-        for piece, piece_hash in masked_slices(quantised.vector, self._masks(), threads=threads):
-            hashes.append(piece_hash)
-            yield piece
-        receipt = UploadReceipt.signed(
-            self._signing_key, roster.hash, self._me, self._u2_hash, vector_digest(hashes)
-        )
-        self._state.receipt = receipt.encode()
-        yield self._state.receipt
+        def keep(receipt: bytes) -> None:
+            self._state.receipt = receipt
+
+        # Nothing is made before the first frame is asked for: a session that ended meanwhile has no masks to give.
+        masks, signer = self._masks(), self._signing_key
+        yield from upload_frames(self._header(), quantised.vector, masks, signer, keep, threads=threads)
 
     def _masks(self) -> list[Mask]:
-        """The self mask, and one pairwise mask per neighbour in U2: the lower name adds, the higher subtracts."""
         roster, state = self._known_roster(), self._state
-        in_u2 = set(state.u2)
-        peers = [peer for peer in roster.neighbours(self._me) if peer in in_u2]
+        peers = masking_peers(roster, self._me, state.u2)
         if not state.masks:
-            state.masks = b"".join(self._mask_keys(roster, peers))
-        own, *pairs = (state.masks[at : at + KEY_BYTES] for at in range(0, len(state.masks), KEY_BYTES))
-        masks = [Mask(key=own, add=True)]
-        masks += [Mask(key=key, add=self._me < peer) for key, peer in zip(pairs, peers, strict=True)]
-        return masks
-
-    def _mask_keys(self, roster: Roster, peers: Sequence[str]) -> Iterator[bytes]:
-        """K_self, and K_pair with each of `peers`."""
-        private = self._mask_key()
-        mine = (self._me, roster.entry(self._me).masking)
-        yield keys.self_key(self._state.self_seed, roster.hash, self._me)
-        for peer in peers:
-            theirs = (peer, roster.entry(peer).masking)
-            low, high = sorted((mine, theirs))
-            yield keys.pair_key(private, roster.hash, self._context.ring_bits, low, high, theirs[1])
+            state.masks = mask_keys(
+                roster, self._me, peers, state.self_seed, state.pair_seed, self._context.ring_bits
+            )
+        return masks_of_keys(state.masks, self._me, peers)
 
     def muster(self, claim: bytes) -> bytes:
         """Before phase 4, of a large cohort: checks the claimed U3 as phase 4 does, and draws the nonce. Binds to
@@ -371,7 +247,7 @@ class MemberSession:
         with self._step((SessionPhase.MUSTERED,), SessionPhase.SOUNDED):
             roster, state = self._known_roster(), self._state
             claim, parsed = self._known_claim(), Draw.decode(draw)
-            self._require_attempt(parsed.roster_hash)
+            require_attempt(roster, parsed.roster_hash)
             if not {name for name, _ in parsed.nonces} <= set(claim.survivors):
                 raise SurvivorError("the muster names a member that is not in U3")
             if (self._me, state.nonce) not in parsed.nonces:
@@ -389,7 +265,7 @@ class MemberSession:
         state = self._state
         if claim != state.claim:
             parsed = Claim.decode(claim)
-            self._admit_claim(parsed)
+            require_claim(parsed, self._own(), self._known_roster(), self._membership, self._context)
             state.claim, state.nonce, state.sounding = claim, self._entropy(HASH_BYTES), b""
             self._claim = parsed
         return self._known_claim()
@@ -401,7 +277,9 @@ class MemberSession:
         with self._step(UNSIGNED, SessionPhase.AGREED):
             state, parsed = self._state, self._take_claim(claim)
             u3_hash = parsed.u3_hash()
-            self._record(Step.SPENT, state.update, self._bound(self._u2_hash, u3_hash, parsed.total_hash))
+            self._steps.record(
+                Step.SPENT, state.update, self._bound(self._u2_hash, u3_hash, parsed.total_hash)
+            )
             assent = Assent.signed(
                 self._signing_key,
                 self._known_roster().hash,
@@ -416,31 +294,9 @@ class MemberSession:
             state.answer(claim, assent.encode())
         return self._state.reply
 
-    def _admit_claim(self, claim: Claim) -> None:
-        roster = self._known_roster()
-        self._require_attempt(claim.roster_hash)
-        u2, u3, dropped = set(self._state.u2), set(claim.survivors), set(claim.dropped)
-        if self._me in dropped:
-            raise SurvivorError("the coordinator lists this member as dropped")
-        if self._me not in u3:
-            raise SurvivorError("this member is missing from U3")
-        if not u3 <= u2:
-            raise SurvivorError("U3 names a member that is not in U2")
-        if u3 & dropped:
-            raise SurvivorError("one member is listed as surviving and as dropped")
-        if dropped != u2 - u3:
-            raise SurvivorError("the dropped members are not U2 without U3")
-        require_survivors(roster, self._membership, self._context, u3)
-        vouched = roster.vouched(self._me)
-        for receipt in claim.receipts:
-            if receipt.u2_hash != self._u2_hash:
-                raise UploadSignatureError(
-                    f"{receipt.sender!r} masked over another U2", culprit=receipt.sender
-                )
-            if receipt.sender in vouched:
-                receipt.verify(self._membership, roster.hash)
-            if receipt.sender == self._me and receipt.encode() != self._state.receipt:
-                raise SurvivorError("the claim holds another upload of this member than the one it sent")
+    def _own(self) -> OwnUpload:
+        state = self._state
+        return OwnUpload(me=self._me, u2=state.u2, u2_hash=self._u2_hash, receipt=state.receipt)
 
     def unmask(self, opening: bytes, quantised: Quantised, *, threads: int = 1) -> bytes:
         """Phase 5: with a quorum of assents, reveals one share per owner and says what it uploaded; then erases every
@@ -454,16 +310,25 @@ class MemberSession:
         with self._step((SessionPhase.AGREED,), SessionPhase.DONE):
             roster, state = self._known_roster(), self._state
             claim, request = self._known_claim(), Opening.decode(opening)
-            self._require_attempt(request.roster_hash)
-            self._require_quorum(request, claim)
-            alive, dropped = self._admit_request(request, claim)
+            require_attempt(roster, request.roster_hash)
+            require_quorum(
+                request,
+                claim,
+                self._own(),
+                state.nonce,
+                roster,
+                self._membership,
+                self._context,
+                self._entropy,
+            )
+            alive, dropped = owners_to_reveal(request, claim, state.held)
             if quantised.identity != state.update:
                 raise ReplayError("this is not the update that this session uploaded")
             if state.sounding:
                 sketch = sketch_of(state.sounding)
             else:
                 sketch = self._sketch(quantised, challenge_of(roster, claim, drawn(request, ())), threads)
-            self._record(
+            self._steps.record(
                 Step.REVEALED, state.update, self._bound(self._u2_hash, claim.u3_hash(), claim.total_hash)
             )
             reply = Reveal(
@@ -494,54 +359,6 @@ class MemberSession:
             length = length_sketch(quantised.vector, self._context.quantiser, seed).tolist()
         return Sketch.signed(self._signing_key, self._known_roster().hash, seed, self._me, rows, length)
 
-    def _require_quorum(self, request: Opening, claim: Claim) -> None:
-        """Whether a quorum signed this set, and the floors hold for those that did: known for certain, or of a large
-        cohort but for a chance of 2^-64 (`sampling`)."""
-        roster, u3, u3_hash = self._known_roster(), set(claim.survivors), claim.u3_hash()
-        for assent in request.assents:
-            if assent.sender not in u3:
-                raise QuorumError(
-                    f"{assent.sender!r} signed as a survivor but is none", culprit=assent.sender
-                )
-        if len(request.assents) < roster.numbers.quorum:
-            raise QuorumError(
-                f"{len(request.assents)} survivor signatures are below the quorum of {roster.numbers.quorum}"
-            )
-        try:
-            signers = {assent.sender for assent in request.assents}
-            spare = require_signers(roster, self._membership, self._context, u3, signers)
-        except (SurvivorError, FloorError) as error:
-            raise QuorumError(f"the survivor signatures do not meet the floors: {error.message}") from error
-        for place in sampled(len(request.assents), spare, self._entropy):
-            assent = request.assents[place]
-            try:
-                assent.verify(self._membership, roster.hash, self._u2_hash, u3_hash, claim.total_hash)
-            except IdentityError as error:
-                raise QuorumError(
-                    f"the survivor signature of {assent.sender!r} is not over this set"
-                ) from error
-        if not any((a.sender, a.nonce) == (self._me, self._state.nonce) for a in request.assents):
-            raise QuorumError("this member's own assent is missing: the challenge would not be its own")
-
-    def _admit_request(self, request: Opening, claim: Claim) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The owners whose b share and whose s share may be revealed: exactly what the member computes itself."""
-        held = self._state.held
-        both = set(request.alive) & set(request.dropped)
-        if both:
-            raise RevealError(f"both shares of {min(both)!r} were requested")
-        strangers = (set(request.alive) | set(request.dropped)) - held.keys()
-        if strangers:
-            raise RevealError(
-                f"a share of {min(strangers)!r} was requested, who is no neighbour of this member"
-            )
-        alive = tuple(name for name in claim.survivors if name in held)
-        dropped = tuple(name for name in claim.dropped if name in held)
-        if (request.alive, request.dropped) != (alive, dropped):
-            raise RevealError(
-                "the requested shares are not those of the agreed survivors and dropped members"
-            )
-        return alive, dropped
-
     def abort(self) -> None:
         """Ends the session and erases its secrets."""
         self._erase(SessionPhase.ABORTED)
@@ -571,10 +388,6 @@ class MemberSession:
             session._roster = Roster.accepted(session._state.roster, membership, context)
         return session
 
-    def _mask_key(self) -> X25519PrivateKey:
-        raw = keys.mask_private_key(self._state.pair_seed, self._context.digest(), self._me)
-        return keys.exchange_key(raw)
-
     def _known_roster(self) -> Roster:
         if self._roster is None:
             raise OrderError("no roster was accepted yet")
@@ -585,33 +398,8 @@ class MemberSession:
             self._claim = Claim.decode(self._state.claim)
         return self._claim
 
-    def _require_attempt(self, roster_hash: bytes) -> None:
-        if roster_hash != self._known_roster().hash:
-            raise ReplayError("the message belongs to another attempt or roster")
-
     def _bound(self, *hashes: bytes) -> bytes:
         return bound(self._known_roster().hash, *hashes)
-
-    def _entry(self, step: Step, update: bytes, what: bytes) -> JournalEntry:
-        context = self._context
-        return JournalEntry(
-            federation=context.federation,
-            epoch=context.epoch,
-            run=context.run,
-            round=context.round,
-            attempt=context.attempt,
-            step=step,
-            update=update,
-            digest=what,
-        )
-
-    def _record(self, step: Step, update: bytes, what: bytes) -> None:
-        entry = self._entry(step, update, what)
-        existing = self._journal.entries(entry.federation, entry.run, entry.round)
-        # Asked here too, so that a journal that only stores cannot weaken the rule.
-        require_follows(existing, entry)
-        if entry not in existing:
-            self._journal.record(entry)
 
     def _answered(self, phase: SessionPhase, request: bytes) -> bool:
         return self.phase is phase and self._state.request == digest("request", request)
