@@ -21,10 +21,11 @@ from sordino_privacy.secagg import (
     SurvivorError,
     UploadSignatureError,
     keys,
+    merkle,
 )
 from sordino_privacy.secagg.graph import Graph, thresholds
 from sordino_privacy.secagg.roster import Roster
-from sordino_privacy.secagg.shares import Delivery
+from sordino_privacy.secagg.shares import Delivery, Leaf
 from sordino_privacy.secagg.survivors import Claim, Opening, require_signers
 from sordino_privacy.secagg.upload import UploadReceipt
 
@@ -70,7 +71,7 @@ def test_what_a_member_checks_before_it_signs_grows_with_the_degree_only(
     *_, trailer = session.upload(among.delivery, update)
     claim = among.claim(bytes(trailer))
     assent = session.survivors(claim)
-    assert checked == {"advertise": degree + 1, "shares": degree + 1, "upload": degree + 1}
+    assert checked == {"advertise": degree + 1, "shares": 1, "upload": degree + 1}
     session.unmask(among.opening(claim, assent), update)
     assert checked["survivors"] == COUNT
 
@@ -88,11 +89,9 @@ def forged(names: tuple[str, ...], entries: tuple[Any, ...], of: Callable[[Any],
 def test_a_neighbours_forged_signature_is_refused_in_every_phase(among: Among) -> None:
     near, _ = neighbour_and_stranger(among)
     session, update = afresh(among), among.federation.updates[ME]
-    session.share(among.roster)
-    delivery = Delivery.decode(among.delivery, ME)
-    lie = replace(delivery, statements=forged((near,), delivery.statements, lambda s: s.sender))
+    lie = replace(among.parsed, entries=forged((near,), among.parsed.entries, lambda e: e.name))
     with pytest.raises(IdentityError):
-        session.upload(lie.encode(), update)
+        session.share(lie.encode())
     session = afresh(among)
     session.share(among.roster)
     *_, trailer = session.upload(among.delivery, update)
@@ -101,6 +100,84 @@ def test_a_neighbours_forged_signature_is_refused_in_every_phase(among: Among) -
         session.survivors(
             replace(claim, receipts=forged((near,), claim.receipts, lambda r: r.sender)).encode()
         )
+
+
+def tree_of(leaf: Leaf, place: int, count: int) -> tuple[bytes, tuple[bytes, ...]]:
+    """A root of a coordinator's own that this leaf is under, and the leaf's path to it."""
+    digests = [bytes([other % 256]) * 32 for other in range(count)]
+    digests[place] = leaf.digest()
+    return merkle.root(digests), merkle.paths(digests)[place]
+
+
+def invented(among: Among, sender: str, leaf: Leaf) -> bytes:
+    """The delivery with a parcel and a statement that a coordinator made up in the name of `sender`."""
+    delivery = Delivery.decode(among.delivery, ME)
+    place = among.parsed.place(sender, ME)
+    root, path = tree_of(leaf, place, among.parsed.holders_each)
+    return replace(
+        delivery,
+        statements=tuple(
+            replace(s, root=root, signature=FORGED) if s.sender == sender else s for s in delivery.statements
+        ),
+        parcels=tuple(
+            replace(p, leaf=leaf, path=path) if p.sender == sender else p for p in delivery.parcels
+        ),
+    ).encode()
+
+
+def test_whatever_a_coordinator_puts_into_a_neighbours_parcel_is_refused_and_the_neighbour_not_accused(
+    among: Among,
+) -> None:
+    """Nobody signed it: a parcel that does not open is no neighbour's doing before its signature was looked at."""
+    near, _ = neighbour_and_stranger(among)
+    true = next(p.leaf for p in Delivery.decode(among.delivery, ME).parcels if p.sender == near)
+    lies = (
+        replace(true, sealed=bytes(len(true.sealed))),
+        replace(true, self_commitment=bytes(32)),
+        replace(true, pair_commitment=true.self_commitment),
+    )
+    for leaf in lies:
+        session = afresh(among)
+        session.share(among.roster)
+        with pytest.raises(IdentityError, match=near):
+            session.upload(invented(among, near, leaf), among.federation.updates[ME])
+        assert session._state.held == {}
+
+
+def test_a_neighbours_parcel_of_another_attempt_or_for_somebody_else_does_not_open(among: Among) -> None:
+    """What is sealed is bound to the roster, its sender and its reader: it says who made it, for whom and when."""
+    near, _ = neighbour_and_stranger(among)
+    delivery = Delivery.decode(among.delivery, ME)
+    other = next(p for p in delivery.parcels if p.sender != near)
+    session = afresh(among)
+    session.share(among.roster)
+    with pytest.raises(IdentityError, match=near):
+        session.upload(invented(among, near, other.leaf), among.federation.updates[ME])
+    earlier = {p.sender: p.leaf for p in Delivery.decode(Among(COUNT, 31).delivery, ME).parcels}
+    sender = next(p.sender for p in delivery.parcels if p.sender in earlier)
+    session = afresh(among)
+    session.share(among.roster)
+    with pytest.raises(IdentityError, match=sender):
+        session.upload(invented(among, sender, earlier[sender]), among.federation.updates[ME])
+
+
+def test_a_parcel_that_opens_needs_no_signature_beside_it(among: Among) -> None:
+    """Its sender sealed it. Whoever changed the signature beside it changed nothing that this member holds."""
+    near, _ = neighbour_and_stranger(among)
+    session, update = afresh(among), among.federation.updates[ME]
+    session.share(among.roster)
+    delivery = Delivery.decode(among.delivery, ME)
+    altered = replace(delivery, statements=forged((near,), delivery.statements, lambda s: s.sender))
+    session.upload(altered.encode(), update)
+    true = afresh(among)
+    true.share(among.roster)
+    true.upload(among.delivery, update)
+    assert session._state.held[near] == true._state.held[near]
+    own = replace(delivery, statements=forged((ME,), delivery.statements, lambda s: s.sender))
+    session = afresh(among)
+    session.share(among.roster)
+    with pytest.raises(IdentityError, match=ME):
+        session.upload(own.encode(), update)
 
 
 def test_a_strangers_forged_assent_is_refused(among: Among) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from functools import partial
 from itertools import combinations
 from math import comb
@@ -18,43 +19,89 @@ from tests.secagg.large import ME, Among
 from tests.secagg.test_large import afresh
 
 from sordino_privacy.secagg import FloorError, MemberSession, QuorumError, SurvivorError, graph, keys
+from sordino_privacy.secagg.graph import Thresholds, thresholds
 from sordino_privacy.secagg.roster import Roster
-from sordino_privacy.secagg.sampling import SAMPLE_BITS, SAMPLED_ABOVE, sample_size, sampled
+from sordino_privacy.secagg.sampling import (
+    GRINDING_BITS,
+    MOST_BITS,
+    OPENING_BITS,
+    SAMPLED_ABOVE,
+    sample_bits,
+    sample_size,
+    sampled,
+)
 from sordino_privacy.secagg.survivors import Opening, require_signers
 
 COUNT = 530
 FORGED = bytes(64)
 
 
-@given(signatures=st.integers(1, 2000), data=st.data())
+def numbers(members: int, *, gamma: int = 200) -> Thresholds:
+    return thresholds(members, corrupt=gamma * members // 1000, honest=3, dropouts=Fraction(333, 1000))
+
+
+@given(signatures=st.integers(1, 2000), bits=st.integers(1, 64), data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_a_sample_is_the_smallest_that_misses_no_more_false_ones_than_can_be_spared(
-    signatures: int, data: st.DataObject
+    signatures: int, bits: int, data: st.DataObject
 ) -> None:
     spare = data.draw(st.integers(0, signatures - 1))
-    size = sample_size(signatures, spare)
+    size = sample_size(signatures, spare, bits)
 
     def passes(drawn: int) -> bool:
-        return comb(signatures - spare - 1, drawn) << SAMPLE_BITS <= comb(signatures, drawn)
+        return comb(signatures - spare - 1, drawn) << bits <= comb(signatures, drawn)
 
     assert passes(size)
     assert size == 0 or not passes(size - 1)
 
 
-def test_with_nothing_to_spare_all_are_checked() -> None:
-    assert sample_size(1000, 0) == 1000
-    assert sample_size(1000, 115) < 310
+def test_with_nothing_to_spare_nearly_all_are_checked() -> None:
+    assert sample_size(1000, 0, MOST_BITS) == 1000
+    assert sample_size(1000, 0, 24) == 1000
+    assert sample_size(1000, 115, sample_bits(numbers(1000))) < 110
+
+
+def opened(of: Thresholds, bits: int) -> Fraction:
+    """The chance that enough honest neighbours of anybody are deceived for its seed to be opened: for each number of
+    corrupt neighbours, how likely it is that some ring that can be found has so many around somebody."""
+    n, k, t = of.members, of.degree, of.threshold
+    ways = comb(n, k)
+    held = [comb(of.corrupt, c) * comb(n - of.corrupt, k - c) for c in range(k + 1)]
+    total = Fraction(0)
+    for c in range(t):
+        at_least = Fraction(sum(held[c:]), ways)
+        found = min(Fraction(1), n * 2**GRINDING_BITS * at_least)
+        total += found * n * Fraction(comb(k - c, t - c), 2 ** (bits * (t - c)))
+    return total
+
+
+@pytest.mark.parametrize("gamma", [10, 50, 100, 200, 333])
+@pytest.mark.parametrize("members", [SAMPLED_ABOVE + 1, 700, 1000, 2500, 10_000])
+def test_a_false_quorum_opens_no_seed_but_for_the_chance_that_the_graph_takes_too(
+    members: int, gamma: int
+) -> None:
+    of = numbers(members, gamma=gamma)
+    bits = sample_bits(of)
+    assert not of.complete
+    assert opened(of, bits) <= Fraction(1, 2**OPENING_BITS)
+    assert opened(of, bits - 1) > Fraction(1, 2**OPENING_BITS)
+
+
+def test_in_a_complete_graph_each_member_knows_it_by_itself() -> None:
+    assert sample_bits(numbers(256)) == MOST_BITS
 
 
 @pytest.mark.parametrize("signatures", [5, 300, SAMPLED_ABOVE])
 def test_up_to_the_limit_all_are_checked_whatever_could_be_spared(signatures: int) -> None:
-    assert list(sampled(signatures, signatures - 1, SeededEntropy("unused"))) == list(range(signatures))
+    draw = sampled(signatures, signatures - 1, numbers(max(signatures, 20)), SeededEntropy("unused"))
+    assert list(draw) == list(range(signatures))
 
 
 def test_who_is_drawn_follows_from_the_members_own_entropy_and_every_place_comes_up() -> None:
-    draws = [sampled(1000, 115, SeededEntropy(member)) for member in range(40)]
-    assert len({tuple(draw) for draw in draws}) == 40
-    assert all(len(set(draw)) == len(draw) == sample_size(1000, 115) for draw in draws)
+    size = sample_size(1000, 115, sample_bits(numbers(1000)))
+    draws = [sampled(1000, 115, numbers(1000), SeededEntropy(member)) for member in range(120)]
+    assert len({tuple(draw) for draw in draws}) == 120
+    assert all(len(set(draw)) == len(draw) == size for draw in draws)
     assert {place for draw in draws for place in draw} == set(range(1000))
 
 
@@ -127,8 +174,9 @@ def test_a_member_of_a_large_cohort_checks_a_sample_and_reveals(
 
     monkeypatch.setattr(keys, "signed", counted)
     session.unmask(opening.encode(), among.federation.updates[ME])
-    assert count == {"survivors": sample_size(COUNT, spare_of(among))}
-    assert count["survivors"] < COUNT * 3 // 5
+    size = sample_size(COUNT, spare_of(among), sample_bits(among.parsed.numbers))
+    assert count == {"survivors": size}
+    assert size < COUNT * 2 // 5
 
 
 def strangers(among: Among) -> list[str]:

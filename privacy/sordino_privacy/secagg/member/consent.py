@@ -76,7 +76,8 @@ def require_quorum(
     """Raises QuorumError unless a quorum signed this claim, the floors hold for those that did, and this member's own
     assent, with its `nonce`, is among them.
 
-    That they signed is known for certain, or of a large cohort but for a chance of 2^-64 (`sampling`).
+    That they signed is known for certain, or of a large cohort as well as all its members together must know it
+    (`sampling`).
     """
     u3, u3_hash = set(claim.survivors), claim.u3_hash()
     for assent in request.assents:
@@ -91,7 +92,7 @@ def require_quorum(
         spare = require_signers(roster, membership, context, u3, signers)
     except (SurvivorError, FloorError) as error:
         raise QuorumError(f"the survivor signatures do not meet the floors: {error.message}") from error
-    for place in sampled(len(request.assents), spare, entropy):
+    for place in sampled(len(request.assents), spare, roster.numbers, entropy):
         assent = request.assents[place]
         try:
             assent.verify(membership, roster.hash, own.u2_hash, u3_hash, claim.total_hash)

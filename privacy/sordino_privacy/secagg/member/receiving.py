@@ -32,9 +32,11 @@ def admitted_u2(delivery: Delivery, roster: Roster, me: str, membership: Members
         raise SurvivorError("this member is missing from U2")
     if len(u2) < roster.numbers.quorum:
         raise SurvivorError(f"U2 has {len(u2)} members, below the quorum of {roster.numbers.quorum}")
-    vouched = roster.vouched(me)
+    # Around a ring, a parcel that opens says as much as its sender's signature: nobody else can have sealed it. The
+    # signature is looked at where one does not open (`opened_shares`).
+    signed = roster.vouched(me) if roster.graph.complete else {me}
     for statement in delivery.statements:
-        if statement.sender in vouched:
+        if statement.sender in signed:
             statement.verify(membership, roster.hash)
     owed = tuple(name for name in roster.neighbours(me) if name in in_u2)
     if tuple(parcel.sender for parcel in delivery.parcels) != owed:
@@ -49,12 +51,14 @@ def opened_shares(
     roster: Roster,
     me: str,
     agreed: bytes,
+    membership: Membership,
     complain: Callable[[Parcel, Statement], bytes],
 ) -> dict[str, tuple[int, int]]:
     """The two shares (of b_seed, of s_seed) in each parcel of an admitted delivery, by sender.
 
     `agreed` are the points that `shared_seeds` returned: one point seals both directions of a pair. Raises ShareError;
-    and BadParcelError with what `complain` makes of the one parcel, when that is its sender's doing.
+    IdentityError, when its sender did not sign what does not open; and BadParcelError with what `complain` makes of the
+    one parcel, when that is its sender's doing.
     """
     statements = {statement.sender: statement for statement in delivery.statements}
     points = {
@@ -65,7 +69,9 @@ def opened_shares(
         statement = statements[parcel.sender]
         try:
             held[parcel.sender] = open_parcel(parcel, statement, roster, me, points[parcel.sender])
-        except BadParcelError as error:
-            error.complaint = complain(parcel, statement)
+        except ShareError as error:
+            statement.verify(membership, roster.hash)
+            if isinstance(error, BadParcelError):
+                error.complaint = complain(parcel, statement)
             raise
     return held

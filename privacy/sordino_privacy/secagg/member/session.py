@@ -191,7 +191,9 @@ class MemberSession:
         roster, state = self._known_roster(), self._state
         delivery = Delivery.decode(message, self._me)
         u2 = admitted_u2(delivery, roster, self._me, self._membership)
-        state.held |= opened_shares(delivery, roster, self._me, state.agreed, self._complaint)
+        state.held |= opened_shares(
+            delivery, roster, self._me, state.agreed, self._membership, self._complaint
+        )
         state.u2, state.agreed, self._u2_hash = u2, b"", u2_digest(u2)
 
     def _complaint(self, parcel: Parcel, statement: Statement) -> bytes:
