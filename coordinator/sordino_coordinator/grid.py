@@ -13,7 +13,7 @@ from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 
 from sordino_platform.flower import shim
-from sordino_platform.flower.codec import decode_message, encode_message
+from sordino_platform.flower.codec import ContentCoder, decode_message
 from sordino_platform.flower.phases import node_id
 from sordino_platform.link.events import Direction
 from sordino_platform.link.messages import parts_of, total_of
@@ -38,6 +38,7 @@ class LinkGrid(Grid):
         self._count = count
         self._server = server
         self._run = shim.empty_run(run)
+        self._coder = ContentCoder()
         self._asked: dict[int, Message] = {}
         self._names: dict[int, str] = {}  # by node id, of all that were ever connected
 
@@ -91,7 +92,7 @@ class LinkGrid(Grid):
                 continue
             message_id = shim.stamp(message)
             seconds = message.metadata.ttl or DEFAULT_SECONDS
-            parts = parts_of(encode_message(message))
+            parts = parts_of(self._coder.encode(message))
             try:
                 number = self._server.send(name, parts, deadline_seconds=seconds, reply_bytes=reply_bytes)
             except LinkError:

@@ -307,7 +307,7 @@ class SecureFedAvg(Strategy):
         )
         roster = closing(session.close_advertisements, Outcome.ABORTED_COHORT)
         round.cohort = session.cohort
-        phase(Phase.SHARE, session.awaiting(), lambda _: pack({"roster": roster}), shared)
+        phase(Phase.SHARE, session.awaiting(), alike({"roster": roster}), shared)
         parcels = closing(session.close_shares, Outcome.ABORTED_DROPOUTS)
         phase(Phase.UPLOAD, parcels, lambda name: pack({"delivery": parcels[name]}), uploaded)
         for cheater, proof in session.cheaters.items():
@@ -605,7 +605,8 @@ class SecureFedAvg(Strategy):
 
 def alike(fields: Mapping[str, Scalar]) -> Callable[[str], RecordDict]:
     """The same message for everyone."""
-    return lambda _: pack(fields)
+    content = pack(fields)
+    return lambda _: content
 
 
 def closing(close: Callable[[], T], outcome: Outcome) -> T:

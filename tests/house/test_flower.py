@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sordino_platform.flower import shim
-from sordino_platform.flower.codec import decode_message, encode_message
+from sordino_platform.flower.codec import ContentCoder, decode_message, encode_message
 from sordino_platform.flower.phases import FIELDS, STREAMED, Fields, Phase, node_id, pack
 from sordino_platform.link.messages import Payload, StreamedPart, parts_of, views
 from sordino_privacy.errors import LinkError
@@ -43,6 +43,25 @@ def test_a_message_round_trips_and_its_vector_is_not_copied_on_the_way_out() -> 
     assert (fields.integer("n"), fields.blob("b")) == (3, b"x" * 9)
     np.testing.assert_array_equal(fields.vector("y", np.uint16), VECTOR)
     fields.done()
+
+
+def test_the_parts_are_flowers_own_bytes_and_a_broadcast_is_in_memory_once() -> None:
+    fields_only = pack({"roster": b"r" * 100_000})
+    sent = message(fields_only)
+    assert joined(encode_message(sent))[4:] == shim.to_proto(sent)
+    coder = ContentCoder()
+    for content in (fields_only, pack({"n": 3}, {"y": VECTOR})):
+        first, second, third = (coder.encode(message(content)) for _ in range(3))
+        assert first[0] != second[0], "each has its own id"
+        assert all(
+            one is other is another
+            for one, other, another in zip(first[1:], second[1:], third[1:], strict=True)
+        )
+        assert Fields(decode_message(joined(second))).__contains__(
+            "n" if "n" in content[FIELDS] else "roster"
+        )
+    other = coder.encode(message(pack({"roster": b"another"})))
+    assert Fields(decode_message(joined(other))).blob("roster") == b"another"
 
 
 @given(st.data())

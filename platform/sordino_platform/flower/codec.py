@@ -2,8 +2,9 @@
 
     payload = u32 header length (big-endian) | header | the bytes of each vector, in the header's order
 
-The header is Flower's own protobuf of the message with the vectors' bytes left out. A broadcast of one model to many
-members therefore holds the model once: every message refers to the same bytes.
+The header is Flower's own protobuf of the message with the vectors' bytes left out: first the metadata, then the
+content. A broadcast to many members therefore holds a model once, and through `ContentCoder` everything else in it too:
+every message refers to the same bytes.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 
-from flwr.app import Array, ArrayRecord, Message
+from flwr.app import Array, ArrayRecord, Message, RecordDict
 
 from sordino_platform.flower.phases import VECTORS
 from sordino_platform.flower.shape import require_shape, vector_bytes
-from sordino_platform.flower.shim import from_proto, to_proto
+from sordino_platform.flower.shim import content_to_proto, from_proto, metadata_to_bytes, to_proto
 from sordino_platform.link.messages import StreamedPart
 from sordino_privacy.errors import LinkError
 
@@ -26,25 +27,54 @@ two. A receiver that knows how much it asked for adds this."""
 _LENGTH = struct.Struct(">I")
 
 
+class ContentCoder:
+    """Encodes messages, and the content of many that share one `RecordDict` once: a broadcast to a thousand members is
+    in memory once, whatever is in it. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._content: RecordDict | None = None
+        self._encoded = b""
+
+    def encode(self, message: Message) -> list[bytes | StreamedPart]:
+        """The parts of the payload, as `encode_message` gives them. The content must not be changed afterwards."""
+        if message.content is not self._content:
+            self._content, self._encoded = message.content, _without_vectors(message.content)
+        metadata = metadata_to_bytes(message)
+        length = _LENGTH.pack(len(metadata) + len(self._encoded))
+        return [length + metadata, self._encoded, *_vectors_of(message.content, {})]
+
+
 def encode_message(
     message: Message, streamed: Mapping[str, StreamedPart] | None = None
 ) -> list[bytes | StreamedPart]:
     """The parts of the payload. The message itself is left as it was. `streamed` has vectors that are made while they
     are sent, in place of empty ones in the message."""
-    if not message.has_content() or VECTORS not in message.content:
+    if not message.has_content():
         header = to_proto(message)
         return [_LENGTH.pack(len(header)), header]
-    record = message.content.array_records[VECTORS]
-    message.content[VECTORS] = ArrayRecord(
+    metadata, content = metadata_to_bytes(message), _without_vectors(message.content)
+    length = _LENGTH.pack(len(metadata) + len(content))
+    return [length + metadata, content, *_vectors_of(message.content, streamed or {})]
+
+
+def _vectors_of(content: RecordDict, made: Mapping[str, StreamedPart]) -> list[bytes | StreamedPart]:
+    if VECTORS not in content:
+        return []
+    return [made.get(name, array.data) for name, array in content.array_records[VECTORS].items()]
+
+
+def _without_vectors(content: RecordDict) -> bytes:
+    """The encoded content, its vectors named but empty."""
+    if VECTORS not in content:
+        return content_to_proto(content)
+    record = content.array_records[VECTORS]
+    content[VECTORS] = ArrayRecord(
         {name: Array(array.dtype, array.shape, array.stype, b"") for name, array in record.items()}
     )
     try:
-        header = to_proto(message)
+        return content_to_proto(content)
     finally:
-        message.content[VECTORS] = record
-    made = streamed or {}
-    vectors = (made.get(name, array.data) for name, array in record.items())
-    return [_LENGTH.pack(len(header)), header, *vectors]
+        content[VECTORS] = record
 
 
 def decode_message(payload: bytes | bytearray | memoryview) -> Message:

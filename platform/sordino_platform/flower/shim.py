@@ -21,7 +21,8 @@ os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
 from flwr.app import Context, Error, Message, RecordDict, UserConfig
 from flwr.common.constant import ErrorCode
-from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.common.serde import message_from_proto, message_to_proto, recorddict_to_proto
+from flwr.common.serde_utils import metadata_to_proto
 from flwr.proto.message_pb2 import Message as MessageProto
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
@@ -29,7 +30,18 @@ from google.protobuf.message import DecodeError
 
 from sordino_privacy.errors import LinkError
 
-__all__ = ["Run", "empty_run", "from_proto", "identify", "is_gone", "new_context", "stamp", "to_proto"]
+__all__ = [
+    "Run",
+    "content_to_proto",
+    "empty_run",
+    "from_proto",
+    "identify",
+    "is_gone",
+    "metadata_to_bytes",
+    "new_context",
+    "stamp",
+    "to_proto",
+]
 
 COORDINATOR_NODE = 1  # flwr's own id of the server side (SUPERLINK_NODE_ID)
 
@@ -69,6 +81,18 @@ def is_gone(error: Error) -> bool:
 def to_proto(message: Message) -> bytes:
     """The message as protobuf bytes (`flwr.proto.message_pb2.Message`)."""
     data: bytes = message_to_proto(message).SerializeToString()
+    return data
+
+
+def content_to_proto(content: RecordDict) -> bytes:
+    """The part of `to_proto` that is the same in every message with this content: it follows the metadata's."""
+    data: bytes = MessageProto(content=recorddict_to_proto(content)).SerializeToString()
+    return data
+
+
+def metadata_to_bytes(message: Message) -> bytes:
+    """The part of `to_proto` that comes first, and is each message's own."""
+    data: bytes = MessageProto(metadata=metadata_to_proto(message.metadata)).SerializeToString()
     return data
 
 
