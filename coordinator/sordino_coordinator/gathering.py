@@ -23,6 +23,9 @@ from sordino_platform.offer import Offer, OfferAnswer
 from sordino_privacy.secagg import IdentityError
 
 HELLO_SECONDS = 10.0
+HELLO_SECONDS_EACH = 0.1
+"""An offer's deadline, and what each member that is asked adds to it: a thousand answers are sent, signed for and read
+one after the other, on machines that may be this one. It only bounds the wait for whoever is silent."""
 STOCK_HELLO_SECONDS = 120.0
 """Flower's deployment engine starts a process for each message, and its simulation plays a thousand members one after
 the other: there an exchange's own deadline is waited for, if that is longer."""
@@ -130,6 +133,11 @@ def hello(
     return nodes, held
 
 
+def offer_seconds(asked: int) -> float:
+    """How long so many members on our own link have to answer an offer."""
+    return HELLO_SECONDS + HELLO_SECONDS_EACH * asked
+
+
 def ask(
     federation: Federation,
     grid: Grid,
@@ -163,7 +171,7 @@ def ask(
         answered,
         message_type=HELLO,
         round=offer.round,
-        seconds=HELLO_SECONDS
+        seconds=offer_seconds(len(asked))
         if isinstance(grid, LinkGrid)
         else max(STOCK_HELLO_SECONDS, federation.settings.exchange_seconds),
         reply_bytes=lambda _: ENVELOPE_BYTES,
