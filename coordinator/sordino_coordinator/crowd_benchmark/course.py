@@ -22,8 +22,8 @@ from sordino_privacy.errors import LinkError
 
 LOOK_SECONDS: Final = 0.1
 START_SECONDS: Final = 120.0
-CROWDS = 16
-"""Processes of members: so few threads share an interpreter that they do not spend their time waiting for it."""
+CROWDS: Final = 2
+"""Processes of members: one for each core. Each has one thread for all its members (`links`)."""
 
 Row = dict[str, Any]
 

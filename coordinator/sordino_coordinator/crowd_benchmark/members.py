@@ -13,15 +13,14 @@ from __future__ import annotations
 import json
 import secrets
 import sys
-import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from flwr.app import Message
 
+from sordino_coordinator.crowd_benchmark.links import CrowdLink, LeavesError, LinkThread
 from sordino_coordinator.crowd_benchmark.place import member_name
 from sordino_platform.bench.world import VolatileJournal
 from sordino_platform.flower import shim
@@ -30,19 +29,16 @@ from sordino_platform.flower.phases import STREAMED, Fields, Phase, Scalar, pack
 from sordino_platform.identity import Identity
 from sordino_platform.identity.site import IDENTITY_KEY, TLS
 from sordino_platform.keys import load_identity_key, load_tls_key, private_pem
-from sordino_platform.link import ClientTls, LinkClient, LinkState, LinkStatus, Request
+from sordino_platform.link import ClientTls
 from sordino_platform.link.messages import Payload, StreamedPart
 from sordino_platform.plans import parse_plan
 from sordino_platform.proposal import SIZE_BUCKETS, quantiser_for
 from sordino_platform.provenance import Provenance
 from sordino_platform.release.manifest import SignedManifest
-from sordino_privacy.errors import LinkError, SordinoError
+from sordino_privacy.errors import LinkError
 from sordino_privacy.secagg import MaskedStatistics, MemberSession, Membership, Quantised, RoundContext
 
 DEVIATION = 1e-7
-SWITCH_SECONDS = 0.1
-"""A thread that waits for the interpreter asks for it anew this often: with hundreds of them and the usual 5 ms, asking
-was three quarters of the work."""
 
 
 class CrowdShared:
@@ -57,19 +53,17 @@ class CrowdShared:
         self.config = charter.model.config()
         self.epoch = charter.epoch
         self.authority = b"".join(issuer.pem for issuer in charter.issuers("coordinator"))
-        self._lock = threading.Lock()
         self._update: Quantised | None = None
 
     def update(self, plan: bytes) -> Quantised:
         """The update under a plan: within its ranges, far below its norm."""
-        with self._lock:
-            if self._update is None:
-                parsed = parse_plan(plan)
-                quantiser = quantiser_for(self.config, parsed, members=len(self.membership.members))
-                vector = np.random.default_rng(0).normal(0, DEVIATION, quantiser.dimension).astype(np.float32)
-                statistics = MaskedStatistics(examples=SIZE_BUCKETS)
-                self._update = quantiser.quantise(vector, 1.0, statistics, secrets.token_bytes)
-            return self._update
+        if self._update is None:
+            parsed = parse_plan(plan)
+            quantiser = quantiser_for(self.config, parsed, members=len(self.membership.members))
+            vector = np.random.default_rng(0).normal(0, DEVIATION, quantiser.dimension).astype(np.float32)
+            statistics = MaskedStatistics(examples=SIZE_BUCKETS)
+            self._update = quantiser.quantise(vector, 1.0, statistics, secrets.token_bytes)
+        return self._update
 
 
 class LightMember:
@@ -81,42 +75,35 @@ class LightMember:
         self._release = -1
         self._session: MemberSession | None = None
         self._plan = b""
-        self._link: LinkClient | None = None
+        self._link: CrowdLink | None = None
         self.leaves_at: str | None = None
-        self.connected = False
 
-    def connect(self, address: str) -> None:
-        """Opens a link on a thread of its own, unless there is one."""
-        if self._link is not None:
-            return
+    @property
+    def connected(self) -> bool:
+        """Whether its link stands."""
+        return self._link is not None and self._link.connected
+
+    def link(self, thread: LinkThread, address: str) -> CrowdLink | None:
+        """A link that is to be opened, unless there is one."""
+        if self._link is not None and not self._link.over:
+            return None
         pem = (self._folder / TLS).read_bytes()
         tls = ClientTls(
             key=private_pem(load_tls_key(self._folder / TLS)),
             certificate=pem[pem.index(b"-----BEGIN CERTIFICATE") :],
             ca=self._shared.authority,
         )
-        link = LinkClient(address, tls=tls, handler=self.answer, on_status=self._note)
-        self._link = link
-        threading.Thread(target=self._run, args=(link,), name=self.name, daemon=True).start()
+        self._link = CrowdLink(thread, address, tls=tls, answer=self.answer)
+        return self._link
 
-    def _run(self, link: LinkClient) -> None:
-        with suppress(SordinoError):
-            link.run()
-        self.connected, self._link = False, None
-
-    def _note(self, status: LinkStatus) -> None:
-        self.connected = status.state is LinkState.CONNECTED
-
-    def answer(self, request: Request) -> Payload | None:
-        """One message of the coordinator."""
-        message = decode_message(request.payload)
+    def answer(self, payload: memoryview) -> Payload:
+        """The answer to one message of the coordinator."""
+        message = decode_message(payload)
         shim.identify(run=message.metadata.run_id, node=message.metadata.dst_node_id)
         kind = message.metadata.message_type.partition(".")[2]
         if kind == self.leaves_at:
             self.leaves_at = None
-            if self._link is not None:
-                self._link.stop()
-            raise LinkError("this member leaves")
+            raise LeavesError
         streamed: dict[str, StreamedPart] = {}
         STREAMED.set(streamed)
         scalars, vectors = self._said(kind, Fields(message))
@@ -166,8 +153,7 @@ class LightMember:
 
 def main(folder: Path, first: int, count: int) -> None:
     """Obeys until stdin ends."""
-    sys.setswitchinterval(SWITCH_SECONDS)
-    shared = CrowdShared(folder)
+    shared, thread = CrowdShared(folder), LinkThread()
     members = {
         name: LightMember(folder / "members" / name, name, shared)
         for name in (member_name(number) for number in range(first, first + count))
@@ -175,8 +161,8 @@ def main(folder: Path, first: int, count: int) -> None:
     for line in sys.stdin:
         order: dict[str, Any] = json.loads(line)
         if order["do"] == "connect":
-            for member in members.values():
-                member.connect(order["address"])
+            asked = (member.link(thread, order["address"]) for member in members.values())
+            thread.open(link for link in asked if link is not None)
         elif order["do"] == "drop":
             for name in order["names"]:
                 if name in members:
