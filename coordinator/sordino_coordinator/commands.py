@@ -249,6 +249,7 @@ def verify(
     are not kept for ever: members repeat the arithmetic of each release that they take.
 
     Example: sordino coordinator transcript verify coordinator/ --root abcd-...
+
     Example: sordino coordinator transcript verify transcript/ --charter charter-000001.json --root abcd-...
     """
     from sordino_platform.charter import SignedCharter

@@ -6,9 +6,11 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import click
 import pytest
 
 from sordino_platform import cli
@@ -90,6 +92,27 @@ def test_every_command_has_a_summary_and_loads() -> None:
         assert set(found) == set(group.summaries)
         for name, entry in found.items():
             assert cli.as_command(name, entry.load(), group.summaries).get_short_help_str(), name
+
+
+def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
+    """Every command below this one, by its whole name."""
+    if not isinstance(command, click.Group):
+        yield " ".join(path), command
+        return
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        below = command.get_command(context, name)
+        assert below is not None
+        yield from commands(below, (*path, name))
+
+
+def test_json_means_one_thing_and_each_example_has_a_line_of_its_own() -> None:
+    found = dict(commands(cli.LazyCommands()))
+    assert len(found) > 60
+    for name, command in found.items():
+        for option in command.params:
+            assert "--json" not in option.opts or getattr(option, "is_flag", False), name
+        assert not re.search(r"Example: .*\n[ ]*Example: ", command.help or ""), name
 
 
 def test_help_needs_neither_torch_nor_flower() -> None:

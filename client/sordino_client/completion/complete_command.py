@@ -44,6 +44,7 @@ def complete(
     model that was installed.
 
     Example: sordino complete src/billing.py:120:9
+
     Example: sordino complete --base smollm2 src/billing.py:120:9
     """
     from sordino_client.completion.names import may_hold_secrets

@@ -49,6 +49,7 @@ def serve(
     Ends on Ctrl-C. Whoever joins a federation later goes on with the same memory and statistics.
 
     Example: sordino serve --repo ~/work/billing
+
     Example: sordino serve --repo ~/work/billing --base smollm2
     """
     from sordino_client.completion import solo, user_service

@@ -52,6 +52,7 @@ def train(
     RUN/serving.
 
     Example: sordino train --repo ~/work/billing --size 22m
+
     Example: sordino train --repo ~/work/billing --base smollm2 --tokens 200000
     """
     _require_suited(

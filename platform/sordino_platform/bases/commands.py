@@ -69,6 +69,7 @@ def add(
     A folder needs config.json, tokenizer.json, the safetensors files with their index, and README.md for the licence.
 
     Example: sordino base add ~/models/qwen2.5-coder-0.5b
+
     Example: sordino base add smollm2
     """
     from sordino_platform import bases

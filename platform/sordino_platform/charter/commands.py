@@ -162,6 +162,7 @@ def new(
     terms mean in a round (epsilon, noise, step, collusion, dropouts) is printed below them, with what to think about.
 
     Example: sordino charter new root --federation demo --epsilon 8 --members 20
+
     Example: sordino charter new root --federation demo --base smollm2 --adapter-rank 4
     """
     floors = {
@@ -320,6 +321,7 @@ def diff(
     """Compare two charters; what protects less is marked.
 
     Example: sordino charter diff charter-1.json charter-2.json
+
     Example: sordino charter diff ~/.local/share/sordino
     """
     held = _terms(old)
@@ -379,6 +381,7 @@ def accept(
     message; nothing is restarted.
 
     Example: sordino charter accept coordinator charter-2.json
+
     Example: sordino charter accept ~/.local/share/sordino
     """
     store = site.open_charters(folder)

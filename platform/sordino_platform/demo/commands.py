@@ -67,25 +67,27 @@ def demo(
     base: str = typer.Option(
         "shipped", help="The base to train adapters on; a larger one takes fewer units, and longer."
     ),
-    json_file: Path | None = typer.Option(None, "--json", help="Write every figure to this file."),
+    as_json: bool = typer.Option(
+        False, "--json", help="Print every figure as JSON on stdout, and the story on stderr."
+    ),
 ) -> None:
     """Runs a whole federation on this machine: real processes, real TLS, real repositories, one member killed.
 
-    Example: sordino demo --rounds 3 --prove --json out.json
+    Example: sordino demo --rounds 3 --prove --json > out.json
+
+
     Example: sordino demo --rounds 2 --base smollm2
     """
     from rich.console import Console
 
     from sordino_platform.demo.report import print_report
     from sordino_platform.demo.story import Demo
-    from sordino_platform.durable import write_file
 
-    console = Console()
+    console = Console(stderr=as_json)
     place = folder.resolve()
     facts = Demo(place, rounds=rounds, prove=prove, repositories=repo, console=console, base=base).run()
     print_report(console, facts)
-    if json_file is not None:
-        write_file(json_file, json.dumps(facts, indent=1).encode())
-        console.print(f"figures: {json_file}")
+    if as_json:
+        typer.echo(json.dumps(facts, indent=1))
     if facts["sum_exact"] is False:
         raise typer.Exit(1)

@@ -39,7 +39,7 @@ PROMPTS = (
 
 
 class Demo:
-    """One run of the demo. `run` returns the facts that `--json` writes."""
+    """One run of the demo. `run` returns the facts that `--json` prints."""
 
     def __init__(
         self,

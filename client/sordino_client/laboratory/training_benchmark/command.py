@@ -59,6 +59,7 @@ def dp(
     The ratios of each size are those of batch 32; `by_batch` has the same of batch 8, where noise weighs more.
 
     Example: sordino bench dp --json
+
     Example: sordino bench dp --base smollm2
     """
     if base is not None:
