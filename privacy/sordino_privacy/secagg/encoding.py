@@ -155,6 +155,16 @@ class MessageReader:
         self._at = end
         return values
 
+    def named(self, layout: struct.Struct) -> tuple[str, tuple[bytes, ...]]:
+        """A name and the fields of fixed sizes behind it, at once: a large round's lists have thousands of them."""
+        message, start = self._message, self._at + 1
+        stop = start + message[start - 1] if start <= len(message) else start
+        end = stop + layout.size
+        if end > len(message):
+            raise MalformedError("the message is truncated")
+        self._at = end
+        return _name_of(message[start:stop]), layout.unpack_from(message, stop)
+
     def u8(self) -> int:
         return self.raw(1)[0]
 

@@ -64,11 +64,10 @@ def sound_public_key(public: bytes) -> bool:
     A key of small order gives zero with every private key; a non-canonical encoding would let one key pass for two. A
     key on the twist agrees like any other; no honest member has one, and a complaint names it (`complaint`).
     """
-    return (
-        len(public) == KEY_BYTES
-        and int.from_bytes(public, "little") < CURVE_PRIME
-        and public not in SMALL_ORDER_KEYS
-    )
+    if len(public) != KEY_BYTES or public in SMALL_ORDER_KEYS:
+        return False
+    # Only a key whose highest byte is as high as the prime's can be above it.
+    return public[-1] < CURVE_PRIME >> 248 or int.from_bytes(public, "little") < CURVE_PRIME
 
 
 def mask_private_key(seed: bytes, ctx: bytes, name: str) -> bytes:

@@ -190,28 +190,33 @@ class Membership:
         self, names: Collection[str], *, cohort: int, organisations: int, corrupt: int
     ) -> None:
         """The floors of a round's members (U1). Raises FloorError."""
-        counts = Counter(self.member(name).organisation for name in names)
+        counts = self.sizes(names)
         if (total := len(names)) < cohort:
             raise FloorError(f"a cohort of {total} is below the floor of {cohort}")
-        self.require_organisations(names, organisations=organisations, corrupt=corrupt)
+        require_organisations(counts, organisations=organisations, corrupt=corrupt)
         largest = max(counts.values())
         if largest * 1000 > self.floors.organisation_share_permille * total:
             raise FloorError(
                 f"one organisation holds {largest} of {total} places, more than the charter allows"
             )
 
-    def require_organisations(self, names: Iterable[str], *, organisations: int, corrupt: int) -> None:
-        """The organisation floor on the honest ones of `names`, whichever `corrupt` of them collude. Raises FloorError.
+    def sizes(self, names: Iterable[str]) -> Counter[str]:
+        """How many of `names` each organisation has. Raises IdentityError."""
+        return Counter(self.member(name).organisation for name in names)
 
-        A sum of one company's members is that company's secret, as one member's update is that member's: colluders
-        of other organisations take their own part out of it.
-        """
-        sizes = Counter(self.member(name).organisation for name in names)
-        if (left := honest_organisations(sizes.values(), corrupt)) < organisations:
-            raise FloorError(
-                f"without {corrupt} colluders as few as {left} organisations are left of {len(sizes)}, "
-                f"below the floor of {organisations} organisations"
-            )
+
+def require_organisations(sizes: Mapping[str, int], *, organisations: int, corrupt: int) -> None:
+    """The organisation floor on the honest ones of so many members of each organisation, whichever `corrupt` of them
+    collude. Raises FloorError.
+
+    A sum of one company's members is that company's secret, as one member's update is that member's: colluders
+    of other organisations take their own part out of it.
+    """
+    if (left := honest_organisations(sizes.values(), corrupt)) < organisations:
+        raise FloorError(
+            f"without {corrupt} colluders as few as {left} organisations are left of {len(sizes)}, "
+            f"below the floor of {organisations} organisations"
+        )
 
 
 def honest_organisations(sizes: Iterable[int], corrupt: int) -> int:

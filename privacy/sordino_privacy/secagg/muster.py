@@ -15,6 +15,7 @@ of its length, once more for each muster: so a member answers `MOST_MUSTERS` in 
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import Self
 
@@ -28,6 +29,7 @@ from sordino_privacy.secagg.encoding import (
 )
 from sordino_privacy.secagg.sketch import MAX_SKETCH_BYTES, Sketch
 
+NONCE_LAYOUT = struct.Struct(f"{HASH_BYTES}s")  # after the sender's name
 PRESENCE_KIND = 17
 DRAW_KIND = 18
 SOUNDING_KIND = 19
@@ -49,7 +51,8 @@ def write_nonces(writer: Writer, nonces: Nonces) -> None:
 
 def read_nonces(reader: MessageReader) -> Nonces:
     """The list that `write_nonces` wrote. Raises MalformedError."""
-    nonces = tuple((reader.name(), reader.raw(HASH_BYTES)) for _ in range(reader.count()))
+    read = [reader.named(NONCE_LAYOUT) for _ in range(reader.count())]
+    nonces = tuple((name, nonce) for name, (nonce,) in read)
     require_increasing(tuple(name for name, _ in nonces))
     return nonces
 

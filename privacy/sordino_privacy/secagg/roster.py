@@ -75,8 +75,8 @@ class Advertisement:
 
     @classmethod
     def read(cls, reader: MessageReader) -> Self:
-        ctx, name = reader.raw(HASH_BYTES), reader.name()
-        exchange, masking, commitment, nonce, signature = reader.split(LAYOUT)
+        ctx = reader.raw(HASH_BYTES)
+        name, (exchange, masking, commitment, nonce, signature) = reader.named(LAYOUT)
         return cls(
             ctx=ctx,
             name=name,

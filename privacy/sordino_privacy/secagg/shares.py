@@ -99,7 +99,7 @@ class Statement:
 
     @classmethod
     def read(cls, reader: MessageReader) -> Self:
-        sender, (root, signature) = reader.name(), reader.split(STATEMENT_LAYOUT)
+        sender, (root, signature) = reader.named(STATEMENT_LAYOUT)
         return cls(sender=sender, root=root, signature=signature)
 
 

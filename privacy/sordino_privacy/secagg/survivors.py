@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import struct
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
@@ -27,7 +26,7 @@ from sordino_privacy.secagg.encoding import (
     digest,
     require_increasing,
 )
-from sordino_privacy.secagg.membership import Membership
+from sordino_privacy.secagg.membership import Membership, require_organisations
 from sordino_privacy.secagg.refusals import IdentityError, MalformedError, SurvivorError
 from sordino_privacy.secagg.roster import Roster
 from sordino_privacy.secagg.shamir import PRIME
@@ -131,7 +130,7 @@ class Assent:
 
     @classmethod
     def read(cls, reader: MessageReader) -> Self:
-        sender, (nonce, signature) = reader.name(), reader.split(ASSENT_LAYOUT)
+        sender, (nonce, signature) = reader.named(ASSENT_LAYOUT)
         return cls(sender=sender, nonce=nonce, signature=signature)
 
     def encode(self) -> bytes:
@@ -275,8 +274,8 @@ def _require_floors(
         raise SurvivorError(
             f"{len(counted)} of {len(u3)} survivors {what}, below the floor of {numbers.quorum}"
         )
-    membership.require_organisations(counted, organisations=organisations, corrupt=numbers.corrupt)
-    sizes = Counter(membership.member(name).organisation for name in counted)
+    sizes = membership.sizes(counted)
+    require_organisations(sizes, organisations=organisations, corrupt=numbers.corrupt)
     # Fewer organisations than the floor hold no more than these: so many more than the colluders must be left.
     largest = sum(size for _, size in sizes.most_common(organisations - 1))
     spare = min(len(counted) - numbers.quorum, len(counted) - largest - numbers.corrupt - 1)
@@ -309,5 +308,5 @@ def _require_neighbourhoods(
         return min(spare, fewest - numbers.neighbours)
     for name in everyone:
         around = counted.intersection(roster.neighbours(name))
-        membership.require_organisations(around, organisations=organisations, corrupt=corrupt)
+        require_organisations(membership.sizes(around), organisations=organisations, corrupt=corrupt)
     return 0

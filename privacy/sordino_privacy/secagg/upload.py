@@ -110,7 +110,7 @@ class UploadReceipt:
 
     @classmethod
     def read(cls, reader: MessageReader) -> Self:
-        sender, (u2_hash, vector_hash, signature) = reader.name(), reader.split(RECEIPT_LAYOUT)
+        sender, (u2_hash, vector_hash, signature) = reader.named(RECEIPT_LAYOUT)
         return cls(sender=sender, u2_hash=u2_hash, vector_hash=vector_hash, signature=signature)
 
     def encode(self) -> bytes:
