@@ -13,6 +13,7 @@ from sordino_coordinator.behind import require_not_behind
 from sordino_coordinator.boundary import LostMember, MemberReply
 from sordino_coordinator.bringing import bring_forward
 from sordino_coordinator.control.live import Doing
+from sordino_coordinator.epochs import lacking
 from sordino_coordinator.exchange import exchange
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.grid import LinkGrid
@@ -108,12 +109,13 @@ def hello(
         asked = {str(node): node for node in connected}
     found = ask(federation, grid, asked, offer, {})
     behind = {
-        member: federation.epochs(after=present.epoch)
+        member: present
         for member, present in found.items()
         if present.unready is None and present.epoch < federation.charter.epoch
     }
     if behind:
-        again = ask(federation, grid, {member: asked[member] for member in behind}, offer, behind)
+        epochs = lacking(federation, behind)
+        again = ask(federation, grid, {member: asked[member] for member in epochs}, offer, epochs)
         found = {member: present for member, present in found.items() if member not in behind} | again
     ahead = {present.member for present in found.values() if present.release > offer.release}
     federation.tenancy.require_current()

@@ -1,0 +1,43 @@
+"""The signed epochs of the charter that members lack, as they are brought to them: all at once, so there is a limit.
+
+A charter of a thousand members takes 170 KB, signed. A message of our link holds 16 MiB beside its vectors, some ninety
+such epochs: with one a week, those of a year and a half. Who lacks more is left out with a line that says what to do;
+it is not asked what it could not be sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from sordino_coordinator.federation import Federation
+from sordino_platform.flower.codec import MAX_HEADER_BYTES
+from sordino_platform.offer import OfferAnswer
+
+MOST_EPOCH_BYTES: Final = MAX_HEADER_BYTES - (2 << 20)
+"""Of a message's header. The rest is for what goes with them: the plan, the last manifests, a record."""
+
+
+def lacking(federation: Federation, behind: Mapping[str, OfferAnswer]) -> dict[str, tuple[bytes, ...]]:
+    """The signed epochs that each of the members `behind` lacks, under the same keys.
+
+    A member that lacks more than a message brings is not among them, and logged with what to do.
+    """
+    after = {epoch: federation.epochs(after=epoch) for epoch in {answer.epoch for answer in behind.values()}}
+    brought = {}
+    for key, answer in behind.items():
+        epochs = after[answer.epoch]
+        size = sum(map(len, epochs))
+        if size <= MOST_EPOCH_BYTES:
+            brought[key] = epochs
+            continue
+        federation.log.warning(
+            "epochs_do_not_fit",
+            member=answer.member,
+            count=len(epochs),
+            error=f"it lacks {len(epochs)} epochs of {size / 1e6:.1f} MB after epoch {answer.epoch}, and one message "
+            f"brings {MOST_EPOCH_BYTES / 1e6:.1f} MB",
+            hint=f"give its owner the files charter-{answer.epoch + 1:06d}.json and later of this folder's charters: "
+            "`sordino charter accept FOLDER FILES` takes them",
+        )
+    return brought

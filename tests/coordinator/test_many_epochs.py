@@ -1,0 +1,97 @@
+"""A charter of many epochs travels in one message: what fits is brought, and who lacks more is told what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import structlog
+from tests.federation import inprocess
+from typer.testing import CliRunner
+
+from sordino_coordinator import epochs as bringing_epochs
+from sordino_coordinator.epochs import MOST_EPOCH_BYTES
+from sordino_coordinator.federation import Federation
+from sordino_coordinator.gathering import hello, offer_seconds
+from sordino_platform.charter.commands import app as charter_commands
+from sordino_platform.flower.codec import MAX_HEADER_BYTES
+from sordino_platform.identity import Identity, authority
+from sordino_platform.offer import Offer
+
+EPOCHS = 3
+OF_A_THOUSAND_MEMBERS = 170_000
+"""Bytes of a signed charter, as one was founded: `sordino bench crowd --members 1000 --place DIR` leaves it there."""
+
+
+def with_epochs(folder: Path) -> list[Path]:
+    """Founds a federation; its coordinator has taken epochs that no member has. Their files."""
+    inprocess.found_in(folder)
+    charters = Identity.load(folder / "coordinator").charters
+    for _ in range(EPOCHS):
+        authority.begin_epoch(folder / "root")
+        charters.accept(authority.sign_epoch(folder / "root").to_bytes())
+    return sorted((folder / "coordinator" / "charters").glob("charter-*.json"))[1:]
+
+
+def greeted(folder: Path) -> tuple[set[str], list[dict[str, object]]]:
+    """Who is ready for the next round, and what was logged of epochs that do not fit."""
+    federation = Federation.open(folder / "coordinator")
+    with inprocess.opened(folder) as members, structlog.testing.capture_logs() as logs:
+        grid = inprocess.InProcessGrid(members, run=7)
+        nodes = list(grid.get_node_ids())
+        offer = Offer(
+            run=federation.run,
+            round=1,
+            release=federation.releases.head().number,
+            connected=len(nodes),
+            ready=0,
+            required=4,
+            members=len(nodes),
+            plan=federation.plan,
+        )
+        found, _ = hello(federation, grid, nodes, offer)
+    federation.rounds.close()
+    return set(found), [dict(line) for line in logs if line["event"] == "epochs_do_not_fit"]
+
+
+def accept(member: Path, files: list[Path]) -> None:
+    done = CliRunner().invoke(charter_commands, ["accept", str(member), *map(str, files)])
+    assert done.exit_code == 0, done.output
+
+
+def test_the_epochs_of_a_year_fit_for_a_thousand_members_and_leave_room_for_what_goes_with_them() -> None:
+    assert 52 * OF_A_THOUSAND_MEMBERS < MOST_EPOCH_BYTES <= MAX_HEADER_BYTES - (1 << 20)
+
+
+def test_epochs_that_fit_are_brought_to_every_member_at_once(tmp_path: Path) -> None:
+    with_epochs(tmp_path)
+    names, told = greeted(tmp_path)
+    assert names == set(inprocess.NAMES)
+    assert told == []
+
+
+def test_who_lacks_more_epochs_than_a_message_brings_is_left_out_with_what_to_do_and_comes_back_by_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = with_epochs(tmp_path)
+    size = sum(file.stat().st_size for file in files)
+    monkeypatch.setattr(bringing_epochs, "MOST_EPOCH_BYTES", size - 1)
+    current, nearly, *late = sorted(inprocess.NAMES)
+    accept(tmp_path / "members" / current, files)
+    accept(tmp_path / "members" / nearly, files[:1])
+    names, told = greeted(tmp_path)
+    assert names == {current, nearly}
+    assert {line["member"] for line in told} == set(late)
+    for line in told:
+        assert line["count"] == EPOCHS
+        assert files[0].name in str(line["hint"])
+        assert "sordino charter accept" in str(line["hint"])
+    for member in late:
+        accept(tmp_path / "members" / member, files)
+    assert greeted(tmp_path) == (set(inprocess.NAMES), [])
+
+
+def test_an_offer_to_many_has_longer_and_one_to_few_no_longer_than_a_person_waits() -> None:
+    """A thousand answers are sent, made and read one after the other: ten seconds were too few for them."""
+    assert offer_seconds(5) < 12
+    assert offer_seconds(1000) >= 100
