@@ -6,9 +6,13 @@ The members are real (keys, ledger, protocol); only the wire and the training ar
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -124,3 +128,16 @@ def operator(visitor: httpx.Client, token: str) -> httpx.Client:
     """A browser that has signed in."""
     assert visitor.post("/login", data={"token": token}).status_code == 303
     return visitor
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A headless Chromium. The driver has no types in our lock: only `make test-browser` installs it."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    assert found, "no Chromium; on Debian: apt-get install chromium"
+    with import_module("playwright.sync_api").sync_playwright() as playwright:
+        # Chromium's own sandbox needs a user that is not root; CI containers are root.
+        options = ["--no-sandbox"] if os.geteuid() == 0 else []
+        browser = playwright.chromium.launch(executable_path=found, args=options)
+        yield browser
+        browser.close()

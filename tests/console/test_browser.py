@@ -1,21 +1,15 @@
-"""The console in Chromium: what a person sees, with what they see it by, and what the browser itself complains about.
-
-`SORDINO_SCREENSHOTS` names a folder that keeps what was looked at.
-"""
+"""The console in Chromium: what a person sees, what they see it by, and what the browser itself complains about."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.console.browsing import DESKTOP, PHONE, complaints, keep, look
 from tests.console.conftest import ORGANISATIONS
 
 from sordino_coordinator.console import Console
@@ -27,77 +21,7 @@ from sordino_platform.telemetry import log
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
-DESKTOP, PHONE = (1280, 900), (390, 844)
 LOOKS = [(DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light"), (PHONE, "dark")]
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """A headless Chromium. The driver has no types in our lock: only `make test-browser` installs it."""
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    assert found, "no Chromium; on Debian: apt-get install chromium"
-    with import_module("playwright.sync_api").sync_playwright() as playwright:
-        # Chromium's own sandbox needs a user that is not root; CI containers are root.
-        options = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = playwright.chromium.launch(executable_path=found, args=options)
-        yield browser
-        browser.close()
-
-
-class Seen:
-    """A page, and everything that the browser said about it."""
-
-    def __init__(self, context: Any, address: str) -> None:
-        self.page, self.address = context.new_page(), address
-        self.said: list[str] = []
-        self.asked: list[str] = []
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("dialog", self._dialog)
-        self.page.on("request", lambda request: self.asked.append(request.url))
-
-    def _dialog(self, dialog: Any) -> None:
-        self.said.append(f"dialog: {dialog.message}")
-        dialog.dismiss()
-
-    def sign_in(self, token: str) -> None:
-        self.page.goto(self.address)
-        self.page.wait_for_function("document.activeElement.id === 'token'")
-        self.page.keyboard.type(token)
-        self.page.keyboard.press("Enter")
-        self.page.wait_for_selector("#verdict")
-        self.said.clear()  # that the form comes with status 401
-
-
-def look(
-    chromium: Any,
-    console: Console,
-    *,
-    size: tuple[int, int] = DESKTOP,
-    scheme: str = "light",
-    script: bool = True,
-) -> Any:
-    context = chromium.new_context(
-        viewport={"width": size[0], "height": size[1]},
-        color_scheme=scheme,
-        java_script_enabled=script,
-        device_scale_factor=2 if size is PHONE else 1,
-    )
-    return Seen(context, f"http://127.0.0.1:{console.port}/")
-
-
-def keep(page: Any, name: str) -> None:
-    if folder := os.environ.get("SORDINO_SCREENSHOTS"):
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
-
-
-def complaints(page: Any) -> list[str]:
-    """What axe finds against WCAG 2.1 A and AA."""
-    rules = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
-    found = import_module("axe_playwright_python.sync_playwright").Axe().run(page, options=rules).response
-    assert len(found["passes"]) > 5, "axe looked at nothing"
-    return [f"{one['id']}: {node['html'][:120]}" for one in found["violations"] for node in one["nodes"]]
 
 
 @pytest.mark.parametrize(("size", "scheme"), LOOKS, ids=lambda value: str(value))

@@ -112,6 +112,34 @@ def test_the_sign_ins_cookie_is_lax_the_sessions_is_strict_and_neither_is_for_sc
         assert secret not in begin  # sealed
 
 
+def test_a_persons_session_ends_with_their_minutes_however_much_it_is_used_and_the_tokens_does_not(
+    federation: Federation, issuer: Issuer
+) -> None:
+    """Groups are looked at when somebody signs in: this is how long a right outlives its loss."""
+    now, settings = [1000.0], OidcSettings(**issuer.settings(console_url=URL, session_minutes=20))
+    serving = Console(with_settings(federation, oidc=settings), clock=lambda: now[0])
+    token = (federation.folder / TOKEN_FILE).read_text().strip()
+    address = f"http://127.0.0.1:{serving.port}"
+    with httpx.Client(base_url=address, timeout=60) as person, httpx.Client(base_url=address) as holder:
+        asked = begun(person)
+        assert "after 20 minutes" in person.get("/").text, "the form says so"
+        answer(issuer, asked)
+        session = back(person, asked).headers.get_list("set-cookie")[0]
+        assert "max-age=1200" in session.lower()
+        assert holder.post("/login", data={"token": token}).status_code == 303
+        for now[0] in (1600.0, 2199.0):
+            assert signed_in(person)
+            assert signed_in(holder)
+        now[0] = 2200.0
+        person.cookies.set(*session.partition(";")[0].split("="))  # a browser that keeps it for longer
+        assert not signed_in(person)
+        assert signed_in(holder)
+        asked = begun(person)
+        answer(issuer, asked, groups=["another-team"])
+        assert back(person, asked).status_code == 403, "who lost the group meanwhile does not come back"
+    serving.stop()
+
+
 def test_over_tls_both_cookies_are_secure_and_bound_to_the_host(
     federation: Federation, issuer: Issuer, tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.console.browsing import DESKTOP, PHONE, complaints, keep, look
 from tests.console.test_http import with_settings
 from tests.coordinator.api_client import Operator
 
@@ -107,6 +108,60 @@ def test_a_person_signs_in_at_the_console_with_the_companys_password_if_their_gr
     if status == 200:
         (entry,) = newest(federation.folder, last=1)
         assert (entry.action, entry.by) == (Action.CONSOLE_OPENED, "console:olga")
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=str)
+def test_a_person_clicks_the_link_types_their_password_sees_the_console_and_signs_out(
+    chromium: Any, federation: Federation, settings: OidcSettings, console_port: int, size: tuple[int, int]
+) -> None:
+    serving = Console(with_settings(federation, oidc=settings, console=f"127.0.0.1:{console_port}"))
+    with closing(SimpleNamespace(close=serving.stop)):
+        seen = look(chromium, serving, size=size)
+        page = seen.page
+        page.goto(seen.address)
+        assert complaints(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+        keep(page, f"oidc-form-{size[0]}")
+        page.click("text=Sign in with your company's account")
+        page.fill("[name=login]", "olga")
+        page.keyboard.press("Enter")
+        page.fill("[name=password]", PASSWORD)
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#verdict")  # by way of a page of our own: see signing_in
+        assert page.url == seen.address, "no code and no state stays in the address"
+        keep(page, f"oidc-console-{size[0]}")
+        page.click("text=Sign out")
+        page.wait_for_selector("text=Sign in with your company's account")
+        page.goto(seen.address)
+        assert page.locator("#verdict").count() == 0
+        # The provider still knows the browser: one click, and no password.
+        page.click("text=Sign in with your company's account")
+        page.wait_for_selector("#verdict")
+        page.context.close()
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(300)
+def test_a_person_whose_groups_may_not_is_told_so_and_sees_nothing(
+    chromium: Any, federation: Federation, settings: OidcSettings, console_port: int
+) -> None:
+    serving = Console(with_settings(federation, oidc=settings, console=f"127.0.0.1:{console_port}"))
+    with closing(SimpleNamespace(close=serving.stop)):
+        seen = look(chromium, serving)
+        page = seen.page
+        page.goto(seen.address)
+        page.click("text=Sign in with your company's account")
+        page.fill("[name=login]", "rolf")
+        page.keyboard.press("Enter")
+        page.fill("[name=password]", PASSWORD)
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#problem:has-text('none of your groups may read here')")
+        assert page.get_attribute("#token", "aria-invalid") is None, "nobody typed a token"
+        assert complaints(page) == []
+        keep(page, "oidc-refused")
+        page.context.close()
 
 
 def api_token(settings: OidcSettings, person: str) -> str:

@@ -44,10 +44,10 @@ def console_token(folder: Path) -> bytes:
 
 @dataclass(slots=True)
 class Session:
-    """When it began and when it was last used, in monotonic seconds."""
+    """When it was last used and when it ends at the latest, in monotonic seconds."""
 
-    began: float
     used: float
+    ends: float
 
 
 class Access:
@@ -79,13 +79,13 @@ class Access:
             return None
         return self.admit()
 
-    def admit(self) -> str:
-        """A new session's cookie value, for whoever was found to be let in."""
+    def admit(self, *, seconds: float = SESSION_SECONDS) -> str:
+        """A new session's cookie value, for whoever was found to be let in; it ends after `seconds`, used or not."""
         now, value = self._clock(), secrets.token_urlsafe(TOKEN_BYTES)
         self._expire(now)
         while len(self._sessions) >= MAX_SESSIONS:
             del self._sessions[min(self._sessions, key=lambda key: self._sessions[key].used)]
-        self._sessions[_key(value)] = Session(now, now)
+        self._sessions[_key(value)] = Session(used=now, ends=now + seconds)
         return value
 
     def knows(self, value: str) -> bool:
@@ -104,7 +104,7 @@ class Access:
 
     def _expire(self, now: float) -> None:
         for key, one in list(self._sessions.items()):
-            if now - one.began >= SESSION_SECONDS or now - one.used >= IDLE_SECONDS:
+            if now >= one.ends or now - one.used >= IDLE_SECONDS:
                 del self._sessions[key]
 
 

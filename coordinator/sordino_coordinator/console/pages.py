@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
@@ -182,6 +183,7 @@ class Pages:
         folder = files("sordino_coordinator.console") / "static"
         self._static = {name: (folder / name).read_bytes() for name in STATIC}
         self._takes_token = takes_token
+        self._person_minutes = None if login is None else login.session_minutes
         self._sign_in: SignIn | None = None
         if login is not None:
             self._sign_in = SignIn(
@@ -190,7 +192,7 @@ class Pages:
                 cookie=f"{cookie}-login",
                 secure=secure,
                 templates=self._templates,
-                form=self._form,
+                form=partial(self._form, at_token=False),
                 session=self._put_session,
                 refused=refused,
                 opened=opened,
@@ -286,14 +288,14 @@ class Pages:
             return self._form(403, "That is not the token.")
         log().info("console_opened")
         reply = RedirectResponse("/", 303)
-        self._put_session(reply, session)
+        self._put_session(reply, session, SESSION_SECONDS)
         return reply
 
-    def _put_session(self, reply: Response, session: str) -> None:
+    def _put_session(self, reply: Response, session: str, seconds: float) -> None:
         reply.set_cookie(
             self._cookie,
             session,
-            max_age=int(SESSION_SECONDS),
+            max_age=int(seconds),
             httponly=True,
             samesite="strict",
             secure=self._secure,
@@ -316,9 +318,20 @@ class Pages:
             request.scope[PROVED]()
         return known
 
-    def _form(self, status: int, problem: str = "", headers: dict[str, str] | None = None) -> Response:
+    def _form(
+        self,
+        status: int,
+        problem: str = "",
+        headers: dict[str, str] | None = None,
+        *,
+        at_token: bool = True,
+    ) -> Response:
+        """The form; `at_token` says whether the problem is the token's or the company's account's."""
         page = self._templates.get_template("login.html").render(
-            problem=problem, takes_token=self._takes_token, provider=self._sign_in is not None
+            problem=problem,
+            at_token=at_token,
+            takes_token=self._takes_token,
+            person_minutes=self._person_minutes,
         )
         return Response(page, status, headers, "text/html")
 

@@ -9,6 +9,7 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from sordino_coordinator.console.access import Access, console_token
@@ -32,9 +33,10 @@ STOP_SECONDS: Final = 5.0
 
 
 class Console:
-    """Serves from construction until `stop`. Raises ConfigurationError, PortInUseError, StorageError."""
+    """Serves from construction until `stop`; sessions live by `clock`, in seconds that only rise. Raises
+    ConfigurationError, PortInUseError, StorageError."""
 
-    def __init__(self, federation: Federation) -> None:
+    def __init__(self, federation: Federation, *, clock: Callable[[], float] = time.monotonic) -> None:
         settings = federation.settings
         host, port = parse_address(settings.console)
         secure = settings.console_tls is not None
@@ -56,7 +58,7 @@ class Console:
         cookie = f"__Host-sordino-{self.port}" if secure else f"sordino-{self.port}"
         self._pages = Pages(
             self._reader,
-            Access(token, clock=time.monotonic),
+            Access(token, clock=clock),
             cookie=cookie,
             secure=secure,
             refused=refused,

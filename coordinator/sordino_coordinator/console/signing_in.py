@@ -37,7 +37,8 @@ Form = Callable[[int, str], Response]
 
 
 class SignIn:
-    """The routes over one login. `opened` notes who was signed in; `session` puts a session's cookie on a reply."""
+    """The routes over one login. `opened` notes who was signed in; `session` puts a session's cookie on a reply,
+    for so many seconds."""
 
     def __init__(
         self,
@@ -48,7 +49,7 @@ class SignIn:
         secure: bool,
         templates: Environment,
         form: Form,
-        session: Callable[[Response, str], None],
+        session: Callable[[Response, str, float], None],
         refused: Callable[[Refused], None],
         opened: Callable[[str], object],
     ) -> None:
@@ -56,6 +57,7 @@ class SignIn:
         self._cookie, self._secure = cookie, secure
         self._page = templates.get_template("signed_in.html").render()
         self._form, self._session, self._refused, self._opened = form, session, refused, opened
+        self._seconds = 60.0 * login.session_minutes
         self._waiting = 0
 
     def routes(self) -> list[Route]:
@@ -94,7 +96,7 @@ class SignIn:
         await asyncio.to_thread(self._opened, f"console:{person.subject}")
         log().info("console_opened")
         reply = Response(self._page, media_type="text/html")
-        self._session(reply, self._access.admit())
+        self._session(reply, self._access.admit(seconds=self._seconds), self._seconds)
         return self._done(reply)
 
     async def _asked(self, ask: Callable[[], T]) -> T:

@@ -56,6 +56,7 @@ class ConsoleLogin:
         self._tokens = TokenVerifier(settings, self._provider, clock=clock)
         self._seal = Fernet(Fernet.generate_key())
         self._lock, self._answered = threading.Lock(), dict[str, None]()
+        self.session_minutes: int = settings.session_minutes
 
     def begin(self) -> Beginning:
         """A new sign-in. Raises ProviderSilentError."""

@@ -30,6 +30,7 @@ OIDC_COMMENTS: Final = {
     "scopes": "What the console asks the provider for.",
     "algorithms": "The signatures that are accepted: of RS256, ES256 and EdDSA.",
     "skew_seconds": "How far the provider's clock may be from this one.",
+    "session_minutes": "After so long a person signs in at the console anew, and their groups are looked at again.",
     "static_tokens": "Whether console.token and operator.token stay good beside the provider.",
 }
 
@@ -49,6 +50,8 @@ class OidcSettings(SettingsModel):
     scopes: list[str] = Field(default_factory=lambda: ["openid"], max_length=16)
     algorithms: list[Algorithm] = Field(["RS256", "ES256", "EdDSA"], min_length=1, max_length=3)
     skew_seconds: int = Field(30, ge=0, le=120)
+    # The groups of whoever is signed in are not asked for again: this bounds how long a right outlives its loss.
+    session_minutes: int = Field(30, ge=1, le=720)
     static_tokens: bool = True
 
     @model_validator(mode="after")
