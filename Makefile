@@ -28,7 +28,7 @@ test: $(VENV)/.ready check  ## Runs the checks and the tests
 	$(BIN)/python -m pytest -q -m 'not slow'
 
 test-all: $(VENV)/.ready check provider  ## Runs the slow suites too, and those in a browser where there is a Chromium
-	$(PIP) install --quiet --no-deps -r requirements/fuzz.txt
+	$(PIP) install --quiet --no-deps -r requirements/fuzz.txt -r requirements/pictures.txt
 	$(BIN)/python -m pytest -q
 	$(MAKE) docs
 	@if [ -n "$(CHROMIUM)" ]; then $(MAKE) test-browser; \
@@ -59,7 +59,7 @@ test-deploy: $(VENV)/.ready  ## Checks deploy/ with the tools of Prometheus, sys
 	$(PIP) install --quiet --no-deps -r deploy/requirements.txt
 	$(BIN)/python -m pytest -q -m deploy tests/ops
 
-test-browser: $(VENV)/.ready  ## Looks at the coordinator's console with Chromium: accessibility, widths, keyboard, live
+test-browser: $(VENV)/.ready provider docs  ## Looks at the console and the documentation site with Chromium: widths, accessibility, keyboard, live
 	@[ -n "$(CHROMIUM)" ] || { \
 	  echo "error: no Chromium; on Debian: apt-get install chromium"; exit 2; }
 	$(PIP) install --quiet --no-deps -r requirements/browser.txt
@@ -99,7 +99,10 @@ test-vscode: $(VENV)/.ready vsix  ## Tests the extension in a real VS Code in Ch
 	tests/vscode/install.sh build/vscode
 	$(BIN)/python -m pytest -q -m vscode -p no:randomly tests/vscode
 
-pictures: $(VENV)/.ready vsix  ## Films the real editor anew for the README
+pictures: $(VENV)/.ready vsix  ## Films the real editor and the demo anew for the README
+	$(PIP) install --quiet --no-deps -r requirements/pictures.txt
+	$(BIN)/python -m pytest -q tests/federation/test_demo_filmed.py
+	cp artefacts/demo/demo.gif docs/images/
 	tests/vscode/install.sh build/vscode
 	$(BIN)/python -m pytest -q -m vscode -p no:randomly tests/vscode/test_alone.py -k 'serves_by_itself or filmed'
 	cp artefacts/vscode-alone/ghost-text.gif docs/images/

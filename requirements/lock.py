@@ -33,6 +33,7 @@ UNHASHED = "torch"
 PINNED_BY_HAND = (
     HERE / "browser.txt",
     HERE / "docs.txt",
+    HERE / "pictures.txt",
     HERE / "provider.txt",
     HERE.parent / "deploy" / "requirements.txt",
 )

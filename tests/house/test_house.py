@@ -44,6 +44,7 @@ LOCKED = (
     "requirements/browser.txt",
     "requirements/docs.txt",
     "requirements/fuzz.txt",
+    "requirements/pictures.txt",
     "deploy/requirements.txt",
     "deploy/docker/requirements.txt",
 )

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image, ImageChops
+from tests.gif import save_gif
 from tests.vscode.editor import Editor
 
 COLOURS = 64
-MOST_BYTES = 1_500_000
-"""Above this a README is slow to open."""
 
 
 @dataclass(slots=True)
@@ -49,11 +48,5 @@ class Film:
 
     def save(self, path: Path, *, longest: int | None = None) -> None:
         """Writes the GIF. No picture stands for more than `longest` milliseconds."""
-        assert len(self._frames) > 1, "nothing moved"
-        palette = self._frames[-1].quantize(COLOURS)
-        frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in self._frames]
         shown = [min(one, longest) if longest else one for one in self._milliseconds]
-        frames[0].save(
-            path, save_all=True, append_images=frames[1:], duration=shown, loop=0, optimize=True, disposal=1
-        )
-        assert path.stat().st_size < MOST_BYTES
+        save_gif(path, self._frames, shown, palette=self._frames[-1].quantize(COLOURS))
