@@ -190,5 +190,5 @@ def _palette() -> Image.Image:
 
 
 def _colour(name: str) -> str:
-    """A terminal's colour, by name or as six hexadecimal digits, on dark paper."""
-    return COLOURS.get(name, f"#{name}")
+    """A terminal's colour on dark paper; bright ones are as bright as the others. Raises KeyError."""
+    return COLOURS[name.removeprefix("bright")]
