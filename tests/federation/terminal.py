@@ -6,8 +6,11 @@ the recorded bytes by a terminal emulator (pyte), quicker than they came, and wi
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import fcntl
+import itertools
+import json
 import math
 import os
 import select
@@ -48,6 +51,17 @@ class Recording:
     def text(self) -> str:
         """Everything that was written, with the terminal's commands in it."""
         return b"".join(data for _, data in self.written).decode("utf-8", "replace")
+
+    def seconds(self) -> float:
+        """How long it took."""
+        return self.written[-1][0]
+
+    def cast(self) -> str:
+        """As asciinema plays it (asciicast, version 2)."""
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        rows: list[object] = [{"version": 2, "width": self.columns, "height": self.lines}]
+        rows += [[round(at, 3), "o", decoder.decode(data)] for at, data in self.written]
+        return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 def record(
@@ -97,13 +111,15 @@ def record(
 class Pace:
     """How a recording is shown. From the first line on `times` as quick as it was; what is typed before, as it was.
 
-    In seconds: the shortest and the longest that a picture stands, each line that scrolls by, and the last picture.
+    In seconds: the shortest and the longest that a picture stands, a picture of what scrolls by, which comes every so
+    many lines, and the last picture.
     """
 
     times: float
-    shortest: float = 0.1
+    shortest: float = 0.2
     longest: float = 1.5
-    scrolled: float = 0.12
+    scrolled: float = 0.45
+    lines: int = 3
     last: float = 6.0
 
 
@@ -111,7 +127,13 @@ def draw(recording: Recording, path: Path, pace: Pace) -> int:
     """Writes a GIF and returns its number of pictures."""
     screen, pictures = _Screen(recording.columns, recording.lines), _Pictures()
     stream, began, quicker = pyte.ByteStream(screen), 0.0, 1.0
-    screen.scrolls = lambda: pictures.take(screen, pace.scrolled)
+    scrolled = itertools.count(1)
+
+    def scrolls() -> None:
+        if next(scrolled) % pace.lines == 0:
+            pictures.take(screen, pace.scrolled)
+
+    screen.scrolls = scrolls
     ends = [at for at, _ in recording.written[1:]] + [math.inf]
     for (_, data), end in zip(recording.written, ends, strict=True):
         quicker = pace.times if b"\n" in data else quicker

@@ -149,4 +149,6 @@ def print_report(console: Console, facts: dict[str, Any]) -> None:
         console.print(Panel(code, title=title, title_align="left"))
     if facts["newcomer"] is not None:
         print_newcomer(console, facts["newcomer"])
-    console.print(f"loss graph: {facts['loss_graph']}")
+    graph = Path(facts["loss_graph"])
+    here = graph.relative_to(Path.cwd()) if graph.is_relative_to(Path.cwd()) else graph
+    console.print(f"loss graph: {here}")
