@@ -182,8 +182,14 @@ daemon-reload) ;;
 start | enable)
     if [ "$unit" = sordino-coordinator ]; then set -- coordinator up --folder /var/lib/sordino/coordinator
     else set -- client up; fi
+    rm -f /var/lib/sordino/coordinator/address
     nohup sordino "$@" >>unit.log 2>&1 &
-    echo $! >unit.pid ;;
+    echo $! >unit.pid
+    # A person goes on when it listens.
+    while [ "$unit" = sordino-coordinator ] && ! [ -e /var/lib/sordino/coordinator/address ]; do
+        kill -0 $! || exit 1
+        sleep 0.2
+    done ;;
 stop) kill -TERM "$(cat unit.pid)"; tail --pid="$(cat unit.pid)" -f /dev/null ;;
 *) echo "no such verb: $1" >&2; exit 1 ;;
 esac
@@ -231,12 +237,18 @@ class Machines:
         shown = self.bash("root", "sordino charter show root --json")
         return str(json.loads(shown)["root"])
 
+    def token(self, party: str) -> str:
+        """The enrolment token, which the root's holder handed over privately."""
+        return (self.place / "root" / f"{party}.token").read_text()
+
     def type(self, machine: str, guide: str, beginning: str) -> None:
         """Types one line of a guide, on all members' machines where `machine` is "members"."""
         for one in MEMBERS if machine == "members" else (machine,):
-            self.bash(one, self.here(line_of(guide, beginning), one))
+            asked = self.token(one) if "identity request" in beginning else ""
+            self.bash(one, self.here(line_of(guide, beginning), one), asked)
 
-    def bash(self, machine: str, line: str) -> str:
+    def bash(self, machine: str, line: str, typed: str = "") -> str:
+        """What a line prints; `typed` is what it asks for, where there is no terminal to ask at."""
         environment = {
             **os.environ,
             "HOME": str(self.home(machine)),
@@ -246,8 +258,8 @@ class Machines:
             "XDG_DATA_HOME": "",
         }
         done = subprocess.run(
-            ["bash", "-c", line], cwd=self.home(machine), env=environment,
-            capture_output=True, text=True, check=False, timeout=SECONDS, stdin=subprocess.DEVNULL,
+            ["bash", "-c", line], cwd=self.home(machine), env=environment, start_new_session=True, input=typed,
+            capture_output=True, text=True, check=False, timeout=SECONDS,
         )  # fmt: skip
         log = self.home(machine) / "unit.log"
         unit = log.read_text()[-2000:] if log.exists() else ""
