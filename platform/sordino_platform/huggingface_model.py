@@ -21,7 +21,7 @@ from sordino_platform.architecture import HuggingFaceConfig, Parameters, check
 from sordino_platform.bases import digest_at, folder_at
 from sordino_platform.bases.describing import context_of, end_of_text
 from sordino_platform.huggingface import HuggingFaceTokenizer, read_object
-from sordino_privacy.dpsgd.one_pass import watched_again
+from sordino_privacy.dpsgd.watching import watched_again
 from sordino_privacy.errors import ConfigurationError
 
 # Names that PEFT gives to the two factors; ours are `down` and `up`, as in our own model.

@@ -22,8 +22,8 @@ from sordino_platform.bases.memory import MemoryShape
 from sordino_platform.huggingface_model import describe, load_base_model
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.dpsgd.engine import PassBounds, PrivateTraining, gradients_for
+from sordino_privacy.dpsgd.gradient_block import GradientBlock
 from sordino_privacy.dpsgd.noise import standard_normal
-from sordino_privacy.dpsgd.one_pass import GradientBlock
 from sordino_privacy.dpsgd.selfcheck import COARSE, SelfCheckError, self_check
 from sordino_privacy.errors import ConfigurationError, UsageError
 from sordino_privacy.keystream import Keystream
@@ -198,9 +198,9 @@ def test_a_base_that_has_no_rule_for_one_pass_is_trained_one_unit_at_a_time(
     make_base: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sordino_client.training.loop import Trainer
-    from sordino_privacy.dpsgd import one_pass
+    from sordino_privacy.dpsgd import watching
 
-    monkeypatch.delitem(one_pass._RULES, torch.nn.functional.linear)
+    monkeypatch.delitem(watching._RULES, torch.nn.functional.linear)
     folder = make_base(tmp_path / "base", "llama")
     config = describe(folder, rank=2)
     save_file(add_adapters(config, {}), tmp_path / "weights.safetensors")

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sordino_client.completion import bundle
-from sordino_client.completion.engine import load_generator
 from sordino_client.completion.generation import Generator
+from sordino_client.completion.loading import load_generator
 from sordino_client.completion.memory.recall import LocalRecall
 from sordino_client.completion.memory.store import Store
 from sordino_client.completion.names import may_hold_secrets

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from sordino_client.completion import bundle, prompt
 from sordino_client.completion.cache import Indices, KeyValueCache, Mask, Network, decoder_shape_of
-from sordino_client.completion.engine import load_generator
 from sordino_client.completion.generation import Generator
+from sordino_client.completion.loading import load_generator
 from sordino_client.completion.memory.recall import LocalRecall
 from sordino_client.completion.memory.store import Store
 from sordino_client.completion.query import Cancelled, Probabilities, Query, WrittenToken

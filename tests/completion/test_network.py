@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from sordino_client.completion import bundle, graph, quantise
 from sordino_client.completion.cache import KeyValueCache, Network, Precision, causal, decoder_shape_of
-from sordino_client.completion.engine import load_generator
+from sordino_client.completion.loading import load_generator
 from sordino_client.completion.reference import ReferenceNetwork
 from sordino_client.completion.runtime import RuntimeNetwork, own_network
 from sordino_client.completion.selftest import MAX_DIVERGENCE, divergence, self_test

@@ -26,6 +26,7 @@ PACKAGES = Path(sordino_client.__file__).parent.parent.parent
 READERS = {
     "sordino_client/completion/bases/served.py",
     "sordino_client/completion/engine.py",
+    "sordino_client/completion/loading.py",
     "sordino_client/completion/taking/made_of.py",
     "sordino_client/completion/taking/upkeep.py",
     "sordino_client/training/personal.py",

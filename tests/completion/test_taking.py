@@ -27,7 +27,8 @@ from sordino_client.commands import app as client_cli
 from sordino_client.completion import bundle as bundles
 from sordino_client.completion import personal
 from sordino_client.completion.cache import KeyValueCache, Network, causal
-from sordino_client.completion.engine import Engine, load_release
+from sordino_client.completion.engine import Engine
+from sordino_client.completion.loading import load_release
 from sordino_client.completion.memory.store import Store
 from sordino_client.completion.taking import record, upkeep
 from sordino_client.completion.taking.choice import (

@@ -35,7 +35,7 @@ from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import BudgetError
 from sordino_privacy.secagg import NormError, PolicyError, ReplayError, Totals
 from sordino_privacy.secagg.journal import JournalEntry, Step
-from sordino_privacy.secagg.quantise import signed_view
+from sordino_privacy.secagg.rounding import signed_view
 
 DISTRIBUTED = PrivacyPolicy(noise="distributed", largest_steps=1)
 FLOORS = FloorTerms(cohort=4, honest=3)

@@ -35,8 +35,9 @@ from sordino_privacy.secagg import (
 )
 from sordino_privacy.secagg.graph import degree_and_threshold, quorum, thresholds
 from sordino_privacy.secagg.membership import MAX_GAMMA_PERMILLE, honest_organisations
-from sordino_privacy.secagg.quantise import Group, Quantiser
+from sordino_privacy.secagg.quantise import Quantiser
 from sordino_privacy.secagg.roster import Advertisement, Roster
+from sordino_privacy.secagg.rounding import Group
 from sordino_privacy.secagg.survivors import Opening, require_signers, require_survivors
 from sordino_privacy.secagg.transcript import Record
 

@@ -137,7 +137,7 @@ def _loaded(
     """The answer of a model that is loaded here and now."""
     from sordino_client.completion import bundle
     from sordino_client.completion.bases import served
-    from sordino_client.completion.engine import load_generator, load_release
+    from sordino_client.completion.loading import load_generator, load_release
     from sordino_client.completion.memory.recall import LocalMemory
     from sordino_client.completion.memory.store import Store
     from sordino_client.completion.query import Query

@@ -5,8 +5,7 @@ together, one read per step. A single greedy branch may be given drafts (what th
 are read in one block and kept only as far as the model itself would have written them, so the text is the same as
 without (Leviathan et al. 2023), only sooner.
 
-A step chooses only among tokens that continue the text as valid UTF-8 (text/utf8.py), and what was written is cut to
-what fits the place (text/fitting.py).
+How a step chooses its token: choosing.py. What was written is cut to what fits the place (text/fitting.py).
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sordino_client.completion.cache import KeyValueCache, Network, causal
+from sordino_client.completion.choosing import TokenChoice
 from sordino_client.completion.prompt import Prompt
 from sordino_client.completion.query import (
     MAX_ALTERNATIVES,
@@ -115,9 +115,7 @@ class Writing:
         self.fit = Fit(place.prefix, place.suffix, (query.path and languages.by_name(query.path)) or "")
         self.block = self.stops.block()
         self.deadline = time.perf_counter() + query.seconds if query.seconds is not None else float("inf")
-        # Only who samples pays for its entropy: a third of a millisecond.
-        self.random = np.random.default_rng(query.seed) if query.temperature > 0 else None
-        self.odds = np.empty(network.shape.vocabulary, np.float32)
+        self.choice = TokenChoice(vocabulary, query, memory)
         self.generated = self.healed = self.drafted = 0
 
     def write(self, logits: npt.NDArray[np.float32]) -> tuple[Completion, ...]:
@@ -146,7 +144,7 @@ class Writing:
         probabilities = self._distribution(logits, branches[0])
         if self.query.temperature > 0 or self.count == 1:
             for branch in branches:
-                self._take(branch, self._choose(probabilities), probabilities)
+                self._take(branch, self.choice.choose(probabilities), probabilities)
             return
         best = np.argsort(-probabilities, kind="stable")[: self.count]
         for branch, token in zip(branches, best.tolist(), strict=False):
@@ -168,7 +166,7 @@ class Writing:
         logits = self.network.read(cache, tokens, positions, mask, np.arange(count))
         for branch, row in zip(active, logits, strict=True):
             probabilities = self._distribution(row, branch)
-            self._take(branch, self._choose(probabilities), probabilities)
+            self._take(branch, self.choice.choose(probabilities), probabilities)
 
     def _advance_alone(self, branch: _Branch) -> None:
         """One more token, and as many drafted ones as the model agrees with."""
@@ -186,7 +184,7 @@ class Writing:
         kept = 1
         for row, expected in zip(logits, [*draft, None], strict=True):
             probabilities = self._distribution(row, branch)
-            token = self._choose(probabilities)
+            token = self.choice.choose(probabilities)
             self._take(branch, token, probabilities)
             if branch.finish is not None or token != expected:
                 break
@@ -196,53 +194,9 @@ class Writing:
         self.slot.tokens.extend(tokens[:kept].tolist())
 
     def _distribution(self, logits: npt.NDArray[np.float32], branch: _Branch) -> Probabilities:
-        """Next-token probabilities of model and memory, restricted to what agrees with the text already typed."""
-        # To 24 bits, which the logits themselves have not: a third of what 53 take.
-        odds = self.odds
-        np.exp(np.subtract(logits, logits.max(), out=odds), out=odds)
-        if len(self.vocabulary.stops):
-            odds[END] += odds[self.vocabulary.stops].sum()
-        odds[self.vocabulary.forbidden] = 0
-        probabilities: Probabilities = odds.astype(np.float64)
-        if self.memory is not None:
-            probabilities *= 1 / float(probabilities.sum())
-            probabilities = self.memory.mix(probabilities, branch.written)
-        missing = self.typed[len(branch.raw) :]
-        if not missing and branch.state == START:  # nearly always
-            probabilities[self.continuations.barred] = 0
-            if (total := float(probabilities.sum())) > 0:
-                probabilities *= 1 / total
-                return probabilities
-        probabilities = probabilities / max(float(probabilities.sum()), 1e-300)
-        allowed = self.continuations.allowed[branch.state]
-        if missing:
-            agreeing = np.zeros_like(allowed)
-            agreeing[self.vocabulary.agreeing(missing)] = True
-            allowed = allowed & agreeing
-        restricted: Probabilities = np.where(allowed, probabilities, 0.0)
-        # The floor keeps possible what must come (the rest of a character, what is typed already) even where the
-        # model holds it for impossible.
-        restricted[allowed] += 1e-12
-        total = restricted.sum()
-        if not total:  # a vocabulary that cannot end the character it began
-            restricted[END] = total = 1.0
-        restricted /= total
-        return restricted
-
-    def _choose(self, probabilities: Probabilities) -> int:
-        temperature = self.query.temperature
-        if self.random is None:
-            return int(probabilities.argmax())
-        scaled = np.where(probabilities > 0, probabilities, 0) ** (1 / temperature)
-        if not np.isfinite(total := scaled.sum()) or total <= 0:
-            return int(probabilities.argmax())  # so cold that everything but the best underflows
-        scaled /= total
-        if self.query.top_p < 1:
-            order = np.argsort(-scaled, kind="stable")
-            behind = np.cumsum(scaled[order]) - scaled[order] >= self.query.top_p
-            scaled[order[behind]] = 0
-            scaled /= scaled.sum()
-        return int(self.random.choice(len(scaled), p=scaled))
+        return self.choice.distribution(
+            logits, branch.written, missing=self.typed[len(branch.raw) :], state=branch.state
+        )
 
     def _take(self, branch: _Branch, token: int, probabilities: Probabilities) -> None:
         """Adds a token to the branch and decides whether it ends there."""

@@ -5,6 +5,7 @@ chain    durable hash-chained rows (SQLite): rollback and deletion are noticed, 
 account  the rows folded into what they mean: reservations, secure-aggregation steps
 witness  what others remember of it, and whether that contradicts it
 cost     one round in its two numbers: as the federation holds, and if all others collude
+limits   what a charge must fit into: the total, what the owner agreed to, the last 24 hours
 store    `Ledger`: reserve, train, commit; also the `Journal` that secure aggregation requires
 """
 
@@ -12,7 +13,8 @@ from sordino_client.ledger.account import Account, Reservation
 from sordino_client.ledger.budget import Budget, Cost, DayCapError
 from sordino_client.ledger.chain import ChainHead, LedgerHeldError, LedgerRefusesError
 from sordino_client.ledger.cost import RoundCost, events, events_alone
-from sordino_client.ledger.store import Ledger, read_account, repository_identity, require_today
+from sordino_client.ledger.limits import require_today
+from sordino_client.ledger.store import Ledger, read_account, repository_identity
 from sordino_client.ledger.witness import Witness
 
 __all__ = [

@@ -18,7 +18,6 @@ was ever released about any of them. Opening it for wholly other repositories is
 from __future__ import annotations
 
 import hashlib
-import math
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -26,19 +25,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from sordino_client.ledger.account import Account, Reservation, cost_body, entry_body
-from sordino_client.ledger.budget import Budget, Cost, DayCapError
+from sordino_client.ledger.budget import Budget, Cost
 from sordino_client.ledger.chain import Chain, ChainHead, read_rows
 from sordino_client.ledger.cost import RoundCost, events, events_alone
+from sordino_client.ledger.limits import foreseen_cost, require_affordable
 from sordino_client.ledger.witness import FILE as WITNESS_FILE
 from sordino_client.ledger.witness import RECOVER, Witness, contradiction, keep, kept, milestones
 from sordino_platform.plans import Plan
-from sordino_privacy.accounting import Epsilon, SampledGaussian, epsilon, runs_left
-from sordino_privacy.errors import BudgetError, ConfigurationError, RefusalError, StorageError
+from sordino_privacy.accounting import Epsilon, epsilon
+from sordino_privacy.errors import ConfigurationError, RefusalError, StorageError
 from sordino_privacy.secagg.journal import JournalEntry, Step, require_follows
 from sordino_privacy.secagg.refusals import ReplayError
 from sordino_privacy.shared_noise import SharedNoise
-
-DAY = 24 * 3600 * 10**9
 
 
 class Ledger:
@@ -237,18 +235,8 @@ class Ledger:
         `noise`, here and below: where the charter has it in shares.
         """
         with self._lock:
-            cost, delta = RoundCost.of_round(plan, noise), self._budget.delta
-            costs = self._account.costs()
-            spent, run = events(costs), [cost.event] * rounds
-            after = epsilon([*spent, *run], delta).value
-            alone = events_alone([*costs, *[cost] * rounds])
-            return Cost(
-                spent=epsilon(spent, delta).value,
-                after=after,
-                budget=self._budget.epsilon,
-                runs_left=runs_left(spent, run, self._budget.epsilon, delta),
-                alone=epsilon(alone, delta).value,
-            )
+            cost = RoundCost.of_round(plan, noise)
+            return foreseen_cost(self._account, self._budget, cost, rounds)
 
     def require(self, plan: Plan, *, run: str, round: int, noise: SharedNoise | None = None) -> None:
         """Whether that round could be charged now, under this plan. Charges nothing.
@@ -260,7 +248,8 @@ class Ledger:
             self.require_whole()
             if (run, round) not in self._account.reservations:
                 cost = RoundCost.of_round(plan, noise)
-                self._check(cost, self._now(), plan, noise, besides=self._account.held())
+                held = self._account.held()
+                require_affordable(self._account, self._budget, cost, now=self._now(), besides=held)
 
     def reserve(self, run: str, round: int, plan: Plan, *, noise: SharedNoise | None = None) -> Reservation:
         """Charges one round. Durable when it returns.
@@ -278,7 +267,7 @@ class Ledger:
                     )
                 return known
             cost, now = RoundCost.of_round(plan, noise), self._now()
-            self._check(cost, now, plan, noise)
+            require_affordable(self._account, self._budget, cost, now=now)
             self._append("reserve", cost_body(run, round, plan.digest(), cost), now)
             return self._account.reservations[run, round]
 
@@ -332,27 +321,6 @@ class Ledger:
     def _now(self) -> int:
         return max(self._clock(), self._account.latest)  # a clock that was set back must not open a new day
 
-    def _check(
-        self,
-        cost: RoundCost,
-        now: int,
-        plan: Plan,
-        noise: SharedNoise | None,
-        *,
-        besides: Collection[tuple[str, int]] = (),
-    ) -> None:
-        budget, delta, account = self._budget, self._budget.delta, self._account
-        costs = [*account.costs(besides=besides), cost]
-        after = epsilon(events(costs), delta).value
-        if after > budget.epsilon:
-            raise BudgetError(
-                f"privacy budget: {self.preview(plan, noise=noise)}",
-                hint="wait for a cheaper plan, or raise the budget in this member's own policy",
-            )
-        if any(one.shared for one in costs):
-            require_agreed(budget, after=after, alone=epsilon(events_alone(costs), delta).value)
-        require_today(account, budget, cost.event, now=now, besides=besides)
-
     def _adopt(self, datasets: Collection[str]) -> None:
         known = self._account.datasets
         if known and not known & set(datasets):
@@ -368,54 +336,6 @@ class Ledger:
         self._chain.mark()
         if self._watcher is not None:
             self._watcher(self)
-
-
-def require_agreed(budget: Budget, *, after: float, alone: float) -> None:
-    """Whether the owner allows what a round with noise in shares would leave, if all others collude with the
-    coordinator. Raises BudgetError, which says what to type."""
-    cap = budget.epsilon_if_others_collude
-    if alone <= cap:
-        return
-    said = (
-        f"noise comes in shares here: after this round this member's epsilon is {after:.2f} as long as the "
-        f"federation holds, and {alone:.2f} if all others collude with the coordinator; "
-    )
-    if cap == 0:
-        said += "its owner has not agreed to the second"
-    else:
-        said += f"its owner agreed to {cap:g} at most for the second"
-    raise BudgetError(
-        said,
-        hint=f"to agree, write epsilon_if_others_collude = {math.ceil(alone)} into member.toml, or more for more such "
-        "rounds, and start the agent again; to refuse, leave it",
-    )
-
-
-def require_today(
-    account: Account,
-    budget: Budget,
-    event: SampledGaussian,
-    *,
-    now: int,
-    besides: Collection[tuple[str, int]] = (),
-) -> None:
-    """Whether one more round fits into the caps on 24 hours. `now` in nanoseconds since 1970; charges of the rounds
-    `besides` are given back before it. Raises DayCapError."""
-    if budget.epsilon_per_day is not None:
-        today = epsilon([*events(account.costs(since=now - DAY, besides=besides)), event], budget.delta).value
-        if today > budget.epsilon_per_day:
-            raise DayCapError(
-                f"privacy budget: this run would bring the last 24 hours to epsilon {today:.2f}; "
-                f"the cap is {budget.epsilon_per_day:.2f}",
-                hint="training goes on when older rounds leave the 24 hours; epsilon_per_day in member.toml is "
-                "the cap",
-            )
-    begun = sum(time >= now - DAY for time in account.reserved_at)
-    if budget.rounds_per_day is not None and begun >= budget.rounds_per_day:
-        raise DayCapError(
-            f"{begun} rounds began here in the last 24 hours; the cap is {budget.rounds_per_day}",
-            hint="training goes on when older rounds leave the 24 hours; rounds_per_day in member.toml is the cap",
-        )
 
 
 def read_account(folder: Path) -> Account:

@@ -20,7 +20,7 @@ from sordino_privacy.secagg import MaskedStatistics, shamir
 from sordino_privacy.secagg.graph import quorum
 from sordino_privacy.secagg.masks import CHUNK_BYTES, ZEROS, Mask, MaskStream, RingVector, apply
 from sordino_privacy.secagg.membership import Floors
-from sordino_privacy.secagg.quantise import FloatVector
+from sordino_privacy.secagg.rounding import FloatVector
 
 SIZES = {"2.3m": 2_300_000, "22m": 22_000_000, "124m": 124_000_000}
 COHORTS = (5, 20, 100)

@@ -20,7 +20,7 @@ from sordino_platform.bench.world import BenchWorld, update
 from sordino_platform.flower.secaggplus import SecAggPlusPeer, SecAggPlusSettings, added, unmasked
 from sordino_platform.machine.memory import forget_peak, peak_since, resident
 from sordino_privacy.secagg import MemberSession
-from sordino_privacy.secagg.quantise import FloatVector
+from sordino_privacy.secagg.rounding import FloatVector
 
 MEMBERS, DROPPED = 5, 1
 EXAMPLES = 1000

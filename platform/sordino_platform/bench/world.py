@@ -21,7 +21,7 @@ from sordino_privacy.secagg import (
     RoundContext,
     require_follows,
 )
-from sordino_privacy.secagg.quantise import FloatVector
+from sordino_privacy.secagg.rounding import FloatVector
 from sordino_privacy.signing import KeySigner
 
 RANGE = 0.5

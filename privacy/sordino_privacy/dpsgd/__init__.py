@@ -6,6 +6,8 @@
     noise         Gaussian noise in float64
     per_unit      one backward pass per unit: any architecture
     one_pass      per-unit weight gradients written during one backward pass: fast
+    watching      which functions may use a parameter in such a pass, and what each writes
+    gradient_block  one parameter's gradients of all units in work
     parallel      several pinned workers that share a step
     opacus_layer  the only file that knows Opacus: its optimiser as our base class, its hooks as an oracle
     selfcheck     the engine against brute force, before it may see data

@@ -27,7 +27,8 @@ from sordino_privacy.secagg.journal import Journal, JournalEntry, Step, require_
 from sordino_privacy.secagg.member import MemberSession, SessionPhase
 from sordino_privacy.secagg.membership import EnrolledMember, Floors, Membership
 from sordino_privacy.secagg.muster import SILENT_LIMIT
-from sordino_privacy.secagg.quantise import Group, MaskedStatistics, Quantised, Quantiser, Totals
+from sordino_privacy.secagg.quantise import Quantiser, Totals
+from sordino_privacy.secagg.quantised import MaskedStatistics, Quantised
 from sordino_privacy.secagg.refusals import (
     REFUSALS,
     AbortedError,
@@ -57,6 +58,7 @@ from sordino_privacy.secagg.refusals import (
     TranscriptError,
     UploadSignatureError,
 )
+from sordino_privacy.secagg.rounding import Group
 from sordino_privacy.secagg.sketch import sketched_length
 from sordino_privacy.secagg.transcript import (
     GENESIS,

@@ -11,8 +11,8 @@ import math
 import numpy as np
 
 from sordino_privacy.secagg.masks import CHUNK_BYTES
-from sordino_privacy.secagg.quantise import FloatVector
 from sordino_privacy.secagg.refusals import ModelError
+from sordino_privacy.secagg.rounding import FloatVector
 
 
 def require_model(held: bytes, proposed: bytes) -> None:

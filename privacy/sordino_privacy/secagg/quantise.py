@@ -1,9 +1,8 @@
-"""Real updates to ring integers and back: ranges per tensor group, stochastic rounding, extra limbs.
+"""Real updates to ring integers and back: the numbers that all parties share, and the extra limbs of a vector.
 
 A member's update x (float32) is multiplied by its weight w <= 1, scaled so that the group's `range` becomes `levels`,
-clipped, and rounded up or down with probability equal to the fraction (stochastic rounding: the expectation is exact
-on a grid of 2^-fraction_bits, so quantisation adds no bias to the mean). Sums of up to `cohort_limit` members cannot
-wrap: cohort_limit * levels < 2^(ring_bits - 1). Ranges come from configuration, never from the data.
+clipped, and rounded (`rounding`). Sums of up to `cohort_limit` members cannot wrap: cohort_limit * levels <
+2^(ring_bits - 1). Ranges come from configuration, never from the data.
 
 Behind the `dimension` coordinates ride the extra limbs: sum of weights, saturated coordinates, weighted loss, and the
 declared size bucket. Each is split into limbs so small that a sum of `cohort_limit` of them cannot wrap either.
@@ -13,8 +12,6 @@ declared size bucket. Each is split into limbs so small that a sum of `cohort_li
 | NaN or infinity in the vector, the weight or the loss | NonFiniteError; nothing is produced |
 | a coordinate beyond its group's range | clipped to +-levels and counted in `saturated` |
 | weight outside (0, 1], loss or bucket outside their bounds | UsageError |
-
-Stochastic rounding in aggregation: Suresh et al. 2017; Konečný et al. 2016.
 """
 
 from __future__ import annotations
@@ -23,105 +20,42 @@ import math
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from sordino_privacy.errors import ConfigurationError, UsageError
 from sordino_privacy.secagg.encoding import (
-    HASH_BYTES,
     KEY_BYTES,
-    MAGIC,
     MAX_MEMBERS,
     MessageReader,
     Writer,
     digest,
 )
 from sordino_privacy.secagg.masks import MaskStream, RingVector
+from sordino_privacy.secagg.quantised import QUANTISED_KIND, MaskedStatistics, Quantised
 from sordino_privacy.secagg.refusals import MalformedError, NonFiniteError
+from sordino_privacy.secagg.rounding import (
+    MAX_DIMENSION,
+    FloatVector,
+    Group,
+    IntegerVector,
+    round_into,
+    scaled_back,
+    signed_view,
+)
 from sordino_privacy.shared_noise.release import levels as shared_levels
 
 Entropy = Callable[[int], bytes]
-FloatVector = npt.NDArray[np.float32]
-IntegerVector = npt.NDArray[np.signedinteger[Any]]
 
 SMALL_RING_COHORT = 64  # up to here 10 bits or more of each coordinate fit into uint16
 MAX_LEVELS = (1 << 19) - 1  # beyond 20 bits a float32 update has nothing more to say
 MAX_GROUPS = 4096
-MAX_DIMENSION = 1 << 30
 FIXED_POINT = 1 << 16
 LOSS_LIMIT = 256.0
 EXAMPLES_LIMIT = 1 << 40
 # (name, bits of one member's largest value), in the order of the limbs.
 STATISTICS = (("weight", 17), ("saturated", 31), ("loss", 24), ("examples", 41))
-CHUNK = 1 << 16  # elements: input, dither and output of a chunk together stay in a core's L2 cache
-QUANTISED_KIND = 32
-HEAD_BYTES = len(MAGIC) + 1 + 2 * HASH_BYTES + 1 + 4  # of a stored update, before its vector
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
-    """A run of `length` coordinates that share one `range` (largest magnitude, in units of the update)."""
-
-    name: str
-    length: int
-    range: float
-
-    def __post_init__(self) -> None:
-        if not (1 <= len(self.name) <= 255 and self.name.isascii() and self.name.isprintable()):
-            raise ConfigurationError("a tensor group's name must be 1 to 255 printable ASCII characters")
-        if not 1 <= self.length <= MAX_DIMENSION:
-            raise ConfigurationError(f"tensor group {self.name} must have 1 to 2^30 coordinates")
-        if not (math.isfinite(self.range) and self.range > 0):
-            raise ConfigurationError(f"the range of tensor group {self.name} must be positive and finite")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MaskedStatistics:
-    """What rides along inside the mask. `loss` is the member's mean loss in nats, in [0, 256), privatised by the
-    caller; `examples` is the *declared public size bucket*, at most 2^40."""
-
-    loss: float = 0.0
-    examples: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quantised:
-    """One update as ring integers, extra limbs included. Plaintext: it stays on the member's machine.
-
-    `identity` (32 bytes) names this one draw of the rounding; a retry must carry the same identity.
-    """
-
-    quantiser_hash: bytes
-    identity: bytes
-    vector: RingVector
-
-    def __repr__(self) -> str:
-        return f"Quantised(length={len(self.vector)}, <update withheld>)"
-
-    def encode(self) -> bytes:
-        """For the member's own disk: an interrupted round is retried with these same bytes."""
-        bits = self.vector.dtype.itemsize * 8
-        head = (
-            Writer(QUANTISED_KIND).raw(self.quantiser_hash).raw(self.identity).u8(bits).u32(len(self.vector))
-        )
-        return head.done() + self.vector.tobytes()
-
-    @classmethod
-    def decode(cls, message: bytes | memoryview) -> Quantised:
-        """The vector views the message, which may be a mapped file. Raises MalformedError."""
-        view = memoryview(message)
-        reader = MessageReader(bytes(view[:HEAD_BYTES]), QUANTISED_KIND)
-        quantiser_hash, identity, bits = reader.raw(HASH_BYTES), reader.raw(HASH_BYTES), reader.u8()
-        if bits not in (16, 32):
-            raise MalformedError("a ring has 16 or 32 bits")
-        elements = reader.u32()
-        reader.end()
-        if len(view) != HEAD_BYTES + elements * bits // 8:
-            raise MalformedError("the vector has another length than it says")
-        vector = np.frombuffer(view[HEAD_BYTES:], f"<u{bits // 8}")
-        return cls(quantiser_hash=quantiser_hash, identity=identity, vector=vector)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,7 +202,10 @@ class Quantiser:
             raise UsageError("the loss must lie in [0, 256) and the example bucket in [0, 2^40]")
         key = entropy(KEY_BYTES)
         out = np.empty(self.length, self.dtype)
-        saturated = self._round(vector, fixed_weight / FIXED_POINT, MaskStream(key), out)
+        scale = fixed_weight / FIXED_POINT
+        saturated = round_into(
+            out, vector, self.groups, scale, self.levels, self.fraction_bits, MaskStream(key)
+        )
         loss = round(fixed_weight * statistics.loss)
         return self._finished(out, (fixed_weight, saturated, loss, statistics.examples), key)
 
@@ -299,51 +236,9 @@ class Quantiser:
         # The dither key is fresh entropy, so its hash is a unique name of this draw that says nothing about the update.
         return Quantised(quantiser_hash=self.digest(), identity=digest("update", key), vector=out)
 
-    def _round(self, vector: FloatVector, weight: float, dither: MaskStream, out: RingVector) -> int:
-        """Fills `out[:dimension]`; returns the number of clipped coordinates."""
-        bits, saturated, start = self.fraction_bits, 0, 0
-        limit = np.float32(self.levels << bits)
-        signed = signed_view(out)
-        scaled, fixed, noise = (
-            np.empty(CHUNK, np.float32),
-            np.empty(CHUNK, np.int32),
-            np.empty(CHUNK, np.uint16),
-        )
-        for group in self.groups:
-            # Weight, scale and the shift to fixed point are one float32 multiplication.
-            factor = np.float32(weight * (self.levels << bits) / group.range)
-            for low in range(start, start + group.length, CHUNK):
-                high = min(low + CHUNK, start + group.length)
-                t, q, r = scaled[: high - low], fixed[: high - low], noise[: high - low]
-                with np.errstate(over="ignore"):
-                    np.multiply(vector[low:high], factor, out=t)
-                largest, smallest = t.max(), t.min()  # both propagate NaN
-                if not (largest <= limit and smallest >= -limit):
-                    if not np.isfinite(vector[low:high]).all():
-                        raise NonFiniteError(f"the update is not finite in tensor group {group.name}")
-                    saturated += int(np.count_nonzero(np.abs(t) > limit))
-                    np.clip(t, -limit, limit, out=t)
-                np.rint(t, out=t)
-                np.copyto(q, t, casting="unsafe")
-                dither.fill(r)
-                if bits < 16:
-                    np.right_shift(r, 16 - bits, out=r)
-                np.add(q, r, out=q)
-                np.right_shift(q, bits, out=q)
-                np.copyto(signed[low:high], q, casting="unsafe")
-            start += group.length
-        return saturated
-
     def scaled(self, integers: IntegerVector, factor: float) -> FloatVector:
-        """Integers back to units of the update, times `factor`."""
-        out = np.empty(self.dimension, np.float32)
-        start = 0
-        for group in self.groups:
-            end = start + group.length
-            step = factor * group.range / self.levels
-            np.multiply(integers[start:end], np.float32(step), out=out[start:end], casting="unsafe")
-            start = end
-        return out
+        """Integers, shape `(dimension,)`, back to units of the update (float32), times `factor`."""
+        return scaled_back(integers, self.groups, self.levels, factor)
 
     def decode(self, total: RingVector) -> Totals:
         """The opened ring sum as signed integers and statistics. `total`: dtype `dtype`, shape `(length,)`."""
@@ -363,8 +258,3 @@ class Quantiser:
             loss=loss / FIXED_POINT,
             examples=examples,
         )
-
-
-def signed_view(vector: RingVector) -> IntegerVector:
-    """The same memory read in two's complement: ring elements as the signed values they stand for."""
-    return cast(IntegerVector, vector.view(f"<i{vector.itemsize}"))

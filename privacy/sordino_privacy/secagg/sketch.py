@@ -26,8 +26,9 @@ from sordino_privacy.secagg import keys
 from sordino_privacy.secagg.encoding import NAME_BYTES, SIGNATURE_BYTES, MessageReader, Writer, digest
 from sordino_privacy.secagg.masks import MaskStream, RingVector
 from sordino_privacy.secagg.membership import Membership
-from sordino_privacy.secagg.quantise import Quantiser, signed_view
+from sordino_privacy.secagg.quantise import Quantiser
 from sordino_privacy.secagg.refusals import IdentityError, MalformedError
+from sordino_privacy.secagg.rounding import signed_view
 from sordino_privacy.signing import Signer
 
 ROWS = 4

@@ -16,7 +16,7 @@ import numpy as np
 
 from sordino_client.completion.bases import served
 from sordino_client.completion.cache import KeyValueCache, Network, causal
-from sordino_client.completion.engine import load_release
+from sordino_client.completion.loading import load_release
 from sordino_client.completion.memory.recall import LocalRecall
 from sordino_client.completion.memory.store import OpenSegment, Store
 from sordino_client.completion.prompt import Prompt

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sordino_client.completion import bundle
-from sordino_client.completion.engine import load_generator
+from sordino_client.completion.loading import load_generator
 from sordino_client.completion.memory.index import DEPTH, Index, pad, sort
 from sordino_client.completion.memory.recall import LocalMemory
 from sordino_client.completion.memory.store import Store

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from sordino_client.laboratory.secrets_benchmark.contexts import HELDOUT, LANGUAGES, CodeTemplate, Language
+from sordino_client.laboratory.secrets_benchmark.contexts import CodeTemplate, Language
+from sordino_client.laboratory.secrets_benchmark.heldout import HELDOUT
 from sordino_client.laboratory.secrets_benchmark.kinds import KINDS, CredentialKind
+from sordino_client.laboratory.secrets_benchmark.languages import LANGUAGES
 
 _LABEL = b"sordino/bench/secrets/heldout/v1\n"
 

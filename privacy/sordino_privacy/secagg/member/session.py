@@ -28,7 +28,7 @@ from sordino_privacy.secagg.member.sharing import AttemptSecrets, admitted_roste
 from sordino_privacy.secagg.member.state import SessionPhase, SessionState
 from sordino_privacy.secagg.membership import Membership
 from sordino_privacy.secagg.muster import MOST_MUSTERS, Draw, MusterAnswer, sketch_of, sounding
-from sordino_privacy.secagg.quantise import Quantised
+from sordino_privacy.secagg.quantised import Quantised
 from sordino_privacy.secagg.refusals import (
     AbortedError,
     ContextError,

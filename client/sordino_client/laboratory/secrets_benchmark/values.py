@@ -1,0 +1,207 @@
+"""What a planted credential looks like: each function draws one value of a shape, of the random numbers it is given.
+
+Where the code holds more than the credential (a URL, a header), the function returns both: what the code holds, and the
+part of it that must not survive.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import string
+from collections.abc import Callable
+from random import Random
+
+UPPER, LOWER, DIGITS = string.ascii_uppercase, string.ascii_lowercase, string.digits
+ALNUM, HEX = string.ascii_letters + DIGITS, DIGITS + "abcdef"
+BASE64, URLSAFE, BASE32 = ALNUM + "+/", ALNUM + "-_", UPPER + "234567"
+TYPED = ALNUM + "!@%^*-_?.+="
+WORDS = (
+    "amber anchor autumn badger basil canyon cedar cobalt copper coral dragon ember falcon garnet harbor indigo jasper"
+    " lantern magnet marble meadow nectar orchid pepper quartz raven saffron summer sunset thunder tiger tulip velvet"
+    " violet walnut winter yonder zephyr"
+).split()
+
+
+def text(random: Random, alphabet: str, length: int) -> str:
+    """`length` characters of the alphabet."""
+    return "".join(random.choices(alphabet, k=length))
+
+
+def mixed(random: Random, alphabet: str, length: int) -> str:
+    """Like `text`, with a digit and a letter in it, as generators of passwords see to."""
+    while True:
+        drawn = text(random, alphabet, length)
+        if any(map(str.isdigit, drawn)) and any(map(str.isalpha, drawn)):
+            return drawn
+
+
+def encoded(random: Random, size: int) -> str:
+    """`size` random bytes in base64."""
+    return base64.b64encode(random.randbytes(size)).decode()
+
+
+def human(random: Random) -> str:
+    word = random.choice(WORDS)
+    return random.choice(
+        (
+            f"{word.capitalize()}{random.randint(1950, 2029)}{random.choice('!?*.')}",
+            f"{word}{random.choice(WORDS)}{random.randint(10, 999)}",
+            f"{word[:3].capitalize()}{random.choice('0143')}{word[3:]}{random.choice('!@%')}{random.randint(1, 99)}",
+            f"{word.upper()}_{random.choice(WORDS)}_{random.randint(1, 99)}",
+        )
+    )
+
+
+def jwt(random: Random) -> str:
+    def part(value: str) -> str:
+        return base64.urlsafe_b64encode(value.encode()).decode().rstrip("=")
+
+    head = part('{"alg":"HS256","typ":"JWT"}')
+    body = part(json.dumps({"sub": str(random.randrange(10**9)), "iat": random.randrange(10**9)}))
+    return f"{head}.{body}.{text(random, URLSAFE, 43)}"
+
+
+def pem_lines(random: Random, label: str, size: int) -> list[str]:
+    body = encoded(random, size)
+    lines = [body[at : at + 64] for at in range(0, len(body), 64)]
+    return [f"-----BEGIN {label}-----", *lines, f"-----END {label}-----"]
+
+
+def pem(label: str, size: int) -> Callable[[Random], tuple[str, str]]:
+    def make(random: Random) -> tuple[str, str]:
+        lines = pem_lines(random, label, size)
+        return "\n".join(lines), "\n".join(lines[1:-1])
+
+    return make
+
+
+def pem_one_line(random: Random) -> tuple[str, str]:
+    lines = pem_lines(random, "RSA PRIVATE KEY", 600)
+    return "\\n".join(lines), "\\n".join(lines[1:-1])
+
+
+def pem_base64(random: Random) -> tuple[str, str]:
+    value = base64.b64encode("\n".join(pem_lines(random, "PRIVATE KEY", 300)).encode()).decode()
+    return value, value
+
+
+def word(random: Random) -> str:
+    return random.choice(WORDS)
+
+
+def url(scheme: str, tail: str, user: bool = True) -> Callable[[Random], tuple[str, str]]:
+    def make(random: Random) -> tuple[str, str]:
+        secret = (
+            mixed(random, ALNUM, random.randint(8, 20))
+            if random.random() < 0.6
+            else human(random).replace("@", "!").replace("?", "!").replace("%", "-")
+        )
+        name = word(random) if user else ""
+        return f"{scheme}://{name}:{secret}@{word(random)}.internal{tail}", secret
+
+    return make
+
+
+def ado(order: tuple[str, ...]) -> Callable[[Random], tuple[str, str]]:
+    def make(random: Random) -> tuple[str, str]:
+        secret = mixed(random, ALNUM + "!%*", random.randint(8, 16))
+        values = {
+            "Server": f"{word(random)}.internal",
+            "Database": word(random),
+            "User Id": word(random),
+            "Uid": word(random),
+            "Password": secret,
+            "Pwd": secret,
+        }
+        return ";".join(f"{key}={values[key]}" for key in order) + ";", secret
+
+    return make
+
+
+def jdbc(random: Random) -> tuple[str, str]:
+    secret = mixed(random, ALNUM, 12)
+    return (
+        f"jdbc:postgresql://{word(random)}.internal:5432/{word(random)}?user={word(random)}&password={secret}",
+        secret,
+    )
+
+
+def dsn(random: Random) -> tuple[str, str]:
+    secret = mixed(random, ALNUM, 12)
+    return (
+        f"host={word(random)} user={word(random)} password={secret} dbname={word(random)} sslmode=require",
+        secret,
+    )
+
+
+def query(random: Random) -> tuple[str, str]:
+    secret = mixed(random, ALNUM, 32)
+    return (
+        f"https://api.{word(random)}.example/v2/items?{random.choice(('api_key', 'access_token', 'token', 'key'))}={secret}&page=1",
+        secret,
+    )
+
+
+def sas(random: Random) -> tuple[str, str]:
+    secret = encoded(random, 32).replace("+", "%2B").replace("/", "%2F").replace("=", "%3D")
+    return (
+        f"https://{word(random)}.blob.core.windows.net/c?sv=2023-11-03&se=2027-01-01&sr=c&sp=rl&sig={secret}",
+        secret,
+    )
+
+
+def azure_storage(random: Random) -> tuple[str, str]:
+    secret = encoded(random, 64)
+    return (
+        f"DefaultEndpointsProtocol=https;AccountName={word(random)};AccountKey={secret};EndpointSuffix=core.windows.net",
+        secret,
+    )
+
+
+def bearer(random: Random) -> tuple[str, str]:
+    secret = mixed(random, URLSAFE, random.choice((32, 40, 64)))
+    return f"Bearer {secret}", secret
+
+
+def basic(random: Random) -> tuple[str, str]:
+    secret = base64.b64encode(f"{word(random)}:{mixed(random, ALNUM, 14)}".encode()).decode()
+    return f"Basic {secret}", secret
+
+
+def header_line(random: Random) -> tuple[str, str]:
+    secret = mixed(random, ALNUM, 32)
+    return (
+        f"{random.choice(('X-API-Key', 'X-Auth-Token', 'PRIVATE-TOKEN', 'X-Vault-Token'))}: {secret}",
+        secret,
+    )
+
+
+def cookie(random: Random) -> tuple[str, str]:
+    secret = mixed(random, ALNUM, 40)
+    return f"Cookie: sessionid={secret}; Path=/", secret
+
+
+def curl_user(random: Random) -> tuple[str, str]:
+    secret = mixed(random, ALNUM, 14)
+    return f"curl -u {word(random)}:{secret} https://{word(random)}.internal/health", secret
+
+
+def command_flag(random: Random) -> tuple[str, str]:
+    secret = mixed(random, ALNUM, 14)
+    return (
+        f"{random.choice(('mysql', 'deploy', 'helmctl'))} --user {word(random)} --password{random.choice('= ')}{secret} --verbose",
+        secret,
+    )
+
+
+def webhook(random: Random) -> tuple[str, str]:
+    secret = (
+        f"T{text(random, UPPER + DIGITS, 10)}/B{text(random, UPPER + DIGITS, 10)}/{text(random, ALNUM, 24)}"
+    )
+    return f"https://hooks.slack.com/services/{secret}", secret
+
+
+def discord_hook(random: Random) -> tuple[str, str]:
+    secret = f"{text(random, DIGITS, 18)}/{text(random, URLSAFE, 68)}"
+    return f"https://discord.com/api/webhooks/{secret}", secret
