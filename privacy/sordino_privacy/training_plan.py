@@ -47,6 +47,8 @@ class TrainingPlan:
     optimiser         "sgd" or "adam" (fresh state every round)
     delta             the delta at which costs are reported; the ledger's own delta decides
     expected_units    the divisor of every step: a public constant, never a count of the data
+
+    Raises ConfigurationError for a number outside its bounds.
     """
 
     sampling_rate: float
@@ -131,6 +133,8 @@ class TrainingPlan:
               gradients has norm `signal_norm` at most; spread evenly over the group's n coordinates that is
               `signal_norm / sqrt(n)`, and a coordinate may be 4 times that in every step.
         adam  a hard bound, whatever the gradients were (Cauchy-Schwarz on the two moving averages).
+
+        Raises ConfigurationError for an empty group.
         """
         if any(size < 1 for size in groups.values()):
             raise ConfigurationError("a tensor group needs at least one coordinate")

@@ -23,6 +23,8 @@ class Budget:
     `epsilon_per_day`, where given, bounds what any 24 hours may release, and `rounds_per_day` how many rounds they may
     begin, those that were given back included: a coordinator which proposes round after round can neither drain the
     budget nor keep the machine training before anyone looks.
+
+    Raises ConfigurationError for a cap that is no number of its kind.
     """
 
     epsilon: float

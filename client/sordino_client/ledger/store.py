@@ -286,7 +286,8 @@ class Ledger:
             return True
 
     def commit(self, reservation: Reservation) -> None:
-        """Notes that the round's update was uploaded. Repeating it changes nothing."""
+        """Notes that the round's update was uploaded. Repeating it changes nothing. Raises RefusalError for a round
+        that was never reserved here."""
         with self._lock:
             known = self._account.reservations.get((reservation.run, reservation.round))
             if known is None or known.plan != reservation.plan:
@@ -308,6 +309,8 @@ class Ledger:
             return tuple(self._account.steps.get((federation, run, round), ()))
 
     def record(self, entry: JournalEntry) -> None:
+        """Makes the step durable. Raises ReplayError when it does not follow from those before it, or when something of
+        a round would leave that is not charged here."""
         with self._lock:
             existing = self.entries(entry.federation, entry.run, entry.round)
             require_follows(existing, entry)

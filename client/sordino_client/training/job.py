@@ -73,6 +73,8 @@ class TrainingJob:
 
     With a HuggingFaceConfig the weights are the adapters, and `base` is the folder of the model that they adapt.
     `noise` is given where the charter has it in shares: then the update is integers with this member's share.
+
+    Raises ConfigurationError for a plan and a model, or noise, that do not belong together.
     """
 
     folder: Path

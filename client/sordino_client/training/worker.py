@@ -50,7 +50,10 @@ class TrainingProgress:
 
 
 class TrainingWorker:
-    """One training child. Use from one thread at a time; `pause`, `resume` and `close` may come from another."""
+    """One training child. Use from one thread at a time; `pause`, `resume` and `close` may come from another.
+
+    Raises UsageError for less memory than a trainer needs, or more processors than the machine has.
+    """
 
     def __init__(self, *, memory: int = DEFAULT_MEMORY, processors: int = 1, device: str = "auto") -> None:
         """`memory` bounds the child's data segment, in bytes; torch itself takes about 0.5 GB of it. Of a larger base,

@@ -31,6 +31,7 @@ class FillInTheMiddle:
     """Token numbers of a base's convention. `middle` is None where the prefix comes last and nothing after it.
 
     `stops`: tokens after which nothing of the middle follows, the base's end of text aside.
+    Raises ValueError when there is no `middle` though the suffix comes last.
     """
 
     family: Family

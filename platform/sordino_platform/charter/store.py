@@ -51,7 +51,8 @@ class CharterStore:
         self._by_hash: dict[bytes, Charter] = {}
 
     def chain(self) -> tuple[SignedCharter, ...]:
-        """Every epoch held, oldest first. Epochs that another process added since the last call are read now."""
+        """Every epoch held, oldest first. Epochs that another process added since the last call are read now. Raises
+        ConfigurationError for a file that holds no successor of the epoch before it."""
         while (path := self._path(FIRST_EPOCH + len(self._chain))).exists():
             signed = SignedCharter.parse(
                 read_file(path, limit=MAX_CHARTER_BYTES), root=self.root, what=str(path)

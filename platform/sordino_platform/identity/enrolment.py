@@ -95,7 +95,8 @@ class EnrolmentRequest(Document):
         token: EnrolmentToken | None = None,
         now: datetime | None = None,
     ) -> EnrolmentRequest:
-        """A request for a certificate over `tls`; with a token, also for admission."""
+        """A request for a certificate over `tls`; with a token, also for admission. Raises ConfigurationError when
+        `identity` is not the card's."""
         if identity.public_key != card.identity_key:
             raise ConfigurationError("the identity key on disk is not the one in identity.json")
         # The subject stays empty: names are given by the approver, from the charter, never taken from a request.
@@ -133,7 +134,7 @@ class EnrolmentRequest(Document):
         return request
 
     def tls_key(self) -> ec.EllipticCurvePublicKey:
-        """The TLS public key, with its proof of possession verified."""
+        """The TLS public key, with its proof of possession verified. Raises ConfigurationError without that proof."""
         try:
             request = x509.load_pem_x509_csr(self.body.tls_request.encode("ascii", "replace"))
             key = request.public_key()

@@ -113,7 +113,8 @@ class Identity:
         return self.charters.head().charter
 
     def tls(self) -> TlsCredentials:
-        """The present TLS credentials, read anew: a renewal is picked up by calling again."""
+        """The present TLS credentials, read anew: a renewal is picked up by calling again. Raises ConfigurationError
+        when there are none."""
         path = self.folder / TLS
         if not path.exists():
             raise ConfigurationError(
@@ -207,7 +208,7 @@ def require_signs(signer: Signer) -> None:
 
 
 def read_card(folder: Path) -> Card:
-    """The public card of the identity in `folder`."""
+    """The public card of the identity in `folder`. Raises ConfigurationError when there is none."""
     path = folder / CARD
     if not path.exists():
         raise ConfigurationError(f"{folder} holds no identity", hint="`sordino identity new` makes one")
@@ -215,7 +216,7 @@ def read_card(folder: Path) -> Card:
 
 
 def open_charters(folder: Path) -> CharterStore:
-    """The charters of the identity in `folder`, under its pinned root."""
+    """The charters of the identity in `folder`, under its pinned root. Raises ConfigurationError when there is none."""
     path = folder / PIN
     if not path.exists():
         raise ConfigurationError(

@@ -147,7 +147,7 @@ class LinkClient:
     `target` is host:port; `server_name` the name that the coordinator's certificate must carry, if it is not that host.
     `tls` may be a function, asked again at each connection, so that a renewed certificate needs no restart.
     `on_status` is called on the thread of `run`, and so is `on_renewed`, with the certificate (PEM) that came for the
-    request of `ask_renewal`.
+    request of `ask_renewal`. Raises ValueError for a software version of another form.
     """
 
     def __init__(

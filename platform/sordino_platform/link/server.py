@@ -84,7 +84,8 @@ class LinkServer:
     may be a function, asked again at each handshake; when the own certificate has ended, all streams end. `renew` takes
     a member's request for a new certificate and returns the certificate (PEM) once there is one; it raises a
     SordinoError for a request that it does not take.
-    `spool` is the folder for the nameless files that hold large replies (the system's own by default).
+    `spool` is the folder for the nameless files that hold large replies (the system's own by default). Raises
+    ValueError for a software version of another form.
     """
 
     def __init__(
@@ -159,7 +160,8 @@ class LinkServer:
 
         The payload's parts are kept, not copied, until the member has them: they must not change, and many members can
         share one model. Raises LinkError when the member may not be sent anything, has too many requests waiting, or
-        the payload is too large; what `admit` raises goes through.
+        the payload is too large; ValueError for a deadline that is not in (0, 30 days]. What `admit` raises goes
+        through.
         """
         parts = parts_of(payload)
         if total_of(parts) > self._limits.message_bytes:

@@ -104,7 +104,8 @@ class ReleaseStore:
         return signed.manifest
 
     def verify(self, *, weights: bool = False) -> tuple[SignedManifest, ...]:
-        """Reads everything anew; with `weights`, every vector that is held too. Raises as `chain` and `vector` do."""
+        """Reads everything anew; with `weights`, every vector that is held too. Raises StorageError for what is
+        damaged, as `chain` and `vector` do."""
         self._chain.clear()
         chain = self.chain()
         beyond = [
@@ -369,7 +370,8 @@ class ReleaseStore:
         return SignedManifest.parse(read_file(path, limit=MAX_MANIFEST_BYTES), what=str(path)).manifest
 
     def rollback(self, number: int, *, key: Signer, run: str, now: datetime | None = None) -> Manifest:
-        """A new release with the vector of an older one. Raises as `vector` and `add` do.
+        """A new release with the vector of an older one. Raises ConfigurationError for the newest release itself, and
+        as `vector` and `add` do.
 
         Its held-out loss is the older one's; the transcript goes on from the newest, because nothing is taken out
         of it.

@@ -21,7 +21,10 @@ from sordino_privacy.training_plan import TrainingPlan
 def central_epsilon(
     plan: TrainingPlan, rounds: int, honest_weights: Sequence[float], delta: float
 ) -> Epsilon:
-    """Of `rounds` aggregated rounds in which members with these (public) weights were honest and took part."""
+    """Of `rounds` aggregated rounds in which members with these (public) weights were honest and took part.
+
+    Raises ConfigurationError without a round or an honest member, or for a weight that is not above 0.
+    """
     if rounds < 1 or not honest_weights or not all(math.isfinite(w) and w > 0 for w in honest_weights):
         raise ConfigurationError(
             "a central epsilon needs rounds and the weights of at least one honest member"

@@ -52,7 +52,11 @@ class Charged(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampledGaussian:
-    """`steps` releases of a Gaussian mechanism on a Poisson sample. What the accountant knows of a round."""
+    """`steps` releases of a Gaussian mechanism on a Poisson sample. What the accountant knows of a round.
+
+    `sampling_rate` in (0, 1]; `noise_multiplier`: the standard deviation of the noise over the sensitivity. Raises
+    ConfigurationError for numbers that no round has.
+    """
 
     sampling_rate: float
     noise_multiplier: float
@@ -114,7 +118,11 @@ def merged_events(events: Iterable[SampledGaussian]) -> tuple[SampledGaussian, .
 
 
 def epsilon(events: Iterable[SampledGaussian], delta: float) -> Epsilon:
-    """The local epsilon of all events together at `delta`; 0 for none. About 0.1 s per distinct rate and noise."""
+    """The local epsilon of all events together at `delta`; 0 for none. About 0.1 s per distinct rate and noise.
+
+    By composing privacy loss distributions (Doroshenko et al. 2022), never below the true epsilon. Raises
+    ConfigurationError for a delta outside (0, 0.1), or too small for so many steps.
+    """
     if not 0 < delta < 0.1:
         raise ConfigurationError("delta must lie above 0 and far below 0.1")
     return Epsilon(value=_pld_epsilon(merged_events(events), delta), delta=delta)
@@ -125,7 +133,7 @@ def group_epsilon(events: Iterable[SampledGaussian], delta: float, units: int) -
 
     In each step a Binomial number of the group's units is sampled, each within the clip: a mixture of Gaussians, whose
     composition is tight (Ganesh 2024, "Tight group-level DP guarantees for DP-SGD with sampling"). Grows faster than
-    in proportion: read it before promising anything about persons.
+    in proportion: read it before promising anything about persons. Raises ConfigurationError for an impossible group.
     """
     if not 1 <= units <= MAX_GROUP:
         raise ConfigurationError(f"a group has from 1 to {MAX_GROUP} units")

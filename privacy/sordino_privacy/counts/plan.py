@@ -58,6 +58,8 @@ class CountPlan:
     window, windows_per_unit  as in training: the units are the same ones
     delta             the delta at which costs are reported; the ledger's own delta decides
     salt              another one lets other phrases into the count, and other phrases collide
+
+    Raises ConfigurationError for a number outside its bounds.
     """
 
     bits: int = 20

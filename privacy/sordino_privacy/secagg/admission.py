@@ -16,7 +16,10 @@ from sordino_privacy.secagg.rounding import FloatVector
 
 
 def require_model(held: bytes, proposed: bytes) -> None:
-    """Refusal 7: a round must start from the model that the member itself holds at the end of its chain."""
+    """Refusal 7: a round must start from the model that the member itself holds at the end of its chain.
+
+    `held` and `proposed` are hashes of models, 32 bytes each. Raises ModelError when they differ.
+    """
     if held != proposed:
         raise ModelError(
             "the round does not start from this member's newest verified model",

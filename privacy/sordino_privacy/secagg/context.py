@@ -30,7 +30,10 @@ MAX_RUN_CHARACTERS = 64
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundContext:
     """One attempt. Hashes and the nonce have 32 bytes; `run` is 1 to 64 printable ASCII characters; `round` counts
-    from 0 and `attempt` from 0. The last three are the floors in force: at least those of the charter."""
+    from 0 and `attempt` from 0. The last three are the floors in force: at least those of the charter.
+
+    Raises DowngradeError for any suite but ours, ConfigurationError for a field outside its bounds.
+    """
 
     federation: str
     epoch: int
@@ -115,6 +118,7 @@ class RoundContext:
         return self.quantiser.ring_bits
 
     def encode(self) -> bytes:
+        """The proposal's canonical bytes, which `decode` reads back."""
         writer = Writer(KIND).text(self.suite).name(self.federation).u32(self.epoch).raw(self.charter_hash)
         writer.text(self.run).u32(self.round).u32(self.attempt).raw(self.server_nonce).raw(self.model_hash)
         writer.raw(self.train_config_hash)

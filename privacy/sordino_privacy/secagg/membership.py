@@ -21,7 +21,8 @@ MAX_GAMMA_PERMILLE = 333
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnrolledMember:
-    """One member: its charter name, its organisation, its raw Ed25519 public key (32 bytes)."""
+    """One member: its charter name, its organisation, its raw Ed25519 public key (32 bytes). Raises ConfigurationError
+    for a name, an organisation or a key of another form."""
 
     name: str
     organisation: str
@@ -45,7 +46,7 @@ class Floors:
     `organisation_share_permille`: largest share of one organisation in a round. `gamma_permille`: share of *all*
     members of the charter that may collude with the coordinator (below 1/3). `honest`: fewest honest members in a sum
     (h_min, never below 2). `dropout_permille`: dropouts that the graph of a round with more than 256 members is built
-    for (delta).
+    for (delta). Raises ConfigurationError for a floor outside its bounds.
     """
 
     cohort: int = 5
@@ -143,7 +144,8 @@ class Membership:
     """The members of one charter epoch. `retired` holds public keys that must never be accepted again.
 
     `checks_lengths`: whether each survivor also signs a sketch of its own update's length (sketch.py). `shares`: of how
-    many honest members' noise a sum has enough; 1 where each member carries the whole."""
+    many honest members' noise a sum has enough; 1 where each member carries the whole.
+    Raises ConfigurationError for members with one name or one key, or too many of them."""
 
     federation: str
     epoch: int

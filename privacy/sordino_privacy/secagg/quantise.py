@@ -93,6 +93,7 @@ class Quantiser:
     `cohort_limit` is the largest number of members a sum may have; it fixes the ring (uint16 up to 64) and the levels.
     `shares` is 1 where an update holds its own noise before it comes here; else the update comes as integers with one
     of so many shares of the noise (sordino_privacy.shared_noise), all groups have one range, and the ring has 32 bits.
+    Raises ConfigurationError for groups or limits that no ring has room for.
     """
 
     groups: tuple[Group, ...]
@@ -241,7 +242,8 @@ class Quantiser:
         return scaled_back(integers, self.groups, self.levels, factor)
 
     def decode(self, total: RingVector) -> Totals:
-        """The opened ring sum as signed integers and statistics. `total`: dtype `dtype`, shape `(length,)`."""
+        """The opened ring sum as signed integers and statistics. `total`: dtype `dtype`, shape `(length,)`.
+        Raises UsageError for any other."""
         if total.dtype != self.dtype or total.shape != (self.length,):
             raise UsageError(f"a ring sum must have {self.length} elements of {self.ring_bits} bits")
         values, at = [], self.dimension

@@ -28,7 +28,8 @@ CHUNK = 1 << 16  # elements: input, dither and output of a chunk together stay i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """A run of `length` coordinates that share one `range` (largest magnitude, in units of the update)."""
+    """A run of `length` coordinates that share one `range` (largest magnitude, in units of the update). Raises
+    ConfigurationError for a name, a length or a range outside its bounds."""
 
     name: str
     length: int

@@ -54,6 +54,7 @@ class Record:
     new_model_hash: bytes
 
     def encode(self) -> bytes:
+        """The record as members keep and hash it: see docs/protocol.md."""
         writer = (
             Writer(KIND).raw(self.previous).blob(self.context).blob(self.roster).u16(len(self.statements))
         )

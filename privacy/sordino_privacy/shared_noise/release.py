@@ -58,6 +58,8 @@ class SharedNoise:
                       with 1 each member carries the whole noise
     members           most members of a sum, for the room in the ring
     dimension         coordinates of the vector
+
+    Raises ConfigurationError for numbers outside their bounds, and for noise that the ring has no room for.
     """
 
     noise_multiplier: float
