@@ -1,12 +1,18 @@
-"""What holds for every test: no test reads or writes what belongs to the user who runs it."""
+"""What holds for every test: none reads or writes what belongs to the user who runs it. And a federation to spoil."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from sordino_coordinator.federation import Federation
 
 STATES = Path(tempfile.mkdtemp(prefix="sordino-tests-"))
 os.environ["XDG_STATE_HOME"] = str(STATES)  # for fixtures of a whole module
@@ -18,3 +24,23 @@ def own_state(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     folder = STATES / f"{abs(hash(request.node.nodeid)):x}"
     monkeypatch.setenv("XDG_STATE_HOME", str(folder))
     return folder
+
+
+@pytest.fixture
+def place(founded: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of what the module's own `founded` made, for one test to change: `coordinator/`, `members/`, `root/`."""
+    folder = tmp_path / "federation"
+    shutil.copytree(founded, folder)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)  # an open coordinator writes its status still
+
+
+@pytest.fixture
+def federation(place: Path) -> Iterator[Federation]:
+    """The coordinator's side of it, which tries each round once."""
+    from sordino_coordinator.federation import Federation
+
+    opened = Federation.open(place / "coordinator")
+    opened.desk.defaults = opened.settings.model_copy(update={"attempts": 1})
+    yield opened
+    opened.rounds.close()

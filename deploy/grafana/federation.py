@@ -5,20 +5,13 @@ It can show only what the protocol lets the coordinator know.
 
 from __future__ import annotations
 
-from panels import Panel, board
+from panels import Panel, board, growth, quantile
 
 AT = 'job="sordino-coordinator", instance=~"$instance"'
 
 
-def total(metric: str, by: str, window: str = "$__rate_interval") -> str:
-    """The growth of a counter, by one label."""
-    return f"sum by ({by}) (increase({metric}{{{AT}}}[{window}]))"
-
-
-def quantile(q: float, metric: str, *by: str) -> str:
-    """A quantile over the last hour: rounds are too rare for a shorter window."""
-    labels = ", ".join([*by, "le"])
-    return f"histogram_quantile({q}, sum by ({labels}) (rate({metric}_bucket{{{AT}}}[1h])))"
+HOUR = "1h"
+"""Rounds are too rare for a shorter window."""
 
 
 NOW = (
@@ -89,22 +82,22 @@ ROUNDS = (
         question="How many rounds ended, and how.",
         unit="short",
         kind="bars",
-        queries={"{{outcome}}": total("sordino_rounds_total", "outcome")},
+        queries={"{{outcome}}": growth("sordino_rounds_total", "outcome", AT)},
     ),
     Panel(
         title="Duration of a round",
         question="From opening to closing, training included.",
         unit="s",
         queries={
-            "median": quantile(0.5, "sordino_round_duration_seconds"),
-            "95th percentile": quantile(0.95, "sordino_round_duration_seconds"),
+            "median": quantile(0.5, "sordino_round_duration_seconds", AT, HOUR),
+            "95th percentile": quantile(0.95, "sordino_round_duration_seconds", AT, HOUR),
         },
     ),
     Panel(
         title="Duration of each phase, 95th percentile",
         question="Where does a slow round spend its time?",
         unit="s",
-        queries={"{{phase}}": quantile(0.95, "sordino_phase_duration_seconds", "phase")},
+        queries={"{{phase}}": quantile(0.95, "sordino_phase_duration_seconds", AT, HOUR, "phase")},
     ),
     Panel(
         title="Held-out loss",
@@ -116,7 +109,7 @@ ROUNDS = (
         title="Opening the sum, 95th percentile",
         question="Recovering secrets and removing masks: grows with the members that dropped out.",
         unit="s",
-        queries={"seconds": quantile(0.95, "sordino_secagg_reconstruction_seconds")},
+        queries={"seconds": quantile(0.95, "sordino_secagg_reconstruction_seconds", AT, HOUR)},
     ),
     Panel(
         title="Traffic",
@@ -143,13 +136,13 @@ MEMBERS = (
         question="Why do members leave a round?",
         unit="short",
         kind="bars",
-        queries={"{{phase}} {{reason}}": total("sordino_client_dropouts_total", "phase, reason")},
+        queries={"{{phase}} {{reason}}": growth("sordino_client_dropouts_total", "phase, reason", AT)},
     ),
     Panel(
         title="Time to answer, 95th percentile",
         question="Who waits for whom: near a deadline, members are about to be left out.",
         unit="s",
-        queries={"{{phase}}": quantile(0.95, "sordino_client_response_seconds", "phase")},
+        queries={"{{phase}}": quantile(0.95, "sordino_client_response_seconds", AT, HOUR, "phase")},
     ),
     Panel(
         title="Epsilon that members report",
@@ -176,7 +169,7 @@ SECURITY = (
         unit="short",
         kind="bars",
         width=12,
-        queries={"{{reason}}": total("sordino_messages_rejected_total", "reason")},
+        queries={"{{reason}}": growth("sordino_messages_rejected_total", "reason", AT)},
     ),
     Panel(
         title="Durable writes that failed",

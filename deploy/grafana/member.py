@@ -5,21 +5,11 @@ These figures are computed from private data without noise: they never go to the
 
 from __future__ import annotations
 
-from panels import Panel, board
+from panels import Panel, board, growth, quantile
 
 AGENT = 'job="sordino-member", instance=~"$instance"'
 # The completion endpoint is a process of its own with a port of its own, hence another instance of the same machine.
 ENDPOINT = 'job="sordino-completion"'
-
-
-def total(metric: str, by: str, at: str) -> str:
-    """The growth of a counter, by one label."""
-    return f"sum by ({by}) (increase({metric}{{{at}}}[$__rate_interval]))"
-
-
-def quantile(q: float, metric: str, at: str, window: str) -> str:
-    """A quantile over a window."""
-    return f"histogram_quantile({q}, sum by (le) (rate({metric}_bucket{{{at}}}[{window}])))"
 
 
 COMPLETIONS = (
@@ -47,14 +37,14 @@ COMPLETIONS = (
         question="cancelled is normal: the developer went on typing.",
         unit="short",
         kind="bars",
-        queries={"{{outcome}}": total("sordino_completion_requests_total", "outcome", ENDPOINT)},
+        queries={"{{outcome}}": growth("sordino_completion_requests_total", "outcome", ENDPOINT)},
     ),
     Panel(
         title="What developers did with them",
         question="Shown, accepted, dismissed, as the editor reports it.",
         unit="short",
         kind="bars",
-        queries={"{{event}}": total("sordino_completion_events_total", "event", ENDPOINT)},
+        queries={"{{event}}": growth("sordino_completion_events_total", "event", ENDPOINT)},
     ),
     Panel(
         title="Tokens per second",
@@ -79,7 +69,7 @@ GUARD = (
         unit="short",
         kind="bars",
         width=12,
-        queries={"{{reason}}": total("sordino_http_rejected_total", "reason", ENDPOINT)},
+        queries={"{{reason}}": growth("sordino_http_rejected_total", "reason", ENDPOINT)},
     ),
     Panel(
         title="Coordinator messages that this member refused",
@@ -87,7 +77,7 @@ GUARD = (
         unit="short",
         kind="bars",
         width=12,
-        queries={"{{rule}}": total("sordino_secagg_refusals_total", "rule", AGENT)},
+        queries={"{{rule}}": growth("sordino_secagg_refusals_total", "rule", AGENT)},
     ),
 )
 
@@ -121,7 +111,7 @@ TRAINING = (
         question="Does this member take part?",
         unit="short",
         kind="bars",
-        queries={"{{outcome}}": total("sordino_participations_total", "outcome", AGENT)},
+        queries={"{{outcome}}": growth("sordino_participations_total", "outcome", AGENT)},
     ),
     Panel(
         title="Duration of local training, 95th percentile",

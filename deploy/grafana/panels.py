@@ -37,6 +37,17 @@ LEAST_INTERVAL = "15s"
 Visual = TypeVar("Visual", stat.Panel, timeseries.Panel)
 
 
+def growth(metric: str, by: str, at: str) -> str:
+    """A query: how much a counter grew where the labels are `at`, by one label or several."""
+    return f"sum by ({by}) (increase({metric}{{{at}}}[$__rate_interval]))"
+
+
+def quantile(q: float, metric: str, at: str, window: str, *by: str) -> str:
+    """A query: a quantile of a histogram over a window, by no label or some."""
+    labels = ", ".join([*by, "le"])
+    return f"histogram_quantile({q}, sum by ({labels}) (rate({metric}_bucket{{{at}}}[{window}])))"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
     """One question. `queries` maps a legend to its PromQL; what lies beyond `limit` is red (`below`: short of it)."""

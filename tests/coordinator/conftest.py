@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,15 +29,6 @@ def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "code.py").write_text("\n".join(lines))  # of every member: its repository is the whole folder
     Federation.open(folder / "coordinator").rounds.close()
     return folder
-
-
-@pytest.fixture
-def place(founded: Path, tmp_path: Path) -> Iterator[Path]:
-    """A copy of the founded federation: `coordinator/`, `members/`, `root/`."""
-    folder = tmp_path / "federation"
-    shutil.copytree(founded, folder)
-    yield folder
-    shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 import sys
@@ -43,11 +42,6 @@ def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model=shipped_model(adapter_rank=1),
     )
     return folder
-
-
-@pytest.fixture
-def place(founded: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(founded, tmp_path / "federation"))
 
 
 def join(place: Path, repository: Path) -> Path:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -55,21 +54,6 @@ def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
         said = settings.read_text()
         settings.write_text(said.replace(json.dumps([str(folder)]), json.dumps([str(code / name)])))
     return folder
-
-
-@pytest.fixture
-def place(founded: Path, tmp_path: Path) -> Path:
-    folder = tmp_path / "federation"
-    shutil.copytree(founded, folder)
-    return folder
-
-
-@pytest.fixture
-def federation(place: Path) -> Iterator[Federation]:
-    opened = Federation.open(place / "coordinator")
-    opened.desk.defaults = opened.settings.model_copy(update={"attempts": 1})
-    yield opened
-    opened.rounds.close()
 
 
 class Failing(TrainingWorker):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,14 +66,6 @@ def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
         settings.read_text().replace(json.dumps([str(folder)]), json.dumps([str(base / "code")]))
     )
     return folder
-
-
-@pytest.fixture
-def place(founded: Path, tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "federation"
-    shutil.copytree(founded, folder)
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)  # an open coordinator writes its status still
 
 
 def counting_plan(federation: Federation) -> CountPlan:

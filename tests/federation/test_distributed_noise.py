@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -73,21 +71,6 @@ def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
         said = settings.read_text()
         settings.write_text(said.replace(json.dumps([str(folder)]), json.dumps([str(base / "code" / name)])))
     return folder
-
-
-@pytest.fixture
-def place(founded: Path, tmp_path: Path) -> Path:
-    folder = tmp_path / "federation"
-    shutil.copytree(founded, folder)
-    return folder
-
-
-@pytest.fixture
-def federation(place: Path) -> Iterator[Federation]:
-    opened = Federation.open(place / "coordinator")
-    opened.desk.defaults = opened.settings.model_copy(update={"attempts": 1})
-    yield opened
-    opened.rounds.close()
 
 
 def proposal(federation: Federation, *, round: int = 1) -> Proposal:

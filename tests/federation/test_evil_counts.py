@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -33,14 +31,6 @@ def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("founded") / "federation"
     inprocess.found_in(folder, shared_memory=SharedMemoryPolicy(), counts=counting.COUNTS)
     return folder
-
-
-@pytest.fixture
-def place(founded: Path, tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "federation"
-    shutil.copytree(founded, folder)
-    yield folder
-    shutil.rmtree(folder)
 
 
 def signed_again(federation: Federation, manifest: Manifest, **changes: object) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -124,13 +123,6 @@ def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     inprocess.found_in(folder, cohort=5)
     settings = folder / "members" / "alder" / "member.toml"
     settings.write_text(settings.read_text() + 'participate = "when_asked"\n')
-    return folder
-
-
-@pytest.fixture
-def place(founded: Path, tmp_path: Path) -> Path:
-    folder = tmp_path / "federation"
-    shutil.copytree(founded, folder)
     return folder
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,21 +33,6 @@ def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("readiness") / "federation"
     inprocess.found_in(folder, cohort=5)
     return folder
-
-
-@pytest.fixture
-def place(founded: Path, tmp_path: Path) -> Path:
-    folder = tmp_path / "federation"
-    shutil.copytree(founded, folder)
-    return folder
-
-
-@pytest.fixture
-def federation(place: Path) -> Iterator[Federation]:
-    opened = Federation.open(place / "coordinator")
-    opened.desk.defaults = opened.settings.model_copy(update={"attempts": 1})
-    yield opened
-    opened.rounds.close()
 
 
 def pause(member: Member, _: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,14 +38,6 @@ def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("founded") / "federation"
     inprocess.found_in(folder)
     return folder
-
-
-@pytest.fixture
-def place(founded: Path, tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "federation"
-    shutil.copytree(founded, folder)
-    yield folder
-    shutil.rmtree(folder)
 
 
 def run_round(place: Path, absent: set[tuple[Phase, str]], *, attempts: int = 1) -> Federation:

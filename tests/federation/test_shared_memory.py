@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +54,6 @@ def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("founded") / "federation"
     inprocess.found_in(folder, shared_memory=SharedMemoryPolicy(), counts=COUNTS)
     return folder
-
-
-@pytest.fixture
-def place(founded: Path, tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "federation"
-    shutil.copytree(founded, folder)
-    yield folder
-    shutil.rmtree(folder)
 
 
 def store_counts(member: Any, federation: Federation, round: int, units: list[Cells]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,21 +29,6 @@ def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("heads") / "federation"
     inprocess.found_in(folder, cohort=4)
     return folder
-
-
-@pytest.fixture
-def place(founded: Path, tmp_path: Path) -> Path:
-    folder = tmp_path / "federation"
-    shutil.copytree(founded, folder)
-    return folder
-
-
-@pytest.fixture
-def federation(place: Path) -> Iterator[Federation]:
-    opened = Federation.open(place / "coordinator")
-    opened.desk.defaults = opened.settings.model_copy(update={"attempts": 1})
-    yield opened
-    opened.rounds.close()
 
 
 def one_round(place: Path, federation: Federation, number: int) -> dict[str, Unready | None]:

@@ -43,13 +43,6 @@ def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def place(founded: Path, tmp_path: Path) -> Path:
-    folder = tmp_path / "federation"
-    shutil.copytree(founded, folder)
-    return folder
-
-
 def write_code(folder: Path, numbers: range) -> Path:
     for number in numbers:
         (folder / f"part{number}").mkdir(parents=True, exist_ok=True)

@@ -7,12 +7,11 @@ types. Nobody types, nothing runs. A memory of no repositories is removed.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from sordino_client.completion.child import EndpointChild
 from sordino_client.completion.memory.store import Store
 from sordino_platform import telemetry
 
@@ -25,8 +24,7 @@ class Upkeep:
     def __init__(self, state: Path, repositories: Sequence[Path]) -> None:
         self.store = Store(state / "memory")
         self._state, self._repositories = state, tuple(repositories)
-        self._process: asyncio.subprocess.Process | None = None
-        self._waiting: asyncio.Task[None] | None = None
+        self._child = EndpointChild(self._ended)
         self._built = -EVERY_SECONDS
         self._answered = 0
         # At the start files may have changed, or repositories been withdrawn, while nothing ran.
@@ -35,7 +33,7 @@ class Upkeep:
     @property
     def building(self) -> bool:
         """Whether a build runs now."""
-        return self._process is not None
+        return self._child.runs
 
     async def look(self, answered: int) -> None:
         """Starts a build where one is due; `answered` counts completions."""
@@ -43,13 +41,8 @@ class Upkeep:
         if self.building or not (self.wanted or (due and self._repositories)):
             return
         self.wanted, self._answered, self._built = False, answered, time.monotonic()
-        command = [sys.executable, "-m", "sordino_client.completion.memory", "--state", str(self._state)]
-        for repository in self._repositories:
-            command += ["--repo", str(repository)]
-        self._process = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL
-        )
-        self._waiting = asyncio.create_task(self._reap(self._process))
+        module = "sordino_client.completion.memory"
+        await self._child.start("-m", module, "--state", str(self._state), repositories=self._repositories)
 
     async def purge(self) -> None:
         """Removes the memory now; the next build makes it anew. Raises StorageError."""
@@ -58,14 +51,9 @@ class Upkeep:
 
     async def close(self) -> None:
         """Ends a build that runs; what it had not committed is gone with the next build."""
-        if self._process is not None and self._waiting is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.terminate()
-            await self._waiting
+        await self._child.close()
 
-    async def _reap(self, process: asyncio.subprocess.Process) -> None:
-        code = await process.wait()
-        self._process = None
+    def _ended(self, code: int) -> None:
         status = self.store.status()
         outcome = "failed" if code else "ok"
         if status.unread:

@@ -7,14 +7,12 @@ while first: where rounds follow each other, the next one would have made the ch
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from sordino_client.completion import personal
+from sordino_client.completion.child import EndpointChild
 from sordino_client.completion.memory.store import Store
 from sordino_client.completion.taking import record
 from sordino_client.completion.taking.made_of import taken_from
@@ -33,15 +31,14 @@ class Choosing:
         """Without a `heldout_share` nothing is ever chosen: the endpoint is no member's."""
         self._state, self._repositories, self._share = state, tuple(repositories), heldout_share
         self._store = Store(state / "memory")
-        self._process: asyncio.subprocess.Process | None = None
-        self._waiting: asyncio.Task[None] | None = None
+        self._child = EndpointChild(self._ended)
         self._seen: tuple[str, int, tuple[int, int]] | None = None
         self._tried: TakenFrom | None = None
 
     @property
     def choosing(self) -> bool:
         """Whether a choice is being made now."""
-        return self._process is not None
+        return self._child.runs
 
     async def look(self) -> None:
         """Begins to choose where that is due. To be called while the memory is not being built."""
@@ -61,32 +58,15 @@ class Choosing:
         if not now.release or not all(now.due(one) for one in before):
             return
         self._tried = now
-        command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "sordino_client.completion.taking",
-            "--state",
-            str(self._state),
-        ]
-        for repository in self._repositories:
-            command += ["--repo", str(repository)]
-        command += ["--heldout-share", str(self._share)]
-        self._process = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL
-        )
-        self._waiting = asyncio.create_task(self._reap(self._process))
+        module = ("-P", "-m", "sordino_client.completion.taking")
+        options = ("--state", str(self._state), "--heldout-share", str(self._share))
+        await self._child.start(*module, *options, repositories=self._repositories)
 
     async def close(self) -> None:
         """Ends a choice that is being made; the one before stays."""
-        if self._process is not None and self._waiting is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.terminate()
-            await self._waiting
+        await self._child.close()
 
-    async def _reap(self, process: asyncio.subprocess.Process) -> None:
-        code = await process.wait()
-        self._process = None
+    def _ended(self, code: int) -> None:
         found = record.read(self._state)
         if code or found is None:
             telemetry.log().warning("nothing_chosen", outcome="failed")
