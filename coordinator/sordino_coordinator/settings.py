@@ -16,7 +16,7 @@ from sordino_platform.identity import Identity
 from sordino_platform.release.optimiser import ServerOptimiser
 from sordino_platform.settings import SettingsModel, load_toml, parse_settings, toml_text
 from sordino_platform.suggested import suggested_training
-from sordino_privacy.counts import CountPlan
+from sordino_privacy.counts import Choice, CountPlan
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import ConfigurationError
 
@@ -83,9 +83,10 @@ class CountSettings(SettingsModel):
     """The fields of `sordino_privacy.counts.CountPlan`, but for the salt, which is drawn anew for each count."""
 
     bits: int = 20
-    phrases: int = 800
+    phrases: int = 200
+    choice: Choice = "surprise"
     shortest: int = 3
-    longest: int = 6
+    longest: int = 3
     surprise: float = 1.5
     noise_multiplier: float
     deviations: float = 4.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,22 @@ def test_where_the_shared_memory_says_nothing_nothing_changes() -> None:
         recall([9, 8, 7, 6], held).mix(flat(), []), recall([9, 8, 7, 6], None).mix(flat(), [])
     )
     odds = flat()
-    assert shared.blend(odds, [], shared.fitted()) is odds
+    assert shared.blend(odds, [], shared.fitted("surprise")) is odds
+
+
+def test_a_memory_from_before_there_was_a_choice_is_read_with_the_weights_that_it_had() -> None:
+    held = memory_of(TEXT)
+    total = np.zeros(PLAN.cells)
+    total[held.cells] = held.counts
+    before = SharedMemory.of_sum(total, replace(PLAN, choice="turn"), survivors=5, step=1.0)
+    found = shared.evidence(before, TEXT[:5], vocabulary=VOCABULARY)
+    assert found
+    np.testing.assert_allclose(
+        recall(TEXT[:5], before).mix(flat(), []), shared.blend(flat(), found, shared.fitted("turn"))
+    )
+    assert not np.array_equal(
+        recall(TEXT[:5], before).mix(flat(), []), recall(TEXT[:5], held).mix(flat(), [])
+    )
 
 
 def test_the_developers_own_file_has_the_last_word() -> None:

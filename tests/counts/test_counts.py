@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sordino_privacy.counts import CountPlan, Phrases, SharedMemory, rows
-from sordino_privacy.counts.cells import Cells, Keys
+from sordino_privacy.counts.cells import Cells, Keys, turns
 from sordino_privacy.counts.counting import chosen, counted, marked, noised
 from sordino_privacy.errors import ConfigurationError, StorageError
 from sordino_privacy.keystream import Keystream
@@ -32,6 +32,12 @@ PLAN = CountPlan(
 PLAN_FIELDS: dict[str, Any] = {
     name: value for name, value in json.loads(PLAN.canonical()).items() if name != "kind"
 }
+# As a plan was written before there was a choice.
+BEFORE_THE_CHOICE = (
+    b'{"bits":12,"delta":1e-06,"deviations":4.0,"expected_units":1000,"kind":"count","largest_count":42,"longest":6,'
+    b'"noise_multiplier":1.0,"phrases":400,"salt":3154211455312715196,"shortest":3,"surprise":1.5,"window":128,'
+    b'"windows_per_unit":4,"witnesses":3}'
+)
 Text = list[int]
 Unit = list[Text]
 Units = list[Unit]
@@ -118,6 +124,44 @@ def test_a_phrase_is_counted_only_where_its_last_token_surprised_the_base() -> N
     found = Phrases.of(np.array([5, 6, 7, 8], np.uint16), nats, PLAN, vocabulary=VOCABULARY, end=END)
     assert found.places.tolist() == [2]
     assert found.lengths.tolist() == [3]
+    assert found.nats.tolist() == [1.5]
+
+
+def surprising(tokens: Text, nats: list[float], plan: CountPlan = PLAN) -> Phrases:
+    """The phrases of a text whose tokens cost the base so many nats."""
+    return Phrases.of(np.array(tokens, np.uint16), np.array(nats), plan, vocabulary=VOCABULARY, end=END)
+
+
+@given(st.lists(st.tuples(st.integers(1, VOCABULARY - 1), st.floats(1.5, 12)), min_size=1, max_size=60))
+def test_a_unit_gives_the_phrases_that_surprise_most(text: list[tuple[int, float]]) -> None:
+    found = surprising([token for token, _ in text], [nats for _, nats in text])
+    most: dict[int, float] = {}
+    for key, nats in zip(found.keys.tolist(), found.nats.tolist(), strict=True):
+        most[key] = max(nats, most.get(key, 0.0))
+    given = chosen([found], PLAN).tolist()
+    assert len(given) == min(len(most), PLAN.phrases)
+    left = [nats for key, nats in most.items() if key not in given]
+    assert min((most[key] for key in given), default=math.inf) >= max(left, default=0.0)
+
+
+def test_a_phrase_is_as_surprising_as_it_is_where_it_surprises_most_in_whatever_order_places_stand() -> None:
+    plan = CountPlan(**{**PLAN_FIELDS, "phrases": 1})
+    often = [surprising([5, 6, 7], [0.0, 0.0, 2.0]), surprising([5, 6, 7], [0.0, 0.0, 9.0])]
+    once = surprising([8, 9, 10], [0.0, 0.0, 5.0])
+    for places in ([*often, once], [once, *reversed(often)]):
+        assert chosen(places, plan).tolist() == often[0].keys.tolist()
+
+
+@given(texts)
+def test_by_turn_units_choose_as_they_always_did_whatever_surprised_them(text: Text) -> None:
+    plan = CountPlan(**{**PLAN_FIELDS, "choice": "turn"})
+    one = surprising(text, [2.0] * len(text), plan)
+    other = surprising(text, [2.0 + place % 7 for place in range(len(text))], plan)
+    first, second = (sorted(chosen([found], plan).tolist()) for found in (one, other))
+    assert first == second
+    different = np.unique(one.keys)
+    if len(different) > plan.phrases:
+        assert first == sorted(different[np.argsort(turns(different))[: plan.phrases]].tolist())
 
 
 @given(st.lists(st.integers(1, VOCABULARY - 1), min_size=3, max_size=12))
@@ -220,6 +264,8 @@ def test_bytes_that_no_memory_has_are_refused(data: st.DataObject) -> None:
         {"salt": -1},
         {"salt": 1.5},
         {"phrases": True},
+        {"choice": "mine"},
+        {"choice": ["turn"]},
     ],
 )
 def test_an_impossible_plan_is_refused(wrong: dict[str, object]) -> None:
@@ -238,6 +284,16 @@ def test_a_plan_is_its_canonical_bytes_and_another_kind_is_none() -> None:
     ):
         with pytest.raises(ConfigurationError):
             CountPlan.parse(other)
+
+
+def test_a_plan_and_a_memory_from_before_there_was_a_choice_keep_their_bytes_and_choose_by_turn() -> None:
+    plan = CountPlan.parse(json.loads(BEFORE_THE_CHOICE))
+    assert plan.choice == "turn"
+    assert plan.canonical() == BEFORE_THE_CHOICE
+    held = memory(np.full(plan.cells, 1e4), plan)
+    assert b"choice" not in held.encode()
+    assert SharedMemory.decode(held.encode()).plan == plan
+    assert PLAN.canonical() != CountPlan(**{**PLAN_FIELDS, "choice": "turn"}).canonical()
 
 
 def test_the_noise_has_the_deviation_that_the_plan_says() -> None:

@@ -15,7 +15,7 @@ what stands far above the noise in both rows is believed. Nobody needs a list of
 """
 
 from sordino_privacy.counts.cells import Phrases, keys, rows
-from sordino_privacy.counts.plan import CountPlan
+from sordino_privacy.counts.plan import Choice, CountPlan
 from sordino_privacy.counts.reading import Foretold, SharedMemory
 
-__all__ = ["CountPlan", "Foretold", "Phrases", "SharedMemory", "keys", "rows"]
+__all__ = ["Choice", "CountPlan", "Foretold", "Phrases", "SharedMemory", "keys", "rows"]

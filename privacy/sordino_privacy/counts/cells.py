@@ -86,11 +86,13 @@ def turns(phrases: Keys) -> npt.NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phrases:
-    """Phrases of one window, side by side: where the last token stands, how long each is, and its key."""
+    """Phrases of one window, side by side: where the last token stands, how long each is, its key, and what its last
+    token cost, in nats."""
 
     places: npt.NDArray[np.int64]
     lengths: npt.NDArray[np.int64]
     keys: Keys
+    nats: npt.NDArray[np.floating]
 
     @classmethod
     def of(
@@ -116,4 +118,4 @@ class Phrases:
         allowed = (room[None, :] >= lengths[:, None]) & (nats >= plan.surprise)[None, :]
         row, place = np.nonzero(allowed)
         last = table(vocabulary)[tokens[place]]
-        return cls(places=place, lengths=lengths[row], keys=keys(before[row, place], last))
+        return cls(places=place, lengths=lengths[row], keys=keys(before[row, place], last), nats=nats[place])

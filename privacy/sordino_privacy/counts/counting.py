@@ -8,8 +8,10 @@
 | Gaussian noise in float64, rounded once | as in training (sordino_privacy.dpsgd.noise) |
 | or a share of discrete noise, on integers | as in training (sordino_privacy.shared_noise) |
 
-The choice is coordinated: every member gives each phrase the same turn, so that units which share more phrases than
-they may count leave out the same ones, and what is counted is counted by all (consistent sampling, Broder 1997).
+The choice is coordinated: every member ranks phrases by the same rule, so that units which share more phrases than they
+may count leave out nearly the same ones, and what is counted is counted by all. By surprise, what the public model that
+the round begins with foretells least comes first: two units give one phrase about the same surprise, and it is there
+that a memory helps most. By turn, a hash gives each phrase its place (consistent sampling, Broder 1997).
 """
 
 from __future__ import annotations
@@ -29,12 +31,22 @@ Counts = npt.NDArray[np.float64]
 
 
 def chosen(found: Sequence[Phrases], plan: CountPlan) -> Keys:
-    """The keys of at most `plan.phrases` different phrases of one unit: those whose turn comes first."""
-    together = np.concatenate([phrases.keys for phrases in found]) if found else np.zeros(0, np.uint64)
-    different = np.unique(together)
+    """The keys of at most `plan.phrases` different phrases of one unit, by the plan's choice.
+
+    A phrase that stands in several places counts as surprising as it is where it surprises most; of equals, the one
+    whose turn comes first is taken.
+    """
+    if not found:
+        return np.zeros(0, np.uint64)
+    different, place = np.unique(np.concatenate([phrases.keys for phrases in found]), return_inverse=True)
     if len(different) <= plan.phrases:
         return different
-    return different[np.argpartition(turns(different), plan.phrases)[: plan.phrases]]
+    order = turns(different)
+    if plan.choice == "surprise":
+        nats = np.zeros(len(different))
+        np.maximum.at(nats, place, np.concatenate([phrases.nats for phrases in found]))
+        return different[np.lexsort((order, -nats))[: plan.phrases]]
+    return different[np.argpartition(order, plan.phrases)[: plan.phrases]]
 
 
 def marked(phrases: Keys, plan: CountPlan) -> Cells:

@@ -16,11 +16,12 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Final, Self
+from typing import Final, Literal, Self, get_args
 
 from sordino_privacy.errors import ConfigurationError
 
 KIND: Final = "count"
+Choice = Literal["turn", "surprise"]
 LEAST_BITS: Final = 12
 # Noise reaches beyond this many standard deviations in one cell of 10^15.
 NOISE_DEVIATIONS: Final = 8.0
@@ -47,6 +48,8 @@ class CountPlan:
 
     bits              the vector has 2^bits cells, half of them in each row
     phrases           at most this many phrases of one unit are counted
+    choice            which ones, where it has more: by "surprise" those whose last tokens surprised the model most; by
+                      "turn" those that a public hash says, as all plans did before there was a choice
     shortest, longest lengths of a phrase in tokens; its last token is what is foretold
     surprise          in nats: a phrase is counted only where the public base gave its last token less than e^-surprise
     noise_multiplier  standard deviation of the noise in a cell, in units of sqrt(2 * phrases): of one member, or of
@@ -63,9 +66,10 @@ class CountPlan:
     """
 
     bits: int = 20
-    phrases: int = 800
+    phrases: int = 200
+    choice: Choice = "surprise"
     shortest: int = 3
-    longest: int = 6
+    longest: int = 3
     surprise: float = 1.5
     noise_multiplier: float
     deviations: float = 4.0
@@ -86,6 +90,8 @@ class CountPlan:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
                 raise ConfigurationError(f"count plan: {name} must be a whole number from {least} to {most}")
+        if self.choice not in get_args(Choice):
+            raise ConfigurationError('count plan: choice must be "turn" or "surprise"')
         if self.shortest > self.longest:
             raise ConfigurationError("count plan: the shortest phrase is longer than the longest")
         if self.delta >= 0.1:
@@ -97,7 +103,9 @@ class CountPlan:
 
     @classmethod
     def parse(cls, raw: Mapping[str, object]) -> Self:
-        """A plan from decoded JSON. Raises ConfigurationError on an unknown, missing or impossible field."""
+        """A plan from decoded JSON; one without a choice chooses by turn. Raises ConfigurationError on an unknown,
+        missing or impossible field."""
+        raw = {"choice": "turn", **raw}
         names = {field.name for field in fields(cls)} | {"kind"}
         if set(raw) != names or raw["kind"] != KIND:
             wrong = ", ".join(sorted(set(raw) ^ names)) or "kind"
@@ -105,12 +113,17 @@ class CountPlan:
         return cls(**{name: value for name, value in raw.items() if name != "kind"})  # type: ignore[arg-type]
 
     def canonical(self) -> bytes:
-        """The one byte form of this plan: sorted JSON, numbers in the shortest form that reads back the same."""
+        """The one byte form of this plan: sorted JSON, numbers in the shortest form that reads back the same.
+
+        A choice by turn is not named: plans and memories from before there was a choice keep their bytes.
+        """
+        settings = asdict(self)
+        choice = {} if settings.pop("choice") == "turn" else {"choice": self.choice}
         numbers: dict[str, object] = {
-            name: value if name in _WHOLE else float(value) for name, value in asdict(self).items()
+            name: value if name in _WHOLE else float(value) for name, value in settings.items()
         }
         return json.dumps(
-            {"kind": KIND, **numbers}, sort_keys=True, separators=(",", ":"), allow_nan=False
+            {"kind": KIND, **choice, **numbers}, sort_keys=True, separators=(",", ":"), allow_nan=False
         ).encode()
 
     def digest(self) -> bytes:

@@ -62,7 +62,7 @@ class LocalRecall:
         if self._shared is not None:
             context = [*self._before[-self._shared.plan.longest :], *written]
             found = shared.evidence(self._shared, context, vocabulary=len(probabilities))
-            probabilities = shared.blend(probabilities, found, shared.fitted())
+            probabilities = shared.blend(probabilities, found, shared.fitted(self._shared.plan.choice))
         return blend(probabilities, self.evidence(written), fitted())
 
     def with_shared(self, memory: SharedMemory) -> LocalRecall:

@@ -8,8 +8,9 @@ What is counted is what surprised the model, and only what stands far above the 
 missing says nothing, and one that is there seldom stands alone for long: the weights know both. They were fitted below
 own memories, which know much of it too.
 
-The table `shared_mixture.json` was fitted on public projects that are in no figure
-(sordino_client/laboratory/memory_fitting).
+The tables of `shared_mixture.json` were fitted on public projects that are in no figure
+(sordino_client/laboratory/memory_fitting): one for each way in which units choose their phrases, since what is believed
+of it is worth differently much.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy as np
 
 from sordino_client.completion.memory.mixture import Table
 from sordino_client.completion.query import Probabilities
-from sordino_privacy.counts import Foretold, SharedMemory
+from sordino_privacy.counts import Choice, Foretold, SharedMemory
 
 # Upper bounds of the classes: length of the phrase, the highest count as a multiple of what is believed, different
 # tokens, the model's certainty.
@@ -92,12 +93,12 @@ def blend(probabilities: Probabilities, found: Sequence[SharedEvidence], table: 
     return mixed
 
 
-@lru_cache(maxsize=1)
-def fitted() -> Table:
-    """The table that ships."""
+@lru_cache(maxsize=2)
+def fitted(choice: Choice) -> Table:
+    """The table that ships for memories whose plan has this choice."""
     place = files("sordino_client.completion.memory") / "shared_mixture.json"
     document = json.loads(place.read_text("utf-8"))
-    table = {part: np.array(document["table"][part], np.float64) for part in LAYOUT}
+    table = {part: np.array(document["tables"][choice][part], np.float64) for part in LAYOUT}
     assert all(table[part].shape == shape for part, shape in LAYOUT.items()), (
         "the table and this code are one version"
     )

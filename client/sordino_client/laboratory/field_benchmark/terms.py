@@ -17,7 +17,7 @@ from sordino_privacy.dpsgd import TrainingPlan
 AGREED_IF_OTHERS_COLLUDE = 100_000.0
 # Half of what the product suggests, both: a threshold that is lower by the root of two makes up for half the phrases,
 # by arithmetic, and half the reading is minutes less on one core.
-COUNT_TOKENS, COUNT_PHRASES = 512, 400
+COUNT_TOKENS, COUNT_PHRASES = 512, 100
 
 
 def floors_of(members: int) -> FloorTerms:

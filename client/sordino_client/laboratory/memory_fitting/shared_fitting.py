@@ -1,13 +1,13 @@
-"""Fits the table of completion/memory/shared.py.
+"""Fits the table of completion/memory/shared.py, and says what a plan of a count would bring.
 
-Run as `python -m sordino_client.laboratory.memory_fitting.shared_fitting --out shared_mixture.json`.
+Run as `python -m sordino_client.laboratory.memory_fitting.shared_fitting --out shared_mixture.json`, or without `--out`
+to try a plan: `... --phrases 400 --choice turn --longest 6`.
 
-The projects of the corpus `field-tuning` stand on one platform and are in no figure (`sordino corpus fetch
-field-tuning`). The phrases of all but one are counted as a federation would, with noise, and the one that is left out
-is read beside what is believed, and below its own memory, as it is served: once with all its other files, as a member
-has them, once with eight, as a newcomer does. The table is the one that makes its tokens likeliest, pulled a little
-towards zero; each project is also foretold by a table fitted to the others, and those figures are printed and kept in
-the file.
+The phrases of all projects but one are counted as a federation would, with noise (field_counts.py), and the one that is
+left out is read beside what is believed, and below its own memory, as it is served: once with all its other files, as a
+member has them, once with eight, as a newcomer does. The table is the one that makes its tokens likeliest, pulled a
+little towards zero; each project is also foretold by a table fitted to the others, and those figures are printed and
+kept in the file. Lengths of phrases that the plan does not count keep what the table says of them.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import argparse
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,68 +27,22 @@ import torch
 
 from sordino_client.completion.memory import mixture, shared
 from sordino_client.completion.memory.measured import MeasuredMemory
-from sordino_client.completion.memory.mixture import MatchEvidence
-from sordino_client.completion.memory.shared import LAYOUT, SharedEvidence, evidence
-from sordino_client.corpus.licence import strip_header
-from sordino_client.corpus.unit import cut
+from sordino_client.completion.memory.mixture import MatchEvidence, Table
+from sordino_client.completion.memory.shared import LAYOUT, LENGTHS, SharedEvidence, evidence
+from sordino_client.laboratory.memory_fitting.field_counts import CountSetting, Field, read_field
 from sordino_client.laboratory.memory_fitting.fitting import Observation, ObservedProject, bits, fit
 from sordino_client.laboratory.pretrain.commands import user_cache
-from sordino_client.laboratory.pretrain.corpus import read_corpus
-from sordino_client.training.counting import cells_of
 from sordino_platform import base
 from sordino_platform.evaluation import Plan, measured_texts
 from sordino_platform.evaluation.loss import score
 from sordino_platform.model import build_decoder
-from sordino_platform.tokenizer import Tokenizer
-from sordino_privacy.counts import CountPlan, SharedMemory
-from sordino_privacy.counts.counting import Counts, counted, noised
-from sordino_privacy.keystream import Keystream
+from sordino_privacy.counts import Choice, CountPlan
 
 TOKENS_PER_PROJECT = 6_000
 FEW = 8
 """Files in a newcomer's own memory."""
 FEWEST_FILES = 15
 """Smaller projects are counted, and not measured."""
-PLAN = CountPlan(noise_multiplier=0.15, largest_count=8, delta=1e-6, salt=1)
-"""Less noise than a federation can afford: these projects have a fifth of its clusters, and a phrase must stand in as
-large a share of them to be believed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Field:
-    """Projects of one platform: the texts of each, and what each counts without noise."""
-
-    texts: Mapping[str, Sequence[str]]
-    counts: Mapping[str, Counts]
-
-    def memory(self, *, without: str, seed: bytes) -> SharedMemory:
-        """What a sum over all other projects would have them believe, with the noise of one whole share."""
-        others = [counts for name, counts in self.counts.items() if name != without]
-        total = noised(np.sum(others, axis=0), PLAN, Keystream(seed))
-        return SharedMemory.of_sum(total, PLAN, survivors=1, step=1.0)
-
-
-def counts_of(texts: Sequence[str], model: torch.nn.Module, tokenizer: Tokenizer, plan: CountPlan) -> Counts:
-    """One project's counts, each file a unit of its own."""
-    cut_up = (cut(tokenizer.encode(text), plan.window) for text in texts)
-    units = [list(windows) for windows in cut_up if len(windows)]
-    config = base.load(None)[0]
-    return counted(
-        (cells_of(unit, model, plan, vocabulary=config.vocabulary, end=config.end) for unit in units), plan
-    )
-
-
-def read_field(cache: Path) -> Field:
-    """Reads and counts. Raises DataError where the corpus was not fetched."""
-    config, tokenizer, parameters = base.load(None)
-    model = build_decoder(config, parameters).eval()
-    texts: dict[str, list[str]] = {}
-    for document in read_corpus(cache, "field-tuning"):
-        # As a member reads its repositories: one licence stands in all files, and a table that was fitted to it would
-        # believe everything.
-        texts.setdefault(document.project, []).append(strip_header(document.text))
-    counts = {name: counts_of(rows, model, tokenizer, PLAN) for name, rows in texts.items()}
-    return Field(texts=texts, counts=counts)
 
 
 def observe(field: Field, name: str, *, tokens: int, few: bool) -> ObservedProject:
@@ -103,7 +57,7 @@ def observe(field: Field, name: str, *, tokens: int, few: bool) -> ObservedProje
     rest.sort(key=lambda text: hashlib.sha256(text.encode()).digest())
     remembered = {str(number): text for number, text in enumerate(rest[: FEW if few else None])}
     observations: list[Observation] = []
-    size = left = 0
+    size, left, choice = 0, 0, field.plan.choice
     with tempfile.TemporaryDirectory() as folder:
         own = MeasuredMemory(Path(folder), remembered, tokenizer)
         for text in sorted(measured):
@@ -117,7 +71,9 @@ def observe(field: Field, name: str, *, tokens: int, few: bool) -> ObservedProje
                 before: Sequence[int], odds: npt.NDArray[np.float64], ids: list[int] = ids
             ) -> npt.NDArray[np.float64]:
                 found = evidence(memory, before, vocabulary=config.vocabulary)
-                observations.append(observed(ids[len(before)], odds, found, own(before).evidence(())))
+                observations.append(
+                    observed(ids[len(before)], odds, found, own(before).evidence(()), choice=choice)
+                )
                 return odds
 
             score(model, [ids], mix=mix)
@@ -129,6 +85,8 @@ def observed(
     odds: npt.NDArray[np.float64],
     found: Sequence[SharedEvidence],
     own: Sequence[MatchEvidence],
+    *,
+    choice: Choice,
 ) -> Observation:
     """One token that came, beside what the shared memory said and below what the own ones said.
 
@@ -140,7 +98,7 @@ def observed(
         hit = np.flatnonzero(one.foretold.tokens == came)
         recalled.append(float(one.foretold.counts[hit[0]] / one.foretold.counts.sum()) if len(hit) else 0.0)
     places = tuple(e.places(certainty=float(odds[likeliest]), model_likeliest=likeliest) for e in found)
-    mixed = shared.blend(odds, found, shared.fitted())
+    mixed = shared.blend(odds, found, shared.fitted(choice))
     kept, added = blended_above(mixed, own, came)
     return Observation(
         model=float(odds[came]), recalled=tuple(recalled), places=places, kept=kept, added=added
@@ -163,35 +121,97 @@ def blended_above(
     return float(kept), float(added)
 
 
-def main() -> None:
-    """Counts, observes, fits, writes."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cache", type=Path, default=user_cache(), help="where corpora are kept")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--tokens", type=int, default=TOKENS_PER_PROJECT, help="read of each project")
-    options = parser.parse_args()
-    field = read_field(options.cache)
-    measured = [name for name, texts in field.texts.items() if len(texts) >= FEWEST_FILES]
-    projects = [
-        observe(field, name, tokens=options.tokens, few=few) for name in measured for few in (False, True)
-    ]
-    figures: dict[str, Any] = {}
+def bits_saved(
+    projects: Sequence[ObservedProject], said: Callable[[str, dict[str, float]], None]
+) -> tuple[Sequence[float], Sequence[float]]:
+    """What a table that was fitted to the other projects saves of each, in bits per byte: with all its files in its own
+    memory, and with FEW. `projects` come in pairs of these; `said` is told of each."""
+    saved: tuple[list[float], list[float]] = ([], [])
     for number, project in enumerate(projects):
         others = [seen for other in projects if other.name != project.name for seen in other.observations]
-        name = f"{project.name}, {'eight files' if number % 2 else 'all files'} in its own memory"
-        figures[name] = {
-            "tokens": len(project.observations),
-            "foretold": sum(bool(seen.places) for seen in project.observations),
-            "without_bits_per_byte": round(bits(project, None, LAYOUT), 4),
-            "with_memory_bits_per_byte": round(bits(project, fit(others, LAYOUT), LAYOUT), 4),
-        }
-        print(json.dumps({name: figures[name]}), flush=True)  # noqa: T201 - a script's progress
-    table = fit([seen for project in projects for seen in project.observations], LAYOUT)
-    written = {
-        "foretold_by_the_others": figures,
-        "table": {part: np.round(value.numpy().astype(float), 3).tolist() for part, value in table.items()},
+        before, after = bits(project, None, LAYOUT), bits(project, fitted_to(others), LAYOUT)
+        saved[number % 2].append(before - after)
+        said(
+            f"{project.name}, {'eight files' if number % 2 else 'all files'} in its own memory",
+            {
+                "tokens": len(project.observations),
+                "foretold": sum(bool(seen.places) for seen in project.observations),
+                "without_bits_per_byte": round(before, 4),
+                "with_memory_bits_per_byte": round(after, 4),
+            },
+        )
+    return saved
+
+
+def fitted_to(observations: Sequence[Observation]) -> dict[str, torch.Tensor]:
+    """The table; where the memory said nothing there is nothing to fit."""
+    return fit([seen for seen in observations if seen.places], LAYOUT)
+
+
+def completed(table: Mapping[str, torch.Tensor], before: Table, plan: CountPlan) -> dict[str, list[Any]]:
+    """The fitted table, with `before` where the plan counts no phrases of a length."""
+    counted = np.isin(
+        np.arange(len(LENGTHS) + 1), np.searchsorted(LENGTHS, range(plan.shortest, plan.longest + 1))
+    )
+    return {
+        part: np.round(
+            np.where(counted.reshape(-1, *[1] * (value.ndim - 1)), value.numpy().astype(float), before[part]),
+            3,
+        ).tolist()
+        for part, value in table.items()
     }
-    options.out.write_text(json.dumps(written) + "\n")
+
+
+def summary(saved: Sequence[float]) -> dict[str, float]:
+    """Mean, its standard error, the mean without the two that gain most, and the share that gains."""
+    ordered = np.sort(saved)
+    return {
+        "mean": round(float(ordered.mean()), 4),
+        "standard_error": round(float(ordered.std(ddof=1) / np.sqrt(len(ordered))), 4),
+        "without_the_two_highest": round(float(ordered[:-2].mean()), 4),
+        "better": round(float((ordered > 0).mean()), 2),
+    }
+
+
+def main() -> None:
+    """Counts, observes, fits, writes."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cache", type=Path, default=user_cache(), help="where corpora are kept")
+    parser.add_argument("--out", type=Path, help="the file of tables, whose table of this choice is replaced")
+    parser.add_argument("--tokens", type=int, default=TOKENS_PER_PROJECT, help="read of each project")
+    for one in fields(CountSetting):
+        parser.add_argument(f"--{one.name.replace('_', '-')}", type=type(one.default), default=one.default)
+    options = vars(parser.parse_args())
+    torch.set_num_threads(1)
+    setting = CountSetting(**{one.name: options[one.name] for one in fields(CountSetting)})
+    field = read_field(options["cache"], setting)
+    measured = [name for name, texts in field.texts.items() if len(texts) >= FEWEST_FILES]
+    projects = [
+        observe(field, name, tokens=options["tokens"], few=few) for name in measured for few in (False, True)
+    ]
+    figures: dict[str, Any] = {}
+
+    def said(name: str, found: dict[str, float]) -> None:
+        figures[name] = found
+        print(json.dumps({name: found}), flush=True)  # noqa: T201 - a script's progress
+
+    every, few = bits_saved(projects, said)
+    report = {
+        "setting": asdict(setting),
+        "saved_with_eight_files": summary(few),
+        "saved_with_all": summary(every),
+    }
+    print(json.dumps(report), flush=True)  # noqa: T201 - a script's result
+    out: Path | None = options["out"]
+    if out is not None:
+        table = fitted_to([seen for project in projects for seen in project.observations])
+        document = json.loads(out.read_text("utf-8"))
+        document["foretold_by_the_others"][setting.choice] = figures
+        document["fitted_under"] = document.get("fitted_under", {}) | {setting.choice: report}
+        document["tables"][setting.choice] = completed(table, shared.fitted(setting.choice), field.plan)
+        out.write_text(json.dumps(document) + "\n")
 
 
 if __name__ == "__main__":
