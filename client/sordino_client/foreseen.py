@@ -60,7 +60,7 @@ def foreseen(folder: Path, identity: Identity, settings: MemberSettings) -> Iter
 
 
 def participation(folder: Path, settings: MemberSettings) -> Finding:
-    """Whether a person's own wish keeps this member out of rounds."""
+    """Whether the owner's own decision keeps this member out of rounds."""
     from sordino_client.round.participation import PAUSED_FILE
 
     if (folder / PAUSED_FILE).exists():

@@ -128,10 +128,10 @@ class Agent:
             request.when_given_up(lambda: self._abandon(entry))
         reply = app(message, self._contexts[run])
         self._write_status("idle")
-        self._heed_ledger()
+        self._end_without_ledger()
         return encode_message(reply, streamed)
 
-    def _heed_ledger(self) -> None:
+    def _end_without_ledger(self) -> None:
         """Ends `run` where somebody saw more of the ledger than it holds."""
         member = self._member
         try:

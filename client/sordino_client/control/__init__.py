@@ -1,6 +1,6 @@
 """The member's own controls: a small authenticated endpoint in the agent, for the editor on the same machine.
 
-It shows what the agent does and what privacy costs, and takes a person's wishes: take part in the offered round,
+It shows what the agent does and what privacy costs, and takes what a person decides: take part in the offered round,
 withdraw, pause, resume. It is another door than the completion endpoint, with a token of its own, because a program
 that may ask for completions need not be able to start a round. Nothing here can raise a budget.
 

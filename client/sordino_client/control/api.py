@@ -1,4 +1,4 @@
-"""`/v1/member` and below: the member's state as JSON, and a person's wishes.
+"""`/v1/member` and below: the member's state as JSON, and what a person decides.
 
 `GET /v1/member/changes?after=REVISION` answers when the state is newer than REVISION, or after CHANGE_SECONDS: an
 editor always knows the state, and neither side does anything while nothing happens.
@@ -31,7 +31,7 @@ from sordino_privacy.errors import SordinoError, UsageError
 CHANGE_SECONDS = 300.0
 
 
-class Wish(BaseModel):
+class AgreeRequest(BaseModel):
     """A person agreed to the round that this offer names (by its `id`), as long as no more epsilon than this is spent
     in all after it."""
 
@@ -63,8 +63,8 @@ class MemberControl:
 
     def state(self) -> dict[str, Any]:
         """The whole state. The accounting of a new plan takes up to seconds: call it off the event loop."""
-        member, wish = self.member, self.member.participation
-        revision, offer, link = wish.revision, wish.offer, self.link()
+        member, participation = self.member, self.member.participation
+        revision, offer, link = participation.revision, participation.offer, self.link()
         spent, budget = member.epsilon_spent(), member.ledger.budget
         return {
             "member": member.name,
@@ -73,7 +73,7 @@ class MemberControl:
             "revision": revision,
             "link": {"state": link.state.value, "message": link.message, "hint": link.hint},
             "certificate": certificate(member.identity),
-            "activity": asdict(wish.activity),
+            "activity": asdict(participation.activity),
             "release": member.newest_release(),
             "privacy": {
                 "spent": spent,
@@ -84,13 +84,13 @@ class MemberControl:
                 "if_others_collude_budget": budget.epsilon_if_others_collude,
             },
             "participation": {
-                "mode": wish.mode,
-                "paused": wish.paused,
-                "agreed": asdict(wish.agreed) if wish.agreed else None,
+                "mode": participation.mode,
+                "paused": participation.paused,
+                "agreed": asdict(participation.agreed) if participation.agreed else None,
             },
             "offer": self._offer(offer) if offer is not None else None,
             "epoch": self._epoch(),
-            "last": asdict(wish.last) if wish.last else None,
+            "last": asdict(participation.last) if participation.last else None,
         }
 
     def _epoch(self) -> dict[str, Any] | None:
@@ -145,7 +145,7 @@ def control_app(desk: MemberControl, *, token: str) -> EndpointGuard:
         return problems.answer(409 if isinstance(error, UsageError) else 500, said, "refused")
 
     app.add_exception_handler(SordinoError, refused)
-    wish = desk.member.participation
+    participation = desk.member.participation
 
     async def state() -> dict[str, Any]:
         return await asyncio.to_thread(desk.state)
@@ -158,9 +158,9 @@ def control_app(desk: MemberControl, *, token: str) -> EndpointGuard:
     async def changes(after: Annotated[int, Query(ge=0, lt=1 << 62)]) -> dict[str, Any]:
         try:
             async with asyncio.timeout(CHANGE_SECONDS):
-                while wish.revision <= after:
+                while participation.revision <= after:
                     moved = desk.moved
-                    if wish.revision <= after:
+                    if participation.revision <= after:
                         await moved.wait()
         except TimeoutError:
             pass  # the same state again: the editor asks anew
@@ -175,11 +175,11 @@ def control_app(desk: MemberControl, *, token: str) -> EndpointGuard:
         return await asyncio.to_thread(desk.releases)
 
     @app.post("/v1/member/agree")
-    async def agree(body: Wish) -> dict[str, Any]:
-        offer = wish.offer
+    async def agree(body: AgreeRequest) -> dict[str, Any]:
+        offer = participation.offer
         round = offer.round if offer is not None else 0
         alone = body.epsilon_if_others_collude_after or body.epsilon_after
-        wish.agree(
+        participation.agree(
             Consent(
                 offer=body.offer,
                 round=round,
@@ -191,19 +191,19 @@ def control_app(desk: MemberControl, *, token: str) -> EndpointGuard:
 
     @app.post("/v1/member/withdraw")
     async def withdraw(_: EmptyObject) -> dict[str, Any]:
-        wish.withdraw()
+        participation.withdraw()
         await asyncio.to_thread(desk.withdrawn)
         return await state()
 
     @app.post("/v1/member/pause")
     async def pause(_: EmptyObject) -> dict[str, Any]:
-        wish.pause()
+        participation.pause()
         await asyncio.to_thread(desk.withdrawn)
         return await state()
 
     @app.post("/v1/member/resume")
     async def resume(_: EmptyObject) -> dict[str, Any]:
-        wish.resume()
+        participation.resume()
         return await state()
 
     return EndpointGuard(app, token=token, metrics=desk.member.metrics)

@@ -39,7 +39,7 @@ SPARE_BYTES = 64 << 20
 
 
 def require_willing(member: Member, proposal: Proposal, membership: Membership) -> None:
-    """Whether a person's wish allows the proposal, under the epoch that it would be made in. Raises RefusalError;
+    """Whether the owner allows the proposal, under the epoch that it would be made in. Raises RefusalError;
     nothing was trained or charged then."""
     context = proposal.context
     known = any((r.run, r.round) == (context.run, context.round) for r in member.ledger.reservations())

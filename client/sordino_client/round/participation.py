@@ -1,4 +1,4 @@
-"""Whether this member takes part in rounds: its own wish, and where the round that it is in stands.
+"""Whether this member takes part in rounds: what its owner decided, and where the round that it is in stands.
 
 The coordinator paces the rounds. A member says at each offer whether it is ready (sordino_platform.offer); nothing
 trains at a member that is not. It is ready for every round, or, with `participate = "when_asked"`, for one round each
@@ -109,7 +109,7 @@ class Participation:
     def _offered(self) -> Wanted | None:
         return None if self.offer is None else (self.offer.run, self.offer.round, self.offer.plan.digest())
 
-    # ------------------------------------------------------------------------------------------- what a person wishes
+    # ----------------------------------------------------------------------------------------- what the owner decides
 
     def agree(self, agreement: Consent) -> None:
         """Takes part in the offered round. Raises UsageError when there is no such offer, or a pause."""

@@ -34,8 +34,8 @@ def decide(member: Member, provenance: Provenance) -> Adoption:
 def take(member: Member, provenance: Provenance) -> int:
     """Takes the result of a round that this member agreed to; returns the newest number held.
 
-    A member that took no part learns the release with its next proposal. Raises what `decide` and the owner's wish
-    raise, and StorageError.
+    A member that took no part learns the release with its next proposal. Raises what `decide` raises,
+    RefusalError when the owner does not allow it, and StorageError.
     """
     place = _agreed(member, SignedManifest.parse(provenance.manifests[-1]).manifest)
     if place is None:

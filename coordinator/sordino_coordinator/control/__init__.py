@@ -1,6 +1,6 @@
 """What an operator asks of a coordinator, and what it says of itself.
 
-    orders.py    the durable wishes: pause, pace, rollback; changed by a command or over the API
+    orders.py    the durable orders: pause, pace, rollback; changed by a command or over the API
     schedule.py  the hours in which rounds may begin
     live.py      what the process does now
     audit.py     what was done and by whom, chained and signed

@@ -1,4 +1,4 @@
-"""Heeds the orders between two rounds: a pause, a rest, the schedule's hours, a rollback.
+"""Carries out the orders between two rounds: a pause, a rest, the schedule's hours, a rollback.
 
 Orders are read from their file, so that it does not matter whether a command or the API gave them, or when.
 """

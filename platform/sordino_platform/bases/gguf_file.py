@@ -2,7 +2,7 @@
 
 Layout, all little-endian: the magic, a version, the number of tensors, the number of settings; the settings (a name, a
 type, a value); one row per tensor (name, sizes, type, offset); filling up to the alignment; the tensors' bytes. Source:
-docs/gguf.md of ggml.
+ggml's own description of GGUF.
 
 Every count is compared with what the file can hold before anything is allocated for it, every tensor must lie within
 the file and over no other, and every type must be one of the list below. Nothing of the weights is read here.

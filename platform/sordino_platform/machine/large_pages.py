@@ -25,7 +25,7 @@ _MAPPED = re.compile(r"([0-9a-f]+)-([0-9a-f]+) rw-p \S+ 00:00 0\s*(\[heap\])?")
 def gather(maps: Path = Path("/proc/self/maps")) -> int:
     """Puts this process's memory into large pages where it fills them; returns the bytes that are in such now.
 
-    No memory is added. Takes some tens of milliseconds for each 100 MB. Nought where the system has no such thing
+    No memory is added. Takes some tens of milliseconds for each 100 MB. Returns 0 where the system has no such thing
     (Linux before 6.1, macOS, Windows), where everything stays as it was.
     """
     try:

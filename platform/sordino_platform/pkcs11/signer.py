@@ -132,7 +132,9 @@ def _session(pkcs11: Any, key: Pkcs11Uri, *, write: bool) -> Iterator[Any]:
     if flags & pkcs11.TokenFlag.USER_PIN_LOCKED:
         raise _silent(key, "its PIN is locked")
     if flags & pkcs11.TokenFlag.USER_PIN_FINAL_TRY or told in REFUSED_PINS:
-        raise _silent(key, "it refused this PIN before, and is not asked again lest it be locked")
+        raise _silent(
+            key, "it refused this PIN before, and is not asked again, so that it does not lock itself"
+        )
     try:
         session = token.open(user_pin=pin, rw=write)
     except (pkcs11.PinIncorrect, pkcs11.PinLenRange, pkcs11.PinInvalid):

@@ -30,7 +30,7 @@ TAIL_BITS = 230
 TABLE_DEVIATION = 1024
 MOST_DEVIATION = 1 << 17
 LEAST_DEVIATION = 4.0
-# Base variances are multiples of this, rounded up: exact in a float64, and one table for nearly equal wishes.
+# Base variances are multiples of this, rounded up: exact in a float64, and one table for variances that nearly agree.
 _VARIANCE_GRID = 1 / 1024
 _GUIDE_BITS = 16
 _PIECE = 1 << 16

@@ -12,5 +12,5 @@ predictions are mixed at every token.
 
 It reproduces text word for word, so it is built from what `sordino_client.corpus` lets through (ignore rules, secret
 scan), lies in a folder of its own that only its owner can enter, and nothing that can reach a network imports it
-except the endpoint, which answers on loopback only (tests/completion/test_memory_stays.py).
+except the endpoint, which answers on loopback only (tests/completion/test_memory.py).
 """
