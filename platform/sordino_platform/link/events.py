@@ -1,4 +1,4 @@
-"""What the link tells its operator: closed enums, the labels of OPERATIONS' metrics, and a protocol to receive them.
+"""What the link tells its operator: closed enums, the labels of the metrics, and a protocol to receive them.
 
 Callbacks run on the link's own thread: they count or log, and return at once.
 """
