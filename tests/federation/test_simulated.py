@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import subprocess
 import sys
 import time
@@ -19,8 +21,8 @@ from hypothesis import strategies as st
 from tests.federation import inprocess
 
 from sordino_client.laboratory.simulation.code import FEWEST_FILES, CodeText, split, write_texts
-from sordino_client.laboratory.simulation.command import RoundsMissingError, require_rounds
-from sordino_client.laboratory.simulation.engine import app_folder
+from sordino_client.laboratory.simulation.command import RoundsMissingError, require_rounds, run
+from sordino_client.laboratory.simulation.engine import SimulationRun, app_folder
 from sordino_client.laboratory.simulation.place import smallest_cohort
 from sordino_client.round.addressee import is_virtual
 from sordino_client.round.member import Member
@@ -38,7 +40,7 @@ from sordino_platform.identity import Identity, authority
 from sordino_platform.identity.renewal import RenewalBox, renewal_authority
 from sordino_platform.link import Direction
 from sordino_platform.machine.processes import processes_marked
-from sordino_privacy.errors import ConfigurationError, DataError
+from sordino_privacy.errors import ConfigurationError, DataError, LinkError
 
 
 def repositories(*sizes: int) -> dict[str, list[CodeText]]:
@@ -233,6 +235,62 @@ def test_the_app_that_is_run_names_both_apps() -> None:
     text = (app_folder() / "pyproject.toml").read_text()
     for name in ("sordino_coordinator.app:app", "sordino_client.round.app:app"):
         assert name in text
+
+
+def test_a_cluster_that_does_not_answer_is_said_before_anything_is_founded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{unused.getsockname()[1]}")
+        engine = SimulationRun(folder=tmp_path / "place", members=5, workers=1)
+        with pytest.raises(LinkError, match=r"no Ray cluster answers at 127\.0\.0\.1") as caught:
+            engine.require()
+        assert "unset RAY_ADDRESS" in caught.value.hint
+        with pytest.raises(LinkError, match="no Ray cluster answers"):
+            run(
+                tmp_path / "place",
+                members=5,
+                rounds=1,
+                repositories=[],
+                rank=1,
+                workers=1,
+                seconds=60.0,
+                cache=None,
+            )
+    assert not (tmp_path / "place").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_where_ray_cannot_start_the_simulation_ends_with_what_ray_said(tmp_path: Path) -> None:
+    """And not when the hours that it may take are over: Flower's driver goes on, and its coordinator waits."""
+    place, nowhere = tmp_path / "place", tmp_path / "a file"
+    nowhere.write_text("no folder")
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "sordino_platform.cli",
+        "simulate",
+        "--members",
+        "5",
+        "--place",
+        str(place),
+    ]
+    command += ["--repo", str(ROOT / "platform"), "--repo", str(ROOT / "tests"), "--hours", "10"]
+    done = subprocess.run(
+        command,
+        env={**os.environ, "RAY_TMPDIR": str(nowhere)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=800,
+    )
+    assert done.returncode != 0
+    assert "Ray did not start" in done.stderr, done.stderr[-2000:]
+    assert "RAY_TMPDIR" in done.stderr
+    assert processes_marked("FLWR_HOME", str(place / "flower")) == {}
 
 
 ROOT = Path(__file__).parents[2]

@@ -82,11 +82,12 @@ def run(
     from sordino_client.laboratory.simulation.place import prepare_simulation
 
     started = time.monotonic()
+    engine = SimulationRun(folder=folder, members=members, workers=workers)
+    engine.require()
     found = of_folders(repositories) if repositories else of_field(cache or user_cache())
     shares = split(found, members=members)
     placed = prepare_simulation(folder, shares, rounds=rounds, rank=rank, phase_seconds=seconds, say=say)
     founded = time.monotonic()
-    engine = SimulationRun(folder=folder, members=members, workers=workers)
     on_ending(interrupted)  # SIGTERM too, or Flower's and Ray's processes would stay
     shown = ShownProgress(folder / "coordinator" / "events.jsonl")
     for _ in engine.run(seconds):

@@ -26,6 +26,11 @@ from sordino_platform.machine.processes import ProcessSession, end_at_once, proc
 from sordino_privacy.errors import ConfigurationError, LinkError, UsageError
 
 START_SECONDS: Final = 180.0
+RAY_SECONDS: Final = 60.0
+"""From the driver's start to Ray's first process on this machine."""
+CLUSTER_SECONDS: Final = 10.0
+CRASHED: Final = b"Simulation Runtime crashed"
+"""What Flower's driver logs when its engine did. It goes on all the same, and its coordinator waits for members."""
 QUIET: Final = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -42,6 +47,8 @@ class SimulationRun:
     members: int
     workers: int
     driver_peak_bytes: int = 0
+    _driver_seen: float | None = None
+    _ray_seen: bool = False
     _started: list[ProcessSession] = field(default_factory=list)
 
     @property
@@ -56,13 +63,28 @@ class SimulationRun:
         cluster = os.environ.get("RAY_ADDRESS", "local")
         return {**QUIET, "FLWR_HOME": str(self.home), "PATH": path, "RAY_ADDRESS": cluster}
 
-    def run(self, seconds: float) -> Iterator[None]:
-        """Starts everything and yields while the run goes on, about once a second. Raises ConfigurationError without
-        Flower's simulation extra, LinkError when the engine does not start, fails, or takes longer than `seconds`."""
+    def require(self) -> None:
+        """Raises ConfigurationError without Flower's simulation extra, LinkError where nothing answers at the cluster
+        that RAY_ADDRESS names: what is known before anything is founded or started."""
         if shutil.which("flower-superlink", path=self.environment()["PATH"]) is None or not _has_ray():
             raise ConfigurationError(
                 "Flower's simulation engine is not installed", hint="pip install 'sordino[simulation]'"
             )
+        cluster = re.fullmatch(r"(?:ray://)?([^/]+):(\d{1,5})", os.environ.get("RAY_ADDRESS", ""))
+        if cluster is None:
+            return
+        try:
+            socket.create_connection((cluster[1], int(cluster[2])), timeout=CLUSTER_SECONDS).close()
+        except (OSError, OverflowError):
+            raise LinkError(
+                f"no Ray cluster answers at {cluster[1]}:{cluster[2]}, which RAY_ADDRESS names",
+                hint="start one there (`ray start --head`), or unset RAY_ADDRESS: then Ray starts on this machine",
+            ) from None
+
+    def run(self, seconds: float) -> Iterator[None]:
+        """Starts everything and yields while the run goes on, about once a second. Raises what `require` raises, and
+        LinkError when the engine does not start, fails, or takes longer than `seconds`."""
+        self.require()
         make_folder(self.home)
         port = _free_port()
         (self.home / "config.toml").write_text(
@@ -82,7 +104,7 @@ class SimulationRun:
                     raise LinkError(
                         f"the simulation took longer than {seconds:.0f} seconds", hint="--hours allows more"
                     )
-                self.driver_peak_bytes = max(self.driver_peak_bytes, self._driver_bytes())
+                self._look()
                 yield
                 time.sleep(1.0)
             if running.returncode:
@@ -130,14 +152,24 @@ class SimulationRun:
         errors = [line for line in lines if re.match(r"^[\w.]*(Error|Exception)\b", line)]
         return (errors or lines or ["it said nothing"])[-1][:500]
 
-    def _driver_bytes(self) -> int:
-        """What the process that holds the coordinator has had at most; 0 before it is there."""
-        peaks = [0]
-        for number, command in processes_marked("FLWR_HOME", str(self.home)).items():
+    def _look(self) -> None:
+        """Notes what the process that holds the coordinator has had at most. Raises LinkError where Ray does not start:
+        the coordinator would wait for its members as long as it may."""
+        here = processes_marked("FLWR_HOME", str(self.home))
+        for number, command in here.items():
             if "flwr-simulation" in command:
+                self._driver_seen = self._driver_seen or time.monotonic()
                 with contextlib.suppress(UsageError):  # it ended in this moment
-                    peaks.append(memory.peak_since(number))
-        return max(peaks)
+                    self.driver_peak_bytes = max(self.driver_peak_bytes, memory.peak_since(number))
+        self._ray_seen |= "RAY_ADDRESS" in os.environ or any(
+            name in command for command in here.values() for name in ("raylet", "gcs_server")
+        )
+        late = self._driver_seen is not None and time.monotonic() - self._driver_seen > RAY_SECONDS
+        if (late and not self._ray_seen) or CRASHED in (self.home / "run.log").read_bytes():
+            raise LinkError(
+                f"Ray did not start: {self.told()}",
+                hint=f"see {self.home / 'run.log'}; Ray needs room in /dev/shm and in its folder (RAY_TMPDIR [/tmp])",
+            )
 
 
 def app_folder() -> Path:
