@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterable
 from hashlib import sha256
 
 from sordino_coordinator.rounds import RoundRecord
+from sordino_privacy.secagg import FloorError, Membership
 
 TURNS = 4
 """Rounds that count: in so many turns everybody would have been asked that often."""
@@ -55,3 +56,26 @@ def drawn_cohort(
     while asked < len(order) and not possible(order[:asked]):
         asked += 1
     return tuple(sorted(order[:asked]))
+
+
+def can_hold_round(membership: Membership, names: Collection[str]) -> bool:
+    """Whether exactly these members can hold a round, by the charter's floors."""
+    floors = membership.floors
+    try:
+        membership.require_cohort(
+            names,
+            cohort=floors.cohort,
+            organisations=floors.organisations,
+            corrupt=floors.corrupt(len(membership.members)),
+        )
+    except FloorError:
+        return False
+    return True
+
+
+def enough_trained(membership: Membership, trained: Collection[str], *, sample: int, quorum: int) -> bool:
+    """Whether so many of those that were asked have trained that the others need not be waited for. `sample` is how
+    many a round wants, 0 for everybody; `quorum` the fewest that it begins with."""
+    if not sample or len(trained) < max(sample, quorum):
+        return False
+    return can_hold_round(membership, trained)

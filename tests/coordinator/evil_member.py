@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from flwr.app import Context, Message
+from flwr.serverapp import Grid
 from tests.federation import inprocess
 from tests.federation.forged import FORGERIES, Forge, fields, joined, parts
 
@@ -24,8 +25,10 @@ from sordino_client.round.member import Member
 from sordino_coordinator.boundary import LostMember as Unanswered
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.grid import LinkGrid
+from sordino_coordinator.holding import RoundPhases
+from sordino_coordinator.ongoing import OngoingRound
 from sordino_coordinator.rounds import Outcome
-from sordino_coordinator.strategy import OngoingRound, SecureFedAvg
+from sordino_coordinator.strategy import SecureFedAvg
 from sordino_platform.flower import shim
 from sordino_platform.flower.codec import decode_message, encode_message
 from sordino_platform.flower.phases import HELLO, STREAMED, Fields, Phase, node_id
@@ -108,6 +111,18 @@ class Post:
         return self.members[EVIL].identity.signing_key
 
 
+class WatchedPhases(RoundPhases):
+    """The real phases; `blamed` gets whoever is dropped in any of them."""
+
+    def __init__(self, federation: Federation, grid: Grid, round: OngoingRound, blamed: list[str]) -> None:
+        super().__init__(federation, grid, round)
+        self.blamed = blamed
+
+    def drop(self, phase: Phase, lost: Unanswered) -> None:
+        self.blamed.append(lost.member)
+        super().drop(phase, lost)
+
+
 class Watched(SecureFedAvg):
     """The real strategy, which also keeps who was dropped in any attempt."""
 
@@ -115,9 +130,8 @@ class Watched(SecureFedAvg):
         super().__init__(federation)
         self.blamed: list[str] = []
 
-    def drop(self, round: OngoingRound, phase: Phase, lost: Unanswered) -> None:
-        self.blamed.append(lost.member)
-        super().drop(round, phase, lost)
+    def phases(self, grid: Grid, round: OngoingRound) -> RoundPhases:
+        return WatchedPhases(self.federation, grid, round, self.blamed)
 
 
 @dataclass

@@ -27,8 +27,9 @@ from sordino_client.round.addressee import MEMBER
 from sordino_client.round.app import app
 from sordino_client.round.member import Member
 from sordino_client.round.participation import UnwillingError
+from sordino_coordinator.attempt import attempt_context
 from sordino_coordinator.federation import Federation
-from sordino_coordinator.strategy import OngoingRound, SecureFedAvg
+from sordino_coordinator.ongoing import OngoingRound
 from sordino_platform.architecture import Vector
 from sordino_platform.charter import SignedCharter
 from sordino_platform.flower import shim
@@ -170,7 +171,6 @@ class EvilCoordinator:
     def __init__(self, folder: Path) -> None:
         self.folder, self._stack = folder, ExitStack()
         self.federation = Federation.open(folder / "coordinator")
-        self.strategy = SecureFedAvg(self.federation)
         self.truth = {self.federation.model_hash()}
         self.pool: dict[str, list[bytes]] = {"roster": [], "delivery": [], "claim": [], "opening": []}
         self.round = 0
@@ -256,7 +256,7 @@ class EvilCoordinator:
         federation = self.federation
         round = OngoingRound(self.round, {VICTIM: node_id(VICTIM)}, {})
         round.attempt = number
-        self.attempt = Attempt(self, self.strategy.context(round))
+        self.attempt = Attempt(self, attempt_context(self.federation, round))
         stored = (self.home / "round" / f"{federation.run}-{self.round}" / "quantised.bin").exists()
         if not stored and self.willing():
             inprocess.store_update(self.member, federation, self.round, 0.001)

@@ -21,8 +21,9 @@ from tests.federation import inprocess
 from sordino_client.round.addressee import MEMBER
 from sordino_client.round.app import app
 from sordino_client.round.member import Member as RealMember
+from sordino_coordinator.attempt import attempt_context
 from sordino_coordinator.federation import Federation
-from sordino_coordinator.strategy import OngoingRound, SecureFedAvg
+from sordino_coordinator.ongoing import OngoingRound
 from sordino_platform.charter import CharterMember as Listed
 from sordino_platform.charter import Draft, FloorTerms, drafting, shipped_model
 from sordino_platform.durable import write_file
@@ -105,9 +106,8 @@ class EvilHub:
 
     def __init__(self, folder: Path, member: RealMember) -> None:
         self.federation, self.member = Federation.open(folder / "coordinator"), member
-        self.strategy = SecureFedAvg(self.federation)
         self.round = OngoingRound(1, {VICTIM: node_id(VICTIM)}, {})
-        self.context = self.strategy.context(self.round)
+        self.context = attempt_context(self.federation, self.round)
         self._state = shim.new_context(run=7, node=node_id(VICTIM), run_config={})
         shim.identify(run=7, node=shim.COORDINATOR_NODE)
         inprocess.store_update(member, self.federation, 1, 0.001)

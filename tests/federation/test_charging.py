@@ -17,10 +17,12 @@ from sordino_client.round.participation import UnwillingError
 from sordino_client.status import read_agent_status, read_ledger
 from sordino_client.training import TrainingJob, TrainingProgress, TrainingWorker
 from sordino_client.training.job import TrainingError
+from sordino_coordinator.attempt import attempt_context
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.gathering import hello
+from sordino_coordinator.ongoing import OngoingRound
 from sordino_coordinator.rounds import Outcome
-from sordino_coordinator.strategy import OngoingRound, SecureFedAvg
+from sordino_coordinator.strategy import SecureFedAvg
 from sordino_platform.flower.phases import Phase
 from sordino_platform.offer import Offer
 from sordino_platform.proposal import Proposal
@@ -73,7 +75,7 @@ class Failing(TrainingWorker):
 
 def proposal(federation: Federation, *, round: int = 1) -> Proposal:
     return Proposal(
-        context=SecureFedAvg(federation).context(OngoingRound(round, {}, {})),
+        context=attempt_context(federation, OngoingRound(round, {}, {})),
         plan=federation.plan,
         provenance=federation.provenance(after=-1),
     )

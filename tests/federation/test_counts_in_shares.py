@@ -23,9 +23,10 @@ from sordino_client.round.member import Member
 from sordino_client.round.readiness import first_reason
 from sordino_client.status import read_ledger
 from sordino_coordinator import doctor
+from sordino_coordinator.attempt import attempt_context
 from sordino_coordinator.commands import app as coordinator_cli
 from sordino_coordinator.federation import Federation
-from sordino_coordinator.strategy import OngoingRound, SecureFedAvg
+from sordino_coordinator.ongoing import OngoingRound
 from sordino_platform.charter import FloorTerms, PrivacyPolicy, SharedMemoryPolicy
 from sordino_platform.flower.phases import Phase
 from sordino_platform.offer import Offer, Unready
@@ -76,7 +77,7 @@ def counting_plan(federation: Federation) -> CountPlan:
 
 
 def proposal(federation: Federation) -> Proposal:
-    context = SecureFedAvg(federation).context(OngoingRound(1, {}, {}))
+    context = attempt_context(federation, OngoingRound(1, {}, {}))
     return Proposal(context=context, plan=federation.plan, provenance=federation.provenance(after=-1))
 
 

@@ -20,9 +20,11 @@ from sordino_client.round.participation import Consent, UnwillingError
 from sordino_client.round.readiness import first_reason
 from sordino_client.settings import load_member_settings
 from sordino_client.status import read_ledger
+from sordino_coordinator.attempt import attempt_context
 from sordino_coordinator.federation import Federation
+from sordino_coordinator.ongoing import OngoingRound
 from sordino_coordinator.rounds import Outcome, RoundStore
-from sordino_coordinator.strategy import OngoingRound, SecureFedAvg
+from sordino_coordinator.strategy import SecureFedAvg
 from sordino_platform.charter import FloorTerms, PrivacyPolicy
 from sordino_platform.flower.phases import Phase
 from sordino_platform.founding_model import founding_parameters
@@ -75,7 +77,7 @@ def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def proposal(federation: Federation, *, round: int = 1) -> Proposal:
     return Proposal(
-        context=SecureFedAvg(federation).context(OngoingRound(round, {}, {})),
+        context=attempt_context(federation, OngoingRound(round, {}, {})),
         plan=federation.plan,
         provenance=federation.provenance(after=-1),
     )

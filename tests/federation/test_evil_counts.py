@@ -12,8 +12,10 @@ from tests.federation import test_shared_memory as counting
 
 from sordino_client.round.agreement import decide
 from sordino_client.round.result import take
+from sordino_coordinator.attempt import attempt_context
 from sordino_coordinator.federation import Federation
-from sordino_coordinator.strategy import OngoingRound, SecureFedAvg
+from sordino_coordinator.ongoing import OngoingRound
+from sordino_coordinator.strategy import SecureFedAvg
 from sordino_platform.charter import PrivacyPolicy, SharedMemoryPolicy
 from sordino_platform.durable import write_file
 from sordino_platform.flower.phases import Phase
@@ -113,7 +115,7 @@ def test_a_member_that_comes_late_reads_no_memory_whose_count_nobody_shows_or_th
 
         def told(shown: Provenance | None) -> Any:
             plan = federation.training
-            context = SecureFedAvg(federation).context(OngoingRound(99, {}, {}))
+            context = attempt_context(federation, OngoingRound(99, {}, {}))
             return decide(late, Proposal(context=context, plan=plan, provenance=shown))
 
         other = true.counted.sum.copy()
@@ -151,13 +153,13 @@ def test_a_count_beyond_the_charter_or_the_members_own_settings_is_refused_befor
         assert federation.settings.counts is not None
         fair = federation.settings.counts.plan(salt=9, fewest=4, shares=1)
         federation.plan = replace(fair, **beyond)
-        context = SecureFedAvg(federation).context(OngoingRound(1, {}, {}))
+        context = attempt_context(federation, OngoingRound(1, {}, {}))
         proposal = Proposal(context=context, plan=federation.plan, provenance=federation.provenance(after=-1))
         with pytest.raises(PolicyError):
             decide(member, proposal)
         assert not member.ledger.reservations()
         federation.plan = fair
-        context = SecureFedAvg(federation).context(OngoingRound(1, {}, {}))
+        context = attempt_context(federation, OngoingRound(1, {}, {}))
         assert decide(member, replace(proposal, context=context, plan=fair))
 
 

@@ -21,12 +21,14 @@ from sordino_client.round.addressee import MEMBER
 from sordino_client.round.app import app
 from sordino_client.round.member import Member
 from sordino_coordinator import bringing
+from sordino_coordinator.attempt import attempt_context
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.gathering import hello
+from sordino_coordinator.ongoing import OngoingRound
 from sordino_coordinator.patience import LONGEST_WAIT_SECONDS, CatchUpPatience
 from sordino_coordinator.rounds import Outcome
 from sordino_coordinator.standing import MemberStanding
-from sordino_coordinator.strategy import OngoingRound, SecureFedAvg
+from sordino_coordinator.strategy import SecureFedAvg
 from sordino_platform import history
 from sordino_platform.catching_up import CATCH_UP, HistoryPart, framed, unframed
 from sordino_platform.flower import shim
@@ -381,8 +383,7 @@ def test_what_was_brought_binds_the_coordinator(told: tuple[Federation, Member],
     federation, member = told
     chain = federation.releases.chain()
     bring(member, chain[:60])
-    strategy = SecureFedAvg(federation)
-    context = strategy.context(OngoingRound(1, {"alder": node_id("alder")}, {}))
+    context = attempt_context(federation, OngoingRound(1, {"alder": node_id("alder")}, {}))
     inprocess.store_update(member, federation, 1, 0.001)
     before = files(member)
 

@@ -17,9 +17,11 @@ from flwr.app import ArrayRecord, Error, Message
 from tests.federation import inprocess
 from typer.testing import CliRunner
 
+from sordino_coordinator.attempt import attempt_context
 from sordino_coordinator.commands import app as coordinator_cli
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.metrics import Dropped
+from sordino_coordinator.ongoing import OngoingRound
 from sordino_coordinator.rounds import Outcome
 from sordino_coordinator.strategy import SecureFedAvg
 from sordino_platform.architecture import Vector
@@ -30,7 +32,7 @@ from sordino_platform.founding_model import founding_parameters
 from sordino_platform.identity import Identity
 from sordino_platform.release import ReleaseStore
 from sordino_privacy.errors import DataError, UsageError
-from sordino_privacy.secagg import SecaggError, Step, verify_transcript
+from sordino_privacy.secagg import RoundContext, SecaggError, Step, verify_transcript
 
 
 @pytest.fixture(scope="module")
@@ -186,14 +188,12 @@ def test_a_proposal_that_will_be_refused_charges_no_budget_and_trains_nothing(
             assert strategy.one_round(grid)
             monkeypatch.setattr(federation.rounds, "open_round", lambda run: 1)
         else:
-            honest = strategy.context
-            monkeypatch.setattr(
-                strategy,
-                "context",
-                lambda round: replace(
-                    honest(round), quantiser=replace(honest(round).quantiser, cohort_limit=4000)
-                ),
-            )
+
+            def lying(federation: Federation, round: OngoingRound) -> RoundContext:
+                honest = attempt_context(federation, round)
+                return replace(honest, quantiser=replace(honest.quantiser, cohort_limit=4000))
+
+            monkeypatch.setattr("sordino_coordinator.attempt.attempt_context", lying)
         before = {name: member.ledger.reservations() for name, member in members.items()}
         assert {len(charges) for charges in before.values()} == {int(lie == "a spent round")}
         assert not strategy.one_round(grid)
@@ -232,7 +232,7 @@ def test_a_member_refuses_a_result_beyond_the_norm_bound_even_with_a_signed_rele
     """A coordinator that uses such a sum all the same: its members compute the bound themselves."""
     federation = Federation.open(place / "coordinator")
     with pytest.MonkeyPatch.context() as patched, inprocess.opened(place) as members:
-        patched.setattr("sordino_coordinator.strategy.require_honest_mean", lambda *_, **__: None)
+        patched.setattr("sordino_coordinator.attempt.require_honest_mean", lambda *_, **__: None)
         grid = inprocess.InProcessGrid(members, run=7)
         for name, member in members.items():
             inprocess.store_update(member, federation, 1, 1e3 if name == "elm" else 0.001)

@@ -99,7 +99,7 @@ def test_no_member_takes_a_release_of_a_sum_that_its_survivors_did_not_upload(
     tmp_path: Path, evil: type[CoordinatorSession], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with federation(tmp_path) as (hub, members):
-        monkeypatch.setattr("sordino_coordinator.strategy.CoordinatorSession", evil)
+        monkeypatch.setattr("sordino_coordinator.attempt.CoordinatorSession", evil)
         assert one_round(hub, members)  # the coordinator has signed and released it
         assert hub.releases.head().number == 1
         assert taken(members) == {0}
@@ -169,7 +169,7 @@ def test_a_coordinator_that_lets_a_long_update_pass_is_refused_by_every_member(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with federation(tmp_path, "norm") as (hub, members):
-        monkeypatch.setattr("sordino_coordinator.strategy.require_honest_lengths", lambda *_, **__: None)
+        monkeypatch.setattr("sordino_coordinator.attempt.require_honest_lengths", lambda *_, **__: None)
         assert one_round(hub, members, liar=long_update(hub, 2.0))
         assert hub.releases.head().number == 1
         assert taken(members) == {0}

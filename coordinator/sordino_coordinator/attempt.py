@@ -1,0 +1,230 @@
+"""One attempt of a round: fresh keys, one session of the protocol, and the phases that lead to one opened sum.
+
+The phases are a generator: each `PhaseStep` that it yields is to be held with the members, and what they answered is in
+the session when it goes on (`sordino_coordinator.holding`). So it sends nothing and waits for nobody, and a test can
+hold the phases as it likes. It decides nothing about security either: each answer is opaque bytes to it, and the
+session raises when one cannot be accepted.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import TypeVar
+
+from flwr.app import RecordDict
+
+from sordino_coordinator.boundary import LostMember, MemberReply
+from sordino_coordinator.cohorts import enough_trained
+from sordino_coordinator.exchange import never
+from sordino_coordinator.federation import Federation
+from sordino_coordinator.holding import PhaseStep
+from sordino_coordinator.metrics import Dropped, RejectionReason
+from sordino_coordinator.ongoing import OngoingRound, RoundAbortedError
+from sordino_coordinator.release_gate import UnusableSumError
+from sordino_coordinator.rounds import Outcome
+from sordino_platform.flower.codec import ENVELOPE_BYTES
+from sordino_platform.flower.phases import Phase, Scalar, pack
+from sordino_platform.proposal import Proposal, quantiser_for, require_honest_lengths, require_honest_mean
+from sordino_platform.telemetry import timed
+from sordino_platform.tracing import TracedStep
+from sordino_platform.uploads import UploadFolder
+from sordino_privacy.secagg import (
+    SILENT_LIMIT,
+    AggregateSum,
+    CheatError,
+    CoordinatorSession,
+    Lengths,
+    NormError,
+    RoundContext,
+    SecaggError,
+    Totals,
+)
+
+T = TypeVar("T")
+THREADS = 2
+
+
+class Attempt:
+    """One attempt of `round`. `phases` come first, each of them held; then `open`."""
+
+    def __init__(self, federation: Federation, round: OngoingRound) -> None:
+        self._federation, self._round = federation, round
+        self._context, self._tenure = attempt_context(federation, round), federation.tenure()
+        self._trained: set[str] = set()
+        self.session = CoordinatorSession(
+            federation.membership, self._context, keeper=UploadFolder(federation.folder / "uploads")
+        )
+
+    def phases(self) -> Iterator[PhaseStep | LostMember]:
+        """The phases in order, and between them whoever is proven to have cheated by what the others answered.
+
+        Raises RoundAbortedError when too few members are left for an attempt, UnusableSumError when nothing can come of
+        the round any more.
+        """
+        session = self.session
+        yield self._step(
+            Phase.TRAIN, self._round.nodes, self._proposal, self._advertised, enough=self._enough
+        )
+        roster = closing(session.close_advertisements, Outcome.ABORTED_COHORT)
+        self._round.cohort = session.cohort
+        yield self._step(Phase.SHARE, session.awaiting(), alike({"roster": roster}), self._shared)
+        parcels = closing(session.close_shares)
+        yield self._step(Phase.UPLOAD, parcels, one_each("delivery", parcels), self._uploaded)
+        yield from self._cheaters()
+        claim = closing(session.close_uploads)
+        while session.must_muster:
+            session.begin_muster()
+            yield self._step(Phase.MUSTER, session.awaiting(), alike({"claim": claim}), self._present)
+            draw = closing(session.close_muster)
+            yield self._step(Phase.SOUND, session.awaiting(), alike({"draw": draw}), self._sounded)
+            claim = closing(session.close_soundings)
+        yield self._step(Phase.SURVIVORS, session.awaiting(), alike({"claim": claim}), self._signed)
+        openings = closing(session.close_survivors)
+        yield self._step(Phase.UNMASK, openings, one_each("opening", openings), self._revealed)
+
+    def open(self) -> AggregateSum:
+        """The sum, opened and within its bounds. Raises RoundAbortedError, UnusableSumError."""
+        metrics = self._federation.metrics
+        expansion = timed(metrics.mask_expansion_seconds)
+        with timed(metrics.reconstruction_seconds), self._federation.traces.step(TracedStep.OPEN):
+            return closing(lambda: self.session.open(threads=THREADS, admit=self._admit, expansion=expansion))
+
+    # --------------------------------------------------------------------------------------- what members are told
+
+    def _step(
+        self,
+        phase: Phase,
+        members: Collection[str],
+        content: Callable[[str], RecordDict],
+        accept: Callable[[MemberReply], None],
+        *,
+        enough: Callable[[], bool] = never,
+    ) -> PhaseStep:
+        return PhaseStep(
+            phase=phase,
+            members=members,
+            content=content,
+            accept=accept,
+            reply_bytes=lambda member: self.session.largest_answer(member) + ENVELOPE_BYTES,
+            enough=enough,
+        )
+
+    def _proposal(self, member: str) -> RecordDict:
+        federation, held = self._federation, self._round.held[member]
+        return Proposal(
+            context=self._context,
+            plan=federation.plan,
+            provenance=federation.provenance(after=held.release, known=held.manifests),
+            charters=federation.epochs(after=held.epoch),
+            tenure=self._tenure,
+        ).pack()
+
+    def _enough(self) -> bool:
+        federation = self._federation
+        return enough_trained(
+            federation.membership,
+            self._trained,
+            sample=federation.settings.sample,
+            quorum=federation.quorum(),
+        )
+
+    # ---------------------------------------------------------------------------------------- what members answer
+
+    def _advertised(self, answer: MemberReply) -> None:
+        advertisement, epsilon = answer.fields.blob("advertisement"), answer.fields.number("epsilon")
+        head, alone = answer.fields.blob("head"), None
+        if "epsilon_if_others_collude" in answer.fields:
+            alone = answer.fields.number("epsilon_if_others_collude")
+        answer.fields.done()
+        self.session.accept_advertisement(answer.member, advertisement)
+        self._trained.add(answer.member)
+        self._federation.note_epsilon(answer.member, epsilon, alone)
+        self._federation.keep_head(answer.member, head)
+
+    def _shared(self, answer: MemberReply) -> None:
+        self.session.accept_shares(answer.member, answer.only("shares"))
+
+    def _uploaded(self, answer: MemberReply) -> None:
+        if "complaint" in answer.fields:
+            self.session.accept_complaint(answer.member, answer.only("complaint"))
+            return
+        upload = answer.fields.raw("upload")
+        answer.fields.done()
+        self.session.accept_upload(answer.member, [upload], threads=THREADS)
+
+    def _present(self, answer: MemberReply) -> None:
+        self.session.accept_presence(answer.member, answer.only("presence"))
+
+    def _sounded(self, answer: MemberReply) -> None:
+        self.session.accept_sounding(answer.member, answer.only("sounding"))
+
+    def _signed(self, answer: MemberReply) -> None:
+        self.session.accept_survivors(answer.member, answer.only("signature"))
+
+    def _revealed(self, answer: MemberReply) -> None:
+        self.session.accept_reveal(answer.member, answer.only("reveal"))
+
+    # ------------------------------------------------------------------------------------------- what is judged here
+
+    def _cheaters(self) -> Iterator[LostMember]:
+        for cheater, proof in self.session.cheaters.items():
+            yield LostMember(
+                member=cheater,
+                reason=Dropped.INVALID,
+                error="its signed shares do not open, or not to what it committed to",
+                rejected=RejectionReason.SIGNATURE,
+                cheated=True,
+                proof=proof,
+            )
+
+    def _admit(self, totals: Totals, lengths: Lengths) -> None:
+        """Raises NormError for a sum that honest members cannot have made."""
+        plan = self._federation.plan
+        require_honest_mean(plan, totals, survivors=len(self.session.survivors))
+        require_honest_lengths(plan, totals.quantiser, lengths)
+        if len(lengths.silent) > SILENT_LIMIT:
+            raise NormError(f"{len(lengths.silent)} survivors went silent before they signed what they sent")
+
+
+def attempt_context(federation: Federation, round: OngoingRound) -> RoundContext:
+    """The context of this attempt, with the charter's floors. Its nonce is fresh: no two attempts share a context."""
+    membership = federation.membership
+    return RoundContext.under(
+        membership,
+        run=federation.run,
+        round=round.number,
+        attempt=round.attempt,
+        server_nonce=secrets.token_bytes(32),
+        model_hash=federation.model_hash(),
+        train_config_hash=federation.plan.digest(),
+        quantiser=quantiser_for(
+            federation.config,
+            federation.plan,
+            members=len(membership.members),
+            shares=membership.shares,
+        ),
+    )
+
+
+def alike(fields: Mapping[str, Scalar]) -> Callable[[str], RecordDict]:
+    """The same message for everyone, made once."""
+    content = pack(fields)
+    return lambda _: content
+
+
+def one_each(name: str, values: Mapping[str, bytes]) -> Callable[[str], RecordDict]:
+    """A message for each member, with its own of `values` as the field `name`."""
+    return lambda member: pack({name: values[member]})
+
+
+def closing(close: Callable[[], T], outcome: Outcome = Outcome.ABORTED_DROPOUTS) -> T:
+    """Ends a phase of the session; what it refuses for lack of members ends the attempt with `outcome`, a lie or a sum
+    too long the round."""
+    try:
+        return close()
+    except (CheatError, NormError) as error:
+        # The members have signed this sum: no other attempt of the round can follow.
+        raise UnusableSumError(error.message, culprit=error.culprit or "") from error
+    except SecaggError as error:
+        raise RoundAbortedError(outcome, error.message) from error
