@@ -12,9 +12,10 @@ from pathlib import Path
 from sordino_coordinator.app import FEDERATION, app
 from sordino_coordinator.clerk import Clerk
 from sordino_coordinator.console import Console
-from sordino_coordinator.control.api import ApiServer, Endpoints
+from sordino_coordinator.control.api import Endpoints
 from sordino_coordinator.control.audit import Action
 from sordino_coordinator.control.live import Doing
+from sordino_coordinator.control.server import ApiServer
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.grid import LinkGrid
 from sordino_coordinator.metrics import CoordinatorMetrics

@@ -10,9 +10,10 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from sordino_coordinator.control.api import ApiServer, Endpoints
+from sordino_coordinator.control.api import Endpoints
 from sordino_coordinator.control.audit import AuditLog
 from sordino_coordinator.control.callers import token_of
+from sordino_coordinator.control.server import ApiServer
 from sordino_coordinator.oidc.settings import OidcSettings
 from sordino_coordinator.settings import load_coordinator_settings
 from sordino_platform.identity import Identity

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from tests.coordinator.api_client import SECONDS, Operator
 
-from sordino_coordinator.control.api import MAX_BODY_BYTES
 from sordino_coordinator.control.audit import Action, read_lines
 from sordino_coordinator.control.callers import STANDBY_TOKEN_FILE, TOKEN_FILE, token_of
 from sordino_coordinator.control.orders import read_orders
+from sordino_coordinator.control.server import MAX_BODY_BYTES
 from sordino_coordinator.standby.following import Follower
 from sordino_platform.identity import authority as root
 from sordino_platform.identity import site
@@ -106,7 +106,8 @@ def test_without_the_token_nothing_is_read_or_ordered_and_it_is_noted(
         ("POST", "/v1/rollback", b'{"release": "1"}', {}, 400),
         ("POST", "/v1/rollback", b"[" * 10_000, {}, 400),
         ("POST", "/v1/pause", b"{}", {"Content_Type": "text/plain"}, 415),
-        ("POST", "/v1/pause", b"{}", {"Content_Length": "-1"}, 413),
+        ("POST", "/v1/pause", b"{}", {"Content_Length": "-1"}, 400),  # no HTTP: RFC 9112, section 6.3
+        ("POST", "/v1/pause", b"{}", {"Transfer_Encoding": "chunked"}, 413),
         ("POST", "/v1/pause", b"", {"Content_Length": str(MAX_BODY_BYTES + 1)}, 413),
         ("POST", "/v1/stop", b"{}", {}, 404),
         ("GET", "/v1/pause", None, {}, 404),
@@ -115,6 +116,7 @@ def test_without_the_token_nothing_is_read_or_ordered_and_it_is_noted(
         ("GET", "/v1/status?folder=/etc", None, {}, 400),
         ("PUT", "/v1/pause", b"{}", {}, 501),
         ("OPTIONS", "/v1/pause", None, {}, 501),
+        ("HEAD", "/v1/copy?release=0&epoch=1&audit=0&state=", None, {}, 501),
     ],
 )
 def test_what_is_not_exactly_an_order_is_refused_and_changes_nothing(

@@ -29,6 +29,7 @@ from sordino_platform.release import ReleaseStore
 from sordino_privacy.errors import StorageError, UsageError
 
 STATE, TAIL, END = "state.sqlite", "audit.tail", "end"
+BLOCK_BYTES = 256 << 10  # what is sent at a time
 SMALL = ("orders.json", "coordinator.toml", "tenure.json")
 
 
@@ -65,7 +66,7 @@ class Stand:
 def write_copy(folder: Path, stand: Stand, out: IO[bytes]) -> None:
     """Writes to `out` what a follower that stands at `stand` lacks. Raises StorageError, ConfigurationError, and
     OSError when the other end goes away."""
-    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+    with tarfile.open(fileobj=out, mode="w|", bufsize=BLOCK_BYTES, format=tarfile.PAX_FORMAT) as tar:
         committed = _write_state(folder, stand, tar)
         for name in SMALL:
             _add(tar, name, folder / name)

@@ -23,6 +23,8 @@ HEAD_SECONDS: Final = 5.0
 ROOM: Final = 160
 BACKLOG: Final = 64
 PROVED: Final = "sordino.proved"
+CUT: Final = "sordino.cut"
+"""In the scope too: ends the connection at once, with whatever was not sent yet. For an answer that nobody takes."""
 
 
 class HttpConnection(H11Protocol):
@@ -77,6 +79,7 @@ class HttpConnection(H11Protocol):
     async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
         self._head_came()
         scope[PROVED] = self._prove
+        scope[CUT] = self.transport.abort
         await self._served(scope, receive, send)
         self.since = self.loop.time()
 

@@ -69,7 +69,7 @@ class Server(uvicorn.Server):
         yield
 
     def end(self) -> None:
-        """Stops serving, or keeps it from beginning. From any thread."""
+        """Stops serving, or keeps it from beginning. From any thread, and more than once."""
         self.should_exit = True
-        if self._loop is not None:
+        if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._ended.set)
