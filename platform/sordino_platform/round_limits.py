@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from sordino_platform.architecture import Architecture, HuggingFaceConfig, Parameters, trainable_shapes
 from sordino_platform.charter import Charter, Draft, PrivacyPolicy, SharedMemoryPolicy, TrainingPolicy
-from sordino_platform.charter.document import POLICY_HINT
+from sordino_platform.charter.policies import POLICY_HINT
 from sordino_platform.plans import Plan
 from sordino_platform.proposal import norm_limit, quantiser_for, shared_noise
 from sordino_platform.release.optimiser import ServerOptimiser

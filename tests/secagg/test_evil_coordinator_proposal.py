@@ -16,7 +16,7 @@ from tests.secagg.federation import (
     signing_key,
 )
 
-from sordino_platform.charter.document import PrivacyPolicy
+from sordino_platform.charter.policies import PrivacyPolicy
 from sordino_privacy.secagg import (
     ContextError,
     DowngradeError,

@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sordino_platform.charter import Charter, CharterMember, FloorTerms, ended_by, shipped_model
-from sordino_platform.charter.document import SharedMemoryPolicy
+from sordino_platform.charter.policies import SharedMemoryPolicy
 from sordino_platform.identity import authority
 from sordino_platform.identity.ceremony import found_in_folder
 from sordino_platform.keys import public_bytes

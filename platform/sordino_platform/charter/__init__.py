@@ -4,22 +4,17 @@
 >>> signed.charter.membership()                     # what the secure-aggregation protocol enforces
 """
 
-from sordino_platform.charter.document import (
-    Charter,
+from sordino_platform.charter.document import Charter, Draft
+from sordino_platform.charter.model_terms import HuggingFaceTerms, ModelTerms
+from sordino_platform.charter.parties import (
     CharterCoordinator,
     CharterMember,
-    Draft,
-    FloorTerms,
-    HuggingFaceTerms,
-    ModelTerms,
-    PrivacyPolicy,
     RenewalTerms,
     RetiredKey,
     Role,
-    SharedMemoryPolicy,
     TlsAuthority,
-    TrainingPolicy,
 )
+from sordino_platform.charter.policies import FloorTerms, PrivacyPolicy, SharedMemoryPolicy, TrainingPolicy
 from sordino_platform.charter.shipped import shipped_model
 from sordino_platform.charter.signed import SignedCharter, require_successor
 from sordino_platform.charter.store import CharterStore, Epochs

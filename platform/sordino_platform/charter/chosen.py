@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sordino_platform.bases.base import SHIPPED
-from sordino_platform.charter.document import HuggingFaceTerms, ModelTerms
+from sordino_platform.charter.model_terms import HuggingFaceTerms, ModelTerms
 from sordino_platform.charter.shipped import DEFAULT_ADAPTERS, shipped_model
 from sordino_privacy.errors import UsageError
 

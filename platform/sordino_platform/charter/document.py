@@ -13,57 +13,38 @@ A `Draft` is a charter in the making on the root's machine: the same fields, mem
 
 from __future__ import annotations
 
-import ipaddress
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Literal
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.utils import CryptographyDeprecationWarning
-from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from sordino_platform.architecture import HuggingFaceConfig, ModelConfig, Trainable
-from sordino_platform.canonical import Digest, Document, Key, Moment, Name, document_digest, encode
+from sordino_platform.canonical import Digest, Document, Moment, Name, document_digest, encode
+from sordino_platform.charter.model_terms import HuggingFaceTerms, ModelTerms
+from sordino_platform.charter.parties import (
+    FIRST_EPOCH,
+    CharterCoordinator,
+    CharterMember,
+    RenewalTerms,
+    RetiredKey,
+    Role,
+    TlsAuthority,
+)
+from sordino_platform.charter.policies import FloorTerms, PrivacyPolicy, SharedMemoryPolicy, TrainingPolicy
 from sordino_privacy.errors import ConfigurationError
 from sordino_privacy.secagg import membership as secagg
 from sordino_privacy.secagg.encoding import MAX_MEMBERS, SUITE
 from sordino_privacy.secagg.graph import COMPLETE_LIMIT, quorum
-from sordino_privacy.secagg.refusals import PolicyError
 
 LABEL = (
     "sordino-charter/1"  # of hashes and signatures, over all versions: the version stands in what is signed
 )
 FIRST_VERSION = "sordino-charter/1"
 VERSION = "sordino-charter/2"
-POLICY_HINT = "`sordino charter show` prints the policy; only a new epoch can change it"
 MAX_CHARTER_BYTES = 8 << 20
-FIRST_EPOCH = 1
 NO_PREVIOUS = bytes(32)
-
-
-def _organisation(text: str) -> str:
-    if not text.isprintable() or text != unicodedata.normalize("NFC", text).strip():
-        raise ValueError("must be printable, in Unicode normal form C, without spaces around it")
-    return text
-
-
-def _dns_name(text: str) -> str:
-    label = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
-    if not re.fullmatch(rf"{label}(\.{label})*", text):
-        raise ValueError("must be a DNS name in lower case")
-    return text
-
-
-def _address(text: str) -> str:
-    if str(ipaddress.ip_address(text)) != text:  # one spelling per address
-        raise ValueError(f"must be written {ipaddress.ip_address(text)}")
-    return text
 
 
 @contextmanager
@@ -73,349 +54,6 @@ def _as_problem() -> Iterator[None]:
         yield
     except ConfigurationError as error:
         raise ValueError(error.message) from None
-
-
-Role = Literal["member", "coordinator"]
-Organisation = Annotated[str, Field(min_length=1, max_length=80), AfterValidator(_organisation)]
-DnsName = Annotated[str, Field(min_length=1, max_length=253), AfterValidator(_dns_name)]
-Address = Annotated[str, Field(min_length=2, max_length=45), AfterValidator(_address)]
-Permille = Annotated[int, Field(ge=0, le=1000)]
-Count = Annotated[int, Field(ge=1, le=MAX_MEMBERS)]
-
-
-class CharterMember(Document):
-    """A party that trains: its name, its organisation, its Ed25519 identity key."""
-
-    name: Name
-    organisation: Organisation
-    identity_key: Key
-
-
-class CharterCoordinator(Document):
-    """The party that adds: its identity key signs releases; its TLS certificate is good for these hosts only."""
-
-    name: Name
-    identity_key: Key
-    dns_names: tuple[DnsName, ...] = Field(default=(), max_length=16)
-    addresses: tuple[Address, ...] = Field(default=(), max_length=16)
-
-    @model_validator(mode="after")
-    def _reachable(self) -> CharterCoordinator:
-        if not self.dns_names and not self.addresses:
-            raise ValueError("the coordinator needs a DNS name or an IP address")
-        return self
-
-
-class RetiredKey(Document):
-    """An identity key that must never be accepted again, and the epoch that retired it."""
-
-    name: Name
-    identity_key: Key
-    epoch: int = Field(ge=FIRST_EPOCH, lt=1 << 32)
-
-
-class FloorTerms(Document):
-    """What a round may not fall below; each field is explained at `sordino_privacy.secagg.membership.Floors`."""
-
-    cohort: int = Field(default=5, ge=secagg.MIN_COHORT, le=MAX_MEMBERS)
-    organisations: Count = 3
-    organisation_share_permille: int = Field(default=500, ge=1, le=1000)
-    gamma_permille: int = Field(default=200, ge=0, le=secagg.MAX_GAMMA_PERMILLE)
-    honest: int = Field(default=3, ge=secagg.MIN_HONEST, le=MAX_MEMBERS)
-    dropout_permille: int = Field(default=333, ge=1, le=500)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> FloorTerms:
-        self.as_secagg()  # raises what the protocol would raise
-        return self
-
-    def as_secagg(self) -> secagg.Floors:
-        """The same floors as the protocol takes them."""
-        return secagg.Floors(**self.model_dump())
-
-
-def _require_inside(policy: str, bounds: dict[str, bool]) -> None:
-    for what, holds in bounds.items():
-        if not holds:
-            raise PolicyError(
-                f"{what} of this round is outside the charter's {policy} policy", hint=POLICY_HINT
-            )
-
-
-class PrivacyPolicy(Document):
-    """The weakest privacy that a member may be asked for. Epsilon is local, per member, over the member's data."""
-
-    largest_epsilon: float = Field(default=8.0, gt=0, le=1000)
-    largest_delta: float = Field(default=1e-5, gt=0, le=1e-3)
-    smallest_noise_multiplier: float = Field(default=0.5, gt=0, le=1000)
-    largest_clip_norm: float = Field(default=1.0, gt=0, le=1e6)
-    largest_sampling_rate: float = Field(default=0.25, gt=0, le=1)
-    largest_steps: int = Field(default=200, ge=1, le=100_000)
-    # What survivors sign about their own updates: nothing but that the sum is theirs, or a sketch of their length too.
-    update_check: Literal["sum", "norm"] = "sum"
-    # Whether each member adds the whole noise, or its share of it (docs/distributed-noise.md).
-    noise: Literal["local", "distributed"] = "local"
-
-    @model_serializer(mode="wrap")
-    def _without_what_is_absent(self, plain: SerializerFunctionWrapHandler) -> dict[str, object]:
-        # As below: a charter that says nothing of noise has the bytes that it always had.
-        data: dict[str, object] = plain(self)
-        return {name: value for name, value in data.items() if name != "noise" or value != "local"}
-
-    @model_validator(mode="after")
-    def _releasable(self) -> PrivacyPolicy:
-        if self.noise == "distributed" and self.largest_steps != 1:
-            raise ValueError(
-                "noise = distributed is for rounds of one step, largest_steps = 1: what follows a noisy step would "
-                "depend on noise that is not all there"
-            )
-        if self.noise == "distributed" and self.update_check != "sum":
-            raise ValueError(
-                "noise = distributed goes with update_check = sum only: a sketch of one member's update would show it "
-                "under its own share of the noise"
-            )
-        return self
-
-    def require(
-        self, *, noise_multiplier: float, clip_norm: float, sampling_rate: float, steps: int, delta: float
-    ) -> None:
-        """Refusal 14: raises PolicyError unless one round of training lies inside this policy. NaN lies outside."""
-        _require_inside(
-            "privacy",
-            {
-                "the noise multiplier": noise_multiplier >= self.smallest_noise_multiplier,
-                "the clip norm": 0 < clip_norm <= self.largest_clip_norm,
-                "the sampling rate": 0 < sampling_rate <= self.largest_sampling_rate,
-                "the number of steps": 0 < steps <= self.largest_steps,
-                "delta": 0 < delta <= self.largest_delta,
-            },
-        )
-
-    def require_count(self, *, noise_multiplier: float, delta: float) -> None:
-        """Refusal 14: raises PolicyError unless a count, which takes every unit once, lies inside this policy."""
-        _require_inside(
-            "privacy",
-            {
-                "the noise multiplier": noise_multiplier >= self.smallest_noise_multiplier,
-                "delta": 0 < delta <= self.largest_delta,
-            },
-        )
-
-
-class TrainingPolicy(Document):
-    """How far one round may move the model, and the numbers of a plan and of the server's step that lead there.
-
-    `largest_move_permille` is the one that a person can judge: a share of the length (L2 norm) of the vector that the
-    federation starts from. A plan, with the server's step after it, that could move the model further in one round is
-    refused, whatever its single numbers are; the other fields bound each of those alone.
-    """
-
-    largest_move_permille: int = Field(default=100, ge=1, le=10_000)
-    largest_learning_rate: float = Field(default=1.0, gt=0, le=1000)
-    largest_noise_multiplier: float = Field(default=100.0, gt=0, le=10_000)
-    smallest_expected_units: int = Field(default=4, ge=1, le=1 << 24)
-    largest_windows_per_unit: int = Field(default=64, ge=1, le=1024)
-    largest_server_rate: float = Field(default=4.0, gt=0, le=1000)
-    largest_momentum: float = Field(default=0.95, ge=0, lt=1)
-    largest_second_momentum: float = Field(default=0.999, ge=0, lt=1)
-    smallest_tau: float = Field(default=1e-4, gt=0, le=1)
-
-    def require(
-        self, *, learning_rate: float, noise_multiplier: float, expected_units: int, windows_per_unit: int
-    ) -> None:
-        """Refusal 14: raises PolicyError unless each number of a plan lies inside this policy. NaN lies outside."""
-        _require_inside(
-            "training",
-            {
-                "the learning rate": 0 < learning_rate <= self.largest_learning_rate,
-                "the noise multiplier": 0 < noise_multiplier <= self.largest_noise_multiplier,
-                "the expected number of units": expected_units >= self.smallest_expected_units,
-                "the number of windows of a unit": 0 < windows_per_unit <= self.largest_windows_per_unit,
-            },
-        )
-
-    def require_server_step(self, *, learning_rate: float, beta1: float, beta2: float, tau: float) -> None:
-        """Refusal 14: raises PolicyError unless each number of the server's step lies inside this policy, those that
-        the step does not use too: they are signed with it."""
-        _require_inside(
-            "training",
-            {
-                "the server's learning rate": 0 < learning_rate <= self.largest_server_rate,
-                "the server's momentum": 0 <= beta1 <= self.largest_momentum,
-                "the server's second momentum": 0 <= beta2 <= self.largest_second_momentum,
-                "the server's tau": tau >= self.smallest_tau,
-            },
-        )
-
-
-class SharedMemoryPolicy(Document):
-    """Whether phrases of very many file clusters may be counted, and on what terms. A charter without it allows no
-    count. The noise and delta of a count are bounded by the privacy policy, as those of a training are."""
-
-    largest_phrases: int = Field(default=1000, ge=1, le=4096)
-    largest_length: int = Field(default=12, ge=2, le=16)
-    largest_bits: int = Field(default=22, ge=12, le=22)
-    smallest_deviations: float = Field(default=4.0, ge=1, le=100)
-    smallest_witnesses: int = Field(default=3, ge=2, le=1024)
-    smallest_surprise: float = Field(default=1.0, gt=0, le=20)
-    largest_expected_units: int = Field(default=1 << 14, ge=1, le=1 << 24)
-
-    def require(
-        self,
-        *,
-        phrases: int,
-        longest: int,
-        bits: int,
-        deviations: float,
-        witnesses: int,
-        surprise: float,
-        expected_units: int,
-    ) -> None:
-        """Refusal 14: raises PolicyError unless each number of a count's plan lies inside this policy."""
-        _require_inside(
-            "shared memory",
-            {
-                "the number of phrases of a unit": phrases <= self.largest_phrases,
-                "the length of a phrase": longest <= self.largest_length,
-                "the number of cells": bits <= self.largest_bits,
-                "the threshold in deviations": deviations >= self.smallest_deviations,
-                "the number of witnesses": witnesses >= self.smallest_witnesses,
-                "the surprise": surprise >= self.smallest_surprise,
-                "the expected number of units": expected_units <= self.largest_expected_units,
-            },
-        )
-
-
-class ModelTerms(Document):
-    """The model that is trained: architecture, trained subset, the public base it starts from, the tokenizer."""
-
-    vocabulary: int
-    context: int
-    layers: int
-    heads: int
-    width: int
-    hidden: int
-    rope_base: float = Field(gt=0, le=1e9)
-    adapter_rank: int
-    embedding_rank: int = 0
-    adapter_scale: float = Field(default=1.0, gt=0, le=100)
-    trainable: Trainable
-    base_sha256: Digest
-    tokenizer_sha256: Digest
-
-    @model_validator(mode="after")
-    def _possible(self) -> ModelTerms:
-        self.config()
-        return self
-
-    @classmethod
-    def of(cls, config: ModelConfig, *, base_sha256: bytes, tokenizer_sha256: bytes) -> ModelTerms:
-        """The terms of a configuration."""
-        fields = {name: getattr(config, name) for name in ModelConfig.__slots__}
-        return cls(**fields, base_sha256=base_sha256, tokenizer_sha256=tokenizer_sha256)
-
-    def config(self) -> ModelConfig:
-        """The architecture. Raises ConfigurationError when its sizes are impossible."""
-        return ModelConfig(**self.model_dump(exclude={"base_sha256", "tokenizer_sha256"}))
-
-
-class AdaptedLayer(Document):
-    """A linear layer of a Hugging Face base that gets an adapter."""
-
-    name: str = Field(min_length=1, max_length=240, pattern=r"^[A-Za-z0-9_.]+$")
-    outputs: int
-    inputs: int
-
-
-class HuggingFaceTerms(Document):
-    """A base, by the digest of its files, and the adapters that are trained on it. `name` is what the founder calls it:
-    for people who look for it, never believed."""
-
-    base_sha256: Digest
-    name: str | None = Field(default=None, pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")
-    vocabulary: int
-    context: int
-    end: int
-    adapter_rank: int
-    layers: tuple[AdaptedLayer, ...] = Field(min_length=1, max_length=1 << 14)
-
-    @model_validator(mode="after")
-    def _possible(self) -> HuggingFaceTerms:
-        self.config()
-        return self
-
-    @model_serializer(mode="wrap")
-    def _without_what_is_absent(self, plain: SerializerFunctionWrapHandler) -> dict[str, object]:
-        # Terms that name no base have the bytes, and so the hash, that they had before there were names.
-        data: dict[str, object] = plain(self)
-        return {name: value for name, value in data.items() if name != "name" or value is not None}
-
-    @classmethod
-    def of(cls, config: HuggingFaceConfig, *, name: str | None = None) -> HuggingFaceTerms:
-        """The terms of a configuration."""
-        return cls(
-            name=name,
-            base_sha256=bytes.fromhex(config.base_sha256),
-            vocabulary=config.vocabulary,
-            context=config.context,
-            end=config.end,
-            adapter_rank=config.adapter_rank,
-            layers=tuple(
-                AdaptedLayer(name=name, outputs=outputs, inputs=inputs)
-                for name, outputs, inputs in config.targets
-            ),
-        )
-
-    def config(self) -> HuggingFaceConfig:
-        """The base and its adapters. Raises ConfigurationError when the sizes are impossible."""
-        return HuggingFaceConfig(
-            base_sha256=self.base_sha256.hex(),
-            vocabulary=self.vocabulary,
-            context=self.context,
-            end=self.end,
-            adapter_rank=self.adapter_rank,
-            targets=tuple((layer.name, layer.outputs, layer.inputs) for layer in self.layers),
-        )
-
-
-class TlsAuthority(Document):
-    """The federation's TLS authority; its fingerprint is SHA-256 of the DER certificate, as TLS tools print it."""
-
-    certificate: str = Field(max_length=4096)
-    fingerprint: Digest
-
-    @model_validator(mode="after")
-    def _matches(self) -> TlsAuthority:
-        if self.x509().fingerprint(SHA256()) != self.fingerprint:
-            raise ValueError("the certificate does not have this fingerprint")
-        return self
-
-    def x509(self) -> x509.Certificate:
-        """The parsed certificate. Raises ValueError when it is none, of a version that does not exist, or of a serial
-        number that is not positive (RFC 5280, section 4.1.2.2): the library only warns of that."""
-        try:
-            certificate = x509.load_pem_x509_certificate(self.certificate.encode("ascii", "replace"))
-        except (x509.InvalidVersion, UnsupportedAlgorithm, CryptographyDeprecationWarning) as error:
-            raise ValueError("the certificate cannot be read") from error
-        if certificate.serial_number < 1:
-            raise ValueError("the certificate's serial number is not positive")
-        return certificate
-
-    @property
-    def pem(self) -> bytes:
-        """The certificate as TLS libraries take it."""
-        return self.certificate.encode("ascii")
-
-
-class RenewalTerms(Document):
-    """An authority that is online, for renewals of members only: same name, same identity key, a new TLS key.
-
-    A certificate of it is taken only with the member's own endorsement of the TLS key (`identity.names`), so that its
-    key alone can speak for nobody.
-    """
-
-    authority: TlsAuthority
-    validity_days: int = Field(default=30, ge=1, le=90)
 
 
 class CharterTerms(Document):

@@ -21,21 +21,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from sordino_platform.canonical import decode, encode, first_problem, moment
-from sordino_platform.charter.document import (
-    MAX_CHARTER_BYTES,
-    VERSION,
-    Charter,
-    CharterCoordinator,
-    CharterMember,
-    Draft,
-    FloorTerms,
-    HuggingFaceTerms,
-    ModelTerms,
-    RetiredKey,
-    TlsAuthority,
-    TrainingPolicy,
-    shareable_honest,
-)
+from sordino_platform.charter.document import MAX_CHARTER_BYTES, VERSION, Charter, Draft, shareable_honest
+from sordino_platform.charter.model_terms import HuggingFaceTerms, ModelTerms
+from sordino_platform.charter.parties import CharterCoordinator, CharterMember, RetiredKey, TlsAuthority
+from sordino_platform.charter.policies import FloorTerms, TrainingPolicy
 from sordino_platform.charter.signed import SignedCharter
 from sordino_platform.charter.store import CharterStore
 from sordino_platform.durable import locked, read_file, write_file

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sordino_platform.architecture import ModelConfig, with_adapters
-from sordino_platform.charter.document import ModelTerms
+from sordino_platform.charter.model_terms import ModelTerms
 
 # The scale of adapters where none is named: at 1 the norms would hold most of the clipped gradient (ADR 13).
 ADAPTER_SCALE = 6.0

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sordino_platform.charter.document import FIRST_EPOCH, MAX_CHARTER_BYTES, Charter
+from sordino_platform.charter.document import MAX_CHARTER_BYTES, Charter
+from sordino_platform.charter.parties import FIRST_EPOCH
 from sordino_platform.charter.signed import SignedCharter, require_successor, two_charters
 from sordino_platform.durable import locked, make_folder, read_file, write_file
 from sordino_platform.keys import parse_fingerprint

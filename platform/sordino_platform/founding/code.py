@@ -18,7 +18,7 @@ from pydantic import Field
 
 from sordino_platform.canonical import Document, Moment, Name, decode, encode
 from sordino_platform.charter import Role
-from sordino_platform.charter.document import Address, DnsName, Organisation
+from sordino_platform.charter.parties import Address, DnsName, Organisation
 from sordino_platform.identity.enrolment import EnrolmentToken
 from sordino_platform.keys import parse_fingerprint
 from sordino_privacy.errors import ConfigurationError, UsageError

@@ -43,7 +43,7 @@ from sordino_platform.charter import (
     TlsAuthority,
     drafting,
 )
-from sordino_platform.charter.document import Organisation
+from sordino_platform.charter.parties import Organisation
 from sordino_platform.durable import locked, make_folder, read_file, read_secret, write_file
 from sordino_platform.identity.certificates import (
     CERTIFICATE_VALIDITY,

@@ -41,7 +41,7 @@ from sordino_platform.canonical import (
     require_signature,
     sign,
 )
-from sordino_platform.charter.document import Address, DnsName, Organisation, Role
+from sordino_platform.charter.parties import Address, DnsName, Organisation, Role
 from sordino_platform.identity.names import endorse, is_endorsed
 from sordino_privacy.errors import ConfigurationError, UsageError
 from sordino_privacy.signing import Signer
