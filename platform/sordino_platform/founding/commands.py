@@ -55,7 +55,7 @@ def plan(
 
     Example: sordino federation plan plan.toml --root root --out codes
     """
-    from sordino_platform.charter.commands import explained
+    from sordino_platform.charter.showing import explained
     from sordino_platform.founding.plan import found_federation, read_plan
 
     passphrase = named_passphrase(passphrase_file, passphrase_fd, passphrase_env) or ""
