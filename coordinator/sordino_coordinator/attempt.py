@@ -20,6 +20,7 @@ from sordino_coordinator.exchange import never
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.holding import PhaseStep
 from sordino_coordinator.metrics import Dropped, RejectionReason
+from sordino_coordinator.noted import keep_ledger_head, note_epsilon
 from sordino_coordinator.ongoing import OngoingRound, RoundAbortedError
 from sordino_coordinator.release_gate import UnusableSumError
 from sordino_coordinator.rounds import Outcome
@@ -115,7 +116,7 @@ class Attempt:
         return Proposal(
             context=self._context,
             plan=federation.plan,
-            provenance=federation.provenance(after=held.release, known=held.manifests),
+            provenance=federation.records.provenance(after=held.release, known=held.manifests),
             charters=federation.epochs(after=held.epoch),
             tenure=self._tenure,
         ).pack()
@@ -139,8 +140,8 @@ class Attempt:
         answer.fields.done()
         self.session.accept_advertisement(answer.member, advertisement)
         self._trained.add(answer.member)
-        self._federation.note_epsilon(answer.member, epsilon, alone)
-        self._federation.keep_head(answer.member, head)
+        note_epsilon(self._federation, answer.member, epsilon, alone)
+        keep_ledger_head(self._federation, answer.member, head)
 
     def _shared(self, answer: MemberReply) -> None:
         self.session.accept_shares(answer.member, answer.only("shares"))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sordino_coordinator.control.audit import Action
 from sordino_coordinator.federation import Federation
+from sordino_coordinator.noted import exclude_cheater
 from sordino_coordinator.ongoing import OngoingRound
 from sordino_coordinator.release_gate import UnusableSumError
 from sordino_coordinator.rounds import Outcome
@@ -68,7 +69,7 @@ def record_end(federation: Federation, round: OngoingRound, end: RoundEnd) -> No
 def attributed(federation: Federation, round: OngoingRound, error: UnusableSumError) -> str:
     """Why a sum is not used, and whether anybody can be named: books who is proven to have spoiled it."""
     if error.culprit:
-        federation.exclude(error.culprit, error.message, round=round.number)
+        exclude_cheater(federation, error.culprit, error.message, round=round.number)
     if error.culprit or not error.of_members:
         return error.message
     federation.metrics.unattributable.inc()

@@ -9,6 +9,7 @@ from dataclasses import replace
 from flwr.app import RecordDict
 from flwr.serverapp import Grid
 
+from sordino_coordinator.beginning import must_yield
 from sordino_coordinator.behind import require_not_behind
 from sordino_coordinator.boundary import LostMember, MemberReply
 from sordino_coordinator.bringing import bring_forward
@@ -17,6 +18,7 @@ from sordino_coordinator.epochs import lacking
 from sordino_coordinator.exchange import exchange
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.grid import LinkGrid
+from sordino_coordinator.noted import keep_ledger_head, note_tenure, note_unready
 from sordino_coordinator.standing import MemberStanding
 from sordino_platform.flower.codec import ENVELOPE_BYTES
 from sordino_platform.flower.phases import HELLO, node_id
@@ -53,7 +55,7 @@ def gather(
     while not federation.stopping.is_set():
         connected = present(federation, grid)
         federation.metrics.connected.set(len(connected))
-        if yielding and federation.must_yield():
+        if yielding and must_yield(federation):
             break
         federation.live.update(doing=Doing.WAITING, connected=len(connected), required=smallest)
         now = time.monotonic()
@@ -161,9 +163,9 @@ def ask(
         twice = name in {other.member for other in found.values()}
         if (isinstance(grid, LinkGrid) and name != answer.member) or twice:
             raise IdentityError(f"{answer.member!r} answered in the name of {name!r}", culprit=answer.member)
-        federation.note_tenure(name, present.tenure)
-        federation.keep_head(name, present.head)
-        federation.note_unready(name, present.unready)
+        note_tenure(federation, name, present.tenure)
+        keep_ledger_head(federation, name, present.head)
+        note_unready(federation, name, present.unready)
         found[answer.member] = present
 
     for item in exchange(

@@ -18,6 +18,7 @@ from sordino_coordinator.control.live import Doing
 from sordino_coordinator.exchange import GivenUpError, exchange, never
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.metrics import WORDS
+from sordino_coordinator.noted import exclude_cheater
 from sordino_coordinator.ongoing import OngoingRound, RoundAbortedError
 from sordino_coordinator.rounds import Outcome
 from sordino_platform.flower.phases import Phase
@@ -70,7 +71,7 @@ class RoundPhases:
         if lost.rejected is not None:
             federation.metrics.rejected.labels(lost.rejected.value).inc()
         if lost.cheated:
-            federation.exclude(lost.member, lost.error, round=round.number, proof=lost.proof)
+            exclude_cheater(federation, lost.member, lost.error, round=round.number, proof=lost.proof)
         federation.log.warning(
             "member_dropped",
             round=round.number,

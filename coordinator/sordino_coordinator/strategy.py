@@ -18,6 +18,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from sordino_coordinator.attempt import Attempt
+from sordino_coordinator.beginning import begin_round
 from sordino_coordinator.boundary import LostMember, MemberReply
 from sordino_coordinator.cohorts import can_hold_round, drawn_cohort, rounds_that_count, turns_taken
 from sordino_coordinator.ending import RoundEnd, attributed, record_end
@@ -26,6 +27,7 @@ from sordino_coordinator.gathering import gather
 from sordino_coordinator.holding import PhaseStep, RoundPhases
 from sordino_coordinator.ongoing import OngoingRound, RoundAbortedError
 from sordino_coordinator.release_gate import TaughtError, UnusableSumError
+from sordino_coordinator.releasing import commit_release
 from sordino_coordinator.rounds import Outcome
 from sordino_platform.flower.codec import ENVELOPE_BYTES
 from sordino_platform.flower.phases import Phase
@@ -102,7 +104,7 @@ class SecureFedAvg(Strategy):
     def one_round(self, grid: Grid) -> bool | None:
         """One round to its end; True when it made a release, None when none may begin now."""
         federation = self.federation
-        federation.begin()
+        begin_round(federation)
         nodes, held = gather(federation, grid, yielding=True)
         if federation.stopping.is_set() or not nodes:
             return None
@@ -137,7 +139,7 @@ class SecureFedAvg(Strategy):
         try:
             session, opened = self.attempts(grid, round)
             with federation.traces.step(TracedStep.RELEASE):
-                release = federation.commit(round.number, session, opened)
+                release = commit_release(federation, round.number, session, opened)
         except StorageError:
             self.metrics.write_errors.inc()
             raise
@@ -207,7 +209,7 @@ class SecureFedAvg(Strategy):
     def announce(self, grid: Grid, round: OngoingRound) -> None:
         """Tells the round's members the opened sum, what shows that it is theirs, and the release. Who misses it learns
         the release with its next round. Raises RoundAbortedError."""
-        content = self.federation.announcement()
+        content = self.federation.records.announcement()
         here = set(grid.get_node_ids())
 
         def taken(answer: MemberReply) -> None:

@@ -20,6 +20,7 @@ from sordino_coordinator.console.state import StateReader
 from sordino_coordinator.control.audit import newest
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.metrics import WORDS, Dropped
+from sordino_coordinator.noted import note_epsilon
 from sordino_coordinator.rounds import RoundRecord
 from sordino_platform.telemetry import follow_log, log
 
@@ -131,7 +132,7 @@ def test_where_noise_comes_in_shares_the_second_epsilon_stands_beside_the_first(
 ) -> None:
     name = federation.charter.members[0].name
     federation.rounds.note_member(name, certificate_expires=time.time() + 1e6)
-    federation.note_epsilon(name, 1.25, 17.5)
+    note_epsilon(federation, name, 1.25, 17.5)
     with closing(StateReader(federation)) as reader:
         state = reader.read()
         assert state.noise_shares == 1
@@ -144,7 +145,7 @@ def test_where_noise_comes_in_shares_the_second_epsilon_stands_beside_the_first(
     assert "if all others collude with the coordinator" in said
     assert "1.25 of 8" in said
     assert "17.50 if all others collude" in said
-    federation.note_epsilon(name, 2.0)
+    note_epsilon(federation, name, 2.0)
     (kept,) = [one for one in federation.rounds.members() if one.name == name]
     assert (kept.epsilon, kept.epsilon_if_others_collude) == (2.0, None), (
         "no older number stays beside a newer one"

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from sordino_coordinator.federation import Federation
+from sordino_coordinator.releasing import commit_release
 from sordino_coordinator.rounds import Outcome
 from sordino_platform.architecture import Vector
 from sordino_platform.telemetry import configure_logging
@@ -76,7 +77,7 @@ def life(folder: Path, said: int) -> None:
     while True:
         number = federation.rounds.open_round(federation.run)
         opened = Sum(members, federation.weights().size, number)
-        release = federation.commit(number, opened, opened)  # type: ignore[arg-type]
+        release = commit_release(federation, number, opened, opened)  # type: ignore[arg-type]
         federation.rounds.close_round(number, Outcome.COMPLETED, release=release, members=members)
 
 

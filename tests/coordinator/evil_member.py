@@ -22,6 +22,7 @@ from tests.federation.forged import FORGERIES, Forge, fields, joined, parts
 from sordino_client.round.addressee import MEMBER
 from sordino_client.round.app import app
 from sordino_client.round.member import Member
+from sordino_coordinator.beginning import begin_round
 from sordino_coordinator.boundary import LostMember as Unanswered
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.grid import LinkGrid
@@ -160,7 +161,7 @@ class World:
     def play(self, script: dict[str, Lie]) -> tuple[str, ...]:
         """One round under these lies; the message types in which one was told."""
         federation, before = self.federation, set(self.federation.cheaters)
-        federation.begin()
+        begin_round(federation)
         number = len(federation.rounds.rounds()) + 1
         for member in self.post.members.values():
             inprocess.store_update(member, federation, number, 0.0005)

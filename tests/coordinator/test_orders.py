@@ -19,6 +19,7 @@ from tests.federation import inprocess
 from typer.testing import CliRunner
 
 from sordino_client.round.epochs import waiting_epoch
+from sordino_coordinator.beginning import adopt_epoch, begin_round
 from sordino_coordinator.commands import app
 from sordino_coordinator.control import desk
 from sordino_coordinator.control.audit import FILE, FOLDER, Action, read_lines, verify_audit
@@ -55,7 +56,7 @@ def one_round(
     federation: Federation, strategy: SecureFedAvg, grid: inprocess.InProcessGrid, value: float
 ) -> bool:
     """One round in which every member's update is `value`."""
-    federation.begin()  # a rollback or an epoch changes what the stored updates belong to
+    begin_round(federation)  # a rollback or an epoch changes what the stored updates belong to
     number = len(federation.rounds.rounds()) + 1
     for member in grid.members.values():
         inprocess.store_update(member, federation, number, value)
@@ -96,7 +97,7 @@ def test_a_pause_ends_the_wait_for_members_and_begins_no_round(place: Path, hub:
         federation.desk.defaults = federation.settings.model_copy(update={"quorum": 9})
         paused = threading.Timer(0.5, desk.pause, args=[hub])
         paused.start()
-        federation.begin()
+        begin_round(federation)
         assert gather(federation, grid, yielding=True) == ({}, {})
         paused.join()
         assert federation.rounds.rounds() == []
@@ -123,7 +124,7 @@ def test_pace_holds_from_the_next_round_on_and_is_bounded(place: Path, hub: Path
 def test_the_charters_smallest_cohort_cannot_be_ordered_away(place: Path, hub: Path) -> None:
     command("pace", "--folder", str(hub), "--quorum", "1", "--cohort", "1")
     with running(place) as (federation, _, _grid):
-        federation.begin()
+        begin_round(federation)
         assert federation.quorum() == federation.charter.floors.cohort == 4
 
 
@@ -207,7 +208,7 @@ def test_an_epoch_that_protects_less_waits_for_a_person_at_each_member(place: Pa
         root.begin_epoch(place / "root", privacy=looser)
         signed = root.sign_epoch(place / "root").to_bytes()
         federation.identity.charters.accept(signed)
-        federation.adopt()
+        adopt_epoch(federation)
         assert ready(federation, grid) == set()
         assert {member.charter.epoch for member in grid.members.values()} == {1}
         for member in grid.members.values():
@@ -227,7 +228,7 @@ def test_an_epoch_waits_for_a_person_unless_the_member_named_what_it_takes_unask
         signed = root.sign_epoch(place / "root").to_bytes()
         federation.identity.charters.accept(signed)
         grid.leave("elm")
-        federation.adopt()
+        adopt_epoch(federation)
         assert ready(federation, grid) == set()
         assert set(federation.unready.values()) == {Unready.EPOCH}
         for member in grid.members.values():
@@ -358,7 +359,7 @@ def test_who_was_retired_and_still_holds_a_link_counts_for_nothing(place: Path, 
         assert sorted(present(federation, grid)) == sorted(node_id(name) for name in inprocess.NAMES)
         root.retire(place / "root", "elm")
         federation.identity.charters.accept(root.sign_epoch(place / "root").to_bytes())
-        federation.adopt()
+        adopt_epoch(federation)
         assert node_id("elm") not in present(federation, grid)
         assert len(present(federation, grid)) == len(inprocess.NAMES) - 1
 

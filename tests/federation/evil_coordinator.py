@@ -30,6 +30,7 @@ from sordino_client.round.participation import UnwillingError
 from sordino_coordinator.attempt import attempt_context
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.ongoing import OngoingRound
+from sordino_coordinator.releasing import commit_release
 from sordino_platform.architecture import Vector
 from sordino_platform.charter import SignedCharter
 from sordino_platform.flower import shim
@@ -160,7 +161,7 @@ class Attempt:
         for name, peer in self.peers.items():
             self.session.accept_reveal(name, peer.unmask(openings[name], self.evil.update(self.context)))
         opened = self.session.open()
-        self.evil.federation.commit(self.context.round, self.session, opened)
+        commit_release(self.evil.federation, self.context.round, self.session, opened)
         self.evil.truth.add(self.evil.federation.model_hash())
         return reply
 
@@ -277,14 +278,16 @@ class EvilCoordinator:
         truth = Proposal(
             context=self.attempt.context,
             plan=self.federation.training,
-            provenance=self.federation.provenance(after=self.member.newest_release()),
+            provenance=self.federation.records.provenance(after=self.member.newest_release()),
         )
         reply = self.ask(Phase.TRAIN, replace(truth, **lies).pack())
         self.attempt.victim = b"" if reply.has_error() else Fields(reply).blob("advertisement")
         return reply
 
     def result(self, provenance: Provenance | None = None) -> Message:
-        shown = provenance or self.federation.provenance(after=self.federation.releases.head().number - 1)
+        shown = provenance or self.federation.records.provenance(
+            after=self.federation.releases.head().number - 1
+        )
         assert shown is not None
         return self.ask(Phase.RESULT, pack(*packed(shown, {})))
 

@@ -127,7 +127,7 @@ class EvilHub:
         proposal = Proposal(
             context=context or self.context,
             plan=self.federation.plan,
-            provenance=self.federation.provenance(after=self.member.newest_release()),
+            provenance=self.federation.records.provenance(after=self.member.newest_release()),
         )
         return self.ask(Phase.TRAIN, proposal.pack())
 

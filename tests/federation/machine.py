@@ -175,7 +175,7 @@ class EvilMachine(RuleBasedStateMachine):
         elif shape != "no round":
             head = evil.federation.releases.head()
             fields |= {"round": evil.round, "members": names, "transcript_head": head.transcript_head}
-        true = evil.federation.provenance(after=evil.federation.releases.head().number - 1)
+        true = evil.federation.records.provenance(after=evil.federation.releases.head().number - 1)
         opened = true.opened if true is not None and shape == "old evidence" else None
         shown = Provenance(manifests=(evil.signed(vector, **fields),), model=vector, opened=opened)
         if proposed:

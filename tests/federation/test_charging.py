@@ -77,7 +77,7 @@ def proposal(federation: Federation, *, round: int = 1) -> Proposal:
     return Proposal(
         context=attempt_context(federation, OngoingRound(round, {}, {})),
         plan=federation.plan,
-        provenance=federation.provenance(after=-1),
+        provenance=federation.records.provenance(after=-1),
     )
 
 

@@ -78,7 +78,7 @@ def counting_plan(federation: Federation) -> CountPlan:
 
 def proposal(federation: Federation) -> Proposal:
     context = attempt_context(federation, OngoingRound(1, {}, {}))
-    return Proposal(context=context, plan=federation.plan, provenance=federation.provenance(after=-1))
+    return Proposal(context=context, plan=federation.plan, provenance=federation.records.provenance(after=-1))
 
 
 @pytest.mark.parametrize("silent", [set(), {(Phase.UPLOAD, "elm")}, {(Phase.UNMASK, "elm")}])
@@ -107,7 +107,7 @@ def test_a_count_in_shares_believes_by_the_noise_that_the_sum_has(
                 held = counting.memory_of(member)
                 assert held is not None
                 assert held.digest() == counting.mark_of(federation).sha256
-        shown = federation.provenance(after=0)
+        shown = federation.records.provenance(after=0)
         assert shown is not None
         assert shown.opened is not None
         quantiser = quantiser_for(federation.config, plan, members=5, shares=3)

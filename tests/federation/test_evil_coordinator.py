@@ -114,7 +114,7 @@ def test_a_result_that_differs_in_anything_from_what_its_members_signed_is_refus
     evil: EvilCoordinator, spoil: str
 ) -> None:
     whole_round(evil)
-    true = evil.federation.provenance(after=0)
+    true = evil.federation.records.provenance(after=0)
     assert true is not None
     assert true.opened is not None
     opened = true.opened
@@ -174,7 +174,7 @@ def test_a_gap_with_another_model_than_the_members_vouch_for_is_refused(evil: Ev
     for _ in range(3):
         others_round(evil)
     evil.begin()
-    true = evil.federation.provenance(after=-1)
+    true = evil.federation.records.provenance(after=-1)
     assert true is not None
     before = folder_hash(evil.home)
     assert evil.propose(provenance=replace(true, model=evil.poison())).has_error()

@@ -62,7 +62,7 @@ def test_a_count_that_differs_in_anything_from_what_its_members_signed_is_refuse
         counting.order(federation)
         assert counting.hold_round(federation, members, {(Phase.RESULT, "elm")})
         member, head = members["elm"], federation.releases.head()
-        true = federation.provenance(after=0)
+        true = federation.records.provenance(after=0)
         assert true is not None
         assert true.opened is not None
         assert head.shared_memory is not None
@@ -109,7 +109,7 @@ def test_a_member_that_comes_late_reads_no_memory_whose_count_nobody_shows_or_th
         counting.order(federation)
         assert counting.hold_round(federation, members)
         assert counting.hold_round(federation, members)
-        true = federation.provenance(after=-1)
+        true = federation.records.provenance(after=-1)
         assert true is not None
         assert true.counted is not None
 
@@ -154,7 +154,9 @@ def test_a_count_beyond_the_charter_or_the_members_own_settings_is_refused_befor
         fair = federation.settings.counts.plan(salt=9, fewest=4, shares=1)
         federation.plan = replace(fair, **beyond)
         context = attempt_context(federation, OngoingRound(1, {}, {}))
-        proposal = Proposal(context=context, plan=federation.plan, provenance=federation.provenance(after=-1))
+        proposal = Proposal(
+            context=context, plan=federation.plan, provenance=federation.records.provenance(after=-1)
+        )
         with pytest.raises(PolicyError):
             decide(member, proposal)
         assert not member.ledger.reservations()

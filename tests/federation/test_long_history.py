@@ -100,12 +100,12 @@ def test_newcomers_take_part_after_a_history_longer_than_a_message(place: Path) 
 def test_a_proposal_brings_no_more_manifests_than_a_part(place: Path) -> None:
     federation = Federation.open(place / "coordinator")
     fits = federation.releases.first_within(PART)
-    shown = federation.provenance(after=-1, known=fits)
+    shown = federation.records.provenance(after=-1, known=fits)
     assert shown is not None
     assert sum(map(len, shown.manifests)) <= PART
     assert len(shown.manifests) == RELEASES + 1 - fits > 1
     for known in (RELEASES, RELEASES + 1, RELEASES + 100):  # whatever a member says that it holds
-        shown = federation.provenance(after=-1, known=known)
+        shown = federation.records.provenance(after=-1, known=known)
         assert shown is not None
         assert len(shown.manifests) == 1
 

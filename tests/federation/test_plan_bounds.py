@@ -55,7 +55,7 @@ def proposal(hub: EvilHub, plan: TrainingPlan) -> Proposal:
     return Proposal(
         context=context,
         plan=plan,
-        provenance=hub.federation.provenance(after=hub.member.newest_release()),
+        provenance=hub.federation.records.provenance(after=hub.member.newest_release()),
     )
 
 

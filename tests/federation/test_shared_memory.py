@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from sordino_client.commands import app as client_cli
 from sordino_client.training.job import as_ring
+from sordino_coordinator.beginning import count_due
 from sordino_coordinator.control import desk
 from sordino_coordinator.control.audit import newest
 from sordino_coordinator.control.orders import read_orders
@@ -292,7 +293,7 @@ def test_a_coordinator_that_dies_between_the_memory_and_its_row_has_neither_and_
         again = Federation.open(place / "coordinator")
         assert again.releases.head().number == 0
         assert again.releases.shared_memory() is None
-        assert again.count_due()
+        assert count_due(again)
         assert hold_round(again, members)
         assert again.releases.head().counted
         assert all(memory_of(member) is not None for member in members.values())

@@ -13,6 +13,7 @@ from tests.federation import inprocess
 from sordino_client.round.heads import compare_head, signed_head
 from sordino_client.round.member import Member
 from sordino_coordinator.federation import Federation
+from sordino_coordinator.noted import keep_ledger_head
 from sordino_coordinator.rounds import MEMBERS, SCHEMA
 from sordino_coordinator.strategy import SecureFedAvg
 from sordino_platform.ledger_head import LedgerHead, SignedLedgerHead
@@ -108,13 +109,13 @@ def test_a_head_is_kept_only_if_its_member_signed_it_and_only_the_newest(
     with Member.open(place / "members" / "elm") as elm:
         mine, stranger = elm.identity.signing_key, KeySigner.generate()
         for data in (b"", b"junk", head(9, key=stranger), head(9, key=mine, member="birch"), b"x" * 5000):
-            federation.keep_head("elm", data)
+            keep_ledger_head(federation, "elm", data)
         assert federation.rounds.heads() == {}
-        federation.keep_head("elm", newest := head(9, key=mine))
+        keep_ledger_head(federation, "elm", newest := head(9, key=mine))
         for data in (head(8, key=mine), head(9, key=stranger)):
-            federation.keep_head("elm", data)
+            keep_ledger_head(federation, "elm", data)
         assert federation.rounds.heads() == {"elm": newest}
-        federation.keep_head("elm", later := head(3, key=mine, generation=1))
+        keep_ledger_head(federation, "elm", later := head(3, key=mine, generation=1))
         assert federation.rounds.heads() == {"elm": later}
 
 
