@@ -24,10 +24,10 @@ import numpy as np
 from sordino_coordinator.boundary import Answered, MemberReply
 from sordino_coordinator.control.audit import Action, AuditLog
 from sordino_coordinator.exchange import exchange
+from sordino_coordinator.folder_lock import take_lock
 from sordino_coordinator.grid import LinkGrid
 from sordino_coordinator.settings import load_coordinator_settings
-from sordino_coordinator.standby.tenancy import Tenancy
-from sordino_coordinator.up import take_lock
+from sordino_coordinator.tenancy import Tenancy
 from sordino_platform.architecture import Vector
 from sordino_platform.flower import shim
 from sordino_platform.flower.codec import ENVELOPE_BYTES, MAX_HEADER_BYTES

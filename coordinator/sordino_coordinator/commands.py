@@ -1,4 +1,4 @@
-"""`sordino coordinator`: new, up, status, rounds, releases, transcript; and the orders of control/commands.py."""
+"""`sordino coordinator`: new, up, status, rounds, releases, transcript; and the orders of order_commands.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from sordino_coordinator.control.commands import register
+from sordino_coordinator.order_commands import register
 from sordino_coordinator.standby.commands import register_standby
 
 app = typer.Typer(help="The federation's server.", no_args_is_help=True, rich_markup_mode=None)

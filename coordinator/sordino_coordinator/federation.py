@@ -37,7 +37,7 @@ from sordino_coordinator.records import TRANSCRIPT, ReleaseRecords
 from sordino_coordinator.release_gate import ReleaseGate
 from sordino_coordinator.rounds import RoundStore
 from sordino_coordinator.settings import CoordinatorSettings, load_coordinator_settings
-from sordino_coordinator.standby.tenancy import Tenancy
+from sordino_coordinator.tenancy import Tenancy
 from sordino_platform.architecture import Architecture, Parameters, Vector, flatten
 from sordino_platform.charter import Charter, ended_by
 from sordino_platform.durable import make_folder

@@ -17,6 +17,7 @@ from sordino_coordinator.control.audit import Action
 from sordino_coordinator.control.live import Doing
 from sordino_coordinator.control.server import ApiServer
 from sordino_coordinator.federation import Federation
+from sordino_coordinator.folder_lock import take_lock
 from sordino_coordinator.grid import LinkGrid
 from sordino_coordinator.metrics import CoordinatorMetrics
 from sordino_platform.durable import write_file
@@ -25,11 +26,10 @@ from sordino_platform.identity import admit
 from sordino_platform.link import Direction, Disconnection, IgnoreEvents, LinkServer, Rejection, ServerTls
 from sordino_platform.link.tls import expiry_of
 from sordino_platform.machine.endings import on_ending
-from sordino_platform.machine.locks import Lock
 from sordino_platform.machine.processes import many_files
 from sordino_platform.telemetry import configure_logging, log
 from sordino_platform.web.metrics import MetricsServer
-from sordino_privacy.errors import LinkError, StorageError
+from sordino_privacy.errors import LinkError
 
 ADDRESS_FILE = "address"
 NOTED_SECONDS = 10.0
@@ -192,14 +192,3 @@ def operator_api(federation: Federation) -> ApiServer | None:
     )
     log().info("api", port=api.port)
     return api
-
-
-def take_lock(folder: Path) -> Lock:
-    """Holds the folder for this process. Raises StorageError when another coordinator runs on it."""
-    lock = Lock(folder / "coordinator.lock")
-    if not lock.try_take():
-        lock.close()
-        raise StorageError(
-            f"another coordinator runs in {folder}", hint="stop it first; one folder has one coordinator"
-        )
-    return lock

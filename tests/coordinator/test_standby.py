@@ -26,11 +26,11 @@ from tests.federation.inprocess import NAMES
 
 from sordino_coordinator.control.audit import Action, read_lines
 from sordino_coordinator.control.callers import STANDBY_TOKEN_FILE, TOKEN_FILE, token_of
+from sordino_coordinator.control.copying import END, Stand
 from sordino_coordinator.rounds import Outcome, RoundStore
-from sordino_coordinator.standby.copying import END, Stand
 from sordino_coordinator.standby.following import Follower
 from sordino_coordinator.standby.takeover import OldMachine
-from sordino_coordinator.standby.tenancy import SUPERSEDED, Tenancy
+from sordino_coordinator.tenancy import SUPERSEDED, Tenancy
 from sordino_platform.flower.phases import Phase
 from sordino_platform.identity import Identity
 from sordino_platform.machine.processes import start_bound

@@ -27,8 +27,8 @@ from starlette.routing import Route
 
 from sordino_coordinator.control.api import Endpoints, page_of
 from sordino_coordinator.control.callers import ApiError, Caller, Callers, require
+from sordino_coordinator.control.copying import Stand
 from sordino_coordinator.control.streaming import CopyResponse
-from sordino_coordinator.standby.copying import Stand
 from sordino_platform.durable import read_secret
 from sordino_platform.identity.site import TLS
 from sordino_platform.link.address import parse_address

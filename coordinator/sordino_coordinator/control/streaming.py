@@ -1,7 +1,7 @@
 """The copy for a standby as an HTTP answer: written by a thread, sent by the event loop, a block at a time.
 
 A follower that goes away, or takes nothing for STALL_SECONDS, ends the copy; the stream then lacks its last entry, by
-which the follower tells a whole one (sordino_coordinator.standby.copying).
+which the follower tells a whole one (sordino_coordinator.control.copying).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import IO, Final, cast
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from sordino_coordinator.standby.copying import Stand, write_copy
+from sordino_coordinator.control.copying import Stand, write_copy
 from sordino_platform.telemetry import log
 from sordino_platform.web.connections import CUT
 from sordino_privacy.errors import SordinoError

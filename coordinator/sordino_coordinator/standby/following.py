@@ -24,7 +24,7 @@ from typing import Final
 from sordino_coordinator.control.audit import FILE as AUDIT_FILE
 from sordino_coordinator.control.audit import FOLDER as AUDIT_FOLDER
 from sordino_coordinator.control.callers import STANDBY_TOKEN_FILE, TOKEN_FILE
-from sordino_coordinator.standby.copying import END, STATE, TAIL, Stand, copied_sha256
+from sordino_coordinator.control.copying import END, STATE, TAIL, Stand, copied_sha256
 from sordino_platform.charter.document import MAX_CHARTER_BYTES
 from sordino_platform.durable import (
     make_folder,

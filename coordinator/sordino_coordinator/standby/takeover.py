@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Final
 
 from sordino_coordinator.control.audit import Action, AuditLog, verify_audit
+from sordino_coordinator.folder_lock import take_lock
 from sordino_coordinator.rounds import RoundStore
 from sordino_coordinator.standby.following import Follower, read_followed
-from sordino_coordinator.standby.tenancy import Tenancy
-from sordino_coordinator.up import take_lock
+from sordino_coordinator.tenancy import Tenancy
 from sordino_platform.identity import Identity
 from sordino_platform.release import ReleaseStore
 from sordino_platform.tenure import SignedTenure, generation_of

@@ -304,7 +304,7 @@ def _without_coordinator(folder: Path) -> None:
     """Makes an ordered rollback here, where no coordinator holds the folder."""
 
     from sordino_coordinator.federation import Federation
-    from sordino_coordinator.up import take_lock
+    from sordino_coordinator.folder_lock import take_lock
     from sordino_platform.telemetry import configure_logging
 
     try:
