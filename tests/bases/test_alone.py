@@ -32,11 +32,11 @@ from sordino_client.training.stream import SourceDocument, encode_shard, open_sh
 from sordino_client.training.subjects import AdaptedBase, AdaptedSettings
 from sordino_platform import bases
 from sordino_platform.bases import memory
-from sordino_platform.charter.chosen import model_of
 from sordino_platform.huggingface_model import describe, load_base_model
 from sordino_platform.machine import memory as machine_memory
 from sordino_platform.machine.service.systemd import Systemd
 from sordino_platform.release import write_base_bundle
+from sordino_platform.terms.chosen import model_of
 from sordino_privacy.errors import ConfigurationError, StorageError, UsageError
 
 torch.set_num_threads(1)

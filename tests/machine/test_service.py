@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import pytest
 
 from sordino_client.completion import user_service
-from sordino_platform.machine import service
+from sordino_platform import user_services
 from sordino_platform.machine.service import UserService
 from sordino_platform.machine.service.launchd import Launchd
 from sordino_platform.machine.service.systemd import Systemd
@@ -157,21 +157,21 @@ def test_each_system_s_own_program_is_told_and_the_file_comes_and_goes(
     machine: Callable[[str], Path], tmp_path: Path, program: str, file: str, orders: list[str]
 ) -> None:
     told = machine(program)
-    service.install(AWKWARD)
+    user_services.install(AWKWARD)
     assert (tmp_path / file).exists()
     assert (tmp_path / file).stat().st_mode & 0o077 == 0
-    service.remove(AWKWARD.name)
+    user_services.remove(AWKWARD.name)
     assert not (tmp_path / file).exists()
     wanted = [order.format(uid=os.getuid(), file=tmp_path / file) for order in orders]
     assert told.read_text().splitlines() == wanted
-    service.remove(AWKWARD.name)  # it is gone: nothing is said
+    user_services.remove(AWKWARD.name)  # it is gone: nothing is said
     assert told.read_text().splitlines() == wanted
 
 
 def test_a_service_that_is_there_is_ended_before_it_is_begun_anew(machine: Callable[[str], Path]) -> None:
     told = machine("launchctl")
-    service.install(AWKWARD)
-    service.install(AWKWARD)
+    user_services.install(AWKWARD)
+    user_services.install(AWKWARD)
     assert [line.split()[0] for line in told.read_text().splitlines()] == [
         "bootstrap",
         "bootout",
@@ -183,7 +183,7 @@ def test_what_the_manager_refuses_is_told(machine: Callable[[str], Path], tmp_pa
     machine("launchctl")
     (tmp_path / "bin" / "launchctl").write_text("#!/bin/sh\necho 'Bootstrap failed: 5' >&2\nexit 5\n")
     with pytest.raises(ConfigurationError, match="Bootstrap failed: 5"):
-        service.install(AWKWARD)
+        user_services.install(AWKWARD)
 
 
 def agent_s_words(data: bytes) -> list[str]:

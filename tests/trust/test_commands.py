@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from sordino_platform.charter import ModelTerms, chosen
+from sordino_platform.charter import ModelTerms
 from sordino_platform.charter import commands as charter_commands
 from sordino_platform.cli import as_command
 from sordino_platform.identity import Identity, admit
@@ -19,6 +19,7 @@ from sordino_platform.identity import commands as identity_commands
 from sordino_platform.identity.ceremony import Foundation
 from sordino_platform.identity.renewal import RenewalBox
 from sordino_platform.identity.site import install_certificate, renewal_request
+from sordino_platform.terms import chosen
 from sordino_privacy.errors import ConfigurationError, LinkError, UsageError
 
 Federation = Callable[..., Foundation]

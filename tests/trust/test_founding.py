@@ -14,12 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sordino_platform import cli
-from sordino_platform.charter import ModelTerms, chosen
+from sordino_platform.charter import ModelTerms
 from sordino_platform.founding import commands
 from sordino_platform.founding.code import PREFIX, JoinCode
 from sordino_platform.founding.joining import Joining
 from sordino_platform.identity import EnrolmentToken, Identity, admit, authority, install
 from sordino_platform.identity.renewal import RenewalReply
+from sordino_platform.terms import chosen
 from sordino_privacy.errors import ConfigurationError, DataError, UsageError
 
 PLAN = """

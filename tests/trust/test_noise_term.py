@@ -13,8 +13,8 @@ from sordino_platform.canonical import decode, encode
 from sordino_platform.charter import Charter, FloorTerms, PrivacyPolicy, drafting, shipped_model
 from sordino_platform.charter.changes import changes
 from sordino_platform.charter.document import MAX_CHARTER_BYTES
-from sordino_platform.charter.preflight import lines, preflight
 from sordino_platform.identity.ceremony import found_in_folder
+from sordino_platform.terms.preflight import lines, preflight
 from sordino_privacy.errors import ConfigurationError
 
 DISTRIBUTED = PrivacyPolicy(noise="distributed", largest_steps=1)

@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 from sordino_coordinator.commands import app as coordinator_app
 from sordino_coordinator.settings import load_coordinator_settings
 from sordino_platform.charter import Charter, Draft, FloorTerms, PrivacyPolicy, commands, drafting
-from sordino_platform.charter.preflight import lines, preflight
 from sordino_platform.founding_model import founding_parameters
 from sordino_platform.identity.ceremony import found_in_folder
 from sordino_platform.round_limits import RoundLimits
@@ -27,6 +26,7 @@ from sordino_platform.suggested import (
     suggested_plan,
     suggested_training,
 )
+from sordino_platform.terms.preflight import lines, preflight
 from sordino_privacy.accounting import SampledGaussian, epsilon
 from sordino_privacy.errors import ConfigurationError
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from sordino_client.completion.showing.worth import Show
+from sordino_platform import user_services
 from sordino_platform.bases import find_base
 from sordino_platform.bases.memory import require_room
-from sordino_platform.machine import service
 from sordino_platform.machine.service import UserService
 
 NAME: Final = "sordino-serve"
@@ -58,10 +58,12 @@ def install(
     show: Show,
 ) -> str:
     """Installs and starts it; says where it lies and where its log is. Raises ConfigurationError or StorageError."""
-    found = service.install(definition(folder, repositories, model=model, base=base, port=port, show=show))
+    found = user_services.install(
+        definition(folder, repositories, model=model, base=base, port=port, show=show)
+    )
     return f"installed {found.place(NAME)}; its log: {found.log(NAME)}"
 
 
 def remove() -> None:
     """Stops and removes it. Raises ConfigurationError or StorageError."""
-    service.remove(NAME)
+    user_services.remove(NAME)

@@ -16,15 +16,6 @@ from sordino_platform.charter import (
     drafting,
 )
 from sordino_platform.charter.document import MAX_CHARTER_BYTES, Charter, CharterTerms, Draft
-from sordino_platform.charter.revising import (
-    chosen_model,
-    kept_adapters,
-    noise_term,
-    revised_renewals,
-    revised_section,
-    revised_shared_memory,
-)
-from sordino_platform.charter.showing import explained, print_json, show_changes, show_terms
 from sordino_platform.charter.signed import require_successor
 from sordino_platform.charter.waiting import clear_waiting, waiting
 from sordino_platform.durable import read_file, write_file
@@ -38,6 +29,15 @@ from sordino_platform.passphrase import (
     named_passphrase,
     source,
 )
+from sordino_platform.terms.revising import (
+    chosen_model,
+    kept_adapters,
+    noise_term,
+    revised_renewals,
+    revised_section,
+    revised_shared_memory,
+)
+from sordino_platform.terms.showing import explained, print_json, show_changes, show_terms
 from sordino_privacy.errors import UsageError
 
 app = typer.Typer(

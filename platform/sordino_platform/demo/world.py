@@ -19,12 +19,12 @@ from sordino_platform.charter import (
     PrivacyPolicy,
     SharedMemoryPolicy,
 )
-from sordino_platform.charter.chosen import model_of
 from sordino_platform.durable import make_folder, write_file
 from sordino_platform.identity import Identity
 from sordino_platform.identity.ceremony import Foundation, found_in_folder
 from sordino_platform.settings import toml_text
 from sordino_platform.suggested import affordable_noise
+from sordino_platform.terms.chosen import model_of
 from sordino_privacy.accounting import SampledGaussian
 from sordino_privacy.errors import ConfigurationError, DataError, SordinoError
 

@@ -55,8 +55,8 @@ def plan(
 
     Example: sordino federation plan plan.toml --root root --out codes
     """
-    from sordino_platform.charter.showing import explained
     from sordino_platform.founding.plan import found_federation, read_plan
+    from sordino_platform.terms.showing import explained
 
     passphrase = named_passphrase(passphrase_file, passphrase_fd, passphrase_env) or ""
     read = read_plan(file)

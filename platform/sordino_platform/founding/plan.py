@@ -41,11 +41,11 @@ from pydantic import Field, ValidationError
 from sordino_platform.bases.base import SHIPPED
 from sordino_platform.canonical import first_problem
 from sordino_platform.charter import FloorTerms, PrivacyPolicy, Role, TrainingPolicy, drafting
-from sordino_platform.charter.chosen import model_of
 from sordino_platform.founding.code import JoinCode
 from sordino_platform.identity import authority
 from sordino_platform.link.address import parse_address, told_apart
 from sordino_platform.settings import SettingsModel, load_toml
+from sordino_platform.terms.chosen import model_of
 from sordino_privacy.errors import ConfigurationError
 from sordino_privacy.secagg.encoding import MAX_MEMBERS
 

@@ -79,7 +79,7 @@ def revised_renewals(present: Draft | Charter, file: Path | None, days: int | No
 
 def chosen_model(base: str | None, adapters: Mapping[str, Any]) -> ModelTerms | HuggingFaceTerms:
     """The terms of the options that were given. Raises UsageError or ConfigurationError."""
-    from sordino_platform.charter.chosen import model_of
+    from sordino_platform.terms.chosen import model_of
 
     return model_of(base or SHIPPED, adapters)
 

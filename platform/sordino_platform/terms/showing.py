@@ -108,7 +108,7 @@ def show_changes(old: CharterTerms, new: CharterTerms, *, as_json: bool) -> None
 def explained(draft: Draft, *, members: int, clusters: int = 0) -> tuple[dict[str, Any] | None, list[str]]:
     """What the terms of a draft mean in a round with so many members: the figures, and the lines for a person. No
     figures where the base is not installed here, which only who trains must have."""
-    from sordino_platform.charter.preflight import lines, preflight  # imports flwr
+    from sordino_platform.terms.preflight import lines, preflight  # imports flwr
 
     try:
         found = preflight(draft, members=members, clusters=clusters)
