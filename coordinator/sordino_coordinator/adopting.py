@@ -36,7 +36,7 @@ from sordino_platform.identity import Identity, admit
 from sordino_platform.link import LinkServer, ServerTls
 from sordino_platform.release import ReleaseStore, SignedManifest
 from sordino_platform.release.manifest import dimension_of, require_next
-from sordino_platform.release.store import require_vector
+from sordino_platform.release.steps import require_vector
 from sordino_platform.telemetry import configure_logging, log
 from sordino_privacy.errors import ConfigurationError, LinkError, SordinoError
 

@@ -30,7 +30,7 @@ from sordino_platform.proposal import (
 )
 from sordino_platform.provenance import OpenedSum, Provenance
 from sordino_platform.release.manifest import Charters, Manifest, SignedManifest, require_next
-from sordino_platform.release.store import next_model, require_vector
+from sordino_platform.release.steps import next_model, require_vector
 from sordino_platform.release.weights import file_sha256, vector_hash
 from sordino_platform.round_limits import RoundLimits
 from sordino_privacy.counts import CountPlan, SharedMemory

@@ -7,7 +7,8 @@
 from sordino_platform.release.bundle import write_base_bundle, write_serving_bundle
 from sordino_platform.release.manifest import Manifest, SignedManifest, dimension_of, require_next
 from sordino_platform.release.optimiser import ServerOptimiser
-from sordino_platform.release.store import ReleaseStore, next_model
+from sordino_platform.release.steps import next_model
+from sordino_platform.release.store import ReleaseStore
 from sordino_platform.release.weights import parse_weights, vector_hash
 
 __all__ = [
