@@ -21,12 +21,9 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import datetime
-import errno
 import itertools
 import logging
 import queue
-import secrets
-import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -36,29 +33,23 @@ import grpc
 from grpc import aio
 
 from sordino_platform.link.address import parse_address
-from sordino_platform.link.allowance import Allowance, Turns
+from sordino_platform.link.admission import Admission, hello_of
+from sordino_platform.link.allowance import Allowance
 from sordino_platform.link.ending import StreamEnding
 from sordino_platform.link.events import IgnoreEvents, LinkEvents, Rejection
 from sordino_platform.link.frames import (
-    BUSY_VERSION,
     SERVICE,
     SOFTWARE_VERSION,
-    VERSION_MAX,
-    VERSION_MIN,
     GoodbyeReason,
-    Hello,
-    ProtocolError,
-    Welcome,
-    decode_frame,
     encode_frame,
 )
-from sordino_platform.link.limits import FRAME_BYTES, METADATA_BYTES, SESSION_BYTES, WINDOW_BYTES, Limits
+from sordino_platform.link.limits import Limits
+from sordino_platform.link.listening import GrpcWire, require_bindable, server_credentials, server_options
 from sordino_platform.link.mailbox import LostRequest, Mailbox, Outgoing, Reply, Result
 from sordino_platform.link.messages import Payload, parts_of, total_of
-from sordino_platform.link.stream import MemberStream, StreamServices
+from sordino_platform.link.stream import StreamServices
 from sordino_platform.link.tls import ServerTls, ServerTlsSource, expiry_of
-from sordino_platform.machine.sockets import claim
-from sordino_privacy.errors import LinkError, PortInUseError, SordinoError
+from sordino_privacy.errors import LinkError, SordinoError
 
 __all__ = ["LinkServer", "LostRequest", "Reply", "Result"]
 
@@ -106,17 +97,12 @@ class LinkServer:
             raise ValueError("a software version is 1 to 64 of 0-9 A-Z a-z . + -")
         self._host, self._asked_port = parse_address(address)
         self._tls = tls
-        self._identify = identify
-        self._software_version = software_version
         self._limits = limits or Limits()
         self._events = events or IgnoreEvents()
         self._shared = StreamServices(
             admit=admit, limits=self._limits, events=self._events, spool=spool, now=now, renew=renew
         )
-        self._turns = Turns(
-            self._limits.arrival_burst, self._limits.arrival_rate, most=self._limits.busy_seconds
-        )
-        self._session = secrets.token_bytes(SESSION_BYTES)
+        self._admission = Admission(self._shared, identify=identify, software_version=software_version)
         self._ids = itertools.count(1)
         self._mailboxes: dict[str, Mailbox] = {}
         self._results: queue.SimpleQueue[Result | None] = queue.SimpleQueue()
@@ -283,37 +269,16 @@ class LinkServer:
         )
 
     async def _listen(self) -> aio.Server:
-        credentials = self._credentials()
+        credentials = server_credentials(self._tls)
         limits = self._limits
         server = aio.server(
             maximum_concurrent_rpcs=limits.connections,
-            options=[
-                ("grpc.so_reuseport", 0),  # else a second coordinator silently takes half of the members
-                ("grpc.max_receive_message_length", FRAME_BYTES),
-                ("grpc.max_send_message_length", FRAME_BYTES),
-                ("grpc.max_metadata_size", METADATA_BYTES),
-                ("grpc.absolute_max_metadata_size", METADATA_BYTES),
-                ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION),
-                ("grpc.max_allowed_incoming_connections", limits.connections),
-                ("grpc.server_handshake_timeout_ms", int(limits.hello_seconds * 1000)),
-                ("grpc.max_connection_idle_ms", IDLE_SECONDS * 1000),
-                ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
-                ("grpc.http2.bdp_probe", 0),  # it would let the window grow to megabytes per member
-                ("grpc.keepalive_time_ms", int(limits.keepalive_seconds * 1000)),
-                ("grpc.keepalive_timeout_ms", int(limits.keepalive_seconds * 1000 / 3)),
-                (
-                    "grpc.http2.ping_timeout_ms",
-                    int(limits.keepalive_seconds * 1000 / 3),
-                ),  # else 60 s, whatever the line above says
-                ("grpc.http2.max_pings_without_data", 0),
-                ("grpc.http2.min_ping_interval_without_data_ms", int(limits.keepalive_seconds * 1000 / 3)),
-                ("grpc.http2.max_ping_strikes", 2),
-            ],
+            options=server_options(limits),
         )
         handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(self._open)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Open": handler}),))
         host = f"[{self._host}]" if ":" in self._host else self._host
-        _require_bindable(self._host, self._asked_port)  # gRPC would print its own account of it
+        require_bindable(self._host, self._asked_port)  # gRPC would print its own account of it
         try:
             self._port = server.add_secure_port(f"{host}:{self._asked_port}", credentials)
         except RuntimeError:
@@ -324,32 +289,6 @@ class LinkServer:
         await server.start()
         return server
 
-    def _credentials(self) -> grpc.ServerCredentials:
-        source = self._tls
-        if isinstance(source, ServerTls):
-            return grpc.ssl_server_credentials(
-                [(source.key, source.certificate)], root_certificates=source.ca, require_client_auth=True
-            )
-        served = source()
-
-        def renewed() -> Any:
-            """Asked by gRPC at each handshake, on its own threads; None: nothing is new. What is given replaces gRPC's
-            factory of handshakes, which is not safe while others begin one: given at each, a storm of members ended
-            the process (tests/link/test_storm.py)."""
-            nonlocal served
-            try:
-                now = source()
-            except SordinoError:
-                return None  # a renewal in progress
-            if now == served:
-                return None
-            served = now
-            return _configuration(now)
-
-        return grpc.dynamic_ssl_server_credentials(
-            _configuration(served), renewed, require_client_authentication=True
-        )
-
     def _mailbox(self, member: str) -> Mailbox:
         if member not in self._mailboxes:
             openings = Allowance(self._limits.opening_burst, self._limits.opening_rate)
@@ -358,22 +297,19 @@ class LinkServer:
 
     async def _open(self, _: object, context: Any) -> None:
         """One stream, from its certificate to its end. gRPC cancels this coroutine when the connection breaks."""
-        wire = _Context(context)
+        wire = GrpcWire(context)
         try:
             try:
                 async with asyncio.timeout(self._limits.hello_seconds):
-                    member, expires = self._identified(context)
-                    raw = await wire.read()
-                    hello = decode_frame(raw) if raw is not None else None
+                    member, expires = self._admission.identified(wire.certificate())
+                    hello = await hello_of(wire)
             except TimeoutError:
                 raise StreamEnding(GoodbyeReason.UNRESPONSIVE, "no Hello") from None
-            except ProtocolError as problem:
-                raise StreamEnding(GoodbyeReason.PROTOCOL, problem.message, Rejection.SCHEMA) from None
             if hello is None:
                 return
-            if not isinstance(hello, Hello):
-                raise StreamEnding(GoodbyeReason.PROTOCOL, "the first frame is no Hello", Rejection.SCHEMA)
-            stream, welcome = await self._admitted(wire, member, expires, hello)
+            stream, welcome = await self._admission.stream(wire, self._mailbox(member), expires, hello)
+            self._note_connected()
+            self._events.connected(member)
         except StreamEnding as ending:
             if ending.rejection is not None:
                 self._events.rejected(ending.rejection)
@@ -388,106 +324,5 @@ class LinkServer:
         finally:
             self._note_connected()
 
-    def _identified(self, context: Any) -> tuple[str, datetime.datetime]:
-        pem = context.auth_context().get("x509_pem_cert", [b""])[0]
-        try:
-            member, expires = self._identify(pem), expiry_of(pem)
-            self._shared.admit(member)
-        except SordinoError as refusal:
-            raise StreamEnding(GoodbyeReason.IDENTITY, refusal.message, Rejection.UNKNOWN_CLIENT) from None
-        if self._shared.now() >= expires:
-            raise StreamEnding(GoodbyeReason.EXPIRED, "the certificate has expired", Rejection.EXPIRED)
-        return member, expires
-
-    async def _admitted(
-        self, wire: _Context, member: str, expires: datetime.datetime, hello: Hello
-    ) -> tuple[MemberStream, Welcome]:
-        version = min(hello.version_max, VERSION_MAX)
-        if version < max(hello.version_min, VERSION_MIN):
-            older = "member" if hello.version_max < VERSION_MIN else "coordinator"
-            raise StreamEnding(
-                GoodbyeReason.VERSION,
-                f"the coordinator {self._software_version} speaks versions {VERSION_MIN} to {VERSION_MAX}, "
-                f"the member {hello.software_version} {hello.version_min} to {hello.version_max}: upgrade the {older}",
-            )
-        mailbox, now = self._mailbox(member), asyncio.get_running_loop().time()
-        if not mailbox.openings.take(now):
-            raise StreamEnding(GoodbyeReason.UNRESPONSIVE, "too many connections", Rejection.SCHEMA)
-        # A round waits for whoever was asked something: that member never has to.
-        if mailbox.current is None and (seconds := self._turns.ask(now)):
-            raise _busy(seconds, hello)
-        async with mailbox.opening:
-            older_stream = mailbox.stream
-            if older_stream is not None:
-                if hello.session != mailbox.session and await older_stream.alive():
-                    raise StreamEnding(GoodbyeReason.DUPLICATE, f"another process is connected as {member}")
-                older_stream.end(StreamEnding(GoodbyeReason.FENCED, "a newer connection took over"))
-                await older_stream.ended()
-            stream = MemberStream(wire, mailbox, self._shared, expires, version)
-            awaiting = mailbox.resume(hello, self._session)
-            mailbox.stream = stream
-        self._note_connected()
-        self._events.connected(member)
-        return stream, Welcome(
-            version=version,
-            software_version=self._software_version,
-            session=self._session,
-            awaiting=awaiting,
-        )
-
     def _note_connected(self) -> None:
         self._connected = frozenset(name for name, box in self._mailboxes.items() if box.stream is not None)
-
-
-class _Context:
-    """gRPC's context as a Wire."""
-
-    def __init__(self, context: Any) -> None:
-        self._context = context
-
-    async def read(self) -> bytes | None:
-        raw = await self._context.read()
-        return raw if isinstance(raw, bytes) else None
-
-    async def write(self, message: bytes) -> None:
-        try:
-            await self._context.write(message)
-        except (aio.BaseError, asyncio.InvalidStateError):
-            raise ConnectionError from None
-
-
-def _busy(seconds: float, hello: Hello) -> StreamEnding:
-    """Sends a member away until its turn; one that does not know of turns, as long as it likes."""
-    if hello.version_max < BUSY_VERSION:
-        return StreamEnding(GoodbyeReason.UNRESPONSIVE, "too many members at once", Rejection.BUSY)
-    return StreamEnding(
-        GoodbyeReason.BUSY,
-        "too many members at once",
-        Rejection.BUSY,
-        retry_millis=max(1, int(seconds * 1000)),
-    )
-
-
-def _configuration(tls: ServerTls) -> Any:
-    """A server's key, certificate and trusted authorities, as gRPC takes them."""
-    return grpc.ssl_server_certificate_configuration([(tls.key, tls.certificate)], root_certificates=tls.ca)
-
-
-def _require_bindable(host: str, port: int) -> None:
-    """Raises PortInUseError or LinkError, which say what gRPC does not."""
-    try:
-        family, kind, proto, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, proto) as probe:
-            claim(probe)
-            probe.bind(where)
-            probe.listen(1)
-    except OSError as problem:
-        if problem.errno == errno.EADDRINUSE:
-            raise PortInUseError(
-                f"port {port} on {host} is in use",
-                hint="stop the other process (find it with: ss -ltnp), or choose another port",
-            ) from None
-        raise LinkError(
-            f"cannot listen on {host}:{port}: {problem.strerror}",
-            hint="the address must be one of this machine's; a port below 1024 needs privileges",
-        ) from None
