@@ -15,7 +15,8 @@ from tests.coordinator.test_orders import command, one_round, running
 
 from sordino_coordinator.behind import require_not_behind
 from sordino_coordinator.control.view import status_facts
-from sordino_coordinator.rounds import SCHEMA, Outcome, RoundStore
+from sordino_coordinator.round_tables import SCHEMA
+from sordino_coordinator.rounds import Outcome, RoundStore
 from sordino_platform.flower.phases import Phase
 from sordino_platform.identity import Identity
 from sordino_platform.release import ReleaseStore

@@ -12,14 +12,8 @@ import pytest
 
 from sordino_coordinator.control.view import some
 from sordino_coordinator.metrics import HIGHEST, NAMED_MEMBERS, CoordinatorMetrics
-from sordino_coordinator.rounds import (
-    MEMBERS,
-    NAMED_ROUNDS,
-    SCHEMA,
-    STANDINGS,
-    Outcome,
-    RoundStore,
-)
+from sordino_coordinator.round_tables import MEMBERS, SCHEMA, STANDINGS
+from sordino_coordinator.rounds import NAMED_ROUNDS, Outcome, RoundStore
 
 NAMES = [f"member-{number:04d}" for number in range(1000)]
 

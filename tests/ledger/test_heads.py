@@ -14,7 +14,7 @@ from sordino_client.round.heads import compare_head, signed_head
 from sordino_client.round.member import Member
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.noted import keep_ledger_head
-from sordino_coordinator.rounds import MEMBERS, SCHEMA
+from sordino_coordinator.round_tables import MEMBERS, SCHEMA
 from sordino_coordinator.strategy import SecureFedAvg
 from sordino_platform.ledger_head import LedgerHead, SignedLedgerHead
 from sordino_platform.offer import Unready
