@@ -18,7 +18,7 @@ from typing import Any, Final
 import grpc
 from grpc import aio
 
-from sordino_platform.link.client import channel_options, credentials_of
+from sordino_platform.link.dialling import channel_options, credentials_of
 from sordino_platform.link.frames import (
     METHOD,
     VERSION_MAX,

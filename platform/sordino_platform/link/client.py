@@ -17,20 +17,18 @@ come all at once.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import secrets
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
 
-from sordino_platform.link.address import parse_address
 from sordino_platform.link.diagnosis import Diagnosis, diagnose
+from sordino_platform.link.dialling import channel_options, credentials_of
 from sordino_platform.link.events import Direction, IgnoreEvents, LinkEvents
 from sordino_platform.link.frames import (
     METHOD,
@@ -57,9 +55,9 @@ from sordino_platform.link.frames import (
     decode_frame,
     encode_frame,
 )
-from sordino_platform.link.limits import FRAME_BYTES, METADATA_BYTES, SESSION_BYTES, WINDOW_BYTES, Limits
-from sordino_platform.link.messages import Assembly, MemoryPayload, Part, outgoing, parts_of
-from sordino_platform.link.proxy import is_loopback
+from sordino_platform.link.limits import SESSION_BYTES, Limits
+from sordino_platform.link.messages import Assembly, MemoryPayload, outgoing, parts_of
+from sordino_platform.link.pending import HeldReply, Pending
 from sordino_platform.link.request import Handler, Request
 from sordino_platform.link.status import LinkState, LinkStatus, backoff_seconds
 from sordino_platform.link.tls import ClientTls, ClientTlsSource
@@ -80,16 +78,6 @@ FATAL: Final = {
 }
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class _Held:
-    """A reply that the coordinator has not acknowledged."""
-
-    id: int
-    request: Request
-    kind: FrameKind
-    parts: tuple[Part, ...]
-
-
 class _Connection:
     """One stream's outbox and inbox; everything is guarded by the client's condition."""
 
@@ -105,40 +93,6 @@ class _Connection:
         self.useful = False
         self.refreshed = False  # ended by this side, to be made anew at once
         self.version = 0  # of the protocol on this stream, once welcomed
-
-
-def credentials_of(tls: ClientTls) -> grpc.ChannelCredentials:
-    """What a member shows in the handshake, and which authorities it believes."""
-    return grpc.ssl_channel_credentials(
-        root_certificates=tls.ca, private_key=tls.key, certificate_chain=tls.certificate
-    )
-
-
-def channel_options(
-    target: str, limits: Limits, *, server_name: str | None = None
-) -> list[tuple[str, int | str]]:
-    """gRPC's options of a member's channel: its sizes, its keepalive, no connection shared with another member."""
-    keepalive = int(limits.keepalive_seconds * 1000)
-    options: list[tuple[str, int | str]] = [
-        ("grpc.max_receive_message_length", FRAME_BYTES),
-        ("grpc.max_send_message_length", FRAME_BYTES),
-        ("grpc.max_metadata_size", METADATA_BYTES),
-        ("grpc.absolute_max_metadata_size", METADATA_BYTES),
-        ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
-        ("grpc.http2.bdp_probe", 0),
-        ("grpc.keepalive_time_ms", keepalive),
-        ("grpc.keepalive_timeout_ms", keepalive // 3),
-        ("grpc.http2.ping_timeout_ms", keepalive // 3),  # else 60 s, whatever the line above says
-        ("grpc.http2.max_pings_without_data", 0),
-        ("grpc.min_reconnect_backoff_ms", int(limits.hello_seconds * 1000)),
-        ("grpc.enable_retries", 0),
-        ("grpc.use_local_subchannel_pool", 1),
-        # A proxy of the environment is for the world outside; gRPC would send even 127.0.0.1 through it.
-        ("grpc.enable_http_proxy", int(not is_loopback(parse_address(target)[0]))),
-    ]
-    if server_name is not None:
-        options.append(("grpc.ssl_target_name_override", server_name))
-    return options
 
 
 class LinkClient:
@@ -182,12 +136,7 @@ class LinkClient:
         self._call: Any = None
         # What outlives a connection:
         self._session = secrets.token_bytes(SESSION_BYTES)
-        self._coordinator_session = b""
-        self._received = 0
-        self._ids = itertools.count(1)
-        self._next: Request | None = None
-        self._running: Request | None = None
-        self._held: _Held | None = None
+        self._pending = Pending()
         self._welcomed = False
 
     def stop(self) -> None:
@@ -247,7 +196,7 @@ class LinkClient:
         finally:
             self._stopped.set()
             with self._changed:
-                self._give_up_all()
+                self._pending.give_up()
                 self._changed.notify_all()
             worker.join(HANDLER_GRACE_SECONDS)
             self._on_status(LinkStatus(state=LinkState.STOPPED))
@@ -263,7 +212,8 @@ class LinkClient:
             if not self._welcomed:
                 raise
             return connection  # a renewal in progress; `_problem` reads again and says what is wrong
-        channel = self._channel(tls)
+        options = channel_options(self._target, self._limits, server_name=self._server_name)
+        channel = grpc.secure_channel(self._target, credentials_of(tls), options=options)
         try:
             # Without a deadline of its own: keepalive ends a dead stream, `watchdog` one that is never welcomed.
             stream: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(METHOD)
@@ -292,10 +242,6 @@ class LinkClient:
             channel.close()
         return connection
 
-    def _channel(self, tls: ClientTls) -> grpc.Channel:
-        options = channel_options(self._target, self._limits, server_name=self._server_name)
-        return grpc.secure_channel(self._target, credentials_of(tls), options=options)
-
     def _read(self, connection: _Connection, call: Any) -> None:
         try:
             for raw in call:
@@ -323,8 +269,7 @@ class LinkClient:
                 self._finish(connection, frame)
             case Ack():
                 with self._changed:
-                    if self._held is not None and self._held.id == frame.id:
-                        self._held = None
+                    self._pending.acknowledged(frame.id)
             case Ping():
                 self._send(connection, Pong(frame.nonce))
             case Pong():
@@ -346,11 +291,7 @@ class LinkClient:
         if connection.welcomed:
             raise ProtocolError("a second Welcome")
         with self._changed:
-            if welcome.session != self._coordinator_session:
-                self._coordinator_session, self._received = welcome.session, 0
-                self._give_up_all()
-            else:
-                self._give_up_all(but=welcome.awaiting)
+            self._pending.resume(welcome)
             self._welcomed = connection.welcomed = True
             self._changed.notify_all()
         connection.version = welcome.version
@@ -369,7 +310,7 @@ class LinkClient:
         if start.total > self._limits.message_bytes:
             raise ProtocolError(f"a message above {self._limits.message_bytes} bytes")
         connection.deadline = time.monotonic() + start.deadline_millis / 1000
-        connection.assembly = Assembly(start, MemoryPayload() if start.id > self._received else None)
+        connection.assembly = Assembly(start, MemoryPayload() if start.id > self._pending.received else None)
 
     def _assembling(self, connection: _Connection) -> Assembly:
         if connection.assembly is None:
@@ -383,10 +324,9 @@ class LinkClient:
         connection.useful = True
         with self._changed:
             if assembly.kept:
-                self._received = assembly.start.id
-                # The coordinator has one request at a time under way: an older one is not wanted any more.
-                self._give_up_all()
-                self._next = Request(id=assembly.start.id, payload=payload, deadline=connection.deadline)
+                self._pending.arrived(
+                    Request(id=assembly.start.id, payload=payload, deadline=connection.deadline)
+                )
                 self._changed.notify_all()
         self._send(connection, Ack(assembly.start.id))
 
@@ -395,20 +335,9 @@ class LinkClient:
             connection.assembly = None
             return
         with self._changed:
-            if self._received == request_id:
-                self._give_up_all()
+            if self._pending.received == request_id:
+                self._pending.give_up()
                 self._changed.notify_all()
-
-    def _give_up_all(self, but: int = 0) -> None:
-        """Forgets what is waiting, running or held, except for request `but`. The condition is held."""
-        if self._next is not None and self._next.id != but:
-            self._next.give_up()
-            self._next = None
-        if self._running is not None and self._running.id != but:
-            self._running.give_up()
-        if self._held is not None and self._held.request.id != but:
-            self._held.request.give_up()
-            self._held = None
 
     def _problem(self, connection: _Connection) -> Diagnosis:
         """Why the stream ended. Raises LinkError when trying again cannot help."""
@@ -439,11 +368,11 @@ class LinkClient:
                 version_max=VERSION_MAX,
                 software_version=self._software_version,
                 session=self._session,
-                coordinator_session=self._coordinator_session,
-                received=self._received,
+                coordinator_session=self._pending.session,
+                received=self._pending.received,
             )
         yield encode_frame(hello)
-        reply: tuple[_Held, Iterator[Frame]] | None = None
+        reply: tuple[HeldReply, Iterator[Frame]] | None = None
         while True:
             frame: Frame | None = None
             with self._changed:
@@ -452,17 +381,14 @@ class LinkClient:
                         frame = connection.control.popleft()
                     elif connection.closing:
                         return
-                    elif reply is not None and reply[0] is not self._held:
+                    elif reply is not None and reply[0] is not self._pending.held:
                         frame = Cancel(reply[0].id)
                         reply = None
                     elif reply is not None:
                         frame = next(reply[1], None)
                         if isinstance(frame, MessageEnd):
                             reply = None
-                    elif (
-                        connection.welcomed and self._held is not None and self._held.id != connection.started
-                    ):
-                        held = self._held
+                    elif connection.welcomed and (held := self._unsent(connection)) is not None:
                         connection.started = held.id
                         reply = (
                             held,
@@ -473,6 +399,11 @@ class LinkClient:
             yield encode_frame(frame)
             if isinstance(frame, MessageChunk):
                 self._events.bytes(Direction.SENT, len(frame.data))
+
+    def _unsent(self, connection: _Connection) -> HeldReply | None:
+        """The reply that this stream has not carried yet. The condition is held."""
+        held = self._pending.held
+        return None if held is None or held.id == connection.started else held
 
     def _send(self, connection: _Connection, frame: Frame) -> None:
         with self._changed:
@@ -492,7 +423,7 @@ class LinkClient:
 
     def _wind_down(self) -> None:
         with self._changed:
-            self._give_up_all()
+            self._pending.give_up()
             self._changed.notify_all()
             connection, call = self._connection, self._call
         if connection is not None and call is not None:
@@ -513,11 +444,10 @@ class LinkClient:
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._next is not None or self._stopped.is_set())
+                self._changed.wait_for(lambda: self._pending.waiting is not None or self._stopped.is_set())
                 if self._stopped.is_set():
                     return
-                request, self._next = self._next, None
-                self._running = request
+                request = self._pending.begin()
             if request is not None:
                 self._answer(request)
 
@@ -529,7 +459,5 @@ class LinkClient:
             log.warning("handling a request failed: %s", type(problem).__name__)
             kind, parts = FrameKind.FAILURE, parts_of(b"")
         with self._changed:
-            self._running = None
-            if not request.cancelled:
-                self._held = _Held(id=next(self._ids), request=request, kind=kind, parts=parts)
+            if self._pending.answered(request, kind, parts):
                 self._changed.notify_all()
