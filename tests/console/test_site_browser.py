@@ -72,7 +72,7 @@ def test_a_newcomer_finds_on_the_first_page_what_it_is_for_whom_and_where_it_end
     page.goto(site)
     sources = page.locator("article img").evaluate_all("all => all.map(one => one.src)")
     pictures = [source.rpartition("/")[2] for source in sources]
-    assert pictures[:2] == ["whole.svg", "ghost-text.gif"]
+    assert pictures[:3] == ["whole.svg", "ghost-text.gif", "demo.gif"]
     text = page.inner_text("article")
     order = [
         text.index(words)
