@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from flwr.app import RecordDict
@@ -15,7 +15,7 @@ from sordino_coordinator.boundary import LostMember, MemberReply
 from sordino_coordinator.bringing import bring_forward
 from sordino_coordinator.control.live import Doing
 from sordino_coordinator.epochs import lacking
-from sordino_coordinator.exchange import exchange
+from sordino_coordinator.exchange import exchange, never
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.grid import LinkGrid
 from sordino_coordinator.noted import keep_ledger_head, note_tenure, note_unready
@@ -28,7 +28,8 @@ from sordino_privacy.secagg import IdentityError
 HELLO_SECONDS = 10.0
 HELLO_SECONDS_EACH = 0.1
 """An offer's deadline, and what each member that is asked adds to it: a thousand answers are sent, signed for and read
-one after the other, on machines that may be this one. It only bounds the wait for whoever is silent."""
+one after the other, on machines that may be this one. Nobody who is silent is waited for so long: once no answer has
+come for HELLO_SECONDS, the offer is over (`Lull`)."""
 STOCK_HELLO_SECONDS = 120.0
 """Flower's deployment engine starts a process for each message, and its simulation plays a thousand members one after
 the other: there an exchange's own deadline is waited for, if that is longer."""
@@ -142,6 +143,21 @@ def offer_seconds(asked: int) -> float:
     return HELLO_SECONDS + HELLO_SECONDS_EACH * asked
 
 
+class Lull:
+    """How long it has been since anybody answered. `clock` in seconds that only rise."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._heard = clock, clock()
+
+    def heard(self) -> None:
+        """Somebody answered."""
+        self._heard = self._clock()
+
+    def over(self) -> bool:
+        """Whether nobody has for so long that the rest will not."""
+        return self._clock() - self._heard > HELLO_SECONDS
+
+
 def ask(
     federation: Federation,
     grid: Grid,
@@ -168,6 +184,7 @@ def ask(
         note_unready(federation, name, present.unready)
         found[answer.member] = present
 
+    ours, lull = isinstance(grid, LinkGrid), Lull()
     for item in exchange(
         grid,
         asked,
@@ -176,10 +193,12 @@ def ask(
         message_type=HELLO,
         round=offer.round,
         seconds=offer_seconds(len(asked))
-        if isinstance(grid, LinkGrid)
+        if ours
         else max(STOCK_HELLO_SECONDS, federation.settings.exchange_seconds),
         reply_bytes=lambda _: ENVELOPE_BYTES,
+        enough=lull.over if ours else never,
     ):
+        lull.heard()
         if isinstance(item, LostMember) and item.rejected is not None:
             federation.metrics.rejected.labels(item.rejected.value).inc()
             federation.log.warning("hello_refused", member=item.member, error=item.error)
