@@ -81,12 +81,12 @@ def measured(place: Path, *, members: int, sizes: list[str], dropouts: bool) -> 
                 alone = resident(course.pid) / 1e6
                 labels = {"size": size, "members": count}
                 rows.append({"what": "connect", **labels, "seconds": rounded(course.connect())})
+                percent = course.idle_percent(IDLE_SECONDS)
+                rows.append({"what": "idle", **labels, "core_percent": rounded(percent)})
                 standing = resident(course.pid) / 1e6
                 rows.append(
                     {"what": "streams", **labels, "mb": rounded(standing), "mb_without": rounded(alone)}
                 )
-                percent = course.idle_percent(IDLE_SECONDS)
-                rows.append({"what": "idle", **labels, "core_percent": rounded(percent)})
                 rows.append({"what": "round", "size": size, **course.round()})
                 if size == next(iter(SIZES)) and count == members:
                     for phase in LEAVING if dropouts else ():
