@@ -24,7 +24,8 @@ from sordino_coordinator.noted import keep_ledger_head, note_epsilon
 from sordino_coordinator.ongoing import OngoingRound, RoundAbortedError
 from sordino_coordinator.release_gate import UnusableSumError
 from sordino_coordinator.rounds import Outcome
-from sordino_platform.flower.codec import ENVELOPE_BYTES
+from sordino_coordinator.standing import MemberStanding
+from sordino_platform.flower.codec import CONTENTS, ENVELOPE_BYTES
 from sordino_platform.flower.phases import Phase, Scalar, pack
 from sordino_platform.proposal import Proposal, quantiser_for, require_honest_lengths, require_honest_mean
 from sordino_platform.telemetry import timed
@@ -37,6 +38,7 @@ from sordino_privacy.secagg import (
     CoordinatorSession,
     Lengths,
     NormError,
+    PerMember,
     RoundContext,
     SecaggError,
     Totals,
@@ -52,6 +54,7 @@ class Attempt:
     def __init__(self, federation: Federation, round: OngoingRound) -> None:
         self._federation, self._round = federation, round
         self._context, self._tenure = attempt_context(federation, round), federation.tenure()
+        self._proposals: dict[MemberStanding, RecordDict] = {}
         self._trained: set[str] = set()
         self.session = CoordinatorSession(
             federation.membership, self._context, keeper=UploadFolder(federation.folder / "uploads")
@@ -67,11 +70,12 @@ class Attempt:
         yield self._step(
             Phase.TRAIN, self._round.nodes, self._proposal, self._advertised, enough=self._enough
         )
+        self._proposals.clear()
         roster = closing(session.close_advertisements, Outcome.ABORTED_COHORT)
         self._round.cohort = session.cohort
         yield self._step(Phase.SHARE, session.awaiting(), alike({"roster": roster}), self._shared)
         parcels = closing(session.close_shares)
-        yield self._step(Phase.UPLOAD, parcels, one_each("delivery", parcels), self._uploaded)
+        yield self._step_each(Phase.UPLOAD, "delivery", parcels, self._uploaded)
         yield from self._cheaters()
         claim = closing(session.close_uploads)
         while session.must_muster:
@@ -82,7 +86,7 @@ class Attempt:
             claim = closing(session.close_soundings)
         yield self._step(Phase.SURVIVORS, session.awaiting(), alike({"claim": claim}), self._signed)
         openings = closing(session.close_survivors)
-        yield self._step(Phase.UNMASK, openings, one_each("opening", openings), self._revealed)
+        yield self._step_each(Phase.UNMASK, "opening", openings, self._revealed)
 
     def open(self) -> AggregateSum:
         """The sum, opened and within its bounds. Raises RoundAbortedError, UnusableSumError."""
@@ -101,6 +105,7 @@ class Attempt:
         accept: Callable[[MemberReply], None],
         *,
         enough: Callable[[], bool] = never,
+        shared: bytes = b"",
     ) -> PhaseStep:
         return PhaseStep(
             phase=phase,
@@ -109,17 +114,31 @@ class Attempt:
             accept=accept,
             reply_bytes=lambda member: self.session.largest_answer(member) + ENVELOPE_BYTES,
             enough=enough,
+            shared=shared,
+        )
+
+    def _step_each(
+        self, phase: Phase, name: str, values: PerMember, accept: Callable[[MemberReply], None]
+    ) -> PhaseStep:
+        """A message for each member, with its own of `values` as the field `name`."""
+        return self._step(
+            phase, values, lambda member: pack({name: values[member]}), accept, shared=values.head
         )
 
     def _proposal(self, member: str) -> RecordDict:
+        """Made once for all that hold the same: what each of a thousand members lacks may be a megabyte."""
         federation, held = self._federation, self._round.held[member]
-        return Proposal(
-            context=self._context,
-            plan=federation.plan,
-            provenance=federation.records.provenance(after=held.release, known=held.manifests),
-            charters=federation.epochs(after=held.epoch),
-            tenure=self._tenure,
-        ).pack()
+        if held not in self._proposals:
+            while len(self._proposals) >= CONTENTS:
+                del self._proposals[next(iter(self._proposals))]
+            self._proposals[held] = Proposal(
+                context=self._context,
+                plan=federation.plan,
+                provenance=federation.records.provenance(after=held.release, known=held.manifests),
+                charters=federation.epochs(after=held.epoch),
+                tenure=self._tenure,
+            ).pack()
+        return self._proposals[held]
 
     def _enough(self) -> bool:
         federation = self._federation
@@ -212,11 +231,6 @@ def alike(fields: Mapping[str, Scalar]) -> Callable[[str], RecordDict]:
     """The same message for everyone, made once."""
     content = pack(fields)
     return lambda _: content
-
-
-def one_each(name: str, values: Mapping[str, bytes]) -> Callable[[str], RecordDict]:
-    """A message for each member, with its own of `values` as the field `name`."""
-    return lambda member: pack({name: values[member]})
 
 
 def closing(close: Callable[[], T], outcome: Outcome = Outcome.ABORTED_DROPOUTS) -> T:

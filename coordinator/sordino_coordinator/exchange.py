@@ -49,13 +49,15 @@ def exchange(
     given_up: Callable[[], bool] = never,
     rejoin: bool = False,
     enough: Callable[[], bool] = never,
+    shared: bytes = b"",
 ) -> Iterator[Answered | LostMember]:
     """Sends `content(member)` to each member of `nodes`; yields every one exactly once, answers in order of arrival.
 
     `nodes` gives a member's Flower node id, `reply_bytes` the most that its reply can have: a larger one is refused
     before it is received. One reply is in memory at a time, and `accept` has consumed it when its member is yielded.
     With `rejoin` a member that was cut off or restarted is asked again when it is back, for as long as the exchange
-    waits for anybody else. Once `enough()` is true, nobody is waited for. Raises GivenUpError once `given_up()` is
+    waits for anybody else. Once `enough()` is true, nobody is waited for. `shared` is a long
+    part that every content has: on our link it is in memory once. Raises GivenUpError once `given_up()` is
     true, and StorageError.
     """
     started = time.monotonic()
@@ -67,7 +69,7 @@ def exchange(
         left = max(seconds - (time.monotonic() - started), POLL_SECONDS)
         message = Message(content(member), nodes[member], message_type, group_id=str(round), ttl=left)
         sent[member] += 1
-        ids = list(push(grid, message, reply_bytes(member)))
+        ids = list(push(grid, message, reply_bytes(member), shared))
         waiting.update(dict.fromkeys(ids, member))
         return bool(ids)
 
@@ -118,10 +120,10 @@ def exchange(
         yield LostMember(member=member, reason=Dropped.DISCONNECT)
 
 
-def push(grid: Grid, message: Message, reply_bytes: int) -> Iterable[str]:
+def push(grid: Grid, message: Message, reply_bytes: int, shared: bytes) -> Iterable[str]:
     """Sends a message; its id, or nothing when its receiver is not there. A stock grid cannot bound a reply."""
     if isinstance(grid, LinkGrid):
-        return grid.push_bounded([message], reply_bytes=reply_bytes)
+        return grid.push_bounded([message], reply_bytes=reply_bytes, shared=shared)
     return grid.push_messages([message])
 
 

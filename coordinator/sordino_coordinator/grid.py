@@ -82,9 +82,12 @@ class LinkGrid(Grid):
         """Sends each message; returns the ids of those that could be sent. Vectors are shared, not copied."""
         return self.push_bounded(messages, reply_bytes=None)
 
-    def push_bounded(self, messages: Iterable[Message], *, reply_bytes: int | None) -> list[str]:
+    def push_bounded(
+        self, messages: Iterable[Message], *, reply_bytes: int | None, shared: bytes = b""
+    ) -> list[str]:
         """`push_messages`, for replies of at most so many bytes: a larger one is refused at its first frame and ends
-        its member's stream. None: the link's own limit."""
+        its member's stream. None: the link's own limit. `shared` is bytes that are in other messages too: they are in
+        memory once."""
         sent = []
         for message in messages:
             name = self._member_at(message.metadata.dst_node_id)
@@ -92,7 +95,7 @@ class LinkGrid(Grid):
                 continue
             message_id = shim.stamp(message)
             seconds = message.metadata.ttl or DEFAULT_SECONDS
-            parts = parts_of(self._coder.encode(message))
+            parts = parts_of(self._coder.encode(message, shared))
             try:
                 number = self._server.send(name, parts, deadline_seconds=seconds, reply_bytes=reply_bytes)
             except LinkError:

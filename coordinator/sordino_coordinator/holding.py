@@ -28,7 +28,8 @@ from sordino_platform.tracing import TracedStep
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseStep:
     """One phase that is to be held. `content` makes what a member is told, `accept` takes its answer, `reply_bytes` is
-    the most that its whole reply can have. Once `enough()` is true, nobody is waited for."""
+    the most that its whole reply can have. Once `enough()` is true, nobody is waited for. `shared` is a long part
+    that every content has."""
 
     phase: Phase
     members: Collection[str]
@@ -36,6 +37,7 @@ class PhaseStep:
     accept: Accept
     reply_bytes: Callable[[str], int]
     enough: Callable[[], bool] = never
+    shared: bytes = b""
 
 
 class RoundPhases:
@@ -98,6 +100,7 @@ class RoundPhases:
             # again: a finished update is stored, and the charge was made.
             rejoin=training,
             enough=step.enough,
+            shared=step.shared,
         )
 
     def _answers(self, phase: Phase, arriving: Iterator[Answered | LostMember]) -> int:

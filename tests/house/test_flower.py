@@ -64,6 +64,22 @@ def test_the_parts_are_flowers_own_bytes_and_a_broadcast_is_in_memory_once() -> 
     assert Fields(decode_message(joined(other))).blob("roster") == b"another"
 
 
+@given(
+    head=st.binary(max_size=300),
+    tails=st.lists(st.binary(max_size=300), min_size=2, max_size=4),
+    other=st.binary(),
+)
+def test_what_messages_have_in_common_is_in_memory_once_and_their_bytes_are_the_same(
+    head: bytes, tails: list[bytes], other: bytes
+) -> None:
+    coder, contents = ContentCoder(), [pack({"delivery": head + tail}) for tail in tails]
+    for content in contents:
+        sent = message(content)
+        parts = coder.encode(sent, head)
+        assert joined(parts) == joined(encode_message(sent)) == joined(coder.encode(sent, other))
+        assert not head or any(part is head for part in parts)
+
+
 @given(st.data())
 def test_a_truncated_or_extended_payload_is_refused(data: st.DataObject) -> None:
     payload = joined(encode_message(message()))

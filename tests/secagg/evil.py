@@ -17,6 +17,7 @@ from tests.secagg.federation import Federation, SeededEntropy, membership
 from sordino_privacy.secagg import (
     CoordinatorSession,
     MemberSession,
+    PerMember,
     RoundContext,
     SecaggError,
     SessionPhase,
@@ -50,12 +51,12 @@ class EvilCoordinator(CoordinatorSession):
         lie: Roster = self.lies["roster"](self, self.roster)
         return lie.encode()
 
-    def close_shares(self) -> Mapping[str, bytes]:
+    def close_shares(self) -> PerMember:
         messages = dict(super().close_shares())
         if "delivery" in self.lies:
             lie: Delivery = self.lies["delivery"](self, Delivery.decode(messages[VICTIM], VICTIM))
             messages[VICTIM] = lie.encode()
-        return messages
+        return PerMember(messages, b"", messages.__getitem__)
 
     def close_uploads(self) -> bytes:
         message = super().close_uploads()
@@ -64,12 +65,12 @@ class EvilCoordinator(CoordinatorSession):
         lie: Claim = self.lies["claim"](self, Claim.decode(message))
         return lie.encode()
 
-    def close_survivors(self) -> Mapping[str, bytes]:
+    def close_survivors(self) -> PerMember:
         messages = dict(super().close_survivors())
         if "opening" in self.lies:
             lie: Opening = self.lies["opening"](self, Opening.decode(messages[VICTIM]))
             messages[VICTIM] = lie.encode()
-        return messages
+        return PerMember(messages, b"", messages.__getitem__)
 
 
 def victim_refuses(

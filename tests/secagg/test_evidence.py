@@ -3,7 +3,6 @@ publishes another; and where the charter asks for it, no survivor can hide how l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any
@@ -22,6 +21,7 @@ from sordino_privacy.secagg import (
     IdentityError,
     Lengths,
     MemberSession,
+    PerMember,
     Quantised,
     QuorumError,
     sketched_length,
@@ -156,12 +156,12 @@ def test_a_coordinator_that_commits_to_a_sum_with_a_vector_of_its_own_is_found_o
 class Divider(CoordinatorSession):
     """Gives two halves of the federation two challenges, by leaving assents out for one of them."""
 
-    def close_survivors(self) -> Mapping[str, bytes]:
+    def close_survivors(self) -> PerMember:
         messages = dict(super().close_survivors())
         for name in (READER, "member-0001"):
             asked = Opening.decode(messages[name])
             messages[name] = replace(asked, assents=asked.assents[:4]).encode()
-        return messages
+        return PerMember(messages, b"", messages.__getitem__)
 
 
 def test_a_coordinator_that_gives_members_different_challenges_gets_sketches_that_do_not_fit_together() -> (

@@ -10,6 +10,7 @@ every message refers to the same bytes.
 from __future__ import annotations
 
 import struct
+from collections import deque
 from collections.abc import Mapping
 
 from flwr.app import Array, ArrayRecord, Message, RecordDict
@@ -24,24 +25,40 @@ MAX_HEADER_BYTES = 16 << 20  # shares and signatures of a large cohort; vectors 
 ENVELOPE_BYTES = 4096
 """The most that a message takes beside what its sender was asked for: Flower's metadata, names, lengths, a number or
 two. A receiver that knows how much it asked for adds this."""
+CONTENTS = 8
+"""Contents of one type of message that are kept encoded, for the next message that has the same."""
 _LENGTH = struct.Struct(">I")
 
 
 class ContentCoder:
     """Encodes messages, and the content of many that share one `RecordDict` once: a broadcast to a thousand members is
-    in memory once, whatever is in it. Not thread-safe."""
+    in memory once, whatever is in it. A few contents can take turns within one type of message. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._content: RecordDict | None = None
-        self._encoded = b""
+        self._type = ""
+        self._known = deque[tuple[RecordDict, bytes]](maxlen=CONTENTS)
 
-    def encode(self, message: Message) -> list[bytes | StreamedPart]:
-        """The parts of the payload, as `encode_message` gives them. The content must not be changed afterwards."""
-        if message.content is not self._content:
-            self._content, self._encoded = message.content, _without_vectors(message.content)
+    def encode(self, message: Message, shared: bytes = b"") -> list[bytes | StreamedPart]:
+        """The parts of the payload, which joined are those of `encode_message`. Contents that differ can have `shared`
+        in common, which is a part by itself then and not copied. The content must not be changed afterwards."""
+        if message.metadata.message_type != self._type:
+            self._type = message.metadata.message_type
+            self._known.clear()
+        encoded = next((known for content, known in self._known if content is message.content), None)
+        if encoded is None:
+            encoded = _without_vectors(message.content)
+            self._known.append((message.content, encoded))
         metadata = metadata_to_bytes(message)
-        length = _LENGTH.pack(len(metadata) + len(self._encoded))
-        return [length + metadata, self._encoded, *_vectors_of(message.content, {})]
+        length = _LENGTH.pack(len(metadata) + len(encoded))
+        return [length + metadata, *_around(encoded, shared), *_vectors_of(message.content, {})]
+
+
+def _around(encoded: bytes, shared: bytes) -> list[bytes]:
+    """`encoded` in parts, of which `shared` is one where it is in there."""
+    start = encoded.find(shared) if shared else -1
+    if start < 0:
+        return [encoded]
+    return [encoded[:start], shared, encoded[start + len(shared) :]]
 
 
 def encode_message(

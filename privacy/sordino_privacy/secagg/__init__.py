@@ -19,7 +19,7 @@ from sordino_privacy.secagg.admission import (
 )
 from sordino_privacy.secagg.complaint import judge_complaint
 from sordino_privacy.secagg.context import RoundContext
-from sordino_privacy.secagg.coordinator import AggregateSum, CoordinatorSession, Stage
+from sordino_privacy.secagg.coordinator import AggregateSum, CoordinatorSession, PerMember, Stage
 from sordino_privacy.secagg.encoding import SUITE
 from sordino_privacy.secagg.evidence import Evidence, Lengths, Opened
 from sordino_privacy.secagg.intake import Keeper, UploadReceiver
@@ -106,6 +106,7 @@ __all__ = [
     "NormError",
     "Opened",
     "OrderError",
+    "PerMember",
     "PolicyError",
     "Quantised",
     "Quantiser",

@@ -31,6 +31,6 @@ one's starting point:
 
 from sordino_privacy.secagg.coordinator.opening import AggregateSum
 from sordino_privacy.secagg.coordinator.session import CoordinatorSession
-from sordino_privacy.secagg.coordinator.stage import Stage
+from sordino_privacy.secagg.coordinator.stage import PerMember, Stage
 
-__all__ = ["AggregateSum", "CoordinatorSession", "Stage"]
+__all__ = ["AggregateSum", "CoordinatorSession", "PerMember", "Stage"]

@@ -36,7 +36,7 @@ class AgreedSum:
         def opening(member: str) -> bytes:
             return with_owners(head, *self.claimed.owed(member))
 
-        return PerMember((assent.sender for assent in self.assents), opening)
+        return PerMember((assent.sender for assent in self.assents), head, opening)
 
 
 class SurvivorPhase:

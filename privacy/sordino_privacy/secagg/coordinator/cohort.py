@@ -86,7 +86,7 @@ class CohortShares:
                     parcels.append(Parcel(sender=sender, leaf=shares.leaves[index], path=path))
             return with_parcels(head, parcels)
 
-        return PerMember(self.u2, delivery)
+        return PerMember(self.u2, head, delivery)
 
     def commitment(self, owner: str, holder: str, which: str) -> bytes:
         """What `owner` committed to for the share that `holder` has of its b seed or its s seed."""

@@ -13,7 +13,7 @@ from sordino_privacy.secagg.coordinator.agreeing import SurvivorPhase
 from sordino_privacy.secagg.coordinator.cohort import AdvertisementPhase, CohortShares, SharePhase
 from sordino_privacy.secagg.coordinator.mustering import PresencePhase, SoundingPhase, must_be_mustered
 from sordino_privacy.secagg.coordinator.opening import AggregateSum, OpenedPhase, RevealPhase
-from sordino_privacy.secagg.coordinator.stage import AttemptTerms, CollectingPhase, Stage
+from sordino_privacy.secagg.coordinator.stage import AttemptTerms, CollectingPhase, PerMember, Stage
 from sordino_privacy.secagg.coordinator.uploading import ClaimedSum, UploadPhase, claim_sum
 from sordino_privacy.secagg.evidence import Lengths
 from sordino_privacy.secagg.intake import Data, Intake, Keeper, MemoryKeeper, UploadReceiver
@@ -124,7 +124,7 @@ class CoordinatorSession:
     def accept_shares(self, sender: str, message: bytes) -> None:
         self._in(SharePhase).accept(sender, message)
 
-    def close_shares(self) -> Mapping[str, bytes]:
+    def close_shares(self) -> PerMember:
         """A delivery for each member of U2."""
         with self._closing(SharePhase) as phase:
             shares = phase.close()
@@ -209,7 +209,7 @@ class CoordinatorSession:
     def accept_survivors(self, sender: str, message: bytes) -> None:
         self._in(SurvivorPhase).accept(sender, message)
 
-    def close_survivors(self) -> Mapping[str, bytes]:
+    def close_survivors(self) -> PerMember:
         """An opening for each member that signed."""
         with self._closing(SurvivorPhase) as phase:
             agreed = phase.close()

@@ -54,10 +54,11 @@ def require_sender(sender: str, name: str) -> None:
 
 
 class PerMember(Mapping[str, bytes]):
-    """One message per member, built when it is asked for: all of them at once would be O(members^2) bytes."""
+    """One message per member, built when it is asked for: all of them at once would be O(members^2) bytes. Each
+    begins with the same `head`, so whoever sends them need not hold that more than once."""
 
-    def __init__(self, names: Iterable[str], build: Callable[[str], bytes]) -> None:
-        self._names, self._build = dict.fromkeys(names), build
+    def __init__(self, names: Iterable[str], head: bytes, build: Callable[[str], bytes]) -> None:
+        self._names, self.head, self._build = dict.fromkeys(names), head, build
 
     def __getitem__(self, name: str) -> bytes:
         if name not in self._names:
