@@ -1,13 +1,14 @@
 """`sordino coordinator adopt`: a coordinator that was restored from an older backup takes its own newer history back.
 
-Members hold what it signed and forgot. Each that connects is asked for the charters and manifests that are missing
-here; nothing of what they send is believed. Charters count with the root's signature, manifests with this coordinator's
-own, each in its place in the chain, and the newest vector with the hash that its manifest signs. All members must tell
-one history, of which what is held here is the beginning: two different releases of one number mean that a second
-coordinator ran, and no command may choose between them.
+Members hold what it signed before, and what the backup no longer has. Every member that connects is asked for the
+charters and manifests that are missing here. Nothing that a member sends is believed on its word. A charter counts if
+the root signed it. A manifest counts if this coordinator signed it and it stands in its place in the chain. The newest
+vector counts if it has the hash that its manifest signs. All members must tell one history, and what is held here must
+be its beginning. Two different releases of one number mean that a second coordinator ran, and no command may choose
+between them.
 
-Then, in one step: the releases are kept, and a further one is signed that restores the newest. So the run is new, no
-round's number means two things, and the state of a server optimiser, which members do not hold, begins anew.
+Then, in one step: the releases are kept, and a further one is signed that restores the newest. So the run is new, and
+no round's number means two things. The state of a server optimiser begins anew, because members do not hold it.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ LOOK_SECONDS = 0.2
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adopted:
     """What was found. `releases` were taken over from what `members` hold; none when nothing was missing. `refused`
-    says of whom something was not believed, and why."""
+    names each member whose answer was not believed, with the reason."""
 
     members: tuple[str, ...]
     refused: tuple[str, ...]
@@ -65,7 +66,7 @@ class Told:
 
 
 class Archive:
-    """One coordinator's folder, and the members that are connected to it."""
+    """Adopts into one coordinator's folder what the members connected to it hold."""
 
     def __init__(self, folder: Path, server: LinkServer, identity: Identity) -> None:
         self._identity = identity
@@ -74,7 +75,8 @@ class Archive:
         self._refused: list[str] = []
 
     def adopt(self, audit: AuditLog) -> Adopted:
-        """Asks all who are connected, decides, then keeps. Raises ConfigurationError, LinkError, StorageError."""
+        """Asks all connected members, decides on one history, then keeps it. Raises ConfigurationError, LinkError,
+        StorageError."""
         members = self._grid.members()
         if not members:
             raise LinkError(
@@ -125,7 +127,8 @@ class Archive:
     def _ask(
         self, nodes: Mapping[str, int], question: Question, accept: Callable[[MemberReply], None]
     ) -> dict[str, str]:
-        """Asks each member; returns why those were not believed whose answer was none."""
+        """Asks each member. Returns, by name, why a member's answer was not believed, for those that gave none that
+        could be read."""
         # Members of an older version put more into an answer: whatever a header may hold.
         most = ENVELOPE_BYTES + MAX_HEADER_BYTES + self._vector_bytes()
         problems = {}
@@ -156,7 +159,8 @@ class Archive:
         return items, next(iter(problems.values()), "")
 
     def _ask_charters(self, members: Mapping[str, int]) -> None:
-        """Takes the epochs over that are missing here. The root signed them: it does not matter who brings them."""
+        """Takes over the epochs that are missing here. The root signed them, so it does not matter which member brings
+        them."""
         store = self._identity.charters
         for name, node in members.items():
             while True:
@@ -170,7 +174,8 @@ class Archive:
                     break
 
     def _ask_manifests(self, name: str, node: int) -> Told:
-        """The chain that a member holds, from what is held here on. Each manifest is verified before the next."""
+        """The part of a member's chain that follows what is held here. Each manifest is verified before the next is
+        asked for."""
         told = Told(chain=list(self._releases.chain()[:-1]))
         while not told.problem:
             items, told.problem = self._items(
@@ -212,7 +217,8 @@ class Archive:
 
 
 def agreed(held: list[SignedManifest], told: Mapping[str, Told]) -> list[SignedManifest]:
-    """The one history that all tell, the longest version of it. Raises ConfigurationError when there are two."""
+    """The longest history that any member told, once all others are known to be a beginning of it. Raises
+    ConfigurationError when there are two."""
     longest, teller = held, "this coordinator"
     for name, one in told.items():
         for number, (ours, theirs) in enumerate(zip(longest, one.chain, strict=False)):

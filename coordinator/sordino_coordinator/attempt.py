@@ -1,9 +1,9 @@
 """One attempt of a round: fresh keys, one session of the protocol, and the phases that lead to one opened sum.
 
-The phases are a generator: each `PhaseStep` that it yields is to be held with the members, and what they answered is in
-the session when it goes on (`sordino_coordinator.holding`). So it sends nothing and waits for nobody, and a test can
-hold the phases as it likes. It decides nothing about security either: each answer is opaque bytes to it, and the
-session raises when one cannot be accepted.
+The phases are a generator. The caller holds each yielded `PhaseStep` with the members (`sordino_coordinator.holding`);
+when the generator goes on, the session has their answers. So this module sends nothing and waits for nobody, and a test
+can hold the phases as it likes. It decides nothing about security either: an answer is opaque bytes to it, and the
+session raises when it cannot be accepted.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ class Attempt:
         )
 
     def phases(self) -> Iterator[PhaseStep | LostMember]:
-        """The phases in order, and between them whoever is proven to have cheated by what the others answered.
+        """Yields the phases in order. Between two of them it removes every member that the others' answers prove to
+        have cheated.
 
         Raises RoundAbortedError when too few members are left for an attempt, UnusableSumError when nothing can come of
         the round any more.
@@ -199,7 +200,7 @@ class Attempt:
             )
 
     def _admit(self, totals: Totals, lengths: Lengths) -> None:
-        """Raises NormError for a sum that honest members cannot have made."""
+        """Raises NormError for a sum that is longer than honest members can make it."""
         plan = self._federation.plan
         require_honest_mean(plan, totals, survivors=len(self.session.survivors))
         require_honest_lengths(plan, totals.quantiser, lengths)
@@ -234,8 +235,8 @@ def alike(fields: Mapping[str, Scalar]) -> Callable[[str], RecordDict]:
 
 
 def closing(close: Callable[[], T], outcome: Outcome = Outcome.ABORTED_DROPOUTS) -> T:
-    """Ends a phase of the session; what it refuses for lack of members ends the attempt with `outcome`, a lie or a sum
-    too long the round."""
+    """Ends a phase of the session. Too few members end the attempt with `outcome`; a lie, or a sum that is too long,
+    ends the round."""
     try:
         return close()
     except (CheatError, NormError) as error:

@@ -1,4 +1,5 @@
-"""Before each round: follows the operator's orders, takes a new epoch of the charter over, says what the round does."""
+"""Before each round: follows the operator's orders, takes over a new epoch of the charter, and decides what the round
+does."""
 
 from __future__ import annotations
 
@@ -37,9 +38,8 @@ def must_yield(federation: Federation) -> bool:
 
 
 def adopt_epoch(federation: Federation) -> None:
-    """Takes over the members, keys and floors of a new epoch; one that this process cannot serve is refused.
-
-    Raises ConfigurationError for another model: its releases could not follow the present ones.
+    """Takes over the members, keys and floors of a new epoch. Raises ConfigurationError for an epoch with another
+    model: its releases could not follow the present ones.
     """
     charter = federation.identity.charter
     if charter.hash() == federation.charter.hash():
@@ -63,8 +63,8 @@ def adopt_epoch(federation: Federation) -> None:
 
 
 def _next_plan(federation: Federation, limits: RoundLimits) -> Plan:
-    """What the next round does: it counts, where that was ordered and no release has done it since, else it trains.
-    An order that the charter or the settings do not allow is noted, and not tried again."""
+    """What the next round does. It counts phrases if a count was ordered and no release has made one since; else it
+    trains. An order that the charter or the settings do not allow is noted, and not tried again."""
     after = read_orders(federation.folder).count_after
     if count_due(federation):
         try:
@@ -78,8 +78,8 @@ def _next_plan(federation: Federation, limits: RoundLimits) -> Plan:
 
 
 def count_due(federation: Federation) -> bool:
-    """Whether a count was ordered that no release has made. Releases tell, so that a crash after one never lets it
-    be made, and paid for, twice."""
+    """Whether a count was ordered that no release has made yet. The releases decide that, not a flag: so a crash after
+    the release cannot make members pay for the count twice."""
     after = read_orders(federation.folder).count_after
     return after is not None and not any(
         signed.manifest.counted for signed in federation.releases.chain()[after + 1 :]

@@ -1,7 +1,8 @@
 """A coordinator that is behind its members was restored from an old backup: it must not go on, and says what to do.
 
-Every member would refuse what it signs next, round after round, and be charged for some. A member's word alone stops
-nothing: more must say so than may collude by the charter, and at least two.
+Every member would refuse the next release that it signs, and would be charged for some of those rounds. One member's
+word stops nothing: the number of members that say so must be larger than the charter's number of colluders, and at
+least two.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ FEWEST = 2
 
 
 def require_not_behind(membership: Membership, ahead: Collection[str], *, release: int) -> None:
-    """Raises ConfigurationError when more members hold a newer release than `release` than can all be lying."""
+    """Raises ConfigurationError when too many members hold a release newer than `release` for all of them to be
+    lying."""
     liars = membership.corrupt(membership.floors.gamma_permille)
     if len(ahead) > max(liars, FEWEST - 1):
         raise ConfigurationError(

@@ -1,7 +1,8 @@
-"""The one boundary between a member's bytes and the coordinator: whatever they cause costs that member, and only it.
+"""The one boundary between a member's bytes and the coordinator: whatever the bytes cause, it costs that member and
+nobody else.
 
-A reply is taken apart, parsed and accepted inside `judge`. Whatever any of that raises, expected or not, becomes a
-`LostMember` with its reason, and the exchange goes on with the others. What an unexpected exception says may hold a
+A reply is taken apart, parsed and accepted inside `judge`. Any exception on the way, expected or not, becomes a
+`LostMember` with its reason, and the exchange goes on with the others. The text of an unexpected exception may hold a
 member's words, so only its class and its place in the code are noted.
 
 Nothing else in the coordinator may touch what a member sent: a second boundary would be one that somebody forgets.
@@ -57,8 +58,8 @@ class Answered:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LostMember:
     """A member that gave no acceptable reply. `rejected` is the label of the message that was refused, if one was;
-    `error` one line for the operator; `cheated`: what it signed proves that it cheated, by `proof`
-    where a third party can judge it."""
+    `error` is one line for the operator. `cheated`: a message that the member signed proves that it cheated; `proof` is
+    there if a third party can judge it."""
 
     member: str
     reason: Dropped
@@ -76,7 +77,7 @@ def judge(
 ) -> Answered | LostMember:
     """Takes one reply apart and accepts it. `opened` decodes it.
 
-    Raises StorageError alone: a full disk is this side's own, and no member can be blamed for it.
+    Raises only StorageError: a full disk is this side's own fault, and no member is blamed for it.
     """
     try:
         reply = opened()

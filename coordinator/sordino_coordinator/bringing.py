@@ -1,8 +1,9 @@
-"""Before a round: who lacks more of the history than a proposal holds is brought it in parts, then takes part.
+"""Before a round: sends the history in parts to members that lack more of it than a proposal can hold. Then they take
+part.
 
-A member that does not answer, refuses, takes a part by halves or wants the same again is left out of this round, and
-waits longer each time (`patience`). All that catch up cost the others a minute at most: what was taken by then need
-not be brought again.
+A member is left out of this round if it does not answer, refuses, takes only some of a part, or asks again for a part
+that it has taken. Each time it waits longer for the next try (`patience`). Members that catch up hold the others up for
+a minute at most. A part that a member has taken by then is not sent again.
 """
 
 from __future__ import annotations
@@ -26,15 +27,16 @@ from sordino_privacy.errors import LinkError
 
 BRINGING_SECONDS = 60.0
 PART_SECONDS = 20.0
-"""For one part: who is silent for so long is brought no more, and the others go on. 1 MiB at 0.5 Mbit/s."""
+"""How long a member may be silent over one part before it gets no more of them in this round. 1 MiB at 0.5 Mbit/s."""
 AT_A_TIME = 16
-"""Members that are brought parts together: each may want another one, of some megabytes."""
+"""How many members are sent parts at the same time. Each may need a different part, of some megabytes."""
 
 
 def bring_forward(
     federation: Federation, grid: Grid, nodes: Mapping[str, int], held: Mapping[str, MemberStanding]
 ) -> dict[str, MemberStanding]:
-    """What the members of `held` hold after this, without those that still lack more than a proposal brings.
+    """Brings the members of `held` up to date. Returns what each holds afterwards, without the members that still lack
+    more than a proposal can hold.
 
     `nodes` are their node ids. Raises StorageError.
     """
@@ -56,7 +58,7 @@ def bring_forward(
 
 
 class _Bringing:
-    """One stretch of it: where each member stands, by what it said last."""
+    """One stretch of bringing parts: the release at which each member stands, by its last answer."""
 
     def __init__(
         self,
@@ -77,7 +79,7 @@ class _Bringing:
         return self._wants.get(name, 0) >= self._fits
 
     def run(self, names: Collection[str]) -> None:
-        """Brings part after part to those that answer and come forward, for a while."""
+        """Sends part after part to the members that answer and make progress, until the time is up."""
         ends, left_to_bring = time.monotonic() + BRINGING_SECONDS, names
         while left_to_bring and (left := ends - time.monotonic()) > 0:
             answered = self._one_part(left_to_bring, seconds=min(left, PART_SECONDS))

@@ -1,4 +1,5 @@
-"""The clerk: certificates at the coordinator. Takes members' renewals, asks for its own, and says early what will end.
+"""The clerk looks after certificates at the coordinator: it takes members' renewal requests, asks for the coordinator's
+own renewal, and warns before a certificate ends.
 
 `renew` is called on the link's thread and returns at once; `tick` on the clerk's own thread, now and then.
 """

@@ -1,11 +1,12 @@
-"""Whom a round asks, of those that are ready: a fair share of the members, and a few to spare.
+"""Which of the ready members a round asks: a fair share of them, and a few to spare.
 
 Nothing of a round's security rests on who is asked: the charter's floors count every colluder inside whatever roster
-there is (docs/protocol.md, section 3). What is decided here is who bears the work and spends the budget, and that the
-slowest do not set the pace: training ends when a cohort has answered, and who is not done by then gets its charge back.
+there is (docs/protocol.md, section 3). What is decided here is which members do the work and spend their budget, and
+that the slowest do not set the pace. Training ends when a cohort has answered; a member that is not done by then gets
+its charge back.
 
-The draw follows from what is on record: who was asked least in the rounds that count, and between equals a lot that
-anybody can draw again from the run, the round and the release that it begins with.
+The draw follows from the record. Members that were asked least in the recent rounds come first. Between equals a hash
+decides, which anybody can compute again from the run, the round and the release that the round begins with.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from sordino_coordinator.rounds import RoundRecord
 from sordino_privacy.secagg import FloorError, Membership
 
 TURNS = 4
-"""Rounds that count: in so many turns everybody would have been asked that often."""
+"""How many recent rounds count: as many as it takes to ask every member this often."""
 MOST_ROUNDS = 1000
 
 
@@ -29,7 +30,7 @@ def rounds_that_count(members: int, *, size: int) -> int:
 
 
 def turns_taken(rounds: Iterable[RoundRecord]) -> Counter[str]:
-    """How often each member was asked: it is in the sum, or it was left out after it had been asked."""
+    """How often each member was asked: rounds with it in the sum, and rounds that it left after it was asked."""
     return Counter(name for row in rounds for name in {*row.members, *row.dropped})
 
 
@@ -47,9 +48,8 @@ def drawn_cohort(
     seed: bytes,
     possible: Callable[[Collection[str]], bool],
 ) -> tuple[str, ...]:
-    """Whom to ask: `size` and the share `spare` of it more, sorted; everybody, if there are not so many.
-
-    More where a round of the first ones would not be `possible` by the floors of organisations, whoever comes next.
+    """The members to ask, sorted: `size` of them and a share `spare` of that more, or all if there are fewer. More are
+    added, in turn, while the members chosen so far could not hold a round by the floors of organisations (`possible`).
     """
     order = sorted(ready, key=lambda name: (turns[name], lot(seed, name)))
     asked = math.ceil(size * (1 + spare))
@@ -74,7 +74,7 @@ def can_hold_round(membership: Membership, names: Collection[str]) -> bool:
 
 
 def enough_trained(membership: Membership, trained: Collection[str], *, sample: int, quorum: int) -> bool:
-    """Whether so many of those that were asked have trained that the others need not be waited for. `sample` is how
+    """Whether enough of the asked members have trained, so that nobody waits for the rest. `sample` is how
     many a round wants, 0 for everybody; `quorum` the fewest that it begins with."""
     if not sample or len(trained) < max(sample, quorum):
         return False

@@ -1,4 +1,4 @@
-"""How a round ended, put down everywhere at once: durable state, audit log, trace, metrics, log."""
+"""Records how a round ended, in all places at once: durable state, audit log, trace, metrics, log."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ def record_end(federation: Federation, round: OngoingRound, end: RoundEnd) -> No
 
 
 def attributed(federation: Federation, round: OngoingRound, error: UnusableSumError) -> str:
-    """Why a sum is not used, and whether anybody can be named: books who is proven to have spoiled it."""
+    """Logs why a sum is not used and whether a member can be named. Records a member that is proven to have spoiled
+    it."""
     if error.culprit:
         exclude_cheater(federation, error.culprit, error.message, round=round.number)
     if error.culprit or not error.of_members:

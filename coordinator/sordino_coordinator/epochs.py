@@ -1,8 +1,8 @@
-"""The signed epochs of the charter that members lack, as they are brought to them: all at once, so there is a limit.
+"""The signed epochs of the charter that members lack. They are sent all at once in one message, so there is a limit.
 
 A charter of a thousand members takes 170 KB, signed. A message of our link holds 16 MiB beside its vectors, some ninety
-such epochs: with one a week, those of a year and a half. Who lacks more is left out with a line that says what to do;
-it is not asked what it could not be sent.
+such epochs: with one a week, those of a year and a half. A member that lacks more is left out, with a log line that
+says what to do: it is not asked to take part in a round whose charter it cannot be sent.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sordino_platform.flower.codec import MAX_HEADER_BYTES
 from sordino_platform.offer import OfferAnswer
 
 MOST_EPOCH_BYTES: Final = MAX_HEADER_BYTES - (2 << 20)
-"""Of a message's header. The rest is for what goes with them: the plan, the last manifests, a record."""
+"""The part of a message's header that epochs may fill. The rest is for the plan, the last manifests and a record."""
 
 
 def lacking(federation: Federation, behind: Mapping[str, OfferAnswer]) -> dict[str, tuple[bytes, ...]]:

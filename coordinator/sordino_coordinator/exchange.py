@@ -1,8 +1,8 @@
 """One exchange: a message to each member of a cohort, and their answers as they arrive, until a deadline.
 
-Works over any Flower `Grid`: ours tells at once when a member is lost and refuses a reply larger than it can be at its
-first frame; a stock one is only silent until the deadline. What is in a reply meets the coordinator in
-`sordino_coordinator.boundary` and nowhere else.
+Works over any Flower `Grid`. Ours says at once when a member is lost, and refuses a reply that is too large at its
+first frame; a stock one is silent until the deadline. A reply's content is read in `sordino_coordinator.boundary` and
+nowhere else.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from sordino_coordinator.metrics import Dropped
 
 POLL_SECONDS = 0.1
 UNDER_WAY = 64
-"""Members of a stock grid that are asked at a time: what bounds this process's memory, whatever their number. Whoever
-is silent keeps nobody else from being asked: by half of the deadline all have been."""
+"""How many members of a stock grid are asked at a time. This bounds the memory of this process, whatever their number.
+Silent members do not keep others from being asked: by half of the deadline all have been."""
 RETURNS = 8
 """How often a member that was cut off is asked again in one exchange: each time costs a whole model."""
 
@@ -32,7 +32,7 @@ class GivenUpError(Exception):
 
 
 def never() -> bool:
-    """An exchange that ends only by itself."""
+    """The default of `given_up`: the exchange is never given up."""
     return False
 
 

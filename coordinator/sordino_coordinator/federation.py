@@ -1,7 +1,8 @@
 """The federation as its coordinator holds it: charter, keys, releases, rounds, and what the process is told to do.
 
-State, and the little that must be with it. What is done with it: `beginning` (before a round), `gathering`, `attempt`,
-`releasing` (a sum becomes a release), `records` (what members are shown), `noted` (what members said), `ending`.
+It is state, and the few operations that must be with it. Other modules work on it: `beginning` (before a round),
+`gathering`, `attempt`, `releasing` (a sum becomes a release), `records` (what members are shown), `noted` (what members
+said), `ending`.
 
 <folder>/
   identity.key tls.pem charters/ …   the identity (sordino_platform.identity)
@@ -93,7 +94,7 @@ class Federation:
 
     @classmethod
     def open(cls, folder: Path) -> Federation:
-        """Opens the folder, closes what was cut short, and makes release 0 where there is none.
+        """Opens the folder, closes rounds that were cut short, and makes release 0 if there is none.
 
         Raises ConfigurationError, StorageError.
         """
@@ -165,15 +166,14 @@ class Federation:
                 "recovered", count=cut, release=self.releases.head().number, reason="stopped in a round"
             )
         if not founded:
-            self.loss = self.evaluate(self.weights())  # anew: what it is measured with may be another by now
+            self.loss = self.evaluate(self.weights())  # again: the held-out code may be another now
             if self.gate is not None and self.loss is not None and self.gate.lowest is not None:
                 self.gate.lowest = min(self.gate.lowest, self.loss)
 
     def note(self, write: Callable[[], object]) -> None:
-        """A write that only notes something: a full disk, or a token that was taken out, must not refuse a member, or
-        keep the process from ending.
-
-        What a round must record is written by the round itself, which stops when it cannot.
+        """A context for a write that is only a note. A full disk, or a signing token that was taken out, must not make
+        this process refuse a member or keep it from ending. What a round must record is written by the round itself,
+        which stops when that fails.
         """
         try:
             write()
@@ -189,9 +189,8 @@ class Federation:
         self.metrics.bytes.labels(direction.value, MESSAGE_PHASES[message_type]).inc(count)
 
     def stop(self) -> None:
-        """No further round begins. The one that runs has `drain_seconds` to end; a second call gives it up.
-
-        Called by a signal's handler, in the middle of whatever the process does: takes no lock.
+        """Lets no further round begin. The one that runs has `drain_seconds` to end; a second call gives it up. It
+        takes no lock, because a signal handler calls it at any point of the program.
         """
         self.stop_at = time.monotonic() + (0.0 if self.stopping.is_set() else self.settings.drain_seconds)
         self.stopping.set()
@@ -232,7 +231,8 @@ class Federation:
         return self.identity.charter.hash() != self.charter.hash()
 
     def ended_by(self, members: Collection[str]) -> str | None:
-        """Why a newer epoch ends a round of these members; None where there is none, or none of it touches them."""
+        """Why a newer epoch ends a round of these members. None if there is no newer epoch, or if it leaves them as
+        they are."""
         return ended_by(self.charter, self.identity.charter, members)
 
     def quorum(self) -> int:
@@ -241,7 +241,7 @@ class Federation:
         return max(self.settings.quorum, self.membership.floors.cohort, self.tenancy.fewest(self.membership))
 
     def tenure(self) -> bytes:
-        """What an offer shows of this machine's time as the coordinator; empty on a federation's first machine."""
+        """The signed tenure of this machine as the coordinator, for an offer; empty on a federation's first machine."""
         own = self.tenancy.own()
         return b"" if own is None else own.to_bytes()
 

@@ -27,12 +27,12 @@ from sordino_privacy.secagg import IdentityError
 
 HELLO_SECONDS = 10.0
 HELLO_SECONDS_EACH = 0.1
-"""An offer's deadline, and what each member that is asked adds to it: a thousand answers are sent, signed for and read
-one after the other, on machines that may be this one. Nobody who is silent is waited for so long: once no answer has
-come for HELLO_SECONDS, the offer is over (`Lull`)."""
+"""An offer's deadline, and the time that each asked member adds to it: a thousand answers are signed, sent and read one
+after the other, perhaps all on this machine. Silent members do not use it up: an offer is over once no answer has come
+for HELLO_SECONDS (`Lull`)."""
 STOCK_HELLO_SECONDS = 120.0
-"""Flower's deployment engine starts a process for each message, and its simulation plays a thousand members one after
-the other: there an exchange's own deadline is waited for, if that is longer."""
+"""The same on a stock grid. Flower's deployment engine starts a process for each message, and its simulation plays a
+thousand members one after the other; so the exchange's own deadline holds if it is longer."""
 ASK_AGAIN_SECONDS = 5.0
 
 
@@ -60,7 +60,7 @@ def gather(
             break
         federation.live.update(doing=Doing.WAITING, connected=len(connected), required=smallest)
         now = time.monotonic()
-        # Who is connected may change its mind: members are asked again from time to time, and when others come.
+        # A connected member may change its answer, so members are asked again from time to time, and when others come.
         if connected and (set(connected) != asked or now - asked_at >= ASK_AGAIN_SECONDS):
             asked_at, asked = now, set(connected)
             offer = Offer(
@@ -89,8 +89,8 @@ def gather(
 
 
 def present(federation: Federation, grid: Grid) -> list[int]:
-    """The node ids of the charter's members that hold a link. Who was retired may hold one for a moment longer: it is
-    asked nothing and counts for nothing. A stock grid cannot say whose a node is."""
+    """The node ids of the charter's members that hold a link. A retired member may hold a link for a moment longer: it
+    is not asked and does not count. A stock grid cannot say which member a node is."""
     if not isinstance(grid, LinkGrid):
         return list(grid.get_node_ids())
     known = {member.name for member in federation.membership.members}
@@ -100,10 +100,9 @@ def present(federation: Federation, grid: Grid) -> list[int]:
 def hello(
     federation: Federation, grid: Grid, connected: Sequence[int], offer: Offer
 ) -> tuple[dict[str, int], dict[str, MemberStanding]]:
-    """Offers the round; gives node id and what it holds, of each member that answers and is ready for it.
-
-    Who holds an older epoch is asked again with the newer ones: its owner may have to look at them first.
-    Raises ConfigurationError when the members are ahead of this coordinator.
+    """Offers the round. Returns, for each member that answers and is ready, its node id and what it holds. A member
+    with an older epoch is asked again with the newer ones, since its owner may have to look at them first. Raises
+    ConfigurationError when the members are ahead of this coordinator.
     """
     # On our own link the certificate says who is asked; a stock grid knows a node's name only from its answer.
     if isinstance(grid, LinkGrid):
@@ -144,17 +143,17 @@ def offer_seconds(asked: int) -> float:
 
 
 class Lull:
-    """How long it has been since anybody answered. `clock` in seconds that only rise."""
+    """Measures how long no member has answered. `clock` gives monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._heard = clock, clock()
 
     def heard(self) -> None:
-        """Somebody answered."""
+        """A member answered."""
         self._heard = self._clock()
 
     def over(self) -> bool:
-        """Whether nobody has for so long that the rest will not."""
+        """Whether no answer has come for HELLO_SECONDS, so that no more are expected."""
         return self._clock() - self._heard > HELLO_SECONDS
 
 
@@ -165,7 +164,8 @@ def ask(
     offer: Offer,
     charters: Mapping[str, tuple[bytes, ...]],
 ) -> dict[str, OfferAnswer]:
-    """What each of `asked` (name or number, and node) answers to the offer and the signed epochs that go with it."""
+    """Sends the offer and the signed epochs that go with it to each of `asked` (name or number, and node). Yields their
+    answers."""
     found: dict[str, OfferAnswer] = {}
     heads = {node_id(name): head for name, head in federation.rounds.heads().items()}
 

@@ -99,7 +99,7 @@ class LinkGrid(Grid):
             try:
                 number = self._server.send(name, parts, deadline_seconds=seconds, reply_bytes=reply_bytes)
             except LinkError:
-                continue  # it went away in this moment: the caller sees that its id is missing
+                continue  # it has just gone away: the caller sees that its id is missing
             self._count(Direction.SENT, message.metadata.message_type, total_of(parts))
             message.content = RecordDict()  # what was sent is the link's now
             self._asked[number] = message
@@ -108,7 +108,7 @@ class LinkGrid(Grid):
 
     def arrivals(self, message_ids: Container[str]) -> list[Arrival]:
         """The next reply to one of `message_ids`, or nothing after a short wait: one payload is in memory at a time.
-        Who calls decides where what the decoding raises is caught."""
+        The caller decides where errors of the decoding are caught."""
         result = self._server.receive(timeout=PULL_SECONDS)
         if result is None:
             return []

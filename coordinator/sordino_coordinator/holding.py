@@ -1,7 +1,8 @@
-"""Holds one phase of a round: tells its members, takes their answers, and counts, logs and traces what came.
+"""Holds one phase of a round: sends the members their messages, takes their answers, and counts, logs and traces them.
 
-Nothing here knows what a phase means: a `PhaseStep` says what each member is told and who accepts the answer
-(`sordino_coordinator.attempt`). Whoever gives no acceptable answer leaves the round, by name and reason.
+Nothing here knows what a phase means: a `PhaseStep` says what each member is sent and what accepts its answer
+(`sordino_coordinator.attempt`). A member that gives no acceptable answer leaves the round, and its name and the reason
+are noted.
 """
 
 from __future__ import annotations
@@ -47,10 +48,9 @@ class RoundPhases:
         self._federation, self._grid, self._round = federation, grid, round
 
     def hold(self, step: PhaseStep) -> None:
-        """Holds one phase to its end. An answer that `accept` refuses costs its member the round.
-
-        Raises RoundAbortedError: the coordinator was told to stop, too few members are left to train, or a new epoch of
-        the charter touches the round: what comes of it could not be released, so nobody is asked for more.
+        """Holds one phase to its end. A member whose answer `accept` refuses leaves the round. Raises RoundAbortedError
+        if the coordinator was told to stop, if too few members are left to train, or if a new epoch of the charter
+        touches the round: its sum could not be released, so members are asked for no more.
         """
         federation, round, phase = self._federation, self._round, step.phase
         if phase is not Phase.RESULT and (why := federation.ended_by(round.roster)) is not None:
@@ -96,15 +96,15 @@ class RoundPhases:
             seconds=settings.train_seconds if training else settings.exchange_seconds,
             reply_bytes=step.reply_bytes,
             given_up=federation.gives_up,
-            # Later, a restarted member's keys are gone with its process; before, it has nothing that it could not do
-            # again: a finished update is stored, and the charge was made.
+            # Before the keys are used, a restarted member can do everything again: its finished update is stored and
+            # its charge was made. Later it cannot, because its keys went with its process.
             rejoin=training,
             enough=step.enough,
             shared=step.shared,
         )
 
     def _answers(self, phase: Phase, arriving: Iterator[Answered | LostMember]) -> int:
-        """Takes what arrives; how many members answered."""
+        """Takes the answers as they arrive. Returns how many members answered."""
         federation, answered = self._federation, 0
         try:
             for item in arriving:

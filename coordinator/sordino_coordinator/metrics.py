@@ -49,7 +49,7 @@ WORDS: Final[Mapping[Dropped, str]] = {
     Dropped.SPARE: "enough others had trained before it: it was asked to spare, and pays for no other round",
     Dropped.STORAGE: "this coordinator could not keep its answer: look at the disk",
 }
-"""What to say, and to look at, where nothing was said of a single case."""
+"""The sentence and the hint for a reason, if the case itself has none."""
 
 
 class RejectionReason(StrEnum):
@@ -203,7 +203,8 @@ class CoordinatorMetrics:
         )
 
     def report_epsilon(self, member: str, epsilon: float) -> None:
-        """Shows what a member reported: under its name, or, where there are too many names, the highest of all."""
+        """Sets the gauge of a member's reported epsilon: under its name, or, with too many members, the highest of
+        all."""
         if self._named and (member in self._named or len(self._named) < NAMED_MEMBERS):
             self._named.add(member)
             self.epsilon.labels(member).set(epsilon)

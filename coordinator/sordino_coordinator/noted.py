@@ -1,4 +1,5 @@
-"""What members said or did, noted for the operator and for later: nothing here decides anything of a round's security.
+"""Notes what members said or did, for the operator and for later rounds. Nothing here decides anything about a round's
+security.
 
 One exception: a member that was proven to cheat is left out of every attempt until this process is started anew.
 """
@@ -22,7 +23,7 @@ def note_tenure(federation: Federation, member: str, data: bytes) -> None:
 
 
 def keep_ledger_head(federation: Federation, member: str, data: bytes) -> None:
-    """Keeps the head of a member's ledger that the member signed, to hand it back. One that is not is not kept."""
+    """Keeps the head of a member's ledger, to hand it back later. A head that the member did not sign is not kept."""
     if not data:
         return
     try:
@@ -40,7 +41,7 @@ def keep_ledger_head(federation: Federation, member: str, data: bytes) -> None:
 
 
 def note_unready(federation: Federation, member: str, reason: Unready | None) -> None:
-    """Shows why a member takes no part; None: it does. Logged when it changes."""
+    """Shows why a member takes no part, None if it does. A change is logged."""
     if federation.unready.get(member) is reason and member in federation.unready:
         return
     federation.unready[member] = reason
@@ -63,9 +64,8 @@ def note_epsilon(federation: Federation, member: str, epsilon: float, alone: flo
 
 
 def exclude_cheater(federation: Federation, member: str, why: str, *, round: int, proof: bytes = b"") -> None:
-    """Books a member that was proven to cheat: it is left out of every attempt until this process is started anew.
-
-    `proof` is kept beside the transcript, for whoever wants to judge it (sordino_privacy.secagg.judge_complaint).
+    """Records a member that was proven to cheat: it is left out of every attempt until this process is started again.
+    `proof` is kept beside the transcript, so that a third party can judge it (sordino_privacy.secagg.judge_complaint).
     """
     if member in federation.cheaters:
         return

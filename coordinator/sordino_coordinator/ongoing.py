@@ -41,5 +41,5 @@ class OngoingRound:
 
     @property
     def roster(self) -> Collection[str]:
-        """Who an epoch must leave as they are for the round to go on."""
+        """The members that a new epoch must leave unchanged for the round to go on."""
         return self.cohort or self.nodes

@@ -1,8 +1,7 @@
-"""How long a member that was brought a history in vain waits until it is brought one again.
-
-Each part is time that the others wait. Who comes further than ever before may take all the time that it needs. Who
-does not (it is silent, takes a part by halves, or wants again what it has taken) waits a minute, and twice as long
-each time.
+"""How long a member must wait before the coordinator tries again to bring it the history, after a try that failed. The
+other members wait while parts are sent. A member that got further than ever before may take all the time that it needs.
+A member that did not (it was silent, took only some of a part, or asked again for a part that it had taken) waits a
+minute, and twice as long each time.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ LONGEST_WAIT_SECONDS = 24 * 3600.0
 
 
 class CatchUpPatience:
-    """What one coordinator process remembers of it. `now` is in seconds of one steady clock."""
+    """What one coordinator process remembers of each member's tries. `now` is in monotonic seconds."""
 
     def __init__(self) -> None:
         self._furthest: dict[str, int] = {}
@@ -22,7 +21,7 @@ class CatchUpPatience:
         self._not_before: dict[str, float] = {}
 
     def may_try(self, member: str, *, now: float) -> bool:
-        """Whether this member may be brought parts now."""
+        """Whether parts may be sent to this member now."""
         return now >= self._not_before.get(member, now)
 
     def settle(self, member: str, *, began: int | None, ended: int, now: float) -> float:

@@ -1,8 +1,8 @@
-"""How each release was made, as it is kept here, and what a member is shown of it.
+"""The record of how each release was made, and the part of it that a member is shown.
 
 A release that a round made comes with the record that its members signed and with the opened sum, so that a member can
-repeat the arithmetic (sordino_platform.following). What an older version made, or what a restored backup lost, is not
-there: then the manifests go alone.
+repeat the arithmetic (sordino_platform.following). Releases of an older version, and those whose record a restored
+backup lost, have none: for them the manifests are sent alone.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class ReleaseRecords:
         head = self.releases.head()
         if after >= head.number:
             return None
-        # At least the newest comes along: a member checks what it is shown, and not what it may remember.
+        # At least the newest manifest is sent: a member checks what it is shown, not what it may remember.
         numbers = range(min(max(after + 1, known, 0), head.number), head.number + 1)
         manifests = tuple(self.releases.manifest_bytes(number) for number in numbers)
         counted = self._counted(after=after)
@@ -73,7 +73,7 @@ class ReleaseRecords:
         return Provenance(manifests=manifests, opened=opened, model=model, counted=counted)
 
     def announcement(self) -> RecordDict:
-        """The RESULT message: the newest release, and how its round made it. Raises StorageError."""
+        """The RESULT message: the newest release, and the record of the round that made it. Raises StorageError."""
         return pack(*packed(self.provenance(after=self.releases.head().number - 1), {}))
 
     def _opened(self, number: int) -> OpenedSum | None:
@@ -97,8 +97,8 @@ class ReleaseRecords:
         )
 
     def _counted(self, *, after: int) -> OpenedSum | None:
-        """How the memory in force was counted, for a member whose newest release is `after`; None where that one has
-        it, where the newest release counted it, or where it is not known any more."""
+        """The record of the count that made the memory in force, for a member whose newest release is `after`. None if
+        the member has it, if the newest release made it, or if the record is not kept any more."""
         head = self.releases.head()
         if head.shared_memory is None or head.counted:
             return None

@@ -1,7 +1,7 @@
 """What a model must pass before it becomes a release: the operator's held-out code, and completions it must not give.
 
-Both are the operator's own, and no member sees them. They are compared with the best and with the founding model, not
-with the release before: a poisoner that takes small steps is seen by what they add up to.
+Both are the operator's own, and no member sees them. Releases are compared with the best one and with the founding
+model, not with the one before: so small steps of a poisoner are noticed once they add up.
 
 The file of `triggers` holds one JSON object a line:
 
@@ -28,10 +28,9 @@ MAX_TRIGGER_BYTES, MAX_TRIGGERS = 1 << 20, 1000
 
 
 class UnusableSumError(SordinoError):
-    """An opened sum that must not become a release: its norm, a value that is not finite, or how it measures.
-
-    `of_members`: members made it what it is. `culprit` is the one that is proven to have spoiled it; "" where only the
-    sum is known, so that nobody can be named.
+    """An opened sum must not become a release, because of its norm, a value that is not finite, or its measurement.
+    `of_members`: the fault lies in the members' updates. `culprit` is the member that is proven to have spoiled the
+    sum; "" if only the sum is known, so that nobody can be named.
     """
 
     def __init__(self, message: str, *, culprit: str = "", of_members: bool = True) -> None:
@@ -60,7 +59,8 @@ class ReleaseGate:
     def open(
         cls, settings: CoordinatorSettings, config: Architecture, parameters: Parameters
     ) -> ReleaseGate | None:
-        """The gate, or None where nothing measures a base that does not ship. Measures the founding model.
+        """The gate; None if the charter's base does not ship and nothing is configured to measure it. Measures the
+        founding model.
 
         Raises ConfigurationError: nothing is held out, and the settings do not say that this is meant; or what is
         configured cannot be measured. DataError, StorageError.

@@ -4,9 +4,9 @@ A round is opened before its first message and closed with its outcome. A round 
 it is closed as `interrupted` and its number is never used again, so its keys and masks cannot be either. The release
 that a completed round made is written first (whole, or not at all); the row that names it commits it.
 
-Made for ten thousand rounds of a thousand members. Who was in a round lies in a table of its own, so that a list of
-rounds does not read through names, and only of the newest `NAMED_ROUNDS`; who is in a release, its manifest says for
-ever. Nothing that runs in a round or for a view reads the table of rounds from end to end.
+Made for ten thousand rounds of a thousand members. The names of a round's members lie in a table of their own, so that
+a list of rounds does not read through names. Only those of the newest `NAMED_ROUNDS` are kept; the members of a release
+stay named in its manifest. Nothing that runs in a round or for a view reads the table of rounds from end to end.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ class MemberRecord:
 class RoundStore:
     """The table of rounds. One writer: a second process that opens it is refused by the folder's lock (see up).
 
-    Each row of a round is on the disk when its call returns. What is only noted of members, thousands of times a round,
-    waits for the next of those: a power cut may lose the notes since then, a killed process loses none.
+    Each row of a round is on the disk when its call returns. Mere notes about members, thousands in a round, are synced
+    with the next such row: a power cut may lose the notes since then, a killed process loses none.
     """
 
     def __init__(self, path: Path) -> None:

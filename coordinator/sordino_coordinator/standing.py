@@ -1,4 +1,4 @@
-"""What a member holds, by what it said before a round."""
+"""What a member holds, as it said before a round."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Flower's own grid, in the simulation engine or behind a SuperLink: counted as our link is.
 
-What is lost there against our own link stands in docs/flower.md. What a charter demands and such a grid cannot give is
-refused before the first round.
+docs/flower.md says what such a grid lacks beside our own link. A charter that demands one of those things is refused
+before the first round.
 """
 
 from __future__ import annotations

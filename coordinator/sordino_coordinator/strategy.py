@@ -116,7 +116,7 @@ class SecureFedAvg(Strategy):
             return self.to_its_end(grid, round)
 
     def asked(self, nodes: dict[str, int]) -> dict[str, int]:
-        """Of the members that are ready those that this round asks: all, or as many as the operator wants, by turns."""
+        """The ready members that this round asks: all of them, or as many as the operator wants, in turn."""
         federation, sample = self.federation, self.federation.settings.sample
         if not sample:
             return nodes
@@ -162,7 +162,8 @@ class SecureFedAvg(Strategy):
         return True
 
     def attempts(self, grid: Grid, round: OngoingRound) -> tuple[CoordinatorSession, AggregateSum]:
-        """Tries the exchange; members keep their update, so only the keys are new in the next attempt.
+        """Tries the exchange until an attempt succeeds. Members keep their update, so only the keys are new in the next
+        attempt.
 
         Raises RoundAbortedError when no further attempt may follow, UnusableSumError.
         """
@@ -175,7 +176,8 @@ class SecureFedAvg(Strategy):
                 self.log.warning(
                     "attempt_failed", round=round.number, attempt=round.attempt, reason=aborted.reason
                 )
-                # A cheater could use all attempts up, and each only once: who is named does not come back.
+                # Cheaters could use up all attempts, but each of them only one: a member that was named does not come
+                # back.
                 failed += len(federation.cheaters) == excluded
                 honest = {member.name for member in federation.membership.members} - federation.cheaters
                 if failed >= federation.settings.attempts or len(honest) < federation.quorum():
@@ -207,8 +209,8 @@ class SecureFedAvg(Strategy):
         return RoundPhases(self.federation, grid, round)
 
     def announce(self, grid: Grid, round: OngoingRound) -> None:
-        """Tells the round's members the opened sum, what shows that it is theirs, and the release. Who misses it learns
-        the release with its next round. Raises RoundAbortedError."""
+        """Sends the round's members the opened sum, the proof that it is the sum of their uploads, and the release. A
+        member that misses this gets the release with its next round. Raises RoundAbortedError."""
         content = self.federation.records.announcement()
         here = set(grid.get_node_ids())
 

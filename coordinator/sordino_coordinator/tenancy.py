@@ -7,9 +7,9 @@
 
 Why two machines never open two sums of one round, and never fork the chain of releases: a round needs the charter's
 smallest cohort, f of N members. A machine that took over, and that cannot know that the old one is gone, begins its
-first round only once N - f + 1 members have answered its offer. Each of them keeps the new tenure before it answers,
-and accepts no offer of the old one since: fewer than f are left for that. This holds between machines that offer a
-round before they propose it, as ours do: a proposal itself carries no tenure.
+first round only once N - f + 1 members have answered its offer. Each of them stores the new tenure before it answers,
+and accepts no offer of the old machine after that: so fewer than f are left for the old one. This holds between
+machines that offer a round before they propose it, as ours do: a proposal itself carries no tenure.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ SUPERSEDED = "superseded.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tenancy:
-    """What a coordinator's folder says of it. Read anew at each call: a command may write beside the process."""
+    """What a coordinator's folder says about its tenure. The files are read again at each call, since a command may
+    write them beside the running process."""
 
     folder: Path
     charters: CharterStore
@@ -50,9 +51,9 @@ class Tenancy:
             )
 
     def note(self, data: bytes) -> bool:
-        """Notes a tenure that is not this machine's and at least as high; whether it is one. One that the coordinator's
-        key of today did not sign says nothing: one that an epoch replaced, perhaps because it was stolen, must not end
-        the machine that a member shows it to. Raises StorageError."""
+        """Notes a tenure that is not this machine's and at least as high. Returns whether it is one. A tenure counts
+        only if the coordinator's present key signed it: an older key, which an epoch replaced perhaps because it was
+        stolen, must not end this machine. Raises StorageError."""
         today = {self.charters.head().charter.coordinator.identity_key}
         try:
             shown = SignedTenure.parse(data, federation=self._federation(), keys=today)
@@ -76,7 +77,7 @@ class Tenancy:
             self.settle()
 
     def settle(self) -> None:
-        """Nobody else can hold a round any more."""
+        """Notes that no other machine can hold a round any more."""
         own = self.own()
         if own is not None and not self.settled():
             write_file(self.folder / SETTLED, own.tenure.id.hex().encode())

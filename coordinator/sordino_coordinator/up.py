@@ -78,7 +78,7 @@ def run_coordinator(folder: Path, *, console_at: str | None = None) -> None:
     on_ending(stop)
     certificates: dict[str, bytes] = {}
     noted: dict[bytes, float] = {}
-    refused: set[str] = set()  # noted once each: who comes back every second must not fill the disk
+    refused: set[str] = set()  # each is noted once: one that comes back every second must not fill the disk
 
     def admitted(certificate: bytes) -> tuple[str, str]:
         try:
@@ -95,7 +95,8 @@ def run_coordinator(folder: Path, *, console_at: str | None = None) -> None:
         if role != "member":
             raise LinkError("only members connect to a coordinator")
         certificates[name] = certificate
-        # A write to the disk each: who connects again and again must not keep the link's thread busy with them.
+        # Each of these is a write to the disk: a member that connects again and again must not keep the link's thread
+        # busy with them.
         if time.monotonic() - noted.get(certificate, -math.inf) >= NOTED_SECONDS:
             noted[certificate] = time.monotonic()
             ends = expiry_of(certificate).timestamp()
@@ -135,7 +136,7 @@ def run_coordinator(folder: Path, *, console_at: str | None = None) -> None:
     def connected() -> int:
         return len(server.connected() & {member.name for member in charters.head().charter.members})
 
-    # Asked at each scrape, in a round and in a pause too; who was retired does not count.
+    # Computed at each scrape, in a round and in a pause too. Retired members do not count.
     federation.metrics.connected.set_function(connected)
     clerk.start()
     host = federation.settings.listen.rpartition(":")[0]

@@ -1,5 +1,5 @@
-"""Who may see the console: whoever can read the operator's token file, or was signed in by the company's provider, for
-as long as a session lasts.
+"""Who may see the console: anybody who can read the operator's token file, and anybody whom the company's provider
+signed in, for as long as a session lasts.
 
 The token (256 bits) is made at the first start, in a file with mode 0600. A browser trades it for a session; the
 cookie holds another random value, of which only the hash is kept, in memory: a restart ends every session.
@@ -44,14 +44,14 @@ def console_token(folder: Path) -> bytes:
 
 @dataclass(slots=True)
 class Session:
-    """When it was last used and when it ends at the latest, in monotonic seconds."""
+    """A session: when it was last used, and when it ends at the latest, in monotonic seconds."""
 
     used: float
     ends: float
 
 
 class Access:
-    """Trades the token for sessions; without one it trades nothing. `clock` is monotonic seconds. Used by one thread
+    """Gives a session for the token; without a token it gives none. `clock` is monotonic seconds. Used by one thread
     only."""
 
     def __init__(self, token: bytes | None, *, clock: Callable[[], float]) -> None:
@@ -61,10 +61,9 @@ class Access:
         self._tries, self._counted = WRONG_TOKENS, clock()
 
     def wait_seconds(self) -> float:
-        """How long until another wrong token is answered as one: 0 unless too many were.
-
-        The bucket is one for all clients: over loopback or a proxy they cannot be told apart. So it never keeps out
-        the right token, which nobody guesses (256 bits): it only slows what fills the log and the counter.
+        """Seconds until the next wrong token is answered, 0 unless there were too many. All clients share one bucket,
+        because over loopback or a proxy they cannot be told apart. It never keeps out the right token (256 bits, which
+        nobody guesses): it only slows down attempts that would fill the log and the counter.
         """
         now = self._clock()
         self._tries = min(WRONG_TOKENS, self._tries + (now - self._counted) * WRONG_TOKENS_PER_SECOND)
@@ -80,7 +79,8 @@ class Access:
         return self.admit()
 
     def admit(self, *, seconds: float = SESSION_SECONDS) -> str:
-        """A new session's cookie value, for whoever was found to be let in; it ends after `seconds`, used or not."""
+        """A new session's cookie value, for a person who has been admitted. The session ends after `seconds`, used or
+        not."""
         now, value = self._clock(), secrets.token_urlsafe(TOKEN_BYTES)
         self._expire(now)
         while len(self._sessions) >= MAX_SESSIONS:

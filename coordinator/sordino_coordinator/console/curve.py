@@ -1,7 +1,7 @@
 """The geometry of the held-out loss curve: points and ticks in a box, for a drawing by the page's template.
 
-A drawing of our own, because the policy of the page forbids inline style, which plotting libraries write into every
-SVG, and because it has to follow the browser's colour scheme.
+No plotting library is used: the page's policy forbids inline style, which such libraries write into every SVG, and the
+drawing has to follow the browser's colour scheme.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ def ledger(state: ConsoleState) -> Iterator[HealthFinding]:
 
 
 def forged(state: ConsoleState) -> Iterator[HealthFinding]:
-    """Nobody may send what only a forger sends."""
+    """A message that only a forger can have sent."""
     if state.forged:
         counts = ", ".join(f"{reason.replace('_', ' ')} {count}" for reason, count in state.forged.items())
         text = f"Messages that look forged were refused in the last 15 minutes ({counts})."
@@ -140,7 +140,8 @@ def endings(state: ConsoleState) -> Iterator[HealthFinding]:
 
 
 def members(state: ConsoleState) -> Iterator[HealthFinding]:
-    """A member whose certificate ends is refused. It asks for a new one by itself; the approver lets it have it."""
+    """A member whose certificate has ended is refused. It asks for a new one by itself; the approver must approve
+    it."""
     ending = [
         (one.name, (one.certificate_ends - state.at).total_seconds())
         for one in state.members
@@ -170,7 +171,8 @@ def cohort(state: ConsoleState) -> Iterator[HealthFinding]:
 
 
 def unready(state: ConsoleState) -> Iterator[HealthFinding]:
-    """Enough members are there, and too few of them can take part: the round waits for them, and says for whom."""
+    """Enough members are connected, but too few of them can take part: the round waits, and the finding names those
+    that it waits for."""
     away = [(one.name, STEPS[one.unready]) for one in state.members if one.unready is not None]
     ready = state.connected - len(away)
     if state.doing is Doing.WAITING and ready < state.smallest_cohort <= state.connected:
@@ -180,8 +182,8 @@ def unready(state: ConsoleState) -> Iterator[HealthFinding]:
 
 
 def spent_for_nothing(state: ConsoleState) -> list[RoundRecord]:
-    """The newest rounds, in a row, that made no release although members had sent for them what they cannot take back:
-    those charges stand. The newest first."""
+    """The newest rounds in a row that made no release after members had begun to upload. The charges of such a round
+    stand. The newest comes first."""
     charged = []
     for row in reversed(state.rounds):
         if row.outcome is Outcome.COMPLETED:
@@ -192,7 +194,7 @@ def spent_for_nothing(state: ConsoleState) -> list[RoundRecord]:
 
 
 def burning(state: ConsoleState) -> Iterator[HealthFinding]:
-    """Budgets are spent and nothing is gained: more urgent than rounds that abort before anybody pays."""
+    """Budgets are spent for nothing: more urgent than rounds that abort before any member is charged."""
     rows = spent_for_nothing(state)
     if len(rows) >= BURNING:
         text = (

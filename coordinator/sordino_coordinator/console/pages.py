@@ -100,7 +100,7 @@ def environment() -> Environment:
 
 
 def departed(dropped: Mapping[str, str], count: int) -> str:
-    """Who left a round and why: a few of them, and how many more."""
+    """A few of the members that left a round, with their reasons, and how many more there are."""
     return (
         some([f"{member} ({why.replace('_', ' ')})" for member, why in dropped.items()], of=count)
         if count
@@ -116,7 +116,7 @@ def utc(moment: datetime | float) -> str:
 
 @dataclass(slots=True)
 class Rendered:
-    """A part of the page as it was last rendered, shared by all who look."""
+    """A part of the page as it was last rendered. All viewers share it."""
 
     body: bytes
     tag: str

@@ -1,4 +1,4 @@
-"""The project's runbooks as pages: whoever is woken has them where the alert is, without a network.
+"""The project's runbooks as pages: the person on call has them beside the alert, without a network.
 
 Rendered from docs/runbooks by markdown-it with raw HTML off. A wheel carries a copy; a checkout reads the originals.
 """

@@ -3,8 +3,8 @@
 GET /oidc/login       begins: to the provider, with a cookie that only this sign-in's answer goes with
 GET /oidc/callback    ends: the provider sent the browser back; a session, or the form with a reason
 
-The session's cookie is SameSite=Strict, and a browser that comes from the provider does not send it with the redirect
-that brought it: so the answer is a page of our own that goes on to `/`. Where to is never read from a request.
+The session's cookie is SameSite=Strict. A browser that comes from the provider does not send it with that redirect, so
+the answer is a page of our own that goes on to `/`. The target is never read from a request.
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ class SignIn:
         return self._done(reply)
 
     async def _asked(self, ask: Callable[[], T]) -> T:
-        """What the provider is needed for, on a thread: it may take seconds. Raises LinkError when too many wait."""
+        """Runs `ask`, which needs the provider, on a thread: it may take seconds. Raises LinkError when too many
+        wait."""
         if self._waiting >= WAITING:
             raise LinkError("too many sign-ins wait for the identity provider; try again in a moment")
         self._waiting += 1

@@ -53,7 +53,7 @@ class MemberState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expiry:
-    """Something that ends one day and that the federation depends on."""
+    """A certificate, key or charter that the federation depends on and that ends one day."""
 
     what: str
     ends: datetime

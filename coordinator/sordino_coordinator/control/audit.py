@@ -69,7 +69,8 @@ class Action(StrEnum):
     HANDED_OVER = "handed_over"
 
 
-# From where, and who where a provider vouched for a person: its own name for them (its claim `sub`).
+# Where the action came from (process, command, API) and, if a provider vouched for a person, the provider's own name
+# for that person (the claim `sub`).
 Origin = Annotated[str, Field(pattern=r"^(coordinator|command|api|(api|console):[ -~]{1,255})$")]
 
 

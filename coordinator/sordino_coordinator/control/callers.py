@@ -5,8 +5,8 @@
     Authorization: Bearer <token of the provider>       a person, where `[oidc]` names an audience: as their groups may
 
 A copy of the folder and a hand-over are between machines: no person's token is good for them. `static_tokens = false`
-switches operator.token off, because that is how people came in. It leaves standby.token: that reads what stands in
-this folder beside it, gives no order, and hands over only with a tenure that the coordinator's key has signed.
+switches operator.token off, because people used it. standby.token stays: its holder can read what lies in this folder
+beside it, can give no order, and can order a hand-over only with a tenure that the coordinator's key has signed.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ FOLLOWER: Final = Caller(by="standby", may_read=False, may_operate=False, machin
 
 
 class Callers:
-    """Tells callers apart by what they send. Any thread may ask; only a provider's token can make it wait."""
+    """Decides from a request's header who is asking. Any thread may call it; only a provider's token can make it
+    wait."""
 
     def __init__(self, folder: Path, oidc: OidcSettings | None, audit: AuditLog) -> None:
         """Makes the tokens that are in use and not there. Raises ConfigurationError, StorageError."""
@@ -71,7 +72,7 @@ class Callers:
         self._refusals = Refusals(audit)
 
     def holder(self, authorization: str) -> Caller | None:
-        """Whose token of this machine that is, told without any wait; None for everybody else."""
+        """The caller, if the token is one of this machine's own; None for all other tokens. Never waits."""
         token, found = bearer(authorization).encode(), None
         for held, caller in self._tokens.items():
             if token and hmac.compare_digest(token, held):
@@ -114,7 +115,7 @@ def require(allowed: bool, what: str) -> None:
 
 
 class Refusals:
-    """Notes wrong tokens in the audit log, at most one entry a minute: whoever guesses must not fill the disk."""
+    """Notes wrong tokens in the audit log, at most one entry a minute, so that guessing cannot fill the disk."""
 
     def __init__(self, audit: AuditLog) -> None:
         self._audit, self._lock, self._next, self._count = audit, threading.Lock(), 0.0, 0

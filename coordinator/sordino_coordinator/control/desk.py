@@ -1,4 +1,5 @@
-"""Carries out the orders between two rounds: a pause, a rest, the schedule's hours, a rollback.
+"""Carries out the operator's orders between two rounds: a pause, the wait between rounds, the schedule's hours, a
+rollback.
 
 Orders are read from their file, so that it does not matter whether a command or the API gave them, or when.
 """
@@ -52,7 +53,7 @@ class OrderDesk:
         return read_orders(self.folder).pace.over(self.defaults)
 
     def rest(self, longer: float = 0.0) -> None:
-        """A round has ended: the pause before the next one begins, and so many seconds longer."""
+        """A round has ended: starts the pause before the next one, and `longer` seconds more."""
         self._rested_since, self._rest_longer = time.monotonic(), longer
 
     def must_wait(self) -> bool:
@@ -98,7 +99,8 @@ class OrderDesk:
             self.restore(number)
         except SordinoError as error:
             self.audit.append(Action.ROLLBACK_FAILED, f"release {number}: {error.message}")
-        # Afterwards: a crash between the two makes the rollback twice, which changes nothing; the other order loses it.
+        # The order is cleared after the rollback, not before. A crash between the two repeats the rollback, which
+        # changes nothing; the other order of steps could lose it.
         change_orders(self.folder, lambda orders: _done(orders, number))
 
 

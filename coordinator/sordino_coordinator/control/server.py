@@ -1,10 +1,10 @@
-"""The operator's API as a port: TLS, a token for everything, bounded requests, and no caller that holds up another.
+"""The operator's API as a port: TLS, a token for every request, bounded requests, and no caller can hold up another.
 
 TLS is the coordinator's own certificate, read anew at each handshake, so that a renewal needs no restart; a client
 trusts the charter's TLS authority. Every request says who asks (`callers`); a connection that showed no token is the
 first to give way when the port is full (sordino_platform.web.connections). A body has at most 16 KiB and comes within
-REQUEST_SECONDS. There is no browser's way in: no cookie, no CORS, and the content type must be JSON. Each connection
-carries one request, so that no body can pass for the next request.
+REQUEST_SECONDS. A browser has no way in: there are no cookies and no CORS, and the content type must be JSON. Each
+connection carries one request, so that no body can pass for the next request.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ MAX_BODY_BYTES: Final = 16 << 10
 REQUEST_SECONDS: Final = 10.0
 STOP_SECONDS: Final = 5.0
 WORKERS: Final = 16
-"""Requests of known callers that are answered at a time, and strangers whose tokens are looked at."""
+"""How many requests of known callers are answered at a time, and how many strangers' tokens are checked at a time."""
 ANSWERED: Final = {"Cache-Control": "no-store", "Connection": "close"}
 REFUSED: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 Act = Callable[[Caller], Awaitable[Response]]
@@ -91,7 +91,7 @@ class ApiRoutes:
     def __init__(self, endpoints: Endpoints, *, on_request: Callable[[str], None]) -> None:
         self._endpoints, self._on_request = endpoints, on_request
         self._callers = Callers(endpoints.folder, endpoints.defaults.oidc, endpoints.audit)
-        # Two pools: whoever sends tokens that a provider must be asked about holds up strangers only.
+        # Two pools: a token that a provider must be asked about can hold up other strangers only.
         self._asking = ThreadPoolExecutor(WORKERS, thread_name_prefix="operator-callers")
         self._working = ThreadPoolExecutor(WORKERS, thread_name_prefix="operator-work")
 
@@ -107,7 +107,7 @@ class ApiRoutes:
         )
 
     def close(self) -> None:
-        """Waits for nothing that still runs."""
+        """Ends the pools without waiting for requests that still run."""
         for pool in (self._asking, self._working):
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -157,7 +157,8 @@ class ApiRoutes:
         return caller
 
     async def _answered(self, request: Request, act: Act) -> Response:
-        """What `act` answers to whoever asks, or why it answers nothing. Counted, but for a copy: it counts its end."""
+        """The answer of `act` to the caller, or the refusal. It is counted here, except for a copy, which is counted
+        when it ends."""
         try:
             if request.method == "HEAD":  # Starlette takes it for a GET
                 return await unspoken(request)
@@ -179,7 +180,7 @@ class ApiRoutes:
 
 
 def problem(status: HTTPStatus, message: str, hint: str = "") -> JSONResponse:
-    """An answer that is no success."""
+    """The answer for an error."""
     headers = {**ANSWERED, **({"WWW-Authenticate": "Bearer"} if status is HTTPStatus.UNAUTHORIZED else {})}
     return JSONResponse({"error": message, "hint": hint}, status, headers)
 

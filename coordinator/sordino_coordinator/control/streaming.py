@@ -1,7 +1,7 @@
 """The copy for a standby as an HTTP answer: written by a thread, sent by the event loop, a block at a time.
 
-A follower that goes away, or takes nothing for STALL_SECONDS, ends the copy; the stream then lacks its last entry, by
-which the follower tells a whole one (sordino_coordinator.control.copying).
+The copy ends if the follower goes away or takes nothing for STALL_SECONDS. The stream then lacks its last entry, by
+which the follower knows a whole copy (sordino_coordinator.control.copying).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ STALL_SECONDS: Final = 10.0
 
 
 class CopyResponse(Response):
-    """Sends what a follower that stands at `stand` lacks, made on a thread of `pool`. `counted` gets the outcome, once
-    the stream has ended: ok, invalid; none where the follower went away."""
+    """Sends what a follower that stands at `stand` lacks, made on a thread of `pool`. `counted` is told the outcome
+    when the stream has ended, ok or invalid; it is not called if the follower went away."""
 
     media_type = "application/x-tar"
 

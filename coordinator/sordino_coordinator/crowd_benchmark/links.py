@@ -46,7 +46,7 @@ from sordino_privacy.errors import SordinoError
 
 LIMITS: Final = Limits()
 AT_A_TIME: Final = 2
-"""Members of a process that answer at the same time. All at once would be as far as each other and none done."""
+"""How many members of a process answer at the same time. If all did, all would be half done and none finished."""
 BROKEN: Final = (SordinoError, grpc.RpcError, aio.BaseError, asyncio.InvalidStateError)
 
 
@@ -92,7 +92,7 @@ class CrowdLink:
             await asyncio.sleep(self._asked_to_wait + backoff_seconds(attempt, random.random()))
 
     async def _one_stream(self) -> bool:
-        """Whether it was welcomed, once it has ended."""
+        """Runs one stream to its end. Whether the coordinator had welcomed it."""
         options = channel_options(self._target, LIMITS)
         async with aio.secure_channel(self._target, credentials_of(self._tls), options=options) as channel:
             open_stream: Any = channel.stream_stream(METHOD)
@@ -145,7 +145,7 @@ class CrowdLink:
         return self.connected
 
     async def _reply(self, stream: _Stream, asked: int, payload: memoryview) -> None:
-        # Who reads the stream learns that it broke, too.
+        # The reader of the stream must learn that it broke, too.
         async with self._turns:
             with contextlib.suppress(*BROKEN):
                 await self._say(stream, asked, payload)

@@ -153,7 +153,7 @@ class LightMember:
 
 
 def main(folder: Path, first: int, count: int) -> None:
-    """Obeys until stdin ends."""
+    """Carries out the commands on stdin until it ends."""
     # A member has a process of its own, and one session in it. Here the collector would look through five hundred.
     gc.disable()
     shared, thread = CrowdShared(folder), LinkThread()

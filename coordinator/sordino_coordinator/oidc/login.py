@@ -80,7 +80,8 @@ class ConsoleLogin:
         )
 
     def finish(self, query: str, cookie: str) -> Principal:
-        """Who came back. Raises TokenRefusedError (nothing was signed in), ProviderSilentError."""
+        """The person who came back from the provider. Raises TokenRefusedError (nobody was signed in),
+        ProviderSilentError."""
         state, nonce, verifier = self._opened(cookie)
         if len(query) > MAX_QUERY_CHARACTERS:
             raise TokenRefusedError("that is no answer of the provider")
@@ -110,8 +111,8 @@ class ConsoleLogin:
         return state, nonce, verifier
 
     def _once(self, state: str) -> None:
-        """One answer a sign-in: the oldest are forgotten long after their ten minutes, or when there are very many; the
-        provider takes a code only once as well."""
+        """Accepts one answer for each sign-in. The oldest sign-ins are forgotten long after their ten minutes, or
+        earlier if there are very many; the provider, too, takes a code only once."""
         with self._lock:
             if state in self._answered:
                 raise TokenRefusedError("that answer was given before")

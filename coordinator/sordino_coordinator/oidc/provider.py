@@ -1,9 +1,9 @@
 """The identity provider: its discovery document and its keys, fetched with a bound on bytes and on time, and cached.
 
-A provider that does not answer costs the request that needed it, and no other: whoever comes with a key that is held is
-served, static tokens ask nothing here, and one fetch goes on at a time. Keys are fetched anew every ten minutes, and
-when a token names one that is not held (at most once in half a minute, whoever asks); what was fetched is trusted for
-an hour.
+A provider that does not answer fails the request that needed it and no other: tokens under a key that is held are still
+served, static tokens need no provider, and only one fetch goes on at a time. Keys are fetched anew every ten minutes,
+and when a token names one that is not held (at most once in half a minute, whoever asks); what was fetched is trusted
+for an hour.
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ class OidcProvider:
         return self._asked(lambda client: client.stream("POST", url, data=dict(form), auth=auth))
 
     def _refresh(self, seen: Discovered | None) -> None:
-        """Fetches document and keys, unless somebody else just did, or tried. Raises nothing: see `discovered`."""
+        """Fetches the document and the keys, unless another thread has just done so or tried. Raises nothing: see
+        `discovered`."""
         if not self._one.acquire(timeout=ANSWER_SECONDS):
             return
         try:
@@ -201,7 +202,7 @@ def _key_of(held: Discovered, kid: str | None, algorithm: str) -> PublicKey | No
 
 
 def trusted(settings: OidcSettings) -> ssl.SSLContext:
-    """Whose word is taken for the provider's certificate. Raises ConfigurationError, StorageError."""
+    """The authorities that are trusted for the provider's certificate. Raises ConfigurationError, StorageError."""
     if settings.authority is None:
         return ssl.create_default_context()
     pem = read_file(settings.authority, limit=MAX_AUTHORITY_BYTES).decode("ascii", "replace")

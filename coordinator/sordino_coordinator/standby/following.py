@@ -41,7 +41,7 @@ from sordino_privacy.errors import ConfigurationError, LinkError, StorageError
 FILE: Final = "following.json"
 ARRIVING: Final = ".arriving"
 SECONDS: Final = 30.0
-"""Without a byte for so long the coordinator is taken as gone; the next pass begins anew."""
+"""If no byte comes for this long the coordinator counts as gone, and the next pass begins from the start."""
 ALLOWED: Final = (
     (re.compile(r"state\.sqlite"), 1 << 33),
     (re.compile(r"(orders|tenure)\.json|coordinator\.toml"), 1 << 20),
@@ -74,7 +74,7 @@ class Follower:
         self._host, self._port = parse_address(address)
         self._charters = open_charters(folder)
         self._charters.head()
-        # What was prepared before there was a token for this alone holds the operator's, which is good for it too.
+        # A folder that was prepared before standby.token existed holds the operator's token, which serves for this too.
         names = (STANDBY_TOKEN_FILE, TOKEN_FILE)
         name = next((name for name in names if (folder / name).exists()), STANDBY_TOKEN_FILE)
         self._token = read_secret(folder / name, limit=256).decode("ascii", "replace").strip()

@@ -1,4 +1,4 @@
-"""From a machine that follows to the coordinator: one step, and the old one learns of it.
+"""Makes a machine that follows the coordinator, in one step; the old one is told if it answers.
 
 Three cases, from the best to the worst. The old coordinator answers: it notes the new tenure, stops, and the last of
 its state is copied. It does not, and the operator vouches that it is gone for good (its disk wiped, its power cut). Or
