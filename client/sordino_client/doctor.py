@@ -67,8 +67,9 @@ def repositories(settings: MemberSettings) -> str:
 
 
 def units(folder: Path, identity: Identity, settings: MemberSettings) -> str:
-    """Whether there are enough units to hide one among them. What an agent prepared tells; else all is read, as the
-    agent would, and nothing of it is kept. Raises DataError, ConfigurationError, StorageError."""
+    """Whether there are enough units to hide one among them. If an agent has prepared units, its counts tell; else the
+    repositories are read as the agent would read them, and nothing is kept. Raises DataError, ConfigurationError,
+    StorageError."""
     from sordino_client.training.base_here import tokenizer_of
     from sordino_client.training.preparation import last_prepared, prepare
 
@@ -133,7 +134,7 @@ def budget(folder: Path) -> Finding:
 
 
 def ledger(folder: Path, identity: Identity) -> str:
-    """Whether anybody remembers more of the ledger than it holds. Raises StorageError, as the agent would."""
+    """Whether a witness remembers more of the ledger than it holds. Raises StorageError, as the agent would."""
     if not (folder / "ledger").exists():
         return "none yet"
     if running(folder) and (why := read_agent_status(folder).get("ledger")):

@@ -1,8 +1,9 @@
-"""What a round would refuse at this member, looked at before one is offered: for `sordino doctor`, with no agent.
+"""Checks, before any round is offered, why this member would take no part in one: for `sordino doctor`, without an
+agent.
 
 Each reason that a member can give against a round (sordino_platform.offer.Unready) is found by one check here or in
-sordino_client.doctor, by the very rule that the agent asks; SAID_BY names it. What only an offer can tell is what the
-agent answered to the last one.
+sordino_client.doctor, with the same rule that the agent uses; SAID_BY names the check. A reason that depends on the
+offer itself is taken from the agent's answer to the last offer.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ SAID_BY: Final[Mapping[Unready, str]] = {
 
 
 def foreseen(folder: Path, identity: Identity, settings: MemberSettings) -> Iterator[Finding]:
-    """What a round would refuse, as far as the member's folder tells."""
+    """The reasons against taking part in a round that the member's folder shows."""
     from sordino_client.round.contribution import require_space
     from sordino_client.round.epochs import require_no_epoch_waits
 
@@ -103,7 +104,7 @@ def day(folder: Path, identity: Identity, settings: MemberSettings) -> Finding:
 
 
 def last_offer(folder: Path) -> Finding:
-    """What the running agent answered to the last offer: all that a plan which is offered can meet is in it."""
+    """What the running agent answered to the last offer: it covers the reasons that depend on the offered plan."""
     if not (folder / "status.json").exists():
         return ok("last offer", "no agent has run here yet")
     facts = read_agent_status(folder)

@@ -1,13 +1,14 @@
-"""`sordino client ledger recover`: charges what a ledger lost, so that the member may go on without a forgotten round.
+"""`sordino client ledger recover`: charges the rounds that a ledger lost, so that the member may go on and no round is
+forgotten.
 
 What is missing is found from three witnesses, and charged in this order (docs/adr/0021):
 
-1. rounds that this machine's file of budgets knows, of this ledger, of the one that lay here before, and of ledgers
-   that stood for the same code and are gone: exactly as they were charged;
-2. releases in the verified chain that name this member: at the worst that their charter allows;
-3. rounds that a witness (the mark, the head that the coordinator kept) counted and nobody names: at the worst that the
-   present charter allows. As many as it counted, less those that were charged for good before the last row on which
-   ledger and witness certainly agree; none where this machine's file saw the witness's own place.
+1. rounds in this machine's file of budgets, of this ledger, of the one that lay here before, and of ledgers for the
+same code that are gone: exactly as they were charged; 2. releases in the verified chain that name this member: at the
+worst that their charter allows; 3. rounds that a witness (the mark, the head that the coordinator kept) counted and
+nobody names: at the worst that the
+   present charter allows. Their number is the witness's count, less the charges that were final before the last row on
+   which ledger and witness certainly agree; it is 0 if this machine's file saw the very row of the witness.
 
 Too much may be charged, never too little. It is safe to repeat: what is there is not charged again.
 """
@@ -104,7 +105,7 @@ def recover(folder: Path) -> Recovered:
 
 
 def worst(charter: Charter) -> RoundCost:
-    """At least the dearest round that a member may be asked for under this charter, in both numbers.
+    """A cost at least as high, in both numbers, as that of any round that a member may be asked for under this charter.
 
     No rate is above a count's, which takes every unit, and no round has more steps than a training's: a charge with
     both is never cheaper than either. Shared noise costs a little more the longer the vector is, so the longest counts.
@@ -128,8 +129,8 @@ def worst(charter: Charter) -> RoundCost:
 
 
 def witnesses(ledger: Ledger, folder: Path) -> list[Witness]:
-    """The high-water mark and the head that the coordinator handed back. A mark does not count charges: each of its
-    rows may have been one."""
+    """The high-water mark and the head that the coordinator handed back. A mark does not count charges, so each of its
+    rows may have been a charge."""
     found = [witness for witness in [kept(folder)] if witness is not None]
     if ledger.lost is not None:
         mark, generation = ledger.lost, ledger.stands().generation
@@ -150,8 +151,8 @@ def missing_from(ledger: Ledger, witness: Witness, mine: Sequence[LedgerRecord])
 def records(
     machine: Machine, ledger: Ledger, *, origins: Sequence[str], texts: Sequence[str]
 ) -> list[LedgerRecord]:
-    """What this machine knows of this ledger, of earlier ones of this folder, and of ones that are gone and stood for
-    the same code."""
+    """The charges that this machine knows: of this ledger, of earlier ones in this folder, and of ledgers for the same
+    code that are gone."""
     folder = str(ledger.folder.resolve())
     return [
         record
@@ -163,7 +164,8 @@ def records(
 
 
 def charge_known(ledger: Ledger, mine: Sequence[LedgerRecord]) -> int:
-    """Charges the rounds that the machine's file has and the ledger has not, as they were. How many there were."""
+    """Charges the rounds that the machine's file has and the ledger lacks, as they were charged. Returns how many there
+    were."""
     there = {(one.run, one.round) for one in ledger.reservations()}
     count = 0
     for record in mine:

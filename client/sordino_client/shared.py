@@ -1,8 +1,8 @@
 """`sordino client shared`: what the federation's shared memory holds, and what it cost this member.
 
-What it says is public to all members: phrases that stood in very many file clusters of several of them. A phrase is
-never listed anywhere, so none can be printed without asking for it: `--decode` asks what follows in this member's own
-code, and prints the phrases that are believed there.
+What it holds is public to all members: phrases that stood in very many file clusters of several members. The phrases
+are not listed anywhere; the memory can only be asked about one. So `--decode` asks it about this member's own code, and
+prints the phrases that it believes there.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sordino_privacy.counts import SharedMemory
 from sordino_privacy.errors import DataError
 
 PLACES = 20_000
-"""So many places of the own code are asked about: about ten seconds."""
+"""How many places of the member's own code are asked about: about ten seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +95,7 @@ def decoded(
     memory: SharedMemory, windows: Iterable[Sequence[int] | Tokens], tokenizer: Tokenizer, *, most: int
 ) -> list[Phrase]:
     """The believed phrases that begin where this code does, the most frequent first. The last token need not be in the
-    code: it is the memory that says it."""
+    code: it comes from the memory."""
     found: dict[tuple[int, ...], int] = {}
     places = 0
     for window in windows:

@@ -83,10 +83,10 @@ def read_agent_status(folder: Path) -> dict[str, Any]:
     if (folder / "ledger").exists():
         try:
             facts |= kept(folder)
-        except StorageError as error:  # a ledger that does not open: why, for whoever asks
+        except StorageError as error:  # a ledger that does not open: why
             facts["ledger"] = facts.get("ledger") or said(error)
     if isinstance(held := facts.get("release"), int) and held < 0:
-        facts["release"] = None  # -1 is the wire's way to say that there is none
+        facts["release"] = None  # the wire says -1 for none
     endpoint = folder / "completion" / "completion.json"
     if endpoint.exists():
         facts["completion_port"] = json.loads(read_file(endpoint, limit=STATUS_LIMIT))["port"]
@@ -103,7 +103,7 @@ def read_agent_status(folder: Path) -> dict[str, Any]:
 
 
 def takes(folder: Path) -> str:
-    """What is taken of the federation here, in words; empty while nothing was chosen."""
+    """What this member takes of the federation, in words; empty while nothing was chosen."""
     found = read_choice(folder / "completion")
     if found is None:
         return ""
@@ -125,8 +125,8 @@ def certificate(identity: Identity) -> dict[str, Any]:
 
 
 def kept(folder: Path) -> dict[str, Any]:
-    """What the ledger and the releases say themselves: what an agent last wrote of them may be old. `release` is -1
-    where none was received.
+    """Figures from the ledger and the releases themselves, since those in the agent's status may be old. `release` is
+    -1 where none was received.
 
     Verifies both chains. Raises StorageError, ConfigurationError.
     """
@@ -172,13 +172,14 @@ def read_ledger(folder: Path, *, authors: Sequence[int] = ()) -> dict[str, Any]:
     return {
         "member": settings.name,
         "merged_clusters": merged,
-        # Of clusters that were trained on apart and then joined: for the past; they are trained on no more.
+        # Clusters that were trained on apart and then joined: this concerns past rounds, since they are not trained on
+        # any more.
         "epsilon_of_merged": group_epsilon(charged, BUDGET_DELTA, merged).value if merged > 1 else spent,
         "epsilon_spent": spent,
         "epsilon_budget": budget,
         "epsilon_left": max(0.0, budget - spent),
         "delta": BUDGET_DELTA,
-        # Of the figures but the next: against everyone, or as long as the federation's honest floor holds.
+        # Says for the figures above: against everyone, or as long as the federation keeps its honest floor.
         "scope": "federation" if shared else "local",
         "epsilon_if_others_collude": epsilon(alone, BUDGET_DELTA).value,
         "epsilon_if_others_collude_budget": settings.epsilon_if_others_collude,

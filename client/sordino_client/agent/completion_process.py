@@ -13,14 +13,14 @@ GRACE_SECONDS = 5.0
 
 
 class CompletionProcess:
-    """Started once for the life of an agent, whatever becomes of its link and its ledger."""
+    """One for the life of an agent, whatever happens to its link and its ledger."""
 
     def __init__(self, folder: Path, settings: MemberSettings) -> None:
         self._folder, self._settings = folder / "completion", settings
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Begins to serve, where the settings want it and it does not yet."""
+        """Starts the server, if the settings want one and none runs."""
         if self._process is not None or not self._settings.completions:
             return
         command = [sys.executable, "-P", "-m", "sordino_client.completion", "--state", str(self._folder)]

@@ -1,8 +1,8 @@
-"""The link for the life of an agent. A refusal ends no agent: completions are worth having without a coordinator.
-
-A link that is refused (this member was retired, its certificate has ended, another process has its identity, a file is
-wrong) waits for a person. It is tried again after REFUSED_SECONDS, because the other side may have been mended, and at
-once when something that decides changes on this machine: a certificate was installed, a charter was accepted.
+"""The link for the life of an agent. A refusal does not end the agent, because completions are useful without a
+coordinator. A link that is refused (this member was retired, its certificate has ended, another process has its
+identity, a file is wrong) waits for a person. It is tried again after REFUSED_SECONDS, because the other side may have
+been mended, and at once when this machine changes something that matters: a certificate was installed, a charter was
+accepted.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Connection:
         self._link.stop()
 
     def ask_renewal(self, request: bytes) -> None:
-        """As the link's, and kept for the links to come."""
+        """The same as the link's, and kept for later links."""
         self._renewal = request
         self._link.ask_renewal(request)
 
@@ -64,6 +64,6 @@ class Connection:
             waited += LOOK_SECONDS
 
     def _deciding(self) -> tuple[int, ...]:
-        """When what decides on a refusal was last written here."""
+        """When the files that a refusal depends on were last written."""
         paths = [self._folder / TLS, self._folder / CHARTERS]
         return tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in paths)

@@ -42,7 +42,8 @@ Marks = tuple[tuple[str, int], ...]
 
 
 class Outside:
-    """One stay outside of all rounds. `run` blocks until the ledger opens, or `stopping` is set by a signal."""
+    """The time during which the agent takes part in no round. `run` blocks until the ledger opens, or a signal sets
+    `stopping`."""
 
     def __init__(
         self,
@@ -89,7 +90,8 @@ class Outside:
         self._connection.stop()
 
     def _watch(self) -> None:
-        """Tries the ledger when something of it has changed, and from time to time: its disk may have been full."""
+        """Tries to open the ledger when one of its files has changed, and from time to time, since its disk may have
+        been full."""
         tried: Marks | None = self._changed()
         waited = 0.0
         while not self._over.wait(LOOK_SECONDS):
@@ -108,7 +110,8 @@ class Outside:
             waited = 0.0
 
     def _opens(self) -> bool:
-        """Whether the agent may go on: whatever else is wrong is the agent's own to say. Raises LedgerHeldError."""
+        """Whether the ledger opens, so that the agent may go on. If something else is wrong, the agent itself will say
+        so. Raises LedgerHeldError."""
         try:
             with Member.open(self._folder):
                 return True
@@ -122,7 +125,7 @@ class Outside:
             return True
 
     def _changed(self) -> Marks:
-        """What decides, and when it was last written."""
+        """The files that decide whether the ledger opens, and when each was last written."""
         machine = self._settings.budgets_folder or machine_folder()
         paths = [*sorted((self._folder / "ledger").glob("ledger.*")), machine / BUDGETS]
         return tuple((path.name, path.stat().st_mtime_ns) for path in paths if path.exists())
@@ -144,7 +147,7 @@ class Outside:
         )
 
     def _answer(self, request: Request) -> Payload | None:
-        """Every offer is answered with the reason, everything else refused; nothing of it is looked at."""
+        """Answers every offer with the reason and refuses all other messages, without reading them."""
         message = decode_message(request.payload)
         me = node_id(self._settings.name)
         if message.metadata.dst_node_id != me:

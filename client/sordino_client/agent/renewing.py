@@ -1,5 +1,5 @@
-"""Renewal by itself at a member: asks over the link once a third of the certificate's life is left, and installs what
-comes back. The key is made here and stays here."""
+"""Renews a member's certificate without a person: asks over the link once a third of the certificate's life is left,
+and installs the reply. The key is made here and stays here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TICK_SECONDS = 600.0
 
 
 class Renewing:
-    """One for the life of an agent. `ask` hands a request to the link; b"" takes it back."""
+    """One for the life of an agent. `ask` hands a request to the link; b"" withdraws it."""
 
     def __init__(self, identity: Identity, metrics: MemberMetrics, ask: Callable[[bytes], None]) -> None:
         self._identity, self._metrics, self._ask = identity, metrics, ask
@@ -38,7 +38,8 @@ class Renewing:
         self._thread.join()
 
     def tick(self, now: datetime) -> None:
-        """Asks, or asks again, when it is time. Warns 30, 7 and 1 days before the end, once each."""
+        """Asks for a new certificate, or asks again, when it is time. Warns 30, 7 and 1 days before the end, once
+        each."""
         tls = self._identity.tls()
         self._metrics.expiry.set(tls.expires_at.timestamp())
         self._ask(renewal_request(self._folder, now=now) if is_due(tls, now) else b"")

@@ -71,7 +71,7 @@ class Agent:
 
     def run(self) -> None:
         """Prepares, serves completions, connects. Raises DataError, PortInUseError, and LedgerRefusesError once the
-        ledger is known not to be whole: it is let go of, so that it can be recovered."""
+        ledger is known not to be whole: its lock is released, so that it can be recovered."""
         member = self._member
         serve(member)
         member.on_progress = self._trained
@@ -124,7 +124,8 @@ class Agent:
         kind, _, phase = message.metadata.message_type.partition(".")
         if kind == "train" and message.metadata.group_id.isdecimal():
             entry = self._member.participation.entered(phase, int(message.metadata.group_id))
-            # Training is long: what nobody waits for is ended at once, and the next message is answered.
+            # Training is long: one that nobody waits for any more is ended at once, so that the next message can be
+            # answered.
             request.when_given_up(lambda: self._abandon(entry))
         reply = app(message, self._contexts[run])
         self._write_status("idle")
@@ -132,7 +133,7 @@ class Agent:
         return encode_message(reply, streamed)
 
     def _end_without_ledger(self) -> None:
-        """Ends `run` where somebody saw more of the ledger than it holds."""
+        """Ends `run` if a witness saw more of the ledger than it holds."""
         member = self._member
         try:
             with refusing():
@@ -183,7 +184,8 @@ class Agent:
 
 
 def run_agent(folder: Path) -> None:
-    """Runs the member in `folder`. Raises what opening it and running it raise, but for a ledger that refuses."""
+    """Runs the member in `folder`. Raises what opening and running it raise, except for a ledger that refuses to
+    open."""
     os.umask(0o077)
     configure_logging(folder / "events.jsonl")
     completion, stopping, begun = (

@@ -32,14 +32,15 @@ CHANGE_SECONDS = 300.0
 
 
 class AgreeRequest(BaseModel):
-    """A person agreed to the round that this offer names (by its `id`), as long as no more epsilon than this is spent
-    in all after it."""
+    """A person agrees to the round that `offer` names (an offer's `id`). `epsilon_after` is the most that may be spent
+    in all after that round."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     offer: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     epsilon_after: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
-    # If all others collude with the coordinator: as it was shown. Left out, it may be no more than the first.
+    # The same limit for the epsilon if all others collude with the coordinator, as it was shown. Left out, it is
+    # `epsilon_after`.
     epsilon_if_others_collude_after: Annotated[float | None, Field(gt=0, le=100_000, allow_inf_nan=False)] = (
         None
     )
@@ -94,7 +95,7 @@ class MemberControl:
         }
 
     def _epoch(self) -> dict[str, Any] | None:
-        """The epoch that waits for a person: its number, what changes a line each, and what to type."""
+        """The epoch that waits for a person: its number, one line for each change, and the command to type."""
         waits = waiting_epoch(self.member.folder, self.member.identity.charters)
         return None if waits is None else waits.facts()
 

@@ -58,7 +58,7 @@ class ControlServer:
         self._loop = loop = asyncio.get_running_loop()
 
         def moved() -> None:
-            # Whoever waits, wakes; who comes later waits for the next change.
+            # Wakes the requests that wait; later ones wait for the next change.
             before, desk.moved = desk.moved, asyncio.Event()
             before.set()
 

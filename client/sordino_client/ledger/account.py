@@ -61,7 +61,7 @@ class Account:
         return account
 
     def costs(self, *, since: int = 0, besides: Collection[tuple[str, int]] = ()) -> list[RoundCost]:
-        """Everything charged (from the time `since` on) but for the rounds `besides`, committed or not."""
+        """All charges, committed or not, from the time `since` on, except those of the rounds `besides`."""
         return [
             reservation.cost
             for key, reservation in self.reservations.items()
@@ -69,7 +69,7 @@ class Account:
         ]
 
     def held(self) -> list[tuple[str, int]]:
-        """The rounds (run, number) that are charged and of which nothing has left."""
+        """The rounds (run, number) that are charged and of which nothing has left this machine."""
         return [key for key in self.reservations if key not in self.firm]
 
     def apply(self, row: Row) -> None:

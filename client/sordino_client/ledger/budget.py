@@ -14,15 +14,14 @@ class DayCapError(BudgetError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """The member's own caps on the local epsilon. A charter can only be stricter: it never reads or raises these.
+    """The member's own caps on the local epsilon. A charter can only be stricter: it neither reads nor raises these.
+    `epsilon` bounds what is spent as long as the federation keeps its honest floor. Where a charter's noise comes in
+    shares, `epsilon_if_others_collude` bounds what is spent if all others collude with the coordinator; 0 refuses such
+    a round. Under local noise the two numbers are equal, and the first decides.
 
-    `epsilon` bounds what is spent as the federation holds, `epsilon_if_others_collude` what is spent if all others
-    collude with the coordinator, where a charter's noise comes in shares; 0 refuses such a round. Under local noise the
-    two are one, and the first decides.
-
-    `epsilon_per_day`, where given, bounds what any 24 hours may release, and `rounds_per_day` how many rounds they may
-    begin, those that were given back included: a coordinator which proposes round after round can neither drain the
-    budget nor keep the machine training before anyone looks.
+    `epsilon_per_day`, if given, bounds what may be released in any 24 hours, and `rounds_per_day` how many rounds may
+    begin in them, including those whose charge was given back. So a coordinator that proposes round after round can
+    neither drain the budget nor keep the machine training before a person looks.
 
     Raises ConfigurationError for a cap that is no number of its kind.
     """
@@ -51,8 +50,9 @@ class Budget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What a run adds: `spent` before, `after` it, of `budget`; how many such runs fit from now on. `alone` is the
-    epsilon after it if all others collude with the coordinator; it is `after` where all noise is the member's own."""
+    """What a run would cost: epsilon `spent` before it and `after` it, of `budget`, and how many such runs fit from now
+    on. `alone` is the epsilon after it if all others collude with the coordinator; it equals `after` if all noise is
+    the member's own."""
 
     spent: float
     after: float

@@ -5,9 +5,8 @@
 SQLite in WAL mode with synchronous=FULL: when `append` returns, the row survives a power cut. Beside the database lies
 a *mark*, the sequence number and digest of the newest row, written after each row. A database that is older than its
 mark was rolled back; a mark without a database means that the database was deleted. Restoring both from one backup
-defeats the mark; then the *witness* decides, the head that the coordinator last heard from this member.
-
-One process holds the ledger at a time (flock): two trainers with one budget would each see room for themselves.
+defeats the mark; then the *witness* decides: the head that the coordinator last heard from this member. One process
+holds the ledger at a time (flock): two trainers with one budget would each believe that the rest of it is theirs.
 """
 
 from __future__ import annotations
@@ -46,11 +45,12 @@ _HINT = "do not restore or delete a ledger; `sordino client ledger recover` char
 
 
 class LedgerHeldError(StorageError):
-    """Another process has the ledger: two would each see room for themselves."""
+    """Another process has the ledger: two trainers would each believe that the rest of the budget is theirs."""
 
 
 class LedgerRefusesError(StorageError):
-    """The ledger does not open, or is not whole: nothing may be trained before somebody acts. Completions need none."""
+    """The ledger does not open, or is not whole: nothing may be trained before a person acts. Completions go on without
+    it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,8 @@ class Chain:
     """The open ledger file of this process. Raises StorageError for whatever is wrong with it."""
 
     def __init__(self, folder: Path, *, witness: ChainHead | None = None, recovering: bool = False) -> None:
-        """With `recovering` it is opened whatever mark and witness say; its own rows must still follow one another."""
+        """With `recovering` it opens although mark or witness contradict it; its own rows must still follow one
+        another."""
         make_folder(folder)
         self.folder = folder
         self._lock = _take_lock(folder / LOCK)
@@ -125,7 +126,7 @@ class Chain:
         return Row(sequence=sequence, time=time, kind=kind, body=body)
 
     def mark(self) -> None:
-        """Moves the high-water mark up to the head. Late is safe: a database may be newer than its mark."""
+        """Moves the high-water mark up to the head. To be late is safe: a database may be newer than its mark."""
         mark = {"sequence": self._head.sequence, "digest": self._head.digest.hex()}
         write_file(self.folder / MARK, json.dumps(mark).encode(), secret=True)
 
@@ -145,7 +146,7 @@ def read_rows(folder: Path) -> list[Row]:
 
 
 def first_digest(folder: Path) -> bytes | None:
-    """The digest of the first row of the ledger in `folder`, which no other ledger has; None where there is none."""
+    """The digest of the first row of the ledger in `folder`, which no other ledger has; None if there is no ledger."""
     if not (folder / DATABASE).exists():
         return None
     try:

@@ -1,6 +1,5 @@
-"""What a charge must fit into: the total, what the owner agreed to, and the last 24 hours. Nothing here charges.
-
-All epsilons hold at the budget's delta. `besides` are rounds whose charges are given back before, and do not count.
+"""What a charge must fit into: the total, what the owner agreed to, and the last 24 hours. Nothing here charges. All
+epsilons hold at the budget's delta. `besides` are rounds that do not count, because their charges are given back first.
 """
 
 from __future__ import annotations
@@ -41,9 +40,8 @@ def require_affordable(
     now: int,
     besides: Collection[tuple[str, int]] = (),
 ) -> None:
-    """Whether one more round of this cost may be charged `now`, in nanoseconds since 1970.
-
-    Raises BudgetError for the total and for what the owner has not agreed to, DayCapError for the last 24 hours.
+    """Returns if one more round of this cost may be charged `now`, in nanoseconds since 1970. Raises BudgetError for
+    the total and for a cost that the owner has not agreed to, DayCapError for the last 24 hours.
     """
     costs, delta = [*account.costs(besides=besides), cost], budget.delta
     after = epsilon(events(costs), delta).value
@@ -58,7 +56,7 @@ def require_affordable(
 
 
 def require_agreed(budget: Budget, *, after: float, alone: float) -> None:
-    """Whether the owner allows what a round with noise in shares would leave, if all others collude with the
+    """Checks a round with noise in shares against the owner's limit on the epsilon if all others collude with the
     coordinator. Raises BudgetError, which says what to type."""
     cap = budget.epsilon_if_others_collude
     if alone <= cap:
@@ -86,7 +84,7 @@ def require_today(
     now: int,
     besides: Collection[tuple[str, int]] = (),
 ) -> None:
-    """Whether one more round fits into the caps on 24 hours. `now` in nanoseconds since 1970; charges of the rounds
+    """Checks that one more round fits into the caps on 24 hours. `now` in nanoseconds since 1970; charges of the rounds
     `besides` are given back before it. Raises DayCapError."""
     if budget.epsilon_per_day is not None:
         today = epsilon([*events(account.costs(since=now - DAY, besides=besides)), event], budget.delta).value

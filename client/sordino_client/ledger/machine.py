@@ -1,10 +1,11 @@
-"""This user's ledgers on this machine, in one file: which data each stands for, where it stood, what it charged.
+"""This user's ledgers on this machine, in one file: which data each one stands for, its newest row, and what it
+charged.
 
 A budget belongs to the data, not to a folder. The file `budgets.json` (mode 0600, under flock, in the user's state
-folder) notices what a folder alone cannot: that it was restored, deleted or copied, and that a second folder stands for
-data which has a budget already. It holds counts, digests and plans; no code, no names of files.
+folder) notices what a folder alone cannot show: that it was restored, deleted or copied, and that a second folder
+stands for data that already has a budget. It holds counts, digests and plans; no code, no names of files.
 
-What it cannot notice: another machine, another user, a person who deletes it (docs/adr/0021).
+It cannot notice another machine, another user, or a person who deletes it (docs/adr/0021).
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Charge(Document):
 
     @model_serializer(mode="wrap")
     def _without_what_is_absent(self, plain: SerializerFunctionWrapHandler) -> dict[str, object]:
-        # A file of before has the bytes that it had.
+        # Left out if it is the default, so that a file of an older version keeps its bytes.
         data: dict[str, object] = plain(self)
         return {
             name: value for name, value in data.items() if name != "own_noise_multiplier" or value is not None
@@ -82,14 +83,14 @@ class LedgerRecord(Document):
 
     @property
     def witness(self) -> Witness:
-        """Where the ledger stood."""
+        """The ledger's newest row as this file knows it."""
         sequence, digest = self.heads[-1] if self.heads else (0, bytes(32))
         return Witness(
             generation=self.generation, sequence=sequence, digest=digest, charges=len(self.charges)
         )
 
     def saw(self, witness: Witness) -> bool:
-        """Whether the ledger passed through that place: then its charges are all here."""
+        """Whether the ledger once had that row as its head: then all its charges up to it are here."""
         return witness.generation == self.generation and (witness.sequence, witness.digest) in self.heads
 
     def exists(self) -> bool:
@@ -97,7 +98,7 @@ class LedgerRecord(Document):
         return first_digest(Path(self.folder)) == bytes(self.ledger)
 
     def same_data(self, origins: Collection[str], texts: Collection[str]) -> bool:
-        """Whether it stands for data that has one of these first commits, or a tenth of these texts in common."""
+        """Whether it stands for data with one of these first commits, or with a tenth of these texts."""
         if set(origins) & set(self.origins):
             return True
         if not texts or not self.texts:
@@ -129,7 +130,7 @@ class Machine:
         """Notes an opened ledger, and what this machine remembers of it.
 
         Raises StorageError when it is a copy of one that lies elsewhere, or when this folder's ledger was another one.
-        Older rows than remembered are told to the ledger itself, which refuses to charge from then on.
+        If the ledger is older than this file remembers, the ledger itself is told, and refuses to charge from then on.
         """
         folder, own = str(ledger.folder.resolve()), ledger.identity
         for record in self.records():

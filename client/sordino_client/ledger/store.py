@@ -6,10 +6,10 @@
     ...                                                  # upload, through `Journal`
     ledger.commit(reservation)
 
-The charge is durable before training starts, and nothing is uploaded without one, so no crash can release what was not
-counted. Reserving a round again (after a crash) charges nothing more: one round releases at most one update, because
-the trainer reuses a finished one and the journal refuses a second one. A round that ended before its upload costs
-nothing: whoever destroyed its update may give the charge back.
+The charge is durable before training starts, and nothing is uploaded without a charge, so no crash can release an
+update that was not counted. Reserving a round again (after a crash) charges nothing more: one round releases at most
+one update, because the trainer reuses a finished one and the journal refuses a second one. A round that ended before
+its upload costs nothing: once its update is destroyed, the charge may be given back.
 
 The ledger belongs to the data. A member has one; it names the repositories it stands for and counts everything that
 was ever released about any of them. Opening it for wholly other repositories is refused.
@@ -64,10 +64,10 @@ class Ledger:
     ) -> Ledger:
         """Opens or makes the ledger in `folder`, verifies all of it and locks it.
 
-        `datasets` are repository identities (`repository_identity`). `witness` is the head that someone else last
-        heard, such as the coordinator. Raises StorageError when the ledger is held, damaged, rolled back or deleted,
-        ConfigurationError when it belongs to other data. With `recovering` nothing that others remember is asked: for
-        `sordino_client.recovery` alone.
+        `datasets` are repository identities (`repository_identity`). `witness` is a head of this ledger that somebody
+        else remembers, such as the coordinator. Raises StorageError when the ledger is held, damaged, rolled back or
+        deleted, ConfigurationError when it belongs to other data. With `recovering` no witness is asked; only
+        `sordino_client.recovery` may do that.
         """
         if not datasets:
             raise ConfigurationError("a ledger needs the identity of at least one repository")
@@ -124,11 +124,11 @@ class Ledger:
             self._budget = replace(self._budget, epsilon=epsilon)
 
     def head(self) -> ChainHead:
-        """What to tell a witness: it depends on no data, and lets a later rollback be noticed."""
+        """The head to tell a witness. It depends on no data, and lets the witness notice a later rollback."""
         return self._chain.head
 
     def stands(self) -> Witness:
-        """The head as others may keep it; depends on no data."""
+        """The head with what a witness needs to compare it later; it depends on no data."""
         with self._lock:
             head = self._chain.head
             return Witness(
@@ -143,13 +143,13 @@ class Ledger:
             )
 
     def agrees(self, witness: Witness) -> int:
-        """Up to which of its rows this ledger is certainly the one that the witness saw; 0 where that is unknown."""
+        """The last row up to which this ledger is certainly the one that the witness saw; 0 if that is unknown."""
         with self._lock:
             places = ((witness.sequence, witness.digest), *witness.before)
             return max((at for at, digest in places if self._chain.digest_at(at) == digest), default=0)
 
     def firm_by(self, sequence: int) -> frozenset[tuple[str, int]]:
-        """The rounds that were charged for good by that row."""
+        """The rounds whose charges were final at that row."""
         with self._lock:
             return frozenset(key for key, row in self._account.firm.items() if row <= sequence)
 
@@ -159,9 +159,9 @@ class Ledger:
             self._append("lost", cost_body(run, round, plan, cost), self._now())
 
     def begin_generation(self, superseded: Collection[Witness]) -> None:
-        """What these witnesses saw is charged: a new generation, which they contradict no more.
-
-        Every charge is for good from here on: the row that said that a held one's update left may be among the lost.
+        """Notes that everything these witnesses saw is charged: a new generation begins, which they no longer
+        contradict. Every charge becomes final, since the row that would tell that an update left may be among the lost
+        ones.
         """
         with self._lock:
             places = sorted({(witness.generation, witness.sequence) for witness in superseded})
@@ -170,9 +170,8 @@ class Ledger:
             self._contradicted = None
 
     def compare_with(self, witness: Witness) -> None:
-        """Takes note of where this ledger is said to have stood, by somebody whom this member believes.
-
-        From a contradiction on it charges nothing more, also after a restart, until it was recovered.
+        """Takes note of a head that this ledger is said to have had, by a source that this member believes. If it
+        contradicts the ledger, nothing more is charged, after a restart too, until the ledger is recovered.
         """
         with self._lock:
             found = self.contradiction(witness)
@@ -194,11 +193,11 @@ class Ledger:
 
     @property
     def whole(self) -> bool:
-        """Whether nobody is known to have seen more of this ledger than it holds."""
+        """Whether no witness is known to have seen more of this ledger than it holds."""
         return self._contradicted is None
 
     def require_whole(self) -> None:
-        """Raises StorageError when somebody saw more of this ledger than it holds now."""
+        """Raises StorageError when a witness saw more of this ledger than it holds now."""
         with self._lock:
             if self._contradicted is not None:
                 raise StorageError(f"the privacy ledger is not whole: {self._contradicted}", hint=RECOVER)
@@ -220,12 +219,12 @@ class Ledger:
             return tuple(self._account.reservations.values())
 
     def held(self) -> Sequence[tuple[str, int]]:
-        """The rounds (run, number) that are charged and of which nothing has left."""
+        """The rounds (run, number) that are charged and of which nothing has left this machine."""
         with self._lock:
             return tuple(self._account.held())
 
     def firm(self) -> frozenset[tuple[str, int]]:
-        """The rounds (run, number) of which something left, or was about to: charged for good."""
+        """The rounds (run, number) of which something left, or was about to: their charges are final."""
         with self._lock:
             return frozenset(self._account.firm)
 
@@ -239,10 +238,9 @@ class Ledger:
             return foreseen_cost(self._account, self._budget, cost, rounds)
 
     def require(self, plan: Plan, *, run: str, round: int, noise: SharedNoise | None = None) -> None:
-        """Whether that round could be charged now, under this plan. Charges nothing.
-
-        Charges that are held for other rounds do not count, because they are given back before this one is charged.
-        Raises BudgetError, DayCapError, StorageError when the ledger is not whole.
+        """Checks that the round could be charged now, under this plan. Charges nothing. Held charges of other rounds do
+        not count, because they are given back before this one is charged. Raises BudgetError, DayCapError, StorageError
+        when the ledger is not whole.
         """
         with self._lock:
             self.require_whole()
@@ -272,7 +270,7 @@ class Ledger:
             return self._account.reservations[run, round]
 
     def void(self, run: str, round: int) -> bool:
-        """Gives a held charge back; whether there was one. Call it once the round's update is destroyed.
+        """Gives a held charge back. Returns whether there was one. Call it once the round's update is destroyed.
 
         From then on the round can be neither uploaded nor committed, unless it is reserved anew. Raises RefusalError
         when its update left, or was about to.

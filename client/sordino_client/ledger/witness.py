@@ -1,8 +1,8 @@
 """What others remember of this ledger, and whether it contradicts what the ledger says now. Pure but for two files.
 
 A witness is a place where the ledger once stood: the high-water mark beside it, or the head that this member signed and
-the coordinator kept. A ledger that lies behind a witness, or on another branch, lost rows: whoever trains on with it
-spends what was spent already. It then refuses until `sordino client ledger recover` charged what is missing.
+the coordinator kept. A ledger that is behind a witness, or on another branch, has lost rows: to train on with it would
+spend again what was already spent. So it refuses until `sordino client ledger recover` has charged what is missing.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class Witness:
 
     @property
     def age(self) -> tuple[int, int]:
-        """What makes one witness newer than another."""
+        """The order of witnesses: the newer one is larger."""
         return self.generation, self.sequence
 
 
 def milestones(sequence: int) -> tuple[int, ...]:
-    """The rows 1, 2, 4, 8 ... before this one: by them it is found how far two ledgers are one."""
+    """The rows 1, 2, 4, 8 ... before this one. They show up to which row two ledgers are the same."""
     return tuple(sequence - (1 << power) for power in range(sequence.bit_length()) if sequence > 1 << power)
 
 
@@ -52,7 +52,7 @@ def contradiction(
     """Why the ledger cannot be the one that the witness saw, or None.
 
     The ledger has `sequence` rows in its `generation`; `digest_at` gives a row's digest; `superseded` gives, for each
-    earlier generation, up to which row its lost branch was charged anew.
+    earlier generation, the row up to which its lost branch has been charged again.
     """
     if witness.generation < generation and witness.sequence <= superseded.get(witness.generation, -1):
         return None

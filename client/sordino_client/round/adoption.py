@@ -1,6 +1,5 @@
-"""What a member takes over, once it is decided: the one place where epochs and releases are kept.
-
-Whoever calls `adopt` has checked all of it (agreement.py, result.py) and asked the member's owner.
+"""Stores the epochs and releases that a member has decided to take over: the one place that does so. The caller of
+`adopt` has checked everything (agreement.py, result.py) and asked the member's owner.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from sordino_privacy.secagg import Membership, ModelError, Step, VerifiedRecord
 class Adoption:
     """Epochs and releases that passed every check. `charter` is the one in force with them; `followed` is None
     where the newest release is held already, and `tenure` where the coordinator's is. `coming` are the releases before
-    `followed` that were brought ahead of it."""
+    `followed` whose manifests were sent ahead of it, in parts."""
 
     charters: tuple[bytes, ...]
     charter: Charter
@@ -48,8 +47,8 @@ def held(member: Member, charters: Charters) -> Holdings:
         return None
 
     def agrees(record: VerifiedRecord) -> None:
-        """Refuses another set of survivors than the one that this member signed in the record's round, and other
-        nonces than those among which it found its own when it revealed."""
+        """Refuses a record whose survivors are not those that this member signed in that round, or whose nonces are not
+        those among which it found its own when it revealed."""
         context = record.context
         entries = member.ledger.entries(context.federation, context.run, context.round)
         if any(entry.step is Step.SPENT and entry.digest != record.bound for entry in entries):
@@ -70,10 +69,9 @@ def held(member: Member, charters: Charters) -> Holdings:
 
 
 def adopt(member: Member, adoption: Adoption) -> None:
-    """Keeps the coordinator's tenure, the epochs, then the releases, and serves the newest model. What is held already
-    changes nothing.
-
-    Raises StorageError; what was kept by then was checked, and the rest comes again with the next proposal.
+    """Keeps the coordinator's tenure, the epochs, then the releases, and serves the newest model. What the member
+    already holds changes nothing. Raises StorageError; whatever was stored before it was checked, and the rest comes
+    again with the next proposal.
     """
     keep_judged(member, adoption.tenure)
     charters = member.identity.charters

@@ -1,11 +1,11 @@
-"""What a member agrees to: decided first, from what it holds and what it is told, and touching nothing.
+"""Decides what a member agrees to, from what it holds and what it is sent, before anything is changed.
 
     agreement = decide(member, proposal)      # raises, or says what would be adopted and the context of the round
     ...                                       # the owner, the budget
     adopt(member, agreement.adoption)         # the one step that keeps epochs and releases (adoption.py)
 
-From a proposal it takes only names, the nonce, and floors that are stricter than the charter's; what protects it comes
-from its own charter, settings and releases.
+From a proposal the member takes only names, the nonce, and floors that are stricter than the charter's; everything that
+protects it comes from its own charter, settings and releases.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from sordino_privacy.secagg import ContextError, ModelError, PolicyError, RoundC
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """The context that this member derived for itself, the model that the round begins with, and what it would
-    take over for it."""
+    """The context that this member derived for itself, the model that the round begins with, and the adoption that the
+    round needs."""
 
     context: RoundContext
     model: Vector = field(repr=False)
@@ -37,11 +37,11 @@ class Agreement:
 
 
 def decide(member: Member, proposal: Proposal) -> Agreement:
-    """Every check of a proposal but the owner's and the budget's. Pure.
+    """Makes every check of a proposal except the owner's and the budget's. Pure.
 
-    Raises SupersededError (of a machine that was replaced), EpochWaitsError (an epoch that a person must look at),
-    ModelError (a release that does not follow, or another model than the newest one), ContextError, PolicyError,
-    ConfigurationError.
+    Raises SupersededError (the proposal is of a machine that was replaced), EpochWaitsError (an epoch that a person
+    must look at), ModelError (a release that does not follow, or a model that is not the newest), ContextError,
+    PolicyError, ConfigurationError.
     """
     plan, said = proposal.plan, proposal.context
     if not is_round(said.run, said.round):

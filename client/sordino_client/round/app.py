@@ -62,7 +62,8 @@ app = ClientApp()
 
 
 def phase(handle: Handler) -> Callable[[Message, Context], Message]:
-    """Makes a Flower function of a handler: opens the member, parses, answers, and forgets the session on a refusal."""
+    """Makes a Flower function of a handler: it opens the member, parses the message, answers, and forgets the session
+    on a refusal."""
 
     @functools.wraps(handle)
     def answer(message: Message, context: Context) -> Message:
@@ -115,7 +116,7 @@ def require_untouched(member: Member, agreement: RoundContext, session: MemberSe
 @app.query("hello")
 @phase
 def hello(member: Member, fields: Fields, context: Context) -> Reply:
-    """Who this is, what it holds, and whether it is ready for the round that is offered, or why not.
+    """Answers an offer: who this member is, what it holds, and whether it is ready for the round, or why not.
 
     On our own link the name must be the certificate's.
     """
@@ -148,14 +149,14 @@ def hello(member: Member, fields: Fields, context: Context) -> Reply:
 @app.query("history")
 @phase
 def history(member: Member, fields: Fields, context: Context) -> Reply:
-    """Charters, manifests or a release's vector, for a coordinator that was restored from a backup."""
+    """Sends charters, manifests or a release's vector to a coordinator that was restored from a backup."""
     return answer(member, Question.parse(fields))
 
 
 @app.query("catch_up")
 @phase
 def catch_up(member: Member, fields: Fields, context: Context) -> Reply:
-    """Verifies and keeps a part of the history that this member lacks, and says from where it goes on."""
+    """Verifies and keeps a part of the history that this member lacks, and says which release it wants next."""
     return {"next": take_part(member, HistoryPart.parse(fields))}, {}
 
 
@@ -212,7 +213,8 @@ def upload(member: Member, fields: Fields, context: Context) -> Reply:
     try:
         session.upload(fields.blob("delivery"), quantised)  # every check, and the journal's entry
     except BadParcelError as error:
-        # Another member cheated this one: the coordinator is shown who, so that the next attempt goes on without it.
+        # Another member cheated this one. The coordinator is shown the proof, so that the next attempt goes on without
+        # the cheater.
         forget_session(member, context)
         member.cheated(error)
         return {"complaint": error.complaint}, {}

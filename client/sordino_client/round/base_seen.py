@@ -1,8 +1,9 @@
-"""Whether the base on this machine is still the one that the charter names: read whole once for each change of a file.
+"""Checks that the base on this machine is still the one that the charter names. The base is read whole only after a
+file has changed.
 
 FOLDER/base.json has the digest that was found and what each file looked like then: size, times of change, inode. While
-they look the same, nothing is read. A change that leaves all of that as it was is found by the training, which reads
-the base whole before each round.
+they look the same, nothing is read. A change that leaves all of these as they were is found by the training, which
+reads the whole base before each round.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ MAX_NOTE_BYTES = 1 << 20
 
 
 class File(Document):
-    """What tells of a file without reading it; times in nanoseconds since 1970."""
+    """What a file looks like without reading it; times in nanoseconds since 1970."""
 
     name: str = Field(max_length=4096)
     size: int

@@ -1,4 +1,5 @@
-"""A part of a long history, as it is brought to a member: verified, kept beside its releases, used for nothing yet."""
+"""Takes a part of a long history that the coordinator sends: verified, kept beside the releases, and not used for
+anything yet."""
 
 from __future__ import annotations
 
@@ -12,11 +13,10 @@ from sordino_privacy.secagg import ModelError
 
 
 def take_part(member: Member, part: HistoryPart) -> int:
-    """Keeps what the part brings; returns the number of the release that this member wants next.
-
-    A part that does not begin there is not looked at. Raises SupersededError (of a machine that was replaced),
-    UnwillingError (the owner takes part in nothing now), ModelError for a manifest that does not follow, PolicyError
-    for too many, StorageError.
+    """Keeps the part's manifests and returns the number of the release that this member wants next. A part that does
+    not begin with the release that it wants is ignored. Raises SupersededError (the message is of a machine that was
+    replaced), UnwillingError (the owner takes part in nothing now), ModelError for a manifest that does not follow,
+    PolicyError for too many, StorageError.
     """
     require_tenure(member, part.tenure)
     if not member.participation.ready:

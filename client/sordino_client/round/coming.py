@@ -1,12 +1,12 @@
-"""The part of a long history that was brought to a member before the release that it leads to.
+"""The manifests of a long history that were sent to a member before the release that they lead to.
 
 <member>/coming/
   000000.bin 000341.bin …   signed manifests, each file a part, by the number of its first
 
-Each was verified in its place in the chain before it was kept, and is verified again when it is read after a restart.
-None of them is one of the member's releases yet: they become that together with the newest one, whose vector its
-round's members signed (adoption.py). Until then they say only where the member goes on, and bind it: a history that
-differs from them, or ends before them, is refused.
+Each manifest was verified in its place in the chain before it was kept, and is verified again when it is read after a
+restart. None of them is one of the member's releases yet: they become releases together with the newest one, whose
+vector its round's members signed (adoption.py). Until then they say where the member goes on, and they bind it: a
+history that differs from them, or ends before them, is refused.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from sordino_privacy.errors import SordinoError
 from sordino_privacy.secagg import PolicyError
 
 MOST_BYTES: Final = 1 << 30
-"""Of manifests that wait. A thousand members' of eighty thousand releases; more is a coordinator that fills disks."""
+"""The most bytes of manifests that may wait: those of eighty thousand releases of a thousand members. A coordinator
+that sends more is filling the disk."""
 
 
 class ComingManifests:
@@ -38,9 +39,8 @@ class ComingManifests:
         self._read = False
 
     def after(self, held: Sequence[SignedManifest], charters: Charters) -> tuple[SignedManifest, ...]:
-        """Those that follow `held`, the member's own releases; verified. Raises StorageError.
-
-        A file that does not verify any more is removed with all behind it: what it held is brought again.
+        """The kept manifests that follow `held`, the member's own releases; verified. Raises StorageError. A file that
+        no longer verifies is removed with all files behind it: their manifests will be sent again.
         """
         if not self._read:
             self._load(held, charters)
@@ -66,7 +66,7 @@ class ComingManifests:
         self._bytes = size
 
     def clear(self) -> None:
-        """Forgets all, when they have become releases. Raises StorageError."""
+        """Removes all of them, once they have become releases. Raises StorageError."""
         self._chain, self._bytes = [], 0
         if self._folder.exists():
             shutil.rmtree(self._folder)

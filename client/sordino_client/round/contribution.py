@@ -1,4 +1,5 @@
-"""What a member gives to a round: one charge, one private update, quantised once, the same bytes in every attempt."""
+"""A member's contribution to a round: one charge and one private update, quantised once, the same bytes in every
+attempt."""
 
 from __future__ import annotations
 
@@ -33,13 +34,14 @@ from sordino_privacy.errors import StorageError
 from sordino_privacy.secagg import MaskedStatistics, Membership, Quantised, ReplayError, RoundContext
 from sordino_privacy.secagg.journal import Step
 
-# What a round writes, in float32 vectors of the model's length: weights, update, its copy, ring's vector, release.
+# The disk that a round needs, in float32 vectors of the model's length: weights, update, its copy, ring's vector,
+# release.
 ROUND_VECTORS = 6
 SPARE_BYTES = 64 << 20
 
 
 def require_willing(member: Member, proposal: Proposal, membership: Membership) -> None:
-    """Whether the owner allows the proposal, under the epoch that it would be made in. Raises RefusalError;
+    """Checks that the owner allows the proposal under the epoch in which the round would be held. Raises RefusalError;
     nothing was trained or charged then."""
     context = proposal.context
     known = any((r.run, r.round) == (context.run, context.round) for r in member.ledger.reservations())
@@ -57,10 +59,9 @@ def require_willing(member: Member, proposal: Proposal, membership: Membership) 
 def contribute(member: Member, proposal: Proposal, model: Vector) -> None:
     """Trains, quantises and stores; or finds what an earlier attempt stored. Never twice.
 
-    Charged as late as is sound: everything that can refuse is asked first, the charge is durable before the first
-    gradient, and a training that ends without an update costs nothing, because nothing of it left.
-    `model` is the vector that the round begins with. Raises BudgetError, DataError, ConfigurationError, StorageError,
-    TrainingError.
+    The charge is made as late as is sound: after every check that can refuse, and durably before the first gradient. A
+    training that ends without an update costs nothing, because nothing of it left this machine. `model` is the vector
+    that the round begins with. Raises BudgetError, DataError, ConfigurationError, StorageError, TrainingError.
     """
     context, plan = proposal.context, proposal.plan
     place = RoundFolder.of(member.folder, context.run, context.round)
@@ -76,7 +77,8 @@ def contribute(member: Member, proposal: Proposal, model: Vector) -> None:
     try:
         train(member, proposal, place, model)
     except BaseException:
-        # Whatever ended it, nothing of this round has left: without its update, nothing ever will.
+        # Whatever ended the training, nothing of this round has left this machine; and without its update nothing ever
+        # will.
         if (context.run, context.round) not in member.ledger.firm():
             place.remove()
             member.ledger.void(context.run, context.round)
@@ -85,10 +87,9 @@ def contribute(member: Member, proposal: Proposal, model: Vector) -> None:
 
 
 def require_one_epoch(member: Member, context: RoundContext) -> None:
-    """Whether what left of this round, if anything did, left under this epoch, where noise comes in shares. Raises
-    ReplayError.
-
-    Of one epoch a round opens one sum (docs/distributed-noise.md); two epochs could open one each, of the same shares.
+    """Where noise comes in shares: checks that nothing of this round has left under another epoch. Raises ReplayError.
+    Under one epoch a round opens one sum (docs/distributed-noise.md); under two epochs, two sums of the same shares
+    could be opened.
     """
     if member.membership.shares == 1:
         return
@@ -98,7 +99,7 @@ def require_one_epoch(member: Member, context: RoundContext) -> None:
 
 
 def train(member: Member, proposal: Proposal, place: RoundFolder, model: Vector) -> None:
-    """Makes ready, waits for a place to train, charges, trains, and stores the quantised update."""
+    """Prepares, waits for a place to train, charges, trains, and stores the quantised update."""
     context, plan = proposal.context, proposal.plan
     with member.traces.step(TracedStep.MEMBER_PREPARE):
         prepared = member.prepared(window=plan.window)
@@ -132,8 +133,9 @@ def train(member: Member, proposal: Proposal, place: RoundFolder, model: Vector)
     member.metrics.train_units.inc(update.local.units)
     member.metrics.train_loss.set(update.local.mean_loss)
     member.metrics.clipped.set(update.local.clipped_share)
-    # Loss and exact counts are data: they stay here. The weight and the examples are the declared public bucket.
-    # Where noise comes in shares every member weighs the same; counts are added up, never averaged: each weighs 1.
+    # Loss and exact counts are private data and stay here. Weight and number of examples are those of the declared,
+    # public size class. Where noise comes in shares every member weighs the same; counts are added up, never averaged:
+    # each weighs 1.
     membership, bucket = member.membership, member.settings.size_bucket
     quantiser = quantiser_for(member.config, plan, members=len(membership.members), shares=membership.shares)
     with member.traces.step(TracedStep.MEMBER_QUANTISE):
@@ -155,8 +157,8 @@ def train(member: Member, proposal: Proposal, place: RoundFolder, model: Vector)
 def take_units(member: Member, prepared: Prepared, place: Path) -> None:
     """Marks the units as trained, then takes their file into the round. Raises StorageError.
 
-    In this order: whatever a round trains on is known as trained, so that units that turn out to be one are never
-    trained on as one (sordino_client.corpus.registry).
+    The order matters: every unit that a round trains on is marked first, so that units that turn out to be one are
+    never trained on as one (sordino_client.corpus.registry).
     """
     corpus = member.folder / "corpus"
     with UnitRegistry(corpus / "units.sqlite") as registry:
@@ -180,7 +182,8 @@ def charge(member: Member, proposal: Proposal) -> None:
 
 
 def give_back(member: Member, *, keep: Callable[[str, int], bool]) -> None:
-    """Ends rounds of which nothing left, but for those to `keep`: the update is destroyed, then the charge returned."""
+    """Ends the rounds of which nothing has left, except those to `keep`: their update is destroyed, then their charge
+    is given back."""
     for run, round in member.ledger.held():
         if not keep(run, round):
             RoundFolder.of(member.folder, run, round).remove()

@@ -1,9 +1,9 @@
 """Which new epochs of the charter a member takes unasked, and which wait for a person.
 
-A coordinator passes on what the pinned root signed. That says who wrote an epoch, not that this member's owner wants
-it: an epoch that replaces everybody else leaves its crowd in name only. So nothing is taken unasked but a renewal and
-what only protects more, unless `accept_unasked` in member.toml names the kind of change; what protects less always
-waits.
+A coordinator passes on epochs that the pinned root signed. The signature says who wrote an epoch, not that this
+member's owner wants it: an epoch that replaces all other members would leave this one with a crowd in name only. So a
+member takes by itself only a renewal and a change that only protects more, unless `accept_unasked` in member.toml names
+the kind of change. A change that protects less always waits.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class EpochWaitsError(PolicyError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingEpoch:
-    """An epoch that waits, for whoever decides: what changes, and what to type."""
+    """An epoch that waits, for the person who decides: what changes, and what to type."""
 
     epoch: int
     changes: tuple[Change, ...]
@@ -61,8 +61,9 @@ def require_unasked(folder: Path, held: Charter, chain: Sequence[Charter], unask
 
 
 def consider_epochs(member: Member, offered: Sequence[bytes]) -> None:
-    """Keeps epochs that came with an offer and need a person where that person finds them; a paused member's folder
-    stays as it is. What needs nobody is taken over with the next proposal. Raises what `with_offered` raises."""
+    """Keeps epochs that came with an offer and need a person in the folder, where that person finds them; a paused
+    member's folder stays as it is. Epochs that need no person are taken over with the next proposal. Raises what
+    `with_offered` raises."""
     charters = member.identity.charters
     if member.participation.paused or not offered:
         return

@@ -29,7 +29,7 @@ def is_round(run: str, round: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class RoundFolder:
-    """One round's folder, there or not."""
+    """One round's folder, which need not exist."""
 
     path: Path
 
@@ -82,7 +82,7 @@ class RoundFolder:
 
 
 def prune_rounds(member: Path, *, but: RoundFolder | None = None) -> None:
-    """Removes what is kept of every round but one: an update that nobody will ask for, up to 88 MB of it."""
+    """Removes the folders of all rounds but one: an update that nobody will ask for takes up to 88 MB."""
     for path in (member / "round").glob("*"):
         if but is None or path != but.path:
             RoundFolder(path).remove()

@@ -1,4 +1,5 @@
-"""The head of this member's ledger as it travels: signed on its way out, believed on its way back if it is our own."""
+"""The head of this member's ledger, sent to the coordinator and back: it is signed here, and believed on return only if
+this member signed it."""
 
 from __future__ import annotations
 
@@ -28,10 +29,10 @@ class UnchargedRelease:
 
 
 def signed_head(member: Member) -> bytes:
-    """Where the ledger stands now, signed for others to keep; empty while it is known not to be whole, and while the
+    """The signed head of the ledger, for others to keep. Empty while the ledger is known not to be whole, and while the
     token that holds the key does not answer (the offer is then refused: see `unready`)."""
     if not member.ledger.whole:
-        return b""  # nobody shall take a ledger that lost rows for the newest one
+        return b""  # a ledger that lost rows must not be taken for the newest state
     stands = member.ledger.stands()
     head = LedgerHead(
         federation=member.membership.federation,
@@ -74,7 +75,7 @@ def compare_head(member: Member, data: bytes) -> None:
 def require_charged(member: Member) -> None:
     """Every release in this member's own verified chain that names it has a charge. Raises StorageError.
 
-    This holds without the coordinator's help: whoever withholds the head cannot take back the releases.
+    This needs no help from the coordinator: it could withhold the head, but it cannot take back the releases.
     """
     charged = {(charge.run, charge.round) for charge in member.ledger.reservations()}
     missing = uncharged(member.releases, member.name, charged)

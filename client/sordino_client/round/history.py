@@ -1,4 +1,4 @@
-"""What a member tells a coordinator that lost part of the federation's history: what is public, and nothing else."""
+"""Answers a coordinator that lost part of the federation's history: with what is public, and nothing else."""
 
 from __future__ import annotations
 

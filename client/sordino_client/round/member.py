@@ -102,7 +102,7 @@ class Member:
             datasets = [registry.dataset]  # the data's own name: it stays when files change or folders move
         make_folder(folder / "ledger")
         participation = Participation(folder, settings.participate)
-        # What a killed process left of older rounds; the newest one may still be under way.
+        # Removes what a killed process left of older rounds; the newest one may still be under way.
         prune_rounds(folder, but=None if participation.paused else newest_round(folder))
         with refusing():
             opened = Ledger.open(folder / "ledger", datasets=datasets, budget=budget)
@@ -149,8 +149,8 @@ class Member:
         return self.settings.name
 
     def newest_release(self) -> int:
-        """The number of the newest release whose vector is held, -1 when there is none: what was begun and cut short
-        by a crash comes again with the next proposal."""
+        """The number of the newest release whose vector is held, -1 if there is none. A release that a crash cut short
+        comes again with the next proposal."""
         return self.releases.newest_held()
 
     def epsilon_spent(self) -> float:
@@ -245,7 +245,7 @@ class Member:
 
 @contextlib.contextmanager
 def refusing() -> Iterator[None]:
-    """Whatever keeps the ledger from being charged, as one kind."""
+    """Makes one kind of error of everything that keeps the ledger from being charged."""
     try:
         yield
     except LedgerHeldError:

@@ -2,10 +2,10 @@
 
 The coordinator paces the rounds. A member says at each offer whether it is ready (sordino_platform.offer); nothing
 trains at a member that is not. It is ready for every round, or, with `participate = "when_asked"`, for one round each
-time a person agrees. An agreement is to one offer, by run, round and plan, and names the epsilon that may be spent in
-all after that round: a proposal of anything else, or that costs more, is refused, whatever was offered. A pause holds
-until it is lifted, over restarts too; an agreement does not. Who paused or withdrew answers nothing more of the round,
-in whatever phase it is.
+time a person agrees. An agreement is to one offer, by run, round and plan, and names the most epsilon that may be spent
+in all after that round. A proposal of another round, or one that costs more, is refused, whatever was offered. A pause
+holds until it is lifted, over restarts too; an agreement does not. A member that paused or withdrew answers nothing
+more of the round, in any phase.
 
 Safe to share between threads: the link's handler, the trainer's progress and the control server meet here.
 """
@@ -61,7 +61,7 @@ class Activity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How the last round ended here. `charged`: whether it cost privacy, which it does from the training on."""
+    """How the last round ended here. `charged`: whether privacy was charged for it, as it is from the training on."""
 
     round: int
     outcome: str
@@ -91,14 +91,14 @@ class Participation:
         self._entry, self._abandoned = 0, False
 
     def note_unready(self, reason: Unready | None) -> bool:
-        """What the last offer was answered with (None: ready); whether that is another answer than before."""
+        """Notes the answer to the last offer (None: ready). Returns whether it differs from the one before."""
         with self._lock:
             changed, self.unready = self.unready is not reason, reason
             return changed
 
     @property
     def ready(self) -> bool:
-        """What to answer an offer."""
+        """The answer to an offer."""
         with self._lock:
             return not self.paused and (
                 self.mode == "every_round"
@@ -205,8 +205,8 @@ class Participation:
             self._round = (run, round)
 
     def abandon(self, entry: int) -> bool:
-        """Nobody waits for the phase that `entered` numbered so: the coordinator ended the round, or its time is up.
-        Whether that is the present phase."""
+        """The coordinator no longer waits for the phase with this number (see `entered`): it ended the round, or the
+        time is up. Returns whether that is the present phase."""
         with self._lock:
             self._abandoned = self._abandoned or entry == self._entry
             return entry == self._entry
@@ -251,8 +251,8 @@ class Participation:
             self._change()
 
     def tidy(self) -> None:
-        """Removes what is kept of rounds that this member takes no part in any more: all where it is paused, else the
-        one that it withdrew from."""
+        """Removes the folders of rounds that this member left: all of them if it is paused, else the one that it
+        withdrew from."""
         with self._lock:
             if self.paused:
                 prune_rounds(self._folder)
@@ -260,7 +260,7 @@ class Participation:
                 RoundFolder.of(self._folder, *self._withdrawn).remove()
 
     def touch(self) -> None:
-        """Something else changed that is shown beside this: the link, the release, the privacy spent."""
+        """Tells the watcher that something shown beside this has changed: the link, the release, the privacy spent."""
         with self._lock:
             self._change()
 

@@ -1,7 +1,7 @@
 """Whether this member would take part in a round like the one that is offered, or why not. Decides; changes nothing.
 
-What can be known before a round is asked here, so that a round that cannot succeed never begins: nobody trains for it
-and nobody is charged. The same checks are made again before the training (contribution.py), in the same words.
+Everything that can be known before a round is checked here, so that a round that cannot succeed never begins: no member
+trains for it and none is charged. The same checks are made again before the training (contribution.py).
 """
 
 from __future__ import annotations
@@ -66,14 +66,15 @@ def first_reason(member: Member, offer: Offer) -> tuple[Unready | None, SordinoE
 
 
 def require_base(member: Member) -> None:
-    """Whether the base is here, and still the one that the charter names. Raises ConfigurationError, StorageError."""
+    """Checks that the base is here, and still the one that the charter names. Raises ConfigurationError,
+    StorageError."""
     place, model = member.base(), member.charter.model
     if place is not None and isinstance(model, HuggingFaceTerms):
         require_same_base(member.folder, place, model.base_sha256.hex())
 
 
 def require_plan(member: Member, offer: Offer) -> None:
-    """Whether charter and settings allow the plan. Raises PolicyError."""
+    """Checks that charter and settings allow the plan. Raises PolicyError."""
     plan = offer.plan
     RoundLimits.of(member.charter, member.parameters).require_plan(plan)
     if plan.windows_per_unit > member.settings.windows_per_unit:
@@ -81,7 +82,7 @@ def require_plan(member: Member, offer: Offer) -> None:
 
 
 def require_data(settings: MemberSettings) -> None:
-    """Whether every repository can be looked into. Raises DataError."""
+    """Checks that every repository can be opened. Raises DataError."""
     for path in settings.repositories:
         if not os.access(path, os.R_OK | os.X_OK if path.is_dir() else os.R_OK):
             raise DataError(

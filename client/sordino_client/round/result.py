@@ -1,4 +1,4 @@
-"""What comes of a round at a member: the release, checked and its arithmetic repeated, kept and served."""
+"""The end of a round at a member: the release is checked, its arithmetic repeated, and it is kept and served."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from sordino_privacy.secagg import ModelError
 
 
 def decide(member: Member, provenance: Provenance) -> Adoption:
-    """Every check of a round's result; touches nothing. Raises ModelError when the opened sum does not lead to the
-    signed release, or the record does not show that its members opened it: such a coordinator cannot be trusted.
+    """Makes every check of a round's result, and changes nothing. Raises ModelError when the opened sum does not lead
+    to the signed release, or the record does not show that the round's members opened that sum: such a coordinator
+    cannot be trusted.
     """
     charters = member.identity.charters.epochs()
     try:
@@ -47,7 +48,7 @@ def take(member: Member, provenance: Provenance) -> int:
     assert adoption.followed is not None
     round = adoption.followed.newest.round or 0
     member.metrics.participations.labels(ParticipationOutcome.CONTRIBUTED.value).inc()
-    # The round is over: its update is of no more use, and a secret that is not kept cannot be lost.
+    # The round is over and its update has no more use; a secret that is not kept cannot be lost.
     place.remove()
     member.participation.ended(round, ParticipationOutcome.CONTRIBUTED.value)
     return newest

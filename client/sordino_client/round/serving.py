@@ -18,9 +18,9 @@ def serve(member: Member) -> None:
     completion server.
 
     Of a Hugging Face base only the adapters are written: they are added to the base that lies on this disk. They are
-    written to `adapter/` in PEFT's format too, for other software. Beside a release of our own architecture lies what
-    every release begins with: how much of the way is taken is the completion server's to say (completion/taking).
-    Raises ConfigurationError, StorageError.
+    written to `adapter/` in PEFT's format too, for other software. Beside a release of our own architecture lies the
+    model that every release begins with: the completion server decides how much of the way between the two it takes
+    (completion/taking). Raises ConfigurationError, StorageError.
     """
     newest = member.newest_release()
     memory = member.releases.shared_memory(newest) if newest >= 0 else None
@@ -61,6 +61,6 @@ def described(place: Path, digest: str) -> Base:
     """The base in `place` that a charter names by this digest, under the name that it has on this machine."""
     found = find_by_digest(digest)
     name = found.name if found is not None else known_name(digest) or registry.name_for(place)
-    # Its licence was looked at by who founded the federation; a folder need not repeat it to be served.
+    # The founder of the federation looked at its licence; the folder need not repeat it to be served.
     licence = found.licence if found is not None else "as the federation's founders agreed"
     return registry.describe_place(place, name=name, licence=licence, digest=digest)

@@ -1,8 +1,8 @@
 """Where a member's session lies between two messages: in this process's memory, as Flower's state of the node.
 
-A session holds secrets, so it is on no disk. The one exception are virtual nodes: Flower's simulation engine keeps the
-state of all of them in the process that holds the coordinator, a thousand sessions of half a megabyte, and what they
-protect is the code of one person on one machine. Theirs lie in their folders.
+A session holds secrets, so it is never on a disk. The one exception are virtual nodes, whose sessions lie in their
+folders: Flower's simulation engine would keep all of them, a thousand sessions of half a megabyte, in the process that
+holds the coordinator, and they protect only code of one person on one machine.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Kept = Mapping[str, bytes]
 def begin_session(
     member: Member, context: Context, agreement: RoundContext, session: MemberSession, tenure: bytes
 ) -> None:
-    """Keeps a session that begins, with its secrets, and under which tenure the coordinator proposed it."""
+    """Keeps a session that begins, with its secrets and the tenure under which the coordinator proposed it."""
     with KEEPING:
         _store(
             member,
@@ -54,7 +54,7 @@ def keep_session(member: Member, context: Context, session: MemberSession) -> No
 def keep_session_if_current(
     member: Member, context: Context, agreement: RoundContext, session: MemberSession
 ) -> None:
-    """`keep_session`, from the thread that sends, unless the handler has begun or forgotten an attempt since."""
+    """`keep_session` for the thread that sends. Does nothing if the handler has begun or forgotten an attempt since."""
     with KEEPING:
         kept = _load(member, context)
         if kept is not None and kept[AGREEMENT] == agreement.encode():

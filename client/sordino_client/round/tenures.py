@@ -1,7 +1,7 @@
 """Which machine this member takes for the coordinator: the one with the highest tenure that it has ever been shown.
 
-Looked at in the offer, in the proposal, and again in each later message of a round: a machine that was replaced gets no
-further than it was when this member learned of it.
+The tenure is checked in the offer, in the proposal, and again in each later message of a round: a machine that was
+replaced gets no further once this member has learned of it.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ class SupersededError(PolicyError):
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What a member makes of a tenure that it was shown: the one to `keep` for it, or the one that it holds and for
-    whose sake it takes part in nothing under this one (`refused_for`); neither where the two are the same."""
+    """A member's verdict on a tenure that it was shown: the tenure to `keep`, or the higher one that it holds already,
+    because of which it takes no part under this one (`refused_for`). Both are None if the shown tenure is the one that
+    it holds."""
 
     keep: SignedTenure | None = None
     refused_for: SignedTenure | None = None
 
 
 def judge(member: Member, data: bytes) -> Judged:
-    """Looks at a tenure, or at none (empty: the first machine has none). Touches nothing.
-
-    Raises ConfigurationError for one that no coordinator of the charters signed, StorageError.
+    """Judges a tenure (empty: the first machine has none) and changes nothing. Raises ConfigurationError for a tenure
+    that no coordinator of the charters signed, StorageError.
     """
     charters = member.identity.charters.chain()
     keys = {signed.charter.coordinator.identity_key for signed in charters}
@@ -48,7 +48,7 @@ def judge(member: Member, data: bytes) -> Judged:
 def accept_tenure(member: Member, data: bytes) -> bytes:
     """Keeps the tenure that is offered if it is a later one, durably, before anything is answered.
 
-    Returns the one that this member holds where it takes part in nothing under the offered one; empty otherwise. Raises
+    Returns the tenure that this member holds if it takes no part under the offered one; empty otherwise. Raises
     ConfigurationError, StorageError.
     """
     judged = judge(member, data)
