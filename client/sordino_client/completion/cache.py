@@ -29,7 +29,7 @@ MAX_BRANCHES = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecoderShape:
-    """What of a decoder its caches and prompts follow from, whoever made it.
+    """The sizes of a decoder that its caches and prompts depend on, whoever made it.
 
     `heads` of keys and values, each of `size` numbers; `context` in tokens; `vocabulary` in tokens. `spare`: rows
     besides those of tokens that a network may use as it likes, at least one.
@@ -60,7 +60,7 @@ def decoder_shape_of(config: ModelConfig) -> DecoderShape:
 
 
 class KeyValueCache:
-    """Append-only rows for one sequence (and its branches), and the network's own besides."""
+    """Append-only rows for one sequence (and its branches), and spare rows for the network's own use."""
 
     def __init__(self, shape: DecoderShape, rows: int) -> None:
         self._spare = shape.spare
@@ -92,7 +92,7 @@ class KeyValueCache:
 
 
 class Network(Protocol):
-    """A decoder that reads tokens into a cache, and all that writing knows of it.
+    """A decoder that reads tokens into a cache: all that the writing code knows of a model.
 
     Implementations: NumPy (reference.py), ONNX Runtime (runtime.py).
     """

@@ -1,7 +1,6 @@
-"""Which token comes next: what model and memory think of each, restricted to those that may stand here, and the choice.
-
-A token may stand here if it continues the text as valid UTF-8 (text/utf8.py), and if it agrees with what the developer
-has typed already and the prompt left out (token healing).
+"""Chooses the next token: by the probabilities of model and memory, among the tokens that may stand here. A token may
+stand here if it continues the text as valid UTF-8 (text/utf8.py) and agrees with the characters that the developer
+typed but the prompt left out (token healing).
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ class TokenChoice:
     def __init__(self, vocabulary: Vocabulary, query: Query, memory: Recall | None) -> None:
         self._vocabulary, self._memory = vocabulary, memory
         self._temperature, self._top_p = query.temperature, query.top_p
-        # Only who samples pays for its entropy: a third of a millisecond.
+        # Only sampling pays for seeding the generator: a third of a millisecond.
         self._random = np.random.default_rng(query.seed) if query.temperature > 0 else None
         self._odds = np.empty(0, np.float32)
 
@@ -35,7 +34,7 @@ class TokenChoice:
         `written` are the tokens behind the prompt, `missing` what they must still say of what was typed already, and
         `state` where in a UTF-8 character they end.
         """
-        # To 24 bits, which the logits themselves have not: a third of what 53 take.
+        # 24 bits are more than the logits themselves hold, and take a third of the time of 53.
         if len(self._odds) != len(logits):
             self._odds = np.empty(len(logits), np.float32)
         odds = self._odds
@@ -61,8 +60,8 @@ class TokenChoice:
             agreeing[self._vocabulary.agreeing(missing)] = True
             allowed = allowed & agreeing
         restricted: Probabilities = np.where(allowed, probabilities, 0.0)
-        # The floor keeps possible what must come (the rest of a character, what is typed already) even where the
-        # model holds it for impossible.
+        # The floor keeps tokens possible that must come (the rest of a character, characters that are already typed)
+        # even if the model gives them no probability.
         restricted[allowed] += 1e-12
         total = restricted.sum()
         if not total:  # a vocabulary that cannot end the character it began

@@ -1,4 +1,4 @@
-"""`sordino client stats` and `sordino client memory`: what the endpoint counted, and what it remembers."""
+"""`sordino client stats` and `sordino client memory`: the endpoint's counts, and its local memory."""
 
 from __future__ import annotations
 

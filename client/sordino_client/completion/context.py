@@ -35,8 +35,8 @@ class Snippet:
 def admitted(given: Iterable[Snippet]) -> tuple[Snippet, ...]:
     """What may be recalled of `given` (the nearest first): LF only, masked, MAX_PIECES and MAX_BYTES at most.
 
-    A piece is taken whole or not at all: cut in two, a credential is no longer known for one. The first that does not
-    fit ends the list, so that never more than the bounds are looked through.
+    A piece is taken whole or not at all: half a credential would not be recognised. The first piece that does not fit
+    ends the list, so that no more text than the bounds is searched.
     """
     taken: list[Snippet] = []
     left = MAX_BYTES
@@ -50,7 +50,7 @@ def admitted(given: Iterable[Snippet]) -> tuple[Snippet, ...]:
             break
         masked = _masked(text, by_name(snippet.path) or "")
         size = len(masked.encode())
-        if size > left:  # a placeholder may be longer than what it stands for
+        if size > left:  # a placeholder may be longer than the literal that it replaces
             break
         if masked.strip():
             taken.append(Snippet(path=snippet.path, text=masked))

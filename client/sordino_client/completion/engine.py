@@ -41,7 +41,7 @@ State = Literal["no model yet", "loading", "ready", "refused"]
 
 
 class Busy(Exception):  # noqa: N818 - an answer (429), not a fault
-    """More requests wait than will be answered in useful time."""
+    """More requests wait than can be answered in useful time."""
 
 
 class NoModel(Exception):  # noqa: N818 - an answer (503), not a fault
@@ -67,7 +67,7 @@ class Job:
 
 
 class Engine:
-    """Answers queries from the newest released model in `folder`.
+    """Answers queries with the newest released model in `folder`.
 
     >>> engine = Engine(folder)
     >>> engine.refresh(wait=True)
@@ -113,7 +113,7 @@ class Engine:
 
     @property
     def in_flight(self) -> int:
-        """Queries that were taken and are not answered yet."""
+        """Queries that were accepted and are not answered yet."""
         return self._count
 
     @property
@@ -147,7 +147,7 @@ class Engine:
             loading.join()
 
     def _taking(self) -> Taking:
-        """What this member takes; one `stat` while nothing was chosen anew."""
+        """What this member takes of its federation; costs one `stat` while the choice is the same."""
         state = self.folder.parent
         if (stamp := record.stamp(state)) != self._taken[0]:
             self._taken = (stamp, record.taken(state))
@@ -182,7 +182,7 @@ class Engine:
         self._reason = f"{error.message}{kept}"
 
     def _stand_in(self, error: SordinoError) -> None:
-        """Where a base cannot be served, the one that ships answers, and the reason stays in sight."""
+        """If a base cannot be served, the one that ships answers, and the health endpoint keeps the reason."""
         with contextlib.suppress(SordinoError):
             self._generator = load_generator(bundles.shipped(), self._precision)
             told = f"{error.message} ({error.hint})" if error.hint else error.message
@@ -196,7 +196,7 @@ class Engine:
         with self._lock:
             earlier = self._open.get(editor)
             for other in self._open.values():
-                # Nobody waits for what is only read ahead; what was read of it stays read.
+                # Nobody waits for a request that only reads ahead; what it has read stays in the cache.
                 if other is earlier or (other.warm and not warm):
                     other.cancel()
             if self._count >= MAX_WAITING:

@@ -1,6 +1,5 @@
-"""From a query to completions: an editor's text in, the prompt read, an editor's text out.
-
-Alternatives are branches that share the prompt's rows of the cache; how they are written is in writing.py.
+"""From a query to completions: takes an editor's text, reads the prompt, gives back an editor's text. Alternatives are
+branches that share the prompt's rows of the cache; writing.py writes them.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from sordino_privacy.counts import SharedMemory
 # A prompt is read in pieces: the scratch memory stays small, and a cancelled request ends within one of them.
 CHUNK = 128
 RESERVE = 64
-# Prompts of several files stay read, within so much memory.
+# The prompts of several files stay in caches, within this much memory.
 SLOTS = 3
 SLOT_BYTES = 32 << 20
 
@@ -58,7 +57,7 @@ class Generator:
         on_text: OnText | None = None,
         cancelled: threading.Event | None = None,
     ) -> Answer:
-        """Completes. `on_text(alternative, text, tokens)` gets what will certainly stay, as soon as that is known.
+        """Completes. `on_text(alternative, text, tokens)` is given text as soon as it is certain to stay.
 
         Raises Cancelled between two reads once `cancelled` is set.
         """

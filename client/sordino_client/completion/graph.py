@@ -36,7 +36,7 @@ def initializers(
     config: ModelConfig, weights: Mapping[str, Array], precision: Precision
 ) -> dict[str, npt.NDArray[Any]]:
     """Every constant of the graph by name that is not a shape: weights, rotary tables, ones."""
-    # The attention kernel wants a row for every row of the cache, which branches fill beyond the context.
+    # The attention kernel needs an entry for every row of the cache, and branches fill rows beyond the context.
     cos, sin = rotary(config, rows=config.context * MAX_BRANCHES)
     ones = np.ones(config.width // config.heads, np.float32)
     found: dict[str, npt.NDArray[Any]] = {"rotary.cos": cos, "rotary.sin": sin, "ones": ones}
@@ -92,7 +92,7 @@ def build(config: ModelConfig, precision: Precision, constants: Mapping[str, npt
         )
         mixed = add("Slice", [add("Squeeze", [mixed, batch]), begin, end, batch])
         if layer == config.layers - 1:
-            # Behind the last keys and values only the wanted rows matter: one of a prompt's many.
+            # After the last keys and values only the rows whose logits are wanted matter: one of a prompt's many.
             mixed, x = add("Gather", [mixed, "wanted"]), add("Gather", [x, "wanted"])
             add.zeros.clear()  # there are other rows now
         change = add.linear(mixed, name + "attention_out.weight")

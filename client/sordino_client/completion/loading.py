@@ -1,8 +1,8 @@
-"""From a model's folder to a generator that was tested on this processor, or to the reason why it may not answer.
+"""Makes a generator of a model's folder and tests it on this processor, or gives the reason why it may not answer.
 
-What a member takes of a release is decided before (`taking`). Here it is carried out: the weights are drawn back
-towards the model that releases begin with, the shared memory is left out or not, and the developer's own adapters are
-folded in.
+How much a member takes of a release is decided elsewhere (`taking`). Here the decision is carried out: the weights are
+moved back towards the model that releases begin with, the shared memory is used or left out, and the developer's own
+adapters are folded in.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ INTEGERS: tuple[Precision, ...] = ("int8", "int7")
 def load_generator(bundle: Bundle, precision: Precision = "int8") -> Generator:
     """A tested generator for a bundle. Raises SordinoError when the model cannot be trusted to answer.
 
-    `precision` is the first that is tried: eight bits give way to seven and to float32 where the self-test finds that
-    this model or this processor does not bear them, and ONNX Runtime to NumPy where it does not run.
+    `precision` is the first that is tried. If the self-test finds that this model or this processor does not bear eight
+    bits, seven are tried, then float32; and if ONNX Runtime does not run, NumPy is.
     """
     tokenizer = Tokenizer.load(bundle.tokenizer)
     if tokenizer.size != bundle.config.vocabulary:
@@ -58,8 +58,9 @@ def load_generator(bundle: Bundle, precision: Precision = "int8") -> Generator:
 def load_release(
     folder: Path, *, state: Path | None = None, taking: Taking | None = None, precision: Precision = "int8"
 ) -> Generator:
-    """A tested generator for a bundle's folder, of our own model or of a base. Of a member's release what the choice in
-    the completion folder `state` takes, or `taking` instead, with the developer's own adapters where they fit.
+    """A tested generator for a bundle's folder, of our own model or of a base. How much is taken of a member's release
+    follows from `taking`, or else from the choice in the completion folder `state`. The developer's own adapters are
+    added if they fit.
 
     Raises SordinoError when the model cannot be trusted to answer.
     """
@@ -77,7 +78,7 @@ def load_release(
 
 
 def _read(folder: Path, state: Path | None, taking: Taking, own: Sequence[tuple[Path, float]]) -> Bundle:
-    """What is taken of the release, with the developer's own adapters where there are some that fit."""
+    """The model with the chosen part of the release, and with the developer's own adapters if some fit."""
     bundle = bundles.load(folder)
     if state is not None and taking.share < 1:
         _draw_back(bundle, state, taking.share)
@@ -93,9 +94,9 @@ def _read(folder: Path, state: Path | None, taking: Taking, own: Sequence[tuple[
 
 
 def _draw_back(bundle: Bundle, state: Path, share: float) -> None:
-    """Draws a release's weights back to the model that releases begin with, until they are this share of the way.
-
-    Raises StorageError: a member that takes less than everything must not be served everything unasked."""
+    """Moves a release's weights back towards the model that releases begin with, until they are this share of the way
+    from it. Raises StorageError, because a member that chose less than everything must not silently be served
+    everything."""
     folder = bundles.current(state / BEGINS)
     begins = None if folder is None else bundles.load(folder)
     if begins is None or begins.config != bundle.config:

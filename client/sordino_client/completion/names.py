@@ -1,4 +1,5 @@
-"""Whether a file's name says that it may hold secrets: no editor gets completions in one, and none of it is read.
+"""Whether a file's name says that it may hold secrets. No editor gets completions in such a file, and none of its text
+is read.
 
 The rules are the corpus's own (sordino_client.corpus.secret_names), so that a file that is never trained on is never
 completed in either. Only names are looked at; nothing is opened.

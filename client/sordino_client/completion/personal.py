@@ -3,11 +3,10 @@
     STATE/personal/adapter.safetensors     factors `<layer>.down` and `<layer>.up`, float32, 0600
     STATE/personal/alone.safetensors       the same, trained on the model that releases begin with
 
-`sordino client adapt` writes both; the completion engine folds them into the weights that it loaded, in memory, the
-second by as much as the first model counts (taking/choice.py). They are as
-private as the code: no noise was added and no ledger counts it, so nothing that can reach the network may open it. The
-agent, the trainer of rounds and the link never import this module (a test holds them to it), and the serving bundle on
-disk stays the release.
+`sordino client adapt` writes both. The completion engine folds them into the weights in memory, each as much as the
+model under it counts (taking/choice.py). They are as private as the code: no noise was added and no ledger counts them,
+so no code that can reach the network may open them. The agent, the trainer of rounds and the link never import this
+module (a test holds them to it), and the serving bundle on disk stays the release.
 """
 
 from __future__ import annotations
@@ -49,8 +48,8 @@ def stamps(state: Path) -> tuple[int, int]:
 
 
 def parts(state: Path, *, share: float) -> list[tuple[Path, float]]:
-    """Which adapters lie on a model that takes this share of its federation, and by what factor each; none where there
-    is none. Where there is one only, it stands for both."""
+    """The adapters for a model with this share of its federation, each with its factor; none if there are none. If
+    there is only one, it stands for both."""
     on_release, on_base = place(state), place(state, alone=True)
     if not (stamp(on_release) and stamp(on_base)):
         return [(path, 1.0) for path in (on_release, on_base) if stamp(path)]

@@ -1,4 +1,4 @@
-"""A lock that is held while a completion is in work, so that training on the same machine can give way.
+"""A lock that is held while a completion is being computed, so that training on the same machine can give way.
 
     STATE/busy.lock     locked by the completion engine while it has a query; its content means nothing
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sordino_platform.machine.locks import Lock
 
-# Who asks holds the lock for an instant; a completion does not wait longer for it than it takes to ask again.
+# A process that asks holds the lock for an instant; a completion waits no longer for it than until it asks again.
 AGAIN_SECONDS = 0.0005
 
 
@@ -28,7 +28,8 @@ class Presence:
         self._lock: Lock | None = None
 
     def enter(self) -> None:
-        """A completion is in work. Where the lock cannot be made (a full disk), training does not wait: no more."""
+        """A completion begins. If the lock cannot be made (a full disk), training does not wait; nothing else
+        changes."""
         if self._lock is None:
             try:
                 self._lock = Lock(self._path)
@@ -37,7 +38,7 @@ class Presence:
         self._lock.take(poll_seconds=AGAIN_SECONDS)
 
     def leave(self) -> None:
-        """None is in work any more."""
+        """No completion is being computed any more."""
         if self._lock is not None:
             self._lock.release()
 

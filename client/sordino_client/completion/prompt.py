@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from sordino_client.completion.context import Snippet
 from sordino_client.completion.vocabulary import Vocabulary, split_lines
 
-# Text further away than this is not even encoded; at most 64 Ki characters reach the live part of the memory.
+# Text further away than this is not encoded; at most 64 Ki characters reach the memory of the open file.
 MAX_PREFIX_CHARACTERS = 64 << 10
 MAX_SUFFIX_CHARACTERS = 16 << 10
 REFILL_SHARE = 0.75

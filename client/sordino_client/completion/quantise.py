@@ -1,10 +1,10 @@
 """Weights as small integers: each row of a matrix shares one scale, and so does each token's row of activations.
 
-A token is read at the speed at which the weights come from memory, so a quarter of the bytes is most of the gain, and
-a long prompt at the speed of the multipliers, of which a processor has several times more for bytes. The products are
-summed as integers, exactly: a token gives the same bits alone and among others. The activations get their scales while
-the graph runs (graph.py). Whether a model bears it is not assumed but measured on each model when it is loaded
-(selftest.py), on this machine.
+Reading one token takes as long as the weights take to come from memory, so most of the gain is that they are a quarter
+as large. A long prompt takes as long as the multiplications, and a processor has several times more multipliers for
+bytes. The products are summed as integers, exactly: a token gives the same bits alone and among others. The activations
+get their scales while the graph runs (graph.py). Whether a model stays good enough is measured when it is loaded, on
+this machine (selftest.py).
 
 `int7` keeps a bit free: processors without VNNI add two products of bytes in sixteen bits, where eight-bit weights
 overflow. The self-test finds that out, too.

@@ -31,7 +31,7 @@ class Cancelled(Exception):  # noqa: N818 - not an error: a newer request came, 
 
 
 class Recall(Protocol):
-    """What the local memory contributes to one query."""
+    """The local memory's part in one query."""
 
     def mix(self, probabilities: Probabilities, written: Sequence[int]) -> Probabilities:
         """The model's next-token distribution, `(vocabulary,)`, mixed with the memory's after `written`."""
@@ -57,7 +57,7 @@ class Query:
     multiline: bool | None = None
     top_logprobs: int = 0
     heal: bool = True
-    # After so long, writing ends with the token in hand.
+    # After this many seconds writing ends with the present token.
     seconds: float | None = None
     # The file's path as the editor has it, where it says: only its names are looked at (api/service.py).
     path: str | None = field(default=None, repr=False)
@@ -102,7 +102,7 @@ class Answer:
     drafted_tokens: int
     first_token_seconds: float
     seconds: float
-    # Why nothing was even asked of the model.
+    # Why the model was not asked at all.
     silence: Silence | None = None
 
 

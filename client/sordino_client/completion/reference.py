@@ -69,5 +69,5 @@ def _softmax(x: npt.NDArray[np.floating]) -> Array:
 
 
 def _float(x: npt.NDArray[np.floating]) -> Array:
-    """`x`, which is float32 already: numpy's types widen what its arithmetic does not."""
+    """`x` as float32, which it already is: NumPy's type stubs say a wider type than its arithmetic gives."""
     return x.astype(np.float32, copy=False)

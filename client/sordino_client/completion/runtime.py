@@ -53,12 +53,12 @@ class RuntimeNetwork:
         *,
         sharing: int = 1,
     ) -> None:
-        """`sharing`: how many rows a token is to attention (bases/graph.py)."""
+        """`sharing`: how many rows of the attention one token takes (bases/graph.py)."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = ERRORS_ONLY
-        # The arena keeps the largest prompt's scratch memory for ever; plain allocation costs 1-2 % here.
+        # The arena would keep the largest prompt's scratch memory for ever; without it a token takes 1-2 % longer.
         options.enable_cpu_mem_arena = False
         options.enable_mem_pattern = False  # made for shapes that repeat; here every length differs
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -1,9 +1,9 @@
-"""Whether a network may serve: it must read as the NumPy reference reads, on this machine, before it answers anyone.
-
-Two questions. Is it right: float32 logits equal the reference's up to rounding. Is it good enough: weights in integers
-change every prediction a little, and how much depends on the model; so the change is measured on the model at hand,
-as the Kullback-Leibler divergence of its next-token distributions from the exact ones over a piece of real code.
-On the shipped base eight bits cost 0.0004 nats a token, and the loss on code differs by 0.02 % (docs/completion.md).
+"""Decides whether a network may serve: before it answers anyone it must give the same results as the NumPy reference,
+on this machine. There are two questions. Is it right? In float32 its logits must equal the reference's up to rounding.
+Is it good enough? Weights in integers change every prediction a little, and how much depends on the model; so the
+change is measured on the model at hand, as the Kullback-Leibler divergence of its next-token distributions from the
+exact ones over a piece of real code. On the shipped base eight bits cost 0.0004 nats a token, and the loss on code
+differs by 0.02 % (docs/completion.md).
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _logits(network: Network, tokens: Indices) -> Array:
 
 
 def _read_as_served(network: Network, tokens: Indices) -> Array:
-    """The same logits as an editor causes them: a prompt in two pieces, then token by token."""
+    """The logits when the text is read as an editor causes it: a prompt in two pieces, then token by token."""
     cache = KeyValueCache(network.shape, len(tokens))
     head = max(len(tokens) - TAIL, 1)
     edges = [0, head // 2, *range(head, len(tokens) + 1)]

@@ -32,7 +32,7 @@ from sordino_platform.web.server import Server
 from sordino_privacy.errors import PortInUseError
 
 Layers = Literal["both", "model", "memory"]
-# What the endpoint does, as it changes: a word for programs, a sentence for people.
+# Called when the endpoint's state changes, with a word for programs and a sentence for people.
 Told = Callable[[str, str], None]
 NAME = "completion"
 POLL_SECONDS = 5.0
@@ -54,14 +54,15 @@ def serve(
     show: Show = "balanced",
     heldout_share: float | None = None,
 ) -> None:
-    """Serves until SIGTERM or SIGINT, or until `left` says that the place is another's; remembers `repositories`.
+    """Serves until SIGTERM or SIGINT, or until `left` says that another endpoint takes this folder; remembers
+    `repositories`.
 
     Waits up to `patience` seconds for an endpoint that still runs there to end. Raises SordinoError where it cannot
     begin.
 
     `show` is how sure a text must be to be shown, where a request does not say. `layers` other than both is for
     measuring: the model alone, or the memory alone. `heldout_share` of a member's repositories is held out of its
-    training, and chooses what is taken of the federation (taking/).
+    training; these files decide what is taken of the federation (taking/).
     """
     durable.make_folder(state)
     with _only_one(state, patience):
@@ -131,7 +132,7 @@ async def _run(
 
     serving = asyncio.create_task(server.serve(sockets))
     while not server.started and not serving.done():
-        await asyncio.sleep(STEP_SECONDS)  # nobody may find the door before it opens
+        await asyncio.sleep(STEP_SECONDS)  # no editor may find the endpoint before it listens
     watching = asyncio.create_task(watch())
     port = loopback.announce(state, NAME, sockets)
     telemetry.log().info("completion_endpoint_up", port=port, pid=os.getpid())

@@ -40,11 +40,11 @@ Tell = Callable[[EndpointState], None]
 
 
 def chosen(model: Path | None, base: str | None = None) -> tuple[Bundle | Served, str]:
-    """The model to serve, and how it is called: a base (the one that ships, where none is named), or what
-    `sordino train` made.
+    """The model to serve, and its name: a base (the one that ships, if none is named), or a model that `sordino train`
+    made.
 
     `model` is a run's folder, a folder of bundles, one bundle, or the weights within one; `base` a name, a folder or a
-    .gguf file. Raises UsageError for both, StorageError or ConfigurationError where it is none of these.
+    .gguf file. Raises UsageError if both are given, StorageError or ConfigurationError if it is none of these.
     """
     if model is not None and base is not None:
         raise UsageError("a model and a base were named", hint="a run on a base names its base itself")

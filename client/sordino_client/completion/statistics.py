@@ -40,27 +40,27 @@ class EndpointStatistics:
         self._days: dict[str, dict[str, Any]] = _read(path)
 
     def event(self, event: Event, characters: int) -> None:
-        """What a developer did with a completion of so many characters."""
+        """Counts what a developer did with a completion of this many characters."""
         self._add(event, 1)
         if event == "accepted":
             self._add("accepted_characters", characters)
 
     def typed(self, characters: int) -> None:
-        """Characters that were typed by hand: the other part of the ratio of completed code."""
+        """Counts characters that were typed by hand: the other part of the ratio of completed code."""
         self._add("typed_characters", characters)
 
     def completed(self, characters: int) -> None:
-        """Characters of a completion that were taken over before, or without, accepting the whole of it."""
+        """Counts characters of a completion that were accepted before, or without, accepting all of it."""
         self._add("accepted_characters", characters)
 
     def outcome(self, reason: Reason) -> None:
-        """How a request ended."""
+        """Counts how a request ended."""
         with self._lock:
             reasons = self._day()["reasons"]
             reasons[reason] = reasons.get(reason, 0) + 1
 
     def latency(self, seconds: float) -> None:
-        """How long an answered request took, waiting included."""
+        """Counts how long an answered request took, waiting included."""
         with self._lock:
             latencies = self._day()["latencies"]
             latencies[min(bisect.bisect_left(BOUNDS, seconds * 1000), len(BOUNDS) - 1)] += 1

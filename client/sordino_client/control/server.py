@@ -68,6 +68,6 @@ class ControlServer:
         self._member.participation.changed = changed
         serving = asyncio.create_task(self._server.serve(self._sockets))
         while not self._server.started and not serving.done():
-            await asyncio.sleep(STEP_SECONDS)  # nobody may find the door before it opens
+            await asyncio.sleep(STEP_SECONDS)  # no editor may find the endpoint before it listens
         self._begun.set()
         await serving

@@ -1,7 +1,6 @@
-"""What the dialects' requests share: texts as editors send them, and null for what is not said.
-
-A program that counts in UTF-16 may cut a surrogate pair in two; half of one is no character, and is replaced here,
-before anything refuses it. Many clients send null for a field that they leave to the server.
+"""Field types that the dialects' requests share: texts as editors send them, and null for a field that is left out. A
+program that counts in UTF-16 may cut a surrogate pair in two; half of one is not a character, and is replaced here
+before a later check refuses it. Many clients send null for a field that they leave to the server.
 """
 
 from __future__ import annotations
@@ -21,16 +20,16 @@ def _whole(value: Any) -> Any:
 # No text of a body can be longer than the body.
 Text = Annotated[str, BeforeValidator(_whole), Field(max_length=MAX_BODY_BYTES)]
 Stop = Annotated[str, BeforeValidator(_whole), Field(min_length=1, max_length=256)]
-# The file in which is completed, as the editor has it: our addition to every dialect that has no such field.
+# The path of the open file, as the editor has it: our addition to every dialect without such a field.
 FilePath = Annotated[str, BeforeValidator(_whole), Field(max_length=4096)]
 
 
-# A client may send more pieces of other files than are taken (context.MAX_PIECES): the others are not looked at.
+# A client may send more pieces of other files than are used (context.MAX_PIECES): the rest is ignored.
 MAX_GIVEN = 256
 
 
 class Asked(BaseModel):
-    """A request of a foreign client: its unknown fields are ignored, and null is no value."""
+    """A request of a foreign client: unknown fields are ignored, and null counts as left out."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 

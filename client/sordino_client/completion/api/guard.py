@@ -1,18 +1,17 @@
 """The guard in front of every dialect: one small ASGI layer, and nothing is parsed before it agrees.
 
 A port on loopback is reachable by every page in the developer's browser and every process of every user of the
-machine. Each rule answers an attack that has happened to a local model server:
+machine. Each rule answers an attack that has been made on a local model server:
 
     Host allow-list          DNS rebinding (CVE-2024-28224): a foreign name that resolves to 127.0.0.1
     Origin, Sec-Fetch-Site   a web page that posts to loopback; only an editor's web view may
     bearer token             another local user, or any program that was not given the token file
     content type             a form post, which needs no CORS preflight
     size, time               memory and patience: the body is bounded and read whole before anyone parses it
-    rate                     a loop gone wrong: only of those that showed the token, so that nobody else can use it up
+    rate a client that loops by mistake; only requests with the token count, so that nobody else can use the rate up How
+    long a head may take and how many connections there are is decided below (sordino_platform.web.connections).
 
-How long a head may take and how many connections there are is decided below (sordino_platform.web.connections).
-
-Refusals are counted by reason and carry no echo of the request. What is logged is the class of a failure, at most.
+Refusals are counted by reason and carry no echo of the request. At most the class of a failure is logged.
 """
 
 from __future__ import annotations
@@ -76,7 +75,7 @@ class EndpointGuard:
         self._allowance, self._filled = BURST, clock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuses, or reads the body and passes the request on; a client that goes away cancels it."""
+        """Refuses the request, or reads its body and passes it on; it is cancelled if the client goes away."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
@@ -109,7 +108,7 @@ class EndpointGuard:
         if not (known or open_to_all):
             return "token"
         length, given = head[b"content-length"], head[b"content-type"]
-        # POST is the only method with a body here, and what a form can send.
+        # POST is the only method with a body here, and the only one with a body that a form can send.
         empty = given is None and length in {None, b"0"} and b"transfer-encoding" not in head
         if scope["method"] == "POST" and not empty:
             kind = (given or b"").split(b";", 1)[0].strip().lower()
@@ -125,8 +124,9 @@ class EndpointGuard:
         return hmac.compare_digest(given, self._token)
 
     def _within_rate(self) -> bool:
-        """A token bucket over all that know the token. Open paths are three small files: to count them would cost as
-        much as to send them, and let a stranger use up what the owner's page needs."""
+        """A token bucket over all requests with the token. The open paths are three small files: counting their
+        requests would cost as much as answering them, and a stranger could use up the rate that the owner's page
+        needs."""
         now = self._clock()
         self._allowance = min(BURST, self._allowance + (now - self._filled) * RATE_PER_SECOND)
         self._filled = now
@@ -158,7 +158,8 @@ async def _read(receive: Receive) -> bytes:
 
 
 async def _drop(receive: Receive) -> None:
-    """Takes at most a body's limit and keeps nothing: whoever is refused, without a token too, must not fill memory."""
+    """Reads at most a body's limit and keeps nothing: a refused client, which may have no token, must not fill
+    memory."""
     size = 0
     while size <= MAX_BODY_BYTES:
         message = await receive()
@@ -207,7 +208,7 @@ async def _with_abort(app: App, scope: Scope, body: bytes, receive: Receive, sen
 
 
 async def _refuse(receive: Receive, send: Send, reason: str) -> None:
-    """Answers, and then takes what the client still sends, for a moment: to close with a body unread would reset the
+    """Answers, and then reads for a moment what the client still sends. Closing with an unread body would reset the
     connection, and the client might never see the answer (RFC 9112, section 9.6)."""
     body = json.dumps(
         {"error": {"message": EXPLANATION[reason], "type": "refused", "code": reason}}, separators=(",", ":")

@@ -51,7 +51,8 @@ class InfillRequest(Asked):
     response_fields: Annotated[tuple[Annotated[str, Field(max_length=128)], ...], Field(max_length=128)] = ()
 
     def query(self) -> Query:
-        """The engine's form of it. These clients sample by default; for code the likeliest text is better."""
+        """This request as the engine takes it. These clients sample by default; for code the likeliest text is
+        better."""
         return Query(
             prefix=self.input_prefix + self.prompt,
             suffix=self.input_suffix,
@@ -118,7 +119,7 @@ async def _stream(service: Service, body: InfillRequest, editor: str) -> AsyncIt
         for number, completion in enumerate(answer.completions or (None,)):
             document = _final(answer, completion, number)
             if body.n_cmpl == 1:
-                document["content"] = ""  # it was streamed
+                document["content"] = ""  # its text was streamed before
             yield b"data: " + compact_json(_selected(document, body.response_fields)) + b"\n\n"
 
     return events()

@@ -1,7 +1,7 @@
 """`POST /v1/next-edit`: where the change that was just made applies next.
 
 The editor sends its text before and after the change, and gets a range of the text after it and what that range would
-become, or null. The texts are compared and dropped; what is kept of them is named in edits/next.py.
+become, or null. The texts are compared and dropped; edits/next.py says what is kept of them.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class GenerateRequest(Asked):
 
 
 class ShowRequest(Asked):
-    """Which model is meant: there is one."""
+    """The model that a client asks for; there is only one, so any name will do."""
 
 
 def router(service: Service) -> APIRouter:
@@ -69,7 +69,7 @@ def router(service: Service) -> APIRouter:
     async def generate(body: GenerateRequest, request: Request) -> Response:
         editor = editor_of(request)
         if not body.prompt:
-            # How these clients ask to load a model.
+            # An empty prompt is how these clients ask to load a model.
             return reply(_piece(service.engine.model or "", "") | {"done": True, "done_reason": "load"})
         if body.stream:
             return StreamingResponse(await _stream(service, body, editor), media_type="application/x-ndjson")

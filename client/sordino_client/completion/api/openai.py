@@ -1,9 +1,9 @@
 """The OpenAI dialect: `POST /v1/completions` with prompt and suffix, and `GET /v1/models`.
 
-Clients send fields that we do not have and models that we do not serve: both are ignored, as every local server
-does. `echo` is refused: the prompt is never sent back. A prompt given as token numbers is refused: they are of
-another vocabulary. Our additions: `multiline` overrides what the cursor's place decides, `show` how sure a text must
-be; in a file whose `path` says that it may hold secrets nothing is completed; `context` are pieces of other files, the
+Clients send fields that we do not have and names of models that we do not serve: both are ignored, as other local
+servers do. `echo` is refused: the prompt is never sent back. A prompt of token numbers is refused: they are of another
+vocabulary. Our additions: `multiline` overrides the choice by the cursor's place; `show` says how sure a text must be;
+`path` names the file, and in one that may hold secrets nothing is completed; `context` are pieces of other files, the
 nearest first.
 """
 
@@ -73,7 +73,7 @@ class CompletionRequest(Asked):
             seed=self.seed,
             stop=tuple(stop),
             multiline=self.multiline,
-            # Who asks for probabilities measures the model: nothing is kept from it.
+            # A client that asks for probabilities measures the model, so nothing is held back from it.
             show=self.show or ("all" if self.logprobs is not None else None),
             top_logprobs=self.logprobs or 0,
             context=(*(Snippet(path=one.path, text=one.text) for one in self.context), *filled.others),

@@ -53,7 +53,7 @@ def answer(status: int, message: str, code: str, **headers: str) -> JSONResponse
 
 
 def install(app: FastAPI) -> None:
-    """Maps every exception that a route lets through, of any application behind the guard."""
+    """Maps every exception that a route of the guarded application lets through to an answer."""
 
     async def problem(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, Problem)

@@ -25,14 +25,14 @@ def also(media_type: str) -> dict[int | str, dict[str, Any]]:
 
 
 def editor_of(request: Request) -> str:
-    """Whose earlier request a new one replaces: the editor's own name for itself. One that gives none replaces
-    nobody's; it withdraws a request by hanging up."""
+    """The editor's own name for itself: a new request replaces its earlier one. An editor without a name replaces no
+    request; it withdraws one by hanging up."""
     name = request.headers.get("x-sordino-editor")
     return name[:128] if name else secrets.token_hex(8)
 
 
 def explain(answer: Answer) -> dict[str, Any]:
-    """Our own addition to an answer: why it is as it is, and how long it took."""
+    """Our own addition to an answer: the reason for the outcome, and how long it took."""
     confidence = answer.completions[0].confidence if answer.completions else 0.0
     return {
         "reason": EXPLANATION[why(answer)],

@@ -1,8 +1,7 @@
-"""Fill-in-the-middle written into the prompt, as clients do for models with such tokens.
-
-The sentinels are delimiters of a whole prompt, never tokens: they are found only where a prompt *ends* in the form of
-one template, and what lies between them is plain text to the tokenizer. Source code that merely contains
-`<fim_prefix>` is source code.
+"""Fill-in-the-middle that a client has written into the prompt, as clients do for models with such tokens. The
+sentinels delimit a whole prompt and never become tokens: they count only if a prompt *ends* in the form of one
+template, and the text between them is plain text to the tokenizer. Source code that merely contains `<fim_prefix>` is
+source code.
 """
 
 from __future__ import annotations
@@ -40,11 +39,11 @@ CODESTRAL_SUFFIX, CODESTRAL_PREFIX = "[SUFFIX]", "[PREFIX]"
 
 
 def split(prompt: str, suffix: str) -> Filled:
-    """The text before and behind the cursor. A prompt without the form of a template is all before it."""
+    """The text before and behind the cursor. A prompt that is not of a template's form is all before it."""
     if suffix:
         return Filled(
             prompt, suffix
-        )  # the client speaks of both sides already: nothing in its text is a delimiter
+        )  # the client gives both sides itself: nothing in its text is a delimiter
     for template in TEMPLATES:
         if prompt.endswith(template.end):
             inner = prompt.removesuffix(template.end)

@@ -36,7 +36,7 @@ class Service:
         self.engine = engine
         self.metrics = metrics
         self.statistics = statistics
-        # How long the texts behind recent names are: what an accepted one was worth. Never the texts.
+        # The lengths of recent texts by name, to count the characters of an accepted one. Never the texts.
         self._issued: OrderedDict[str, tuple[int, ...]] = OrderedDict()
         # The last outcome of each editor: for "why no suggestion". Holds reasons, never text.
         self.outcomes: dict[str, deque[Reason]] = {}
@@ -83,7 +83,7 @@ class Service:
         return iterate(), lambda: self._finish(job)
 
     def issue(self, answer: Answer) -> str:
-        """A name for an answer, by which the editor reports what became of it."""
+        """A name for an answer; the editor uses it to report whether the answer was shown or accepted."""
         name = f"cmpl-{secrets.token_hex(12)}"
         self._issued[name] = tuple(len(completion.text) for completion in answer.completions)
         if len(self._issued) > MAX_ISSUED:
@@ -91,27 +91,28 @@ class Service:
         return name
 
     def report(self, event: Event, name: str, choice: int = 0, *, rest: int = 0) -> None:
-        """What a developer did with an answer: counted here, told nobody. `rest`: how many characters an acceptance
-        still added, where words of the text had been accepted or typed before; never more than the text has."""
+        """Counts what a developer did with an answer; nobody else is told. `rest`: how many characters an acceptance
+        added, if words of the text had been accepted or typed before; never more than the text has."""
         lengths = self._issued.get(name, ())
         whole = lengths[choice] if 0 <= choice < len(lengths) else 0
         self.metrics.events.labels(event).inc()
         self.statistics.event(event, min(rest, whole) or whole)
 
     def _refused(self, query: Query, editor: str) -> Answer | None:
-        """The empty answer to whoever completes in a file that may hold secrets, whatever its dialect."""
+        """The empty answer to a request in a file that may hold secrets, in every dialect."""
         if query.path is None or not may_hold_secrets(query.path):
             return None
         self._note(editor, "secret_file", "ok")
         return nothing(self.engine.model or "", silence="secret_file")
 
     async def _submit(self, query: Query, editor: str, on_text: Any, warm: bool) -> Job:
-        # Off the event loop: the first request may wait for the model to load, and texts are looked through.
+        # Off the event loop: the first request may wait for the model to load, and its texts are searched for
+        # credentials.
         submitting = asyncio.ensure_future(asyncio.to_thread(self._take, query, editor, on_text, warm))
         try:
             job = await asyncio.shield(submitting)
         except asyncio.CancelledError:
-            # The client went away while it was taken: a job that nobody waits for is not worked on.
+            # The client went away while the job was queued: nobody waits for it, so it is withdrawn.
             submitting.add_done_callback(_withdraw)
             self._note(editor, "withdrawn", "cancelled")
             raise

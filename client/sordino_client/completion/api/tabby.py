@@ -1,9 +1,9 @@
 """The Tabby dialect, as tabby-agent speaks it for VS Code, IntelliJ and Vim.
 
 `POST /v1/completions` with `segments` (dispatched by openai.py: the path is shared), `/v1/health`,
-`/v1beta/server_setting`, `/v1/events`. Declarations and snippets of other files that the agent adds are recalled from,
-in the order in which Tabby's own server takes them; its clipboard and edit history are not used. Events are counted on
-this machine; the agent's own telemetry is switched off.
+`/v1beta/server_setting`, `/v1/events`. The memory recalls from the declarations and snippets of other files that the
+agent adds, in the order in which Tabby's own server takes them; its clipboard and edit history are not used. Events are
+counted on this machine; the agent's own telemetry is switched off.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ class Segments(Asked):
 
 
 class EventReport(Asked):
-    """What became of a completion. `characters` is our addition: with `typed` the keys pressed since the last report,
-    with `partial` the part that was taken over, with `select` what was still missing of the text (0: all of it)."""
+    """What happened to a completion. `characters` is our addition: with `typed` the keys pressed since the last report,
+    with `partial` the part that was accepted, with `select` how much of the text was still missing (0: all of it)."""
 
     type: Annotated[str, Field(max_length=64)]
     completion_id: Annotated[str, Field(max_length=128)] = ""
@@ -124,7 +124,7 @@ def router(service: Service) -> APIRouter:
             service.report(
                 EVENTS[report.type], report.completion_id, report.choice_index, rest=report.characters
             )
-        # Other kinds exist and more will: an editor must not fail over its statistics.
+        # Unknown kinds of events are ignored: an editor must not fail because of statistics.
         return Response()
 
     return routes

@@ -1,7 +1,7 @@
-"""A base whose decoder our graph does not compute, read by transformers: slow and large, but it answers.
+"""A base whose decoder our graph does not compute is read by transformers: slow and large, but it answers.
 
 Keys and values lie in the engine's own cache, so prefixes are reused, drafts verified and branches read as with the
-others. Every layer must keep keys and values of one shape, which a base that mixes other kinds of layers does not.
+others. Every layer must keep keys and values of one shape; a base that mixes kinds of layers does not, and is refused.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class TransformersNetwork:
     precision: Precision = "float32"
 
     def __init__(self, folder: Path, *, end: int, adapters: Sequence[Adapters] = ()) -> None:
-        """Raises ConfigurationError where transformers is not installed, or cannot be asked in this way."""
+        """Raises ConfigurationError if transformers is not installed, or cannot run this base in this way."""
         from sordino_platform.huggingface_model import load_plain, merge
 
         self._model: Any = load_plain(folder)

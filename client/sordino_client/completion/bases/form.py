@@ -2,7 +2,7 @@
 
 Known are llama, mistral, qwen2, gemma, gpt2 and starcoder2, which differ in the norm (root mean square or layer norm),
 in how a token's place is told (turned queries and keys, or a table), in the network (gated or not, its activation) and
-in biases. Another architecture, or a known one with a term that this page does not name, is read by transformers
+in biases. Another architecture, or a known one with a setting that this module does not name, is read by transformers
 itself (fallback.py).
 """
 
@@ -26,7 +26,7 @@ Norm = Literal["rms", "layer"]
 Activation = Literal["silu", "gelu", "gelu_tanh"]
 
 MAX_CONFIG_BYTES = 1 << 20
-# The rows of a cache that a part of a prompt, however near to its end, may spread over (graph.py).
+# Spare rows behind a cache, so that a part of a prompt near its end has room for all its rows (graph.py).
 SPREAD_ROWS = 16
 MAX_SIZE = 1 << 24
 ACTIVATIONS: Final[Mapping[str, Activation]] = {

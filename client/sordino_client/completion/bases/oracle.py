@@ -1,6 +1,5 @@
-"""A base's decoder in NumPy, line by line and one layer at a time: what the served graph is held against.
-
-Independent of ONNX Runtime and of the graph, and never in memory whole. Reads one text from its beginning.
+"""A base's decoder in NumPy, line by line and one layer at a time. The served graph is compared with it, so it is
+independent of ONNX Runtime and of the graph. It is never whole in memory, and reads one text from its beginning.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ Watch = Callable[[int, str, Array], None]
 
 
 def logits(weights: Weights, tokens: Indices, *, watch: Watch = lambda *_: None) -> Array:
-    """What follows each of `tokens` `(n)`, engine numbers, `(n, vocabulary)`, in float32."""
+    """The logits after each of `tokens` `(n,)` (engine numbers): `(n, vocabulary)`, float32."""
     form = weights.form
     outer = weights.outer()
     x = outer["embed.weight"][tokens] * np.float32(form.embedding_scale)
@@ -37,7 +36,7 @@ def logits(weights: Weights, tokens: Indices, *, watch: Watch = lambda *_: None)
 
 
 def smoothed(weights: Weights, tokens: Indices) -> list[dict[str, Array]]:
-    """What `weights.smoothing` may be, from how the decoder reads `tokens`."""
+    """Values for `weights.smoothing`, measured while the decoder reads `tokens`."""
     layers = weights.form.shape.layers
     seen: list[dict[str, Array]] = [{} for _ in range(layers + 1)]
 

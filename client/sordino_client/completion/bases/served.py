@@ -4,8 +4,8 @@
                                           "base": {"name", "place", "digest", "licence"}}
     FOLDER/<name>/adapters.safetensors   `<module>.down`, `<module>.up`, float32; none for a base alone
 
-The weights stay where they are: in the base's own folder or file, which every byte of is compared with the digest
-before it serves. The agent writes it: `sordino_platform.release.write_base_bundle`.
+The weights stay where they are, in the base's own folder or file. All of it is compared with the digest before it
+serves. The agent writes it: `sordino_platform.release.write_base_bundle`.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Served:
 
 
 def of_base(folder: Path) -> bool:
-    """Whether a bundle is of a base; what is wrong with it is said when it is read."""
+    """Whether a bundle is of a base. Faults in it are reported when it is read."""
     try:
         found = json.loads(durable.read_file(folder / "manifest.json", limit=MAX_JSON_BYTES))
     except (StorageError, ValueError):
@@ -116,8 +116,8 @@ def load(
     personal_adapters: Sequence[tuple[Path, float]] = (),
     precision: Precision = "int8",
 ) -> Generator:
-    """A tested generator for a bundle, with this share of its adapters and the developer's own on top, each times its
-    factor, where they fit.
+    """A tested generator for a bundle, with this share of its adapters and the developer's own adapters on top, each
+    times its factor, if they fit this base.
 
     Raises SordinoError when the model cannot be trusted to answer.
     """
@@ -136,9 +136,8 @@ def load(
 
 
 def generator(base: Base, adapters: list[Adapters], *, name: str, precision: Precision = "int8") -> Generator:
-    """A tested generator of a base with adapters. `precision` is the first that is tried, as for our own models.
-
-    Raises ConfigurationError, of which one says that this machine has too little memory, or StorageError.
+    """A tested generator of a base with adapters. `precision` is the first that is tried, as for our own models. Raises
+    ConfigurationError (too little memory on this machine is one cause) or StorageError.
     """
     require_room(base.serving_bytes(), purpose="serving", name=base.name)
     folder = bases.open_folder(base)
@@ -194,7 +193,7 @@ def _tensors(path: Path, sha256: str) -> Mapping[str, Array]:
 
 
 def _times(factors: Mapping[str, Array], factor: float) -> Mapping[str, Array]:
-    """The adapters times a factor: of the two matrices of each, one."""
+    """The adapters times a factor, which is applied to one of the two matrices of each."""
     return {
         name: value * np.float32(factor) if name.endswith(".up") else value for name, value in factors.items()
     }

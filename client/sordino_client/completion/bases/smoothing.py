@@ -1,10 +1,9 @@
-"""Even inputs: what makes eight bits enough for activations that have a few very large places.
-
-A row of activations is rounded by its largest magnitude, so one outlying place leaves few levels to all others. The
-outliers of a trained decoder stand in the same places for every text. So each place is divided by a factor, and the
-column of the matrix that reads it multiplied: the product is the same, and the matrix, whose columns are even, bears it
-(SmoothQuant, Xiao et al. 2023). The division is folded into the norm that made the input, so it costs nothing. What no
-norm made is turned instead (rotation.py).
+"""Evens out a matrix's inputs, so that eight bits are enough for activations with a few very large places. A row of
+activations is rounded by its largest magnitude, so one outlier leaves few levels to all others. The outliers of a
+trained decoder stand in the same places for every text. So each place is divided by a factor, and the matrix's column
+for it is multiplied by the same: the product does not change, and the matrix, whose columns are even, can bear it
+(SmoothQuant, Xiao et al. 2023). The division is folded into the norm before, so it costs nothing. Activations that do
+not come out of a norm are rotated instead (rotation.py).
 """
 
 from __future__ import annotations
@@ -15,12 +14,12 @@ import numpy as np
 
 from sordino_client.completion.bundle import Array
 
-# How much of the unevenness the matrix takes over.
+# The share of the unevenness that moves into the matrix.
 SHARE = 0.5
-# Of a place's magnitudes, the one that so many stay below: the largest of all is one token's, and another text's is
+# The quantile of a place's magnitudes that is used. The largest of all belongs to one token, and another text has
 # another (ADR 43).
 USUAL = 0.98
-# The first tokens of a text are where every head looks that has nothing to look at: not like any other.
+# The first tokens are left out: heads with nothing to attend to look at them, so they are unlike all others.
 SKIPPED = 4
 NORMS = {"query_key_value": "norm_attention", "expand": "norm_network", "head": "norm_out"}
 

@@ -81,7 +81,7 @@ def _checked(row: Any, values: memoryview) -> tuple[memoryview, str, tuple[int, 
     kind, shape, (start, stop) = row["dtype"], tuple(row["shape"]), row["data_offsets"]
     whole = all(type(size) is int and 0 <= size < 1 << 31 for size in (*shape,))
     if kind not in WIDTHS:
-        return values[:0], kind, shape  # a buffer that nobody asks for
+        return values[:0], kind, shape  # a buffer that is not used
     if not whole or not 0 <= start <= stop <= len(values) or stop - start != WIDTHS[kind] * math.prod(shape):
         raise ValueError("offsets")
     return values[start:stop], kind, shape

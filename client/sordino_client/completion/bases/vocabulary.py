@@ -1,8 +1,9 @@
 """A base's tokenizer as the engine's vocabulary: the bytes of its tokens, its marks, and text encoded in stretches.
 
 In many tokenizers a token may reach over the end of a line, so lines cannot be encoded one by one as ours are. Text is
-encoded in stretches of some lines: they are cut where the content says so, so that a key changes one of them, and only
-where this tokenizer never joins what is on both sides. A token belongs to the line in which it ends.
+encoded in stretches of some lines. Where a stretch is cut follows from the content, so that a key changes only one of
+them, and it is cut only between characters that this tokenizer never joins. A token belongs to the line in which it
+ends.
 
 The end of a document is token 0 in the engine; where it is another of the base's, the two change places here (and the
 rows of its matrices do in weights.py).
@@ -31,7 +32,7 @@ from sordino_privacy.errors import ConfigurationError
 LEAST_LINES, MOST_LINES = 8, 64
 # One line in so many may begin a stretch, by its own content.
 CUT_EVERY = 8
-# Where the suffix follows the prefix it is read again with each key: so much of the room at most.
+# If the suffix follows the prefix, it is read again with each key; so it gets this share of the room at most.
 FOLLOWING_SHARE: Final = 16
 _SAMPLE = "def add(left, right):\n    return left + right\n\n\n\tx = {'a': \"é\"}\n"
 

@@ -1,4 +1,4 @@
-"""A base's weights under our own names, layer by layer, with adapters added: what the graph and its oracle are fed.
+"""A base's weights under our own names, layer by layer, with adapters added: the input of the graph and of its oracle.
 
 Adapters are merged: a token then costs what it costs without them, and there is one copy of the weights. They are added
 before anything is rounded to integers, so that a small change is not lost in a coarse step.
@@ -73,7 +73,7 @@ class Weights:
         return found
 
     def layer(self, number: int) -> dict[str, Array]:
-        """The matrices `(outputs, inputs)`, biases and norms of one layer; what is multiplied together is joined."""
+        """The matrices `(outputs, inputs)`, biases and norms of one layer; matrices with the same input are joined."""
         form, layout = self.form, self.form.layout
         inside = layout.layers.format(number)
         keys = form.shape.heads * form.shape.size

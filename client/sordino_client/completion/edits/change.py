@@ -1,7 +1,6 @@
-"""What an edit changed: the few tokens of one line that became others, and what stands beside them.
-
-Two texts, before and after, are enough: whoever typed the change, key by key or at once, is of no interest. Only a
-change within one line is a change here; all others are None. Pure.
+"""Finds what an edit changed: the few tokens of one line that became others, and the tokens beside them. The texts
+before and after are enough: it does not matter whether the change was typed key by key or pasted. Only a change within
+one line counts; all others give None. Pure.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from typing import Final
 
-# Longer ones are moved code, not an edit that is made twice.
+# A longer change is moved code, not an edit that somebody makes twice.
 MAX_CHARACTERS: Final = 200
 BREAK: Final = re.compile(r"[\r\n]")
 # Tokens beside the change that are compared with those beside a place.

@@ -1,8 +1,8 @@
 """Which place the same change is offered at next, if any is likely enough.
 
 The weights are a logistic curve over what is known of a place, fitted on the differences between two releases of ten
-Python packages; on eleven others it was measured (docs/completion.md). Nothing of the model is asked: a place is found
-and judged in about a millisecond. Pure, but for the history of each editor.
+Python packages; on eleven others it was measured (docs/completion.md). The model is not asked: a place is found and
+judged in about a millisecond. Pure, but for the history of each editor.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_TEXT: Final = 200_000
 MAX_EDITORS: Final = 64
 MAX_CHANGES: Final = 16
 MAX_MADE: Final = 3
-# Log-odds of a place that nothing speaks for, and what each fact adds.
+# Log-odds of a place with no fact in its favour, and what each fact adds.
 ALONE: Final = -1.68
 PER_LEFT, PER_RIGHT, PER_SIDE = 0.05, 0.31, 0.72
 ONE_WORD, PER_LENGTH, PER_DISTANCE, BELOW, PER_PLACES, PER_MADE = -0.61, 0.41, -0.12, 0.63, -0.42, 0.42

@@ -8,7 +8,7 @@ from typing import Final
 
 from sordino_client.completion.edits.change import LineChange, is_word, tokens_before, tokens_behind
 
-# What stands in so many places is no change that somebody makes by hand.
+# Text that stands in more places than this is not a change that somebody makes by hand.
 MAX_PLACES: Final = 1000
 
 

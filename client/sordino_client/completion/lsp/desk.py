@@ -1,4 +1,5 @@
-"""Asks the endpoint for an editor: from what is known, now, and ahead of the typing. Lives on one event loop."""
+"""Gets an editor's suggestions: known ones at once, others from the endpoint, some ahead of the typing. Lives on one
+event loop."""
 
 from __future__ import annotations
 
@@ -23,8 +24,8 @@ WAIT_SECONDS: Final = 10.0
 AHEAD_SECONDS: Final = 0.35
 MAX_TOKENS: Final = 64
 NAMES: Final = 500
-# Where the cursor will stand is not said: the file's beginning is read, no more than a larger base's window surely
-# holds, or the window would begin elsewhere.
+# The editor does not say where the cursor will stand, so the file's beginning is read: no more of it than fits into the
+# window of any larger base, because the window would otherwise begin elsewhere.
 WARM_CHARACTERS: Final = 4_000
 
 ABSENT: Final = "no completion endpoint runs on this machine"
@@ -51,8 +52,7 @@ class SuggestionDesk:
         self._planned: asyncio.TimerHandle | None = None
 
     async def suggestion(self, cursor: Cursor, *, by_hand: bool = False) -> Suggestion | None:
-        """What is suggested at a cursor, None for nothing; all that was written to who asks by hand.
-
+        """The suggestion at a cursor, None for nothing. If a person asked by hand, all that was written is given.
         Cancelling hangs up, which withdraws the request.
         """
         self._unplan()
@@ -101,7 +101,7 @@ class SuggestionDesk:
             return None
 
     def silent(self, reason: str) -> None:
-        """Notes why there is nothing, and says so."""
+        """Notes why there is no suggestion, and tells the editor."""
         self.reason = reason
         self._said(reason)
 
@@ -164,7 +164,7 @@ class SuggestionDesk:
         return self._names[document]
 
     async def _post(self, path: str, document: Any, editor: str) -> Any:
-        # Read anew each time: the endpoint may have been restarted on another port.
+        # Read each time: the endpoint may have been restarted on another port.
         endpoint = asking.read(self._state)
         if endpoint is None:
             raise LinkError(ABSENT)

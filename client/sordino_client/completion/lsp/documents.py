@@ -13,7 +13,7 @@ from sordino_client.completion.text.positions import Encoding, Lines
 
 # Larger documents get nothing, as in our VS Code extension: nobody writes them by hand.
 MAX_CHARACTERS: Final = 2_000_000
-# The window moves in steps, not with each key: what is known of a place must stay findable.
+# The window moves in steps, not with each key, so that a suggestion known for a place can be found again.
 STEP: Final = 4 << 10
 
 

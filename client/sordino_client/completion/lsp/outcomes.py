@@ -1,4 +1,4 @@
-"""What became of each suggestion: shown, accepted whole or in part, dismissed. The same rules as in our VS Code
+"""What happened to each suggestion: shown, accepted whole or in part, dismissed. The same rules as in our VS Code
 extension (ghost/outcome.ts). Pure but for the timer that it is given."""
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from sordino_client.completion.lsp.baseline import Edit
 
-# A suggestion counts as shown when it has stood this long: what flickers by between two keys was not seen.
+# A suggestion counts as shown after this time: one that flickers by between two keys was not seen.
 SEEN_SECONDS: Final = 0.25
 
 Happening = Literal["view", "select", "dismiss", "partial", "typed"]
@@ -19,7 +19,7 @@ Later = Callable[[float, Callable[[], None]], Callable[[], None]]
 
 @dataclass(frozen=True, slots=True)
 class _Standing:
-    """A suggestion that the editor was given, as far as it is still to come."""
+    """The rest of a suggestion that the editor was given and that has not been typed yet."""
 
     document: str
     offset: int

@@ -2,11 +2,11 @@
 
 `textDocument/inlineCompletion` (LSP 3.18) where the editor knows it, `textDocument/completion` for the others. A
 request that the editor cancels hangs up, which withdraws it; so does a newer one. `initializationOptions` may hold
-`show`: quiet, balanced, eager or all; what is asked for by hand is shown whatever it says. Why there was nothing is
-logged in the editor, and said on the command `sordino.why`. The change that was just made is offered at the next place
-where it applies: as a code action, and on the command `sordino.nextEdit` with the document's URI, which gives its
-`range` and `text`, or null. Nothing that an editor sends ends the server but `exit`, the end of its pipe, or bytes that
-are no messages.
+`show`: quiet, balanced, eager or all; a suggestion that is asked for by hand is shown in any case. The reason for no
+suggestion is logged in the editor, and the command `sordino.why` tells it. The change that was just made is offered at
+the next place where it applies: as a code action, and on the command `sordino.nextEdit` with the document's URI, which
+gives its `range` and `text`, or null. The server ends on `exit`, at the end of the editor's pipe, or on bytes that are
+not messages; nothing else that an editor sends ends it.
 """
 
 from __future__ import annotations
@@ -147,7 +147,8 @@ class Conversation:
         }
 
     def _wished(self, options: Any) -> Show | None:
-        """The editor's setting; an unknown one is said, and left to the endpoint: a server that ends helps nobody."""
+        """The editor's setting. An unknown value is reported and left to the endpoint, since a server that ends helps
+        nobody."""
         given = options.get("show") if isinstance(options, dict) else None
         known = next((show for show in SHOWS if show == given), None)
         if given is not None and known is None:
@@ -203,7 +204,7 @@ class Conversation:
                     "kind": TEXT_KIND,
                     "filterText": "",
                     "insertTextFormat": PLAIN_TEXT,
-                    "sortText": "\uffff",  # behind what the language's own server knows for certain
+                    "sortText": "\uffff",  # after what the language's own server suggests, which is certain
                     "textEdit": {"range": {"start": position, "end": position}, "newText": found.text},
                     "command": _accepted(found),
                 }

@@ -31,14 +31,14 @@ class Suggestions:
         self._known: deque[tuple[Cursor, Suggestion]] = deque(maxlen=ENTRIES)
 
     def put(self, cursor: Cursor, suggestion: Suggestion) -> None:
-        """Another model answers now where the name differs: what the old one said is of no more use."""
+        """If the name differs, another model answers now, and the old one's suggestions are dropped."""
         if self._known and self._known[0][1].model != suggestion.model:
             self._known.clear()
         self._known.appendleft((cursor, suggestion))
 
     def find(self, cursor: Cursor, *, by_hand: bool = False) -> Suggestion | None:
-        """The rest of the newest suggestion that the text at the cursor follows; who asks by hand is not content with
-        what was shown without."""
+        """The rest of the newest suggestion that the text at the cursor follows. A person who asks by hand gets only a
+        suggestion that was made by hand too."""
         for then, known in self._known:
             if by_hand and not known.by_hand:
                 continue

@@ -1,8 +1,8 @@
 """`python -m sordino_client.completion.memory --state DIR --repo DIR...`: builds the memory and ends.
 
 A process of its own at the lowest priority: reading and sorting a repository must not cost the endpoint a
-millisecond, nor its memory. It prints one line of figures and no text of any file,
-names on standard error what it could not read, and ends with 4 when there was such a part.
+millisecond, nor its memory. It prints one line of figures and no text of any file. It names on standard error the parts
+that it could not read, and ends with 4 if there were any.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import DataError, SordinoError
 
 LOWEST_PRIORITY = 19
-# The memory was built, and something is not in it.
+# The exit code if the memory was built and a part is missing.
 INCOMPLETE = DataError.exit_code
 
 
 def build(store: Store, repositories: list[Path], tokenizer: EngineTokenizer) -> bool:
     """Makes the memory hold what the repositories hold now; returns whether it changed. Raises SordinoError.
 
-    A repository that cannot be read leaves the others; what is missing is noted beside the memory.
+    If a repository cannot be read, the others are used; what is missing is noted beside the memory.
     """
     documents: dict[str, str] = {}
     gaps: list[Gap] = []

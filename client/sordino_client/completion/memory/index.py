@@ -75,14 +75,14 @@ def sort(tokens: Tokens) -> Order:
 
 
 class Index:
-    """A sorted stream; both arrays may be maps of files. Holds nothing else but the range of each last token."""
+    """A sorted stream; both arrays may be maps of files. Apart from them it holds only the range of each last token."""
 
     def __init__(self, tokens: Tokens, order: Order, *, vocabulary: int) -> None:
         self.tokens, self.order = tokens, order
         counts = np.bincount(tokens[:-1], minlength=vocabulary + 1)
         counts[0] += 1  # the first position has nothing before it and sorts with END
         self._ranges = np.concatenate(([0], np.cumsum(counts)))
-        # One element of a memoryview costs a third of one of an array.
+        # Reading one element of a memoryview takes a third of the time of an array's.
         self._token_at, self._position_at = tokens.data, order.data
 
     def __len__(self) -> int:

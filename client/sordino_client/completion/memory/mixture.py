@@ -1,4 +1,4 @@
-"""How much the memory is trusted: several lengths of match blended one after the other, with fitted weights.
+"""How much the memory counts: matches of several lengths are blended one after the other, with fitted weights.
 
 In the manner of PPM (Cleary and Witten 1984) and of interpolated back-off: the model's distribution is blended with
 what followed the last token, the last two, three, ... in the repositories and in the open file, from the shortest
@@ -110,7 +110,7 @@ def blend(probabilities: Probabilities, evidence: Sequence[MatchEvidence], table
     for one in evidence:
         places = one.places(certainty=certainty, model_likeliest=likeliest)
         score = sum(float(table[part][place]) for part, place in places.items())
-        # All that was there before keeps this share of itself. It is multiplied in at the end, once for all places.
+        # Everything blended so far keeps this share. It is multiplied in at the end, once for all tokens.
         kept /= 1 + math.exp(score)
         mixed[one.tokens] += one.counts * (1 / (1 + math.exp(-score)) / (kept * float(one.counts.sum())))
     mixed *= kept

@@ -34,7 +34,8 @@ KEPT_BEFORE = 20_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
-    """What one context finds: evidence from the shortest context to the longest, and the streams with the longest."""
+    """The result of one look-up: evidence from the shortest context to the longest, and the streams with the longest
+    match."""
 
     evidence: list[MatchEvidence]
     longest: list[tuple[Tokens, Match]]
@@ -72,7 +73,7 @@ class LocalRecall:
         return other
 
     def evidence(self, written: Sequence[int]) -> list[MatchEvidence]:
-        """What the memory knows about the next token, in the order in which it is blended."""
+        """The evidence about the next token, in the order in which it is blended."""
         return self._find(written).evidence
 
     def draft(self, written: Sequence[int], count: int) -> list[int]:

@@ -1,16 +1,16 @@
 """The third memory: phrases that very many file clusters of the federation hold, between model and own memories.
 
-It is read where the model stands (`sordino_privacy.counts`): for each length of phrase, the tokens that are believed to
-follow, and how often each was counted. Like the own memories it is blended into the model's distribution by fitted
-weights, from the shortest phrases to the longest, and below them: the developer's own files have the last word.
+At each place it is asked (`sordino_privacy.counts`), for each length of phrase, which tokens are believed to follow and
+how often each was counted. Like the own memories it is blended into the model's distribution by fitted weights, from
+the shortest phrases to the longest, and below them: the developer's own files have the last word.
 
-What is counted is what surprised the model, and only what stands far above the noise is there. So a phrase that is
-missing says nothing, and one that is there seldom stands alone for long: the weights know both. They were fitted below
-own memories, which know much of it too.
+Only phrases that surprised the model are counted, and only those far above the noise are in it. So a missing phrase
+says nothing, and a phrase that is there seldom stands alone; the weights were fitted to both. They were fitted below
+own memories, which hold many of the same phrases.
 
 The tables of `shared_mixture.json` were fitted on public projects that are in no figure
-(sordino_client/laboratory/memory_fitting): one for each way in which units choose their phrases, since what is believed
-of it is worth differently much.
+(sordino_client/laboratory/memory_fitting): one for each way in which units choose their phrases, because a believed
+phrase is worth more under one than under another.
 """
 
 from __future__ import annotations

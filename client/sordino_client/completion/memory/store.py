@@ -4,9 +4,9 @@
     STATE/memory/<name>.tokens     uint16, or uint32 where the vocabulary is larger, little endian, padded (index.pad)
     STATE/memory/<name>.order      uint32, little endian (index.sort)
 
-A change of some files rebuilds the small segment and marks their old text in the large one as dead. What was
-*removed* (a file, a repository) must be gone from the disk: that rebuilds everything, as does a change too large.
-The manifest is replaced last; a reader keeps the maps that it has open.
+A change of some files rebuilds the small segment and marks their old text in the large one as dead. Text that was
+*removed* (a file, a repository) must be gone from the disk: that rebuilds everything, and so does a change that is too
+large. The manifest is replaced last; a reader keeps the maps that it has open.
 """
 
 from __future__ import annotations
@@ -175,7 +175,8 @@ class Store:
         except (StorageError, ValueError):
             return {}
         known = isinstance(document, dict) and document.get("version") == VERSION
-        # What other rules screened may hold a credential that these mask: it is built anew, and the old files go.
+        # Text that was screened by other rules may hold a credential that the present ones mask: so it is built again,
+        # and the old files are removed.
         return document if known and document.get("secret_rules") == RULES_VERSION else {}
 
     def _segments(self, tokenizer: EngineTokenizer) -> tuple[Segment | None, Segment | None]:
@@ -226,7 +227,7 @@ def _digest(text: str) -> str:
 
 
 def _hiding(segment: Segment, digests: Collection[str]) -> Segment:
-    """The segment with the documents of these digests as dead as those that were changed since."""
+    """The segment, with the documents of these digests marked as dead too."""
     hidden = {number for number, digest in enumerate(segment.documents.values()) if digest in digests}
     return replace(segment, dead=sorted({*segment.dead, *hidden}))
 

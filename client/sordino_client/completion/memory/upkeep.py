@@ -1,7 +1,7 @@
 """Keeps the memory as fresh as the files, without costing the endpoint anything.
 
-A build runs in a process of its own: at the start, when it is asked for, and every few minutes while somebody
-types. Nobody types, nothing runs. A memory of no repositories is removed.
+A build runs in a process of its own: at the start, when it is asked for, and every few minutes while somebody types.
+While nobody types, nothing runs. A memory without repositories is removed.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Upkeep:
         await asyncio.to_thread(self.store.purge)
 
     async def close(self) -> None:
-        """Ends a build that runs; what it had not committed is gone with the next build."""
+        """Ends a build that runs; the next build removes what it left uncommitted."""
         await self._child.close()
 
     def _ended(self, code: int) -> None:

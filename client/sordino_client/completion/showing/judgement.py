@@ -39,5 +39,5 @@ def judge(
 
 
 def hopeless(show: Show) -> float:
-    """The log-probability below which no text of any length is worth showing: writing on would be for nothing."""
+    """The log-probability below which no text of any length is worth showing, so that writing can stop."""
     return -math.inf if show == "all" else math.log(PRICES[show] / (1 + PRICES[show]))

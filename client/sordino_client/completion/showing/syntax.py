@@ -4,12 +4,11 @@ While someone types, a line is unfinished and so are its brackets: parsing the f
 the parser itself knows is exact: reading from left to right, an LR parser stops at the first token that no
 continuation could make right (the valid prefix property; Aho, Sethi and Ullman 1986, section 4.7). So the text up to
 the cursor is parsed, then the same with the suggestion behind it, and every end before the first refused token
-stands. tree-sitter mends errors and goes on, but says in its log where it had to: `detect_error` where one reading of
-the text ends, `resume` where none is left.
-
-What stands behind the cursor in the same line must fit too: there the whole file is parsed with the text in it.
-Within strings and comments everything passes, and so it does where the lines at the cursor are beyond repair already.
-A look costs at most MAX_PARSES parses, each of them incremental. Languages without a grammar pass.
+stands. tree-sitter repairs errors and goes on, but its log says where: `detect_error` where one reading of the text
+ends, `resume` where none is left. The rest of the cursor's line must fit too: for that the whole file is parsed with
+the text in it. Within strings and comments everything passes, and so does a text at lines that have a syntax error
+already. Judging one text costs at most MAX_PARSES parses, each of them incremental. Texts in a language without a
+grammar pass.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ MAX_CHARACTERS = 64 << 10
 ERRORS_SEEN = 64
 # Ends that are tried with the rest of the line behind them.
 MAX_JOINED = 3
-# The file as it stands, up to the cursor, and with the text; then what the rest of a line needs.
+# The file as it is, the file up to the cursor, the file with the text, and the parses for the rest of a line.
 MAX_PARSES = 3 + MAX_JOINED
-# So many lines above the cursor's own are part of the place: an error there says that nothing can be judged here.
+# An error in so many lines above the cursor's own means that nothing can be judged here.
 LINES_ABOVE = 1
 # Suffix of the file's name -> (module, its function).
 GRAMMARS = {

@@ -1,8 +1,7 @@
-"""Where a text should end so that showing it is worth most, and whether to show it at all.
-
-A text that is right for its whole length saves its characters; one that is not costs a look. So for every place where
-a text may end (after a word, or with its line) the chance that all of it is right is the product of its tokens'
-probabilities, and the end is taken that is worth most:
+"""Decides where a text should end so that showing it is worth most, and whether to show it at all. A text that is right
+for its whole length saves its characters; any other costs the developer a look. A text may end after a word or with its
+line. For each such end the chance that all of the text is right is the product of its tokens' probabilities, and the
+end with the highest worth is chosen:
 
     worth(end) = chance * (characters - 1) - price * (1 - chance) * characters
 
@@ -51,7 +50,8 @@ def ends(text: str, pieces: Sequence[str], logprobs: Sequence[float], *, price: 
 
 
 def showable(text: str) -> bool:
-    """Whether a text says anything: more than one character and more than a bracket, and no blank at its end."""
+    """Whether a text is worth offering at all: more than one character, more than a bracket, and no blank at its
+    end."""
     plain = text.strip()
     return len(text) > 1 and text[-1:] == plain[-1:] and (len(plain) > 1 or plain.isalnum())
 
