@@ -1,8 +1,7 @@
-"""Where a completion ends: the end of the line, the end of the block, or what the request asked for.
-
-A line by default: it is what a developer can judge at a glance. Where the cursor stands at the start of a block
-(an empty line below an opener such as `:` or `{`), the block: until the indentation falls back, a closing bracket
-included, a few lines at most.
+"""Decides where a completion ends: at the end of the line, at the end of the block, or where the request asked. A line
+is the default, because a developer can judge it at a glance. Where the cursor stands at the start of a block (an empty
+line below an opener such as `:` or `{`), the block: until the indentation falls back, a closing bracket included, a few
+lines at most.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ CLOSERS = re.compile(r"\s*(?:[)\]}]+[;,]?|end\b[;]?)\s*\Z")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stops:
-    """`multiline` None lets the cursor's place decide."""
+    """With `multiline` None the cursor's place decides between a line and a block."""
 
     prefix: str
     suffix: str = ""
@@ -49,7 +48,7 @@ class StopVerdict:
 
 
 def judge_stop(text: str, stops: Stops, block: int | None) -> StopVerdict:
-    """Looks at everything generated so far. Pure, so a stream and a whole answer end alike."""
+    """Judges the whole text generated so far. Pure, so a stream and a whole answer end alike."""
     end, finish = len(text), None
     for string in stops.strings:
         at = text.find(string)
@@ -77,7 +76,8 @@ def _line_end(text: str) -> tuple[int, Finish | None]:
 
 
 def _block_end(text: str, stops: Stops, block: int) -> tuple[int, Finish | None]:
-    """Ends before the first line that is not deeper than the opener; a closing bracket there still belongs."""
+    """Ends before the first line that is not deeper than the opener; a closing bracket on that line still belongs to
+    the block."""
     start = 0
     lines = text.split("\n")
     following = stops.suffix.lstrip().split("\n", 1)[0]
@@ -98,7 +98,7 @@ def _block_end(text: str, stops: Stops, block: int) -> tuple[int, Finish | None]
 
 
 def _without_blank_lines(text: str, end: int) -> int:
-    """Where `text[:end]` ends without its last blank lines; blanks within its last line stay."""
+    """The end of `text[:end]` without its last blank lines; blanks within the last line stay."""
     newline = text.find("\n", len(text[:end].rstrip()), end)
     return newline if newline >= 0 else end
 
@@ -109,5 +109,5 @@ def _indentation(line: str) -> int:
 
 
 def _overlap(text: str, string: str) -> int:
-    """How many characters at the end of `text` may be the beginning of `string`."""
+    """The number of characters at the end of `text` that may be the beginning of `string`."""
     return next((n for n in range(min(len(string) - 1, len(text)), 0, -1) if text.endswith(string[:n])), 0)

@@ -1,9 +1,9 @@
-"""What the local memory lacks, and why: repositories that could not be read, wholly or in part.
+"""The parts that the local memory lacks, and why: repositories that could not be read, wholly or in part. The build
+writes them; `sordino client status`, `client memory`, `doctor` and the statistics page show them, because an incomplete
+memory must never look complete. It holds paths and reasons, no text of any file.
 
-Written by the build, shown by `sordino client status`, `client memory`, `doctor` and the statistics page: a part that
-failed must never pass for the whole. It holds paths and reasons, no text of any file.
-
-    STATE/memory/unread.json    {"version": 1, "gaps": [{"repository", "whole", "reason"}]}; missing where nothing is
+    STATE/memory/unread.json    {"version": 1, "gaps": [{"repository", "whole", "reason"}]}; the file is absent if
+    nothing is missing
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sordino_privacy.errors import StorageError
 _FILE = "unread.json"
 _VERSION = 1
 _MAX_BYTES = 1 << 20
-# What a read's counts say of entries that it could not read.
+# The names under which a read counts entries that it could not read.
 PARTS: dict[ExclusionReason, str] = {
     ExclusionReason.UNREADABLE: "could not be read",
     ExclusionReason.RULES: "have ignore rules that cannot be read",
@@ -41,13 +41,14 @@ class Gap:
 
 
 def partial(repository: Path, excluded: Mapping[ExclusionReason, int]) -> list[Gap]:
-    """The gap that a read's counts tell of; none where everything could be read."""
+    """The gap that a read's counts show; None if everything could be read."""
     parts = [f"{excluded[reason]:,} entries {text}" for reason, text in PARTS.items() if excluded.get(reason)]
     return [Gap(repository=str(repository), whole=False, reason="; ".join(parts))] if parts else []
 
 
 def write(memory: Path, gaps: Sequence[Gap]) -> None:
-    """Puts the gaps of a build into the memory's folder, or removes what an earlier one left. Raises StorageError."""
+    """Writes the gaps of a build into the memory's folder, or removes those of an earlier build. Raises
+    StorageError."""
     if gaps:
         document = {"version": _VERSION, "gaps": [asdict(gap) for gap in gaps]}
         durable.write_file(memory / _FILE, json.dumps(document).encode(), secret=True)
@@ -57,7 +58,7 @@ def write(memory: Path, gaps: Sequence[Gap]) -> None:
 
 
 def read(memory: Path) -> tuple[Gap, ...]:
-    """The gaps of the newest build; none where nothing was noted or the note is not readable."""
+    """The gaps of the newest build; none if none were noted or the file cannot be read."""
     try:
         document = json.loads(durable.read_file(memory / _FILE, limit=_MAX_BYTES))
         if document["version"] != _VERSION:

@@ -55,9 +55,9 @@ class Vocabulary:
     costs one line. `forbidden`: tokens that no text holds, the end of a document aside.
     """
 
-    # What a prompt with a text behind the cursor spends on telling its parts apart.
+    # How many tokens a prompt with text behind the cursor needs to mark its parts.
     overhead = 3
-    # That text gets one part in so many of the room; 0: the model cannot be told of it.
+    # The text behind the cursor gets one part in this many of the room; 0: the model has no way to read it.
     suffix_share = 4
     healed_bytes = 24
 
@@ -70,12 +70,12 @@ class Vocabulary:
         self._exact = dict(ordered)
         self.continuations = Continuations(self.pieces, end=END)
         self.forbidden: npt.NDArray[np.int64] = np.arange(END + 1, len(SPECIALS))
-        # Of those, what ends a text as END does.
+        # Those of `forbidden` that end a text as END does.
         self.stops: npt.NDArray[np.int64] = np.empty(0, np.int64)
         self._lines: dict[str, list[int]] = {}
 
     def agreeing(self, typed: bytes) -> npt.NDArray[np.int64]:
-        """The tokens that begin with `typed`, or that `typed` begins with: all that may come next."""
+        """All tokens that may come next: those that begin with `typed`, and those that `typed` begins with."""
         low = bisect.bisect_left(self._sorted, typed)
         high = bisect.bisect_left(self._sorted, typed + b"\xff" * 32, low)
         shorter = [self._exact[typed[:n]] for n in range(1, len(typed)) if typed[:n] in self._exact]
@@ -95,7 +95,7 @@ class Vocabulary:
         """A prompt for what follows `window`, where `behind` comes after it. `whole`: a document begins there."""
         if behind:
             return [SUFFIX, *behind, PREFIX, *window, MIDDLE]
-        # A document's beginning is told from its middle as in training: by the end of the one before.
+        # As in training, the end of the document before marks a document's beginning.
         return [END, *window] if whole or not window else list(window)
 
     def heal(self, tokens: Sequence[int], text: str) -> tuple[list[int], bytes]:

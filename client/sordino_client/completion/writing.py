@@ -1,11 +1,10 @@
-"""Writing the alternatives of one query: which token comes next, and where each alternative ends.
+"""Writes the alternatives of one query: token by token, until each alternative ends.
 
 One loop serves every case. Alternatives are branches that share the prompt's rows of the cache and advance
-together, one read per step. A single greedy branch may be given drafts (what the local memory expects next): they
-are read in one block and kept only as far as the model itself would have written them, so the text is the same as
-without (Leviathan et al. 2023), only sooner.
-
-How a step chooses its token: choosing.py. What was written is cut to what fits the place (text/fitting.py).
+together, one read per step. A single greedy branch may be given drafts (tokens that the local memory expects next).
+They are read in one block and kept only as far as the model itself would have written them, so the text is the same as
+without drafts (Leviathan et al. 2023), only sooner. choosing.py chooses a step's token; text/fitting.py cuts the
+written text to what fits its place.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ from sordino_client.corpus import languages
 from sordino_platform.tokenizer import END
 
 DRAFT = 8
-# An alternative whose first token is less likely than this, next to the best, is not worth showing.
+# An alternative whose first token is less likely than this share of the best one's is not worth showing.
 BRANCH_RATIO = 0.02
 
 
@@ -99,7 +98,8 @@ class Writing:
         self.typed = prompt.typed
         self.shared = slot.cache.length
         count = max(1, min(query.alternatives, MAX_ALTERNATIVES))
-        # What healing took back is written again and counts for nobody; positions end with the context.
+        # Tokens that healing took back are written again and do not count towards the limit; positions end with the
+        # context.
         self.limit = limit
         self.rows = min(limit + len(prompt.typed), network.shape.context - len(prompt.tokens))
         if count > 1:
@@ -136,7 +136,7 @@ class Writing:
         ordered = sorted(enumerate(done), key=lambda item: (item[0] != 0, -item[1].confidence))
         distinct = {completion.text: completion for _, completion in reversed(ordered)}
         unique = [completion for _, completion in ordered if distinct.get(completion.text) is completion]
-        # A sampler was asked for n and gets n; a list of greedy alternatives shows each text once.
+        # A request that samples n alternatives gets n; among greedy alternatives each text is shown once.
         return tuple(done if self.query.temperature > 0 else unique)
 
     def _first(self, branches: list[_Branch], logits: npt.NDArray[np.float32]) -> None:
@@ -243,7 +243,8 @@ class Writing:
         }
 
     def _fitted(self, branch: _Branch, upto: int) -> None:
-        """Cuts the branch to what is offered at its place, where it ended or should end; sends what will stay."""
+        """Cuts the branch to what is offered at its place, if it ended or should end; streams the text that is certain
+        to stay."""
         done = branch.finish is not None
         text = branch.text[:upto] if done else branch.text
         fitted = self.fit(text, done=done, cut_short=branch.finish == "length", streamed=self.streamed)

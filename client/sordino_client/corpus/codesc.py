@@ -10,7 +10,7 @@ Fields, in order of preference (the first one that is a non-empty string, or a l
 * place: `src`, `src_div` and `id`, with `partition` and the record's number when they are missing.
 
 The text is the method under its description as a Javadoc comment, as a Java file would hold it. A record without a
-method is counted as unreadable; unknown fields are nobody's business and are passed over.
+method is counted as unreadable; unknown fields are ignored.
 """
 
 from __future__ import annotations
@@ -103,7 +103,8 @@ def _records(stream: IO[str], file: Path) -> Iterator[object]:
                 raise DataError(f"{file} nests JSON too deeply") from error
         elif ended or position < len(buffer):
             return  # the closing bracket, or the end of the lines
-        # A value that ends where the buffer ends may go on behind it (numbers); read on before it is believed.
+        # A value at the end of the buffer may continue in the next one (numbers): more is read before it counts as
+        # whole.
         if end >= 0 and (end < len(buffer) or ended):
             yield value
             position = end

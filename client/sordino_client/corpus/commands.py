@@ -22,7 +22,7 @@ def corpus(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
-    """Show what training would read of your repositories, and what it leaves out and why.
+    """Shows what training would read of your repositories, and what it leaves out and why.
 
     Nothing is trained, stored or sent. Secrets are counted, never shown.
 

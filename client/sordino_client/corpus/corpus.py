@@ -1,4 +1,4 @@
-"""What a read gives: source files as they will be tokenised, what was left out and why, and a fingerprint.
+"""The result of a read: source files as they will be tokenised, what was left out and why, and a fingerprint.
 
 No text of a file appears in any `repr`, message or report made here.
 """
@@ -61,7 +61,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretCount:
-    """What one rule about credentials did: files left out whole, and literals masked in files that were taken."""
+    """The effect of one rule about credentials: files left out whole, and literals masked in files that were taken."""
 
     left_out: int = 0
     masked: int = 0
@@ -74,7 +74,7 @@ class Corpus:
     files: tuple[SourceFile, ...] = field(repr=False)
     excluded: Mapping[ExclusionReason, int]
     secret_rules: Mapping[str, SecretCount] = field(default_factory=lambda: MappingProxyType({}))
-    sources: tuple[str, ...] = ()  # what was read, as shown to the person
+    sources: tuple[str, ...] = ()  # the folders that were read, as shown to the person
 
     @property
     def fingerprint(self) -> str:

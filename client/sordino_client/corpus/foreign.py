@@ -26,7 +26,7 @@ _GENERATED_NAMES = any_of(
     pnpm-lock.yaml .pnp.cjs"""
 )
 
-# What generators write at the top of a file. Looked for only in comments, so that a generator's own source, which
+# Marks that generators write at the top of a file. Only comments are searched, so that a generator's own source, which
 # holds these words in strings, stays.
 _GENERATED_MARK = re.compile(
     r"@generated\b|<auto-?generated|\bcode generated\b|\bdo not (?:edit|modify|hand.?edit)\b"
@@ -41,7 +41,7 @@ _GENERATED_LITERALS = (
     "modify",
     "bison",
     "antlr",
-)  # one is in every mark; cheap to look for
+)  # every mark contains one of these, and they are cheap to search for
 _COMMENT = re.compile(r"\s*(?:#|//|/\*|\*|--|;|%|<!--|\(\*|\{-|\"\"\"|'''|'|REM\b|dnl\b|\.\.)", re.IGNORECASE)
 _HEADER_LINES = 40
 _HEADER_CHARACTERS = 4096

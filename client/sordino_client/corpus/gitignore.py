@@ -8,8 +8,8 @@ Rules that are kept:
 * A directory that is left out is not entered, so nothing below it can be taken back in.
 * A `.sordinoignore` uses the same syntax but stands apart: it can only take away, never bring back what git ignores.
 * A path that git tracks although a pattern names it is left out as well (`git check-ignore --no-index`): the pattern
-  is the owner's word on what is not to be shared.
-* Not read: `core.ignoreCase`. Names are compared as they are, as git does on Linux.
+says what the owner does not want to share. * Not read: `core.ignoreCase`. Names are compared as they are, as git does
+on Linux.
 
 Why not `pathspec`, which has gitignore patterns: it lets `[!a]` match a slash, knows no `[[:alpha:]]`, and raises on
 patterns that git accepts; on random rules one tree in ten came out different from git's. Here a pattern is matched

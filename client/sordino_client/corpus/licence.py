@@ -22,7 +22,7 @@ _WORDS = re.compile(
     r"|Mozilla Public License|MIT License|BSD.{0,12}licen[cs]e|public domain|NOTICE file|LICEN[CS]E file",
     re.IGNORECASE,
 )
-_LITERALS = (  # one of them is in every match of _WORDS
+_LITERALS = (  # every match of _WORDS contains one of these
     *("licen", "copyright", "(c)", "©", "reserved", "permission", "redistribution", "general public", "bsd"),
     *("domain", "notice"),
 )
@@ -85,7 +85,7 @@ def _block_end(lines: list[str], start: int) -> int:
     for opening, closing in _BLOCKS:
         if first.startswith(opening):
             if closing in first[len(opening) :]:
-                # Code behind the comment on its last line keeps the whole block.
+                # If code follows the comment on its last line, the whole block is kept.
                 return start + 1 if first.rstrip().endswith(closing) else start
             for end in range(start + 1, len(lines)):
                 if closing in lines[end]:

@@ -1,7 +1,6 @@
-"""What a repository is, whatever folder it lies in: the first commits of its git history.
-
-Two clones, a fork and a worktree have the same; an edit, a rename or a move changes none. A shallow clone does not know
-them, and a folder without git has none: then the texts decide (sordino_client.ledger.machine).
+"""Identifies a repository, whatever folder it lies in, by the first commits of its git history. Two clones, a fork and
+a worktree have the same ones; an edit, a rename or a move changes none. A shallow clone does not know them, and a
+folder without git has none: then the texts decide (sordino_client.ledger.machine).
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from pathlib import Path
 
 SECONDS = 120.0
 MAX_ORIGINS = 64
-# Nothing that the repository configures may run or reach the network.
+# Settings under which nothing that the repository configures can run or reach the network.
 GIT = (
     "git",
     "--no-pager",
@@ -34,9 +33,8 @@ ENVIRONMENT = {
 
 
 def origins(repositories: Sequence[Path]) -> tuple[str, ...]:
-    """The first commits of all the repositories, sorted. None for what is no git repository, or cannot be asked.
-
-    Only a repository's own folder is asked: a part of a large repository is other data than another part of it.
+    """The first commits of all the repositories, sorted. A folder that is not a git repository, or that git cannot
+    read, adds none. Only a repository's top folder counts: two parts of a large repository are different data.
     """
     found: set[str] = set()
     for path in repositories:

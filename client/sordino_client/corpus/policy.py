@@ -26,8 +26,8 @@ class ExclusionReason(StrEnum):
     DUPLICATE = "duplicate"  # the same text as a file that was taken
     SYMLINK = "symlink"  # never followed
     SPECIAL = "special"  # FIFO, socket, device
-    MERGED = "merged"  # near-duplicates of one another that were trained on apart: trained on no more
-    LANGUAGE = "language"  # no source language that is known, or not one of those asked for
+    MERGED = "merged"  # near-duplicates that were trained on as separate units: not trained on any more
+    LANGUAGE = "language"  # not a known source language, or not one of those asked for
     UNREADABLE = "unreadable"  # permission denied, a name that is not UTF-8, a malformed record
 
 

@@ -1,9 +1,9 @@
 """Read repositories into a corpus: one pass over names, then over text, cheapest question first.
 
 By name: ignore rules, vendored folder, named like a secret, licence text, generated name, language. By content: size,
-NUL bytes and UTF-8, generated or packed text, hardly anything but credentials, nothing left behind the licence header,
-a text that was already taken. A literal that may be a credential is masked first (in the text as it stands, licence
-header included), so that everything behind works on the masked text.
+NUL bytes and UTF-8, generated or packed text, hardly anything but credentials, nothing left after the licence header, a
+text that was already taken. A literal that may be a credential is masked first (in the whole text, licence header
+included), so that every later step works on the masked text.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sordino_client.corpus.walk import unreadable, walk
 from sordino_privacy.errors import DataError
 
 _UNDECIDED = ""  # a name without suffix: the first line may tell the language
-_BY_NAME = "named-like-a-secret"  # the rule under which files and folders are counted that were never opened
+_BY_NAME = "named-like-a-secret"  # the rule that counts files and folders that were never opened, because of their name
 _DEFAULT = CorpusPolicy()
 
 

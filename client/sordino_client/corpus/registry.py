@@ -65,8 +65,8 @@ CREATE TABLE name (name TEXT PRIMARY KEY, unit INTEGER NOT NULL REFERENCES unit)
 CREATE INDEX text_of_unit ON text (unit);
 CREATE INDEX name_of_unit ON name (unit);
 """
-# What version 2 has beyond version 1. Which units were trained on was not written down: so all of them, and a unit that
-# took over others counts as many.
+# The step from version 1 to 2. Version 1 did not note which units were trained on: so all of them count as trained, and
+# a unit that took over others counts as that many.
 _FROM_1 = """
 ALTER TABLE unit ADD COLUMN trained INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE unit ADD COLUMN prepared INTEGER NOT NULL DEFAULT 0;
@@ -126,7 +126,7 @@ class UnitRegistry:
             return str(self._connection.execute("SELECT identity FROM dataset").fetchone()[0])
 
     def assign(self, files: Sequence[SourceFile]) -> list[str]:
-        """The unit identity of each file, in order; what was learnt is stored before this returns."""
+        """The unit identity of each file, in order; new edges and units are stored before this returns."""
         sketches = sketch([file.text for file in files])
         with self._storage(), self._transaction():
             known, stored = self._stored_sketches({file.digest for file in files})
@@ -155,7 +155,7 @@ class UnitRegistry:
         return identities
 
     def overgrown(self) -> frozenset[str]:
-        """The identities of units that hold two or more trained ones: to be trained on no more."""
+        """The identities of units that hold two or more trained ones: they must not be trained on again."""
         with self._storage():
             rows = self._connection.execute(
                 "SELECT identity FROM unit WHERE trained > 1 AND merged_into IS NULL"
@@ -163,13 +163,13 @@ class UnitRegistry:
             return frozenset(str(row[0]) for row in rows)
 
     def marks(self) -> list[str]:
-        """Of each text that ever stood here, the first 8 bytes of its digest in hex, sorted."""
+        """The first 8 bytes, in hex, of the digest of each text that was ever registered, sorted."""
         with self._storage():
             rows = self._connection.execute("SELECT substr(digest, 1, 8) FROM text ORDER BY digest")
             return [bytes(row[0]).hex() for row in rows]
 
     def assume_trained(self) -> None:
-        """Takes every unit for a trained one: after a loss nobody knows which were."""
+        """Marks every unit as trained: after a loss nobody knows which ones were."""
         with self._storage(), self._transaction():
             self._connection.execute("UPDATE unit SET trained = 1 WHERE trained = 0 AND merged_into IS NULL")
 
@@ -180,7 +180,8 @@ class UnitRegistry:
             return max(1, int(most))
 
     def prepare(self, identities: Iterable[str]) -> str:
-        """Notes the units that are ready to be trained on; returns a name for this reading, which replaces the last."""
+        """Notes the units that are ready to be trained on. Returns a name for this reading, which replaces the one
+        before."""
         token = randomness.token_hex(16)
         with self._storage(), self._transaction():
             self._connection.execute("UPDATE unit SET prepared = 0")
@@ -192,7 +193,8 @@ class UnitRegistry:
         return token
 
     def is_current(self, token: str) -> bool:
-        """Whether the units of that reading may be trained on as they were read: none was joined with another since."""
+        """Whether the units of that reading may be trained on as they were read: true while none of them was joined
+        with another."""
         with self._storage():
             return self._is_current(token)
 
@@ -219,7 +221,7 @@ class UnitRegistry:
         return {int(row[0]) for row in found}
 
     def _stored_sketches(self, besides: set[bytes]) -> tuple[list[int], Sketches]:
-        """Units and sketches of all stored texts but those, which their digests connect already."""
+        """Units and sketches of all stored texts, except those with these digests, which are connected already."""
         rows = [
             (int(unit), row)
             for digest, unit, row in self._connection.execute(
@@ -232,7 +234,8 @@ class UnitRegistry:
         return [unit for unit, _ in rows], stored.reshape(len(rows), PERMUTATIONS)
 
     def _settle(self, old: Sequence[int], files: Sequence[SourceFile]) -> tuple[int, str]:
-        """The one unit of a component: a new one, or the oldest of those it connects, which takes over the others."""
+        """The unit of a component: a new one, or the oldest of the units that it connects, which takes over the
+        others."""
         if not old:
             identity = hashlib.sha256(_LABEL + min(file.digest for file in files)).digest()[:16].hex()
             cursor = self._connection.execute("INSERT INTO unit (identity) VALUES (?)", (identity,))

@@ -1,4 +1,4 @@
-"""Credentials that are known by what stands around them: a name, a key, a call, a header, a connection string.
+"""Finds credentials by the code around them: a name, a key, a call, a header, a connection string.
 
 Lines are found by the words of `_WORDS`; only those are looked at closely, one at a time:
 

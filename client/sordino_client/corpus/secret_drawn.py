@@ -1,6 +1,5 @@
-"""Long literals that were drawn and not written, wherever they stand: the net below the other two.
-
-A digest is drawn, too, and is nobody's secret: it stays where its line says that it is one.
+"""Finds long literals that were drawn at random and not written by a person, wherever they stand: the net below the
+other two modules. A digest looks random, too, but is not a secret: it stays if its line says that it is a digest.
 """
 
 from __future__ import annotations

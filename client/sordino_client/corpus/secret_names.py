@@ -16,7 +16,8 @@ _NAMES = any_of(
     *.tfvars.json master.key *.wallet wallet.dat .vault-token .vault_pass* vault_pass* *.rdp .*_history
     wp-config.php local_settings.py application-local.* application-prod.* appsettings.*.json"""
 )
-# Source files may be called `secrets.py` or `Credentials.java`: their text is scanned instead. These two may not.
+# Source files called `secrets.py` or `Credentials.java` are read, and their text is scanned. The two files of
+# `_SETTINGS` are left out all the same.
 _SOURCE = any_of(
     """*.py *.pyi *.java *.kt *.kts *.go *.rs *.c *.h *.cc *.cpp *.hpp *.cs *.rb *.js *.jsx *.ts *.tsx *.mjs *.cjs
     *.swift *.scala *.ex *.exs *.erl *.lua *.ml *.hs"""

@@ -1,4 +1,4 @@
-"""Does this literal look like a credential? Judged by its characters alone; what stands around it is others' matter.
+"""Decides whether a literal looks like a credential, by its characters alone; other modules judge the code around it.
 
 Two measures carry it. *Randomness*: the share of neighbouring characters that written words do not have beside each
 other (`qx`, `7k`, `vB`). In 4,000 real source files 98.3 of 100 pairs of letters inside identifiers are among the 320
@@ -22,7 +22,7 @@ _PAIRS = (
 )
 _WRITTEN = frozenset(pairs[0] + second for pairs in _PAIRS.split() for second in pairs[1:])
 
-# What masking leaves behind. Constant: a placeholder as long as its credential would tell the length.
+# The placeholder that masking writes. It is constant, because one as long as its credential would tell the length.
 PLACEHOLDER = "<secret>"
 
 _SAMPLE = re.compile(r"example|x{6,}|your[-_]", re.IGNORECASE)
@@ -53,8 +53,8 @@ _ALGORITHM = re.compile(
     r"(?![A-Za-z0-9])",
     re.IGNORECASE,
 )
-# Samples from vendors' documentation that no word gives away, as SHA-256 digests: they are nobody's, but written out
-# they would make every scanner of this repository's own cry.
+# Sample keys from vendors' documentation, as SHA-256 digests. They belong to nobody, but if they were written out,
+# every scanner that reads this repository would report them.
 _SAMPLES = frozenset(
     (
         "2cafc0970149a84f3b9e62eaf169f36f59907a3b3e31f7b82e68c69cd27f7326",

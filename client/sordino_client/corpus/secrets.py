@@ -1,9 +1,9 @@
 """Finds credentials in a text, masks them, and leaves out what is hardly anything else.
 
-Three opinions, one list of spans: shapes that only credentials have (`secret_rules`), what stands around a literal
-(`secret_context`), and long literals that were drawn rather than written. A span is replaced by a placeholder before
-anything is tokenised or remembered, so that the file is kept and the value is not. A file that consists of certain
-credentials (a key file) is left out whole.
+Three sources make one list of spans: shapes that only credentials have (`secret_rules`), the code around a literal
+(`secret_context`), and long literals that look drawn at random (`secret_drawn`). A span is replaced by a placeholder
+before anything is tokenised or remembered, so that the file is kept and the value is not. A file that consists of
+certain credentials (a key file) is left out whole.
 
 Only names of rules leave this module: never the credential, its line or its place.
 """
@@ -20,7 +20,7 @@ from sordino_client.corpus.secret_drawn import drawn_spans
 from sordino_client.corpus.secret_rules import RULES, Rule, Span
 from sordino_client.corpus.secret_values import PLACEHOLDER
 
-# Part of what depends on the rules and is kept on disk: a change of them makes it anew.
+# Part of the key of everything on disk that depends on the rules: a change of the rules makes it again.
 RULES_VERSION = 2
 # A text of which certain credentials are so large a share is a key file, whatever it is called.
 _DENSE = 0.5
@@ -60,7 +60,7 @@ def screen(text: str, language: str = "") -> Screened:
 def find_secrets(text: str, language: str = "", rules: Sequence[Rule] | None = None) -> Iterator[Span]:
     """Every credential in the text, in order, overlapping ones merged under the rule that was surer.
 
-    `rules`: those of the list that are known to be the only ones whose literals may stand in the text.
+    `rules`: the only rules whose literals may be in the text, if that is known.
     """
     current: Span | None = None
     found = _all(text, language, _with_literals(text) if rules is None else rules)
@@ -101,7 +101,8 @@ def credential_in(before: str, suggestion: str, after: str = "", language: str =
 
 
 def _with_literals(text: str) -> Sequence[Rule]:
-    """The rules of which a literal stands in the text: most texts have none, and looking is cheaper than searching."""
+    """The rules with a literal in the text. Most texts have none, and a substring search is cheaper than an
+    expression."""
     folded = _folded(text)
     return [
         rule for rule in RULES if any(literal in (folded if rule.fold else text) for literal in rule.literals)

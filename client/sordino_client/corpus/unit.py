@@ -26,7 +26,7 @@ Windows = npt.NDArray[np.unsignedinteger[Any]]
 
 
 class UnitEncoder(Protocol):
-    """What is asked of a tokenizer: ids, none of them special."""
+    """What the corpus needs of a tokenizer: token ids of plain text."""
 
     def encode(self, text: str) -> list[int]: ...
 

@@ -25,7 +25,7 @@ from sordino_client.corpus.worktree import git_directory, read_opened, rules_of
 from sordino_platform.machine.tree import Folder, is_link, open_directory
 from sordino_privacy.errors import DataError
 
-# A repository in a repository costs a question to git. Nobody has so many; a folder made to stall a walk may.
+# Each repository within a repository costs a call of git. Nobody has this many; a folder made to stall a walk may.
 _MAXIMUM_REPOSITORIES = 1000
 # Version control's own folders: neither source nor worth a count.
 _VERSION_CONTROL = frozenset({".git", ".hg", ".svn", ".bzr", ".jj", "CVS", "_darcs"})

@@ -1,7 +1,7 @@
 """Where a git repository begins, and which ignore rules it brings besides the `.gitignore` files of its work tree.
 
-A repository within a repository obeys its own rules and none of the outer one's, as git has it: submodules, linked
-work trees and clones that lie in each other. Its rules, the weakest first:
+As in git, a repository within a repository obeys its own rules and none of the outer one's: submodules, linked work
+trees, and clones within clones. Its rules, the weakest first:
 
 * the file that `core.excludesFile` names, in the repository's configuration or the person's, else
   `$XDG_CONFIG_HOME/git/ignore` (git itself is asked, where it is installed: includes and conditions are its matter);
@@ -149,7 +149,7 @@ def _excludes_file(folder: Path, git: Path, common: Path) -> tuple[RuleFile, ...
         try:
             return _rule_file(Path(home) / "git" / "ignore")
         except DataError:
-            return ()  # another person's home: this process would not be asked to obey it by git either
+            return ()  # another person's home: git would not make this process obey it either
     return _rule_file(folder / named) if named else ()
 
 
@@ -184,7 +184,7 @@ def _configured(folder: Path, git: Path, common: Path) -> str | None:
     return os.fsdecode(done.stdout.removesuffix(b"\0")) if done.returncode == 0 else None
 
 
-# Variables that would answer for another repository than the one that is asked about.
+# Variables that would make git answer for another repository than this one.
 _OF_A_REPOSITORY = frozenset(
     {"GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_NAMESPACE", "GIT_PREFIX"}
 )

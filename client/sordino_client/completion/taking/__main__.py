@@ -1,7 +1,7 @@
 """`python -m sordino_client.completion.taking --state DIR --repo DIR... --heldout-share S`: chooses, and ends.
 
-A process of its own at the lowest priority, since it loads what serves once more. It prints one line of figures and no
-text of any file.
+A process of its own at the lowest priority, since it loads the served models a second time. It prints one line of
+figures and no text of any file.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ FEWEST_TOKENS = 500
 
 
 def choose(state: Path, repositories: list[Path], *, heldout_share: float) -> TakenChoice:
-    """The choice of the member whose completion folder is `state`, by what it holds out of these repositories.
-
-    Raises SordinoError where what is served cannot be read; that there is too little code is a choice, with its reason.
+    """The choice of the member whose completion folder is `state`, by the files that it holds out of these
+    repositories. Raises SordinoError if the served model cannot be read. Too little code is no error: it gives a choice
+    with its reason.
     """
     started = time.perf_counter()
     folder, of = bundle.current(state / "serving"), taken_from(state)

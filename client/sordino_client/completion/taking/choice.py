@@ -6,11 +6,10 @@
 
 Between two models lie others: with a share of s every weight is `(1 - s) alone + s federated`, each with the own
 adapter that was trained on it. Such means are often better than either end (Wortsman et al. 2022, "Robust fine-tuning
-of zero-shot models"), and here they leave more of what was learnt than of the noise of privacy.
-
-Which is right depends on how much the member has in common with the others and on what its own memory knows already. So
-files of its own decide, with its own memory on, as it is served. Nobody else has a say: no value of a coordinator is
-read. Until there is a choice, everything is taken.
+of zero-shot models"), and here they keep more of what was learnt than of the noise of privacy. Which share is right
+depends on how much the member has in common with the others and on what its own memory already knows. So files of its
+own decide, with its own memory on, as when it is served. Nobody else has a say: no value from the coordinator is read.
+Until there is a choice, everything is taken.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ EVERYTHING = Taking(share=1.0, own=True, shared_memory=True)
 
 
 def candidates(*, shares: Sequence[float], own: bool, shared_memory: bool) -> list[Taking]:
-    """What is tried, from the least of the federation to the most. `own` and `shared_memory`: whether there is one;
-    what is not there is left by nobody."""
+    """The ways to try, from the least of the federation to the most. `own` and `shared_memory`: whether there is one;
+    leaving out what is not there is not tried."""
     return [
         Taking(share=share, own=with_own, shared_memory=with_memory)
         for share in sorted(shares)
@@ -45,13 +44,13 @@ def candidates(*, shares: Sequence[float], own: bool, shared_memory: bool) -> li
 
 
 def best_of(bits: Mapping[Taking, float]) -> Taking:
-    """The one under which the choosing files have the fewest bits. `bits` is in the order of `candidates`: of equals,
+    """The way under which the choosing files have the fewest bits. `bits` is in the order of `candidates`: of equals,
     less of the federation is taken. Raises ValueError where nothing was tried."""
     return min(bits, key=lambda one: bits[one])
 
 
 def taking_in_words(taking: Taking, *, own: bool = True, shared_memory: bool = True) -> str:
-    """What is taken, for a person. `own` and `shared_memory`: whether there is one to be taken or left."""
+    """Says for a person what is taken. `own` and `shared_memory`: whether there is one to take or to leave."""
     how_much = {0.0: "none", 1.0: "all"}.get(taking.share, f"{taking.share:.0%}")
     said = [f"{how_much} of the federation's adapters"]
     if shared_memory:

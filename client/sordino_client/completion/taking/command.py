@@ -50,7 +50,7 @@ def taken(folder: Path | None = FOLDER, as_json: bool = JSON) -> None:
 
 
 def _saved(judged: OnHeldOut) -> str:
-    """What was saved over being alone, beside what everything would save."""
+    """The bits saved over the model alone, beside those that taking everything would save."""
     return (
         f"{judged.alone - judged.taken:+.4f} bits per byte saved over being alone "
         f"(everything: {judged.alone - judged.everything:+.4f}), in {judged.files} files, {judged.tokens:,} tokens"

@@ -1,4 +1,4 @@
-"""What a choice would be made of now."""
+"""The inputs that a choice of what is taken would have now."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sordino_privacy.errors import StorageError
 
 
 def taken_from(state: Path) -> TakenFrom:
-    """What a choice would be made of now. Raises SordinoError where what is served cannot be read."""
+    """The inputs that a choice would have now. Raises SordinoError if the served model cannot be read."""
     folder = bundles.current(state / "serving")
     manifest: Mapping[str, Any] = {}
     if folder is not None:

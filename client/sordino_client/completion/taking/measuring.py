@@ -1,8 +1,7 @@
-"""How well each way of being served foretells the member's held-out files, with its own memory on.
-
-The networks are those that serve, one at a time, in this process's own memory. What is held out of training is hidden
-from the local memory too while it is asked (the memory that serves holds it, as it should). A file is read from its
-beginning, since there most is to be foretold.
+"""Measures how well each way of serving predicts the member's held-out files, with its own memory on. The networks are
+those that serve, one at a time, in this process's own memory. Files that are held out of training are hidden from the
+local memory while it is asked (the memory that serves contains them, as it should). A file is read from its beginning,
+because the beginning is the hardest to predict.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from sordino_platform.tokenizer import END
 from sordino_privacy.counts import SharedMemory
 
 FILE_TOKENS = 512
-# Of the shipped model; a base of others takes a hundred times as long for each.
+# Tokens for the shipped model; on a larger base each takes a hundred times as long.
 MOST_TOKENS, MOST_TOKENS_OF_A_BASE = 3_000, 800
 ENDS = (0.0, 1.0)
 
@@ -42,7 +41,8 @@ class MeasuredFile:
 
 
 def halves(texts: Sequence[str]) -> tuple[list[str], list[str]]:
-    """(those that choose, those that tell), every other one in the order of their hashes."""
+    """(the files that choose, the files that only measure the result): every other one, in the order of their
+    hashes."""
     order = sorted(set(texts), key=lambda text: hashlib.sha256(text.encode()).digest())
     return order[::2], order[1::2]
 
@@ -59,12 +59,12 @@ class Ways:
 
     @classmethod
     def of(cls, state: Path, folder: Path, *, own: bool) -> Ways:
-        """Of the release in `folder`, which is loaded once for it. Raises SordinoError."""
+        """The ways for the release in `folder`, which is loaded once to find them. Raises SordinoError."""
         generator = load_release(folder, state=state, taking=EVERYTHING)
         return cls(state, folder, own, generator.vocabulary, generator.shared)
 
     def all(self) -> list[Taking]:
-        """What can be tried here."""
+        """The ways that can be tried here."""
         if served.of_base(self.folder):
             shares: Sequence[float] = ENDS
         else:
@@ -114,7 +114,7 @@ def _behind(before: Sequence[int]) -> Prompt:
 def _totals(
     network: Network, files: Sequence[MeasuredFile], memories: Mapping[Taking, SharedMemory | None]
 ) -> dict[Taking, float]:
-    """Bits of all files by the way they are foretold; one reading of each file for all ways."""
+    """The bits of all files under each way; each file is read once for all ways."""
     totals = dict.fromkeys(memories, 0.0)
     for file in files:
         # The context bounds what one reading sees.

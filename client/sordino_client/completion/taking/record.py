@@ -1,9 +1,9 @@
-"""The choice as it is kept on this machine, and when it is due anew.
+"""The choice as it is kept on this machine, and when it must be made again.
 
     STATE/taken.json     0600; written whole or not at all by the process that chooses
 
-It holds figures and digests, no text of any file. The engine takes what it says for the release at hand; until a new
-release was tried, the choice that was made for the one before stands. One that cannot be read counts as none.
+It holds figures and digests, no text of any file. The engine follows it. Until a new release has been tried, the choice
+for the one before holds. A file that cannot be read counts as no choice.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from sordino_platform.durable import read_file, write_file
 from sordino_privacy.errors import StorageError
 
 FILE, VERSION, MAX_BYTES = "taken.json", 1, 1 << 16
-# The memory has changed much when so large a share of it is new or gone.
+# The memory counts as changed when this share of it is new or gone.
 MUCH = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakenFrom:
-    """What a choice is made of: the release and its shared memory by their digests, the own adapters by their stamps,
-    and the size of the local memory in tokens. `release` is empty while there is nothing of a federation to take."""
+    """The inputs of a choice: the release and its shared memory by their digests, the own adapters by their stamps, and
+    the size of the local memory in tokens. `release` is empty while there is no release to take."""
 
     release: str
     shared_memory: str
@@ -39,7 +39,7 @@ class TakenFrom:
         return any(self.own)
 
     def due(self, chosen: TakenFrom) -> bool:
-        """Whether a choice that was made of `chosen` is to be made anew."""
+        """Whether a choice with the inputs `chosen` must be made again."""
         same = (self.release, self.shared_memory, self.own) == (
             chosen.release,
             chosen.shared_memory,
@@ -65,9 +65,9 @@ class TakenChoice:
     """A choice. `why` says why nothing could be chosen (then everything is taken), and is empty otherwise.
 
     choosing   the files that chose
-    telling    other held-out files, which did not: what they say is no selection's luck; None where there are none
-    tried      bits per byte of every way on the choosing files
-    at         when, ISO 8601; `seconds` is what it took
+    telling other held-out files, which did not choose: so their figure is not a product of the selection; None if there
+    are none tried      bits per byte of every way on the choosing files at         when, ISO 8601; `seconds` is what it
+    took
     """
 
     taking: Taking

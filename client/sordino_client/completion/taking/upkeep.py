@@ -1,8 +1,7 @@
-"""Keeps the choice as fresh as what it was made of, without costing the endpoint anything.
-
-Whether one is due is looked at when something changed: a release, an own adapter, the local memory. Then a process of
-its own chooses, at the lowest priority, one at a time, and never twice of the same. A release must have stood for a
-while first: where rounds follow each other, the next one would have made the choice in vain.
+"""Makes the choice again when its inputs have changed, at no cost to the endpoint. After a change of a release, an own
+adapter or the local memory it checks whether a choice is due. Then a process of its own chooses, at the lowest
+priority, one at a time, and never twice for the same inputs. A release must be some time old first: if rounds follow
+each other quickly, the next one would make the choice useless.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class Choosing:
     """The choice of one endpoint and the process that makes it. Lives on the event loop."""
 
     def __init__(self, state: Path, repositories: Sequence[Path], *, heldout_share: float | None) -> None:
-        """Without a `heldout_share` nothing is ever chosen: the endpoint is no member's."""
+        """Without a `heldout_share` nothing is ever chosen: then the endpoint does not belong to a member."""
         self._state, self._repositories, self._share = state, tuple(repositories), heldout_share
         self._store = Store(state / "memory")
         self._child = EndpointChild(self._ended)
@@ -41,7 +40,7 @@ class Choosing:
         return self._child.runs
 
     async def look(self) -> None:
-        """Begins to choose where that is due. To be called while the memory is not being built."""
+        """Begins to choose if that is due. Call it while the memory is not being built."""
         if self._share is None or not self._repositories or self.choosing:
             return
         seen = (_pointer(self._state), self._store.stamp(), personal.stamps(self._state))
@@ -63,7 +62,7 @@ class Choosing:
         await self._child.start(*module, *options, repositories=self._repositories)
 
     async def close(self) -> None:
-        """Ends a choice that is being made; the one before stays."""
+        """Ends a choice that is being made; the one before remains."""
         await self._child.close()
 
     def _ended(self, code: int) -> None:

@@ -2,10 +2,9 @@
 
 Editors close brackets while one types, so the closing one often stands behind the cursor already. The brackets that
 are open before the cursor are either *taken* (one behind the cursor closes them) or *free*. A written text may close
-what it opened itself, and what is free: never what is taken, and never what was not opened at all.
-
-Strings are passed over within a line. Comments are text like any other: a bracket there may make a check more
-lenient, seldom stricter. Which bracket below closes which above is told by their lines' indentation.
+brackets that it opened itself, and free ones; never taken ones, and never a bracket that was not opened. Strings are
+skipped within a line. Comments are text like any other: a bracket there may make a check more lenient, seldom stricter.
+The indentation of their lines tells which bracket below closes which one above.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ QUOTES: Final = "\"'`"
 MARKS: Final = re.compile(
     r"\"(?:[^\"\\\n]|\\.)*\"|'(?<![A-Za-z0-9_]{2}')(?:[^'\\\n]|\\.)*'|`(?:[^`\\\n]|\\.)*`|\(|\)|\[|\]|\{|\}"
 )
-# Further away than this nothing is looked at: what is open there is not known.
+# Text further away than this is not read, so brackets that are open there are unknown.
 BEFORE: Final = 8 << 10
 BEHIND: Final = 4 << 10
 
@@ -38,14 +37,15 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """`end`: where a text closes what it must not; `dangling`: where it first opens what it does not close."""
+    """`end`: where a text closes a bracket that it must not close; `dangling`: where it first opens one that it does
+    not close."""
 
     end: int | None
     dangling: int | None
 
 
 class Surroundings:
-    """What is open at a cursor.
+    """The brackets that are open at a cursor.
 
     >>> around = Surroundings("foo(a, b", ");")
     >>> around.check("ar)").end
@@ -74,7 +74,7 @@ class Surroundings:
             if self._quote_taken:
                 return Balance(end, None)
             at = end + 1
-        # What a last line's unfinished string holds is no bracket.
+        # A bracket within the last line's unfinished string is not counted.
         last = max(text.rfind("\n") + 1, at)
         opened = _quote_at(text[last:])
         string = len(text) if opened is None else last + opened
@@ -107,7 +107,7 @@ def balanced(text: str) -> bool:
 
 
 def open_quote(line: str) -> str | None:
-    """The quote of the string in which a line ends, None where it ends in none."""
+    """The quote of the string in which a line ends, None if it ends in no string."""
     at = _quote_at(line)
     return None if at is None else line[at]
 

@@ -1,7 +1,6 @@
-"""How much of a written text is offered at its place. Pure.
-
-A text is only ever cut at its end, so a stream and a whole answer come to the same: what `Fitted.safe` has let out is
-always a beginning of what remains. A stream goes line by line, because the last line is cut by what it turns out to be.
+"""Decides how much of a written text is offered at its place. Pure. A text is cut only at its end, so a stream and a
+whole answer give the same: the part that `Fitted.safe` has let out is always a beginning of the final text. A stream
+goes line by line, because how the last line is cut depends on the whole line.
 """
 
 from __future__ import annotations
@@ -21,7 +20,8 @@ CLOSING: Final = re.compile(r"[)\]}\"'`]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fitted:
-    """`text[:end]` is offered; `text[:safe]` stays whatever is still written; `over`: nothing more can matter."""
+    """`text[:end]` is offered; `text[:safe]` stays, whatever is written after it; `over`: further text cannot change
+    the result."""
 
     end: int
     safe: int = 0
@@ -38,20 +38,20 @@ class Fit:
 
     def __init__(self, prefix: str, suffix: str, language: str = "") -> None:
         self._prefix, self._suffix, self._language = prefix, suffix, language
-        self._clean = 0  # so much of the text was looked at: no credential is in it
+        self._clean = 0  # this much of the text has been searched: no credential is in it
         self._line = prefix[prefix.rfind("\n") + 1 :]
         self._rest = suffix.partition("\n")[0].rstrip()
         self._below = following.next_lines(suffix)
         self._around: Surroundings | None = None
 
     def __call__(self, text: str, *, done: bool, cut_short: bool = False, streamed: bool = True) -> Fitted:
-        """`done`: nothing more is written; `cut_short`: because of a limit, so its last line may be unfinished.
-        Where nobody reads along, not `streamed`, `safe` is 0 until the end: it need not be found at each token."""
+        """`done`: the text is complete; `cut_short`: it ended at a limit, so its last line may be unfinished. If the
+        text is not `streamed`, `safe` is 0 until the end, because nobody needs it at each token."""
         fitted = self._fitted(text, done=done, cut_short=cut_short, streamed=streamed)
         offered = fitted.end if done or fitted.over else fitted.safe
         if offered <= self._clean:
             return fitted
-        # The last of three lines of defence: whatever the model or the memory recalls, no credential is shown.
+        # The last of three defences: whatever the model or the memory recalls, no credential is shown.
         credential = credential_in(self._prefix, text[:offered], self._rest, self._language)
         if credential is None:
             self._clean = offered
@@ -70,7 +70,7 @@ class Fit:
         return Fitted(end=len(kept), safe=len(kept), cut=cut, over=True)
 
     def _wrong(self, text: str, *, done: bool, cut_short: bool) -> tuple[int, Cut] | None:
-        """The first place at which the text went wrong for certain, and how."""
+        """The first place at which the text is certainly wrong, and why."""
         found: list[tuple[int, Cut]] = []
         last = text.rfind("\n") + 1
         looped = loops.in_line(text[last:])
@@ -93,7 +93,8 @@ class Fit:
         return min(found, key=lambda item: item[0], default=None)
 
     def _joined(self, text: str) -> str:
-        """The text as it meets the rest of the line: nothing open that the rest would fall into, nothing twice."""
+        """The text before a rest of the line: it leaves no bracket or quote open that would swallow the rest, and
+        repeats nothing of it."""
         if not self._rest:
             return text
         dangling = self._surroundings().check(text).dangling
@@ -103,7 +104,7 @@ class Fit:
 
     def _safe(self, text: str) -> int:
         """Whole lines, without blank ones at the end and without those that repeat earlier ones: they may become a
-        loop. Where a rest of the line follows, nothing: what is offered must meet it."""
+        loop. If a rest of the line follows, nothing: an offered text must fit before it."""
         last = text.rfind("\n")
         if last < 0 or self._rest:
             return 0

@@ -1,4 +1,4 @@
-"""What stands behind the cursor is not offered again: the rest of the line, and the next lines. Pure."""
+"""Keeps text that stands behind the cursor from being offered again: the rest of the line, and the next lines. Pure."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Final
 
 from sordino_client.completion.text.brackets import balanced
 
-# A line that says something: one of brackets alone is nobody's in particular, and brackets.py looks after it.
+# A line must hold more than brackets to count as repeated; brackets alone are the business of brackets.py.
 SAYS: Final = re.compile(r"\w\w")
 LINES: Final = 8
-# An unfinished line must have come so far before it counts as the beginning of the one that stands below.
+# An unfinished line must be this long before it counts as the beginning of the one below.
 BEGUN: Final = 4
 
 
@@ -22,7 +22,7 @@ def next_lines(suffix: str) -> tuple[str, ...]:
 
 
 def repeated_from(text: str, line: str, below: Sequence[str], *, cut_short: bool) -> int | None:
-    """Where `text` begins to say what stands below it, None where it does not.
+    """The place where `text` begins to repeat the lines below it, None if it does not.
 
     `line` is what stands before the cursor on its line; `cut_short`: the text's last line may go on.
 

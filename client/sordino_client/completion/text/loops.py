@@ -1,7 +1,6 @@
-"""A model that repeats itself: found in a line and over lines, so that it can be stopped and cut. Pure.
-
-What repeats on purpose is left alone: dividers (`-----`), and runs of one digit or letter, which are numbers. A list
-of equal elements (`0, 0, 0, 0`) is cut to its first: how many there should be is a guess.
+"""Finds a model that repeats itself, within a line and over lines, so that it can be stopped and its text cut. Pure.
+Repetition on purpose is left alone: dividers (`-----`), and runs of one digit or letter, which are numbers. A list of
+equal elements (`0, 0, 0, 0`) is cut to its first: how many there should be is a guess.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ WORD: Final = re.compile(r"\w")
 DIVIDER: Final = re.compile(r"[-=*#_~/.+ \t]*")
 MAX_UNIT: Final = 120
 MAX_UNIT_LINES: Final = 6
-# A unit of so few characters must come more often before it counts.
+# A unit this short must repeat more often before it counts.
 SHORT: Final = 8
 SHORTEST: Final = 8
 TIMES: Final = 3
 TIMES_SHORT: Final = 4
 TIMES_BARE: Final = 12
-# What is left dangling where a loop is cut off.
+# Characters that a cut loop may leave at the end; they are removed too.
 DANGLING: Final = " \t+-*/%&|^=<>,.?:!~@$([{"
 
 
@@ -51,9 +50,8 @@ def in_line(line: str) -> int | None:
 
 
 def repeated_lines(lines: Sequence[str]) -> tuple[int, bool]:
-    """How many lines at the end repeat the ones before them, and whether that is a loop: three turns of the same.
-
-    What repeats may still become a loop, and is not certain to stay.
+    """How many lines at the end repeat the ones before them, and whether they are a loop (three turns). Lines that
+    repeat may still become a loop, so they are not certain to stay.
     """
     most, loop = 0, False
     for unit in range(1, min(MAX_UNIT_LINES, len(lines) - 1) + 1):

@@ -1,8 +1,8 @@
 """Which tokens keep a text valid UTF-8: a small automaton over bytes, run over every token once.
 
 A byte-level vocabulary has tokens that are parts of a character. A model that is unsure strings such parts together
-into bytes that are no text, and an editor shows U+FFFD. So each step may only choose among tokens that continue what
-is written as UTF-8 (Unicode 16, table 3-7). CR is no byte of a text inside (see place.py).
+into bytes that are no text, and an editor shows U+FFFD. So each step may choose only tokens that continue the written
+text as UTF-8 (Unicode 16, table 3-7). CR is no byte of a text inside (see place.py).
 """
 
 from __future__ import annotations
