@@ -138,9 +138,9 @@ def test_every_exit_code_is_documented_in_the_error_tree_and_the_command() -> No
     codes = {kind.exit_code: kind.__name__ for kind in kinds}
     for code, name in codes.items():
         assert re.search(rf"{name}\s+\({code}\)", errors.__doc__ or ""), name
-    readme = (ROOT / "README.md").read_text()
+    page = (ROOT / "docs" / "exit-codes.md").read_text()
     for code in (0, 1, *codes, 130):
-        assert f"| {code} |" in readme, f"exit code {code} is missing in the README"
+        assert f"| {code} |" in page, f"exit code {code} is missing in docs/exit-codes.md"
 
 
 def test_an_unknown_command_is_a_usage_error() -> None:

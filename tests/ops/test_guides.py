@@ -19,8 +19,8 @@ GUIDES = sorted(
     [
         *(DOCS / "runbooks").glob("*.md"),
         *(DOCS / "guides").glob("*.md"),
-        DOCS / "metrics.md",
-        DOCS / "start.md",
+        *DOCS.glob("*.md"),
+        ROOT / "README.md",
     ]
 )
 ROOT_COMMAND = cli.LazyCommands()
@@ -28,7 +28,7 @@ RECORDED = {rule.name for rule in read_rules() if not rule.alert}
 
 
 def label(path: Path) -> str:
-    return str(path.relative_to(ROOT / "docs"))
+    return str(path.relative_to(ROOT))
 
 
 def typed(text: str) -> Iterator[list[str]]:
@@ -62,7 +62,7 @@ def problem(words: list[str]) -> str | None:
         option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
     }
     if isinstance(command, cli.LazyCommands):
-        known = {"--version", "--help"}
+        known = {"--version", "--help", "--install-completion", "--show-completion"}
     for word in rest:
         if word.startswith("--") and word.split("=")[0] not in {*known, "--help"}:
             return f"no option {word} in {' '.join(words)}"

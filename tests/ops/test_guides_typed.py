@@ -73,6 +73,8 @@ ELSEWHERE = {
     ("start.md", "~/.local/share/sordino-venv/bin/pip"): INSTALLING,
     ("start.md", "export"): INSTALLING,
     ("start.md", "sordino serve"): "tests/completion/test_serve.py",
+    ("start.md", "sordino complete"): "tests/completion/test_complete_command.py",
+    ("start.md", "sordino train"): "tests/training/test_standalone.py",
     ("start.md", "sordino demo"): "tests/federation/test_demo.py",
     ("start.md", "sordino federation"): "tests/federation/test_founding_script.py",
     ("start.md", "sordino join --help"): "tests/ops/test_release_artifacts.py",
