@@ -173,8 +173,9 @@ def ledger(
 def recover(folder: Path | None = FOLDER, as_json: bool = JSON) -> None:
     """Charges what a ledger lost that was restored, deleted or copied, in the worst case; then the member may train on.
 
-    Stop the agent first. Rounds that this machine still knows are charged as they were; others at the worst that the
-    charter allows. Run it only when sordino asks for it.
+    Rounds that this machine still knows are charged as they were; others at the worst that the charter allows. Run it
+    only when sordino asks for it. An agent that refuses the ledger need not be stopped: it takes part again by itself
+    afterwards.
 
     Example: sordino client ledger recover --folder ~/.local/share/sordino
     """
