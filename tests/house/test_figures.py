@@ -35,7 +35,7 @@ def measured(name: str) -> tuple[float, float, float]:
     """Mean and interval of a worth in the field's report."""
     found = FIELD[name]
     if isinstance(found, dict):
-        return found["mean"], *found["interval"]
+        return found["mean"], *found["ci"]
     return found, *FIELD[f"{name}_ci"]
 
 
@@ -79,7 +79,7 @@ def test_the_readme_quotes_what_the_report_of_the_field_says() -> None:
     assert f"one lost {-lost:.3f}" in README
     assert f"epsilon {FIELD['epsilon_federation']:.2f}" in README
     run = FIELD["runs"]["federation_eps8"]
-    carried = (run["bytes"]["received"] + run["bytes"]["sent"]) / (run["rounds"] * len(FIELD["members"]))
+    carried = (run["bytes"]["received"] + run["bytes"]["sent"]) / (run["rounds"] * FIELD["members"])
     assert f"{carried / 1e6:.1f} MB of traffic" in README
     ratio = FIELD["ceiling_newcomers_8_files"] / FIELD["worth_newcomers_8_files"]
     assert f"{WORDS[round(ratio)]} times as much by sharing text" in README
