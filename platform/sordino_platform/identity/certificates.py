@@ -12,7 +12,6 @@ import ipaddress
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -88,15 +87,6 @@ def issue(
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(request.tls_key()), critical=False)
         .sign(key, SHA256())
     )
-
-
-def issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
-    """Whether `authority` issued and signed this certificate."""
-    try:
-        certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
 
 
 def _usage(*, certificates: bool) -> x509.KeyUsage:

@@ -37,10 +37,10 @@ from sordino_platform.identity.certificates import (
     CLOCK_TOLERANCE,
     authority_certificate,
     issue,
-    issued_by,
 )
 from sordino_platform.identity.enrolment import MAX_REPLY_BYTES, MAX_REQUEST_BYTES, EnrolmentRequest
 from sordino_platform.identity.names import admit, public_key_info
+from sordino_platform.issued import issued_by
 from sordino_platform.keys import load_tls_key, save_private_key
 from sordino_privacy.errors import ConfigurationError, LinkError
 from sordino_privacy.secagg.encoding import MAX_MEMBERS

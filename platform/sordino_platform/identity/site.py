@@ -29,7 +29,6 @@ from pydantic import ValidationError
 from sordino_platform.canonical import decode, encode, first_problem
 from sordino_platform.charter import Charter, CharterStore, Role
 from sordino_platform.durable import locked, make_folder, read_file, read_secret, write_file
-from sordino_platform.identity.certificates import issued_by
 from sordino_platform.identity.enrolment import (
     MAX_REQUEST_BYTES,
     Card,
@@ -38,6 +37,7 @@ from sordino_platform.identity.enrolment import (
     EnrolmentToken,
 )
 from sordino_platform.identity.names import admit, public_key_info
+from sordino_platform.issued import issued_by
 from sordino_platform.keys import (
     load_identity_key,
     load_tls_key,

@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -31,6 +30,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from sordino_platform.issued import issued_by
 from sordino_platform.link.address import parse_address
 from sordino_platform.link.proxy import Proxy, proxy_of, through
 from sordino_platform.link.tls import ClientTls, ClientTlsSource, certificate_of
@@ -187,21 +187,13 @@ def _check_own(tls: ClientTls) -> None:
             "check this machine's clock",
         )
     issuers = x509.load_pem_x509_certificates(tls.issuers or tls.ca)
-    if not any(_issued_by(own, issuer) for issuer in issuers):
+    if not any(issued_by(own, issuer) for issuer in issuers):
         raise _Found(
             Cause.OWN_OTHER_CA,
             f"this member's certificate was issued by another CA ({own.issuer.rfc4514_string()}) than the federation's "
             f"({issuers[0].subject.rfc4514_string()})",
             "renew it: sordino identity renew; or ask the operator for a certificate of this federation",
         )
-
-
-def _issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
 
 
 def _connected(host: str, port: int, seconds: float) -> socket.socket:
