@@ -56,12 +56,15 @@ def named_passphrase(file: Path | None, descriptor: int | None, variable: str | 
     return _checked(os.environ[variable].encode(errors="surrogateescape"), f"the variable {variable}")
 
 
-def source(
-    file: Path | None, descriptor: int | None, variable: str | None, ask: Callable[[], str]
-) -> Callable[[], str]:
-    """What to call when a passphrase turns out to be needed: the named source, read now, or else `ask`."""
+def root_passphrase(file: Path | None, descriptor: int | None, variable: str | None) -> Callable[[], str]:
+    """What to call when the root key turns out to need its passphrase: the named source, read now, or else a question
+    to the person. Raises as `named_passphrase`."""
     given = named_passphrase(file, descriptor, variable)
-    return ask if given is None else lambda: given
+    return _ask if given is None else lambda: given
+
+
+def _ask() -> str:
+    return str(typer.prompt("passphrase of the root key", hide_input=True, err=True))
 
 
 def _read_all(descriptor: int) -> bytes:

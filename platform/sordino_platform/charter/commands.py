@@ -27,7 +27,7 @@ from sordino_platform.passphrase import (
     FileOption,
     VariableOption,
     named_passphrase,
-    source,
+    root_passphrase,
 )
 from sordino_platform.terms.revising import (
     chosen_model,
@@ -269,7 +269,7 @@ def sign(
 
     Example: sordino charter sign root --out charter.json
     """
-    passphrase = source(passphrase_file, passphrase_fd, passphrase_env, _ask_passphrase)
+    passphrase = root_passphrase(passphrase_file, passphrase_fd, passphrase_env)
     signed = authority.sign_epoch(folder, passphrase=passphrase)
     if out is not None:
         write_file(out, signed.to_bytes())
@@ -410,7 +410,3 @@ def _new_passphrase() -> str:
     return str(
         typer.prompt("passphrase for the root key", hide_input=True, confirmation_prompt=True, err=True)
     )
-
-
-def _ask_passphrase() -> str:
-    return str(typer.prompt("passphrase of the root key", hide_input=True, err=True))

@@ -20,7 +20,7 @@ from sordino_platform.passphrase import (
     FileOption,
     VariableOption,
     named_passphrase,
-    source,
+    root_passphrase,
 )
 from sordino_privacy.errors import DataError, UsageError
 
@@ -103,7 +103,7 @@ def approve(
 
     Example: sordino federation approve root hub.request.json alder.request.json birch.request.json cedar.request.json
     """
-    ask = source(passphrase_file, passphrase_fd, passphrase_env, _ask_passphrase)
+    ask = root_passphrase(passphrase_file, passphrase_fd, passphrase_env)
     data = [read_file(path, limit=MAX_REQUEST_BYTES) for path in requests]
     entering = _entering(root, data)
     for request in entering:
@@ -208,7 +208,3 @@ def _entering(root: Path, requests: list[bytes]) -> list[bytes]:
     if terms.coordinator is not None:
         keys.add(terms.coordinator.identity_key)
     return [data for data in requests if EnrolmentRequest.parse(data).body.card.identity_key not in keys]
-
-
-def _ask_passphrase() -> str:
-    return str(typer.prompt("passphrase of the root key", hide_input=True, err=True))
