@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import mmap
 import os
 import secrets
@@ -99,6 +100,15 @@ def map_file(path: Path, *, limit: int) -> memoryview:
             return memoryview(mmap.mmap(file.fileno(), status.st_size, access=mmap.ACCESS_READ))
     except FileNotFoundError as error:
         raise StorageError(f"{path} does not exist") from error
+    except OSError as error:
+        raise _storage("read", path, error) from error
+
+
+def file_sha256(path: Path) -> bytes:
+    """The SHA-256 of a whole file of any size. Raises StorageError."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
     except OSError as error:
         raise _storage("read", path, error) from error
 

@@ -26,8 +26,8 @@ import tokenizers
 from safetensors.numpy import save
 
 from sordino_platform.architecture import HuggingFaceConfig, Parameters
-from sordino_platform.durable import make_folder, write_file
-from sordino_privacy.errors import ConfigurationError, StorageError
+from sordino_platform.durable import file_sha256, make_folder, write_file
+from sordino_privacy.errors import ConfigurationError
 
 MAX_JSON_BYTES = 64 << 20  # a tokenizer of 200,000 words with its merges
 _LABEL = b"sordino-huggingface-base/1\n"
@@ -109,12 +109,7 @@ def folder_digest(folder: Path) -> bytes:
     described = [folder / name for name in _DESCRIBED_BY if (folder / name).exists()]
     whole = hashlib.sha256(_LABEL)
     for path in [*described, *weights]:
-        try:
-            with path.open("rb") as file:
-                part = hashlib.file_digest(file, "sha256").digest()
-        except OSError as error:
-            raise StorageError(f"cannot read {path}: {error.strerror}") from error
-        whole.update(len(path.name).to_bytes(4) + path.name.encode() + part)
+        whole.update(len(path.name).to_bytes(4) + path.name.encode() + file_sha256(path))
     return whole.digest()
 
 

@@ -11,8 +11,9 @@ import pytest
 
 from sordino_client.laboratory.pretrain import fetch as fetching
 from sordino_client.laboratory.pretrain.copyright import is_permissive, parse_copyright
-from sordino_client.laboratory.pretrain.debian import SourcePackages, _copyright_of, sha256
+from sordino_client.laboratory.pretrain.debian import SourcePackages, _copyright_of
 from sordino_client.laboratory.pretrain.sources import SOURCES, sources_of
+from sordino_platform.durable import file_sha256
 from sordino_privacy.errors import DataError
 
 HEAD = "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\nSource: somewhere\n\n"
@@ -143,7 +144,9 @@ def read(
         "top-1/e.java": BODY,
     }  # fmt: skip
     path = archive(cache / "archives" / "a.tar.gz", files)
-    lock = {source.name: {"file": path.name, "version": "1", "sha256": sha256(path), "suite": "stable"}}
+    lock = {
+        source.name: {"file": path.name, "version": "1", "sha256": file_sha256(path).hex(), "suite": "stable"}
+    }
     packages = None if offline else Packages(text)
     project = fetching._fetch_one(source, cache / "archives", packages, lock, offline=offline)
     if project is None:

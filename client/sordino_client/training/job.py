@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sordino_platform.architecture import Architecture, HuggingFaceConfig, ModelConfig, Vector
-from sordino_platform.durable import make_folder, read_file, write_file
+from sordino_platform.durable import file_sha256, make_folder, read_file, write_file
 from sordino_platform.plans import Plan, parse_plan
 from sordino_privacy.errors import ConfigurationError, DataError, SordinoError, StorageError
 from sordino_privacy.secagg.masks import RingVector
@@ -98,8 +98,8 @@ class TrainingJob:
         parts = [
             self.config.digest(),
             self.plan.digest(),
-            _file_digest(self.weights),
-            _file_digest(self.units),
+            file_sha256(self.weights),
+            file_sha256(self.units),
             json.dumps(self._noise_terms(), sort_keys=True).encode() if self.noise is not None else b"",
         ]
         return hashlib.sha256(_LABEL + b"".join(parts)).hexdigest()
@@ -285,14 +285,6 @@ def _object(path: Path) -> dict[str, object]:
     if not isinstance(raw, dict):
         raise StorageError(f"{path} is damaged")
     return raw
-
-
-def _file_digest(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _digest(vector: npt.NDArray[Any]) -> bytes:

@@ -9,7 +9,6 @@ No key is in it, and no update: what a running round holds in memory is lost wit
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 import secrets
@@ -24,6 +23,7 @@ from urllib.parse import parse_qs, urlencode
 
 from sordino_coordinator.control.audit import FILE as AUDIT_FILE
 from sordino_coordinator.control.audit import FOLDER as AUDIT_FOLDER
+from sordino_platform.durable import file_sha256
 from sordino_platform.identity import open_charters
 from sordino_platform.release import ReleaseStore
 from sordino_privacy.errors import StorageError, UsageError
@@ -99,7 +99,7 @@ def _write_state(folder: Path, stand: Stand, tar: tarfile.TarFile) -> int:
             (committed,) = target.execute(
                 "SELECT max(release) FROM rounds WHERE outcome='completed'"
             ).fetchone()
-        if copied_sha256(copy) != stand.state:
+        if file_sha256(copy).hex() != stand.state:
             _add(tar, STATE, copy)
     except sqlite3.Error as error:
         raise StorageError(f"the database of rounds cannot be copied: {error}") from error
@@ -141,9 +141,3 @@ def _add(tar: tarfile.TarFile, name: str, path: Path) -> None:
             tar.addfile(entry, file)
     except FileNotFoundError:
         return
-
-
-def copied_sha256(path: Path) -> str:
-    """In hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from sordino_platform.durable import map_file
+from sordino_platform.durable import file_sha256, map_file
 from sordino_privacy.errors import ConfigurationError, StorageError
 
 MAGIC = b"GGUF"
@@ -111,21 +111,12 @@ class GgufFile:
 
     def digest(self) -> str:
         """What a charter names: SHA-256 of a label and the file's own SHA-256, in hexadecimal."""
-        return digest_of(sha256_of(self.path))
+        return digest_of(file_sha256(self.path))
 
 
 def digest_of(sha256: bytes) -> str:
     """The digest of the base in the GGUF file with this SHA-256."""
     return hashlib.sha256(_LABEL + sha256).hexdigest()
-
-
-def sha256_of(path: Path) -> bytes:
-    """SHA-256 of a whole file. Raises StorageError."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror}") from error
 
 
 class _Reader:

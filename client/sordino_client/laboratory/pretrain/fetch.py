@@ -28,9 +28,10 @@ from sordino_client.laboratory.pretrain.archive import (
 )
 from sordino_client.laboratory.pretrain.copyright import Copyright, parse_copyright
 from sordino_client.laboratory.pretrain.corpus import FetchedProject
-from sordino_client.laboratory.pretrain.debian import SourcePackages, sha256
+from sordino_client.laboratory.pretrain.debian import SourcePackages
 from sordino_client.laboratory.pretrain.field import Pinned
 from sordino_client.laboratory.pretrain.sources import Source, sources_of
+from sordino_platform.durable import file_sha256
 from sordino_privacy.errors import DataError
 
 
@@ -123,7 +124,7 @@ def _fetch_one(
     if source.licensed and allowed is None:
         return None
     path = archives / locked["file"]
-    if sha256(path) != locked["sha256"]:
+    if file_sha256(path).hex() != locked["sha256"]:
         raise DataError(
             f"{path.name} is not the file that was fetched", hint="delete it and run the command again"
         )
@@ -150,10 +151,10 @@ def _allowed(
         text = licence_text(archives / locked["file"]) if text is None else text
         if text is not None:
             path.write_text(text, encoding="utf-8")
-            locked["copyright"] = sha256(path)
+            locked["copyright"] = file_sha256(path).hex()
     if "copyright" not in locked or not path.is_file():
         return None
-    if sha256(path) != locked["copyright"]:
+    if file_sha256(path).hex() != locked["copyright"]:
         raise DataError(
             f"{path.name} is not the file that was fetched", hint="delete it and run the command again"
         )
@@ -227,7 +228,12 @@ def _wheel(archives: Path, source: Source) -> dict[str, str] | None:
         c.rsplit(" :: ", 1)[-1] for c in metadata.get_all("Classifier", []) if c.startswith("License ::")
     ]
     licence = metadata.get("License-Expression") or ", ".join(trove) or "see the project's LICENSE"
-    return {"file": path.name, "version": path.name.split("-")[1], "sha256": sha256(path), "licence": licence}
+    return {
+        "file": path.name,
+        "version": path.name.split("-")[1],
+        "sha256": file_sha256(path).hex(),
+        "licence": licence,
+    }
 
 
 def standard_library(name: str) -> FetchedProject:
