@@ -6,16 +6,13 @@ own renewal, and warns before a certificate ends.
 
 from __future__ import annotations
 
-import threading
 from datetime import UTC, datetime
 
 from sordino_coordinator.metrics import CoordinatorMetrics
 from sordino_platform.identity import Identity
-from sordino_platform.identity.renewal import RenewalBox, ending, warned_days
+from sordino_platform.identity.care import CertificateCare
+from sordino_platform.identity.renewal import RenewalBox
 from sordino_platform.telemetry import log
-from sordino_privacy.errors import SordinoError
-
-TICK_SECONDS = 600.0
 
 
 class Clerk:
@@ -25,18 +22,19 @@ class Clerk:
         self._identity, self._metrics = identity, metrics
         self._box = RenewalBox(identity.folder)
         self._waiting: set[str] = set()
-        self._warned: int | None = None
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="sordino-clerk", daemon=True)
+        self._care = CertificateCare(
+            self.tick,
+            thread="sordino-clerk",
+            hint="sordino identity pending, then approve, then deliver",
+        )
 
     def start(self) -> None:
         """Begins to look after the coordinator's own certificate."""
-        self._thread.start()
+        self._care.start()
 
     def stop(self) -> None:
         """Ends; a tick under way is ended first."""
-        self._stopping.set()
-        self._thread.join()
+        self._care.stop()
 
     def renew(self, member: str, request: bytes) -> bytes | None:
         """Keeps a member's request; its certificate once there is one. Raises SordinoError for one it does not take."""
@@ -55,21 +53,4 @@ class Clerk:
         self._box.ask_own(now)
         tls = self._identity.tls()
         self._metrics.expiry.labels("coordinator").set(tls.expires_at.timestamp())
-        days = warned_days(tls, now)
-        if days != self._warned and days is not None:
-            log().warning(
-                "certificate_expiring",
-                error=ending(tls, now),
-                expires=f"{tls.expires_at:%Y-%m-%d %H:%M} UTC",
-                hint="sordino identity pending, then approve, then deliver",
-            )
-        self._warned = days
-
-    def _run(self) -> None:
-        while True:
-            try:
-                self.tick(datetime.now(UTC))
-            except SordinoError as error:  # a full disk ends no federation: it is tried again
-                log().warning("renewal_failed", error=error.message, hint=error.hint)
-            if self._stopping.wait(TICK_SECONDS):
-                return
+        self._care.warn(tls, now)
