@@ -104,7 +104,7 @@ def map_file(path: Path, *, limit: int) -> memoryview:
         raise _storage("read", path, error) from error
 
 
-def file_sha256(path: Path) -> bytes:
+def sha256_of_file(path: Path) -> bytes:
     """The SHA-256 of a whole file of any size. Raises StorageError."""
     try:
         with path.open("rb") as file:

@@ -26,7 +26,7 @@ import tokenizers
 from safetensors.numpy import save
 
 from sordino_platform.architecture import HuggingFaceConfig, Parameters
-from sordino_platform.durable import file_sha256, make_folder, write_file
+from sordino_platform.durable import make_folder, sha256_of_file, write_file
 from sordino_privacy.errors import ConfigurationError
 
 MAX_JSON_BYTES = 64 << 20  # a tokenizer of 200,000 words with its merges
@@ -109,7 +109,7 @@ def folder_digest(folder: Path) -> bytes:
     described = [folder / name for name in _DESCRIBED_BY if (folder / name).exists()]
     whole = hashlib.sha256(_LABEL)
     for path in [*described, *weights]:
-        whole.update(len(path.name).to_bytes(4) + path.name.encode() + file_sha256(path))
+        whole.update(len(path.name).to_bytes(4) + path.name.encode() + sha256_of_file(path))
     return whole.digest()
 
 

@@ -13,7 +13,7 @@ from sordino_client.laboratory.pretrain import fetch as fetching
 from sordino_client.laboratory.pretrain.copyright import is_permissive, parse_copyright
 from sordino_client.laboratory.pretrain.debian import SourcePackages, _copyright_of
 from sordino_client.laboratory.pretrain.sources import SOURCES, sources_of
-from sordino_platform.durable import file_sha256
+from sordino_platform.durable import sha256_of_file
 from sordino_privacy.errors import DataError
 
 HEAD = "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\nSource: somewhere\n\n"
@@ -145,7 +145,12 @@ def read(
     }  # fmt: skip
     path = archive(cache / "archives" / "a.tar.gz", files)
     lock = {
-        source.name: {"file": path.name, "version": "1", "sha256": file_sha256(path).hex(), "suite": "stable"}
+        source.name: {
+            "file": path.name,
+            "version": "1",
+            "sha256": sha256_of_file(path).hex(),
+            "suite": "stable",
+        }
     }
     packages = None if offline else Packages(text)
     project = fetching._fetch_one(source, cache / "archives", packages, lock, offline=offline)

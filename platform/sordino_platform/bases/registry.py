@@ -31,7 +31,7 @@ from sordino_platform.bases.memory import MemoryShape, require_room
 from sordino_platform.bases.middle import FillInTheMiddle
 from sordino_platform.bases.package import PACKAGES
 from sordino_platform.canonical import Digest, Document, decode, encode
-from sordino_platform.durable import file_sha256, make_folder, read_file, write_file
+from sordino_platform.durable import make_folder, read_file, sha256_of_file, write_file
 from sordino_platform.huggingface import HuggingFaceTokenizer, folder_digest, require_plain
 from sordino_platform.settings import default_folder
 from sordino_platform.tokenizer import END, MIDDLE, PREFIX, SUFFIX
@@ -185,7 +185,7 @@ def digest_at(place: Path) -> str:
     if place.is_dir():
         return folder_digest(place).hex()
     GgufFile.open(place)  # what is no such file is refused as one
-    return digest_of(file_sha256(place))
+    return digest_of(sha256_of_file(place))
 
 
 def folder_at(place: Path) -> Path:

@@ -18,7 +18,7 @@ from lzma import LZMAError
 from pathlib import Path
 
 from sordino_client.laboratory.pretrain.copyright import MAX_CHARACTERS
-from sordino_platform.durable import file_sha256
+from sordino_platform.durable import sha256_of_file
 from sordino_privacy.errors import DataError
 
 NEXT_SUITES = ("trixie", "sid")
@@ -94,7 +94,10 @@ class SourcePackages:
                     continue
             if here and here[0].is_file():
                 return SourceArchive(
-                    path=here[0], suite=suite, version=version["version"], sha256=file_sha256(here[0]).hex()
+                    path=here[0],
+                    suite=suite,
+                    version=version["version"],
+                    sha256=sha256_of_file(here[0]).hex(),
                 )
         return None
 
@@ -141,7 +144,7 @@ def _copyright_of(path: Path) -> str | None:
 
 
 def _is_whole(path: Path, digest: str | None) -> bool:
-    return digest is not None and path.is_file() and file_sha256(path).hex() == digest
+    return digest is not None and path.is_file() and sha256_of_file(path).hex() == digest
 
 
 def _write_sources(target: Path) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ from sordino_client.laboratory.pretrain.corpus import FetchedProject
 from sordino_client.laboratory.pretrain.debian import SourcePackages
 from sordino_client.laboratory.pretrain.field import Pinned
 from sordino_client.laboratory.pretrain.sources import Source, sources_of
-from sordino_platform.durable import file_sha256
+from sordino_platform.durable import sha256_of_file
 from sordino_privacy.errors import DataError
 
 
@@ -124,7 +124,7 @@ def _fetch_one(
     if source.licensed and allowed is None:
         return None
     path = archives / locked["file"]
-    if file_sha256(path).hex() != locked["sha256"]:
+    if sha256_of_file(path).hex() != locked["sha256"]:
         raise DataError(
             f"{path.name} is not the file that was fetched", hint="delete it and run the command again"
         )
@@ -151,10 +151,10 @@ def _allowed(
         text = licence_text(archives / locked["file"]) if text is None else text
         if text is not None:
             path.write_text(text, encoding="utf-8")
-            locked["copyright"] = file_sha256(path).hex()
+            locked["copyright"] = sha256_of_file(path).hex()
     if "copyright" not in locked or not path.is_file():
         return None
-    if file_sha256(path).hex() != locked["copyright"]:
+    if sha256_of_file(path).hex() != locked["copyright"]:
         raise DataError(
             f"{path.name} is not the file that was fetched", hint="delete it and run the command again"
         )
@@ -231,7 +231,7 @@ def _wheel(archives: Path, source: Source) -> dict[str, str] | None:
     return {
         "file": path.name,
         "version": path.name.split("-")[1],
-        "sha256": file_sha256(path).hex(),
+        "sha256": sha256_of_file(path).hex(),
         "licence": licence,
     }
 
