@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sordino_client.laboratory.training_benchmark import command as bench
+from sordino_client.laboratory.training_benchmark.plain import WINDOW
 from sordino_platform import architecture
 from sordino_platform.architecture import ModelConfig
 from sordino_privacy.errors import UsageError
@@ -43,7 +44,7 @@ def test_a_ratio_is_the_median_of_neighbouring_steps_and_the_headline_is_batch_3
     assert found["by_batch_22m"]["batch_8"]["slowdown_vs_plain"] == 1.5
     assert found["by_batch_22m"]["batch_32"]["best_opacus"] == "hooks"
     assert found["by_batch_22m"]["batch_32"]["slowdown_spread"] == [1.2, 9.0]
-    assert found["tokens_per_cpu_second_22m"]["batch_32"]["plain"] == 32 * bench.WINDOW
+    assert found["tokens_per_cpu_second_22m"]["batch_32"]["plain"] == 32 * WINDOW
 
 
 def test_an_unknown_size_is_one_clear_error() -> None:

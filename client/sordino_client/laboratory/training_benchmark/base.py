@@ -8,38 +8,29 @@ of its own for each.
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from sordino_client.training.worker import ENVIRONMENT
+from sordino_client.laboratory.training_benchmark.apart import measured_apart
+from sordino_client.laboratory.training_benchmark.plain import (
+    WINDOW,
+    measured_plan,
+    plain_step,
+    random_windows,
+)
 from sordino_platform.machine.memory import peak
-from sordino_privacy.dpsgd import TrainingPlan
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-WINDOW, BATCH, RANK, TURNS = 256, 8, 8, 3
+BATCH, RANK, TURNS = 8, 8, 3
 Mode = Literal["plain", "private"]
 MODES: tuple[Mode, ...] = ("plain", "private")
-PLAN = TrainingPlan(
-    sampling_rate=0.1,
-    noise_multiplier=1.0,
-    clip_norm=0.1,
-    steps=1,
-    windows_per_unit=1,
-    window=WINDOW,
-    learning_rate=1e-4,
-    optimiser="sgd",
-    delta=1e-6,
-    expected_units=BATCH,
-)
+PLAN = measured_plan(BATCH)
 
 
 def report(name: str, *, as_json: bool) -> None:
@@ -48,10 +39,10 @@ def report(name: str, *, as_json: bool) -> None:
 
     base = find_base(name)
     typer.echo("measuring: time", err=True)
-    times: dict[str, list[float]] = _child("times", name)
+    times: dict[str, list[float]] = measured_apart(__name__, "times", name)
     slowdowns = [ours / plain for ours, plain in zip(times["private"], times["plain"], strict=True)]
     typer.echo("measuring: memory", err=True)
-    peak = {mode: round(float(_child("memory", name, mode))) for mode in MODES}
+    peak = {mode: round(float(measured_apart(__name__, "memory", name, mode))) for mode in MODES}
     found = {
         "base": base.name,
         "digest": base.digest,
@@ -115,7 +106,7 @@ def _windows() -> Tensor:
     import torch
 
     torch.manual_seed(0)
-    return torch.randint(0, 4096, (BATCH, WINDOW + 1), dtype=torch.int32)
+    return random_windows(BATCH)
 
 
 def _step(mode: Mode, model: nn.Module) -> Callable[[Tensor], None]:
@@ -127,30 +118,10 @@ def _step(mode: Mode, model: nn.Module) -> Callable[[Tensor], None]:
     from sordino_privacy.keystream import Keystream
 
     if mode == "plain":
-        optimizer = torch.optim.SGD(trainable_parameters(model), lr=PLAN.learning_rate)
-
-        def plain(windows: Tensor) -> None:
-            window_losses(model, windows).mean().backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-
-        return plain
+        return plain_step(model, trainable_parameters(model), learning_rate=PLAN.learning_rate)
     training = PrivateTraining(model, PLAN, window_losses=window_losses, keystream=Keystream.from_system())
 
     def private(windows: Tensor) -> None:
         training.step(list(torch.split(windows, 1)))
 
     return private
-
-
-def _child(function: str, *arguments: object) -> Any:
-    code = f"import json; from {__name__} import {function} as f; print(json.dumps(f{arguments!r}))"
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", code],
-        stdout=subprocess.PIPE,
-        env={**os.environ, **ENVIRONMENT},
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"a measurement ended with {done.returncode}")
-    return json.loads(done.stdout)

@@ -12,25 +12,27 @@ from __future__ import annotations
 import json
 import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from sordino_client.training.worker import ENVIRONMENT
+from sordino_client.laboratory.training_benchmark.apart import measured_apart
+from sordino_client.laboratory.training_benchmark.plain import (
+    WINDOW,
+    measured_plan,
+    plain_step,
+    random_windows,
+)
 from sordino_platform.machine.memory import peak
 from sordino_platform.machine.processors import load_average
 from sordino_privacy.accounting import SampledGaussian, epsilon
-from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-WINDOW = 256
 BATCHES = (8, 32)
 Ours = Literal["one-pass", "per-unit"]
 Stock = Literal["hooks", "functorch", "ghost"]
@@ -129,7 +131,7 @@ def _say(doing: str) -> None:
 def times(size: str, batch: int) -> dict[str, list[float]]:
     """Processor seconds of one step, by mode and turn."""
     steps = {mode: make_step(mode, size) for mode in MODES}
-    windows = make_windows(batch)
+    windows = random_windows(batch)
     for step in steps.values():
         step(windows[:4])  # warms up
     found: dict[str, list[float]] = {mode: [] for mode in MODES}
@@ -145,7 +147,7 @@ def times(size: str, batch: int) -> dict[str, list[float]]:
 
 def memory(size: str, batch: int, mode: Mode) -> float:
     """Peak resident megabytes of this process after a step."""
-    step, windows = make_step(mode, size), make_windows(batch)
+    step, windows = make_step(mode, size), random_windows(batch)
     step(windows)
     return peak() / 1e6
 
@@ -155,20 +157,13 @@ def throughput(mode: Literal["plain", "one-pass"], threads: int, workers: int) -
     import torch
 
     torch.set_num_threads(threads)
-    step, windows = make_step(mode, "2.3m", workers=workers), make_windows(BATCHES[-1])
+    step, windows = make_step(mode, "2.3m", workers=workers), random_windows(BATCHES[-1])
     step(windows)
     started, tokens = time.monotonic(), 0
     while time.monotonic() - started < WORKER_SECONDS:
         step(windows)
         tokens += len(windows) * WINDOW
     return tokens / (time.monotonic() - started)
-
-
-def make_windows(batch: int) -> Tensor:
-    """Random windows, int32, `(batch, WINDOW + 1)`."""
-    import torch
-
-    return torch.randint(0, 4096, (batch, WINDOW + 1), dtype=torch.int32)
 
 
 def make_step(mode: Mode, size: str, *, workers: int = 1) -> Callable[[Tensor], None]:
@@ -182,27 +177,9 @@ def make_step(mode: Mode, size: str, *, workers: int = 1) -> Callable[[Tensor], 
 
     torch.manual_seed(0)
     model = untied(size)
-    plan = TrainingPlan(
-        sampling_rate=0.1,
-        noise_multiplier=1.0,
-        clip_norm=0.1,
-        steps=1,
-        windows_per_unit=1,
-        window=WINDOW,
-        learning_rate=1e-4,
-        optimiser="sgd",
-        delta=1e-6,
-        expected_units=32,
-    )
+    plan = measured_plan(BATCHES[-1])
     if mode == "plain":
-        optimizer = torch.optim.SGD(model.parameters(), lr=plan.learning_rate)
-
-        def step(windows: Tensor) -> None:
-            window_losses(model, windows).mean().backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-
-        return step
+        return plain_step(model, model.parameters(), learning_rate=plan.learning_rate)
     if mode == "one-pass" or mode == "per-unit":
         training = PrivateTraining(
             model,
@@ -277,23 +254,5 @@ def _accounting() -> float:
     return round(time.perf_counter() - started, 3)
 
 
-def _start(function: str, *arguments: object, threads: int = 1) -> subprocess.Popen[bytes]:
-    environment = {
-        **os.environ,
-        **ENVIRONMENT,
-        "OMP_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
-    }
-    code = f"import json; from {__name__} import {function} as f; print(json.dumps(f{arguments!r}))"
-    return subprocess.Popen([sys.executable, "-P", "-c", code], stdout=subprocess.PIPE, env=environment)
-
-
-def _finish(process: subprocess.Popen[bytes]) -> Any:
-    output, _ = process.communicate()
-    if process.returncode:
-        raise RuntimeError(f"a measurement ended with {process.returncode}")
-    return json.loads(output)
-
-
 def _child(function: str, *arguments: object, threads: int = 1) -> Any:
-    return _finish(_start(function, *arguments, threads=threads))
+    return measured_apart(__name__, function, *arguments, threads=threads)
