@@ -12,7 +12,7 @@ import argparse
 import json
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from sordino_platform import base
 from sordino_platform.evaluation import Plan, measured_texts
 from sordino_platform.evaluation.loss import score
 from sordino_platform.model import build_decoder
+from sordino_platform.tokenizer import Tokenizer
 
 TOKENS_PER_PROJECT = 12_000
 EPOCHS = 20
@@ -61,6 +62,17 @@ class ObservedProject:
     bytes: int
 
 
+def pieces(measured: Iterable[str], tokenizer: Tokenizer, plan: Plan) -> Iterator[list[int]]:
+    """The beginning of each measured file as tokens, in the order of the texts, up to the plan's tokens in all."""
+    left = plan.tokens
+    for text in sorted(measured):
+        ids = tokenizer.encode(text)[: min(plan.tokens_per_file, left)]
+        left -= len(ids)
+        if len(ids) < 16:
+            return
+        yield ids
+
+
 def observe(texts: Sequence[str], name: str, *, tokens: int) -> ObservedProject:
     """Reads a project's measured files beside a memory of its other files."""
     config, tokenizer, parameters = base.load(None)
@@ -69,14 +81,10 @@ def observe(texts: Sequence[str], name: str, *, tokens: int) -> ObservedProject:
     measured = measured_texts(texts, tokenizer, plan)
     rest = {str(number): text for number, text in enumerate(texts) if text not in measured}
     observations: list[Observation] = []
-    size = left = 0
+    size = 0
     with tempfile.TemporaryDirectory() as folder:
         memory = MeasuredMemory(Path(folder), rest, tokenizer)
-        for text in sorted(measured):
-            ids = tokenizer.encode(text)[: min(plan.tokens_per_file, tokens - left)]
-            left += len(ids)
-            if len(ids) < 16:
-                break
+        for ids in pieces(measured, tokenizer, plan):
             size += len(tokenizer.decode(ids).encode())
             note: list[Observation] = [None] * len(ids)  # type: ignore[list-item]  # each place is filled once
 
@@ -97,13 +105,16 @@ def observe(texts: Sequence[str], name: str, *, tokens: int) -> ObservedProject:
 
 def _observed(came: int, odds: np.ndarray, evidence: Sequence[MatchEvidence]) -> Observation:
     likeliest = int(odds.argmax())
-    recalled = []
-    for one in evidence:
-        at = int(np.searchsorted(one.tokens, came))
-        hit = at < len(one.tokens) and one.tokens[at] == came
-        recalled.append(float(one.counts[at] / one.counts.sum()) if hit else 0.0)
+    recalled = tuple(given_to(came, one) for one in evidence)
     places = tuple(e.places(certainty=float(odds[likeliest]), model_likeliest=likeliest) for e in evidence)
-    return Observation(model=float(odds[came]), recalled=tuple(recalled), places=places)
+    return Observation(model=float(odds[came]), recalled=recalled, places=places)
+
+
+def given_to(came: int, evidence: MatchEvidence) -> float:
+    """The share of its counts that a piece of evidence gives a token."""
+    at = int(np.searchsorted(evidence.tokens, came))
+    hit = at < len(evidence.tokens) and evidence.tokens[at] == came
+    return float(evidence.counts[at] / evidence.counts.sum()) if hit else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,7 +30,14 @@ from sordino_client.completion.memory.measured import MeasuredMemory
 from sordino_client.completion.memory.mixture import MatchEvidence, Table
 from sordino_client.completion.memory.shared import LAYOUT, LENGTHS, SharedEvidence, evidence
 from sordino_client.laboratory.memory_fitting.field_counts import CountSetting, Field, read_field
-from sordino_client.laboratory.memory_fitting.fitting import Observation, ObservedProject, bits, fit
+from sordino_client.laboratory.memory_fitting.fitting import (
+    Observation,
+    ObservedProject,
+    bits,
+    fit,
+    given_to,
+    pieces,
+)
 from sordino_client.laboratory.pretrain.commands import user_cache
 from sordino_platform import base
 from sordino_platform.evaluation import Plan, measured_texts
@@ -57,14 +64,10 @@ def observe(field: Field, name: str, *, tokens: int, few: bool) -> ObservedProje
     rest.sort(key=lambda text: hashlib.sha256(text.encode()).digest())
     remembered = {str(number): text for number, text in enumerate(rest[: FEW if few else None])}
     observations: list[Observation] = []
-    size, left, choice = 0, 0, field.plan.choice
+    size, choice = 0, field.plan.choice
     with tempfile.TemporaryDirectory() as folder:
         own = MeasuredMemory(Path(folder), remembered, tokenizer)
-        for text in sorted(measured):
-            ids = tokenizer.encode(text)[: min(plan.tokens_per_file, tokens - left)]
-            left += len(ids)
-            if len(ids) < 16:
-                break
+        for ids in pieces(measured, tokenizer, plan):
             size += len(tokenizer.decode(ids).encode())
 
             def mix(
@@ -114,10 +117,8 @@ def blended_above(
     for one in own:
         places = one.places(certainty=float(odds[likeliest]), model_likeliest=likeliest)
         weight = 1 / (1 + np.exp(-sum(float(table[part][place]) for part, place in places.items())))
-        at = int(np.searchsorted(one.tokens, came))
-        hit = at < len(one.tokens) and one.tokens[at] == came
         kept *= 1 - weight
-        added = (1 - weight) * added + (weight * float(one.counts[at] / one.counts.sum()) if hit else 0.0)
+        added = (1 - weight) * added + weight * given_to(came, one)
     return float(kept), float(added)
 
 
