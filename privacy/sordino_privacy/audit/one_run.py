@@ -34,13 +34,14 @@ def audit_run(
     A canary's score is how much its loss fell. Returns the verdict, the scores and which canaries were in.
     """
     inserted = (keystream.words(len(canaries)) & np.uint64(1)).astype(np.bool_)
-    before = _losses(model, window_losses, canaries)
+    before = mean_losses(model, window_losses, canaries)
     training = engine(model, plan, window_losses)
     training.run([*units, *(canary for canary, chosen in zip(canaries, inserted, strict=True) if chosen)])
-    scores = before - _losses(model, window_losses, canaries)
+    scores = before - mean_losses(model, window_losses, canaries)
     return judge_canaries(scores, inserted, delta=plan.delta), scores, inserted
 
 
 @torch.no_grad()
-def _losses(model: nn.Module, window_losses: WindowLosses, canaries: Sequence[Tensor]) -> Scores:
+def mean_losses(model: nn.Module, window_losses: WindowLosses, canaries: Sequence[Tensor]) -> Scores:
+    """Each canary's mean loss over its windows, shape `(len(canaries),)`."""
     return np.array([float(window_losses(model, canary).mean()) for canary in canaries], dtype=np.float64)

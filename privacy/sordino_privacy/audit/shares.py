@@ -29,6 +29,7 @@ from torch import nn
 from sordino_privacy.accounting import SampledGaussian, epsilon
 from sordino_privacy.audit.canaries import CanaryResult, Scores, judge_canaries
 from sordino_privacy.audit.mechanism import CANARIES, Dirac, Engine, canary_losses
+from sordino_privacy.audit.one_run import mean_losses
 from sordino_privacy.audit.report import AuditCheck
 from sordino_privacy.counts.cells import Cells
 from sordino_privacy.counts.counting import counted, noised_in_shares
@@ -108,7 +109,7 @@ def audit_shared_run(
     trainings = [engine(model, once, window_losses) for engine in engines]
     inserted = (keystream.words(len(canaries)) & np.uint64(1)).astype(np.bool_)
     chosen = [canary for canary, is_in in zip(canaries, inserted, strict=True) if is_in]
-    before = _losses(model, window_losses, canaries)
+    before = mean_losses(model, window_losses, canaries)
     ends = np.cumsum([parameter.numel() for parameter in parameters])[:-1]
     step = once.learning_rate * once.clip_norm / once.expected_units * noise.step
     for _ in range(plan.steps):
@@ -120,7 +121,7 @@ def audit_shared_run(
         with torch.no_grad():
             for parameter, piece in zip(parameters, pieces, strict=True):
                 parameter.add_(torch.from_numpy(piece).view_as(parameter))
-    scores = before - _losses(model, window_losses, canaries)
+    scores = before - mean_losses(model, window_losses, canaries)
     claimed = epsilon([noise.event(sampling_rate=plan.sampling_rate, steps=plan.steps)], plan.delta).value
     return judge_canaries(scores, inserted, delta=plan.delta), scores, inserted, claimed
 
@@ -220,8 +221,3 @@ def _correlation(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -
     return (
         abs(float(((one - one.mean()) * (other - other.mean())).mean()) / deviations) if deviations else 1.0
     )
-
-
-@torch.no_grad()
-def _losses(model: nn.Module, window_losses: WindowLosses, canaries: Sequence[torch.Tensor]) -> Scores:
-    return np.array([float(window_losses(model, canary).mean()) for canary in canaries], dtype=np.float64)
