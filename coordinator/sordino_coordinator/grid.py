@@ -10,8 +10,8 @@ from collections.abc import Callable, Container, Iterable
 from functools import partial
 
 from flwr.app import Error, Message, RecordDict
-from flwr.serverapp import Grid
 
+from sordino_coordinator.addressed_grid import AddressedGrid, Count
 from sordino_platform.flower import shim
 from sordino_platform.flower.codec import ContentCoder, decode_message
 from sordino_platform.flower.phases import node_id
@@ -25,12 +25,11 @@ PULL_SECONDS = 0.5
 LINK_ERROR = 1
 
 
-Count = Callable[[Direction, str, int], object]
 Arrival = tuple[str, Callable[[], Message]]
 """A reply: the id of the message that it answers, and what decodes it. Decoding raises whatever bytes can cause."""
 
 
-class LinkGrid(Grid):
+class LinkGrid(AddressedGrid):
     """Sends through a started `LinkServer`. One thread at a time. `count` is told the type and bytes of each
     message."""
 
@@ -50,17 +49,6 @@ class LinkGrid(Grid):
     def run(self) -> shim.Run:
         """The run; only its id means anything here."""
         return self._run
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """A message of this run."""
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def members(self) -> dict[str, int]:
         """The connected members and their node ids."""

@@ -6,20 +6,19 @@ before the first round.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
-from flwr.app import Message, RecordDict
+from flwr.app import Message
 from flwr.serverapp import Grid
 
+from sordino_coordinator.addressed_grid import AddressedGrid, Count
 from sordino_platform.charter import Charter
 from sordino_platform.flower.shim import Run
 from sordino_platform.link import Direction
 from sordino_privacy.errors import ConfigurationError
 
-Count = Callable[[Direction, str, int], object]
 
-
-class StockGrid(Grid):
+class StockGrid(AddressedGrid):
     """Passes everything on to `grid`; `count` is told the type and the bytes of each message's content."""
 
     def __init__(self, grid: Grid, *, count: Count) -> None:
@@ -33,17 +32,6 @@ class StockGrid(Grid):
     def run(self) -> Run:
         """Flower's run."""
         return self._grid.run
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """A message of this run."""
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> Iterable[int]:
         """The nodes that Flower says are there."""

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from flwr.app import Context, Message, RecordDict
-from flwr.serverapp import Grid
+from flwr.app import Context, Message
 
 from sordino_client.round.addressee import MEMBER
 from sordino_client.round.app import app
 from sordino_client.round.member import Member
+from sordino_coordinator.addressed_grid import AddressedGrid
 from sordino_coordinator.federation import Federation
 from sordino_platform.charter import (
     FloorTerms,
@@ -147,7 +147,7 @@ def joined(parts: Payload) -> bytes:
     return b"".join(views(parts_of(parts)))
 
 
-class InProcessGrid(Grid):
+class InProcessGrid(AddressedGrid):
     """Calls each member's app when its reply is pulled; `absent` holds (message type, member) that stay silent."""
 
     def __init__(self, members: dict[str, Member], *, run: int) -> None:
@@ -176,16 +176,6 @@ class InProcessGrid(Grid):
     @property
     def run(self) -> shim.Run:
         return self._run
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> Iterable[int]:
         return list(self._names)
