@@ -8,6 +8,7 @@ from __future__ import annotations
 from enum import StrEnum
 from importlib.metadata import version
 
+from sordino_client.completion.api.guard import REASONS
 from sordino_client.corpus import ExclusionReason
 from sordino_platform.telemetry import Metrics
 from sordino_privacy.secagg import SecaggError
@@ -82,7 +83,7 @@ class MemberMetrics:
         self.http_rejected = metrics.counter(
             "sordino_http_rejected_total",
             "Requests that the guard of the control endpoint or of the metrics refused",
-            reason=("host", "origin", "token", "size", "rate", "content_type"),
+            reason=REASONS,
         )
         self.write_errors = metrics.counter("sordino_ledger_write_errors_total", "Durable writes that failed")
         self.connected = metrics.gauge(

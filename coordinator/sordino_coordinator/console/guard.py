@@ -19,7 +19,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sordino_coordinator.metrics import Refused
-from sordino_platform.web.callers import host_name_of
+from sordino_platform.web.callers import STRANGER_STATUS, host_name_of
 
 MAX_BODY_BYTES: Final = 4096
 SECURITY: Final = {
@@ -38,10 +38,10 @@ TRANSPORT: Final = {"Strict-Transport-Security": "max-age=31536000"}
 
 ANSWER: Final = {
     Refused.HOST: (
-        421,
+        STRANGER_STATUS["host"],
         "this name is not the console's; `console_hosts` in coordinator.toml lists its names\n",
     ),
-    Refused.ORIGIN: (403, "other sites may not use the console\n"),
+    Refused.ORIGIN: (STRANGER_STATUS["origin"], "other sites may not use the console\n"),
     Refused.METHOD: (405, "the console can be read only\n"),
     Refused.SIZE: (413, "that is larger than any form of the console\n"),
 }

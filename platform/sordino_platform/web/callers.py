@@ -6,7 +6,7 @@ Origin, Sec-Fetch-Site   a web page that reaches for a port on loopback; a page 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, Literal
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
@@ -15,6 +15,8 @@ OWN_SITE: Final = frozenset({b"none", b"same-origin"})
 AMBIGUOUS: Final = b"\0"
 
 Stranger = Literal["host", "origin"]
+# What each is answered: a misdirected request (RFC 9110, section 15.5.20), and one that is forbidden.
+STRANGER_STATUS: Final[Mapping[str, int]] = {"host": 421, "origin": 403}
 
 
 class RequestHeaders:

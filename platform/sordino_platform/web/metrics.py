@@ -15,13 +15,12 @@ from typing import Any, Final
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from sordino_platform.telemetry import Metrics
-from sordino_platform.web.callers import RequestHeaders, Stranger, stranger
+from sordino_platform.web.callers import STRANGER_STATUS, RequestHeaders, Stranger, stranger
 from sordino_platform.web.server import Server
 from sordino_privacy.errors import PortInUseError
 
 LOOPBACK: Final = "127.0.0.1"
 STOP_SECONDS: Final = 30.0
-STATUS: Final[dict[Stranger, int]] = {"host": 421, "origin": 403}
 
 
 class MetricsServer:
@@ -61,7 +60,7 @@ class MetricsServer:
         reason = stranger(head)
         if reason is not None:
             self._refused(reason)
-            status, body = STATUS[reason], b"refused\n"
+            status, body = STRANGER_STATUS[reason], b"refused\n"
         elif scope["path"] == "/metrics" and scope["method"] == "GET":
             status, body = 200, self._metrics.text()
         else:

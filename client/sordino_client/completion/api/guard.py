@@ -21,13 +21,13 @@ import contextlib
 import hmac
 import json
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final, Protocol
 
 from prometheus_client import Counter
 
 from sordino_platform import telemetry
-from sordino_platform.web.callers import RequestHeaders, stranger
+from sordino_platform.web.callers import STRANGER_STATUS, RequestHeaders, stranger
 from sordino_platform.web.connections import PROVED
 
 Scope = MutableMapping[str, Any]
@@ -45,7 +45,15 @@ EDITOR_ORIGINS: Final = (b"vscode-webview://",)
 # The statistics page is markup without data; the browser cannot send a token before it has loaded it.
 OPEN_PATHS: Final = frozenset({"/", "/page.js", "/page.css"})
 
-STATUS: Final = {"host": 421, "origin": 403, "token": 401, "content_type": 415, "size": 413, "rate": 429}
+STATUS: Final[Mapping[str, int]] = {
+    **STRANGER_STATUS,
+    "token": 401,
+    "size": 413,
+    "rate": 429,
+    "content_type": 415,
+}
+REASONS: Final = tuple(STATUS)
+"""Every rule by its label in `sordino_http_rejected_total`."""
 EXPLANATION: Final = {
     "host": "this name is not the endpoint's; use 127.0.0.1",
     "origin": "web pages may not use this endpoint",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sordino_client.completion.api.guard import REASONS
 from sordino_platform.telemetry import Metrics
 
 LATENCY_BUCKETS = (0.025, 0.05, 0.08, 0.12, 0.2, 0.35, 0.5, 1.0, 2.0, 5.0)
@@ -42,5 +43,5 @@ class CompletionMetrics:
         self.http_rejected = registry.counter(
             "sordino_http_rejected_total",
             "Requests that the guard refused.",
-            reason=("host", "origin", "token", "size", "rate", "content_type"),
+            reason=REASONS,
         )
