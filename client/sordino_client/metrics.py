@@ -6,7 +6,6 @@ What the coordinator may know it learns by the protocol, plus the epsilon that t
 from __future__ import annotations
 
 from enum import StrEnum
-from importlib.metadata import version
 
 from sordino_client.completion.api.guard import REASONS
 from sordino_client.corpus import ExclusionReason
@@ -39,10 +38,7 @@ class MemberMetrics:
 
     def __init__(self) -> None:
         self.metrics = metrics = Metrics()
-        info = metrics.gauge(
-            "sordino_build_info", "Always 1; the label says what runs", version=[version("sordino")]
-        )
-        info.labels(version("sordino")).set(1)
+        metrics.build_info()
         self.participations = metrics.counter(
             "sordino_participations_total",
             "Rounds by how they ended for this member",

@@ -85,14 +85,7 @@ class CoordinatorMetrics:
     def __init__(self, *, members: tuple[str, ...]) -> None:
         self.metrics = metrics = Metrics()
         phases = tuple(phase.value for phase in Phase)
-        info = metrics.gauge(
-            "sordino_build_info",
-            "Always 1; the labels say what runs",
-            version=[version("sordino")],
-            flwr=[version("flwr")],
-            protocol=[str(PROTOCOL_VERSION)],
-        )
-        info.labels(version("sordino"), version("flwr"), str(PROTOCOL_VERSION)).set(1)
+        metrics.build_info(flwr=version("flwr"), protocol=str(PROTOCOL_VERSION))
         self.rounds = metrics.counter("sordino_rounds_total", "Rounds by how they ended", outcome=OUTCOMES)
         self.round_seconds = metrics.histogram(
             "sordino_round_duration_seconds", "A whole round, training included", ROUND_BUCKETS

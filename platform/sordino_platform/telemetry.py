@@ -15,6 +15,7 @@ import logging.handlers
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -132,6 +133,16 @@ class Metrics:
         return self._fill(
             Histogram(name, text, list(labels), buckets=buckets, registry=self.registry), labels
         )
+
+    def build_info(self, **labels: str) -> None:
+        """The gauge that says what runs: this package's version, and what else is told in `labels`."""
+        said = {"version": version("sordino"), **labels}
+        info = self.gauge(
+            "sordino_build_info",
+            "Always 1; the labels say what runs",
+            **{label: [value] for label, value in said.items()},
+        )
+        info.labels(**said).set(1)
 
     def _fill(self, metric: Metric, labels: Mapping[str, Sequence[str]]) -> Metric:
         if labels:
