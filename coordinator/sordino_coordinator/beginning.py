@@ -38,8 +38,9 @@ def must_yield(federation: Federation) -> bool:
 
 
 def adopt_epoch(federation: Federation) -> None:
-    """Takes over the members, keys and floors of a new epoch. Raises ConfigurationError for an epoch with another
-    model: its releases could not follow the present ones.
+    """Takes over the members, keys and floors of a new epoch.
+
+    Raises ConfigurationError for an epoch with another model: its releases could not follow the present ones.
     """
     charter = federation.identity.charter
     if charter.hash() == federation.charter.hash():

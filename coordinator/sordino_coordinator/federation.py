@@ -171,9 +171,10 @@ class Federation:
                 self.gate.lowest = min(self.gate.lowest, self.loss)
 
     def note(self, write: Callable[[], object]) -> None:
-        """A context for a write that is only a note. A full disk, or a signing token that was taken out, must not make
-        this process refuse a member or keep it from ending. What a round must record is written by the round itself,
-        which stops when that fails.
+        """A context for a write that is only a note.
+
+        A full disk, or a signing token that was taken out, must not make this process refuse a member or keep it from
+        ending. What a round must record is written by the round itself, which stops when that fails.
         """
         try:
             write()
@@ -189,8 +190,10 @@ class Federation:
         self.metrics.bytes.labels(direction.value, MESSAGE_PHASES[message_type]).inc(count)
 
     def stop(self) -> None:
-        """Lets no further round begin. The one that runs has `drain_seconds` to end; a second call gives it up. It
-        takes no lock, because a signal handler calls it at any point of the program.
+        """Lets no further round begin.
+
+        The one that runs has `drain_seconds` to end; a second call gives it up. It takes no lock, because a signal
+        handler calls it at any point of the program.
         """
         self.stop_at = time.monotonic() + (0.0 if self.stopping.is_set() else self.settings.drain_seconds)
         self.stopping.set()

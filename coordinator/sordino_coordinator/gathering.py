@@ -100,9 +100,11 @@ def present(federation: Federation, grid: Grid) -> list[int]:
 def hello(
     federation: Federation, grid: Grid, connected: Sequence[int], offer: Offer
 ) -> tuple[dict[str, int], dict[str, MemberStanding]]:
-    """Offers the round. Returns, for each member that answers and is ready, its node id and what it holds. A member
-    with an older epoch is asked again with the newer ones, since its owner may have to look at them first. Raises
-    ConfigurationError when the members are ahead of this coordinator.
+    """Offers the round.
+
+    Returns, for each member that answers and is ready, its node id and what it holds. A member with an older epoch is
+    asked again with the newer ones, since its owner may have to look at them first. Raises ConfigurationError when the
+    members are ahead of this coordinator.
     """
     # On our own link the certificate says who is asked; a stock grid knows a node's name only from its answer.
     if isinstance(grid, LinkGrid):

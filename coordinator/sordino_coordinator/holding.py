@@ -48,9 +48,11 @@ class RoundPhases:
         self._federation, self._grid, self._round = federation, grid, round
 
     def hold(self, step: PhaseStep) -> None:
-        """Holds one phase to its end. A member whose answer `accept` refuses leaves the round. Raises RoundAbortedError
-        if the coordinator was told to stop, if too few members are left to train, or if a new epoch of the charter
-        touches the round: its sum could not be released, so members are asked for no more.
+        """Holds one phase to its end.
+
+        A member whose answer `accept` refuses leaves the round. Raises RoundAbortedError if the coordinator was told to
+        stop, if too few members are left to train, or if a new epoch of the charter touches the round: its sum could
+        not be released, so members are asked for no more.
         """
         federation, round, phase = self._federation, self._round, step.phase
         if phase is not Phase.RESULT and (why := federation.ended_by(round.roster)) is not None:

@@ -65,6 +65,7 @@ def note_epsilon(federation: Federation, member: str, epsilon: float, alone: flo
 
 def exclude_cheater(federation: Federation, member: str, why: str, *, round: int, proof: bytes = b"") -> None:
     """Records a member that was proven to cheat: it is left out of every attempt until this process is started again.
+
     `proof` is kept beside the transcript, so that a third party can judge it (sordino_privacy.secagg.judge_complaint).
     """
     if member in federation.cheaters:

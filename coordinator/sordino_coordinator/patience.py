@@ -1,7 +1,8 @@
-"""How long a member must wait before the coordinator tries again to bring it the history, after a try that failed. The
-other members wait while parts are sent. A member that got further than ever before may take all the time that it needs.
-A member that did not (it was silent, took only some of a part, or asked again for a part that it had taken) waits a
-minute, and twice as long each time.
+"""How long a member must wait before the coordinator tries again to bring it the history, after a try that failed.
+
+The other members wait while parts are sent. A member that got further than ever before may take all the time that it
+needs. A member that did not (it was silent, took only some of a part, or asked again for a part that it had taken)
+waits a minute, and twice as long each time.
 """
 
 from __future__ import annotations

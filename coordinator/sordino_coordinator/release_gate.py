@@ -29,6 +29,7 @@ MAX_TRIGGER_BYTES, MAX_TRIGGERS = 1 << 20, 1000
 
 class UnusableSumError(SordinoError):
     """An opened sum must not become a release, because of its norm, a value that is not finite, or its measurement.
+
     `of_members`: the fault lies in the members' updates. `culprit` is the member that is proven to have spoiled the
     sum; "" if only the sum is known, so that nobody can be named.
     """

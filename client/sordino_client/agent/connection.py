@@ -1,8 +1,9 @@
-"""The link for the life of an agent. A refusal does not end the agent, because completions are useful without a
-coordinator. A link that is refused (this member was retired, its certificate has ended, another process has its
-identity, a file is wrong) waits for a person. It is tried again after REFUSED_SECONDS, because the other side may have
-been mended, and at once when this machine changes something that matters: a certificate was installed, a charter was
-accepted.
+"""The link for the life of an agent.
+
+A refusal does not end the agent, because completions are useful without a coordinator. A link that is refused (this
+member was retired, its certificate has ended, another process has its identity, a file is wrong) waits for a person. It
+is tried again after REFUSED_SECONDS, because the other side may have been mended, and at once when this machine changes
+something that matters: a certificate was installed, a charter was accepted.
 """
 
 from __future__ import annotations

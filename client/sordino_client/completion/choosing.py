@@ -1,6 +1,7 @@
-"""Chooses the next token: by the probabilities of model and memory, among the tokens that may stand here. A token may
-stand here if it continues the text as valid UTF-8 (text/utf8.py) and agrees with the characters that the developer
-typed but the prompt left out (token healing).
+"""Chooses the next token: by the probabilities of model and memory, among the tokens that may stand here.
+
+A token may stand here if it continues the text as valid UTF-8 (text/utf8.py) and agrees with the characters that the
+developer typed but the prompt left out (token healing).
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""From a query to completions: takes an editor's text, reads the prompt, gives back an editor's text. Alternatives are
-branches that share the prompt's rows of the cache; writing.py writes them.
+"""From a query to completions: takes an editor's text, reads the prompt, gives back an editor's text.
+
+Alternatives are branches that share the prompt's rows of the cache; writing.py writes them.
 """
 
 from __future__ import annotations

@@ -95,8 +95,10 @@ def _read(folder: Path, state: Path | None, taking: Taking, own: Sequence[tuple[
 
 def _draw_back(bundle: Bundle, state: Path, share: float) -> None:
     """Moves a release's weights back towards the model that releases begin with, until they are this share of the way
-    from it. Raises StorageError, because a member that chose less than everything must not silently be served
-    everything."""
+    from it.
+
+    Raises StorageError, because a member that chose less than everything must not silently be served everything.
+    """
     folder = bundles.current(state / BEGINS)
     begins = None if folder is None else bundles.load(folder)
     if begins is None or begins.config != bundle.config:

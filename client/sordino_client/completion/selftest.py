@@ -1,9 +1,11 @@
 """Decides whether a network may serve: before it answers anyone it must give the same results as the NumPy reference,
-on this machine. There are two questions. Is it right? In float32 its logits must equal the reference's up to rounding.
-Is it good enough? Weights in integers change every prediction a little, and how much depends on the model; so the
-change is measured on the model at hand, as the Kullback-Leibler divergence of its next-token distributions from the
-exact ones over a piece of real code. On the shipped base eight bits cost 0.0004 nats a token, and the loss on code
-differs by 0.02 % (docs/completion.md).
+on this machine.
+
+There are two questions. Is it right? In float32 its logits must equal the reference's up to rounding. Is it good
+enough? Weights in integers change every prediction a little, and how much depends on the model; so the change is
+measured on the model at hand, as the Kullback-Leibler divergence of its next-token distributions from the exact ones
+over a piece of real code. On the shipped base eight bits cost 0.0004 nats a token, and the loss on code differs by 0.02
+% (docs/completion.md).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Decides where a completion ends: at the end of the line, at the end of the block, or where the request asked. A line
-is the default, because a developer can judge it at a glance. Where the cursor stands at the start of a block (an empty
-line below an opener such as `:` or `{`), the block: until the indentation falls back, a closing bracket included, a few
-lines at most.
+"""Decides where a completion ends: at the end of the line, at the end of the block, or where the request asked.
+
+A line is the default, because a developer can judge it at a glance. Where the cursor stands at the start of a block (an
+empty line below an opener such as `:` or `{`), the block: until the indentation falls back, a closing bracket included,
+a few lines at most.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The parts that the local memory lacks, and why: repositories that could not be read, wholly or in part. The build
-writes them; `sordino client status`, `client memory`, `doctor` and the statistics page show them, because an incomplete
-memory must never look complete. It holds paths and reasons, no text of any file.
+"""The parts that the local memory lacks, and why: repositories that could not be read, wholly or in part.
 
-    STATE/memory/unread.json    {"version": 1, "gaps": [{"repository", "whole", "reason"}]}; the file is absent if
-    nothing is missing
+The build writes them; `sordino client status`, `client memory`, `doctor` and the statistics page show them, because an
+incomplete memory must never look complete. It holds paths and reasons, no text of any file.
+
+    STATE/memory/unread.json   {"version": 1, "gaps": [{"repository", "whole", "reason"}]}; absent if nothing is missing
 """
 
 from __future__ import annotations

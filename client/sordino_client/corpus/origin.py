@@ -1,6 +1,7 @@
-"""Identifies a repository, whatever folder it lies in, by the first commits of its git history. Two clones, a fork and
-a worktree have the same ones; an edit, a rename or a move changes none. A shallow clone does not know them, and a
-folder without git has none: then the texts decide (sordino_client.ledger.machine).
+"""Identifies a repository, whatever folder it lies in, by the first commits of its git history.
+
+Two clones, a fork and a worktree have the same ones; an edit, a rename or a move changes none. A shallow clone does not
+know them, and a folder without git has none: then the texts decide (sordino_client.ledger.machine).
 """
 
 from __future__ import annotations
@@ -33,8 +34,10 @@ ENVIRONMENT = {
 
 
 def origins(repositories: Sequence[Path]) -> tuple[str, ...]:
-    """The first commits of all the repositories, sorted. A folder that is not a git repository, or that git cannot
-    read, adds none. Only a repository's top folder counts: two parts of a large repository are different data.
+    """The first commits of all the repositories, sorted.
+
+    A folder that is not a git repository, or that git cannot read, adds none. Only a repository's top folder counts:
+    two parts of a large repository are different data.
     """
     found: set[str] = set()
     for path in repositories:

@@ -1,5 +1,7 @@
 """Finds long literals that were drawn at random and not written by a person, wherever they stand: the net below the
-other two modules. A digest looks random, too, but is not a secret: it stays if its line says that it is a digest.
+other two modules.
+
+A digest looks random, too, but is not a secret: it stays if its line says that it is a digest.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 budget   the member's own caps, and what a run costs in words
 chain    durable hash-chained rows (SQLite): rollback and deletion are noticed, two processes are refused
 account  the rows folded into what they mean: reservations, secure-aggregation steps
-witness what others remember of the ledger, and whether that contradicts it
+witness  what others remember of the ledger, and whether that contradicts it
 cost     one round in its two numbers: as the federation holds, and if all others collude
 limits   what a charge must fit into: the total, what the owner agreed to, the last 24 hours
 store    `Ledger`: reserve, train, commit; also the `Journal` that secure aggregation requires

@@ -14,10 +14,12 @@ class DayCapError(BudgetError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """The member's own caps on the local epsilon. A charter can only be stricter: it neither reads nor raises these.
-    `epsilon` bounds what is spent as long as the federation keeps its honest floor. Where a charter's noise comes in
-    shares, `epsilon_if_others_collude` bounds what is spent if all others collude with the coordinator; 0 refuses such
-    a round. Under local noise the two numbers are equal, and the first decides.
+    """The member's own caps on the local epsilon.
+
+    A charter can only be stricter: it neither reads nor raises these. `epsilon` bounds what is spent as long as the
+    federation keeps its honest floor. Where a charter's noise comes in shares, `epsilon_if_others_collude` bounds what
+    is spent if all others collude with the coordinator; 0 refuses such a round. Under local noise the two numbers are
+    equal, and the first decides.
 
     `epsilon_per_day`, if given, bounds what may be released in any 24 hours, and `rounds_per_day` how many rounds may
     begin in them, including those whose charge was given back. So a coordinator that proposes round after round can

@@ -5,8 +5,10 @@
 SQLite in WAL mode with synchronous=FULL: when `append` returns, the row survives a power cut. Beside the database lies
 a *mark*, the sequence number and digest of the newest row, written after each row. A database that is older than its
 mark was rolled back; a mark without a database means that the database was deleted. Restoring both from one backup
-defeats the mark; then the *witness* decides: the head that the coordinator last heard from this member. One process
-holds the ledger at a time (flock): two trainers with one budget would each believe that the rest of it is theirs.
+defeats the mark; then the *witness* decides: the head that the coordinator last heard from this member.
+
+One process holds the ledger at a time (flock): two trainers with one budget would each believe that the rest of it is
+theirs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What one round costs, in the two numbers that are kept apart: the epsilon as long as the federation keeps its honest
-floor ("as the federation holds"), and the epsilon if all others collude. Under local noise they are equal. Under noise
-in shares (docs/distributed-noise.md) the first counts the shares of the fewest honest members that a sum may hold, the
-second only this member's own share.
+floor ("as the federation holds"), and the epsilon if all others collude.
+
+Under local noise they are equal. Under noise in shares (docs/distributed-noise.md) the first counts the shares of the
+fewest honest members that a sum may hold, the second only this member's own share.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
-"""What a charge must fit into: the total, what the owner agreed to, and the last 24 hours. Nothing here charges. All
-epsilons hold at the budget's delta. `besides` are rounds that do not count, because their charges are given back first.
+"""What a charge must fit into: the total, what the owner agreed to, and the last 24 hours.
+
+Nothing here charges. All epsilons hold at the budget's delta. `besides` are rounds that do not count, because their
+charges are given back first.
 """
 
 from __future__ import annotations
@@ -40,8 +42,9 @@ def require_affordable(
     now: int,
     besides: Collection[tuple[str, int]] = (),
 ) -> None:
-    """Returns if one more round of this cost may be charged `now`, in nanoseconds since 1970. Raises BudgetError for
-    the total and for a cost that the owner has not agreed to, DayCapError for the last 24 hours.
+    """Returns if one more round of this cost may be charged `now`, in nanoseconds since 1970.
+
+    Raises BudgetError for the total and for a cost that the owner has not agreed to, DayCapError for the last 24 hours.
     """
     costs, delta = [*account.costs(besides=besides), cost], budget.delta
     after = epsilon(events(costs), delta).value

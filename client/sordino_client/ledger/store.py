@@ -160,8 +160,9 @@ class Ledger:
 
     def begin_generation(self, superseded: Collection[Witness]) -> None:
         """Notes that everything these witnesses saw is charged: a new generation begins, which they no longer
-        contradict. Every charge becomes final, since the row that would tell that an update left may be among the lost
-        ones.
+        contradict.
+
+        Every charge becomes final, since the row that would tell that an update left may be among the lost ones.
         """
         with self._lock:
             places = sorted({(witness.generation, witness.sequence) for witness in superseded})
@@ -170,8 +171,9 @@ class Ledger:
             self._contradicted = None
 
     def compare_with(self, witness: Witness) -> None:
-        """Takes note of a head that this ledger is said to have had, by a source that this member believes. If it
-        contradicts the ledger, nothing more is charged, after a restart too, until the ledger is recovered.
+        """Takes note of a head that this ledger is said to have had, by a source that this member believes.
+
+        If it contradicts the ledger, nothing more is charged, after a restart too, until the ledger is recovered.
         """
         with self._lock:
             found = self.contradiction(witness)
@@ -238,9 +240,10 @@ class Ledger:
             return foreseen_cost(self._account, self._budget, cost, rounds)
 
     def require(self, plan: Plan, *, run: str, round: int, noise: SharedNoise | None = None) -> None:
-        """Checks that the round could be charged now, under this plan. Charges nothing. Held charges of other rounds do
-        not count, because they are given back before this one is charged. Raises BudgetError, DayCapError, StorageError
-        when the ledger is not whole.
+        """Checks that the round could be charged now, under this plan.
+
+        Charges nothing. Held charges of other rounds do not count, because they are given back before this one is
+        charged. Raises BudgetError, DayCapError, StorageError when the ledger is not whole.
         """
         with self._lock:
             self.require_whole()

@@ -1,5 +1,6 @@
-"""Stores the epochs and releases that a member has decided to take over: the one place that does so. The caller of
-`adopt` has checked everything (agreement.py, result.py) and asked the member's owner.
+"""Stores the epochs and releases that a member has decided to take over: the one place that does so.
+
+The caller of `adopt` has checked everything (agreement.py, result.py) and asked the member's owner.
 """
 
 from __future__ import annotations
@@ -69,9 +70,10 @@ def held(member: Member, charters: Charters) -> Holdings:
 
 
 def adopt(member: Member, adoption: Adoption) -> None:
-    """Keeps the coordinator's tenure, the epochs, then the releases, and serves the newest model. What the member
-    already holds changes nothing. Raises StorageError; whatever was stored before it was checked, and the rest comes
-    again with the next proposal.
+    """Keeps the coordinator's tenure, the epochs, then the releases, and serves the newest model.
+
+    What the member already holds changes nothing. Raises StorageError; whatever was stored before it was checked, and
+    the rest comes again with the next proposal.
     """
     keep_judged(member, adoption.tenure)
     charters = member.identity.charters

@@ -13,10 +13,11 @@ from sordino_privacy.secagg import ModelError
 
 
 def take_part(member: Member, part: HistoryPart) -> int:
-    """Keeps the part's manifests and returns the number of the release that this member wants next. A part that does
-    not begin with the release that it wants is ignored. Raises SupersededError (the message is of a machine that was
-    replaced), UnwillingError (the owner takes part in nothing now), ModelError for a manifest that does not follow,
-    PolicyError for too many, StorageError.
+    """Keeps the part's manifests and returns the number of the release that this member wants next.
+
+    A part that does not begin with the release that it wants is ignored. Raises SupersededError (the message is of a
+    machine that was replaced), UnwillingError (the owner takes part in nothing now), ModelError for a manifest that
+    does not follow, PolicyError for too many, StorageError.
     """
     require_tenure(member, part.tenure)
     if not member.participation.ready:

@@ -39,8 +39,10 @@ class ComingManifests:
         self._read = False
 
     def after(self, held: Sequence[SignedManifest], charters: Charters) -> tuple[SignedManifest, ...]:
-        """The kept manifests that follow `held`, the member's own releases; verified. Raises StorageError. A file that
-        no longer verifies is removed with all files behind it: their manifests will be sent again.
+        """The kept manifests that follow `held`, the member's own releases; verified.
+
+        Raises StorageError. A file that no longer verifies is removed with all files behind it: their manifests will be
+        sent again.
         """
         if not self._read:
             self._load(held, charters)

@@ -87,9 +87,10 @@ def contribute(member: Member, proposal: Proposal, model: Vector) -> None:
 
 
 def require_one_epoch(member: Member, context: RoundContext) -> None:
-    """Where noise comes in shares: checks that nothing of this round has left under another epoch. Raises ReplayError.
-    Under one epoch a round opens one sum (docs/distributed-noise.md); under two epochs, two sums of the same shares
-    could be opened.
+    """Where noise comes in shares: checks that nothing of this round has left under another epoch.
+
+    Raises ReplayError. Under one epoch a round opens one sum (docs/distributed-noise.md); under two epochs, two sums of
+    the same shares could be opened.
     """
     if member.membership.shares == 1:
         return

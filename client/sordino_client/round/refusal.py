@@ -1,7 +1,9 @@
-"""The one word by which a member refuses. It is from a closed set and says nothing about the data. An exception's text
-may tell something about the data, and so may its class: that a repository has too few units, or that an update was not
-finite, must stay here. A refusal by a rule of the protocol, the charter or the owner has its own word; everything else
-that goes wrong here has one word in common.
+"""The one word by which a member refuses.
+
+It is from a closed set and says nothing about the data. An exception's text may tell something about the data, and so
+may its class: that a repository has too few units, or that an update was not finite, must stay here. A refusal by a
+rule of the protocol, the charter or the owner has its own word; everything else that goes wrong here has one word in
+common.
 """
 
 from __future__ import annotations

@@ -32,8 +32,9 @@ class Judged:
 
 
 def judge(member: Member, data: bytes) -> Judged:
-    """Judges a tenure (empty: the first machine has none) and changes nothing. Raises ConfigurationError for a tenure
-    that no coordinator of the charters signed, StorageError.
+    """Judges a tenure (empty: the first machine has none) and changes nothing.
+
+    Raises ConfigurationError for a tenure that no coordinator of the charters signed, StorageError.
     """
     charters = member.identity.charters.chain()
     keys = {signed.charter.coordinator.identity_key for signed in charters}

@@ -18,9 +18,10 @@ from sordino_platform.identity import Identity
 def adapt_member(
     folder: Path, *, rank: int, steps: int, on_step: Callable[[int, int], None]
 ) -> dict[str, Any]:
-    """Trains on the member's repositories and stores the adapter for its completion engine. With a release a second one
-    for the model that releases begin with (`alone` in what is told), so that the member can choose how much of the
-    release it takes. On a base, within the member's `training_memory_gb`, on its `training_device`.
+    """Trains on the member's repositories and stores the adapter for its completion engine. If there is a release, a
+    second adapter is trained for the model that releases begin with (`alone` in the reports), so that the member can
+    choose how much of the release it takes. On a base, within the member's `training_memory_gb`, on its
+    `training_device`.
 
     Raises ConfigurationError, DataError, StorageError.
     """
@@ -45,7 +46,7 @@ def adapt_member(
 
 
 def remove_adapter(folder: Path) -> bool:
-    """Deletes the adapters; whether there was one."""
+    """Deletes the adapters. Returns whether there was one."""
     paths = [personal.place(folder / "completion", alone=alone) for alone in (False, True)]
     existed = any(path.exists() for path in paths)
     for path in paths:

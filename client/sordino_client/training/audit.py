@@ -1,4 +1,4 @@
-"""`sordino client audit`: proof instead of promise, on this machine, with the engine that trains. Light to import."""
+"""`sordino client audit`: measures on this machine what the training engine claims. Light to import."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def run_audit(
     plan: TrainingPlan, canaries: int, shares: int
 ) -> tuple[dict[str, Any], tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None]:
     """The mechanism audit, and the one-run audit when `canaries` is above 0, on a small decoder with random weights;
-    with `shares` of the noise too, unless it is 0: a single share is the whole.
+    with the noise in `shares` too, unless that is 0 (1 share is the whole noise).
 
     Returns the findings as JSON and, for the picture, the canaries' scores and which were in.
     """
@@ -147,7 +147,7 @@ def run_audit(
 
 
 def judged(verdict: CanaryResult, claimed: float) -> dict[str, Any]:
-    """What an attacker proved beside what is claimed."""
+    """The epsilon that the attack proved beside the claimed one."""
     return {**asdict(verdict), "claimed": claimed, "passed": verdict.lower <= claimed}
 
 

@@ -13,17 +13,17 @@ from sordino_privacy.errors import ConfigurationError
 
 
 def base_of(settings: MemberSettings, model: ModelTerms | HuggingFaceTerms) -> Path | None:
-    """The folder or the .gguf file of the charter's base; None: the one that ships.
+    """The folder or the .gguf file of the charter's base; None for the base that ships.
 
-    It is what the settings name, else the base here that has the charter's digest. Raises ConfigurationError, with what
-    to do, where there is none.
+    It is the one that the settings name, else the base on this machine with the charter's digest. Raises
+    ConfigurationError, with what to do, if there is none.
     """
     if isinstance(model, ModelTerms):
         return None
     digest = model.base_sha256.hex()
     if settings.base_model is not None:
         place = Path(settings.base_model).expanduser()
-        # A name is a name, whatever lies in the folder that the agent was started in.
+        # A name is never taken for a path, whatever lies in the folder that the agent was started in.
         if place.is_absolute() and place.exists():
             return place
         try:
@@ -37,7 +37,7 @@ def base_of(settings: MemberSettings, model: ModelTerms | HuggingFaceTerms) -> P
 
 
 def _missing(model: HuggingFaceTerms, why: str) -> ConfigurationError:
-    """What a member is told that lacks the charter's base: its name, its digest, and what brings it here."""
+    """The message for a member that lacks the charter's base: its name, its digest, and the command that adds it."""
     digest = model.base_sha256.hex()
     name = known_name(digest)
     called = f"{name or model.name}, " if name or model.name else ""

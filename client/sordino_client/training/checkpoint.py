@@ -1,10 +1,10 @@
 """A pretraining run on disk: safetensors and JSON, whole or not there.
 
-run/settings.json                what the run is (refused when it does not fit on resume)
+run/settings.json                the settings of the run (a resume with others is refused)
 run/checkpoint-<steps>/          model.safetensors, optimiser.safetensors, state.json
 run/CURRENT                      the newest whole checkpoint's folder name
-run/tokenizer.json               what the run reads with, where it is not the one that ships
-run/before.json                  of a run that went on from a base: what that was, and what it had read
+run/tokenizer.json               the run's tokenizer, if it is not the one that ships
+run/before.json                  of a run that went on from a base: which base, and what it had read
 run/log.jsonl, run/loss.png      the curve
 """
 
@@ -48,7 +48,7 @@ class RunCounters:
 
 
 class Trained(Protocol):
-    """What a run changes: a whole model, or the adapters on one."""
+    """The part that a run trains: a whole model, or the adapters on one."""
 
     def named_parameters(self) -> Iterable[tuple[str, nn.Parameter]]:
         """Every parameter that is trained, by name."""
@@ -56,7 +56,7 @@ class Trained(Protocol):
 
 
 class Optimiser(Protocol):
-    """What steps it, with a state of named tensors."""
+    """The optimiser, with a state of named tensors."""
 
     def state(self) -> dict[str, Tensor]:
         """The tensors to write to a checkpoint."""
@@ -76,7 +76,7 @@ def save(
     since every draw follows from the settings' seed and the position.
     """
     name = f"checkpoint-{progress.steps:08d}"
-    if _current_name(folder) == name:  # nothing was computed since; writing it again would first remove it
+    if _current_name(folder) == name:  # nothing is new, and writing it again would first remove it
         return
     temporary = folder / f".{name}.part"
     state = {"format": "sordino-pretrain/1", "position": asdict(position), "progress": asdict(progress)}
@@ -164,7 +164,8 @@ def start_from_base(folder: Path, base_folder: Path | None) -> None:
 
 
 def keep_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
-    """Keeps beside the run what it reads with, unless that is what ships. Raises StorageError for another one."""
+    """Keeps the run's tokenizer beside it, unless that is the one that ships. Raises StorageError if another one is
+    there."""
     if tokenizer_of(folder).digest == tokenizer.digest:
         return
     if (folder / "tokenizer.json").is_file():
@@ -173,7 +174,7 @@ def keep_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
 
 
 def tokenizer_of(folder: Path) -> Tokenizer:
-    """What the run in `folder` reads with."""
+    """The tokenizer of the run in `folder`."""
     path = folder / "tokenizer.json"
     return Tokenizer.load(path) if path.is_file() else Tokenizer.shipped()
 

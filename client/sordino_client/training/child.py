@@ -80,14 +80,15 @@ def main() -> None:
 
 
 def settle() -> None:
-    """Makes this process the one that yields: lowest priority, first to be killed when memory runs out."""
+    """Makes this process give way to all others: lowest priority, and first to be killed when memory runs out."""
     processes.give_way()
     processes.end_first()
-    processes.leave_no_dump()  # it would hold code and updates
+    processes.leave_no_dump()  # a core dump would hold code and updates
 
 
 def give_memory_back() -> None:
-    """Between two jobs: what the C library kept for the next step (see worker.ENVIRONMENT) goes back to the machine.
+    """Called between two jobs: gives back the memory that the C library kept for the next step (see
+    worker.ENVIRONMENT).
 
     An idle trainer would hold a gigabyte for hours otherwise. Only glibc has this.
     """
@@ -107,7 +108,7 @@ def bound_process(memory: int, device: str) -> str:
 
 
 def _out_of_memory() -> None:
-    """Where the system refuses no memory: says what a refused allocation would have made the trainer say, and ends."""
+    """For systems that cannot refuse an allocation: reports the same error as a refused one, and ends."""
     say(error=TrainingError.__name__, message=OUT_OF_MEMORY, hint=SMALLER)
     os._exit(1)
 

@@ -1,8 +1,9 @@
-"""What the child does with a job that counts: read each unit beside the model, choose its phrases, add up, add noise.
+"""The child's part in a job that counts: it reads each unit beside the model, chooses its phrases, adds them up and
+adds the noise.
 
-The model is the one that the round begins with, which every member holds: what it foretells already need not be
-counted, and that it was asked says nothing of anybody's code. The noise is added here, so that no count without it is
-ever on disk.
+The model is the one that the round begins with, which every member holds. Phrases that it predicts already need not be
+counted, and asking it reveals nothing about anybody's code. The noise is added here, so that a count without noise is
+never on a disk.
 """
 
 from __future__ import annotations
@@ -47,9 +48,10 @@ def surprises(model: nn.Module, windows: Sequence[Tokens], *, end: int) -> list[
 def cells_of(
     unit: Sequence[Tokens], model: nn.Module, plan: CountPlan, *, vocabulary: int, end: int
 ) -> Cells:
-    """The cells to which one unit adds 1: of `plan.windows_per_unit` windows, spread evenly over the unit.
+    """The cells to which one unit adds 1.
 
-    Which ones hangs on nothing but how many the unit has, so that copies of a file at two members give the same.
+    It reads `plan.windows_per_unit` windows, spread evenly over the unit. Which ones depends only on how many the unit
+    has, so that copies of a file at two members give the same cells.
     """
     kept = np.linspace(0, len(unit) - 1, min(len(unit), plan.windows_per_unit)).round().astype(int)
     read = [unit[place] for place in kept]

@@ -46,7 +46,7 @@ def picture(entries: list[dict[str, float]], *, fills: bool = True) -> Figure:
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    # What was measured before the first step was not trained on: it is of the validation curve alone.
+    # The entry from before the first step has no training loss: it belongs to the validation curve only.
     trained = [(e["tokens"] / 1e6, e["loss"]) for e in entries if e["tokens"] > 0]
     if trained:
         axes.plot(

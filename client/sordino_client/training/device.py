@@ -67,8 +67,9 @@ def room_for(
 ) -> Room:
     """How to train adapters of `rank` on a base of this shape within `memory` bytes, units having `unit_tokens` tokens.
 
-    As many units a pass as fit, at most as many as the device fills; layers are computed again on the way back where
-    not even one unit fits otherwise. Raises ConfigurationError, with the figures, where one unit does not fit at all.
+    A pass holds as many units as fit, but no more than the device needs to be busy. If not even one unit fits, layers
+    are computed again in the backward pass. Raises ConfigurationError, with the figures, if one unit does not fit even
+    then.
     """
     adapters = shape.adapters(rank)
     fixed = TRAINER_BYTES + weight_bytes * shape.parameters + 4 * FLOAT * adapters

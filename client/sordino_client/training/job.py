@@ -4,8 +4,8 @@
     metrics.json    what the member may know of its own training, and the update's digest; written first
     update.npy      float32 vector, new - old, in the order of `architecture.flatten`, or the cells of a count; its
                     presence means "finished".
-                    Where noise comes in shares: uint32 ring elements, the member's share in them; nothing that was
-                    computed from data lies on a disk without its noise
+                    Where noise comes in shares: uint32 ring elements, the member's share in them; nothing computed from
+                    data lies on a disk without noise
 
 Each file appears whole or not at all. A finished job is never trained again: a retry after a crash finds the same
 bytes, so one reservation in the ledger can release one update only.
@@ -67,7 +67,7 @@ class LocalMetrics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingJob:
-    """One round's training, or its count: whichever its plan is of.
+    """One round's training or count, as its plan says.
 
     `weights`: safetensors of all parameters. `units`: a file made by `write_units`.
 

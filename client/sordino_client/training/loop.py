@@ -1,4 +1,4 @@
-"""What the child does with a job: load, prove the engine, train, store the update. Imports torch."""
+"""The child's part in a job: load, check the engine against brute force, train, store the update. Imports torch."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def window_losses(model: nn.Module, windows: Tensor) -> Tensor:
 def window_matrix(windows: Sequence[Tokens], config: Architecture, most: int) -> Tensor:
     """One unit's windows as an int32 matrix `(windows, tokens + 1)`. Raises DataError where it does not fit.
 
-    A window's last run of end tokens closes its document once; the rest is filling and does not count.
+    Of the end tokens at a window's end the first closes the document; the others are filling and do not count.
     """
     longest = max(w.size for w in windows)
     if longest > most + 1:
@@ -151,7 +151,7 @@ def trained(model: nn.Module) -> Parameters:
 
 
 class Trainer:
-    """Runs jobs one after another. The engine is proven once per model configuration and process.
+    """Runs jobs one after another. The engine is checked against brute force once per model configuration and process.
 
     `memory` in bytes and `device` (see device.py) are of larger bases; our own models are small and stay on the CPU.
     """
@@ -200,8 +200,8 @@ class Trainer:
         finish(job, vector, local)
 
     def _prove(self, training: PrivateTraining, job: TrainingJob, keystream: Keystream) -> PrivateTraining:
-        """An engine on the same model that was proven on it: the fast one, or, where the model uses an adapter in a way
-        that has no rule, the one that is right for every model."""
+        """An engine that was checked on this very model: the fast one, or, if the model uses an adapter in a way for
+        which it has no rule, the one that is right for every model."""
         known = self._proven.get(job.config.digest())
         if known == "one-pass":
             return training

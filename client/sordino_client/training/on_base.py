@@ -1,8 +1,8 @@
 """Adapters on a base, trained without privacy on a person's own code: `sordino train --base`, and the personal adapter.
 
-Nothing here clips, adds noise or charges: what it makes stays on this machine. Memory is bounded as private training's
-is (device.py): as many windows a pass as fit, layers computed again on the way back where not even one fits otherwise.
-Imports torch, and transformers when it is used.
+Nothing here clips, adds noise or charges, because the result stays on this machine. Memory is bounded as private
+training's is (device.py): as many windows a pass as fit, layers computed again on the way back where not even one fits
+otherwise. Imports torch, and transformers when it is used.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class OnBase:
         cls, place: Path, *, rank: int, window: int, means: Means, merged: Parameters | None = None
     ) -> OnBase:
         """Fresh adapters of `rank` on the base in `place`, for windows of `window` tokens; `merged` are adapters that
-        it has already, and that stay as they are.
+        it already has and that are not trained.
 
         Raises ConfigurationError where it does not fit into the memory (nothing is loaded then), or cannot be loaded.
         """

@@ -36,9 +36,10 @@ LEARNING_RATE = 2e-3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapted:
-    """What came of it. Losses in nats per token on held-out units, before and after; `kept` when it got better.
+    """The result.
 
-    `pull` is how strongly it was pulled towards the model (pull.py).
+    Losses in nats per token on held-out units, before and after; `kept` if it got better. `pull` is how strongly it was
+    pulled towards the model (pull.py).
     """
 
     before: float
@@ -98,7 +99,7 @@ def adapt(
     drawn = np.random.default_rng(seed).integers(0, len(training), (steps, BATCH))
 
     def train(pull: float) -> None:
-        """Under every pull the same windows in the same order: only the pull differs."""
+        """Every pull sees the same windows in the same order, so that only the pull differs."""
         nonlocal done
         optimiser = torch.optim.AdamW(factors.values(), lr=LEARNING_RATE, weight_decay=0.01)
         for step in range(steps):

@@ -35,7 +35,7 @@ MAX_SUMMARY_BYTES = 1 << 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """What was prepared: counts for the member's own screen, and the settings they depend on."""
+    """The result of a preparation: counts for the member's own screen, and the settings they depend on."""
 
     tokenizer: str
     window: int
@@ -49,7 +49,7 @@ class Prepared:
     excluded: Mapping[str, int]
     fingerprint: str
     reading: str
-    # Of the rules that screened the texts. What was prepared before they were counted has version 1.
+    # The version of the rules that screened the texts. Preparations from before it was noted have version 1.
     secret_rules_version: int = 1
 
     def path(self, folder: Path) -> Path:
@@ -113,7 +113,7 @@ def prepare(
 def last_prepared(
     folder: Path, settings: MemberSettings, tokenizer: Tokenizer | HuggingFaceTokenizer, *, window: int
 ) -> Prepared | None:
-    """What an earlier `prepare` with the same settings left, or None. Edits since then are not looked for."""
+    """The result of an earlier `prepare` with the same settings, or None. Edits since then are not noticed."""
     if not (folder / SUMMARY).exists():
         return None
     try:

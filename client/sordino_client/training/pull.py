@@ -5,8 +5,8 @@ the second much code and of others. Mean-regularised multi-task learning draws t
 Liu, Hu, Wu and Smith 2022, "On privacy and personalization in cross-silo federated learning"): the loss of an adapter
 grows by `pull / 2` times the squared length of what it changes. Without any pull it is the member's training alone, and
 the stronger the pull, the nearer it stays to the federation. Which pull is right depends on how alike the members are
-and on how much code there is, so several are tried, and code of the member that none of them saw decides. Nothing here
-is released, and nothing is charged.
+and on how much code there is. So several are tried, and code of the member that none of them has seen decides. Nothing
+here is released, and nothing is charged.
 
     >>> chosen = choose_pull(factors, train=lambda pull: ..., heldout=lambda: ...)
     >>> chosen.pull, chosen.loss
@@ -21,10 +21,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-# None; one that costs hardly anything; one that takes a quarter of what an adapter of eight files gains. Tried on one
-# public project: 0.039, 0.038 and 0.028 bits per byte gained, and 0.014 at ten times as much.
+# No pull; one that costs hardly anything; one that takes a quarter of the gain of an adapter of eight files. Tried on
+# one public project: 0.039, 0.038 and 0.028 bits per byte gained, and 0.014 at ten times as much.
 PULLS = (0.0, 0.01, 0.1)
-# Every so manieth unit is held out of the training and chooses; of few units, more of them.
+# One unit in this many is held out of the training and chooses; with few units, a larger share.
 HELD_OUT, HELD_OUT_OF_FEW = 16, 4
 FEWEST_UNITS = 2 * HELD_OUT_OF_FEW
 
@@ -39,7 +39,7 @@ class Chosen:
 
 
 def held_out_every(units: int) -> int:
-    """Of so many units, every so manieth is held out of the training of an adapter, the first one among them."""
+    """For this number of units, one in how many is held out of the training of an adapter, beginning with the first."""
     return HELD_OUT if units >= 2 * HELD_OUT else HELD_OUT_OF_FEW
 
 

@@ -18,7 +18,7 @@ SLOT_SECONDS = 0.1
 def training_slot(folder: Path | None, wanted: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Holds one of the machine's places to train, one per core, where several members share it. None: no waiting.
 
-    `wanted` is asked while it waits, and raises when the training is not wanted any more."""
+    `wanted` is called while waiting, and raises when the training is not wanted any more."""
     if folder is None:
         yield
         return

@@ -2,7 +2,7 @@
 
 The run is a folder, and everything about it survives an interruption:
 
-    settings.json              what fixes the run; a resume with other settings is refused
+    settings.json              the settings of the run; a resume with others is refused
     training/, heldout/        the tokens, encoded once: a resume sees the same text although files have changed
     checkpoint-N/, CURRENT     the newest whole state (weights, optimiser, position in the stream)
     log.jsonl, loss.png        the loss graph
@@ -12,7 +12,7 @@ The run is a folder, and everything about it survives an interruption:
 What is trained, and how, is in subjects.py. The stream of windows, fill-in-the-middle included, follows from seed and
 position, so an interrupted run continues as if it had not been.
 
-Nothing that this makes may leave the machine as if it were private: it is not.
+The result is not private, and must not leave the machine as if it were.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class Standalone:
                     seconds_left=max(0, self.settings.tokens - self.progress.tokens) / rate,
                 )
             )
-        # Interrupted between two checkpoints: what is said at the end is of where it ended.
+        # After an interruption between two checkpoints the last report is of the step where it ended.
         if self._measured_at != self.progress.steps:
             self._log(float(np.mean(losses)) if losses else mean, measured=True)
         self._save()

@@ -28,7 +28,7 @@ Tokens = npt.NDArray[np.unsignedinteger[Any]]
 FORMAT = "sordino-shard/2"
 # Kinds of documents; a shard holds each document's place in this list. `script` is TypeScript and JavaScript.
 KINDS = ("java", "python", "go", "script")
-# "code" are a person's own files, whatever their language: all of the first kind, so none is thinned out.
+# "code" are a person's own files, whatever their language. They are all of the first kind, so all of them are used.
 _KIND_OF = {"java": 0, "code": 0, "python": 1, "go": 2, "javascript": 3, "typescript": 3}
 # What an epoch is made of, in shares of its tokens: Java first.
 MIXTURE = (0.50, 0.20, 0.15, 0.15)
@@ -200,7 +200,7 @@ class WindowStream:
     def _start_epoch(self) -> None:
         """All documents of the kind with the largest share and, of each other, a fresh random part of its share.
 
-        A kind that has too little for its share is taken whole; one that the shard lacks has none.
+        A kind with too little for its share is taken whole; one that the shard lacks adds nothing.
         """
         draw = np.random.default_rng([self.seed, 0, self.position.epoch])
         lengths = np.diff(self.shard.starts)
@@ -243,8 +243,8 @@ class WindowStream:
 def fill(window: Tokens, draw: np.random.Generator) -> Tokens:
     """Rewrites the longest document part of a window as suffix, prefix, middle, END: three tokens more.
 
-    The middle is what completion asks for: the rest of a line or a few lines more often than half a file. A
-    document's own END closes its middle; one that the window cuts gives its last token for that END.
+    The middle is what completion asks for: the rest of a line or a few lines more often than half a file. A document's
+    own END closes its middle; one that the window cuts loses its last token to that END.
     """
     ends = np.flatnonzero(window == END)
     bounds = np.concatenate(([-1], ends, [len(window)]))

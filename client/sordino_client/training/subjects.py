@@ -1,7 +1,7 @@
 """What `sordino train` trains: a model of our own, whole; or adapters on a base that others made. Imports torch.
 
-Settings fix a run, and a run is resumed with the same ones only. What may be used of the machine (Means) is no part of
-them: a run may go on within another memory, or on another device.
+Settings fix a run, and it can be resumed only with the same ones. How much of the machine may be used (Means) is not
+part of them: a run may go on with another memory limit, or on another device.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class RunPlan(Protocol):
     def seed(self) -> int: ...
 
     def tokenizer(self) -> Reads:
-        """What the run reads with. Raises ConfigurationError."""
+        """The run's tokenizer. Raises ConfigurationError."""
         ...
 
     def end(self) -> int:
@@ -204,7 +204,7 @@ class OwnModel:
 class AdaptedBase:
     """Adapters on a base, which itself stays as it is."""
 
-    # Our marks are not the base's: whether and how it fills in the middle stays as it was made.
+    # The base does not know our marks, so whether and how it fills in the middle is left as it was.
     fills = 0.0
 
     def __init__(self, settings: AdaptedSettings, means: Means) -> None:
@@ -259,5 +259,5 @@ def _rates(settings: StandaloneSettings) -> Rates:
     full = Rates()
     if settings.start == "scratch":
         return full
-    # A trained model forgets at the rates that a fresh one needs.
+    # At the rates that a fresh model needs, a trained one forgets.
     return Rates(matrix=full.matrix / 4, other=full.other / 4)

@@ -108,7 +108,7 @@ class TrainingWorker:
             else:
                 message = {}
         except BaseException:
-            # An interrupt, or the caller's own callback: what the child would still say belongs to nobody.
+            # An interrupt, or an error in the caller's callback: nobody will read what the child still writes.
             self.close()
             raise
         if "error" in message:
@@ -117,12 +117,12 @@ class TrainingWorker:
         if update is None:
             raise self._obituary()
         if job.base is not None:
-            # Its freed gigabytes would stay with the idle child, and loading the base takes longer than starting anew.
+            # An idle child would keep the base's gigabytes, and loading a base takes longer than starting a child.
             self.close()
         return update
 
     def pause(self) -> None:
-        """Stops the child where it is (for a completion, or on battery). Holds its memory, uses no processor."""
+        """Suspends the child (for a completion, or on battery). It keeps its memory and uses no processor."""
         self._tell(processes.pause)
 
     def resume(self) -> None:

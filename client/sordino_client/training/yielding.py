@@ -3,8 +3,8 @@
     with giving_way(worker, busy=lambda: occupied(lock), on_battery=on_battery):
         update = worker.train(job)
 
-A stopped trainer holds its memory and uses no processor. It goes on when nothing was in the way for a second, so that
-the pauses between two words of a developer do not each restart it.
+A stopped trainer holds its memory and uses no processor. It goes on after a second without a reason to stop, so that it
+does not restart in every pause between two words.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _watch(
             battery, battery_seen = on_battery(), now
         if battery or busy():
             quiet_since = now
-            # Said again each time: a child that was started meanwhile is not stopped yet.
+            # Repeated each time: a child that was started meanwhile is not stopped yet.
             worker.pause()
             paused = True
         elif paused and now - quiet_since >= QUIET_SECONDS:

@@ -61,9 +61,11 @@ class Access:
         self._tries, self._counted = WRONG_TOKENS, clock()
 
     def wait_seconds(self) -> float:
-        """Seconds until the next wrong token is answered, 0 unless there were too many. All clients share one bucket,
-        because over loopback or a proxy they cannot be told apart. It never keeps out the right token (256 bits, which
-        nobody guesses): it only slows down attempts that would fill the log and the counter.
+        """Seconds until the next wrong token is answered, 0 unless there were too many.
+
+        All clients share one bucket, because over loopback or a proxy they cannot be told apart. It never keeps out the
+        right token (256 bits, which nobody guesses): it only slows down attempts that would fill the log and the
+        counter.
         """
         now = self._clock()
         self._tries = min(WRONG_TOKENS, self._tries + (now - self._counted) * WRONG_TOKENS_PER_SECOND)

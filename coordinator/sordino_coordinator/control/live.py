@@ -1,6 +1,7 @@
-"""What the coordinator does now: in memory for its own API, and in `status.json` for readers of the folder. The file is
-a courtesy: a full disk must not stop a round, whose own writes raise. Changes in quick succession are written together,
-and the last one is always written: otherwise the file would be wrong for as long as nothing happens.
+"""What the coordinator does now: in memory for its own API, and in `status.json` for readers of the folder.
+
+The file is a courtesy: a full disk must not stop a round, whose own writes raise. Changes in quick succession are
+written together, and the last one is always written: otherwise the file would be wrong for as long as nothing happens.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Field types that the dialects' requests share: texts as editors send them, and null for a field that is left out. A
-program that counts in UTF-16 may cut a surrogate pair in two; half of one is not a character, and is replaced here
+"""Field types that the dialects' requests share: texts as editors send them, and null for a field that is left out.
+
+A program that counts in UTF-16 may cut a surrogate pair in two; half of one is not a character, and is replaced here
 before a later check refuses it. Many clients send null for a field that they leave to the server.
 """
 

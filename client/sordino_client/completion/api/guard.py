@@ -8,8 +8,9 @@ machine. Each rule answers an attack that has been made on a local model server:
     bearer token             another local user, or any program that was not given the token file
     content type             a form post, which needs no CORS preflight
     size, time               memory and patience: the body is bounded and read whole before anyone parses it
-    rate a client that loops by mistake; only requests with the token count, so that nobody else can use the rate up How
-    long a head may take and how many connections there are is decided below (sordino_platform.web.connections).
+    rate                     a client in a loop; only requests with the token count, so nobody else can use it up
+
+How long a head may take and how many connections there are is decided below (sordino_platform.web.connections).
 
 Refusals are counted by reason and carry no echo of the request. At most the class of a failure is logged.
 """

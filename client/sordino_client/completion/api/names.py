@@ -1,5 +1,7 @@
-"""`POST /v1/secret-name`: whether an editor may offer completions in a file of this name. Every dialect refuses by the
-same rule (sordino_client.completion.names); here an editor can ask before it sends any text.
+"""`POST /v1/secret-name`: whether an editor may offer completions in a file of this name.
+
+Every dialect refuses by the same rule (sordino_client.completion.names); here an editor can ask before it sends any
+text.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Fill-in-the-middle that a client has written into the prompt, as clients do for models with such tokens. The
-sentinels delimit a whole prompt and never become tokens: they count only if a prompt *ends* in the form of one
+"""Fill-in-the-middle that a client has written into the prompt, as clients do for models with such tokens.
+
+The sentinels delimit a whole prompt and never become tokens: they count only if a prompt *ends* in the form of one
 template, and the text between them is plain text to the tokenizer. Source code that merely contains `<fim_prefix>` is
 source code.
 """

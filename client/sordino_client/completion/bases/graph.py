@@ -1,13 +1,14 @@
 """A base's decoder as an ONNX graph with the inputs and outputs of our own (completion/graph.py), and its constants.
 
-The same integers by rows, so that a token comes out alike alone and within a block, for this decoder as for ours
-(ADR 7, ADR 36). Activations that do not come out of a norm are rotated (rotation.py, ADR 53). Where several heads of
-queries look at the same keys, `GroupQueryAttention` sees them as rows of one head: the keys are then laid out for its
-product once instead of once a head, and no row is ever alone, so no spare row is needed (ADR 43). A read of `n` tokens
-attends `sharing * n` rows: first every token with the first head of each group, then every token with the second, and
-so on. The kernel wants as many keys and values as rows: behind those of the tokens they are there again, the bias hides
-them, and the next read writes over them. The matrix that makes them has its outputs in the order keys, values, first
-heads of queries, second heads, and so on: stretches that one look-up lays out as rows.
+The same integers by rows, so that a token comes out alike alone and within a block, for this decoder as for ours (ADR
+7, ADR 36). Activations that do not come out of a norm are rotated (rotation.py, ADR 53).
+
+Where several heads of queries look at the same keys, `GroupQueryAttention` sees them as rows of one head: the keys are
+then laid out for its product once instead of once a head, and no row is ever alone, so no spare row is needed (ADR 43).
+A read of `n` tokens attends `sharing * n` rows: first every token with the first head of each group, then every token
+with the second, and so on. The kernel wants as many keys and values as rows: behind those of the tokens they are there
+again, the bias hides them, and the next read writes over them. The matrix that makes them has its outputs in the order
+keys, values, first heads of queries, second heads, and so on: stretches that one look-up lays out as rows.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""A base on ONNX Runtime. Its constants lie in a mapped file without a name, so that memory holds them once. The
-session packs the matrices into a layout of its own; from then on the originals are only on the disk, and a page that is
-needed after all (a row of the embedding) is read from there.
+"""A base on ONNX Runtime.
+
+Its constants lie in a mapped file without a name, so that memory holds them once. The session packs the matrices into a
+layout of its own; from then on the originals are only on the disk, and a page that is needed after all (a row of the
+embedding) is read from there.
 """
 
 from __future__ import annotations

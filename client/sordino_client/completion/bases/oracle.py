@@ -1,5 +1,7 @@
-"""A base's decoder in NumPy, line by line and one layer at a time. The served graph is compared with it, so it is
-independent of ONNX Runtime and of the graph. It is never whole in memory, and reads one text from its beginning.
+"""A base's decoder in NumPy, line by line and one layer at a time.
+
+The served graph is compared with it, so it is independent of ONNX Runtime and of the graph. It is never whole in
+memory, and reads one text from its beginning.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
 """Rotates activations that do not come out of a norm, so that they are even: the output of the attention heads, and the
-inner activations of a layer's network. A few places of these are far larger than all others, so rounding a row by its
-largest value leaves few levels to the rest. An orthogonal matrix spreads such an outlier over all places, and the next
-matrix rotates back: the product is the same (QuaRot, Ashkboos et al. 2024). The numbers are then distributed like a
-bell curve, whatever the text. Values are turned within each head when a base is loaded, at no cost. Inner activations
-are turned while a token is read, because a product of two numbers stands before them.
+inner activations of a layer's network.
+
+A few places of these are far larger than all others, so rounding a row by its largest value leaves few levels to the
+rest. An orthogonal matrix spreads such an outlier over all places, and the next matrix rotates back: the product is the
+same (QuaRot, Ashkboos et al. 2024). The numbers are then distributed like a bell curve, whatever the text. Values are
+turned within each head when a base is loaded, at no cost. Inner activations are turned while a token is read, because a
+product of two numbers stands before them.
 
 The orthogonal matrix is a Hadamard matrix of up to BLOCK places in each block, and cosines over the blocks: two small
 products instead of a large one.

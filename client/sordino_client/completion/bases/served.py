@@ -136,8 +136,10 @@ def load(
 
 
 def generator(base: Base, adapters: list[Adapters], *, name: str, precision: Precision = "int8") -> Generator:
-    """A tested generator of a base with adapters. `precision` is the first that is tried, as for our own models. Raises
-    ConfigurationError (too little memory on this machine is one cause) or StorageError.
+    """A tested generator of a base with adapters.
+
+    `precision` is the first that is tried, as for our own models. Raises ConfigurationError (too little memory on this
+    machine is one cause) or StorageError.
     """
     require_room(base.serving_bytes(), purpose="serving", name=base.name)
     folder = bases.open_folder(base)

@@ -1,9 +1,10 @@
-"""Evens out a matrix's inputs, so that eight bits are enough for activations with a few very large places. A row of
-activations is rounded by its largest magnitude, so one outlier leaves few levels to all others. The outliers of a
-trained decoder stand in the same places for every text. So each place is divided by a factor, and the matrix's column
-for it is multiplied by the same: the product does not change, and the matrix, whose columns are even, can bear it
-(SmoothQuant, Xiao et al. 2023). The division is folded into the norm before, so it costs nothing. Activations that do
-not come out of a norm are rotated instead (rotation.py).
+"""Evens out a matrix's inputs, so that eight bits are enough for activations with a few very large places.
+
+A row of activations is rounded by its largest magnitude, so one outlier leaves few levels to all others. The outliers
+of a trained decoder stand in the same places for every text. So each place is divided by a factor, and the matrix's
+column for it is multiplied by the same: the product does not change, and the matrix, whose columns are even, can bear
+it (SmoothQuant, Xiao et al. 2023). The division is folded into the norm before, so it costs nothing. Activations that
+do not come out of a norm are rotated instead (rotation.py).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Finds what an edit changed: the few tokens of one line that became others, and the tokens beside them. The texts
-before and after are enough: it does not matter whether the change was typed key by key or pasted. Only a change within
-one line counts; all others give None. Pure.
+"""Finds what an edit changed: the few tokens of one line that became others, and the tokens beside them.
+
+The texts before and after are enough: it does not matter whether the change was typed key by key or pasted. Only a
+change within one line counts; all others give None. Pure.
 """
 
 from __future__ import annotations

@@ -52,8 +52,9 @@ class SuggestionDesk:
         self._planned: asyncio.TimerHandle | None = None
 
     async def suggestion(self, cursor: Cursor, *, by_hand: bool = False) -> Suggestion | None:
-        """The suggestion at a cursor, None for nothing. If a person asked by hand, all that was written is given.
-        Cancelling hangs up, which withdraws the request.
+        """The suggestion at a cursor, None for nothing.
+
+        If a person asked by hand, all that was written is given. Cancelling hangs up, which withdraws the request.
         """
         self._unplan()
         found = self.known.find(cursor, by_hand=by_hand)

@@ -1,14 +1,15 @@
 """The syntax gate: how much of a text can be put at a cursor before it is wrong whatever follows.
 
 While someone types, a line is unfinished and so are its brackets: parsing the file as it would stand says little. What
-the parser itself knows is exact: reading from left to right, an LR parser stops at the first token that no
-continuation could make right (the valid prefix property; Aho, Sethi and Ullman 1986, section 4.7). So the text up to
-the cursor is parsed, then the same with the suggestion behind it, and every end before the first refused token
-stands. tree-sitter repairs errors and goes on, but its log says where: `detect_error` where one reading of the text
-ends, `resume` where none is left. The rest of the cursor's line must fit too: for that the whole file is parsed with
-the text in it. Within strings and comments everything passes, and so does a text at lines that have a syntax error
-already. Judging one text costs at most MAX_PARSES parses, each of them incremental. Texts in a language without a
-grammar pass.
+the parser itself knows is exact: reading from left to right, an LR parser stops at the first token that no continuation
+could make right (the valid prefix property; Aho, Sethi and Ullman 1986, section 4.7). So the text up to the cursor is
+parsed, then the same with the suggestion behind it, and every end before the first refused token stands. tree-sitter
+repairs errors and goes on, but its log says where: `detect_error` where one reading of the text ends, `resume` where
+none is left.
+
+The rest of the cursor's line must fit too: for that the whole file is parsed with the text in it. Within strings and
+comments everything passes, and so does a text at lines that have a syntax error already. Judging one text costs at most
+MAX_PARSES parses, each of them incremental. Texts in a language without a grammar pass.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Decides where a text should end so that showing it is worth most, and whether to show it at all. A text that is right
-for its whole length saves its characters; any other costs the developer a look. A text may end after a word or with its
-line. For each such end the chance that all of the text is right is the product of its tokens' probabilities, and the
-end with the highest worth is chosen:
+"""Decides where a text should end so that showing it is worth most, and whether to show it at all.
+
+A text that is right for its whole length saves its characters; any other costs the developer a look. A text may end
+after a word or with its line. For each such end the chance that all of the text is right is the product of its tokens'
+probabilities, and the end with the highest worth is chosen:
 
     worth(end) = chance * (characters - 1) - price * (1 - chance) * characters
 

@@ -2,8 +2,8 @@
 
 choice.py      the ways to be served, and which one is best
 record.py      the choice as it is kept, and when it is due anew
-made_of.py the inputs that a choice would have now
-measuring.py how well each way predicts the member's held-out files, with its own memory on
+made_of.py     the inputs that a choice would have now
+measuring.py   how well each way predicts the member's held-out files, with its own memory on
 upkeep.py      starts the choosing, in a process of its own at the lowest priority
 command.py     `sordino client taken`
 __main__.py    that process

@@ -28,8 +28,10 @@ FEWEST_TOKENS = 500
 
 def choose(state: Path, repositories: list[Path], *, heldout_share: float) -> TakenChoice:
     """The choice of the member whose completion folder is `state`, by the files that it holds out of these
-    repositories. Raises SordinoError if the served model cannot be read. Too little code is no error: it gives a choice
-    with its reason.
+    repositories.
+
+    Raises SordinoError if the served model cannot be read. Too little code is no error: it gives a choice with its
+    reason.
     """
     started = time.perf_counter()
     folder, of = bundle.current(state / "serving"), taken_from(state)

@@ -6,10 +6,11 @@
 
 Between two models lie others: with a share of s every weight is `(1 - s) alone + s federated`, each with the own
 adapter that was trained on it. Such means are often better than either end (Wortsman et al. 2022, "Robust fine-tuning
-of zero-shot models"), and here they keep more of what was learnt than of the noise of privacy. Which share is right
-depends on how much the member has in common with the others and on what its own memory already knows. So files of its
-own decide, with its own memory on, as when it is served. Nobody else has a say: no value from the coordinator is read.
-Until there is a choice, everything is taken.
+of zero-shot models"), and here they keep more of what was learnt than of the noise of privacy.
+
+Which share is right depends on how much the member has in common with the others and on what its own memory already
+knows. So files of its own decide, with its own memory on, as when it is served. Nobody else has a say: no value from
+the coordinator is read. Until there is a choice, everything is taken.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Measures how well each way of serving predicts the member's held-out files, with its own memory on. The networks are
-those that serve, one at a time, in this process's own memory. Files that are held out of training are hidden from the
-local memory while it is asked (the memory that serves contains them, as it should). A file is read from its beginning,
-because the beginning is the hardest to predict.
+"""Measures how well each way of serving predicts the member's held-out files, with its own memory on.
+
+The networks are those that serve, one at a time, in this process's own memory. Files that are held out of training are
+hidden from the local memory while it is asked (the memory that serves contains them, as it should). A file is read from
+its beginning, because the beginning is the hardest to predict.
 """
 
 from __future__ import annotations

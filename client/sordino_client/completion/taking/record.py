@@ -65,9 +65,9 @@ class TakenChoice:
     """A choice. `why` says why nothing could be chosen (then everything is taken), and is empty otherwise.
 
     choosing   the files that chose
-    telling other held-out files, which did not choose: so their figure is not a product of the selection; None if there
-    are none tried      bits per byte of every way on the choosing files at         when, ISO 8601; `seconds` is what it
-    took
+    telling    other held-out files, whose figure the selection cannot have flattered; None if there are none
+    tried      bits per byte of every way on the choosing files
+    at         when, ISO 8601; `seconds` is what it took
     """
 
     taking: Taking

@@ -1,7 +1,8 @@
-"""Makes the choice again when its inputs have changed, at no cost to the endpoint. After a change of a release, an own
-adapter or the local memory it checks whether a choice is due. Then a process of its own chooses, at the lowest
-priority, one at a time, and never twice for the same inputs. A release must be some time old first: if rounds follow
-each other quickly, the next one would make the choice useless.
+"""Makes the choice again when its inputs have changed, at no cost to the endpoint.
+
+After a change of a release, an own adapter or the local memory it checks whether a choice is due. Then a process of its
+own chooses, at the lowest priority, one at a time, and never twice for the same inputs. A release must be some time old
+first: if rounds follow each other quickly, the next one would make the choice useless.
 """
 
 from __future__ import annotations

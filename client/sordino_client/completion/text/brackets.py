@@ -1,10 +1,11 @@
 """Brackets and quotes in balance with what stands around the cursor. Pure, and of no language in particular.
 
-Editors close brackets while one types, so the closing one often stands behind the cursor already. The brackets that
-are open before the cursor are either *taken* (one behind the cursor closes them) or *free*. A written text may close
-brackets that it opened itself, and free ones; never taken ones, and never a bracket that was not opened. Strings are
-skipped within a line. Comments are text like any other: a bracket there may make a check more lenient, seldom stricter.
-The indentation of their lines tells which bracket below closes which one above.
+Editors close brackets while one types, so the closing one often stands behind the cursor already. The brackets that are
+open before the cursor are either *taken* (one behind the cursor closes them) or *free*. A written text may close
+brackets that it opened itself, and free ones; never taken ones, and never a bracket that was not opened.
+
+Strings are skipped within a line. Comments are text like any other: a bracket there may make a check more lenient,
+seldom stricter. The indentation of their lines tells which bracket below closes which one above.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""Decides how much of a written text is offered at its place. Pure. A text is cut only at its end, so a stream and a
-whole answer give the same: the part that `Fitted.safe` has let out is always a beginning of the final text. A stream
-goes line by line, because how the last line is cut depends on the whole line.
+"""Decides how much of a written text is offered at its place. Pure.
+
+A text is cut only at its end, so a stream and a whole answer give the same: the part that `Fitted.safe` has let out is
+always a beginning of the final text. A stream goes line by line, because how the last line is cut depends on the whole
+line.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
 """Finds a model that repeats itself, within a line and over lines, so that it can be stopped and its text cut. Pure.
+
 Repetition on purpose is left alone: dividers (`-----`), and runs of one digit or letter, which are numbers. A list of
 equal elements (`0, 0, 0, 0`) is cut to its first: how many there should be is a guess.
 """
@@ -50,8 +51,9 @@ def in_line(line: str) -> int | None:
 
 
 def repeated_lines(lines: Sequence[str]) -> tuple[int, bool]:
-    """How many lines at the end repeat the ones before them, and whether they are a loop (three turns). Lines that
-    repeat may still become a loop, so they are not certain to stay.
+    """How many lines at the end repeat the ones before them, and whether they are a loop (three turns).
+
+    Lines that repeat may still become a loop, so they are not certain to stay.
     """
     most, loop = 0, False
     for unit in range(1, min(MAX_UNIT_LINES, len(lines) - 1) + 1):

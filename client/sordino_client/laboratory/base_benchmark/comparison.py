@@ -48,7 +48,7 @@ CONTEXT = PretrainingSettings().stages[0][1]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """The part of the public corpus that the comparison works on. No held-out or member project is in it."""
+    """The part of the public corpus that the comparison uses. It holds no held-out project and no member's."""
 
     training: Sequence[SourceDocument]
     measured: Sequence[str]
@@ -62,7 +62,7 @@ class Sample:
         training: list[SourceDocument] = []
         kept_back: list[tuple[bytes, str]] = []
         for document in read_corpus(cache, "public"):
-            if document.language not in JAVA_AND_PYTHON:  # what the base's vocabulary was chosen on
+            if document.language not in JAVA_AND_PYTHON:  # as for the base's vocabulary
                 continue
             place = hashlib.sha256(f"{document.path}\n{document.project}".encode()).digest()
             if is_validation(document):

@@ -53,7 +53,7 @@ def measure_base(name: str) -> dict[str, Any]:
 
 
 def _lines(state: Path, base: Base) -> dict[str, Any]:
-    """Lines of ten tokens while someone types, a file opened cold, and what the process holds."""
+    """Lines of ten tokens while someone types, a file opened cold, and the memory of the process."""
     text = "\n".join(python_sources().values())
     with started(state) as (server, pid):
         prompts = [text[: 2000 + KEYSTROKE_CHARACTERS * n] for n in range(LINES + 5)]
@@ -70,7 +70,7 @@ def _lines(state: Path, base: Base) -> dict[str, Any]:
 
 
 def _tokens(state: Path, base: Base) -> dict[str, Any]:
-    """A token of the model alone, and llama.cpp's, in turns: a busy machine is as busy for both."""
+    """A token of our model alone and of llama.cpp's, in turn, so that a busy machine slows both alike."""
     text = "\n".join(python_sources().values())
     ours: list[float] = []
     theirs: list[float] = []

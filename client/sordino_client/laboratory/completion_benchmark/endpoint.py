@@ -72,7 +72,7 @@ def measure_endpoint(size: str, precision: Precision, *, stress: bool) -> dict[s
         if stress:
             figures |= load(server, pid, text)
         if precision == "int8":
-            # What it holds when it rests: it tidies up within five seconds after the traffic.
+            # Its memory at rest: it gives memory back within five seconds after the traffic.
             time.sleep(SETTLE_SECONDS)
             figures["serving_rss_mb"] = round(resident(pid) / 1e6, 1)
             before = used_seconds(pid)
@@ -161,7 +161,7 @@ def percentile(values: list[float], share: float) -> float:
 
 
 def _asked(server: Endpoint, prompt: str, *, tokens: int) -> tuple[float, Any]:
-    # What random weights write is never worth a look: by itself the endpoint would end it after a token.
+    # Text of random weights is never worth showing: without this the endpoint would stop after a token.
     request = {"prompt": prompt, "max_tokens": tokens, "multiline": True, "show": "all"}
     started = time.perf_counter()
     answer = server.ask("POST", "/v1/completions", request)

@@ -6,6 +6,6 @@ contenders.py        training without privacy, in this process: central, alone, 
 private.py           private training alone, with the engine that a member of a federation uses
 federation.py        the real federation: processes, mutual TLS, secure aggregation, ledgers
 measuring.py         bits per byte, next tokens and lines, layer by layer: model, own adapter, memory
-stages.py            what is finished is kept in the run's folder and never done again
+stages.py            finished stages are kept in the run's folder and never run again
 report.py, curves.py the figures and the pictures
 """

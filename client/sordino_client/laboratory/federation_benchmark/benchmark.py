@@ -53,7 +53,7 @@ class Benchmark:
         self._worth: Worth | None = None
 
     def run(self) -> dict[str, Facts]:
-        """Does what is not done yet. Raises SordinoError of all kinds."""
+        """Runs the stages that are not finished. Raises SordinoError of all kinds."""
         profile, stages = self._profile, self._stages
         facts: dict[str, Facts] = {"repositories": stages.done("repositories", self._write)}
         facts["memory"] = stages.done("memory", lambda: (self._measurer().of_memory(), {}))

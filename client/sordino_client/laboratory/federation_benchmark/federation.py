@@ -27,7 +27,7 @@ from sordino_privacy.counts import SharedMemory
 from sordino_privacy.errors import ConfigurationError
 
 TRAIN_SECONDS = 3600.0
-GATHER_SECONDS = 600.0  # a large member reads its repositories for minutes, and is to be in every sum
+GATHER_SECONDS = 600.0  # a large member reads its repositories for minutes, and should be in every sum
 # Written last: a federation whose founding was cut short is founded anew.
 FOUNDED, KEPT = "founded", "kept"
 MAX_VECTOR_BYTES = 1 << 30
@@ -35,7 +35,7 @@ MAX_VECTOR_BYTES = 1 << 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FederationRun:
-    """What a federation left: the vector of each release, and the facts of the run (JSON)."""
+    """The results of a federation: the vector of each release, and the facts of the run (JSON)."""
 
     releases: tuple[Vector, ...]
     facts: Mapping[str, Any]
@@ -76,7 +76,7 @@ def count(
     *,
     on_progress: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Lets the federation in `folder`, whose rounds are done, count phrases once; gives what came of it.
+    """Lets the federation in `folder`, whose rounds are done, count phrases once. Returns the result.
 
     `counts` are the coordinator's settings of that name. The same members, ledgers and budget: what each ledger says
     afterwards is of training and count together. Raises SordinoError.
@@ -139,7 +139,7 @@ def _shape(members: Mapping[str, Repository], terms: Terms) -> dict[str, Any]:
         "plan": json.loads(terms.plan.canonical()),
         "rounds": terms.rounds,
         "budget": terms.privacy.largest_epsilon,
-        # What is held out lies in another folder already. Nobody types here: 18 indexes would be for nothing.
+        # Held-out files lie in another folder already. Nobody types here, so 18 indexes would be useless.
         "member_settings": {
             "windows_per_unit": terms.windows_kept,
             "heldout_share": 0.0,
@@ -234,7 +234,7 @@ def _facts(place: world.DemoWorld, terms: Terms) -> dict[str, Any]:
             name: int(json.loads(read_file(home / "corpus" / "prepared.json", limit=1 << 16))["units"])
             for name, home in place.foundation.members.items()
         },
-        # A coordinator that was killed did not say what it carried.
+        # A coordinator that was killed did not report its bytes.
         "starts": sum(one.get("event") == "listening" for one in events),
         "bytes": {
             way: sum(int(one[way]) for one in events if one.get("event") == "stopped")

@@ -1,8 +1,8 @@
-"""The field's benchmark from the first stage to the last, in the order of what they are worth.
+"""The field's benchmark from the first stage to the last, the most important first.
 
-The figures that are quoted first need the federation at the first epsilon and base and federation measured at every
-party. So these come first, and an interrupted run has them; what only places them (the second epsilon, training without
-privacy, members alone) comes after.
+The figures that are quoted first need the federation at the first epsilon, and base and federation measured at every
+party. So these come first, and an interrupted run has them. Stages that only give them context (the second epsilon,
+training without privacy, members alone) come after.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class FieldBenchmark:
         self._others: MeasuredMemory | None = None
 
     def run(self) -> dict[str, Facts]:
-        """Does what is not done yet. Raises SordinoError of all kinds."""
+        """Runs the stages that are not finished. Raises SordinoError of all kinds."""
         return {name: self._stages.done(name, work) for name, work in self._order()}
 
     def finished(self) -> dict[str, Facts]:
@@ -208,7 +208,7 @@ class FieldBenchmark:
     # ------------------------------------------------------------------------------------------ what is measured when
 
     def _begins_with(self, name: str) -> Knowledge:
-        """What a party knows in the figures that are quoted: a newcomer its first files, a member everything."""
+        """The knowledge of a party in the quoted figures: a newcomer has its first files, a member all files."""
         return "all" if name in self._members else "few"
 
     def _headline(self, name: str) -> list[Contender]:

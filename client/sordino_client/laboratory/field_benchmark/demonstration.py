@@ -79,7 +79,7 @@ def split_newcomer(sources: Sequence[Path], folder: Path) -> dict[str, str]:
 def newcomer(
     coordinator: Path, first: Path, heldout: Path, members: Sequence[Path], scratch: Path
 ) -> dict[str, Any]:
-    """What the coordinator's newest release brings to who holds only those first files.
+    """The gain from the coordinator's newest release for a party that has only those first files.
 
     The same tokens and cursors twice, with the same files in the memory: from the public base, and from the release
     with the federation's shared memory, where it has counted one.

@@ -1,6 +1,6 @@
-"""What a party's memory holds while it is measured.
+"""The content of a party's memory while it is measured.
 
-What a view found is kept: the models change, the memory does not.
+Results of look-ups are kept, because the models change and the memory does not.
 """
 
 from __future__ import annotations

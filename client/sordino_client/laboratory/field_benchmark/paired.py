@@ -1,7 +1,7 @@
 """Two contenders on the same tokens: by how much one is better, and how sure that is.
 
 Parties differ more than files, and files of one party are alike. So the bootstrap is of clusters: parties are drawn
-with replacement, then files within each drawn party, and both contenders are read on what was drawn (Davison and
+with replacement, then files within each drawn party, and both contenders are evaluated on the drawn files (Davison and
 Hinkley 1997, section 3.8). The mean is over parties, each counting once however much of it was measured.
 
     >>> files = Files(bits=(8.0, 4.0), sizes=(8.0, 4.0), correct=(1.0, 1.0), tokens=(2.0, 2.0))
@@ -24,7 +24,7 @@ RESAMPLES, LEVEL, SEED = 2000, 0.95, 0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Files:
-    """What one contender made of one party's held-out files, one entry each.
+    """One contender's results on one party's held-out files, one entry for each file.
 
     `bits` over `sizes` are bits per byte, `correct` over `tokens` the share of next tokens that were the likeliest.
     """
@@ -82,7 +82,7 @@ def saved(pairs: Sequence[Pair]) -> Difference:
 
 
 def foretold(pairs: Sequence[Pair]) -> Difference:
-    """The share of next tokens that the second foretells beyond the first."""
+    """The share of next tokens that the second predicts beyond the first."""
     return _difference([(_array(b.correct), _array(a.correct), _array(a.tokens)) for a, b in pairs])
 
 

@@ -1,6 +1,6 @@
 """One party, measured: some contenders under every memory, and the party's own adapters on those that it would use.
 
-Everything here is of one party, so that what its memories found is looked up once for all models, and forgotten.
+Everything here belongs to one party, so that look-ups in its memories are made once for all models and then dropped.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class Contender:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Party:
-    """Who is measured: its name, what is held out of it, its memories, and the files of a knowledge, by its name."""
+    """The party that is measured: its name, its held-out files, its memories, and the files of each knowledge by
+    name."""
 
     name: str
     heldout: Repository

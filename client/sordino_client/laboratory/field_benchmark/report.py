@@ -181,7 +181,7 @@ def show(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def figures_of(facts: Mapping[str, Facts]) -> dict[str, dict[str, dict[str, Files]]]:
-    """What every contender made of each party's held-out files, by the knowledge in its memory."""
+    """Every contender's results on each party's held-out files, by the knowledge in its memory."""
     found: dict[str, dict[str, dict[str, Files]]] = {}
     for stage, value in facts.items():
         kind, _, rest = stage.partition(".")

@@ -1,13 +1,14 @@
-"""What a member takes of the federation, as the product chooses it, and what that is worth on files without a say.
+"""How much a member takes of the federation, as the product chooses it, and the gain on files that had no part in the
+choice.
 
 A member's held-out files are in two parts. Those that the report measures are measured under every contender; others
 choose (sordino_client.completion.taking): how much of the way from the member's own model to its own model on the
 federation, and whether the shared memory is read, with its own memory on. A newcomer with eight files has no code to
 hold out, so it has no choice and takes everything.
 
-A mean of two trainings is better than one, whatever they were trained on. How much of a share's worth is only that,
-the contender `base own twice` says: the member's own model on the public base, drawn by as much towards a second
-training of the same, from other random numbers.
+A mean of two trainings is better than one, whatever they were trained on. The contender `base own twice` shows how much
+of a share's worth is only that: it is the member's own model on the public base, moved by the same share towards a
+second training of the same with other random numbers.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from sordino_privacy.counts import SharedMemory
 from sordino_privacy.errors import DataError
 
 TAKEN, TWICE = "taken", "base own twice"
-# Of so many tokens for each that is reported, the choice is made.
+# The choice uses this many tokens for each reported one.
 CHOOSING = 2
 
 

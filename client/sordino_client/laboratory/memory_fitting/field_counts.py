@@ -1,9 +1,9 @@
-"""What a federation would have counted of public projects of one platform, under any plan of a count.
+"""Simulates what a federation would have counted on public projects of one platform, under any plan of a count.
 
 The projects of the corpus `field-tuning` are in no figure (`sordino corpus fetch field-tuning`). They have fewer
-clusters than a federation, so the noise is scaled with them: a phrase must stand in as large a share of the clusters to
-be believed as it must in a federation of `clusters`. What the projects cannot show is how exactly a federation's larger
-counts say that share: a trial rather understates it.
+clusters than a federation, so the noise is scaled with them: to be believed, a phrase must stand in the same share of
+the clusters as in a federation of `clusters`. The projects cannot show how much more exactly a federation's larger
+counts measure that share, so a trial tends to understate the gain.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ def read_field(cache: Path, setting: CountSetting) -> Field:
     model = build_decoder(config, parameters).eval()
     texts: dict[str, list[str]] = {}
     for document in read_corpus(cache, "field-tuning"):
-        # As a member reads its repositories: one licence stands in all files, and a table that was fitted to it would
-        # believe everything.
+        # Read as a member reads its repositories: otherwise one licence would stand in all files, and a table fitted to
+        # that would believe everything.
         texts.setdefault(document.project, []).append(strip_header(document.text))
     plan = setting.scaled(sum(map(len, texts.values())))
     counts = {name: counts_of(rows, model, tokenizer, plan) for name, rows in texts.items()}

@@ -1,11 +1,11 @@
-"""One plan tried in this process on public projects: what a federation of so many clusters would gain by it.
+"""Tries one plan in this process on public projects: the gain of a federation with a given number of clusters.
 
 The sum of a round is computed directly. A federation of N clusters draws q N of them in a step and adds noise of
 `sigma C` to the sum; here R clusters are read, and the noise is scaled so that the *mean* carries exactly what the
 federation's would: `sigma C / (q N)` in each coordinate. So a trial costs R gradients a step whatever N is. The scatter
 of the R that were drawn is larger than that of q N, so a trial rather understates what a large federation gains.
 
-What it releases is released to nobody: the projects are public. The engine is the product's own.
+Its results need no privacy, since the projects are public. The engine is the product's own.
 """
 
 from __future__ import annotations

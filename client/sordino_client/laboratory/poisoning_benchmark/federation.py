@@ -1,7 +1,7 @@
 """A federation in this process: honest members train with the product's engine, one lies, the quantised sum is opened.
 
-The secure sum is exact (it is tested to be), so it is replaced by the plain sum of the same ring integers here; nothing
-else is: plan, engine, quantiser, the check of the mean, the server's step and the triggers' rule are the product's.
+The secure sum is exact (tests show that), so the plain sum of the same ring integers takes its place here. Nothing else
+is replaced: plan, engine, quantiser, the check of the mean, the server's step and the triggers' rule are the product's.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from sordino_privacy.secagg import MaskedStatistics, Quantiser
 
 RANK = 1  # of the adapters: the demo's model
 RISE = 1.0  # nats per token: the coordinator's default
-# The liar leaves so much to chance where its limit depends on the noise of others.
+# The share of its limit that the liar leaves unused where the limit depends on the noise of others.
 MARGIN = 0.98
 
 
@@ -73,7 +73,8 @@ def sketched_limit(plan: TrainingPlan, quantiser: Quantiser, members: int) -> fl
 
 
 def honest_limit(plan: TrainingPlan, quantiser: Quantiser, members: int) -> float:
-    """What an honest member's own update may be: the best that any check of lengths could enforce."""
+    """The length that an honest member's own update may have: the strictest limit that any check of lengths could
+    enforce."""
     return norm_limit(plan, quantiser, levels=1)
 
 

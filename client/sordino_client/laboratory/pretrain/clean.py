@@ -1,4 +1,4 @@
-"""What a document is before the model sees it: no licence header, nothing generated, nothing copyleft.
+"""Cleans a document before the model sees it: no licence header, nothing generated, nothing copyleft.
 
 >>> clean("/*\\n * Licensed to the ASF ...\\n */\\npackage a;\\n\\nclass A { int x; }\\n...", "java")
 """

@@ -84,7 +84,7 @@ class Compute:
 
     @property
     def matrix_precision(self) -> torch.dtype:
-        """What Muon's iterations are computed in."""
+        """The precision of Muon's iterations."""
         return torch.bfloat16 if self.half else torch.float32
 
     def prepare(self, *, seed: int, threads: int) -> None:
@@ -92,7 +92,7 @@ class Compute:
         torch.set_num_threads(threads)
         torch.manual_seed(seed)
         if self.device != "cpu":
-            # Where the device knows no other way to compute something, torch warns and the run goes on.
+            # If the device has no deterministic way to compute something, torch warns and the run goes on.
             torch.use_deterministic_algorithms(True, warn_only=True)
             torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # slow
             torch.set_float32_matmul_precision("high")

@@ -1,4 +1,4 @@
-"""What a package's copyright file allows, file by file (Debian's machine-readable form, version 1.0).
+"""Reads which files of a package its copyright file lets us use (Debian's machine-readable form, version 1.0).
 
 Only licences that are named here count as permissive; whatever has another name, or none, is not learnt from. As in the
 form's own rule, the last paragraph that matches a file decides. A text of no such form, a project's own LICENSE file,
@@ -28,7 +28,7 @@ _GRANTS = {
     "BSD": "Redistribution and use in source and binary forms, with or without modification, are permitted",
     "Apache-2.0": "Apache License,? Version 2.0",
 }
-# What a text with one of those must not hold beside it: another licence, or a condition that none of them has.
+# Sentences that must not stand beside one of those: another licence, or a condition that none of them has.
 _BESIDE = re.compile(
     r"\b[AL]?GPL\b|general public|mozilla public|eclipse public|creative commons|\bcommons clause"
     r"|all advertising materials|non-?commercial|\bSSPL\b|business source",

@@ -67,7 +67,7 @@ class SourcePackages:
         ]
 
     def update(self) -> bool:
-        """Refreshes the lists; False when the network is not there and old lists, if any, are all there is."""
+        """Refreshes the lists. Returns False without a network: then only old lists, if any, can be used."""
         return self._apt("update", "-o", "APT::Update::Error-Mode=any").returncode == 0
 
     def fetch(self, name: str) -> SourceArchive | None:

@@ -1,9 +1,9 @@
 """Where the adapters of a new federation begin: the directions in which public code moves the base most.
 
-Private training can follow only what stands out of its noise, so an adapter must not spend its few directions on
-nothing. What a layer's gradient spans on public code, it mostly spans on members' code too; that is known
-before anybody's privacy is spent (a public subspace: Zhou, Wu and Banerjee 2021). A `down` begins with the eigenvectors
-of the mean of G^T G, the second moment of the weight's gradient G on public windows, the largest first.
+Private training can learn only what stands out of its noise, so an adapter must not waste its few directions. What a
+layer's gradient spans on public code, it mostly spans on members' code too; that is known before anybody's privacy is
+spent (a public subspace: Zhou, Wu and Banerjee 2021). A `down` begins with the eigenvectors of the mean of G^T G, the
+second moment of the weight's gradient G on public windows, the largest first.
 
 A plain step of SGD moves the model along a row by the row's squared length. Rows are as long as the gradient's root
 mean square along them to the power of -1/2, so that all directions move alike; the median length is 1, of the layers

@@ -1,6 +1,6 @@
 """Fetches the projects of a role by name and hands them, as archives on disk, to `corpus.build_corpus`.
 
-Resumable: whatever is in the cache is not fetched again. Offline: says so, and uses what is cached. A package that
+Resumable: what is in the cache is not fetched again. Without a network it says so and uses the cache. A package that
 the archive does not have is a hole: it is reported, never an error, until more than half of a role is missing.
 """
 

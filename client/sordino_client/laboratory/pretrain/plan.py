@@ -1,4 +1,4 @@
-"""What fixes a pretraining run, and what may change from one session of it to the next."""
+"""The settings that fix a pretraining run, and those that may change from one session to the next."""
 
 from __future__ import annotations
 

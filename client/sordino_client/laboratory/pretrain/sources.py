@@ -1,4 +1,4 @@
-"""Which public projects the base learns from, which play the members, and which nobody ever sees.
+"""The public projects: those that the base learns from, those that play the members, and those that are held out.
 
 The roles never mix. The `heldout` lists are for measuring only; the `tuning` lists are what weights, thresholds and
 settings are fitted on, and nothing is reported on them; `MEMBERS` are the "proprietary" repositories of the federation

@@ -1,4 +1,5 @@
-"""Languages that the rules for secrets were never mended with: what is missed here is what is missed elsewhere."""
+"""Languages that were never used to improve the rules for secrets: so the misses here are typical of other
+languages."""
 
 from __future__ import annotations
 

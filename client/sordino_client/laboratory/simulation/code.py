@@ -1,7 +1,7 @@
-"""Repositories split into many members: each gets files of one repository that lie beside each other, as a team's do.
+"""Splits repositories into many members: each gets files of one repository that lie beside each other, as a team's do.
 
-Some repositories are no member's: they measure the model. Which, and who gets what, follows from the files alone, so
-that the same call makes the same federation.
+Some repositories are given to no member and measure the model. The split follows from the files alone, so that the same
+call makes the same federation.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sordino_privacy.errors import DataError
 
 HELDOUT_SHARE: Final = 0.05
 FEWEST_FILES: Final = 6
-"""A member with fewer has too few file clusters to be private, whatever the plan."""
+"""A member with fewer files has too few file clusters to be private, whatever the plan."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class CodeText:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeShares:
-    """The files of each member, in order, and those of nobody, by repository."""
+    """The files of each member, in order, and the files that no member has, by repository."""
 
     members: tuple[tuple[CodeText, ...], ...]
     heldout: Mapping[str, tuple[CodeText, ...]]

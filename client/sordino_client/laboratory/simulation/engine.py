@@ -1,7 +1,7 @@
 """Flower's simulation engine as processes: a SuperLink of our own on loopback, and `flwr run` with the shipped app.
 
 Not `flwr run ... local`: that SuperLink has one port for the whole machine and outlives its runs. Ray takes this
-machine's processors, or joins the cluster that `RAY_ADDRESS` names. Whatever was started here ends here.
+machine's processors, or joins the cluster that `RAY_ADDRESS` names. Every process that is started here is ended here.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class SimulationRun:
         return self.folder / "flower"
 
     def environment(self) -> dict[str, str]:
-        """What everything that is started has beside the environment of this process."""
+        """The variables that every started process gets beside the environment of this one."""
         path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
         # Ray would join whatever cluster it finds on this machine; only the one that was named is meant.
         cluster = os.environ.get("RAY_ADDRESS", "local")
@@ -113,7 +113,7 @@ class SimulationRun:
             self.stop()
 
     def stop(self) -> None:
-        """Ends whatever this run started; Ray's processes outlive a failure."""
+        """Ends every process that this run started; Ray's own outlive a failure."""
         for session in self._started:
             session.end()
         for session in self._started:
@@ -153,13 +153,13 @@ class SimulationRun:
         return (errors or lines or ["it said nothing"])[-1][:500]
 
     def _look(self) -> None:
-        """Notes what the process that holds the coordinator has had at most. Raises LinkError where Ray does not start:
+        """Notes the peak memory of the process that holds the coordinator. Raises LinkError where Ray does not start:
         the coordinator would wait for its members as long as it may."""
         here = processes_marked("FLWR_HOME", str(self.home))
         for number, command in here.items():
             if "flwr-simulation" in command:
                 self._driver_seen = self._driver_seen or time.monotonic()
-                with contextlib.suppress(UsageError):  # it ended in this moment
+                with contextlib.suppress(UsageError):  # it has just ended
                     self.driver_peak_bytes = max(self.driver_peak_bytes, memory.peak_since(number))
         self._ray_seen |= "RAY_ADDRESS" in os.environ or any(
             name in command for command in here.values() for name in ("raylet", "gcs_server")

@@ -44,7 +44,7 @@ SIZES = {"2.3m": "2m3", "22m": "22m"}
 TURNS = {("2.3m", 8): 6, ("2.3m", 32): 4, ("22m", 8): 2, ("22m", 32): 2}
 # The slowest two take half a minute a step at 22M: one turn has to do there.
 ONCE = {("22m", "functorch"), ("22m", "ghost")}
-# Modes whose memory is measured: at 22M stock Opacus takes a minute and many gigabytes for nothing new.
+# Modes whose memory is measured. At 22M stock Opacus would take a minute and many gigabytes and show nothing new.
 MEMORY = {"2.3m": MODES, "22m": ("plain", "one-pass")}
 WORKER_SECONDS = 8.0
 

@@ -126,7 +126,7 @@ def _asking(server: Endpoint, path: str | None, show: Show, context: Sequence[Sn
             except LinkError as error:
                 if "too many requests" not in error.message:
                     raise
-                time.sleep(BUSY_SECONDS)  # a person does not type so fast; the wait is nobody's latency
+                time.sleep(BUSY_SECONDS)  # no person types this fast: the wait counts in no latency
             else:
                 break
         milliseconds = 1000 * (time.perf_counter() - started)

@@ -1,10 +1,10 @@
 """Whether a shown text is a syntax error of its own: judged by the whole true file, and by another way than the gate's.
 
 The shown text takes the place of as many lines of what was typed in truth; the rest of the passage and of the file
-stands behind it. Texts end within lines, as a person's do, so every finish is tried that may come behind: what closes
-the open quotes and brackets, an operand or a name where one is missing, the end of the statement, a block begun or
-ended, or the true line from any of its words on. Only where none of them makes the file as free of errors as it is in
-truth does the text add one. What begins the truth adds none.
+stands behind it. A shown text may end within a line, as a person's text does, so every possible finish is tried: what
+closes the open quotes and brackets, an operand or a name where one is missing, the end of the statement, a block begun
+or ended, or the true line from any of its words on. The text adds an error only if no finish makes the file as free of
+errors as the true file. A text that is a beginning of the truth adds none.
 """
 
 from __future__ import annotations
