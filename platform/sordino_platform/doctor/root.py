@@ -9,7 +9,7 @@ from pathlib import Path
 from sordino_platform.doctor import checks
 from sordino_platform.doctor.finding import Finding, checked, failed, ok, warning
 from sordino_platform.durable import read_secret
-from sordino_platform.identity import authority
+from sordino_platform.identity import authority, invitations
 from sordino_platform.identity.site import WARN_BEFORE
 
 
@@ -47,7 +47,7 @@ def charter(folder: Path) -> Finding:
 
 def tokens(folder: Path) -> Finding:
     """Enrolment tokens that somebody offered again after they were used."""
-    again = authority.reused_tokens(folder)
+    again = invitations.reused_tokens(folder)
     if not again:
         return ok("tokens", "no enrolment token was offered twice")
     who = ", ".join(f"{name} ({count} times, last {last:%Y-%m-%d %H:%M} UTC)" for name, count, last in again)

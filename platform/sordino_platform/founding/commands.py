@@ -11,7 +11,7 @@ import typer
 
 from sordino_platform.charter import drafting
 from sordino_platform.durable import make_folder, read_file, write_file
-from sordino_platform.identity import authority, read_card
+from sordino_platform.identity import authority, invitations, read_card
 from sordino_platform.identity.commands import KeyUri
 from sordino_platform.identity.enrolment import MAX_REQUEST_BYTES, EnrolmentRequest
 from sordino_platform.keys import fingerprint
@@ -110,7 +110,7 @@ def approve(
         card = authority.enrol(root, request)
         typer.echo(f"{card.role} {card.name} of {card.organisation}: {fingerprint(card.identity_key)}")
     if (root / drafting.DRAFT).exists():
-        missing = authority.open_invitations(root, now=datetime.now(UTC))
+        missing = invitations.open_invitations(root, now=datetime.now(UTC))
         if missing and not partial:
             raise UsageError(
                 f"{', '.join(missing)} may still come with this epoch",

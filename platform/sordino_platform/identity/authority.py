@@ -1,13 +1,12 @@
 """The root's side of enrolment, in the root folder: invite, enrol, sign, approve, retire.
 
 The three secrets of the folder have three uses, so that each can live where it is needed: `root.key` signs charters,
-`tls-authority.key` issues certificates, `invitations/` checks tokens. `approve`, which is needed every month, reads
-only the second; `root.key` can stay on a medium in a safe between two epochs.
+`tls-authority.key` issues certificates (`issuing`), `invitations/` checks tokens (`invitations`). `approve`, which is
+needed every month, reads only the second; `root.key` can stay on a medium in a safe between two epochs.
 """
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,21 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
-from pydantic import ValidationError
 
-from sordino_platform.canonical import (
-    Digest,
-    Document,
-    Moment,
-    Name,
-    decode,
-    document_digest,
-    encode,
-    first_problem,
-    moment,
-)
 from sordino_platform.charter import (
-    Charter,
     CharterCoordinator,
     CharterMember,
     CharterStore,
@@ -43,52 +29,20 @@ from sordino_platform.charter import (
     TlsAuthority,
     drafting,
 )
-from sordino_platform.charter.parties import Organisation
-from sordino_platform.durable import locked, make_folder, read_file, read_secret, write_file
-from sordino_platform.identity.certificates import (
-    CERTIFICATE_VALIDITY,
-    CLOCK_TOLERANCE,
-    authority_certificate,
-    issue,
-)
-from sordino_platform.identity.enrolment import (
-    Card,
-    EnrolmentReply,
-    EnrolmentRequest,
-    EnrolmentToken,
-    token_proof,
-)
-from sordino_platform.identity.renewal import REQUEST_AGE, Issued, RenewalReply, RenewalRequests
-from sordino_platform.keys import (
-    Passphrase,
-    fingerprint,
-    load_identity_key,
-    load_tls_key,
-    public_bytes,
-    save_private_key,
-)
-from sordino_platform.machine.files import sync_folder
+from sordino_platform.durable import locked, make_folder, read_file, write_file
+from sordino_platform.identity.certificates import CERTIFICATE_VALIDITY, authority_certificate
+from sordino_platform.identity.enrolment import Card, EnrolmentReply, EnrolmentRequest, EnrolmentToken
+from sordino_platform.identity.invitations import keep_invitation, require_invited, spend_invitation
+from sordino_platform.identity.issuing import issued_certificate, require_federation
+from sordino_platform.identity.renewal import Issued, RenewalReply, RenewalRequests
+from sordino_platform.keys import Passphrase, fingerprint, load_identity_key, public_bytes, save_private_key
 from sordino_privacy.errors import ConfigurationError
 
 ROOT_KEY = "root.key"
 AUTHORITY_KEY = "tls-authority.key"
 AUTHORITY_PUBLIC = "tls-authority.pem"
 PIN = "root.pin"
-INVITATIONS = "invitations"
-ISSUED = "issued"
 INVITATION_VALIDITY = timedelta(days=14)
-MAX_REUSED_BYTES = 64 << 10
-
-
-class Invitation(Document):
-    """What the root keeps of a token: for whom, until when, and a hash that checks its proof."""
-
-    version: str = "sordino-invitation/1"
-    role: Role
-    name: Name
-    organisation: Organisation
-    verifier: Digest
-    expires_at: Moment
 
 
 def found_root(
@@ -149,35 +103,14 @@ def invite(
     now: datetime | None = None,
     validity: timedelta = INVITATION_VALIDITY,
 ) -> EnrolmentToken:
-    """A token that lets exactly one request in, under this name and organisation. Show it once; it is not kept."""
+    """A token that lets exactly one request in, under this name and organisation. Show it once; it is not kept.
+
+    Raises ConfigurationError for a folder that is not a root, and for a party that cannot be.
+    """
     charters_of(folder)
-    token = EnrolmentToken.fresh()
-    try:
-        invitation = Invitation(
-            role=role,
-            name=name,
-            organisation=organisation,
-            verifier=token.verifier(),
-            expires_at=moment((now or datetime.now(UTC)) + validity),
-        )
-    except ValidationError as error:
-        raise ConfigurationError(f"the invitation cannot be: {first_problem(error)}") from None
-    make_folder(folder / INVITATIONS)
-    write_file(_invitation(folder, token.invitation), encode(invitation), secret=True, replace=False)
+    token, expires_at = EnrolmentToken.fresh(), (now or datetime.now(UTC)) + validity
+    keep_invitation(folder, token, role=role, name=name, organisation=organisation, expires_at=expires_at)
     return token
-
-
-def open_invitations(folder: Path, *, now: datetime) -> list[str]:
-    """The names that were invited, may still come, and have not."""
-    return sorted(
-        invitation.name
-        for path in (folder / INVITATIONS).glob("*.json")
-        if now < (invitation := _read_invitation(path)).expires_at
-    )
-
-
-def _read_invitation(path: Path) -> Invitation:
-    return decode(Invitation, read_secret(path), limit=4096, what=str(path))
 
 
 def enrol(folder: Path, request: bytes, *, now: datetime | None = None) -> Card:
@@ -190,12 +123,11 @@ def enrol(folder: Path, request: bytes, *, now: datetime | None = None) -> Card:
     card = parsed.body.card
     with locked(folder):
         draft = drafting.read_draft(folder)
-        _require_federation(card, draft.federation)
-        path = _require_invited(folder, parsed, now or datetime.now(UTC))
+        require_federation(card, draft.federation)
+        invitation = require_invited(folder, parsed, now=now or datetime.now(UTC))
         draft = _with_party(draft, card)
         # The token goes first: a crash here costs a new invitation; the other order would let it work twice.
-        path.rename(path.with_suffix(".used"))
-        sync_folder(path.parent)
+        spend_invitation(invitation)
         drafting.write_draft(folder, draft, replace=True)
     return card
 
@@ -218,10 +150,11 @@ def approve(
     same certificate; a request older than the last approved one of that party is refused as a replay.
     """
     store = charters_of(folder)
-    certificate = _issued(
+    certificate = issued_certificate(
         folder,
         EnrolmentRequest.parse(request),
         store.head().charter,
+        authority_key=folder / AUTHORITY_KEY,
         now=now or datetime.now(UTC),
         validity=validity,
     )
@@ -245,7 +178,14 @@ def approve_all(
         card = request.body.card
         try:
             verified = EnrolmentRequest.parse(request.to_bytes(), what=f"the request of {card.name}")
-            certificate = _issued(folder, verified, charter, now=moment_now, validity=validity)
+            certificate = issued_certificate(
+                folder,
+                verified,
+                charter,
+                authority_key=folder / AUTHORITY_KEY,
+                now=moment_now,
+                validity=validity,
+            )
         except ConfigurationError as problem:
             refused.append(f"{card.name}: {problem.message}")
         else:
@@ -264,52 +204,20 @@ def enrolment(folder: Path, requests: Sequence[bytes], *, now: datetime | None =
     for data in requests:
         request = EnrolmentRequest.parse(data)
         card = request.body.card
-        certificate = _issued(folder, request, charter, now=moment_now, validity=CERTIFICATE_VALIDITY)
+        certificate = issued_certificate(
+            folder,
+            request,
+            charter,
+            authority_key=folder / AUTHORITY_KEY,
+            now=moment_now,
+            validity=CERTIFICATE_VALIDITY,
+        )
         issued.append(Issued(role=card.role, name=card.name, certificate=certificate))
     return RenewalReply(certificates=tuple(issued), charters=_texts(store)).to_bytes()
 
 
 def _texts(store: CharterStore) -> tuple[str, ...]:
     return tuple(signed.to_bytes().decode("ascii") for signed in store.chain())
-
-
-def _issued(
-    folder: Path, request: EnrolmentRequest, charter: Charter, *, now: datetime, validity: timedelta
-) -> str:
-    """The certificate (PEM) for a verified request. Raises ConfigurationError."""
-    card, made_at = request.body.card, request.body.made_at
-    charter.require_current(now)
-    _require_federation(card, charter.federation)
-    if charter.identity_key(card.role, card.name) != card.identity_key:
-        raise ConfigurationError(
-            f"epoch {charter.epoch} has no {card.role} {card.name!r} with this identity key",
-            hint="`sordino charter add` the request and `sordino charter sign` first; a retired key never comes back",
-        )
-    if not -REQUEST_AGE <= made_at - now <= CLOCK_TOLERANCE:
-        raise ConfigurationError(
-            f"the request of {card.name!r} was made at {made_at:%Y-%m-%d %H:%M} UTC, too far from now",
-            hint="`sordino identity renew` makes a new one; check the clocks of both machines",
-        )
-    make_folder(folder / ISSUED)
-    with locked(folder / ISSUED):
-        when, which = (
-            f"{made_at:%Y%m%dT%H%M%SZ}",
-            document_digest("sordino-issued/1", request.to_bytes()).hex()[:32],
-        )
-        path = folder / ISSUED / f"{card.role}.{card.name}.{when}.{which}.pem"
-        if path.exists():
-            return read_file(path, limit=16 << 10).decode("ascii", "replace")
-        earlier = [p.name.split(".")[2] for p in (folder / ISSUED).glob(f"{card.role}.{card.name}.*.pem")]
-        if earlier and max(earlier) > when:
-            raise ConfigurationError(
-                f"a newer request of {card.name!r} was approved already",
-                hint="this one was replayed or arrived late; `sordino identity renew` makes a new one",
-            )
-        certificate = issue(
-            load_tls_key(folder / AUTHORITY_KEY), charter, request, now=now, validity=validity
-        ).public_bytes(Encoding.PEM)
-        write_file(path, certificate, replace=False)
-    return certificate.decode("ascii")
 
 
 def retire(folder: Path, name: str, *, now: datetime | None = None) -> Draft:
@@ -335,65 +243,3 @@ def _with_party(draft: Draft, card: Card) -> Draft:
         addresses=card.addresses,
     )
     return drafting.with_coordinator(draft, coordinator)
-
-
-def _require_federation(card: Card, federation: str) -> None:
-    if card.federation != federation:
-        raise ConfigurationError(f"the request is for the federation {card.federation!r}, not {federation!r}")
-
-
-def _invitation(folder: Path, invitation: str) -> Path:
-    return folder / INVITATIONS / f"{invitation}.json"
-
-
-def _require_invited(folder: Path, request: EnrolmentRequest, now: datetime) -> Path:
-    """The file of the invitation that this request proves. Raises ConfigurationError."""
-    card, number = request.body.card, request.body.invitation
-    again = f"invite again: `sordino identity invite --name {card.name}`"
-    if number is None or request.proof is None:
-        raise ConfigurationError(f"the request of {card.name!r} carries no enrolment token", hint=again)
-    path = _invitation(folder, number)  # `number` is eight letters by its pattern: no path can hide in it
-    if path.with_suffix(".used").exists():
-        _note_reuse(folder, number, card.name, now)
-        raise ConfigurationError(
-            f"the enrolment token of this request for {card.name!r} was used before",
-            hint="if that was not you, somebody holds a copy: ask who enrolled, then " + again,
-        )
-    if not path.exists():
-        raise ConfigurationError("the enrolment token is not known here", hint=again)
-    invitation = _read_invitation(path)
-    if not hmac.compare_digest(token_proof(invitation.verifier, request.body), request.proof):
-        raise ConfigurationError("the enrolment token is wrong", hint=again)
-    if (invitation.role, invitation.name, invitation.organisation) != (
-        card.role,
-        card.name,
-        card.organisation,
-    ):
-        raise ConfigurationError(
-            f"the token was made for the {invitation.role} {invitation.name!r} of {invitation.organisation!r}",
-            hint="the request names another party",
-        )
-    if now >= invitation.expires_at:
-        raise ConfigurationError(
-            f"the token of {card.name!r} expired on {invitation.expires_at:%Y-%m-%d}", hint=again
-        )
-    return path
-
-
-def _note_reuse(folder: Path, invitation: str, name: str, now: datetime) -> None:
-    """Keeps that a used token was offered again: `sordino doctor` of the root's folder fails until somebody looked."""
-    path = folder / INVITATIONS / f"{invitation}.reused"
-    before = read_file(path, limit=MAX_REUSED_BYTES) if path.exists() else b""
-    line = f"{moment(now):%Y-%m-%dT%H:%M:%SZ} {name}\n".encode()
-    if len(before) + len(line) <= MAX_REUSED_BYTES:
-        write_file(path, before, line, secret=True)
-
-
-def reused_tokens(folder: Path) -> list[tuple[str, int, datetime]]:
-    """Used tokens that were offered again: for whom, how often, and when last. Removing the file ends the alarm."""
-    found = []
-    for path in sorted((folder / INVITATIONS).glob("*.reused")):
-        lines = read_file(path, limit=MAX_REUSED_BYTES).decode("ascii", "replace").splitlines()
-        when, _, name = lines[-1].partition(" ")
-        found.append((name, len(lines), datetime.strptime(when, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)))
-    return found
