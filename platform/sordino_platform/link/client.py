@@ -21,7 +21,6 @@ import logging
 import secrets
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -44,8 +43,6 @@ from sordino_platform.link.frames import (
     GoodbyeReason,
     Hello,
     MessageChunk,
-    MessageEnd,
-    MessageStart,
     Ping,
     Pong,
     ProtocolError,
@@ -55,44 +52,35 @@ from sordino_platform.link.frames import (
     decode_frame,
     encode_frame,
 )
+from sordino_platform.link.inbox import ArrivedMessage, Inbox
 from sordino_platform.link.limits import SESSION_BYTES, Limits
-from sordino_platform.link.messages import Assembly, MemoryPayload, outgoing, parts_of
-from sordino_platform.link.pending import HeldReply, Pending
+from sordino_platform.link.messages import parts_of
+from sordino_platform.link.outbox import Outbox
+from sordino_platform.link.pending import Pending
+from sordino_platform.link.reconnecting import Backoff, known_end
 from sordino_platform.link.request import Handler, Request
-from sordino_platform.link.status import LinkState, LinkStatus, backoff_seconds
+from sordino_platform.link.status import LinkState, LinkStatus
 from sordino_platform.link.tls import ClientTls, ClientTlsSource
 from sordino_privacy.errors import LinkError
 
 log = logging.getLogger("sordino.link")
 
-SETTLED_SECONDS: Final = 30.0
-"""A stream that lived this long, or brought a request, was a good one: the next wait starts small again."""
 GOODBYE_SECONDS: Final = 1.0
 HANDLER_GRACE_SECONDS: Final = 2.0
 
-FATAL: Final = {
-    GoodbyeReason.IDENTITY: "ask the federation's operator whether this member is in the charter and not retired",
-    GoodbyeReason.VERSION: "install the release of sordino that the federation runs",
-    GoodbyeReason.DUPLICATE: "stop the other process, on this machine or another; an identity must never be copied",
-    GoodbyeReason.FENCED: "another process runs with this identity: stop one of them; an identity must never be copied",
-}
-
 
 class _Connection:
-    """One stream's outbox and inbox; everything is guarded by the client's condition."""
+    """One stream. The inbox is read by the thread of `run` alone; the client's condition guards the outbox."""
 
-    def __init__(self) -> None:
-        self.control: deque[Frame] = deque()
-        self.welcomed = False
-        self.started = 0  # the reply that is being sent or was sent on this stream
-        self.closing = False
-        self.goodbye: Goodbye | None = None  # from the coordinator
+    def __init__(self, limits: Limits) -> None:
+        self.inbox = Inbox(message_bytes=limits.message_bytes)
+        self.outbox = Outbox(control_burst=limits.control_burst)
         self.offence = ""  # how the coordinator broke the protocol
-        self.assembly: Assembly | None = None
-        self.deadline = 0.0
-        self.useful = False
         self.refreshed = False  # ended by this side, to be made anew at once
-        self.version = 0  # of the protocol on this stream, once welcomed
+
+    @property
+    def welcomed(self) -> bool:
+        return self.outbox.opened
 
 
 class LinkClient:
@@ -163,7 +151,7 @@ class LinkClient:
         """
         worker = threading.Thread(target=self._work, name="sordino-link-handler", daemon=True)
         worker.start()
-        attempt = 0
+        backoff = Backoff(busy_seconds=self._limits.busy_seconds)
         try:
             while not self._stopped.is_set():
                 self._on_status(LinkStatus(state=LinkState.CONNECTING))
@@ -172,18 +160,12 @@ class LinkClient:
                 if self._stopped.is_set():
                     break
                 if connection.refreshed:
-                    attempt = 0
+                    backoff.reset()
                     continue
                 problem = self._problem(connection)
-                if connection.useful or (connection.welcomed and time.monotonic() - began > SETTLED_SECONDS):
-                    attempt = 0
-                if connection.goodbye is not None and connection.goodbye.reason is GoodbyeReason.BUSY:
-                    # Its turns are spread already. What it asks for is bounded here, whatever it says.
-                    asked = connection.goodbye.retry_millis / 1000 + backoff_seconds(0, self._random.random())
-                    pause = min(asked, self._limits.busy_seconds)
-                else:
-                    pause = backoff_seconds(attempt, self._random.random())
-                    attempt += 1
+                inbox, lived = connection.inbox, time.monotonic() - began
+                backoff.note(welcomed=connection.welcomed, useful=inbox.useful, seconds=lived)
+                pause = backoff.pause(inbox.goodbye, self._random.random())
                 self._on_status(
                     LinkStatus(
                         state=LinkState.WAITING,
@@ -205,7 +187,7 @@ class LinkClient:
 
     def _connect(self) -> _Connection:
         """Opens a stream and reads it to its end."""
-        connection = _Connection()
+        connection = _Connection(self._limits)
         try:
             tls = self._tls if isinstance(self._tls, ClientTls) else self._tls()
         except LinkError:
@@ -234,7 +216,7 @@ class LinkClient:
                 watchdog.cancel()
                 renewal.cancel()
                 with self._changed:
-                    connection.closing = True
+                    connection.outbox.close()
                     self._connection = self._call = None
                     self._changed.notify_all()
                 call.cancel()
@@ -246,7 +228,7 @@ class LinkClient:
         try:
             for raw in call:
                 self._take(connection, decode_frame(raw))
-                if connection.goodbye is not None:
+                if connection.inbox.goodbye is not None:
                     return
         except ProtocolError as problem:
             connection.offence = problem.message
@@ -255,102 +237,54 @@ class LinkClient:
             return  # `_problem` finds out why
 
     def _take(self, connection: _Connection, frame: Frame) -> None:
-        if not connection.welcomed and not isinstance(frame, Welcome | Goodbye):
-            raise ProtocolError("a frame before Welcome")
-        match frame:
+        taken = connection.inbox.take(frame, now=time.monotonic(), received=self._pending.received)
+        if isinstance(frame, MessageChunk):
+            self._events.bytes(Direction.RECEIVED, len(frame.data))
+        match taken:
             case Welcome():
-                self._welcome(connection, frame)
-            case MessageStart():
-                self._start(connection, frame)
-            case MessageChunk():
-                self._assembling(connection).add(frame)
-                self._events.bytes(Direction.RECEIVED, len(frame.data))
-            case MessageEnd():
-                self._finish(connection, frame)
+                self._welcome(connection, taken)
+            case ArrivedMessage(id=number, request=request):
+                if request is not None:
+                    with self._changed:
+                        self._pending.arrived(request)
+                        self._changed.notify_all()
+                self._send(connection, Ack(number))
             case Ack():
                 with self._changed:
-                    self._pending.acknowledged(frame.id)
+                    self._pending.acknowledged(taken.id)
             case Ping():
-                self._send(connection, Pong(frame.nonce))
-            case Pong():
-                pass
+                self._send(connection, Pong(taken.nonce))
             case Cancel():
-                self._cancelled(connection, frame.id)
-            case Goodbye():
-                connection.goodbye = frame
+                with self._changed:
+                    if self._pending.received == taken.id:
+                        self._pending.give_up()
+                        self._changed.notify_all()
             case Renewed():
-                if connection.version < RENEWAL_VERSION or not self._renewal:
+                if not self._renewal:
                     raise ProtocolError("a certificate that was not asked for")
-                self._on_renewed(frame.certificate)
-            case Renewal():
-                raise ProtocolError("a request for a certificate from the coordinator")
-            case Hello():
-                raise ProtocolError("a Hello from the coordinator")
+                self._on_renewed(taken.certificate)
+            case None:
+                pass
 
     def _welcome(self, connection: _Connection, welcome: Welcome) -> None:
-        if connection.welcomed:
-            raise ProtocolError("a second Welcome")
         with self._changed:
             self._pending.resume(welcome)
-            self._welcomed = connection.welcomed = True
+            self._welcomed = connection.outbox.opened = True
             self._changed.notify_all()
-        connection.version = welcome.version
         self._send_renewal(connection)
         self._on_status(LinkStatus(state=LinkState.CONNECTED))
 
     def _send_renewal(self, connection: _Connection) -> None:
-        if self._renewal and connection.version >= RENEWAL_VERSION:
+        if self._renewal and connection.inbox.version >= RENEWAL_VERSION:
             self._send(connection, Renewal(self._renewal))
-
-    def _start(self, connection: _Connection, start: MessageStart) -> None:
-        if connection.assembly is not None:
-            raise ProtocolError("a message inside another")
-        if start.kind is not FrameKind.REQUEST:
-            raise ProtocolError("a reply from the coordinator")
-        if start.total > self._limits.message_bytes:
-            raise ProtocolError(f"a message above {self._limits.message_bytes} bytes")
-        connection.deadline = time.monotonic() + start.deadline_millis / 1000
-        connection.assembly = Assembly(start, MemoryPayload() if start.id > self._pending.received else None)
-
-    def _assembling(self, connection: _Connection) -> Assembly:
-        if connection.assembly is None:
-            raise ProtocolError("a part of a message that was not started")
-        return connection.assembly
-
-    def _finish(self, connection: _Connection, end: MessageEnd) -> None:
-        assembly = self._assembling(connection)
-        payload = assembly.finish(end)
-        connection.assembly = None
-        connection.useful = True
-        with self._changed:
-            if assembly.kept:
-                self._pending.arrived(
-                    Request(id=assembly.start.id, payload=payload, deadline=connection.deadline)
-                )
-                self._changed.notify_all()
-        self._send(connection, Ack(assembly.start.id))
-
-    def _cancelled(self, connection: _Connection, request_id: int) -> None:
-        if connection.assembly is not None and connection.assembly.start.id == request_id:
-            connection.assembly = None
-            return
-        with self._changed:
-            if self._pending.received == request_id:
-                self._pending.give_up()
-                self._changed.notify_all()
 
     def _problem(self, connection: _Connection) -> Diagnosis:
         """Why the stream ended. Raises LinkError when trying again cannot help."""
-        if connection.offence:
-            return Diagnosis.offended(connection.offence)
-        goodbye = connection.goodbye
-        if goodbye is not None and goodbye.reason in FATAL:
-            text = f": {goodbye.detail}" if goodbye.detail else ""
-            raise LinkError(f"the coordinator refuses this member{text}", hint=FATAL[goodbye.reason])
-        if goodbye is not None and goodbye.reason is not GoodbyeReason.EXPIRED:
-            return Diagnosis.ended(goodbye.reason.name.lower(), goodbye.detail)
-        if connection.welcomed and goodbye is None:
-            return Diagnosis.broken()
+        known = known_end(
+            welcomed=connection.welcomed, goodbye=connection.inbox.goodbye, offence=connection.offence
+        )
+        if known is not None:
+            return known
         diagnosis = diagnose(
             self._target, tls=self._tls, server_name=self._server_name, seconds=self._limits.hello_seconds
         )
@@ -372,51 +306,25 @@ class LinkClient:
                 received=self._pending.received,
             )
         yield encode_frame(hello)
-        reply: tuple[HeldReply, Iterator[Frame]] | None = None
         while True:
-            frame: Frame | None = None
             with self._changed:
-                while frame is None:
-                    if connection.control:
-                        frame = connection.control.popleft()
-                    elif connection.closing:
+                while (frame := connection.outbox.next(self._pending.held)) is None:
+                    if connection.outbox.over:
                         return
-                    elif reply is not None and reply[0] is not self._pending.held:
-                        frame = Cancel(reply[0].id)
-                        reply = None
-                    elif reply is not None:
-                        frame = next(reply[1], None)
-                        if isinstance(frame, MessageEnd):
-                            reply = None
-                    elif connection.welcomed and (held := self._unsent(connection)) is not None:
-                        connection.started = held.id
-                        reply = (
-                            held,
-                            outgoing(held.parts, id=held.id, kind=held.kind, in_reply_to=held.request.id),
-                        )
-                    else:
-                        self._changed.wait()
+                    self._changed.wait()
             yield encode_frame(frame)
             if isinstance(frame, MessageChunk):
                 self._events.bytes(Direction.SENT, len(frame.data))
 
-    def _unsent(self, connection: _Connection) -> HeldReply | None:
-        """The reply that this stream has not carried yet. The condition is held."""
-        held = self._pending.held
-        return None if held is None or held.id == connection.started else held
-
     def _send(self, connection: _Connection, frame: Frame) -> None:
         with self._changed:
-            if len(connection.control) >= self._limits.control_burst:
-                raise ProtocolError("frames that are answered faster than they are read")
-            connection.control.append(frame)
+            connection.outbox.post(frame)
             self._changed.notify_all()
 
     def _leave(self, connection: _Connection, goodbye: Goodbye, call: Any) -> None:
         """Says Goodbye, and waits a moment for the other side to end the stream."""
         with self._changed:
-            connection.control.append(goodbye)
-            connection.closing = True
+            connection.outbox.close(goodbye)
             self._changed.notify_all()
         with contextlib.suppress(grpc.FutureTimeoutError, grpc.FutureCancelledError):
             call.exception(timeout=GOODBYE_SECONDS)
