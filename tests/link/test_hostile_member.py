@@ -259,7 +259,7 @@ def test_nothing_is_reserved_for_what_is_only_announced(coordinator: Coordinator
     eventually(lambda: coordinator.spooled() == 1)
     stream = coordinator.link._mailboxes["mallory"].stream
     assert isinstance(stream, MemberStream)
-    storage: Any = eventually(lambda: stream._assembly and stream._assembly._storage)
+    storage: Any = eventually(lambda: stream._arriving._assembly and stream._arriving._assembly._storage)
     assert os.fstat(storage._file.fileno()).st_blocks == 0
     assert coordinator.events.counted[Direction.RECEIVED] == 0
 

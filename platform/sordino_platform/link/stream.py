@@ -1,10 +1,10 @@
 """One open stream at the coordinator: a reader, a writer, and the one place where it ends.
 
 The reader asks gRPC for the next frame when it has taken the last, and a member's reply is kept where no other member's
-is (`spool`). The writer sends control frames before chunks, so that a Pong does not wait behind 92 MB.
+is (`arrival`). What is written, and in which order, is `departure`'s.
 
-Whatever the reader meets ends in `_why`: bytes that raise what nobody foresaw cost their member the stream and its
-request, like any other breach of the protocol.
+Whatever the reader meets ends in `ending.ending_of`: bytes that raise what nobody foresaw cost their member the stream
+and its request, like any other breach of the protocol.
 """
 
 from __future__ import annotations
@@ -12,23 +12,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
-import logging
 import secrets
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from sordino_platform.link.allowance import Allowance
-from sordino_platform.link.ending import StreamEnding
+from sordino_platform.link.arrival import ArrivingReply
+from sordino_platform.link.departure import Departure
+from sordino_platform.link.ending import DISCONNECTIONS, StreamEnding, ending_of
 from sordino_platform.link.events import Direction, Disconnection, LinkEvents, Loss, Rejection
 from sordino_platform.link.frames import (
     RENEWAL_VERSION,
     Ack,
     Cancel,
     Frame,
-    FrameKind,
     Goodbye,
     GoodbyeReason,
     MessageChunk,
@@ -44,23 +43,9 @@ from sordino_platform.link.frames import (
 )
 from sordino_platform.link.limits import Limits
 from sordino_platform.link.mailbox import Mailbox, Outgoing
-from sordino_platform.link.messages import Assembly, outgoing
-from sordino_platform.link.spool import storage_for
 from sordino_privacy.errors import SordinoError
 
-log = logging.getLogger("sordino.link")
-
 GOODBYE_SECONDS = 1.0
-
-DISCONNECTIONS = {
-    GoodbyeReason.SHUTDOWN: Disconnection.SHUTDOWN,
-    GoodbyeReason.IDENTITY: Disconnection.IDENTITY,
-    GoodbyeReason.FENCED: Disconnection.FENCED,
-    GoodbyeReason.DEADLINE: Disconnection.DEADLINE,
-    GoodbyeReason.UNRESPONSIVE: Disconnection.UNRESPONSIVE,
-    GoodbyeReason.PROTOCOL: Disconnection.PROTOCOL,
-    GoodbyeReason.EXPIRED: Disconnection.EXPIRED,
-}
 
 
 class Wire(Protocol):
@@ -94,10 +79,8 @@ class MemberStream:
         self._shared = shared
         self._expires = expires
         self._loop = asyncio.get_running_loop()
-        self._control: deque[Frame] = deque()
-        self._sending: tuple[Outgoing, Iterator[Frame]] | None = None
-        self._receiving: tuple[Outgoing, MessageStart] | None = None
-        self._assembly: Assembly | None = None
+        self._leaving = Departure(mailbox, control_burst=shared.limits.control_burst)
+        self._arriving = ArrivingReply(mailbox, spool=shared.spool)
         self._awake = asyncio.Event()
         self._goodbye: Goodbye | None = None
         self._ending: asyncio.Future[StreamEnding] = self._loop.create_future()
@@ -124,18 +107,14 @@ class MemberStream:
 
     def abandon(self, request: Outgoing) -> None:
         """The request is not wanted any more: frees what has arrived of its reply and tells the member."""
-        if self._sending is not None and self._sending[0] is request:
-            self._sending = None
-        if self._receiving is not None and self._receiving[0] is request and self._assembly is not None:
-            self._assembly.drop()
+        self._leaving.abandon(request)
+        self._arriving.abandon(request)
         self._send(Cancel(request.id))
 
     def overdue(self, request: Outgoing) -> None:
         """The request's deadline has passed. A member in the middle of a transfer is evicted: it is what slow-loris
         looks like. One that works on it is told to stop, and must show that it lives."""
-        sending = self._sending is not None and self._sending[0] is request
-        receiving = self._receiving is not None and self._receiving[0] is request
-        if sending or receiving:
+        if self._leaving.carries(request) or self._arriving.answers(request):
             self.end(StreamEnding(GoodbyeReason.DEADLINE, "the message was not complete at its deadline"))
             return
         self._send(Cancel(request.id))
@@ -162,7 +141,7 @@ class MemberStream:
 
     async def run(self, first: Frame) -> None:
         """Sends `first` (Welcome), then reads and writes until one side ends the stream."""
-        self._control.append(first)
+        self._leaving.post(first)
         reader = self._loop.create_task(self._read())
         writer = self._loop.create_task(self._write())
         reader.add_done_callback(_retrieved)
@@ -196,27 +175,15 @@ class MemberStream:
         if self._ending.done():
             return self._ending.result()
         ended = reader if reader.done() else writer
-        match ended.exception():
-            case None:
-                return reader.result()
-            case StreamEnding() as ending:
-                return ending
-            case ProtocolError() as problem:
-                return StreamEnding(GoodbyeReason.PROTOCOL, problem.message, Rejection.SCHEMA)
-            case ConnectionError():
-                return Disconnection.LOST
-            case problem:
-                # Its text may hold what the member sent.
-                log.error("a member's bytes raised %s", type(problem).__name__)
-                return StreamEnding(
-                    GoodbyeReason.PROTOCOL, "bytes that cannot be handled", Rejection.UNEXPECTED
-                )
+        problem = ended.exception()
+        return reader.result() if problem is None else ending_of(problem)
 
     def _let_go(self, reason: Disconnection) -> None:
         if self._over.is_set():
             return
         self._over.set()
-        self._drop()
+        self._leaving.close()
+        self._arriving.drop()
         mailbox = self._mailbox
         if mailbox.stream is self:
             mailbox.stream = None
@@ -237,7 +204,7 @@ class MemberStream:
 
     async def _read(self) -> Disconnection:
         while True:
-            stall = self._shared.limits.stall_seconds if self._assembly is not None else None
+            stall = self._shared.limits.stall_seconds if self._arriving.under_way else None
             try:
                 async with asyncio.timeout(stall):
                     raw = await self._wire.read()
@@ -253,8 +220,7 @@ class MemberStream:
                 case MessageStart():
                     self._start(frame)
                 case MessageChunk():
-                    with self._keeping(self._assembling()):
-                        self._assembling().add(frame)
+                    self._arriving.add(frame)
                     self._shared.events.bytes(Direction.RECEIVED, len(frame.data))
                 case MessageEnd():
                     self._finish(frame)
@@ -265,9 +231,7 @@ class MemberStream:
                 case Pong():
                     pass  # any frame is a sign of life
                 case Cancel():
-                    if self._assembling().start.id != frame.id:
-                        raise ProtocolError("a message given up that was not under way")
-                    self._drop()
+                    self._arriving.given_up(frame.id)
                 case Goodbye():
                     return Disconnection.LEFT
                 case Renewal():
@@ -297,13 +261,8 @@ class MemberStream:
         if certificate is not None:
             self._send(Renewed(certificate))
 
-    def _assembling(self) -> Assembly:
-        if self._assembly is None:
-            raise ProtocolError("a part of a message that was not started")
-        return self._assembly
-
     def _admit(self) -> None:
-        """Raises Ending when the member may not speak (any more)."""
+        """Raises StreamEnding when the member may not speak (any more)."""
         try:
             self._shared.admit(self._mailbox.member)
         except SordinoError as refusal:
@@ -312,62 +271,21 @@ class MemberStream:
             raise StreamEnding(GoodbyeReason.EXPIRED, "the certificate has expired", Rejection.EXPIRED)
 
     def _start(self, start: MessageStart) -> None:
-        if self._assembly is not None:
-            raise ProtocolError("a message inside another")
+        self._arriving.require_idle()
         self._admit()
-        if start.kind is FrameKind.REQUEST:
-            raise ProtocolError("a request from a member")
-        request = self._mailbox.awaited(start.in_reply_to)
-        limit = request.reply_bytes if request is not None else self._mailbox.late(start.in_reply_to)
-        if limit is None:
-            raise StreamEnding(GoodbyeReason.PROTOCOL, "an answer to what was not asked", Rejection.REPLAY)
-        if start.total > limit:
-            raise StreamEnding(GoodbyeReason.PROTOCOL, f"a reply above {limit} bytes", Rejection.SIZE)
-        if request is None:
+        if not self._arriving.start(start):
             self._count_unasked()
             self._shared.events.rejected(Rejection.EXPIRED)
-            self._assembly = Assembly(start, None)
-            return
-        self._receiving, self._assembly = (request, start), Assembly(start, None)
-        with self._keeping(self._assembly):
-            self._assembly = Assembly(start, storage_for(start.total, self._shared.spool))
-
-    @contextlib.contextmanager
-    def _keeping(self, assembly: Assembly) -> Iterator[None]:
-        """A disk that cannot keep the reply loses its request; the rest of it is read and dropped."""
-        try:
-            yield
-        except OSError as problem:
-            log.error("a reply cannot be kept: %s", problem.strerror)
-            assembly.drop()
-            if self._receiving is not None and self._mailbox.current is self._receiving[0]:
-                self._mailbox.lose(self._receiving[0], Loss.STORAGE)
-            self._receiving = None
 
     def _finish(self, end: MessageEnd) -> None:
-        assembly, payload = self._assembling(), memoryview(b"")
-        with self._keeping(assembly):
-            payload = assembly.finish(end)
+        number = self._arriving.finish(end)
         self._admit()
-        self._send(Ack(assembly.start.id))
-        if self._receiving is None or not assembly.kept or self._mailbox.current is not self._receiving[0]:
-            self._drop()
-            return
-        request, start = self._receiving
-        self._assembly = self._receiving = None  # what is kept is the reply's now
-        if start.kind is FrameKind.FAILURE:
-            self._mailbox.lose(request, Loss.REFUSED)
-        else:
-            self._mailbox.answered(request, payload)
-
-    def _drop(self) -> None:
-        if self._assembly is not None:
-            self._assembly.drop()
-        self._assembly = self._receiving = None
+        self._send(Ack(number))
+        self._arriving.hand_over()
 
     def _acknowledged(self, request_id: int) -> None:
         current = self._mailbox.current
-        if current is not None and current.id == request_id and self._sending is None:
+        if current is not None and current.id == request_id and not self._leaving.busy:
             if current.delivered:
                 self._count_unasked()  # once is its due
             current.delivered = True
@@ -379,51 +297,33 @@ class MemberStream:
     # Writing.
 
     def _send(self, frame: Frame) -> None:
-        if len(self._control) >= self._shared.limits.control_burst:
-            self.end(StreamEnding(GoodbyeReason.UNRESPONSIVE, "too many frames wait to be read"))
+        try:
+            self._leaving.post(frame)
+        except StreamEnding as ending:
+            self.end(ending)
             return
-        self._control.append(frame)
         self.wake()
 
     async def _write(self) -> None:
-        sent = 0
         while True:
             if self._goodbye is not None:
                 await self._wire.write(encode_frame(self._goodbye))
                 return
-            frame = self._next_frame(sent)
+            frame = self._next_frame()
             if frame is None:
                 self._awake.clear()
                 await self._awake.wait()
                 continue
-            if isinstance(frame, MessageStart):
-                sent = frame.id
             await self._wire.write(encode_frame(frame))
             if isinstance(frame, MessageChunk):
                 self._shared.events.bytes(Direction.SENT, len(frame.data))
 
-    def _next_frame(self, sent: int) -> Frame | None:
-        """The frame to write now. `sent` is the last request that was started on this stream."""
-        if self._control:
-            return self._control.popleft()
-        if self._sending is None:
-            request = self._mailbox.next_request()
-            if request is None or request.id == sent or self._over.is_set():
-                return None
-            try:
-                self._admit()
-            except StreamEnding as ending:
-                self.end(ending)
-                return None
-            seconds = max(0.001, request.deadline - self._loop.time())
-            frames = outgoing(
-                request.parts, id=request.id, kind=FrameKind.REQUEST, deadline_millis=int(seconds * 1000)
-            )
-            self._sending = request, frames
-        frame = next(self._sending[1], None)
-        if isinstance(frame, MessageEnd):
-            self._sending = None
-        return frame
+    def _next_frame(self) -> Frame | None:
+        try:
+            return self._leaving.next(now=self._loop.time(), admit=self._admit)
+        except StreamEnding as ending:
+            self.end(ending)
+            return None
 
 
 def _retrieved(task: asyncio.Task[Any]) -> None:
