@@ -1,4 +1,4 @@
-"""What `sordino doctor` looks at on a member's machine."""
+"""The checks of `sordino doctor` on a member's machine."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def repositories(settings: MemberSettings) -> str:
 
 
 def units(folder: Path, identity: Identity, settings: MemberSettings) -> str:
-    """Whether there are enough units to hide one among them. If an agent has prepared units, its counts tell; else the
-    repositories are read as the agent would read them, and nothing is kept. Raises DataError, ConfigurationError,
+    """Checks that there are enough units to hide one among them. If an agent has prepared units, its counts tell; else
+    the repositories are read as the agent would read them, and nothing is kept. Raises DataError, ConfigurationError,
     StorageError."""
     from sordino_client.training.base_here import tokenizer_of
     from sordino_client.training.preparation import last_prepared, prepare
@@ -92,7 +92,7 @@ def units(folder: Path, identity: Identity, settings: MemberSettings) -> str:
 
 
 def prepared(folder: Path) -> Finding:
-    """Whether what training reads was read whole."""
+    """Checks that the last preparation could read everything."""
     from sordino_client.training.preparation import not_read
 
     if counts := not_read(folder / "corpus"):
@@ -104,7 +104,7 @@ def prepared(folder: Path) -> Finding:
 
 
 def remembered(folder: Path) -> Finding:
-    """Whether the local memory holds every repository."""
+    """Checks that the local memory holds every repository."""
     gaps = unread.read(folder / "completion" / "memory")
     if gaps:
         return warning("local memory", "; ".join(map(str, gaps)), SHOWS)
@@ -112,7 +112,7 @@ def remembered(folder: Path) -> Finding:
 
 
 def budget(folder: Path) -> Finding:
-    """What is left of the privacy budget. Verifies the ledger's chain."""
+    """Says what is left of the privacy budget. Verifies the ledger's chain."""
     if not (folder / "ledger").exists():
         return ok("budget", "nothing was spent yet")
     facts = read_ledger(folder)
@@ -134,7 +134,7 @@ def budget(folder: Path) -> Finding:
 
 
 def ledger(folder: Path, identity: Identity) -> str:
-    """Whether a witness remembers more of the ledger than it holds. Raises StorageError, as the agent would."""
+    """Checks that no witness remembers more of the ledger than it holds. Raises StorageError, as the agent would."""
     if not (folder / "ledger").exists():
         return "none yet"
     if running(folder) and (why := read_agent_status(folder).get("ledger")):

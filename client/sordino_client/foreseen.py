@@ -61,7 +61,7 @@ def foreseen(folder: Path, identity: Identity, settings: MemberSettings) -> Iter
 
 
 def participation(folder: Path, settings: MemberSettings) -> Finding:
-    """Whether the owner's own decision keeps this member out of rounds."""
+    """Checks if the owner's own decision keeps this member out of rounds."""
     from sordino_client.round.participation import PAUSED_FILE
 
     if (folder / PAUSED_FILE).exists():
@@ -75,7 +75,8 @@ def participation(folder: Path, settings: MemberSettings) -> Finding:
 
 
 def base(identity: Identity, settings: MemberSettings) -> str:
-    """Whether the base that the charter names is there, and is that one. Raises ConfigurationError, StorageError."""
+    """Checks that the base that the charter names is there, and is that one. Raises ConfigurationError,
+    StorageError."""
     from sordino_client.training.base_here import base_of
 
     config = identity.charter.model.config()
@@ -89,7 +90,7 @@ def base(identity: Identity, settings: MemberSettings) -> str:
 
 
 def day(folder: Path, identity: Identity, settings: MemberSettings) -> Finding:
-    """Whether one more round like the last one fits into the caps on 24 hours."""
+    """Checks that one more round like the last one fits into the caps on 24 hours."""
     from sordino_client.round.member import budget_of
 
     account = read_account(folder / "ledger") if (folder / "ledger").exists() else None

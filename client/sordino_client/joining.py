@@ -1,4 +1,4 @@
-"""What `sordino join` does for a member: writes member.toml from the join code, and runs the agent."""
+"""The member's part of `sordino join`: writes member.toml from the join code, and runs the agent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the member's two local endpoints share: sockets on this machine only, and a token.
+"""The parts that the member's two local endpoints share: sockets on this machine only, and a token.
 
 Completions (sordino_client.completion) and control (sordino_client.control) are two doors of two processes with a
 folder each:

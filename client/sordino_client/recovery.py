@@ -42,7 +42,7 @@ LOST_RUN = "lost{}"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovered:
-    """How many rounds were charged anew: `known` exactly, `named` and `counted` at the worst; epsilon before and after
+    """How many rounds were charged again: `known` exactly, `named` and `counted` at the worst; epsilon before and after
     as the federation holds, and, where noise came in shares, if all others collude with the coordinator."""
 
     known: int

@@ -73,8 +73,8 @@ def held(folder: Path) -> tuple[dict[str, Any], SharedMemory | None]:
 
 
 def cost(folder: Path, run: str, round: int | None) -> dict[str, Any]:
-    """What the ledger charged for that round, alone and beside all others, in both numbers; nothing where this member
-    took no part."""
+    """The ledger's charge for that round, alone and beside all others, in both numbers; nothing if this member took no
+    part."""
     account = read_account(folder / "ledger") if (folder / "ledger").exists() else None
     key = (run, round or 0)
     charge = None if account is None else account.reservations.get(key)

@@ -1,4 +1,4 @@
-"""What a member's folder says of itself, read beside a running agent without disturbing it."""
+"""The status of a member from its folder, read beside a running agent without disturbing it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def write_status(
     metrics_port: int,
     ledger: str = "",
 ) -> None:
-    """What `sordino client status` reads. `ledger`: why the privacy ledger refuses, where it does.
+    """Writes what `sordino client status` reads. `ledger`: why the privacy ledger refuses, if it does.
 
     A courtesy: a full disk must not stop the round, whose own writes raise.
     """
@@ -111,7 +111,7 @@ def takes(folder: Path) -> str:
 
 
 def said(error: SordinoError) -> str:
-    """What is wrong and what to do, on one line."""
+    """An error and its hint on one line."""
     return f"{error.message}; {error.hint}" if error.hint else error.message
 
 
@@ -203,7 +203,7 @@ def merged_clusters(folder: Path) -> int:
 
 
 def planned(costs: Sequence[RoundCost], budget: float) -> dict[str, Any] | None:
-    """What one more round like the last one would cost, and how many such rounds the budget still holds."""
+    """The cost of one more round like the last one, and how many such rounds the budget still holds."""
     if not costs:
         return None
     charged, alone = events(costs), events_alone([*costs, costs[-1]])

@@ -1,4 +1,4 @@
-"""What `sordino doctor` looks at on the coordinator's machine."""
+"""The checks of `sordino doctor` on the coordinator's machine."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def limits_of(identity: Identity) -> RoundLimits:
 
 
 def costs(limits: RoundLimits, chosen: Plan) -> str:
-    """What one round costs a member by itself, in both numbers where there are two."""
+    """The cost of one round to a member, in both numbers if there are two."""
     together, alone = (epsilon([event], chosen.delta).value for event in limits.costs(chosen))
     said = f"epsilon {together:.2f} by itself at delta {chosen.delta:g}"
     return said if limits.shares == 1 else f"{said}, {alone:.2f} if all others collude"
@@ -135,7 +135,7 @@ def heldout(settings: CoordinatorSettings, identity: Identity) -> Finding:
 
 
 def renewals(folder: Path) -> Finding:
-    """Who waits for a new certificate. Raises ConfigurationError."""
+    """The parties that wait for a new certificate. Raises ConfigurationError."""
     waiting = RenewalBox(folder).waiting()
     if not waiting:
         return ok("renewals", "nobody waits for a certificate")

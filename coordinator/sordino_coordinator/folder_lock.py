@@ -1,4 +1,4 @@
-"""One folder has one coordinator: whoever works on it holds its lock."""
+"""One folder has one coordinator: a process that works on it holds its lock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Before a round: who is connected, who is ready for what is offered, and when there are enough to begin."""
+"""Before a round: finds which members are connected, which are ready for the offered round, and when there are enough
+to begin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A round while it runs: who is in it, what became of the others, and the error that ends it without a release."""
+"""A round while it runs: its members, why others left it, and the error that ends it without a release."""
 
 from __future__ import annotations
 

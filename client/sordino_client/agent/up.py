@@ -97,7 +97,7 @@ class Agent:
         self._connection.stop()
 
     def _tls(self) -> ClientTls:
-        """Read anew at each connection, so that a renewed certificate needs no restart."""
+        """Read again at each connection, so that a renewed certificate needs no restart."""
         credentials = self._member.identity.tls()
         self._member.metrics.expiry.set(credentials.expires_at.timestamp())
         return ClientTls(

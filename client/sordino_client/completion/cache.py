@@ -44,7 +44,7 @@ class DecoderShape:
 
     @property
     def row_bytes(self) -> int:
-        """What one token takes in a cache."""
+        """The bytes of one token in a cache."""
         return 2 * 4 * self.layers * self.heads * self.size
 
 

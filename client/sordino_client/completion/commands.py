@@ -56,7 +56,7 @@ def memory(
 ) -> None:
     """Shows the size of the local memory of your repositories, or removes it.
 
-    It never leaves this machine. A running endpoint builds it anew from the repositories that it was given; to have
+    It never leaves this machine. A running endpoint builds it again from the repositories that it was given; to have
     one forgotten for good, remove it from member.toml.
 
     Example: sordino client memory --purge

@@ -1,8 +1,8 @@
-"""What an editor sends beside the open file: pieces of other files that are open or were just edited there.
+"""Pieces of other files that an editor sends beside the open file: they are open or were just edited there.
 
-They join the open file's own part of the memory for one request, and nothing else: they are not kept, and the model
-does not read them. An open tab may hold a credential that stands in no repository, so here the corpus's rules apply
-again: nothing of a file that is named like secrets, and a placeholder for every literal that may be one.
+For one request they join the open file's part of the memory. They are not kept, and the model does not read them. An
+open tab may hold a credential that stands in no repository, so here the corpus's rules apply again: nothing of a file
+that is named like secrets, and a placeholder for every literal that may be one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class Snippet:
 
 
 def admitted(given: Iterable[Snippet]) -> tuple[Snippet, ...]:
-    """What may be recalled of `given` (the nearest first): LF only, masked, MAX_PIECES and MAX_BYTES at most.
+    """The pieces of `given` (the nearest first) that the memory may use: LF only, masked, at most MAX_PIECES and
+    MAX_BYTES.
 
     A piece is taken whole or not at all: half a credential would not be recognised. The first piece that does not fit
     ends the list, so that no more text than the bounds is searched.

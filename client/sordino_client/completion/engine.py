@@ -108,7 +108,7 @@ class Engine:
 
     @property
     def state(self) -> tuple[State, str]:
-        """What the engine does, and the reason in words a developer understands."""
+        """The engine's state, and the reason in words that a developer understands."""
         return self._state, self._reason
 
     @property

@@ -22,7 +22,7 @@ REFILL_SHARE = 0.75
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """What the model reads, and what it must then write first.
+    """The tokens that the model reads, and the bytes that it must then write first.
 
     `typed`: bytes taken back by token healing (`healed` tokens); the completion begins with them. `opening`: the
     window's first whole lines, by which the next prompt finds the same window. `before`: the tokens of all known

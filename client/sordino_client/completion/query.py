@@ -1,4 +1,4 @@
-"""What is asked of a model, and what it answers: the shapes that the engine, the dialects and the memory share.
+"""Queries to a model and its answers: the shapes that the engine, the dialects and the memory share.
 
 Texts here are an editor's own: its line endings, its characters (see completion/text/place.py).
 """

@@ -53,7 +53,7 @@ class EmptyObject(BaseModel):
 
 
 class MemberControl:
-    """What the routes say and do for one member. `link` gives the connection's present state."""
+    """The answers and actions of the routes for one member. `link` gives the connection's present state."""
 
     def __init__(self, member: Member, link: Callable[[], LinkStatus], withdrawn: Callable[[], None]) -> None:
         self.member, self.link = member, link
@@ -164,7 +164,7 @@ def control_app(desk: MemberControl, *, token: str) -> EndpointGuard:
                     if participation.revision <= after:
                         await moved.wait()
         except TimeoutError:
-            pass  # the same state again: the editor asks anew
+            pass  # the same state again: the editor asks again
         return await state()
 
     @app.get("/v1/member/ledger")

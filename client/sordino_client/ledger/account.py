@@ -1,4 +1,4 @@
-"""What the ledger's rows mean. Pure: rows in, state out.
+"""Folds the ledger's rows into what they mean. Pure: rows in, state out.
 
 Kinds of row:
 

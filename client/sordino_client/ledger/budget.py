@@ -1,4 +1,4 @@
-"""What a member is willing to spend, and what a run would cost, in words."""
+"""The caps on what a member spends, and the cost of a run in words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a charge must fit into: the total, what the owner agreed to, and the last 24 hours.
+"""The limits that a charge must fit into: the total, the owner's agreement, and the last 24 hours.
 
 Nothing here charges. All epsilons hold at the budget's delta. `besides` are rounds that do not count, because their
 charges are given back first.
@@ -20,7 +20,7 @@ DAY = 24 * 3600 * 10**9
 
 
 def foreseen_cost(account: Account, budget: Budget, cost: RoundCost, rounds: int = 1) -> Cost:
-    """What a run of `rounds` rounds of this cost would leave, and how many such runs are left."""
+    """The cost of a run of `rounds` rounds, and how many such runs are left."""
     costs, delta = account.costs(), budget.delta
     spent, run = events(costs), [cost.event] * rounds
     after = epsilon([*spent, *run], delta).value

@@ -58,7 +58,7 @@ class Charge(Document):
 
     @property
     def cost(self) -> RoundCost:
-        """What the accountant knows of it."""
+        """Its two numbers as the accountant takes them."""
         return RoundCost.of(
             sampling_rate=self.sampling_rate,
             noise_multiplier=self.noise_multiplier,
@@ -120,7 +120,8 @@ class Budgets(Document):
 
 
 class Machine:
-    """The file of budgets in `folder`. Every call reads it anew: other members of this machine write to it too."""
+    """The file of budgets in `folder`. Every call reads it again, because other members of this machine write to it
+    too."""
 
     def __init__(self, folder: Path) -> None:
         make_folder(folder)

@@ -231,9 +231,9 @@ class Ledger:
             return frozenset(self._account.firm)
 
     def preview(self, plan: Plan, rounds: int = 1, *, noise: SharedNoise | None = None) -> Cost:
-        """What a run of `rounds` rounds of this plan would cost, and how many such runs are left. Charges nothing.
+        """The cost of a run of `rounds` rounds of this plan, and how many such runs are left.
 
-        `noise`, here and below: where the charter has it in shares.
+        Charges nothing. `noise`, here and below, is given if the charter has it in shares.
         """
         with self._lock:
             cost = RoundCost.of_round(plan, noise)
@@ -275,7 +275,7 @@ class Ledger:
     def void(self, run: str, round: int) -> bool:
         """Gives a held charge back. Returns whether there was one. Call it once the round's update is destroyed.
 
-        From then on the round can be neither uploaded nor committed, unless it is reserved anew. Raises RefusalError
+        From then on the round can be neither uploaded nor committed, unless it is reserved again. Raises RefusalError
         when its update left, or was about to.
         """
         with self._lock:

@@ -21,9 +21,9 @@ MEMBER: ContextVar[Member] = ContextVar("sordino_member")
 def addressee_of(context: Context) -> Iterator[Member]:
     """The member that a message is for.
 
-    In the agent it is the one that the process stands for. Under Flower's own runners it is opened for this message:
-    `member-folder` of the run's configuration, or, for a virtual node, the folder of its partition under
-    `federation-folder`. Raises ConfigurationError.
+    In the agent it is the agent's own. Under Flower's own runners it is opened for this message: `member-folder` of the
+    run's configuration, or, for a virtual node, the folder of its partition under `federation-folder`. Raises
+    ConfigurationError.
     """
     present = MEMBER.get(None)
     if present is not None:

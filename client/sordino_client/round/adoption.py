@@ -35,7 +35,7 @@ class Adoption:
 
 
 def held(member: Member, charters: Charters) -> Holdings:
-    """What this member has, for the checks of a release."""
+    """The releases and charters that this member has, for the checks of a release."""
     releases = member.releases
     chain = releases.chain()
     coming = member.coming.after(chain, charters)

@@ -158,8 +158,8 @@ class Member:
         return self.ledger.spent().value
 
     def noise(self, plan: Plan, membership: Membership | None = None) -> SharedNoise | None:
-        """What this member's noise is a share of; None where it adds all of it itself. `membership` where it is not in
-        force yet."""
+        """The terms of noise in shares; None if this member adds all of the noise itself. `membership` is given if it
+        is not in force yet."""
         membership = membership or self.membership
         if membership.shares == 1:
             return None
@@ -168,7 +168,7 @@ class Member:
     def session_arguments(
         self, agreement: RoundContext, membership: Membership | None = None
     ) -> tuple[str, Signer, Membership, RoundContext, Journal, Callable[[int], bytes]]:
-        """What a `MemberSession` is made of; `membership` where it is not in force yet."""
+        """The arguments of a `MemberSession`. `membership` is given if it is not in force yet."""
         known, key = membership or self.membership, self.identity.signing_key
         return self.name, key, known, agreement, self.ledger, secrets.token_bytes
 
@@ -199,7 +199,7 @@ class Member:
         return base_of(self.settings, self.charter.model)
 
     def tokenizer(self) -> Tokenizer | HuggingFaceTokenizer:
-        """What the charter's model reads with. Raises ConfigurationError where its base is not here."""
+        """The tokenizer of the charter's model. Raises ConfigurationError if its base is not here."""
         return tokenizer_of(self.settings, self.charter.model)
 
     def cheated(self, error: BadParcelError) -> None:
@@ -264,7 +264,7 @@ def own_worker(settings: MemberSettings) -> TrainingWorker:
 
 
 def budget_of(settings: MemberSettings, charter: Charter) -> Budget:
-    """What a member spends at most: its own caps, or the charter's where that is lower."""
+    """The most that a member spends: its own caps, or the charter's if that is lower."""
     return Budget(
         epsilon=min(settings.budget_epsilon, charter.privacy.largest_epsilon),
         delta=BUDGET_DELTA,

@@ -1,4 +1,4 @@
-"""Whether this member takes part in rounds: what its owner decided, and where the round that it is in stands.
+"""Whether this member takes part in rounds: the owner's decisions, and the state of the present round.
 
 The coordinator paces the rounds. A member says at each offer whether it is ready (sordino_platform.offer); nothing
 trains at a member that is not. It is ready for every round, or, with `participate = "when_asked"`, for one round each
@@ -38,9 +38,9 @@ class UnwillingError(RefusalError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consent:
-    """A person agreed to take part in the round that `offer` names (`Offer.id`), as long as no more than
-    `epsilon_after` is spent in all as the federation holds, and no more than the other number if all others collude
-    with the coordinator (None: no more than the first, as where all noise is the member's own)."""
+    """A person's agreement to take part in the round that `offer` names (`Offer.id`). After it, no more than
+    `epsilon_after` may be spent in all as the federation holds, and no more than the other number if all others collude
+    with the coordinator (None: the first number, as when all noise is the member's own)."""
 
     offer: str
     round: int
@@ -183,8 +183,8 @@ class Participation:
     def admit(
         self, run: str, round: int, plan: bytes, *, epsilon_after: float, epsilon_alone_after: float = 0.0
     ) -> None:
-        """Whether a proposal, by its plan's digest, may go on to training; the two numbers are those of Consent.
-        Raises UnwillingError: what `require_willing` raises, or dearer than was agreed to."""
+        """Checks that a proposal, by its plan's digest, may go on to training; the two numbers are those of Consent.
+        Raises UnwillingError as `require_willing` does, and if the round costs more than was agreed to."""
         with self._lock:
             self.require_willing(wanted=(run, round, plan))
             agreed = self.agreed

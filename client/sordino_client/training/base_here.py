@@ -52,6 +52,6 @@ def _missing(model: HuggingFaceTerms, why: str) -> ConfigurationError:
 def tokenizer_of(
     settings: MemberSettings, model: ModelTerms | HuggingFaceTerms
 ) -> Tokenizer | HuggingFaceTokenizer:
-    """What the charter's model reads with. Raises ConfigurationError where its base is not here."""
+    """The tokenizer of the charter's model. Raises ConfigurationError if its base is not here."""
     place = base_of(settings, model)
     return Tokenizer.shipped() if place is None else tokenizer_at(place)

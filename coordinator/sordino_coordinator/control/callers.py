@@ -36,7 +36,7 @@ NOTE_REFUSALS_EVERY_SECONDS: Final = 60.0
 
 
 class ApiError(Exception):
-    """An answer that is no success."""
+    """An error as an answer: the status, the message and a hint."""
 
     def __init__(self, status: HTTPStatus, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -80,7 +80,8 @@ class Callers:
         return found
 
     def caller(self, authorization: str) -> Caller:
-        """Who sent this header. Raises ApiError: 401 for a token that is none, 503 when the provider is silent."""
+        """The caller who sent this header. Raises ApiError: 401 for an unknown token, 503 when the provider is
+        silent."""
         holder, token = self.holder(authorization), bearer(authorization)
         if holder is not None:
             return holder

@@ -86,7 +86,7 @@ class Live:
                 self._write()
             elif after != before and self._later is None:
                 self._later = threading.Timer(left, self._catch_up)
-                self._later.daemon = True  # whoever stops writes its last state at once
+                self._later.daemon = True  # a process that stops writes its last state at once
                 self._later.start()
 
     def _catch_up(self) -> None:

@@ -50,7 +50,7 @@ class OidcSettings(SettingsModel):
     scopes: list[str] = Field(default_factory=lambda: ["openid"], max_length=16)
     algorithms: list[Algorithm] = Field(["RS256", "ES256", "EdDSA"], min_length=1, max_length=3)
     skew_seconds: int = Field(30, ge=0, le=120)
-    # The groups of whoever is signed in are not asked for again: this bounds how long a right outlives its loss.
+    # The groups of a person who is signed in are not asked for again: this bounds how long a lost right still works.
     session_minutes: int = Field(30, ge=1, le=720)
     static_tokens: bool = True
 

@@ -76,7 +76,7 @@ def build(engine: Engine, upkeep: Upkeep, statistics: EndpointStatistics, *, tok
 
 
 def _install_engine_problems(app: FastAPI) -> None:
-    """What the engine may answer instead of a completion."""
+    """Answers the engine's exceptions with refusals that clients understand."""
 
     async def no_model(_: Request, error: Exception) -> Response:
         return problems.answer(503, f"no model yet: {error}", "no_model", **{"Retry-After": "5"})

@@ -130,7 +130,7 @@ def _piece(model: str, text: str) -> dict[str, Any]:
 
 
 def _figures(answer: Answer) -> dict[str, Any]:
-    """What ends an answer; durations in nanoseconds."""
+    """The last object of an answer; durations in nanoseconds."""
     finish = answer.completions[0].finish if answer.completions else "end"
     reading, whole = int(answer.first_token_seconds * 1e9), int(answer.seconds * 1e9)
     return {

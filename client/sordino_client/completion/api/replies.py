@@ -1,4 +1,4 @@
-"""What the dialects' requests and answers share."""
+"""Parts of requests and answers that the dialects share."""
 
 from __future__ import annotations
 

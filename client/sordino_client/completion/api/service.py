@@ -1,4 +1,5 @@
-"""What every dialect calls: a query in, an answer out, counted, with the reason when there is nothing to show."""
+"""The service that every dialect calls: a query goes in, an answer comes out. It is counted, and has a reason if there
+is nothing to show."""
 
 from __future__ import annotations
 

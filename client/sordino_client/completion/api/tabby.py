@@ -73,7 +73,7 @@ class EventReport(Asked):
 
 
 class ServerSetting(BaseModel):
-    """What the agent may not do."""
+    """The server's settings, which switch off what the agent may not do."""
 
     disable_client_side_telemetry: Literal[True] = True
 

@@ -161,7 +161,8 @@ class _Decoder(Builder):
         self("Add", [self("Unsqueeze", [every, "axis.row"]), heads], "place.tokens")
 
     def attended(self, fused: str, layer: int) -> str:
-        """What each token looks up, `(n, query heads * size)`, from its queries, keys and values in one row."""
+        """The attention's output for each token, `(n, query heads * size)`, from its queries, keys and values in one
+        row."""
         if self.form.sharing == 1:
             padded = self("Unsqueeze", [self("Pad", [fused, "pad.row"]), "axis.batch"])
             mixed = self("Squeeze", [self._attention(padded, layer), "axis.batch"])

@@ -30,7 +30,7 @@ from sordino_platform.tokenizer import END, bytes_of
 from sordino_privacy.errors import ConfigurationError
 
 LEAST_LINES, MOST_LINES = 8, 64
-# One line in so many may begin a stretch, by its own content.
+# One line in this many may begin a stretch, by its own content.
 CUT_EVERY = 8
 # If the suffix follows the prefix, it is read again with each key; so it gets this share of the room at most.
 FOLLOWING_SHARE: Final = 16

@@ -54,7 +54,7 @@ class Weights:
             raise ConfigurationError(f"an adapter changes {strangers[0]}, which is no matrix of this base")
 
     def outer(self) -> dict[str, Array]:
-        """What lies around the layers: `embed.weight` `(vocabulary, width)`, `head.weight` where it is another,
+        """The tensors outside the layers: `embed.weight` `(vocabulary, width)`, `head.weight` if it differs,
         `position.weight` `(context, width)` where places have a table, `norm_out.*`."""
         form, layout = self.form, self.form.layout
         rows = (form.shape.vocabulary, form.width)

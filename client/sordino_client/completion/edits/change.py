@@ -36,7 +36,7 @@ class LineChange:
 
 
 def change_between(before: str, after: str) -> LineChange | None:
-    """What was changed, if it lies within one line and is no mere space.
+    """The change, if it lies within one line and is more than blanks.
 
     Several equal changes of one line (a name that stands in it twice) are one, the last of them.
     """
@@ -123,7 +123,7 @@ def _repeated(start: int, old: str, new: str) -> tuple[int, str, str]:
 
 
 def _anchored(after: str, start: int, old: str, new: str) -> tuple[int, str, str]:
-    """What was only added, with the word that it was added to: nothing else says where it belongs."""
+    """Text that was only added, with the word that it was added to, since nothing else says where it belongs."""
     end = start + len(new)
     if new and not new[-1].isspace() and end < len(after) and is_word(after[end]):
         word = TOKEN.findall(after[end : end + MAX_CHARACTERS])[0]

@@ -1,4 +1,4 @@
-"""What a document was before the change that is being made in it. Pure.
+"""Keeps what a document was before the change that is being made in it. Pure.
 
 A change goes on while the same line is edited; a line that comes or goes ends it, and so does an edit of several
 places at once. The VS Code extension keeps the same (client/vscode/src/edits/baseline.ts).

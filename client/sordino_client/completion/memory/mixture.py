@@ -49,7 +49,7 @@ Table = Mapping[str, npt.NDArray[np.float64]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatchEvidence:
-    """What followed one context in one source. `tokens` (ascending) came `counts` times each.
+    """The tokens that followed one context in one source: `tokens` (ascending), each `counts` times.
 
     `order` is a place in ORDERS; `likeliest` the token that came most; `latest` whether it also came last.
     """

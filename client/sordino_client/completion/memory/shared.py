@@ -43,7 +43,8 @@ LAYOUT: Mapping[str, tuple[int, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedEvidence:
-    """What phrases of one length say about the next token. `strength`: the highest count by the threshold."""
+    """The evidence of phrases of one length about the next token. `strength`: the highest count, divided by the
+    threshold."""
 
     foretold: Foretold
     strength: float
@@ -69,7 +70,7 @@ class SharedEvidence:
 
 
 def evidence(memory: SharedMemory, context: Sequence[int], *, vocabulary: int) -> list[SharedEvidence]:
-    """What the shared memory says about the token after `context`, in the order in which it is blended."""
+    """The shared memory's evidence about the token after `context`, in the order in which it is blended."""
     threshold = memory.threshold
     return [
         SharedEvidence(foretold=found, strength=float(found.counts.max()) / threshold)

@@ -51,7 +51,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryStatus:
-    """What the memory holds, for `sordino client status`."""
+    """The sizes of the memory, for `sordino client status`."""
 
     files: int
     tokens: int

@@ -45,7 +45,7 @@ class Upkeep:
         await self._child.start("-m", module, "--state", str(self._state), repositories=self._repositories)
 
     async def purge(self) -> None:
-        """Removes the memory now; the next build makes it anew. Raises StorageError."""
+        """Removes the memory now; the next build makes it again. Raises StorageError."""
         await self.close()
         await asyncio.to_thread(self.store.purge)
 

@@ -1,4 +1,4 @@
-"""What a member takes of its federation, chosen by code of its own that nobody trained on.
+"""How much a member takes of its federation, chosen by code of its own that nobody trained on.
 
     share           how much of the release's adapters is taken, from 0 (the model that releases begin with) to 1
     own             whether the developer's own adapters lie on it

@@ -1,4 +1,4 @@
-"""What is compared, and what a token of each costs."""
+"""The candidates that are compared, and the cost of a token of each."""
 
 from __future__ import annotations
 

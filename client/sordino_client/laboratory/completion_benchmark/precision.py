@@ -1,4 +1,4 @@
-"""What eight bits change in the trained model that ships, on code that every Python carries: its standard library."""
+"""Measures what eight bits change in the model that ships, on code that every Python carries: its standard library."""
 
 from __future__ import annotations
 

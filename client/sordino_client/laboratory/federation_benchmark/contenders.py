@@ -112,7 +112,7 @@ def pulled_adapter(
 ) -> tuple[dict[str, Vector], Chosen]:
     """As `own_adapter`, pulled towards `parameters`; the pull is chosen on units that are held out of the training.
 
-    Where no adapter foretells these better than the model does, there is none: the model comes back as it was.
+    If no adapter predicts these units better than the model does, there is none: the model is returned as it was.
     """
     every = held_out_every(len(units))
     apart = [unit for number, unit in enumerate(units) if number % every == 0]

@@ -28,7 +28,7 @@ from sordino_privacy.errors import ConfigurationError
 
 TRAIN_SECONDS = 3600.0
 GATHER_SECONDS = 600.0  # a large member reads its repositories for minutes, and should be in every sum
-# Written last: a federation whose founding was cut short is founded anew.
+# Written last: a federation whose founding was cut short is founded again.
 FOUNDED, KEPT = "founded", "kept"
 MAX_VECTOR_BYTES = 1 << 30
 
@@ -100,7 +100,7 @@ def count(
 
 
 def counted_memory(folder: Path) -> SharedMemory:
-    """What the federation in `folder` counted. Raises ConfigurationError where it did not."""
+    """The result of the count in `folder`. Raises ConfigurationError if the federation has not counted."""
     hub = folder / "coordinator"
     memory = ReleaseStore(hub / "releases", Identity.load(hub).charters).shared_memory()
     if memory is None:
@@ -185,7 +185,7 @@ def _run(place: world.DemoWorld, done: int, on_progress: Callable[[str], None]) 
 
 
 def _spent(place: world.DemoWorld) -> dict[str, dict[str, float]]:
-    """What each member's own ledger says of everything that it took part in."""
+    """The epsilon of everything that each member took part in, by its own ledger."""
     # As `sordino client ledger` does, in this process: most ledgers hold the same costs, and each is worked out once.
     ledgers = {name: read_ledger(home) for name, home in place.foundation.members.items()}
     return {

@@ -1,4 +1,4 @@
-"""What `sordino demo` shows of a field: five services and a sixth that joins later, and what joining brings it.
+"""The field in `sordino demo`: five services, a sixth that joins later, and the gain that joining brings it.
 
     PROGRAM=sordino_client.laboratory.field_benchmark.demonstration
     python -m $PROGRAM repositories --folder DIR

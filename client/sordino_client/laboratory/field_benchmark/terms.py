@@ -1,4 +1,4 @@
-"""What the field's federations are founded on: the profile's plan with the noise that its rounds can afford."""
+"""The terms of the field's federations: the profile's plan with the noise that its rounds can afford."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COUNT_TOKENS, COUNT_PHRASES = 512, 100
 
 
 def floors_of(members: int) -> FloorTerms:
-    """Of so many members a fifth may collude and a sixth may drop out; the rest carry the noise among them."""
+    """The floors: a fifth of the members may collude and a sixth may drop out; the rest carry the noise together."""
     corrupt = FloorTerms().as_secagg().corrupt(members)
     honest = members - corrupt - members // 6
     return FloorTerms(cohort=corrupt + honest, honest=honest, organisations=3)
@@ -54,7 +54,7 @@ def field_terms_within(profile: FieldProfile, epsilon: float) -> Terms:
 
 
 def count_event(profile: FieldProfile) -> SampledGaussian:
-    """What one count of phrases costs as the federation holds."""
+    """The cost of one count of phrases, as the federation holds."""
     return SampledGaussian(sampling_rate=1.0, noise_multiplier=profile.count_noise, steps=1)
 
 

@@ -28,12 +28,12 @@ from sordino_privacy.counts.counting import Counts, counted, noised
 from sordino_privacy.keystream import Keystream
 
 FIELD_CLUSTERS, FIELD_SURVIVORS, FIELD_SHARES = 7555, 18, 12
-"""The federation that is stood for: eighteen members, and noise that twelve of them carry together."""
+"""The simulated federation: eighteen members, and noise that twelve of them carry together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountSetting:
-    """What is tried: fields of `CountPlan`, the noise multiplier as the federation that is stood for would have it."""
+    """The plan to try: fields of `CountPlan`, with the noise multiplier that the simulated federation would have."""
 
     phrases: int = 100
     choice: Choice = "surprise"
@@ -47,7 +47,7 @@ class CountSetting:
     noise_multiplier: float = 1.0
 
     def scaled(self, units: int) -> CountPlan:
-        """The plan for so many clusters in one sum: as much less noise as there are fewer of them."""
+        """The plan for this many clusters in one sum: the noise is scaled down with their number."""
         share = math.sqrt(FIELD_SURVIVORS / FIELD_SHARES) * units / FIELD_CLUSTERS
         plan = CountPlan(
             bits=self.bits,
@@ -76,7 +76,7 @@ class Field:
     counts: Mapping[str, Counts]
 
     def memory(self, *, without: str, seed: bytes) -> SharedMemory:
-        """What a sum over all other projects would have them believe, with the noise of one whole share."""
+        """The memory from a sum over all other projects, with the noise of one whole share."""
         others = [counts for name, counts in self.counts.items() if name != without]
         total = noised(np.sum(others, axis=0), self.plan, Keystream(seed))
         return SharedMemory.of_sum(total, self.plan, survivors=1, step=1.0)

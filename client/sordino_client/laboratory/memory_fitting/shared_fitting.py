@@ -111,7 +111,8 @@ def observed(
 def blended_above(
     odds: npt.NDArray[np.float64], own: Sequence[MatchEvidence], came: int
 ) -> tuple[float, float]:
-    """What the own memories leave of the odds of `came`, and what they add, with the weights that they have here."""
+    """The factor that the own memories leave to the probability of `came`, and the part that they add, with their
+    present weights."""
     likeliest = int(odds.argmax())
     kept, added, table = 1.0, 0.0, mixture.fitted()
     for one in own:
@@ -125,8 +126,8 @@ def blended_above(
 def bits_saved(
     projects: Sequence[ObservedProject], said: Callable[[str, dict[str, float]], None]
 ) -> tuple[Sequence[float], Sequence[float]]:
-    """What a table that was fitted to the other projects saves of each, in bits per byte: with all its files in its own
-    memory, and with FEW. `projects` come in pairs of these; `said` is told of each."""
+    """The bits per byte that a table fitted to the other projects saves on each: with all its files in its own memory,
+    and with FEW. `projects` come in pairs of these; `said` is told of each."""
     saved: tuple[list[float], list[float]] = ([], [])
     for number, project in enumerate(projects):
         others = [seen for other in projects if other.name != project.name for seen in other.observations]

@@ -72,7 +72,8 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What a plan is tried in: a budget, a federation's clusters, and how many of the pool's are read in a step."""
+    """The setting of a trial: a budget, a federation's clusters, and how many of the pool's clusters are read in a
+    step."""
 
     epsilon: float | None  # None: no noise
     clusters: int

@@ -21,10 +21,10 @@ PLANS: dict[str, tuple[tuple[int, int, int], ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PretrainingSettings:
-    """What fixes a run. Stored with it; a resume with other settings is refused.
+    """The settings that fix a run. They are stored with it, and a resume with others is refused.
 
     `rate` multiplies all rates. `goal_tokens`: where the run ends, its rates falling to zero over the last
-    `decay_tokens`; 0 means that it has no end, and what ships is a branch of it.
+    `decay_tokens`; 0 means that it has no end, and a branch of it ships.
     """
 
     size: str = "3.4m"
@@ -47,7 +47,7 @@ class PretrainingSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionPace:
-    """What may change from one session to the next.
+    """The settings that may change from one session to the next.
 
     `pass_windows` bounds how many windows one pass holds in memory; a step's gradient is summed over its passes, so a
     run is the same to the bit only as long as this stays.

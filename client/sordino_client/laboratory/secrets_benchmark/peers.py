@@ -27,7 +27,7 @@ LIMIT_SECONDS = 600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OtherScanner:
-    """`arguments` with FOLDER and REPORT; `paths` reads the files that the report names. `lines`: at most so many of
+    """`arguments` with FOLDER and REPORT; `paths` reads the files that the report names. `lines`: at most this many of
     real code, because the peer takes seconds for each thousand."""
 
     command: str

@@ -12,7 +12,7 @@ from sordino_client.corpus import CorpusPolicy, ExclusionReason, read_repositori
 from sordino_client.laboratory.secrets_benchmark.planted import Planted
 from sordino_privacy.errors import DataError
 
-# A credential of which so many characters in a row are left is not caught.
+# A credential counts as missed if this many of its characters in a row are left.
 PIECE = 8
 _EXPECTED = frozenset({ExclusionReason.SECRET, ExclusionReason.DUPLICATE})
 

@@ -41,8 +41,8 @@ def simulate(
 ) -> None:
     """Runs a federation that does not exist yet: the same apps, protocol and noise, with virtual members on Ray.
 
-    The code is split among the members; what is left over measures the model. The training is the one that
-    `sordino coordinator new` would suggest for so many members. With RAY_ADDRESS set, it runs on that cluster.
+    The code is split among the members; what is left over measures the model. The training is the one that `sordino
+    coordinator new` would suggest for that many members. With RAY_ADDRESS set, it runs on that cluster.
 
     Example: sordino simulate --members 1000 --rounds 3 --json
     """
@@ -121,7 +121,8 @@ def require_rounds(completed: int, *, of: int, reason: str) -> None:
 
 
 def figures(folder: Path, *, members: int) -> dict[str, Any]:
-    """What the coordinator's records say. Bytes are those of the messages' content, both ways, a member and round."""
+    """The figures of the coordinator's records. Bytes are those of the messages' content, both ways, for a member and
+    round."""
     past = _asked(folder, "rounds", "--limit", "1000")
     losses = [one["heldout_loss"] for one in _asked(folder, "releases") if one["heldout_loss"] is not None]
     done = [row for row in past if row["outcome"] == "completed"]

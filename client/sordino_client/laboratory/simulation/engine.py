@@ -30,7 +30,8 @@ RAY_SECONDS: Final = 60.0
 """From the driver's start to Ray's first process on this machine."""
 CLUSTER_SECONDS: Final = 10.0
 CRASHED: Final = b"Simulation Runtime crashed"
-"""What Flower's driver logs when its engine did. It goes on all the same, and its coordinator waits for members."""
+"""The line that Flower's driver logs when its engine failed. The driver goes on all the same, and its coordinator waits
+for members."""
 QUIET: Final = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",

@@ -1,4 +1,5 @@
-"""What the files beside the open one add, sent with each request as an editor sends its open tabs; no repository."""
+"""Measures what other files add if they are sent with each request, as an editor sends its open tabs, without any
+repository."""
 
 from __future__ import annotations
 
@@ -41,7 +42,7 @@ def typed_beside(
     model: Path | None,
     counts: Sequence[int],
 ) -> dict[int, list[Typed]]:
-    """For each of `counts`, every passage typed with the beginnings of so many files as context."""
+    """For each of `counts`, types every passage with the beginnings of that many files as context."""
     results: dict[int, list[Typed]] = {count: [] for count in counts}
     with endpoint([], "both", model=model) as asking:
         for passage in chosen:

@@ -1,4 +1,4 @@
-"""Who suggests: the endpoint, asked over HTTP as an editor asks, and what an editor offers without a model."""
+"""The contenders: the endpoint, asked over HTTP as an editor asks, and an editor's own completion without a model."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ IDENTIFIER = re.compile(r"[^\W\d]\w*")
 
 
 class Asking(Protocol):
-    """Who suggests in a file of this path, shown so surely, with these pieces of other files."""
+    """The suggester for a file of this path, at this setting of `show`, with these pieces of other files."""
 
     def __call__(self, path: str | None, show: Show, context: Sequence[Snippet] = ()) -> Suggest: ...
 
@@ -77,7 +77,8 @@ def endpoint(
 
 
 def word_completion(prefix: str, suffix: str) -> TypedSuggestion | None:
-    """What an editor offers by itself: the nearest identifier of the open file that begins like the word at hand."""
+    """An editor's own word completion: the nearest identifier of the open file that begins like the word at the
+    cursor."""
     started = time.perf_counter()
     line = prefix.rsplit("\n", 1)[-1]
     typed = re.search(r"[^\W\d]\w*\Z", line)

@@ -1,4 +1,4 @@
-"""Whether a shown text is a syntax error of its own: judged by the whole true file, and by another way than the gate's.
+"""Judges whether a shown text adds a syntax error, by the whole true file and by another method than the gate's.
 
 The shown text takes the place of as many lines of what was typed in truth; the rest of the passage and of the file
 stands behind it. A shown text may end within a line, as a person's text does, so every possible finish is tried: what
@@ -78,7 +78,7 @@ def adds_error(path: str) -> AddsError:
 
 
 def _finishes(line: str, truth: str, endings: tuple[str, ...]) -> Iterator[str]:
-    """What may come behind `line`, which stands where `truth` would."""
+    """The finishes that are tried behind `line`, which takes the place of `truth`."""
     last = line.rsplit("\n", 1)[-1]
     indent = last[: len(last) - len(last.lstrip())]
     yield from ("", ";")

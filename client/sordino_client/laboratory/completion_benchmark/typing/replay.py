@@ -26,7 +26,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypedSuggestion:
-    """What stands at the cursor, and the milliseconds until it did."""
+    """The suggestion at the cursor, and the milliseconds until it was there."""
 
     text: str = field(repr=False)
     milliseconds: float
