@@ -214,6 +214,24 @@ class TestProcesses:
         gone, _ = psutil.wait_procs([child], timeout=30)
         assert gone
 
+    @pytest.mark.skipif(sys.platform != "linux", reason="only Linux binds a child by a command of its own")
+    def test_a_bound_child_is_the_command_itself_and_one_that_is_not_there_ends(self) -> None:
+        child = processes.start_bound(
+            [sys.executable, "-c", "import os; print(os.getpid())"], stdout=subprocess.PIPE
+        )
+        assert int(child.communicate()[0]) == child.pid
+        assert processes.start_bound(["/nowhere/at-all"]).wait(60) == 127
+
+    @pytest.mark.skipif(os.name != "posix", reason="forks")
+    def test_a_bound_child_is_started_without_the_handlers_of_a_fork(self) -> None:
+        """gRPC's run there: where its threads are opening a link, they end the parent or the child."""
+        code = (
+            "import os, sys; from sordino_platform.machine.processes import start_bound;"
+            "os.register_at_fork(before=lambda: print('forked', flush=True));"
+            "start_bound([sys.executable, '-c', 'print(1)']).wait()"
+        )
+        assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"1\n"
+
     @pytest.mark.skipif(os.name != "posix", reason="has SIGKILL")
     def test_a_signal_s_name_is_told_and_an_exit_code_is_none(self) -> None:
         assert processes.ending(-9) == "SIGKILL"

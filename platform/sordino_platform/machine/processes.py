@@ -6,7 +6,6 @@ psutil has one name for each of these on every system; what it lacks is asked of
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -28,7 +27,19 @@ except ImportError:  # Windows
 
 LOWEST: Final = 19
 FIRST_TO_END: Final = "1000"
-PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+BINDING: Final = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 15)  # PR_SET_PDEATHSIG, SIGTERM
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(143)
+try:
+    os.execvp(sys.argv[2], sys.argv[2:])
+except OSError:
+    sys.exit(127)
+"""
+"""What a bound child runs first, in its own interpreter, before it becomes the command. `preexec_fn` would do the same
+between fork and exec, in a copy of a process whose other threads are gone: gRPC's handlers of forks run there, and have
+ended parents (SIGSEGV) and children (a failed check) that began while a link was being opened."""
 OUT_OF_MEMORY_SCORE: Final = Path("/proc/self/oom_score_adj")
 WATCH_SECONDS: Final = 0.25
 
@@ -129,14 +140,11 @@ def start_bound(command: Sequence[str], **options: Any) -> subprocess.Popen[byte
     """Starts a child that does not outlive this process, even where this one is killed.
 
     Linux sends the child SIGTERM. Elsewhere nobody does: a child that must end too reads its stdin, which closes.
+    A command that is not there ends with 127.
     """
     if sys.platform == "linux":
-        options["preexec_fn"] = _end_with_parent
+        command = [sys.executable, "-I", "-S", "-c", BINDING, str(os.getpid()), *command]
     return subprocess.Popen(command, **options)
-
-
-def _end_with_parent() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def end_when_stdin_closes() -> None:
