@@ -25,7 +25,7 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Runs rounds until as many as were asked for have completed."""
+    """Runs rounds until as many as were asked for have completed. Raises ConfigurationError, StorageError."""
     federation = FEDERATION.get(None)
     if federation is None:
         folder = context.run_config.get("federation-folder")

@@ -235,8 +235,8 @@ def alike(fields: Mapping[str, Scalar]) -> Callable[[str], RecordDict]:
 
 
 def closing(close: Callable[[], T], outcome: Outcome = Outcome.ABORTED_DROPOUTS) -> T:
-    """Ends a phase of the session. Too few members end the attempt with `outcome`; a lie, or a sum that is too long,
-    ends the round."""
+    """Ends a phase of the session. Raises RoundAbortedError with `outcome` if too few members are left for the attempt,
+    UnusableSumError for a lie or a sum that is too long, which ends the round."""
     try:
         return close()
     except (CheatError, NormError) as error:

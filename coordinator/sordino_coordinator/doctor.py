@@ -113,7 +113,8 @@ def costs(limits: RoundLimits, chosen: Plan) -> str:
 
 
 def heldout(settings: CoordinatorSettings, identity: Identity) -> Finding:
-    """The public code that measures each release. Raises ConfigurationError where `up` would refuse to start."""
+    """The public code that measures each release. Raises ConfigurationError where `up` would refuse to start, DataError
+    for folders without source files."""
     from sordino_coordinator.release_gate import require_measurable
 
     config = identity.charter.model.config()

@@ -67,7 +67,7 @@ class SecureFedAvg(Strategy):
 
         Models, plans and deadlines come from the federation's own settings and charter, so Flower's generic arguments
         beside `num_rounds` must be absent. Raises StorageError when a round cannot be recorded, RoundsFailedError when
-        `give_up_after` is reached.
+        `give_up_after` is reached, UsageError for those arguments.
         """
         if train_config or evaluate_config or evaluate_fn:
             raise UsageError("this strategy takes its configuration from the charter, not from Flower's run")

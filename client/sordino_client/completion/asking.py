@@ -46,7 +46,7 @@ class Endpoint:
         return answer
 
     async def ask_async(self, path: str, document: Any, *, editor: str) -> Any:
-        """`ask("POST", ...)` on the event loop. Cancelling hangs up, which withdraws the request."""
+        """`ask("POST", ...)` on the event loop. Cancelling hangs up, which withdraws the request. Raises LinkError."""
         try:
             reader, writer = await asyncio.open_connection(self.host, self.port)
         except OSError as error:

@@ -28,7 +28,7 @@ KINDS = {
 
 
 def integer_constants() -> dict[str, npt.NDArray[Any]]:
-    """What `Builder.linear` needs besides the matrices where they are integers."""
+    """The scalars that `Builder.linear` needs besides the matrices, if these are integers."""
     return {
         "one": np.array(1, np.float32),
         "step.around": np.array(1 / (MIDDLE - 1), np.float32),

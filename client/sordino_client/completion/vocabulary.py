@@ -75,7 +75,7 @@ class Vocabulary:
         self._lines: dict[str, list[int]] = {}
 
     def agreeing(self, typed: bytes) -> npt.NDArray[np.int64]:
-        """All tokens that may come next: those that begin with `typed`, and those that `typed` begins with."""
+        """All tokens that may come next, `(n,)`: those that begin with `typed`, and those that `typed` begins with."""
         low = bisect.bisect_left(self._sorted, typed)
         high = bisect.bisect_left(self._sorted, typed + b"\xff" * 32, low)
         shorter = [self._exact[typed[:n]] for n in range(1, len(typed)) if typed[:n] in self._exact]

@@ -87,7 +87,8 @@ def assign_disjoint(
     """Give every package to one member, so that the members' shares are about equally large.
 
     Largest first, each to the member that has least so far (Graham 1969: no share is above 4/3 of the best possible
-    maximum). Raises DataError when there are fewer packages than members, or when one folder lies inside another.
+    maximum). Raises DataError when there are fewer packages than members, or when one folder lies inside another,
+    UsageError for members that are not named once each.
     """
     if not members or len(set(members)) != len(members):
         raise UsageError("members must be named, each once")

@@ -42,7 +42,7 @@ def _token_hash(token: str) -> int:
 
 
 def shingles(text: str) -> npt.NDArray[np.uint64]:
-    """The 64-bit hashes of the text's runs of five tokens, each once; a shorter text is one run."""
+    """The 64-bit hashes `(n,)` of the text's runs of five tokens, each once; a shorter text is one run."""
     tokens = np.fromiter(map(_token_hash, _TOKEN.findall(text)), dtype=np.uint64)
     length = min(SHINGLE, len(tokens))
     if length == 0:
@@ -111,7 +111,8 @@ def _agreeing(
 
 
 def find(parent: npt.NDArray[np.intp], node: int) -> int:
-    """The root of a node in a union-find forest, halving the path on the way."""
+    """The root of a node in a union-find forest; `parent` `(nodes,)` holds each node's parent, and the path is halved
+    on the way."""
     while parent[node] != node:
         parent[node] = parent[parent[node]]
         node = int(parent[node])

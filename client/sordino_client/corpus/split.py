@@ -16,8 +16,8 @@ def split_heldout(corpus: Corpus, share: float) -> tuple[Corpus, Corpus]:
 
     Directories are taken in the order of a hash of their names, so that adding files moves no directory from one side
     to the other as long as the sizes allow. Held-out files with a near-duplicate in the training part are dropped:
-    they would measure memory. A share of 0 holds out nothing. Raises DataError when there is nothing to split: a
-    single directory, or no held-out file left.
+    they would measure memory. A share of 0 holds out nothing. Raises DataError when there is nothing to split (a single
+    directory, or no held-out file left), UsageError for a share outside [0, 1).
     """
     if not 0 <= share < 1:
         raise UsageError(f"the held-out share must be at least 0 and below 1, not {share}")

@@ -59,7 +59,7 @@ def units(
 
     A unit with more windows gives an even spread over all its files, the same one every time. Pass the member's
     registry wherever privacy is accounted: without one, units are only as stable as the texts are. Units that the
-    registry calls overgrown are left out.
+    registry calls overgrown are left out. Raises UsageError for a window or a number of windows too small to train on.
     """
     if window < 2 or windows_per_unit < 1:
         raise UsageError(f"a window of {window} tokens, {windows_per_unit} per unit: nothing to train on")

@@ -162,7 +162,8 @@ def first_digest(folder: Path) -> bytes | None:
 def verify(
     connection: sqlite3.Connection, folder: Path, witness: ChainHead | None, *, recovering: bool = False
 ) -> ChainHead:
-    """Recomputes the whole chain and compares it with the mark and the witness. Returns the head."""
+    """Recomputes the whole chain and compares it with the mark and the witness. Returns the head. Raises StorageError
+    if a row does not follow from the one before, or if the mark or the witness is not in the chain."""
     known = [] if recovering else [head for head in (_read_mark(folder), witness) if head is not None]
     digest, sequence, seen = _GENESIS, 0, {0: _GENESIS}
     wanted = {head.sequence for head in known}

@@ -28,7 +28,8 @@ BATCH = 8  # windows that are read at once
 
 
 def surprises(model: nn.Module, windows: Sequence[Tokens], *, end: int) -> list[npt.NDArray[np.float32]]:
-    """What each token of each window costs the model, in nats, given what stands before it in the window."""
+    """The surprise of each token of each window, in nats: minus the log-probability that the model gives it after the
+    tokens before it in the window. One array `(tokens,)` for each window."""
     found = []
     with torch.no_grad():
         for at in range(0, len(windows), BATCH):

@@ -207,7 +207,8 @@ def finish(job: TrainingJob, vector: Vector | RingVector, local: LocalMetrics) -
 
 
 def finished(job: TrainingJob) -> TrainedUpdate | None:
-    """The update that this job's folder holds already, or None. Raises ConfigurationError when it is another job's."""
+    """The update that this job's folder holds already, or None. Raises ConfigurationError when it is another job's,
+    StorageError when it is damaged."""
     path = job.folder / "update.npy"
     if not path.exists():
         return None
@@ -248,7 +249,7 @@ def write_units(path: Path, units: Sequence[Sequence[Tokens]]) -> None:
 
 
 def read_units(path: Path) -> list[list[Tokens]]:
-    """The units of a file made by `write_units`."""
+    """The units of a file made by `write_units`, each a list of token windows `(tokens,)`. Raises StorageError."""
     try:
         with np.load(io.BytesIO(read_file(path, limit=MAX_UNITS_BYTES)), allow_pickle=False) as stored:
             tokens, lengths, windows = stored["tokens"], stored["lengths"], stored["windows"]

@@ -81,7 +81,7 @@ def window_matrix(windows: Sequence[Tokens], config: Architecture, most: int) ->
 
 
 def load_weights(job: TrainingJob) -> Parameters:
-    """The job's parameters, float32."""
+    """The job's parameters, float32. Raises StorageError."""
     try:
         stored = load_file(job.weights)
     except FileNotFoundError as error:

@@ -113,7 +113,8 @@ def prepare(
 def last_prepared(
     folder: Path, settings: MemberSettings, tokenizer: Tokenizer | HuggingFaceTokenizer, *, window: int
 ) -> Prepared | None:
-    """The result of an earlier `prepare` with the same settings, or None. Edits since then are not noticed."""
+    """The result of an earlier `prepare` with the same settings, or None. Edits since then are not noticed. Raises
+    StorageError for a damaged summary."""
     if not (folder / SUMMARY).exists():
         return None
     try:

@@ -191,7 +191,8 @@ class Standalone:
 
 
 def prepare(folder: Path, repositories: Sequence[Path], plan: RunPlan) -> tuple[Shard, Shard]:
-    """The run's tokens, training and held out: encoded on the first call, read from the folder afterwards."""
+    """The run's tokens, training and held out: encoded on the first call, read from the folder afterwards. Raises
+    UsageError for a new run without repositories, DataError, StorageError."""
     tokenizer, end = plan.tokenizer(), plan.end()
     stored = [open_shard(folder / name, tokenizer, end=end) for name in ("training", "heldout")]
     if stored[0] is not None and stored[1] is not None:

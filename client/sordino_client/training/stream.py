@@ -102,7 +102,7 @@ def encode_shard(
     on_progress: Callable[[int], None] = lambda tokens: None,
 ) -> None:
     """Writes `tokens.bin`, `index.npz` and `shard.json` (last: its presence says that the shard is whole). `end` closes
-    each document."""
+    each document. Raises DataError when there is nothing to encode."""
     dtype = _dtype(max(tokenizer.size, end + 1))
     folder.mkdir(parents=True, exist_ok=True)
     lengths: list[int] = []

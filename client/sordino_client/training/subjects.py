@@ -202,7 +202,7 @@ class OwnModel:
 
 
 class AdaptedBase:
-    """Adapters on a base, which itself stays as it is."""
+    """Adapters on a base, which itself is not changed. Raises ConfigurationError."""
 
     # The base does not know our marks, so whether and how it fills in the middle is left as it was.
     fills = 0.0

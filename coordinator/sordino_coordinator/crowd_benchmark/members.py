@@ -98,7 +98,7 @@ class LightMember:
         return self._link
 
     def answer(self, payload: memoryview) -> Payload:
-        """The answer to one message of the coordinator."""
+        """The answer to one message of the coordinator. Raises LeavesError in the phase in which this member leaves."""
         message = decode_message(payload)
         shim.identify(run=message.metadata.run_id, node=message.metadata.dst_node_id)
         kind = message.metadata.message_type.partition(".")[2]

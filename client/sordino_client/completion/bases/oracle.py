@@ -38,7 +38,8 @@ def logits(weights: Weights, tokens: Indices, *, watch: Watch = lambda *_: None)
 
 
 def smoothed(weights: Weights, tokens: Indices) -> list[dict[str, Array]]:
-    """Values for `weights.smoothing`, measured while the decoder reads `tokens`."""
+    """Values for `weights.smoothing`, by layer and norm, each `(inputs,)`, measured while the decoder reads `tokens`
+    `(n,)`."""
     layers = weights.form.shape.layers
     seen: list[dict[str, Array]] = [{} for _ in range(layers + 1)]
 
@@ -86,7 +87,7 @@ def _layer(form: Form, layer: dict[str, Array], x: Array, watch: Callable[[str, 
 
 
 def activated(x: Array, kind: Activation) -> Array:
-    """The network's non-linearity."""
+    """The network's non-linearity, place by place: any shape in, the same shape out."""
     if kind == "silu":
         return _float(x / (1 + np.exp(-x.astype(np.float64))))
     if kind == "gelu":

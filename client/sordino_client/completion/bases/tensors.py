@@ -43,7 +43,8 @@ class Tensors:
         return self._row(name)[2]
 
     def read(self, name: str) -> Array:
-        """A copy as float32. Raises ConfigurationError where it is missing or holds a value that is not finite."""
+        """A copy as float32, in the shape that its file names. Raises ConfigurationError if it is missing or holds a
+        value that is not finite."""
         data, kind, shape = self._row(name)
         if kind not in WIDTHS:
             raise ConfigurationError(f"{self._folder} has a {name} of a type that is no weight's")

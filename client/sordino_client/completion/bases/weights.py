@@ -55,7 +55,7 @@ class Weights:
 
     def outer(self) -> dict[str, Array]:
         """The tensors outside the layers: `embed.weight` `(vocabulary, width)`, `head.weight` if it differs,
-        `position.weight` `(context, width)` where places have a table, `norm_out.*`."""
+        `position.weight` `(context, width)` if positions have a table, `norm_out.*`. Raises ConfigurationError."""
         form, layout = self.form, self.form.layout
         rows = (form.shape.vocabulary, form.width)
         found = {"embed.weight": self._exchanged(self._read(layout.embed + ".weight", rows))}

@@ -65,7 +65,8 @@ class MatchEvidence:
     def of(
         cls, source: int, order: int, followers: npt.NDArray[Any], *, latest: int | None
     ) -> MatchEvidence | None:
-        """From the tokens that followed, END left out: where a file ended says nothing about the cursor's line."""
+        """Evidence from the tokens that followed, `(n,)`, without END: that a file ended says nothing about the
+        cursor's line. None if no token is left."""
         counts = np.bincount(followers)
         counts[END : END + 1] = 0
         tokens = np.flatnonzero(counts)
