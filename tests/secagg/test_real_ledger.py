@@ -13,12 +13,14 @@ from sordino_client.ledger import Budget, Ledger
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.secagg import (
     IdentityError,
+    JournalEntry,
     MemberSession,
     ReplayError,
     RevealError,
     SessionPhase,
     Step,
 )
+from sordino_privacy.secagg.journal import MOST_UPLOADED_ATTEMPTS
 
 NAME = "member-0000"
 PLAN = TrainingPlan(
@@ -98,6 +100,32 @@ def test_shares_are_revealed_once_across_processes_even_with_a_snapshot_from_bef
         disk.session(federation, snapshot).unmask(openings[NAME], federation.updates[NAME])
     steps = [entry.step for entry in disk.ledger.entries("orchestra", "run-1", 0)]
     assert steps == [Step.ADVERTISED, Step.UPLOADED, Step.SPENT, Step.REVEALED]
+
+
+def test_a_round_is_uploaded_in_no_more_attempts_than_it_may_be_across_restarts(disk: Disk) -> None:
+    """Each attempt may be mustered, and tells projections of the same update once more."""
+    one_of_them = Federation(membership(5))
+
+    def uploaded(attempt: int) -> JournalEntry:
+        context = one_of_them.context
+        return JournalEntry(
+            federation=context.federation,
+            epoch=context.epoch,
+            run=context.run,
+            round=context.round,
+            attempt=attempt,
+            step=Step.UPLOADED,
+            update=bytes(32),
+            digest=attempt.to_bytes(32, "big"),
+        )
+
+    disk.session(one_of_them)
+    for attempt in range(MOST_UPLOADED_ATTEMPTS):
+        disk.ledger.record(uploaded(attempt))
+    disk.session(one_of_them)
+    disk.ledger.record(uploaded(MOST_UPLOADED_ATTEMPTS - 1))  # the same one, sent again
+    with pytest.raises(ReplayError, match="32 attempts"):
+        disk.ledger.record(uploaded(MOST_UPLOADED_ATTEMPTS))
 
 
 def test_a_session_from_before_the_upload_can_only_repeat_that_upload_after_a_restart(disk: Disk) -> None:

@@ -14,11 +14,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.secagg.federation import Federation, SeededEntropy, membership, quantiser
+from tests.secagg.federation import Federation, SeededEntropy, membership, quantiser, signing_key
 from tests.secagg.large import ME, Among
 from tests.secagg.test_large import afresh
 
-from sordino_privacy.secagg import FloorError, MemberSession, QuorumError, SurvivorError, graph, keys
+from sordino_privacy.secagg import (
+    FloorError,
+    MemberSession,
+    QuorumError,
+    RevealError,
+    Step,
+    SurvivorError,
+    graph,
+    keys,
+)
 from sordino_privacy.secagg.graph import Thresholds, thresholds
 from sordino_privacy.secagg.roster import Roster
 from sordino_privacy.secagg.sampling import (
@@ -202,7 +211,7 @@ def test_one_more_false_assent_than_the_floors_spare_is_refused_wherever_it_stan
     before = list(journal.rows)
     with pytest.raises(QuorumError, match="is not over this set"):
         session.unmask(lie, among.federation.updates[ME])
-    assert journal.rows == before
+    assert [row.step for row in journal.rows[len(before) :]] == [Step.REVEALED]
     assert session._state.held == {}
 
 
@@ -214,6 +223,38 @@ def test_a_member_that_found_a_false_assent_is_asked_no_second_time(among: Among
     reopened = partial(session.unmask, opening.encode(), among.federation.updates[ME])
     with pytest.raises(Exception, match="ended"):
         reopened()
+
+
+def test_whoever_kept_a_session_from_before_a_false_assent_was_found_gets_no_second_draw(
+    among: Among,
+) -> None:
+    """A process that is killed between the draw and its end, or two at once, would be asked until a draw misses all
+    that is false: a sample keeps its promise once."""
+    session, opening = asked(among)
+    federation, before = among.federation, session.snapshot_with_secrets()
+    lie = forged(opening, set(strangers(among)[: spare_of(among) + 1]))
+    with pytest.raises(QuorumError):
+        session.unmask(lie, federation.updates[ME])
+    for name, again in enumerate((lie, opening.encode())):
+        drawn: list[int] = []
+        entropy = SeededEntropy(("again", name))
+
+        def counted(count: int, drawn: list[int] = drawn, entropy: SeededEntropy = entropy) -> bytes:
+            drawn.append(count)
+            return entropy(count)
+
+        restored = MemberSession.restore(
+            before,
+            ME,
+            signing_key(ME),
+            federation.membership,
+            federation.context,
+            federation.journals[ME],
+            counted,
+        )
+        with pytest.raises(RevealError, match="already"):
+            restored.unmask(again, federation.updates[ME])
+        assert not drawn
 
 
 def test_too_few_assents_are_refused_before_any_is_looked_at(among: Among) -> None:

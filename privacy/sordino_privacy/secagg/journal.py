@@ -17,6 +17,10 @@ from typing import Protocol
 from sordino_privacy.secagg.encoding import digest
 from sordino_privacy.secagg.refusals import ReplayError, RevealError
 
+MOST_UPLOADED_ATTEMPTS = 32
+"""Attempts of one round that a member uploads in, all of them the same update. Each may be mustered, and under
+`update_check = "norm"` every muster tells projections of that update: without an end they would tell all of it."""
+
 
 class Step(IntEnum):
     """The durable steps of one attempt, in their order."""
@@ -73,7 +77,8 @@ def require_follows(existing: Sequence[JournalEntry], entry: JournalEntry) -> No
     * An attempt overtaken by a later one is a replay; so is an advertisement after the upload of its own attempt.
     * After SPENT only the same attempt's same statement may be repeated, and REVEALED follow.
     * Every attempt of a round uploads the same update, and an attempt uploads under one U2.
-    * REVEALED happens once.
+    * No more than MOST_UPLOADED_ATTEMPTS are uploaded in.
+    * REVEALED happens once, and stands before the signatures of a quorum are looked at.
     """
     what = f"round {entry.round} of run {entry.run!r}"
     if any(old.attempt > entry.attempt for old in existing):
@@ -92,6 +97,10 @@ def require_follows(existing: Sequence[JournalEntry], entry: JournalEntry) -> No
         case Step.UPLOADED:
             if spent is not None:
                 raise ReplayError(f"{what} is spent", hint="a new round is needed")
+            if Step.UPLOADED not in done and len(uploads) >= MOST_UPLOADED_ATTEMPTS:
+                raise ReplayError(
+                    f"{what} was uploaded in {len(uploads)} attempts already", hint="a new round is needed"
+                )
             if any(old.update != entry.update for old in uploads):
                 raise ReplayError(f"a retry of {what} must carry the same stored update")
             if Step.UPLOADED in done and done[Step.UPLOADED].digest != entry.digest:

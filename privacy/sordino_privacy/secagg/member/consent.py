@@ -63,7 +63,7 @@ def require_claim(
             raise SurvivorError("the claim holds another upload of this member than the one it sent")
 
 
-def require_quorum(
+def require_signers_named(
     request: Opening,
     claim: Claim,
     own: OwnUpload,
@@ -71,15 +71,13 @@ def require_quorum(
     roster: Roster,
     membership: Membership,
     context: RoundContext,
-    entropy: Callable[[int], bytes],
-) -> None:
-    """Raises QuorumError unless a quorum signed this claim, the floors hold for those that did, and this member's own
-    assent, with its `nonce`, is among them.
+) -> int:
+    """Whether those that the opening names as signers of this claim are a quorum, with every floor met, and this member
+    with its `nonce` among them. No signature is looked at. Raises QuorumError.
 
-    That they signed is known for certain, or of a large cohort as well as all its members together must know it
-    (`sampling`).
+    Returns how many of the signatures may be false with all of this still so.
     """
-    u3, u3_hash = set(claim.survivors), claim.u3_hash()
+    u3 = set(claim.survivors)
     for assent in request.assents:
         if assent.sender not in u3:
             raise QuorumError(f"{assent.sender!r} signed as a survivor but is none", culprit=assent.sender)
@@ -92,14 +90,33 @@ def require_quorum(
         spare = require_signers(roster, membership, context, u3, signers)
     except (SurvivorError, FloorError) as error:
         raise QuorumError(f"the survivor signatures do not meet the floors: {error.message}") from error
+    if not any((assent.sender, assent.nonce) == (own.me, nonce) for assent in request.assents):
+        raise QuorumError("this member's own assent is missing: the challenge would not be its own")
+    return spare
+
+
+def require_signed(
+    request: Opening,
+    claim: Claim,
+    own: OwnUpload,
+    spare: int,
+    roster: Roster,
+    membership: Membership,
+    entropy: Callable[[int], bytes],
+) -> None:
+    """Raises QuorumError where one of the signatures that are looked at is false: all of them, or of a large cohort
+    so many that all its members together know that no more than `spare` are (`sampling`).
+
+    A draw may be made once in a round, across restarts as well: whoever could ask again would ask until a draw misses
+    what is false.
+    """
+    u3_hash = claim.u3_hash()
     for place in sampled(len(request.assents), spare, roster.numbers, entropy):
         assent = request.assents[place]
         try:
             assent.verify(membership, roster.hash, own.u2_hash, u3_hash, claim.total_hash)
         except IdentityError as error:
             raise QuorumError(f"the survivor signature of {assent.sender!r} is not over this set") from error
-    if not any((assent.sender, assent.nonce) == (own.me, nonce) for assent in request.assents):
-        raise QuorumError("this member's own assent is missing: the challenge would not be its own")
 
 
 def owners_to_reveal(

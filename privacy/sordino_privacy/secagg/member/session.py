@@ -14,7 +14,13 @@ from sordino_privacy.secagg.encoding import HASH_BYTES, digest
 from sordino_privacy.secagg.evidence import Opened, challenge_of, drawn
 from sordino_privacy.secagg.journal import Journal, Step, bound
 from sordino_privacy.secagg.masks import Mask
-from sordino_privacy.secagg.member.consent import OwnUpload, owners_to_reveal, require_claim, require_quorum
+from sordino_privacy.secagg.member.consent import (
+    OwnUpload,
+    owners_to_reveal,
+    require_claim,
+    require_signed,
+    require_signers_named,
+)
 from sordino_privacy.secagg.member.masking import (
     Frame,
     mask_keys,
@@ -313,26 +319,21 @@ class MemberSession:
             roster, state = self._known_roster(), self._state
             claim, request = self._known_claim(), Opening.decode(opening)
             require_attempt(roster, request.roster_hash)
-            require_quorum(
-                request,
-                claim,
-                self._own(),
-                state.nonce,
-                roster,
-                self._membership,
-                self._context,
-                self._entropy,
-            )
+            own, members = self._own(), self._membership
+            spare = require_signers_named(request, claim, own, state.nonce, roster, members, self._context)
             alive, dropped = owners_to_reveal(request, claim, state.held)
             if quantised.identity != state.update:
                 raise ReplayError("this is not the update that this session uploaded")
+            # Before a signature is looked at: of many it is a sample that is drawn, and whoever asked twice (of a
+            # session that was put away, by a process that was killed) would be given another draw.
+            self._steps.record(
+                Step.REVEALED, state.update, self._bound(self._u2_hash, claim.u3_hash(), claim.total_hash)
+            )
+            require_signed(request, claim, own, spare, roster, members, self._entropy)
             if state.sounding:
                 sketch = sketch_of(state.sounding)
             else:
                 sketch = self._sketch(quantised, challenge_of(roster, claim, drawn(request, ())), threads)
-            self._steps.record(
-                Step.REVEALED, state.update, self._bound(self._u2_hash, claim.u3_hash(), claim.total_hash)
-            )
             reply = Reveal(
                 roster_hash=roster.hash,
                 sender=self._me,
