@@ -3,6 +3,7 @@ to begin."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -29,8 +30,13 @@ from sordino_privacy.secagg import IdentityError
 HELLO_SECONDS = 10.0
 HELLO_SECONDS_EACH = 0.1
 """An offer's deadline, and the time that each asked member adds to it: a thousand answers are signed, sent and read one
-after the other, perhaps all on this machine. Silent members do not use it up: an offer is over once no answer has come
-for HELLO_SECONDS (`Lull`)."""
+after the other, perhaps all on this machine. Silent members do not use it up (`Lull`)."""
+ANSWER_BUYS_SECONDS = 0.5
+"""The time that an answer adds to the wait for the next one, which is HELLO_SECONDS at most. So a member that answers
+at the last moment holds up the others for half a second."""
+LOOK_SECONDS = 1.0
+"""The most that counts as waiting between two looks. If this process was busy or asleep for longer, the members were
+not silent all that time."""
 STOCK_HELLO_SECONDS = 120.0
 """The same on a stock grid. Flower's deployment engine starts a process for each message, and its simulation plays a
 thousand members one after the other; so the exchange's own deadline holds if it is longer."""
@@ -146,18 +152,21 @@ def offer_seconds(asked: int) -> float:
 
 
 class Lull:
-    """Measures how long no member has answered. `clock` gives monotonic seconds."""
+    """Measures how long no member has answered, from the first look on. `clock` gives monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._heard = clock, clock()
+        self._clock, self._looked, self._left = clock, math.inf, HELLO_SECONDS
 
     def heard(self) -> None:
         """A member answered."""
-        self._heard = self._clock()
+        self._left = min(self._left + ANSWER_BUYS_SECONDS, HELLO_SECONDS)
 
     def over(self) -> bool:
-        """Whether no answer has come for HELLO_SECONDS, so that no more are expected."""
-        return self._clock() - self._heard > HELLO_SECONDS
+        """Whether no answer has come for so long that no more are expected."""
+        now = self._clock()
+        self._left -= min(max(now - self._looked, 0.0), LOOK_SECONDS)
+        self._looked = now
+        return self._left < 0
 
 
 def ask(

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from sordino_coordinator import epochs as bringing_epochs
 from sordino_coordinator.epochs import MOST_EPOCH_BYTES
 from sordino_coordinator.federation import Federation
-from sordino_coordinator.gathering import HELLO_SECONDS, Lull, hello, offer_seconds
+from sordino_coordinator.gathering import hello
 from sordino_platform.charter.commands import app as charter_commands
 from sordino_platform.flower.codec import MAX_HEADER_BYTES
 from sordino_platform.identity import Identity, authority
@@ -89,20 +89,3 @@ def test_who_lacks_more_epochs_than_a_message_brings_is_left_out_with_what_to_do
     for member in late:
         accept(tmp_path / "members" / member, files)
     assert greeted(tmp_path) == (set(inprocess.NAMES), [])
-
-
-def test_an_offer_to_many_has_longer_and_one_to_few_no_longer_than_a_person_waits() -> None:
-    """A thousand answers are sent, made and read one after the other: ten seconds were too few for them."""
-    assert offer_seconds(5) < 12
-    assert offer_seconds(1000) >= 100
-
-
-def test_whoever_is_silent_is_waited_for_no_longer_among_many_than_among_few() -> None:
-    now = [0.0]
-    lull = Lull(lambda: now[0])
-    for _ in range(20):  # as long as answers come, the offer stands
-        now[0] += HELLO_SECONDS
-        assert not lull.over()
-        lull.heard()
-    now[0] += HELLO_SECONDS + 0.1
-    assert lull.over()

@@ -21,6 +21,7 @@ from sordino_privacy.secagg import (
     RoundContext,
     SecaggError,
     SessionPhase,
+    Step,
     keys,
 )
 from sordino_privacy.secagg.graph import quorum
@@ -93,7 +94,10 @@ def victim_refuses(
     assert session.phase is SessionPhase.ABORTED
     assert set(vars_of(session)) <= {b"", (), 0, SessionPhase.ABORTED}
     if phase in ("survivors", "unmask"):
-        assert federation.journals[VICTIM].rows == before
+        # Of an opening the member writes down that it answers this one and no other, before it looks at signatures.
+        rows = federation.journals[VICTIM].rows
+        assert rows[: len(before)] == before
+        assert {row.step for row in rows[len(before) :]} <= ({Step.REVEALED} if phase == "unmask" else set())
     return refused.value
 
 

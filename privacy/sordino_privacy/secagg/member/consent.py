@@ -95,7 +95,7 @@ def require_signers_named(
     return spare
 
 
-def require_signed(
+def require_assents(
     request: Opening,
     claim: Claim,
     own: OwnUpload,

@@ -17,8 +17,8 @@ from sordino_privacy.secagg.masks import Mask
 from sordino_privacy.secagg.member.consent import (
     OwnUpload,
     owners_to_reveal,
+    require_assents,
     require_claim,
-    require_signed,
     require_signers_named,
 )
 from sordino_privacy.secagg.member.masking import (
@@ -329,7 +329,7 @@ class MemberSession:
             self._steps.record(
                 Step.REVEALED, state.update, self._bound(self._u2_hash, claim.u3_hash(), claim.total_hash)
             )
-            require_signed(request, claim, own, spare, roster, members, self._entropy)
+            require_assents(request, claim, own, spare, roster, members, self._entropy)
             if state.sounding:
                 sketch = sketch_of(state.sounding)
             else:
