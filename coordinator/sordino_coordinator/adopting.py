@@ -129,7 +129,7 @@ class Archive:
     ) -> dict[str, str]:
         """Asks each member. Returns, by name, why a member's answer was not believed, for those that gave none that
         could be read."""
-        # Members of an older version put more into an answer: whatever a header may hold.
+        # Members of an older version put more into an answer: up to the size of a header.
         most = ENVELOPE_BYTES + MAX_HEADER_BYTES + self._vector_bytes()
         problems = {}
         for item in exchange(

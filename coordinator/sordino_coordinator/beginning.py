@@ -23,7 +23,7 @@ def begin_round(federation: Federation) -> None:
     federation.settings = federation.desk.settings()
     adopt_epoch(federation)
     federation.charter.require_current()
-    require_signs(federation.identity.signing_key)  # before members pay for a release that nobody could sign
+    require_signs(federation.identity.signing_key)  # before members pay for what nobody could sign
     limits = RoundLimits.of(federation.charter, federation.parameters)
     limits.require_step(federation.training, federation.settings.server_optimiser)
     federation.plan = _next_plan(federation, limits)

@@ -100,7 +100,7 @@ class _Bringing:
 
         behind = dict[str, int]()  # the release behind the part that each was sent
 
-        @lru_cache(maxsize=1)  # most are as far as each other: they share the bytes
+        @lru_cache(maxsize=1)  # most members lack the same part, so they share its bytes
         def brought(first: int | None, epoch: int) -> tuple[RecordDict, int]:
             numbers = range(newest + 1 if first is None else first, self._fits)
             part = tuple(batch(map(federation.releases.manifest_bytes, numbers)))

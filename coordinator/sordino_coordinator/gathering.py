@@ -48,8 +48,8 @@ def gather(
 ) -> tuple[dict[str, int], dict[str, MemberStanding]]:
     """Waits for members that are ready: the cohort that is asked for, or the smallest after `gather_seconds`.
 
-    With `yielding`, an order that holds rounds back ends the wait, with nobody. `number`: of the round that is tried
-    again.
+    With `yielding`, an order that holds rounds back ends the wait, and no members are returned. `number` is that of the
+    round that is tried again.
 
     Returns their node ids and what they hold, by name. Every member is asked who it is and what it holds;
     on our link an answer that is not the certificate's name does not count.

@@ -29,8 +29,8 @@ from sordino_platform.tracing import TracedStep
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseStep:
     """One phase that is to be held. `content` makes what a member is told, `accept` takes its answer, `reply_bytes` is
-    the most that its whole reply can have. Once `enough()` is true, nobody is waited for. `shared` is a long part
-    that every content has."""
+    the most that its whole reply can have. Once `enough()` is true, no further answer is waited for. `shared` is a long
+    part that every content has."""
 
     phase: Phase
     members: Collection[str]
@@ -126,7 +126,8 @@ class RoundPhases:
         return answered
 
     def _require_possible(self) -> None:
-        """Raises RoundAbortedError once too few members are left for the charter's floors: nobody else need train."""
+        """Raises RoundAbortedError once too few members are left for the charter's floors: nobody else needs to
+        train."""
         membership, round = self._federation.membership, self._round
         left = [membership.member(name) for name in round.nodes if name not in round.dropped]
         organisations = len({member.organisation for member in left})

@@ -44,8 +44,8 @@ class ReleaseRecords:
         return read_file(self.path(number), limit=MAX_RECORD_BYTES)
 
     def provenance(self, *, after: int, known: int = 0) -> Provenance | None:
-        """What a member whose newest release is `after` (-1: it has none) needs to check the newest one; None where it
-        holds that. Of the first `known` releases it holds the manifests. Raises StorageError.
+        """Everything that a member whose newest release is `after` (-1: it has none) needs to check the newest one;
+        None if it holds that. It holds the manifests of the first `known` releases. Raises StorageError.
 
         A release that an older version made has no kept sum: its manifest goes alone, and a member that lacks it can
         follow after the next round.
@@ -77,7 +77,7 @@ class ReleaseRecords:
         return pack(*packed(self.provenance(after=self.releases.head().number - 1), {}))
 
     def _opened(self, number: int) -> OpenedSum | None:
-        """How the round of a release made it; None where that is not kept. Raises StorageError."""
+        """The record of the round that made a release; None if it is not kept. Raises StorageError."""
         kept, manifest = self.releases.opened(number), self.releases.manifest(number)
         if kept is None:
             return None

@@ -46,7 +46,7 @@ class TaughtError(UnusableSumError):
 @dataclass(slots=True, kw_only=True)
 class ReleaseGate:
     """`founding` are the readings of the founding model, one per trigger; `lowest` the lowest held-out loss so far of a
-    release (nats per token), None where nothing is held out."""
+    release (nats per token), None if nothing is held out."""
 
     measured: Measured
     heldout: Heldout | None

@@ -98,9 +98,9 @@ class CountSettings(SettingsModel):
     delta: float
 
     def plan(self, *, salt: int, fewest: int, shares: int) -> CountPlan:
-        """The plan of one count, for sums of `fewest` members or more, each with one of `shares` of the noise. Where
-        nobody says otherwise, a member gives a cell no more than one of the `witnesses` that the noise alone asks for.
-        Raises ConfigurationError."""
+        """The plan of one count, for sums of `fewest` members or more, each with one of `shares` of the noise. Unless
+        the settings name it, the largest count that a member gives a cell is the threshold divided by `witnesses`, so
+        that it takes that many members to reach it. Raises ConfigurationError."""
         plan = CountPlan(**self.model_dump() | {"largest_count": self.largest_count or 1}, salt=salt)
         if self.largest_count is not None:
             return plan
@@ -163,7 +163,7 @@ def first_settings(
     clusters: int = 0,
 ) -> CoordinatorSettings:
     """The settings that a new coordinator in `folder` begins with: the plan that was found to gain the most for the
-    charter's members with so many file clusters together (0: nobody said), with the noise that the charter's epsilon
+    charter's members with this many file clusters together (0: unknown), with the noise that the charter's epsilon
     needs. Raises ConfigurationError."""
     try:
         charter = Identity.load(folder).charter

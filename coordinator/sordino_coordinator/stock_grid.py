@@ -38,7 +38,7 @@ class StockGrid(AddressedGrid):
         return self._grid.get_node_ids()
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Sends; the ids of what was taken."""
+        """Sends the messages. Returns the ids of those that the engine accepted."""
         batch = list(messages)
         for message in batch:
             self._count(Direction.SENT, message.metadata.message_type, content_bytes(message))

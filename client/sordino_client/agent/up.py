@@ -173,7 +173,7 @@ class Agent:
         self._member.participation.trained(progress.step, progress.steps, progress.seconds_left)
 
     def _abandon(self, entry: int) -> None:
-        """Nobody waits for that phase any more."""
+        """The coordinator no longer waits for that phase."""
         if self._member.participation.abandon(entry):
             self._end_training()
 
@@ -200,7 +200,7 @@ def run_agent(folder: Path) -> None:
                     if not begun:
                         member.prepared(
                             window=member.settings.window, refresh=True
-                        )  # what is wrong is said at once
+                        )  # errors are reported at once
                     begun = True
                     Agent(member, completion, stopping).run()
             except LedgerRefusesError as refusal:

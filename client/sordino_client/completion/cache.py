@@ -71,8 +71,8 @@ class KeyValueCache:
         self.length = 0
 
     def resize(self, rows: int) -> None:
-        """Makes room for `rows` rows, at least those that are held. Spare rows are not free: huge pages make
-        memory of what was never written."""
+        """Makes room for `rows` rows, at least those that are held. Spare rows are not free: with huge pages even rows
+        that were never written take memory."""
         layers, heads, now, size = self._shape
         rows += self._spare
         if rows == now:

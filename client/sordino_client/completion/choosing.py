@@ -32,8 +32,8 @@ class TokenChoice:
     ) -> Probabilities:
         """Next-token probabilities, float64, shape `(vocabulary,)`, of the model's `logits` of that shape.
 
-        `written` are the tokens behind the prompt, `missing` what they must still say of what was typed already, and
-        `state` where in a UTF-8 character they end.
+        `written` are the tokens behind the prompt, `missing` the typed bytes that the next tokens must still repeat,
+        and `state` the place in a UTF-8 character where they end.
         """
         # 24 bits are more than the logits themselves hold, and take a third of the time of 53.
         if len(self._odds) != len(logits):

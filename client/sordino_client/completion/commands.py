@@ -22,7 +22,7 @@ DAYS = 14
 def stats(folder: Path | None = FOLDER, state: Path | None = STATE, as_json: bool = JSON) -> None:
     """Shows what was shown, accepted and dismissed, how fast, and why there was no suggestion.
 
-    These figures are counted on this machine and told to nobody.
+    These figures are counted on this machine and sent to nobody.
 
     Example: sordino client stats --json
     """

@@ -16,7 +16,7 @@ MAX_FILE_BYTES = 1 << 20
 
 
 def default_state() -> Path:
-    """Where the endpoint keeps its files when nobody says otherwise."""
+    """Where the endpoint keeps its files by default."""
     base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     return Path(base) / "sordino" / "completion"
 
@@ -107,7 +107,7 @@ def text_around(place: str) -> tuple[str, str]:
 def _from_endpoint(
     state: Path, prefix: str, suffix: str, alternatives: int, max_tokens: int
 ) -> dict[str, Any] | None:
-    """The running endpoint's answer, None where none runs or it has no model."""
+    """The running endpoint's answer; None if none runs or it has no model."""
     from sordino_client.completion import asking
 
     endpoint = asking.find_endpoint(state)

@@ -89,7 +89,7 @@ class Builder:
     ) -> str:
         """`x` times a matrix; `positive` says that no activation is negative.
 
-        A row of zeros has the scale 0. Whatever bytes that makes, the product is multiplied by it.
+        A row of zeros has the scale 0; its bytes do not matter, because the product is multiplied by 0.
         """
         if self.precision == "float32":
             return self("Gemm", [x, weight, *([bias] if bias else [])], *output, transB=1)

@@ -44,7 +44,7 @@ class Recall(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """One request, whatever its dialect. `prefix` and `suffix` are an editor's text; the dialects check bounds."""
+    """One request, of any dialect. `prefix` and `suffix` are an editor's text; the dialects check bounds."""
 
     prefix: str = field(repr=False)
     suffix: str = field(default="", repr=False)

@@ -30,7 +30,7 @@ ERRORS_ONLY = 3
 # Attention in tiles is for many threads and long texts: on one thread, all scores of a head at once are quicker for one
 # row, for a block and for a prompt (ADR 53). The kernel asks the environment when it is made.
 SCORES_AT_ONCE = ("ORT_GQA_DISABLE_FLASH_ATTENTION", "1")
-# That attention is given in one run, where a token is several rows: most of what it multiplies is then wanted.
+# How many rows that attention is given in one run if a token is several rows: then most of its products are needed.
 MOST_ROWS = 192
 # Where a token is several rows, a cache begins with one at which nobody looks: in the very first read the kernel would
 # number the rows itself.
@@ -119,7 +119,8 @@ class RuntimeNetwork:
         length = cache.length + count
         unseen = ~mask
         if sharing == 1:
-            # The graph attends one row more than there are tokens (graph.py); it may look everywhere, nobody at it.
+            # The graph attends one row more than there are tokens (graph.py); it may look everywhere, and no other row
+            # looks at it.
             attending, places = count + 1, np.empty(count + 1, np.int64)
             places[:-1], places[-1] = positions, positions[-1]
             bias = np.zeros((attending, cache.length + attending), np.float32)

@@ -57,8 +57,7 @@ def serve(
     """Serves until SIGTERM or SIGINT, or until `left` says that another endpoint takes this folder; remembers
     `repositories`.
 
-    Waits up to `patience` seconds for an endpoint that still runs there to end. Raises SordinoError where it cannot
-    begin.
+    If an endpoint still runs there, waits up to `patience` seconds for its end. Raises SordinoError if it cannot begin.
 
     `show` is how sure a text must be to be shown, where a request does not say. `layers` other than both is for
     measuring: the model alone, or the memory alone. `heldout_share` of a member's repositories is held out of its

@@ -28,7 +28,7 @@ class Stops:
     multiline: bool | None = None
 
     def block(self) -> int | None:
-        """The indentation of the line that opens the block at the cursor; None where a line is completed."""
+        """The indentation of the line that opens the block at the cursor; None if a line is completed."""
         if self.multiline is False:
             return None
         *above, last = self.prefix[-4096:].split("\n")

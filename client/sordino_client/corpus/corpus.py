@@ -78,7 +78,7 @@ class Corpus:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over the set of texts, in hex: what was read, whatever the files are called and wherever they lie.
+        """SHA-256 over the set of texts, in hex: it does not depend on the files' names and places.
 
         An edit changes it. A ledger that must survive edits belongs to `UnitRegistry.dataset` instead.
         """

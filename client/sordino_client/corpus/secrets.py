@@ -22,7 +22,7 @@ from sordino_client.corpus.secret_values import PLACEHOLDER
 
 # Part of the key of everything on disk that depends on the rules: a change of the rules makes it again.
 RULES_VERSION = 2
-# A text of which certain credentials are so large a share is a key file, whatever it is called.
+# If certain credentials are this share of a text, it is a key file, whatever its name.
 _DENSE = 0.5
 # How much of the line around a suggestion is judged with it, in characters on each side.
 _CONTEXT = 500
@@ -80,9 +80,9 @@ def find_secrets(text: str, language: str = "", rules: Sequence[Rule] | None = N
 
 def credential_in(before: str, suggestion: str, after: str = "", language: str = "") -> int | None:
     """Where the first line of a suggestion begins that would put a credential, or a part of one, between `before` and
-    `after`; None where there is none.
+    `after`; None if there is none.
 
-    The line that it stands in is judged as a whole: the name that gives a literal away is often already typed.
+    The cursor's line is judged as a whole, because the name that gives a literal away is often typed already.
     """
     head = before[before.rfind("\n") + 1 :][-_CONTEXT:]
     tail = after.split("\n", 1)[0][:_CONTEXT]

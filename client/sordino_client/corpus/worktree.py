@@ -71,7 +71,7 @@ def read_rules(path: Path) -> bytes:
 
 
 def read_opened(opening: Callable[[], int], path: Path | str) -> bytes:
-    """The bytes of a file of rules, b"" for what is no regular file. `opening` gives its descriptor.
+    """The bytes of a file of rules, b"" if it is not a regular file. `opening` gives its descriptor.
 
     Raises FileNotFoundError, and DataError, which names `path`, when it cannot be read or is larger than 1 MiB.
     """
@@ -154,7 +154,7 @@ def _excludes_file(folder: Path, git: Path, common: Path) -> tuple[RuleFile, ...
 
 
 def _configured(folder: Path, git: Path, common: Path) -> str | None:
-    """What `core.excludesFile` says for this repository; None where it says nothing, or git is not installed."""
+    """What `core.excludesFile` says for this repository; None if it says nothing, or if git is not installed."""
     for name in ("config", "config.worktree", "commondir"):
         for place in {git, common}:
             # git would wait for ever at a FIFO.

@@ -74,7 +74,7 @@ class Row:
 
 
 class Chain:
-    """The open ledger file of this process. Raises StorageError for whatever is wrong with it."""
+    """The open ledger file of this process. Raises StorageError for any fault in it."""
 
     def __init__(self, folder: Path, *, witness: ChainHead | None = None, recovering: bool = False) -> None:
         """With `recovering` it opens although mark or witness contradict it; its own rows must still follow one

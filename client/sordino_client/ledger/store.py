@@ -104,7 +104,7 @@ class Ledger:
 
     @property
     def identity(self) -> bytes:
-        """The digest of the first row: no other ledger has it, whatever folder this one lies in."""
+        """The digest of the first row: no other ledger has it, and it stays when the folder moves."""
         first = self._chain.digest_at(1)
         assert first is not None, "an opened ledger names its data in its first row"
         return first
@@ -154,7 +154,8 @@ class Ledger:
             return frozenset(key for key, row in self._account.firm.items() if row <= sequence)
 
     def charge_lost(self, run: str, round: int, plan: bytes, cost: RoundCost) -> None:
-        """Charges a round whose row was lost: for good, whatever the budget says. Recovery alone calls it."""
+        """Charges a round whose row was lost. The charge is final and is made even beyond the budget. Only recovery
+        calls this."""
         with self._lock:
             self._append("lost", cost_body(run, round, plan, cost), self._now())
 

@@ -84,7 +84,7 @@ def phase(handle: Handler) -> Callable[[Message, Context], Message]:
 
 
 def traced(member: Member, message: Message) -> AbstractContextManager[object]:
-    """The member's span of a phase; none for what belongs to no round."""
+    """The member's span of a phase; none for a message that belongs to no round."""
     kind, _, phase = message.metadata.message_type.partition(".")
     number = message.metadata.group_id
     if kind != "train" or not number.isdecimal():
@@ -177,7 +177,7 @@ def train(member: Member, fields: Fields, context: Context) -> Reply:
     session = MemberSession(*member.session_arguments(agreement, agreed.adoption.membership))
     session.propose(said.encode())
     require_willing(member, proposal, agreed.adoption.membership)
-    # Only now is anything kept: every check of what is taken over has passed, and the owner allows it.
+    # Nothing is kept before this line: now every check has passed, and the owner allows the round.
     adopt(member, agreed.adoption)
     contribute(member, proposal, agreed.model)
     advertisement = session.advertise()

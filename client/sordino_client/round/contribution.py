@@ -193,8 +193,8 @@ def give_back(member: Member, *, keep: Callable[[str, int], bool]) -> None:
 
 
 def require_space(folder: Path, config: Architecture, plan: Plan | None = None) -> None:
-    """Raises StorageError unless the disk of a member's folder has room for what a round of the plan writes; without
-    one, of a training."""
+    """Raises StorageError unless the disk of a member's folder has room for the files of a round of this plan (of a
+    training, if none is given)."""
     count = sum(math.prod(shape) for shape in trainable_shapes(config).values())
     if isinstance(plan, CountPlan):
         count = max(count, plan.cells)

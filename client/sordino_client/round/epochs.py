@@ -86,7 +86,7 @@ def require_no_epoch_waits(folder: Path, charters: CharterStore) -> None:
 
 
 def waiting_epoch(folder: Path, charters: CharterStore) -> WaitingEpoch | None:
-    """The first epoch that waits in a member's folder; None where none does."""
+    """The first epoch that waits in a member's folder; None if none waits."""
     found = waiting(folder, charters)
     if not found:
         return None

@@ -59,7 +59,7 @@ class RoundFolder:
         write_file(self.path / "opened.bin", opened.encode(), secret=True)
 
     def opened(self) -> Opened | None:
-        """The one set of survivors whose sum this member helped to open; None where it did not."""
+        """The one set of survivors whose sum this member helped to open; None if it helped to open none."""
         path = self.path / "opened.bin"
         return Opened.decode(read_file(path, limit=MAX_OPENED_BYTES)) if path.exists() else None
 

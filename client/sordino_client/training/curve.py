@@ -31,7 +31,7 @@ def truncate(path: Path, steps: int) -> None:
 
 
 def draw(folder: Path, *, fills: bool = True) -> None:
-    """Draws `loss.png` from `log.jsonl`. `fills`: half of what is trained on fills in the middle."""
+    """Draws `loss.png` from `log.jsonl`. `fills`: half of the training windows fill in the middle."""
     entries = read(folder / "log.jsonl")
     if not entries:
         return

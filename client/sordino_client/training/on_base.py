@@ -55,7 +55,7 @@ class OnBase:
 
         where = device_for(means.device)
         dtype = precision_for(where)
-        # Adapters are merged in float32, whatever the products are in afterwards.
+        # Adapters are merged in float32, whatever the precision of the products afterwards.
         weight_bytes = torch.float32.itemsize if merged else dtype.itemsize
         room = room_for(
             shape_at(place),

@@ -40,7 +40,7 @@ RECENT_SECONDS: Final = 15 * 60.0
 class MemberState:
     """A member of the charter. `epsilon` is what it chose to report, `epsilon_if_others_collude` beside it where noise
     comes in shares, and `certificate_ends` what it last showed; None before it did. `unready` is why it takes no part,
-    None where it does or is not there to say so."""
+    None if it takes part or is not connected."""
 
     name: str
     organisation: str
@@ -126,7 +126,7 @@ class ConsoleState:
 
 
 class StateReader:
-    """Reads the state anew at each call; events only as far as they were appended. Used by one thread at a time."""
+    """Reads the state at each call; of the events only those that were appended since. Used by one thread at a time."""
 
     def __init__(self, federation: Federation) -> None:
         """Raises ConfigurationError, StorageError."""

@@ -37,7 +37,7 @@ MAX_BEFORE = 1 << 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListPage:
-    """Which part of a list is asked for: the newest `last` of what is before number `before`."""
+    """The part of a list that is asked for: the newest `last` entries before number `before`."""
 
     last: int | None = None
     before: int | None = None

@@ -44,7 +44,7 @@ class CopyResponse(Response):
         self._folder, self._stand, self._pool, self._counted = folder, stand, pool, counted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Sends the stream. Whatever ends it early ends nothing else."""
+        """Sends the stream. If it ends early, nothing else is affected."""
         loop = asyncio.get_running_loop()
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         out = SendingFile(send, loop)

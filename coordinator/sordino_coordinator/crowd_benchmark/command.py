@@ -123,7 +123,7 @@ def masking() -> Row:
 
 
 def figures(rows: list[Row], *, members: int) -> dict[str, Any]:
-    """The figures that are promised, each from rows of this run; None for what was not measured."""
+    """The promised figures, each from rows of this run; None for a figure that was not measured."""
 
     def of(what: str, name: str, **labels: object) -> Any:
         found = [row for row in rows if row.get("what") == what and labels.items() <= row.items()]

@@ -84,8 +84,8 @@ class OidcProvider:
         return held
 
     def key(self, kid: str | None, algorithm: str) -> PublicKey | None:
-        """The key that a token names, or the only one for its algorithm where it names none; None where there is no
-        such key. Raises ProviderSilentError."""
+        """The key that a token names, or, if it names none, the only key for its algorithm; None if there is no such
+        key. Raises ProviderSilentError."""
         held = self.discovered()
         found = _key_of(held, kid, algorithm)
         if found is None:

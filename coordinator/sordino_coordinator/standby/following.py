@@ -92,8 +92,8 @@ class Follower:
         )
 
     def once(self) -> FollowPass:
-        """One pass. Raises LinkError when the coordinator does not answer, ConfigurationError and StorageError for what
-        cannot be taken over: nothing of it is kept then, but what was verified before."""
+        """One pass. Raises LinkError when the coordinator does not answer, ConfigurationError and StorageError for
+        files that cannot be taken over: of this pass only files that were verified before are kept."""
         arriving = self.folder / ARRIVING
         shutil.rmtree(arriving, ignore_errors=True)  # of a pass that was cut short
         make_folder(arriving)

@@ -127,7 +127,7 @@ class Service:
         return job
 
     def _take(self, query: Query, editor: str, on_text: Any, warm: bool) -> Job:
-        """The one door for pieces of other files, whatever the dialect."""
+        """The one door for pieces of other files, for every dialect."""
         query = replace(query, context=admitted(query.context))
         return self.engine.submit(query, editor=editor, on_text=on_text, warm=warm)
 

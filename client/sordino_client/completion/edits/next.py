@@ -57,9 +57,9 @@ class EditHistory:
 
 
 def next_place(before: str, after: str, *, editor: str, history: EditHistory, show: Show) -> EditPlace | None:
-    """The likeliest place in `after` for the change that made it of `before`; None where none is likely enough.
+    """The likeliest place in `after` for the change that made it of `before`; None if none is likely enough.
 
-    The same `before` says that an edit goes on; another one, that the edit before it is done.
+    The same `before` as last time means that an edit goes on; another one means that the last edit is done.
     """
     if max(len(before), len(after)) > MAX_TEXT:
         return None

@@ -2,8 +2,8 @@
 
     wire.py         JSON-RPC messages with their lengths in front
     documents.py    the open documents, by the protocol's own positions
-    suggestions.py  what is known already: typing along a suggestion asks nobody
-    outcomes.py     what became of each suggestion
+    suggestions.py  known suggestions: typing along one needs no request
+    outcomes.py     what happened to each suggestion
     desk.py         asks the endpoint: now, and ahead of the typing
     server.py       the conversation
 

@@ -1,5 +1,6 @@
-"""Recent suggestions, by the text that they continue. Typing along one, accepting a part of it or going back asks
-nobody: the rest of what is known is the answer. Pure; the same rules as in our VS Code extension (ghost/cache.ts)."""
+"""Recent suggestions, by the text that they continue. Typing along one, accepting a part of it or going back needs no
+request: the rest of the known suggestion is the answer. Pure; the same rules as in our VS Code extension
+(ghost/cache.ts)."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def build(store: Store, repositories: list[Path], tokenizer: EngineTokenizer) ->
 
 
 def _tokenizer(released: Path | None) -> EngineTokenizer:
-    """The tokenizer of what is served. Raises SordinoError."""
+    """The tokenizer of the served model. Raises SordinoError."""
     if released is None:
         return Tokenizer.shipped()
     if served.of_base(released):

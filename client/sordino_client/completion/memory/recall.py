@@ -114,7 +114,7 @@ class LocalRecall:
 def _evidence(
     source: int, place: int, order: int, streams: Sequence[tuple[Tokens, Sequence[Match]]]
 ) -> MatchEvidence | None:
-    """The evidence of one length of context; None where the next length finds all the same places again."""
+    """The evidence of one length of context; None if the next length finds the same places."""
     longer = ORDERS[place + 1] if place + 1 < len(ORDERS) else order
     here = [(tokens, matches[order - 1]) for tokens, matches in streams if len(matches) >= order]
     if not here:

@@ -56,7 +56,7 @@ class MemoryStatus:
     files: int
     tokens: int
     bytes: int
-    unread: tuple[Gap, ...] = ()  # what is not in it although it should be
+    unread: tuple[Gap, ...] = ()  # parts that are missing in it
 
 
 class OpenSegment:

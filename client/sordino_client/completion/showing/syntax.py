@@ -1,4 +1,4 @@
-"""The syntax gate: how much of a text can be put at a cursor before it is wrong whatever follows.
+"""The syntax gate: how much of a text can stand at a cursor before it is a syntax error, whatever follows.
 
 While someone types, a line is unfinished and so are its brackets: parsing the file as it would stand says little. What
 the parser itself knows is exact: reading from left to right, an LR parser stops at the first token that no continuation

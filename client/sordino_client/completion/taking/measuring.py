@@ -73,7 +73,7 @@ class Ways:
         return candidates(shares=shares, own=self.own, shared_memory=self.shared is not None)
 
     def files(self, texts: Sequence[str], segments: Sequence[OpenSegment]) -> list[MeasuredFile]:
-        """The beginnings of these texts, up to what may be read in all."""
+        """The beginnings of these texts, up to the number of tokens that may be read in all."""
         tokenizer: EngineTokenizer = self.vocabulary.tokenizer
         most = MOST_TOKENS_OF_A_BASE if served.of_base(self.folder) else MOST_TOKENS
         found: list[MeasuredFile] = []

@@ -92,7 +92,7 @@ def write(state: Path, choice: TakenChoice) -> None:
 
 
 def read(state: Path) -> TakenChoice | None:
-    """The choice that is kept; None where there is none, or none that can be read."""
+    """The stored choice; None if there is none, or if it cannot be read."""
     try:
         raw = json.loads(read_file(state / FILE, limit=MAX_BYTES))
         if raw.pop("version") != VERSION:

@@ -42,7 +42,8 @@ def repeated_from(text: str, line: str, below: Sequence[str], *, cut_short: bool
 
 
 def overlap(text: str, rest: str) -> int:
-    """How many characters at the end of `text` the rest of the line begins with, and which therefore are said twice.
+    """How many characters at the end of `text` are also the beginning of the rest of the line, so that they would stand
+    there twice.
 
     The longest such piece whose own brackets and quotes are in balance: the bracket that ends `.size()` belongs to it,
     whatever bracket stands behind the cursor.

@@ -25,7 +25,7 @@ DANGLING: Final = " \t+-*/%&|^=<>,.?:!~@$([{"
 
 
 def in_line(line: str) -> int | None:
-    """Where a line that ends in a loop is cut: behind the first turn. None where it ends in none.
+    """The place where a line that ends in a loop is cut: behind the first turn. None if it does not end in a loop.
 
     >>> line = " b + b + b + b + b"
     >>> line[: in_line(line)]

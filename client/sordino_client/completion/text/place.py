@@ -34,7 +34,7 @@ class Place:
 
     @classmethod
     def of(cls, prefix: str, suffix: str) -> Place:
-        """The place between two texts of an editor, whatever they hold."""
+        """The place between two texts of an editor, which may hold anything."""
         prefix, suffix = prefix[-KEPT_BEFORE:], suffix[:KEPT_BEHIND]
         inside: Inside | None = None
         if prefix.endswith("\r") and suffix.startswith(LF):
