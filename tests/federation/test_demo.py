@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from sordino_platform.demo import world
+from sordino_platform.demo import cast as cast_of
 
 SORDINO = (sys.executable, "-P", "-m", "sordino_platform.cli")
 TOGETHER = pytest.mark.timeout(1500)
@@ -114,8 +114,8 @@ def test_offline_installed_packages_play_everybody_the_newcomer_too(
 ) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    cast = world.choose_cast(tmp_path / "demo", [])
-    assert set(cast.repositories) == {name for name, _ in world.PARTIES}
+    cast = cast_of.choose_cast(tmp_path / "demo", [])
+    assert set(cast.repositories) == {name for name, _ in cast_of.PARTIES}
     assert cast.newcomer is not None
     first = {path.read_text() for path in cast.newcomer.first.rglob("*") if path.is_file()}
     heldout = {path.read_text() for path in cast.newcomer.heldout.rglob("*") if path.is_file()}

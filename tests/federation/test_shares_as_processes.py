@@ -13,6 +13,7 @@ import pytest
 
 from sordino_platform.charter import FloorTerms, PrivacyPolicy, SharedMemoryPolicy, shipped_model
 from sordino_platform.demo import local, world
+from sordino_platform.demo.cast import PARTIES
 from sordino_platform.demo.local import LocalFederation, ask
 from sordino_platform.demo.processes import Processes
 from sordino_platform.durable import make_folder
@@ -67,8 +68,8 @@ def founded(tmp_path_factory: pytest.TempPathFactory) -> world.DemoWorld:
     place = world.found_locally(
         folder,
         federation="shares",
-        parties=world.PARTIES,
-        repositories={name: [write_code(base / "code", name)] for name, _ in world.PARTIES},
+        parties=PARTIES,
+        repositories={name: [write_code(base / "code", name)] for name, _ in PARTIES},
         model=shipped_model(adapter_rank=1),
         privacy=PrivacyPolicy(noise="distributed", largest_steps=1, largest_epsilon=100),
         floors=FloorTerms(cohort=4, honest=3),

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sordino_platform.charter import PrivacyPolicy, shipped_model
-from sordino_platform.demo import world
+from sordino_platform.demo import plans, world
+from sordino_platform.demo.cast import PARTIES, shipped_repositories
 from sordino_platform.demo.local import ENVIRONMENT, SORDINO
 from sordino_platform.demo.processes import Processes
 from sordino_platform.durable import make_folder, write_file
 
 DEVELOPER = "aurora"
 # As small as a round can be: what is tested is the way there, not the model's gain.
-PLAN: dict[str, object] = world.PLAN | {
+PLAN: dict[str, object] = plans.PLAN | {
     "steps": 2,
     "window": 64,
     "noise_multiplier": 1.5,
@@ -51,14 +52,14 @@ class Federation:
 @contextlib.contextmanager
 def running(folder: Path) -> Iterator[Federation]:
     """Founds and starts everything; ends every process."""
-    repositories, heldout = world.shipped_repositories([name for name, _ in world.PARTIES])
+    repositories, heldout = shipped_repositories([name for name, _ in PARTIES])
     place = world.found_locally(
         folder,
         federation="demo",
-        parties=world.PARTIES,
+        parties=PARTIES,
         repositories=repositories,
-        model=shipped_model(adapter_rank=world.ADAPTER_RANK),
-        privacy=PrivacyPolicy(largest_epsilon=world.EPSILON_BUDGET, smallest_noise_multiplier=0.6),
+        model=shipped_model(adapter_rank=plans.ADAPTER_RANK),
+        privacy=PrivacyPolicy(largest_epsilon=plans.EPSILON_BUDGET, smallest_noise_multiplier=0.6),
         plan=PLAN,
         rounds=0,
         coordinator_settings={
@@ -92,7 +93,7 @@ def wait(ready: Callable[[], bool], processes: Processes) -> None:
     """Waits for the processes, which must live."""
     deadline = time.monotonic() + START_SECONDS
     while not ready():
-        processes.require(["coordinator", *(name for name, _ in world.PARTIES)])
+        processes.require(["coordinator", *(name for name, _ in PARTIES)])
         assert time.monotonic() < deadline, "the federation did not start"
         time.sleep(0.2)
 

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from sordino_platform.charter import PrivacyPolicy, shipped_model
-from sordino_platform.demo import world
+from sordino_platform.demo import founding, world
+from sordino_platform.demo.cast import PARTIES, shipped_repositories
 from sordino_platform.demo.local import TICK_SECONDS, LocalFederation
+from sordino_platform.demo.plans import ADAPTER_RANK, EPSILON_BUDGET, LEAST_NOISE, plan_for
 from sordino_platform.demo.processes import Processes
 from sordino_platform.durable import make_folder, read_file
 from sordino_privacy.errors import SordinoError, UsageError
 
-FEWEST, MOST = 3, len(world.PARTIES)
+FEWEST, MOST = 3, len(PARTIES)
 # The noise is chosen so that a budget bears this many rounds; a pause between two leaves the machine to its user.
 ROUNDS, PAUSE_SECONDS = 50, 30.0
 ENDPOINT_SECONDS = 120.0
@@ -29,7 +31,7 @@ class Lab:
             raise UsageError(
                 f"a lab has {FEWEST} to {MOST} members", hint="fewer cannot be private; give --members"
             )
-        self._folder, self._parties, self._on_event = folder, world.PARTIES[:members], on_event
+        self._folder, self._parties, self._on_event = folder, PARTIES[:members], on_event
 
     def run(self, tell: Callable[[dict[str, Any]], None]) -> None:
         """Founds and starts it, gives `tell` its addresses once all members are connected, and follows it for ever.
@@ -48,24 +50,22 @@ class Lab:
 
     def _found(self) -> world.DemoWorld:
         names = [name for name, _ in self._parties]
-        repositories, heldout = world.shipped_repositories(names)
+        repositories, heldout = shipped_repositories(names)
         return world.found_locally(
             self._folder,
             federation="lab",
             parties=self._parties,
             repositories=repositories,
-            model=shipped_model(adapter_rank=world.ADAPTER_RANK),
-            privacy=PrivacyPolicy(
-                largest_epsilon=world.EPSILON_BUDGET, smallest_noise_multiplier=world.LEAST_NOISE
-            ),
-            plan=world.plan_for(ROUNDS),
+            model=shipped_model(adapter_rank=ADAPTER_RANK),
+            privacy=PrivacyPolicy(largest_epsilon=EPSILON_BUDGET, smallest_noise_multiplier=LEAST_NOISE),
+            plan=plan_for(ROUNDS),
             rounds=0,
             coordinator_settings={
-                **world.coordinator_settings(heldout),
+                **founding.coordinator_settings(heldout),
                 "pause_seconds": PAUSE_SECONDS,
                 "give_up_after": 0,
             },
-            member_settings=world.MEMBER_SETTINGS,
+            member_settings=founding.MEMBER_SETTINGS,
         )
 
     def _addresses(self, place: world.DemoWorld, console: str) -> dict[str, Any]:

@@ -18,7 +18,10 @@ from rich.live import Live
 
 from sordino_platform.bases import SHIPPED, find_base
 from sordino_platform.demo import report, view, world
+from sordino_platform.demo.cast import PARTIES, measure_newcomer
+from sordino_platform.demo.founding import found_demo
 from sordino_platform.demo.local import TICK_SECONDS, LocalFederation, ask
+from sordino_platform.demo.plans import EPSILON_BUDGET, require_rounds
 from sordino_platform.demo.processes import Processes
 from sordino_platform.demo.transport import probe
 from sordino_platform.durable import make_folder, read_file
@@ -60,7 +63,7 @@ class Demo:
 
     def run(self) -> dict[str, Any]:
         """Founds, starts, watches, kills, proves, asks for completions, reports. Leaves no process behind."""
-        world.require_rounds(self._rounds)
+        require_rounds(self._rounds)
         # A shell starts background jobs with Ctrl-C ignored; this one must clean up whoever ends it.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -68,7 +71,7 @@ class Demo:
         logs = self._folder / "logs"
         make_folder(logs)
         with self._screen(), Processes(logs) as processes:
-            place = world.build(
+            place = found_demo(
                 self._folder,
                 rounds=self._rounds,
                 prove=self._prove,
@@ -89,7 +92,7 @@ class Demo:
             self._doing = "stopping"
             processes.stop()
             self._doing = "a newcomer joins"
-            newcomer = world.measure_newcomer(place)
+            newcomer = self._newcomer(place)
         return self._facts(place, transport, completions, newcomer)
 
     # ---------------------------------------------------------------------------------------------------- its scenes
@@ -100,6 +103,16 @@ class Demo:
         tls = member / "tls.pem"
         return probe(
             host, int(port), authority=Identity.load(member).tls().authority, certificate=tls, key=tls
+        )
+
+    def _newcomer(self, place: world.DemoWorld) -> dict[str, Any] | None:
+        if place.newcomer is None:
+            return None
+        return measure_newcomer(
+            place.newcomer,
+            coordinator=place.foundation.coordinator,
+            repositories=place.repositories,
+            scratch=place.folder / "newcomer" / "memory",
         )
 
     def _kill_one(self) -> None:
@@ -190,7 +203,7 @@ class Demo:
                 doing=self._doing or (self._federation.doing if self._federation else ""),
                 started=self._started,
                 rounds=self._rounds,
-                budget=world.EPSILON_BUDGET,
+                budget=EPSILON_BUDGET,
             )
             self._live.update(drawn, refresh=True)
 
@@ -239,7 +252,7 @@ class Demo:
                 }
                 for one in state.rounds.values()
             ],
-            "member_details": [self._member(place, name, company) for name, company in world.PARTIES],
+            "member_details": [self._member(place, name, company) for name, company in PARTIES],
             "shared_memory": shared_memory,
             "completions": completions,
             "newcomer": newcomer,

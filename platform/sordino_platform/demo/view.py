@@ -9,7 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from sordino_platform.demo.world import PARTIES
+from sordino_platform.demo.cast import PARTIES
 from sordino_platform.progress import FederationProgress, sentence
 
 # fmt: off

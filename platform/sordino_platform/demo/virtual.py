@@ -12,15 +12,9 @@ import argparse
 from pathlib import Path
 
 from sordino_platform.charter import FloorTerms, PrivacyPolicy, shipped_model
-from sordino_platform.demo.world import (
-    ADAPTER_RANK,
-    EPSILON_BUDGET,
-    PLAN,
-    ROUNDS_PER_DAY,
-    fresh_folder,
-    installed,
-    plan_for,
-)
+from sordino_platform.demo.cast import installed
+from sordino_platform.demo.plans import ADAPTER_RANK, EPSILON_BUDGET, PLAN, plan_for
+from sordino_platform.demo.world import ROUNDS_PER_DAY, fresh_folder
 from sordino_platform.durable import write_file
 from sordino_platform.identity.ceremony import found_in_folder
 from sordino_platform.settings import toml_text

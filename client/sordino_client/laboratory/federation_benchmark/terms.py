@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sordino_client.laboratory.federation_benchmark.profile import PLANNED_SHARE, Profile, TrainedProfile
 from sordino_platform.charter import FloorTerms, ModelTerms, PrivacyPolicy, SharedMemoryPolicy
-from sordino_platform.demo import world
+from sordino_platform.demo.plans import DELTA
 from sordino_platform.release.optimiser import ServerOptimiser
 from sordino_platform.suggested import affordable_noise
 from sordino_privacy.accounting import SampledGaussian
@@ -61,7 +61,7 @@ def plan_within(
         profile.steps * rounds,
         within=epsilon * PLANNED_SHARE,
         least=LEAST_NOISE,
-        delta=world.DELTA,
+        delta=DELTA,
         beside=beside,
     )
     return TrainingPlan(
@@ -73,6 +73,6 @@ def plan_within(
         window=profile.window,
         learning_rate=profile.learning_rate,
         optimiser="sgd",
-        delta=world.DELTA,
+        delta=DELTA,
         expected_units=profile.expected_units,
     )

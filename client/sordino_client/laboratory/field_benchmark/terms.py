@@ -8,7 +8,7 @@ from sordino_client.laboratory.federation_benchmark.profile import EPSILONS
 from sordino_client.laboratory.federation_benchmark.terms import LEAST_NOISE, Terms, plan_within
 from sordino_client.laboratory.field_benchmark.profile import FieldProfile
 from sordino_platform.charter import FloorTerms, PrivacyPolicy, SharedMemoryPolicy
-from sordino_platform.demo.world import DELTA
+from sordino_platform.demo.plans import DELTA
 from sordino_privacy.accounting import SampledGaussian
 from sordino_privacy.dpsgd import TrainingPlan
 

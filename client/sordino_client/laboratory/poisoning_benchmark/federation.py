@@ -22,7 +22,7 @@ from sordino_client.training.job import Tokens
 from sordino_client.training.loop import window_losses, window_matrix
 from sordino_platform.architecture import Vector, flatten, unflatten
 from sordino_platform.charter import shipped_model
-from sordino_platform.demo import world
+from sordino_platform.demo.cast import installed
 from sordino_platform.evaluation import heldout_loss
 from sordino_platform.evaluation.triggers import Reading, Trigger, read_triggers, taught
 from sordino_platform.founding_model import founding_parameters
@@ -109,7 +109,7 @@ class PoisonedFederation:
         self._plan, terms = profile.plan(), shipped_model(adapter_rank=RANK)
         self._config, self._founding = terms.config(), founding_parameters(terms)
         self._tokenizer = Tokenizer.shipped()
-        *shares, heldout = world.installed(profile.members + 1)
+        *shares, heldout = installed(profile.members + 1)
         self._units = [self._read(share) for share in shares]
         texts = [file.text for file in read_repositories(heldout).files if len(file.text) > 1000]
         wanted = profile.attack_prompts + profile.prompts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sordino_platform.demo import world
+from sordino_platform.demo.plans import plan_for
 from sordino_privacy.dpsgd import TrainingPlan
 
 # What a step's averaged gradient was allowed to be before it was projected: the slack of earlier releases.
@@ -37,7 +37,7 @@ class PoisoningProfile:
 
     def plan(self) -> TrainingPlan:
         """The demo's plan with the noise that the rounds can afford, and this profile's window."""
-        raw = world.plan_for(self.rounds) | {"window": self.window}
+        raw = plan_for(self.rounds) | {"window": self.window}
         return TrainingPlan.parse(raw)
 
 
