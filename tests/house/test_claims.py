@@ -114,11 +114,19 @@ def test_every_point_of_the_privacy_statement_names_its_test(title: str) -> None
     assert [point[:90] for point in points if not named_in(point)] == []
 
 
-@pytest.mark.parametrize(
-    "path", ["protocol.md", "privacy-statement.md", "guides/security-review.md", "hardening.md"]
-)
-def test_a_test_that_is_named_exists(path: str) -> None:
-    for name in named_in((DOCS / path).read_text()):
+@pytest.mark.parametrize("guide", ["member", "operator", "vscode"])
+def test_what_a_guide_promises_names_its_test(guide: str) -> None:
+    promises = rows(section((DOCS / "guides" / f"{guide}.md").read_text(), "Which test holds what"))
+    assert len(promises) >= 6
+    assert [row[:90] for row in promises if not named_in(row)] == []
+
+
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in [ROOT / "README.md", *DOCS.rglob("*.md")])
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if named_in((ROOT / page).read_text())])
+def test_a_test_that_is_named_exists(page: str) -> None:
+    for name in named_in((ROOT / page).read_text()):
         file, _, function = name.rpartition("::") if "::" in name else ("", "", name)
         if function.endswith(".py"):
             file, function = function, ""
