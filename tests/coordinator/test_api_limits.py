@@ -12,7 +12,7 @@ import pytest
 from tests.coordinator.api_client import SECONDS, Operator
 
 from sordino_coordinator.control import server, streaming
-from sordino_coordinator.control.callers import token_of
+from sordino_coordinator.control.callers import STANDBY_TOKEN_FILE, token_of
 from sordino_coordinator.control.orders import read_orders
 from sordino_platform.durable import make_folder, write_file
 from sordino_platform.identity.site import TLS
@@ -99,6 +99,23 @@ def test_a_follower_that_takes_nothing_is_given_up_and_leaves_no_thread_at_work(
             followers.enter_context(operator.connect()).sendall(request.encode())
         assert operator.ask("GET", "/v1/status")[0] == 200
     assert operator.counted == {"ok": 1}
+
+
+def test_followers_that_take_a_little_now_and_then_keep_no_operator_waiting(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The standby's token gives no order, and must not keep the operator from giving one: it reads, as slowly as it
+    likes, on as many connections as there are places for work."""
+    monkeypatch.setattr(streaming, "STALL_SECONDS", 3600.0)
+    token = token_of(operator.hub, STANDBY_TOKEN_FILE)
+    with contextlib.ExitStack() as followers:
+        large_copy(operator, bytes(32 << 20))
+        request = f"GET {COPY} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n"
+        for _ in range(server.WORKERS + server.COPIES):
+            follower = followers.enter_context(operator.connect())
+            follower.sendall(request.encode())
+            assert follower.recv(12) == b"HTTP/1.1 200"
+        assert operator.ask("POST", "/v1/pause", b"{}")[1]["paused"] is True
 
 
 def test_a_copy_goes_on_for_a_follower_that_is_slow_but_takes_it(operator: Operator) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.secagg.federation import MemoryJournal
+from tests.secagg.federation import MemoryJournal, SeededEntropy
 from tests.secagg.large import ME, Among
 
 from sordino_privacy.secagg import (
@@ -178,6 +178,36 @@ def test_a_parcel_that_opens_needs_no_signature_beside_it(among: Among) -> None:
     session.share(among.roster)
     with pytest.raises(IdentityError, match=ME):
         session.upload(own.encode(), update)
+
+
+def test_a_member_shown_forged_statements_of_all_its_neighbours_gives_and_signs_what_it_would_have(
+    among: Among,
+) -> None:
+    """Roots, paths and signatures of the coordinator's own around every true parcel: what the member uploads, signs and
+    reveals is what it gives to an honest coordinator, byte for byte."""
+    update, delivery = among.federation.updates[ME], Delivery.decode(among.delivery, ME)
+    lie = delivery
+    for parcel in delivery.parcels:
+        place = among.parsed.place(parcel.sender, ME)
+        root, path = tree_of(parcel.leaf, place, among.parsed.holders_each)
+        lie = replace(
+            lie,
+            statements=tuple(
+                replace(s, root=root, signature=FORGED) if s.sender == parcel.sender else s
+                for s in lie.statements
+            ),
+            parcels=tuple(replace(p, path=path) if p.sender == parcel.sender else p for p in lie.parcels),
+        )
+    given = []
+    for shown in (among.delivery, lie.encode()):
+        session = afresh(among)
+        session._entropy = SeededEntropy("the same in both")
+        session.share(among.roster)
+        frames = [bytes(frame) for frame in session.upload(shown, update)]
+        claim = among.claim(frames[-1])
+        assent = session.survivors(claim)
+        given.append((frames, assent, session.unmask(among.opening(claim, assent), update)))
+    assert given[0] == given[1]
 
 
 def test_a_strangers_forged_assent_is_refused(among: Among) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from itertools import combinations
-from math import comb
+from math import comb, inf, lgamma, log, log1p, log2
 
 import numpy as np
 import pytest
@@ -94,6 +94,44 @@ def test_a_false_quorum_opens_no_seed_but_for_the_chance_that_the_graph_takes_to
     assert not of.complete
     assert opened(of, bits) <= Fraction(1, 2**OPENING_BITS)
     assert opened(of, bits - 1) > Fraction(1, 2**OPENING_BITS)
+
+
+def log2_comb(n: int, k: int) -> float:
+    """Of binom(n, k), by the gamma function; -inf where there is no way."""
+    return (lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)) / log(2) if 0 <= k <= n else -inf
+
+
+def log2_sum(logs: Iterable[float]) -> float:
+    """Of the sum of 2^x over the logs."""
+    kept = [x for x in logs if x > -inf]
+    top = max(kept, default=-inf)
+    return top if top == -inf else top + log2(sum(2 ** (x - top) for x in kept))
+
+
+@pytest.mark.parametrize("gamma", [1, 10, 50, 200, 333])
+@pytest.mark.parametrize("members", [SAMPLED_ABOVE + 1, 1000, 3000])
+def test_the_chance_is_no_larger_by_a_route_that_takes_the_attack_as_it_is(members: int, gamma: int) -> None:
+    """Not the sum of the protocol: an honest owner, its k neighbours among the n - 1 others, whoever of the honest ones
+    is deceived by its own draw, and the best of 2^64 rings for the coordinator, over all honest owners."""
+    of = numbers(members, gamma=gamma)
+    n, k, t, corrupt, bits = of.members, of.degree, of.threshold, of.corrupt, sample_bits(of)
+    around = [
+        log2_comb(corrupt, c) + log2_comb(n - 1 - corrupt, k - c) - log2_comb(n - 1, k) for c in range(k + 1)
+    ]
+    deceived = [
+        log2_sum(
+            log2_comb(k - c, d) - bits * d + (k - c - d) * log1p(-(2.0**-bits)) / log(2)
+            for d in range(t - c, k - c + 1)
+        )
+        for c in range(t)
+    ]
+    honest = log2(n - corrupt)
+    worst = log2_sum(
+        min(0.0, honest + GRINDING_BITS + log2_sum(around[c:])) + honest + deceived[c] for c in range(t)
+    )
+    assert worst <= -OPENING_BITS
+    # What is excluded here, more corrupt neighbours than that, is what the graph excludes, with as little.
+    assert honest + GRINDING_BITS + log2_sum(around[t:]) <= -OPENING_BITS
 
 
 def test_in_a_complete_graph_each_member_knows_it_by_itself() -> None:

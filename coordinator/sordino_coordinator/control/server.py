@@ -44,6 +44,8 @@ REQUEST_SECONDS: Final = 10.0
 STOP_SECONDS: Final = 5.0
 WORKERS: Final = 16
 """How many requests of known callers are answered at a time, and how many strangers' tokens are checked at a time."""
+COPIES: Final = 2
+"""Copies that are written at a time. One can take hours, of a follower that takes a little now and then."""
 ANSWERED: Final = {"Cache-Control": "no-store", "Connection": "close"}
 REFUSED: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 Act = Callable[[Caller], Awaitable[Response]]
@@ -94,6 +96,7 @@ class ApiRoutes:
         # Two pools: a token that a provider must be asked about can hold up other strangers only.
         self._asking = ThreadPoolExecutor(WORKERS, thread_name_prefix="operator-callers")
         self._working = ThreadPoolExecutor(WORKERS, thread_name_prefix="operator-work")
+        self._copying = ThreadPoolExecutor(COPIES, thread_name_prefix="operator-copies")
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -108,7 +111,7 @@ class ApiRoutes:
 
     def close(self) -> None:
         """Ends the pools without waiting for requests that still run."""
-        for pool in (self._asking, self._working):
+        for pool in (self._asking, self._working, self._copying):
             pool.shutdown(wait=False, cancel_futures=True)
 
     async def _read(self, request: Request) -> Response:
@@ -136,7 +139,7 @@ class ApiRoutes:
             except SordinoError as error:
                 raise ApiError(HTTPStatus.BAD_REQUEST, error.message, error.hint) from None
             return CopyResponse(
-                self._endpoints.folder, stand, pool=self._working, counted=self._on_request, headers=ANSWERED
+                self._endpoints.folder, stand, pool=self._copying, counted=self._on_request, headers=ANSWERED
             )
 
         return await self._answered(request, copy)
