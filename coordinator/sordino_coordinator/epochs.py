@@ -23,10 +23,11 @@ def lacking(federation: Federation, behind: Mapping[str, OfferAnswer]) -> dict[s
 
     A member that lacks more than a message brings is not among them, and logged with what to do.
     """
-    after = {epoch: federation.epochs(after=epoch) for epoch in {answer.epoch for answer in behind.values()}}
-    brought = {}
+    # They follow each other without a gap. Each is encoded once, however many epochs the members say that they hold.
+    oldest = min((answer.epoch for answer in behind.values()), default=federation.charter.epoch)
+    every, brought = federation.epochs(after=oldest), dict[str, tuple[bytes, ...]]()
     for key, answer in behind.items():
-        epochs = after[answer.epoch]
+        epochs = every[answer.epoch - oldest :]
         size = sum(map(len, epochs))
         if size <= MOST_EPOCH_BYTES:
             brought[key] = epochs

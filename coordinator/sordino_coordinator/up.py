@@ -6,6 +6,7 @@ import datetime
 import math
 import os
 import time
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,7 +24,15 @@ from sordino_coordinator.metrics import CoordinatorMetrics
 from sordino_platform.durable import write_file
 from sordino_platform.flower import shim
 from sordino_platform.identity import admit
-from sordino_platform.link import Direction, Disconnection, IgnoreEvents, LinkServer, Rejection, ServerTls
+from sordino_platform.link import (
+    Direction,
+    Disconnection,
+    IgnoreEvents,
+    Limits,
+    LinkServer,
+    Rejection,
+    ServerTls,
+)
 from sordino_platform.link.tls import expiry_of
 from sordino_platform.machine.endings import on_ending
 from sordino_platform.machine.processes import many_files
@@ -130,6 +139,7 @@ def run_coordinator(folder: Path, *, console_at: str | None = None) -> None:
         spool=folder,
         now=lambda: datetime.datetime.now(datetime.UTC),
         renew=clerk.renew,
+        limits=link_limits(len(federation.charter.members)),
     )
     server.start()
 
@@ -173,6 +183,13 @@ def run_coordinator(folder: Path, *, console_at: str | None = None) -> None:
         lock.close()
         traffic = {direction.value: total for direction, total in events.totals.items()}
         log().info("stopped", release=newest, **traffic)
+
+
+def link_limits(members: int) -> Limits:
+    """The link's limits for so many members: beside the room that strangers may fill, two connections for each of them.
+    One whose member has gone may not have been noticed yet when that member is back."""
+    room = Limits()
+    return replace(room, connections=room.connections + 2 * members)
 
 
 def operator_api(federation: Federation) -> ApiServer | None:

@@ -13,10 +13,12 @@ from sordino_coordinator import epochs as bringing_epochs
 from sordino_coordinator.epochs import MOST_EPOCH_BYTES
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.gathering import hello
+from sordino_coordinator.up import link_limits
 from sordino_platform.charter.commands import app as charter_commands
 from sordino_platform.flower.codec import MAX_HEADER_BYTES
 from sordino_platform.identity import Identity, authority
-from sordino_platform.offer import Offer
+from sordino_platform.link import Limits
+from sordino_platform.offer import Offer, OfferAnswer
 
 EPOCHS = 3
 OF_A_THOUSAND_MEMBERS = 170_000
@@ -68,6 +70,29 @@ def test_epochs_that_fit_are_brought_to_every_member_at_once(tmp_path: Path) -> 
     names, told = greeted(tmp_path)
     assert names == set(inprocess.NAMES)
     assert told == []
+
+
+def test_members_that_say_each_another_epoch_share_one_copy_of_every_one(tmp_path: Path) -> None:
+    """A hundred that claim a hundred epochs each made the coordinator encode thousands of charters for one offer."""
+    with_epochs(tmp_path)
+    federation = Federation.open(tmp_path / "coordinator")
+    behind = {
+        name: OfferAnswer(member=name, release=-1, epoch=epoch, unready=None, head=b"")
+        for epoch, name in enumerate(sorted(inprocess.NAMES)[: EPOCHS + 1])
+    }
+    brought = bringing_epochs.lacking(federation, behind)
+    newest = federation.charter.epoch
+    for name, answer in behind.items():
+        assert brought[name] == federation.epochs(after=answer.epoch)
+        assert len(brought[name]) == newest - answer.epoch
+    assert len({id(one) for epochs in brought.values() for one in epochs}) == newest
+    federation.rounds.close()
+
+
+def test_the_link_of_a_large_charter_has_room_for_every_member_and_for_strangers() -> None:
+    """Ten thousand may be in a charter; at 1,024 connections most of them never came in."""
+    assert link_limits(10_000).connections > 20_000
+    assert link_limits(5).connections > Limits().connections
 
 
 def test_who_lacks_more_epochs_than_a_message_brings_is_left_out_with_what_to_do_and_comes_back_by_it(
