@@ -44,7 +44,7 @@ def commands() -> str:
     root = cli.LazyCommands()
     parts = [
         "# Commands",
-        "Every command, as `--help` tells it. [Exit codes](../index.md#exit-codes).",
+        "Every command, as `--help` tells it. [Exit codes](../exit-codes.md).",
     ]
     for name in root.list_commands(click.Context(root)):
         command = root.get_command(click.Context(root), name)
