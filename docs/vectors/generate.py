@@ -21,7 +21,6 @@ from orchestra import (
     NAMES,
     SURVIVORS,
     Draws,
-    Memory,
     context,
     fixed,
     membership,
@@ -32,6 +31,7 @@ from orchestra import (
 )
 from refused import refusals
 
+from sordino_platform.bench.world import VolatileJournal
 from sordino_privacy.secagg import (
     GENESIS,
     CoordinatorSession,
@@ -217,7 +217,9 @@ def muster(
     for name, snapshot in snapshots.items():
         draws = Draws(f"muster {name}")
         key = signer(name)
-        sessions[name] = MemberSession.restore(snapshot, name, key, membership(), context(), Memory(), draws)
+        sessions[name] = MemberSession.restore(
+            snapshot, name, key, membership(), context(), VolatileJournal(), draws
+        )
         nonces[name] = {"presence": sessions[name].muster(claim).hex(), "nonce": draws.given[0].hex()}
     made = Draw(
         roster_hash=Claim.decode(claim).roster_hash,

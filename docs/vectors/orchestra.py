@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 
 import numpy as np
 
+from sordino_platform.bench.world import VolatileJournal
 from sordino_privacy.secagg import (
     EnrolledMember,
     Floors,
     Group,
-    JournalEntry,
     MaskedStatistics,
     MemberSession,
     Membership,
     Quantised,
     Quantiser,
     RoundContext,
-    require_follows,
 )
 from sordino_privacy.signing import KeySigner
 
@@ -37,23 +35,6 @@ class Draws:
         seed = f"sordino-secagg/2 vectors|{self.purpose}|{len(self.given)}".encode()
         self.given.append(hashlib.sha256(seed).digest()[:size])
         return self.given[-1]
-
-
-class Memory:
-    """A journal in memory."""
-
-    def __init__(self) -> None:
-        self.rows: list[JournalEntry] = []
-
-    def highest_epoch(self, federation: str) -> int:
-        return max((row.epoch for row in self.rows if row.federation == federation), default=0)
-
-    def entries(self, federation: str, run: str, round: int) -> Sequence[JournalEntry]:
-        return [row for row in self.rows if (row.federation, row.run, row.round) == (federation, run, round)]
-
-    def record(self, entry: JournalEntry) -> None:
-        require_follows(self.entries(entry.federation, entry.run, entry.round), entry)
-        self.rows.append(entry)
 
 
 def fixed(text: str) -> bytes:
@@ -96,7 +77,7 @@ def context() -> RoundContext:
 
 def session(name: str) -> tuple[MemberSession, Draws]:
     draws = Draws(name)
-    return MemberSession(name, signer(name), membership(), context(), Memory(), draws), draws
+    return MemberSession(name, signer(name), membership(), context(), VolatileJournal(), draws), draws
 
 
 def update_of(name: str) -> np.ndarray:

@@ -32,6 +32,7 @@ from sordino_coordinator.federation import Federation
 from sordino_coordinator.ongoing import OngoingRound
 from sordino_coordinator.releasing import commit_release
 from sordino_platform.architecture import Vector
+from sordino_platform.bench.world import VolatileJournal
 from sordino_platform.charter import SignedCharter
 from sordino_platform.flower import shim
 from sordino_platform.flower.codec import decode_message, encode_message
@@ -43,33 +44,21 @@ from sordino_platform.release import Manifest, SignedManifest, vector_hash
 from sordino_platform.release.weights import file_sha256
 from sordino_privacy.secagg import (
     CoordinatorSession,
-    JournalEntry,
     MaskedStatistics,
     MemberSession,
     Quantised,
     RoundContext,
-    require_follows,
 )
 
 MEMBERS = 5
 COLLUDERS = others_of(MEMBERS)
 
 
-class Memory:
-    """A colluder's journal: it forgets when it likes."""
-
-    def __init__(self) -> None:
-        self.rows: list[JournalEntry] = []
+class ForgetfulJournal(VolatileJournal):
+    """A colluder's journal: it remembers no epoch that it does not like to."""
 
     def highest_epoch(self, federation: str) -> int:
         return 0
-
-    def entries(self, federation: str, run: str, round: int) -> list[JournalEntry]:
-        return [row for row in self.rows if (row.run, row.round) == (run, round)]
-
-    def record(self, entry: JournalEntry) -> None:
-        require_follows(self.entries(entry.federation, entry.run, entry.round), entry)
-        self.rows.append(entry)
 
 
 def folder_hash(folder: Path) -> str:
@@ -89,7 +78,7 @@ class Attempt:
         self.context, self.evil = context, evil
         self.session = CoordinatorSession(membership, context)
         self.peers = {
-            name: MemberSession(name, key(name), membership, context, Memory(), secrets.token_bytes)
+            name: MemberSession(name, key(name), membership, context, ForgetfulJournal(), secrets.token_bytes)
             for name in COLLUDERS
         }
         self.victim = b""  # its last reply's message; empty once it refused

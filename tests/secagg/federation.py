@@ -14,20 +14,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sordino_platform.bench.world import VolatileJournal
 from sordino_privacy.secagg import (
     AggregateSum,
     CoordinatorSession,
     EnrolledMember,
     Floors,
     Group,
-    JournalEntry,
     MaskedStatistics,
     MemberSession,
     Membership,
     Quantised,
     Quantiser,
     RoundContext,
-    require_follows,
 )
 from sordino_privacy.signing import KeySigner
 
@@ -46,25 +45,6 @@ class SeededEntropy:
             self._count += 1
             out += hashlib.sha256(self._seed + self._count.to_bytes(8, "big")).digest()
         return out[:size]
-
-
-class MemoryJournal:
-    """A journal that survives sessions but not the process: what tests call a disk."""
-
-    def __init__(self) -> None:
-        self.rows: list[JournalEntry] = []
-
-    def highest_epoch(self, federation: str) -> int:
-        return max((row.epoch for row in self.rows if row.federation == federation), default=0)
-
-    def entries(self, federation: str, run: str, round: int) -> Sequence[JournalEntry]:
-        return [row for row in self.rows if (row.federation, row.run, row.round) == (federation, run, round)]
-
-    def record(self, entry: JournalEntry) -> None:
-        existing = self.entries(entry.federation, entry.run, entry.round)
-        require_follows(existing, entry)
-        if entry not in existing:
-            self.rows.append(entry)
 
 
 def signing_key(name: str) -> KeySigner:
@@ -130,7 +110,7 @@ class Federation:
     attempt: int = 0
     seed: object = 0
     model_hash: bytes = bytes(32)
-    journals: dict[str, MemoryJournal] = field(default_factory=dict)
+    journals: dict[str, VolatileJournal] = field(default_factory=dict)
     updates: dict[str, Quantised] = field(default_factory=dict)
     member_types: Mapping[str, type[MemberSession]] = field(default_factory=dict)
     coordinator_type: type[CoordinatorSession] = CoordinatorSession
@@ -149,7 +129,7 @@ class Federation:
         )
         self.names = [member.name for member in self.membership.members]
         for name in self.names:
-            self.journals.setdefault(name, MemoryJournal())
+            self.journals.setdefault(name, VolatileJournal())
             if name not in self.updates:
                 self.updates[name] = self.quantiser.quantise(
                     update(name, self.quantiser),

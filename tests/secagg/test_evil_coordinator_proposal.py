@@ -8,7 +8,6 @@ import pytest
 from tests.secagg.evil import OTHER, VICTIM, EvilCoordinator, answer, replaced, victim_refuses
 from tests.secagg.federation import (
     Federation,
-    MemoryJournal,
     SeededEntropy,
     membership,
     names,
@@ -16,6 +15,7 @@ from tests.secagg.federation import (
     signing_key,
 )
 
+from sordino_platform.bench.world import VolatileJournal
 from sordino_platform.charter.policies import PrivacyPolicy
 from sordino_privacy.secagg import (
     ContextError,
@@ -110,7 +110,7 @@ def test_6_a_spent_round_is_refused_for_ever_across_restarts() -> None:
 
 
 def test_6_an_attempt_that_was_overtaken_is_refused() -> None:
-    journals = {name: MemoryJournal() for name in names(5)}
+    journals = {name: VolatileJournal() for name in names(5)}
     Federation(membership(5), attempt=3, journals=journals).until("share")
     with pytest.raises(ReplayError, match="overtaken"):
         Federation(membership(5), attempt=2, journals=journals).members[VICTIM].advertise()

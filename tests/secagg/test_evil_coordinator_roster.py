@@ -16,8 +16,9 @@ from tests.secagg.evil import (
     replaced,
     victim_refuses,
 )
-from tests.secagg.federation import Federation, MemoryJournal, SeededEntropy, membership, names, signing_key
+from tests.secagg.federation import Federation, SeededEntropy, membership, names, signing_key
 
+from sordino_platform.bench.world import VolatileJournal
 from sordino_privacy.secagg import (
     CoordinatorSession,
     FloorError,
@@ -63,7 +64,7 @@ def test_1_a_roster_with_a_retired_identity_is_refused() -> None:
     federation = Federation(lenient)
     strict = replace(lenient, retired=frozenset({lenient.member(OTHER).public_key}))
     session = MemberSession(
-        VICTIM, signing_key(VICTIM), strict, federation.context, MemoryJournal(), SeededEntropy("strict")
+        VICTIM, signing_key(VICTIM), strict, federation.context, VolatileJournal(), SeededEntropy("strict")
     )
     federation.members[VICTIM] = session
     roster = federation.advertise(federation.names)
@@ -72,7 +73,7 @@ def test_1_a_roster_with_a_retired_identity_is_refused() -> None:
 
 
 def test_1_a_charter_epoch_older_than_one_acted_under_is_refused_across_restarts() -> None:
-    journals = {name: MemoryJournal() for name in names(5)}
+    journals = {name: VolatileJournal() for name in names(5)}
     Federation(membership(5, epoch=2), journals=journals).complete()
     with pytest.raises(IdentityError, match="epoch"):
         Federation(membership(5, epoch=1), journals=journals, round=1)
@@ -86,7 +87,7 @@ def test_1_a_member_whose_key_is_not_the_charters_cannot_start() -> None:
             signing_key("stolen"),
             federation.membership,
             federation.context,
-            MemoryJournal(),
+            VolatileJournal(),
             SeededEntropy(0),
         )
 

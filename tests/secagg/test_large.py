@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.secagg.federation import MemoryJournal, SeededEntropy
+from tests.secagg.federation import SeededEntropy
 from tests.secagg.large import ME, Among
 
+from sordino_platform.bench.world import VolatileJournal
 from sordino_privacy.secagg import (
     IdentityError,
     QuorumError,
@@ -55,7 +56,7 @@ def afresh(among: Among) -> Any:
     """A session of ME that has advertised what it advertised before."""
     session = among.members[ME]
     state = replace(session._state, request=b"", reply=b"")
-    among.federation.journals[ME] = MemoryJournal()
+    among.federation.journals[ME] = VolatileJournal()
     copy = among.federation.member(ME)
     copy._state = type(state).decode(state.encode())
     return copy

@@ -31,20 +31,26 @@ FLOORS = Floors(gamma_permille=20)
 
 
 class VolatileJournal:
-    """The rules of a journal, kept in memory: disk time belongs to the ledger, not to the protocol."""
+    """The rules of a journal, kept in memory: for measurements, vectors and tests, where a member's life is the
+    process's. Nothing in it survives a crash."""
 
     def __init__(self) -> None:
-        self._entries: list[JournalEntry] = []
+        self.rows: list[JournalEntry] = []
 
     def highest_epoch(self, federation: str) -> int:
-        return max((entry.epoch for entry in self._entries), default=0)
+        """The highest epoch of any entry of the federation; 0 where there is none."""
+        return max((row.epoch for row in self.rows if row.federation == federation), default=0)
 
     def entries(self, federation: str, run: str, round: int) -> Sequence[JournalEntry]:
-        return self._entries
+        """What was recorded of one round, in order."""
+        return [row for row in self.rows if (row.federation, row.run, row.round) == (federation, run, round)]
 
     def record(self, entry: JournalEntry) -> None:
-        require_follows(self._entries, entry)
-        self._entries.append(entry)
+        """Keeps an entry that may follow; the same one again changes nothing. Raises ReplayError, RevealError."""
+        existing = self.entries(entry.federation, entry.run, entry.round)
+        require_follows(existing, entry)
+        if entry not in existing:
+            self.rows.append(entry)
 
 
 class BenchWorld:
