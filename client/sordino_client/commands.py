@@ -16,6 +16,7 @@ from sordino_client.completion.taking.command import taken
 from sordino_client.corpus.commands import corpus
 from sordino_client.shared import shared
 from sordino_client.training.audit import audit
+from sordino_platform.as_json import AsJson
 from sordino_platform.settings import default_folder
 
 app = typer.Typer(help="A member's machine.", no_args_is_help=True, rich_markup_mode=None)
@@ -28,7 +29,6 @@ app.command("taken")(taken)
 
 
 FOLDER = typer.Option(None, "--folder", "-f", help="The member's folder [~/.local/share/sordino].")
-JSON = typer.Option(False, "--json", help="Print JSON for programs.")
 
 
 @app.command()
@@ -85,7 +85,7 @@ def up(folder: Path | None = FOLDER) -> None:
 
 
 @app.command()
-def status(folder: Path | None = FOLDER, as_json: bool = JSON) -> None:
+def status(folder: Path | None = FOLDER, as_json: AsJson = False) -> None:
     """Shows what the agent does, its release, its budget and where it serves completions.
 
     Example: sordino client status --json
@@ -115,7 +115,7 @@ def ledger(
     author: list[int] = typer.Option(
         [], help="Also the epsilon of a person who wrote this many file clusters; repeat. Takes seconds."
     ),
-    as_json: bool = JSON,
+    as_json: AsJson = False,
 ) -> None:
     """Shows what privacy was spent, on which rounds, what one more round would cost, and what is left.
 
@@ -170,7 +170,7 @@ def ledger(
 
 
 @ledger_app.command()
-def recover(folder: Path | None = FOLDER, as_json: bool = JSON) -> None:
+def recover(folder: Path | None = FOLDER, as_json: AsJson = False) -> None:
     """Charges what a ledger lost that was restored, deleted or copied, in the worst case; then the member may train on.
 
     Rounds that this machine still knows are charged as they were; others at the worst that the charter allows. Run it
@@ -210,7 +210,7 @@ def adapt(
     remove: bool = typer.Option(
         False, "--remove", help="Delete the adapter; completions use the release again."
     ),
-    as_json: bool = JSON,
+    as_json: AsJson = False,
 ) -> None:
     """Trains a personal adapter on your own code, without noise. It never leaves this machine: only the completion
     engine of this member reads it. It is trained with several pulls towards the release, from none to a strong one;
@@ -258,7 +258,7 @@ def installed(
     share_bytes: int = typer.Option(
         4_500_000, min=100_000, help="About how many bytes of Python source a share has."
     ),
-    as_json: bool = JSON,
+    as_json: AsJson = False,
 ) -> None:
     """Splits installed Python packages into shares that have no file in common: for the demo.
 

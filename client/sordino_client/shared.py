@@ -18,6 +18,7 @@ import typer
 from sordino_client.ledger import events, events_alone, read_account
 from sordino_client.settings import BUDGET_DELTA
 from sordino_client.training.job import Tokens, read_units
+from sordino_platform.as_json import AsJson
 from sordino_platform.identity import Identity
 from sordino_platform.release import ReleaseStore
 from sordino_platform.settings import default_folder
@@ -129,7 +130,7 @@ def shared(
     decode: int = typer.Option(
         0, "--decode", min=0, max=10_000, help="Print so many phrases that follow in this member's own code."
     ),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON for programs."),
+    as_json: AsJson = False,
 ) -> None:
     """Says what the federation's shared memory holds: phrases, digest, date, and what it cost this member.
 

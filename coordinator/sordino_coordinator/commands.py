@@ -13,6 +13,7 @@ from rich.table import Table
 
 from sordino_coordinator.order_commands import register
 from sordino_coordinator.standby.commands import register_standby
+from sordino_platform.as_json import AsJson
 
 app = typer.Typer(help="The federation's server.", no_args_is_help=True, rich_markup_mode=None)
 transcript = typer.Typer(help="The public history of opened sums.", no_args_is_help=True)
@@ -21,7 +22,6 @@ register(app)
 register_standby(app)
 
 FOLDER = typer.Option(..., "--folder", "-f", help="The coordinator's folder.", exists=False)
-JSON = typer.Option(False, "--json", help="Print JSON for programs.")
 
 
 @app.command()
@@ -90,7 +90,7 @@ def up(
 def adopt(
     folder: Path = FOLDER,
     seconds: float = typer.Option(60.0, min=1.0, max=86_400.0, help="How long to wait for members."),
-    as_json: bool = JSON,
+    as_json: AsJson = False,
 ) -> None:
     """After a restore: takes this coordinator's own newer history back from the members that hold it.
 
@@ -119,7 +119,7 @@ def adopt(
 
 
 @app.command()
-def status(folder: Path = FOLDER, as_json: bool = JSON) -> None:
+def status(folder: Path = FOLDER, as_json: AsJson = False) -> None:
     """Shows what the coordinator does now, what was ordered, the newest release, the last round, the certificate.
 
     Example: sordino coordinator status --folder /var/lib/sordino/coordinator --json
@@ -168,7 +168,7 @@ def rounds(
         20, "--limit", "--last", min=1, max=1000, help="How many of the newest rounds."
     ),
     before: int | None = typer.Option(None, min=1, help="Only rounds before this one: the page before."),
-    as_json: bool = JSON,
+    as_json: AsJson = False,
 ) -> None:
     """Lists rounds: outcome, members, dropouts, seconds, held-out loss. Oldest first; --before has the page before.
 
@@ -207,7 +207,7 @@ def rounds(
 
 
 @app.command()
-def releases(folder: Path = FOLDER, as_json: bool = JSON) -> None:
+def releases(folder: Path = FOLDER, as_json: AsJson = False) -> None:
     """Lists the signed releases, and verifies their chain.
 
     Example: sordino coordinator releases --folder /var/lib/sordino/coordinator
@@ -243,7 +243,7 @@ def verify(
         [], "--charter", help="A signed charter; repeat for each epoch [charters/ of that folder]."
     ),
     root: str = typer.Option(..., help="The root's fingerprint, known out of band."),
-    as_json: bool = JSON,
+    as_json: AsJson = False,
 ) -> None:
     """Checks of every opened sum who signed what, from records and charters alone; trusts nobody. The sums themselves
     are not kept for ever: members repeat the arithmetic of each release that they take.

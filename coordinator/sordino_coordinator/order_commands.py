@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
+from sordino_platform.as_json import AsJson
 from sordino_privacy.errors import ConfigurationError, StorageError, UsageError
 
 Folder = Annotated[Path, typer.Option("--folder", "-f", help="The coordinator's folder.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 WAIT_SECONDS = 30.0
 
 audit_app = typer.Typer(help="The audit log: what was done, and by whom.", no_args_is_help=True)

@@ -11,15 +11,15 @@ from rich.console import Console
 from rich.table import Table
 
 from sordino_client.completion.unread import Gap
+from sordino_platform.as_json import AsJson
 
 STATE = typer.Option(None, "--state", envvar="SORDINO_COMPLETION_STATE", help="State folder of the endpoint.")
 FOLDER = typer.Option(None, "--folder", "-f", help="The member's folder [~/.local/share/sordino].")
-JSON = typer.Option(False, "--json", help="Print JSON for programs.")
 BAR = 30
 DAYS = 14
 
 
-def stats(folder: Path | None = FOLDER, state: Path | None = STATE, as_json: bool = JSON) -> None:
+def stats(folder: Path | None = FOLDER, state: Path | None = STATE, as_json: AsJson = False) -> None:
     """Shows what was shown, accepted and dismissed, how fast, and why there was no suggestion.
 
     These figures are counted on this machine and sent to nobody.
@@ -52,7 +52,7 @@ def memory(
     folder: Path | None = FOLDER,
     state: Path | None = STATE,
     purge: bool = typer.Option(False, "--purge", help="Remove all that is remembered, now."),
-    as_json: bool = JSON,
+    as_json: AsJson = False,
 ) -> None:
     """Shows the size of the local memory of your repositories, or removes it.
 

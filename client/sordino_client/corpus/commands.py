@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sordino_platform.as_json import FiguresAsJson
+
 if TYPE_CHECKING:
     from sordino_client.corpus.corpus import Corpus
 
@@ -20,7 +22,7 @@ def corpus(
     language: Annotated[
         list[str] | None, typer.Option("--language", help="Take only this language; repeatable.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    as_json: FiguresAsJson = False,
 ) -> None:
     """Shows what training would read of your repositories, and what it leaves out and why.
 

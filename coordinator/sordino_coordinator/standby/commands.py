@@ -11,10 +11,10 @@ from typing import Annotated
 
 import typer
 
+from sordino_platform.as_json import AsJson
 from sordino_privacy.errors import LinkError
 
 Folder = Annotated[Path, typer.Option("--folder", "-f", help="The standby's folder.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 def register_standby(app: typer.Typer) -> None:

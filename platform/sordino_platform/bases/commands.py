@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sordino_platform.as_json import AsJson
+
 if TYPE_CHECKING:
     from sordino_platform.bases import Base
 
@@ -18,7 +20,6 @@ app = typer.Typer(
     help="The models that can be trained on and served: the one that ships, and those that you add.\n\n"
     "Example: sordino base add smollm2",
 )
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 _LINE = "  {:<20}{}".format
 
 

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from sordino_platform.as_json import AsJson
 from sordino_platform.charter import CharterStore, SignedCharter, drafting
 from sordino_platform.charter.document import MAX_CHARTER_BYTES, Charter, CharterTerms
-from sordino_platform.charter.new_command import AsJson, RootFolder, new
+from sordino_platform.charter.new_command import RootFolder, new
 from sordino_platform.charter.signed import require_successor
 from sordino_platform.charter.waiting import clear_waiting, waiting
 from sordino_platform.durable import read_file, write_file

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from sordino_platform.as_json import AsJson
 from sordino_platform.charter import drafting
 from sordino_platform.identity import authority
 from sordino_platform.passphrase import DescriptorOption, FileOption, VariableOption, named_passphrase
@@ -20,7 +21,6 @@ from sordino_platform.terms.showing import explained, show_terms
 from sordino_privacy.errors import UsageError
 
 RootFolder = Annotated[Path, typer.Argument(metavar="ROOT", help="The root folder, made by `charter new`.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print machine-readable figures.")]
 
 
 def new(

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from sordino_platform.as_json import AsJson
 from sordino_platform.doctor import checks
 from sordino_platform.doctor.finding import CheckState, Finding, checked, failed
 from sordino_platform.doctor.root import is_root, root_checks
@@ -49,7 +50,7 @@ def doctor(
             metavar="[FOLDER]", help="A member's, coordinator's or root's folder [~/.local/share/sordino]."
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Checks versions, clock, keys, charter, certificate, disk, names, ports, TLS, budget; explains each failure.
 

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from sordino_platform.as_json import AsJson
 from sordino_platform.charter import Role
 from sordino_platform.durable import read_file, read_secret, write_file
 from sordino_platform.identity import authority, site
@@ -35,7 +36,6 @@ app = typer.Typer(
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The identity's folder.")]
 RootFolder = Annotated[Path, typer.Argument(metavar="ROOT", help="The root folder, made by `charter new`.")]
 Out = Annotated[Path | None, typer.Option(help="Where to write the file; standard output when left out.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print machine-readable figures.")]
 KeyUri = Annotated[
     str | None,
     typer.Option(

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from sordino_platform.as_json import AsJson
 from sordino_platform.settings import default_folder
 
 if TYPE_CHECKING:
     from sordino_client.completion.taking.record import OnHeldOut
 
 FOLDER = typer.Option(None, "--folder", "-f", help="The member's folder [~/.local/share/sordino].")
-JSON = typer.Option(False, "--json", help="Print JSON for programs.")
 
 
-def taken(folder: Path | None = FOLDER, as_json: bool = JSON) -> None:
+def taken(folder: Path | None = FOLDER, as_json: AsJson = False) -> None:
     """Shows what this member takes of its federation, and what its own held-out code said of it.
 
     The member chooses by itself, in the background, for each release: how much of the adapters, its own adapter, the

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sordino_platform.as_json import FiguresAsJson
 from sordino_privacy.errors import UsageError
 
 
@@ -29,7 +30,7 @@ def base(
         Path | None,
         typer.Option("--cache", metavar="DIR", help="Where corpora are kept.", show_default="user cache"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON on stdout.")] = False,
+    as_json: FiguresAsJson = False,
 ) -> None:
     """Measures what the public base is made of: vocabularies, pre-tokenizations and sizes, at equal arithmetic.
 

@@ -10,6 +10,7 @@ import typer
 
 from sordino_client.laboratory.completion_benchmark import drafts, peers, precision
 from sordino_client.laboratory.completion_benchmark.endpoint import measure_endpoint
+from sordino_platform.as_json import FiguresAsJson
 from sordino_platform.machine.processors import load_average
 
 SIZES_MEASURED = ("2.3m", "22m")
@@ -23,7 +24,7 @@ def completion(
         "--base",
         help="Measure this base instead (`sordino base list`), beside llama.cpp on its weights.",
     ),
-    as_json: bool = typer.Option(False, "--json", help="Print the figures as JSON."),
+    as_json: FiguresAsJson = False,
     stress: bool = typer.Option(
         False, "--stress", help="Also send 1,000 requests, 20 at once (about a minute)."
     ),

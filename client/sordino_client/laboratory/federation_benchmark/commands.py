@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sordino_platform.as_json import FiguresAsJson
 from sordino_privacy.errors import UsageError
 
 
@@ -41,7 +42,7 @@ def federation(
     picture: Annotated[
         Path | None, typer.Option("--picture", metavar="FILE", help="Also draw the curves, as .svg or .png.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON on stdout.")] = False,
+    as_json: FiguresAsJson = False,
 ) -> None:
     """Measures whether a federation is worth its privacy: real projects as members, against everything else.
 

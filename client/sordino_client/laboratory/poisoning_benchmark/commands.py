@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sordino_platform.as_json import FiguresAsJson
 from sordino_privacy.errors import UsageError
 
 
@@ -17,7 +18,7 @@ def poisoning(
     defence: Annotated[
         str, typer.Option("--defence", help="Only this one, by its name in the table; empty: all.")
     ] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON on stdout.")] = False,
+    as_json: FiguresAsJson = False,
 ) -> None:
     """Measures how often a backdoor of one lying member of eight works, round by round, under each defence.
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sordino_client.laboratory.pretrain.launch import CacheOption, JsonOption, pretrain, user_cache
+from sordino_client.laboratory.pretrain.launch import CacheOption, pretrain, user_cache
+from sordino_platform.as_json import FiguresAsJson
 from sordino_privacy.errors import DataError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def fetch(
     cache: CacheOption = None,
     small: Annotated[bool, typer.Option("--small", help="About 35 MB, for tests.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Use what is cached; fetch nothing.")] = False,
-    as_json: JsonOption = False,
+    as_json: FiguresAsJson = False,
 ) -> None:
     """Fetch a corpus by package name, clean it, keep the roles apart, and write its manifest.
 
@@ -113,7 +114,7 @@ def evaluate(
     memory: Annotated[
         bool, typer.Option("--memory/--no-memory", help="Also the local memory, alone and with the model.")
     ] = True,
-    as_json: JsonOption = False,
+    as_json: FiguresAsJson = False,
 ) -> None:
     """Measure a model on held-out code: bits per byte, next-token accuracy, rest-of-line exact match.
 

@@ -18,7 +18,6 @@ CacheOption = Annotated[
     Path | None,
     typer.Option("--cache", metavar="DIR", help="Where corpora are kept.", show_default="user cache"),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the figures as JSON on stdout.")]
 
 # What the trainer's process must find in place before torch starts: threads that sleep while they wait (the cores are
 # shared), a malloc that keeps its large blocks instead of giving them back at every step (17 % faster), and, on CUDA,

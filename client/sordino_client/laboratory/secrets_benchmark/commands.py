@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from sordino_platform.as_json import FiguresAsJson
+
 
 def secrets(
     code: Annotated[
@@ -21,7 +23,7 @@ def secrets(
     contexts: Annotated[int, typer.Option(min=1, help="Places for each kind in each language.")] = 3,
     seed: Annotated[int, typer.Option(help="Draws the values, the places and the files of real code.")] = 20,
     peers: Annotated[bool, typer.Option(help="Run other scanners that are on the PATH, too.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    as_json: FiguresAsJson = False,
 ) -> None:
     """Measures the credential rules: what they miss, what they take wrongly, and how fast they are.
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sordino_platform.as_json import AsJson
 from sordino_platform.machine.endings import on_ending
 from sordino_platform.progress import FederationProgress
 from sordino_platform.telemetry import follow_log
@@ -37,7 +38,7 @@ def simulate(
         Path | None, typer.Option(help="Keep the federation here [a folder that is removed].")
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Where fetched corpora lie.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Runs a federation that does not exist yet: the same apps, protocol and noise, with virtual members on Ray.
 

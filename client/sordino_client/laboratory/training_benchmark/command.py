@@ -25,6 +25,7 @@ from sordino_client.laboratory.training_benchmark.plain import (
     plain_step,
     random_windows,
 )
+from sordino_platform.as_json import FiguresAsJson
 from sordino_platform.machine.memory import peak
 from sordino_platform.machine.processors import load_average
 from sordino_privacy.accounting import SampledGaussian, epsilon
@@ -50,7 +51,7 @@ WORKER_SECONDS = 8.0
 
 
 def dp(
-    as_json: bool = typer.Option(False, "--json", help="Print the figures as JSON."),
+    as_json: FiguresAsJson = False,
     size: list[str] = typer.Option(list(SIZES), help="Sizes to measure, 2.3m or 22m; repeat."),
     base: str | None = typer.Option(
         None, help="Measure adapters on this base instead, beside plain LoRA: a name, a folder, a .gguf file."

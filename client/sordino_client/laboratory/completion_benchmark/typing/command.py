@@ -11,6 +11,7 @@ import typer
 
 from sordino_client.completion.context import MAX_PIECES
 from sordino_client.laboratory.completion_benchmark.typing.replay import Passage, Typed
+from sordino_platform.as_json import FiguresAsJson
 
 LANGUAGES = {"java": "heldout", "python": "heldout-python"}
 LAYERS: tuple[Literal["both", "model", "memory"], ...] = ("both", "model", "memory")
@@ -41,7 +42,7 @@ def typing(
         Path | None,
         typer.Option("--cache", metavar="DIR", help="Where corpora are kept.", show_default="user cache"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    as_json: FiguresAsJson = False,
 ) -> None:
     """Types held-out files key by key beside the endpoint: characters saved, wrong text shown, milliseconds.
 
