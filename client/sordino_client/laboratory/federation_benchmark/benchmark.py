@@ -9,13 +9,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import torch
-
 from sordino_client.laboratory.federation_benchmark import contenders
 from sordino_client.laboratory.federation_benchmark.contenders import Windows
 from sordino_client.laboratory.federation_benchmark.federation import federate
 from sordino_client.laboratory.federation_benchmark.measuring import Worth
-from sordino_client.laboratory.federation_benchmark.private import train_alone
+from sordino_client.laboratory.federation_benchmark.models import BenchmarkModels, Units
 from sordino_client.laboratory.federation_benchmark.profile import EPSILONS, Profile
 from sordino_client.laboratory.federation_benchmark.repositories import (
     Repository,
@@ -25,15 +23,10 @@ from sordino_client.laboratory.federation_benchmark.repositories import (
 from sordino_client.laboratory.federation_benchmark.stages import Facts, Stages
 from sordino_client.laboratory.federation_benchmark.terms import plan_within, terms_within
 from sordino_client.laboratory.pretrain.corpus import read_corpus
-from sordino_client.training.job import Tokens
-from sordino_platform import base
-from sordino_platform.architecture import Parameters, Vector, merged, unflatten
-from sordino_platform.founding_model import founding_parameters
+from sordino_platform.architecture import Parameters, Vector
 
 SEED = 20261125
 CURVE_POINTS = 6
-UNPRIVATE_RATE = 1e-3  # of the members' Adam where nothing is private
-Units = list[list[Tokens]]
 
 
 class Benchmark:
@@ -42,12 +35,9 @@ class Benchmark:
     def __init__(
         self, folder: Path, cache: Path, profile: Profile, *, on_progress: Callable[[str], None]
     ) -> None:
-        torch.set_num_threads(1)
         self._folder, self._cache, self._profile, self._say = folder, cache, profile, on_progress
-        self._config, self._tokenizer, self._base = base.load()
-        self._adapted = profile.model.config()
-        self._founding = founding_parameters(profile.model)
-        self._stages = Stages(folder, profile, base_sha256=base.card()["sha256"], on_progress=on_progress)
+        self._models = models = BenchmarkModels(profile)
+        self._stages = Stages(folder, profile, base_sha256=models.base_sha256, on_progress=on_progress)
         self._members: dict[str, Repository] = repository_places(folder / "repositories", profile)
         self._units: dict[tuple[str, int], Units] = {}
         self._worth: Worth | None = None
@@ -58,7 +48,7 @@ class Benchmark:
         facts: dict[str, Facts] = {"repositories": stages.done("repositories", self._write)}
         facts["memory"] = stages.done("memory", lambda: (self._measurer().of_memory(), {}))
         facts["base"] = stages.done(
-            "base", lambda: (self._measurer().of(self._config, self._base, lines=True), {})
+            "base", lambda: (self._measurer().of(self._models.config, self._models.base, lines=True), {})
         )
         facts["central"] = stages.done("central", self._central)
         for epsilon in EPSILONS:
@@ -71,7 +61,7 @@ class Benchmark:
         for epsilon in EPSILONS:
             facts |= self._by_member(alone_name(epsilon), partial(self._private_alone, epsilon))
         facts |= self._by_member("alone_without_privacy", self._alone)
-        facts |= self._by_member("base_own", partial(self._own, self._base))
+        facts |= self._by_member("base_own", partial(self._own, self._models.base))
         for epsilon in EPSILONS:
             name = federation_name(epsilon, 0)
             model = stages.model(name, "released")
@@ -87,9 +77,9 @@ class Benchmark:
     def _central(self) -> tuple[Facts, Mapping[str, Parameters]]:
         profile = self._profile
         units = [unit for name in self._members for unit in self._units_of(name, profile.central_window)]
-        data = Windows.of(units, window=profile.central_window, config=self._config)
-        trained = contenders.train_on(data, self._base, tokens=profile.central_tokens, seed=SEED)
-        return self._measurer().of(self._config, trained, lines=True), {"released": trained}
+        data = Windows.of(units, window=profile.central_window, config=self._models.config)
+        trained = contenders.train_on(data, self._models.base, tokens=profile.central_tokens, seed=SEED)
+        return self._measurer().of(self._models.config, trained, lines=True), {"released": trained}
 
     def _federation(self, name: str, epsilon: float) -> tuple[Facts, Mapping[str, Parameters]]:
         # Units and tensors of earlier stages would lie in memory beside seventeen processes.
@@ -101,53 +91,41 @@ class Benchmark:
             terms_within(self._profile, epsilon),
             on_progress=lambda line: self._say(f"{name}: {line}"),
         )
-        released = self._plain(run.releases[-1])
-        facts = self._measurer().of(self._config, released, lines=name == federation_name(EPSILONS[0], 0))
+        released = self._models.plain(run.releases[-1])
+        facts = self._measurer().of(
+            self._models.config, released, lines=name == federation_name(EPSILONS[0], 0)
+        )
         return facts | {"curve": self._curve(run.releases), "run": dict(run.facts)}, {"released": released}
 
     def _unprivate_federation(self) -> tuple[Facts, Mapping[str, Parameters]]:
         profile = self._profile
-        members = {
-            name: Windows.of(
-                self._units_of(name, profile.window), window=profile.window, config=self._adapted
-            )
-            for name in self._members
-        }
-        releases = contenders.average_members_without_any_privacy_for_comparison(
-            members,
-            self._adapted,
-            self._founding,
-            rounds=profile.averaging_rounds,
-            tokens_per_round=profile.central_tokens // len(members) // profile.averaging_rounds,
-            rate=UNPRIVATE_RATE,
-            seed=SEED,
-        )
-        released = self._plain(releases[-1])
-        facts = self._measurer().of(self._config, released)
+        units = {name: self._units_of(name, profile.window) for name in self._members}
+        releases = self._models.averaged_without_privacy(units, seed=SEED)
+        released = self._models.plain(releases[-1])
+        facts = self._measurer().of(self._models.config, released)
         return facts | {"curve": self._curve(releases)}, {"released": released}
 
     def _private_alone(self, epsilon: float, name: str) -> Parameters:
         profile = self._profile
-        units = self._units_of(name, profile.window)
-        schedule = profile.scarce
-        plan = plan_within(profile, epsilon, rounds=schedule.rounds)
-        trained = train_alone(
-            units, self._adapted, self._founding, plan, schedule.optimiser, rounds=schedule.rounds
-        )
-        return merged(trained)
+        plan = plan_within(profile, epsilon, rounds=profile.scarce.rounds)
+        return self._models.privately_alone(self._units_of(name, profile.window), plan, profile.scarce)
 
     def _alone(self, name: str) -> Parameters:
         profile = self._profile
         data = Windows.of(
-            self._units_of(name, profile.central_window), window=profile.central_window, config=self._config
+            self._units_of(name, profile.central_window),
+            window=profile.central_window,
+            config=self._models.config,
         )
         tokens = profile.central_tokens // len(self._members)
-        return contenders.train_on(data, self._base, tokens=tokens, seed=SEED)
+        return contenders.train_on(data, self._models.base, tokens=tokens, seed=SEED)
 
     def _own(self, start: Parameters, name: str) -> Parameters:
         profile = self._profile
         data = Windows.of(
-            self._units_of(name, profile.central_window), window=profile.central_window, config=self._config
+            self._units_of(name, profile.central_window),
+            window=profile.central_window,
+            config=self._models.config,
         )
         return contenders.own_adapter(data, start, tokens=profile.own_tokens, seed=SEED)
 
@@ -165,32 +143,29 @@ class Benchmark:
     def _train_and_measure(
         self, train: Callable[[str], Parameters], name: str
     ) -> tuple[Facts, Mapping[str, Parameters]]:
-        return self._measurer().of(self._config, train(name), members=[name]), {}
+        return self._measurer().of(self._models.config, train(name), members=[name]), {}
 
     def _curve(self, releases: Sequence[Vector]) -> list[tuple[int, float]]:
         """(round, bits per byte of the model alone, mean over the members) after the rounds of `curve_rounds`."""
         points = []
         for number in curve_rounds(len(releases)):
             vector = releases[number - 1]
-            figures = self._measurer().of(self._config, self._plain(vector), layers=("model",))["model"]
-            points.append((number, fmean(one["bits_per_byte"] for one in figures.values())))
+            released = self._models.plain(vector)
+            figures = self._measurer().of(self._models.config, released, layers=("model",))
+            points.append((number, fmean(one["bits_per_byte"] for one in figures["model"].values())))
         return points
-
-    def _plain(self, vector: Vector) -> dict[str, Vector]:
-        """A federation's release with its adapters folded in."""
-        return merged(unflatten(self._adapted, self._founding, vector))
 
     def _units_of(self, name: str, window: int) -> Units:
         if (name, window) not in self._units:
             kept = self._profile.windows_kept * self._profile.window // window
             self._units[name, window] = self._members[name].units(
-                self._tokenizer, window=window, windows_per_unit=max(1, kept)
+                self._models.tokenizer, window=window, windows_per_unit=max(1, kept)
             )
         return self._units[name, window]
 
     def _measurer(self) -> Worth:
         if self._worth is None:
-            self._worth = Worth(self._folder / "memory", self._members, self._tokenizer, self._profile)
+            self._worth = Worth(self._folder / "memory", self._members, self._models.tokenizer, self._profile)
         return self._worth
 
 

@@ -14,14 +14,12 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean
 
-import torch
-
 from sordino_client.completion.memory.measured import MeasuredMemory
 from sordino_client.laboratory.federation_benchmark import contenders
 from sordino_client.laboratory.federation_benchmark.benchmark import curve_rounds
 from sordino_client.laboratory.federation_benchmark.contenders import Windows
 from sordino_client.laboratory.federation_benchmark.federation import count, counted_memory, federate
-from sordino_client.laboratory.federation_benchmark.private import train_alone
+from sordino_client.laboratory.federation_benchmark.models import BenchmarkModels, Units
 from sordino_client.laboratory.federation_benchmark.profile import EPSILONS
 from sordino_client.laboratory.federation_benchmark.stages import Facts, Stages
 from sordino_client.laboratory.field_benchmark import repositories
@@ -42,15 +40,11 @@ from sordino_client.laboratory.field_benchmark.profile import FieldProfile
 from sordino_client.laboratory.field_benchmark.taking import TAKEN, choose_and_measure
 from sordino_client.laboratory.field_benchmark.terms import count_settings, field_terms_within, plan_alone
 from sordino_client.laboratory.pretrain.corpus import read_corpus
-from sordino_client.training.job import Tokens
-from sordino_platform import base
-from sordino_platform.architecture import Parameters, Vector, merged, unflatten
+from sordino_platform.architecture import Parameters, Vector
 from sordino_platform.evaluation import Measurement, Plan
-from sordino_platform.founding_model import founding_parameters
 from sordino_platform.model import build_decoder
 
 SEED = 20261129
-UNPRIVATE_RATE = 1e-3  # of the members' Adam where nothing is private
 CURVE_TOKENS, CURVE_TOKENS_PER_FILE = 1000, 500
 CENTRAL, AVERAGED, COUNTS = "central", "federation_without_privacy", "shared_memory"
 Work = Callable[[], tuple[Facts, Mapping[str, Parameters]]]
@@ -63,12 +57,9 @@ class FieldBenchmark:
     def __init__(
         self, folder: Path, cache: Path, profile: FieldProfile, *, on_progress: Callable[[str], None]
     ) -> None:
-        torch.set_num_threads(1)
         self._folder, self._cache, self._profile, self._say = folder, cache, profile, on_progress
-        self._config, self._tokenizer, self._base = base.load()
-        self._adapted = profile.model.config()
-        self._founding = founding_parameters(profile.model)
-        self._stages = Stages(folder, profile, base_sha256=base.card()["sha256"], on_progress=on_progress)
+        self._models = models = BenchmarkModels(profile)
+        self._stages = Stages(folder, profile, base_sha256=models.base_sha256, on_progress=on_progress)
         everybody = repositories.places(folder / "repositories", profile)
         self._members = {name: everybody[name] for name, _ in profile.training}
         self._newcomers = {name: everybody[name] for name in profile.joining}
@@ -126,7 +117,7 @@ class FieldBenchmark:
             on_progress=lambda line: self._say(f"{name}: {line}"),
         )
         curve = self._curve(run.releases)
-        return {"curve": curve, "run": dict(run.facts)}, {"released": self._plain(run.releases[-1])}
+        return {"curve": curve, "run": dict(run.facts)}, {"released": self._models.plain(run.releases[-1])}
 
     def _counts(self) -> tuple[Facts, Mapping[str, Parameters]]:
         gc.collect()
@@ -141,65 +132,50 @@ class FieldBenchmark:
 
     def _central(self) -> tuple[Facts, Mapping[str, Parameters]]:
         profile = self._profile
-        found = [own_windows(one, self._config, self._tokenizer, profile) for one in self._members.values()]
+        found = [
+            own_windows(one, self._models.config, self._models.tokenizer, profile)
+            for one in self._members.values()
+        ]
         data = Windows(
             windows=tuple(window for one in found for window in one.windows),
             window=profile.central_window,
-            config=self._config,
+            config=self._models.config,
         )
-        trained = contenders.train_on(data, self._base, tokens=profile.central_tokens, seed=SEED)
+        trained = contenders.train_on(data, self._models.base, tokens=profile.central_tokens, seed=SEED)
         return {}, {"released": trained}
 
     def _averaged(self) -> tuple[Facts, Mapping[str, Parameters]]:
-        profile = self._profile
-        members = {
-            name: Windows.of(self._units_of(name), window=profile.window, config=self._adapted)
-            for name in self._members
-        }
-        releases = contenders.average_members_without_any_privacy_for_comparison(
-            members,
-            self._adapted,
-            self._founding,
-            rounds=profile.averaging_rounds,
-            tokens_per_round=profile.central_tokens // len(members) // profile.averaging_rounds,
-            rate=UNPRIVATE_RATE,
-            seed=SEED,
-        )
-        return {"curve": self._curve(releases)}, {"released": self._plain(releases[-1])}
+        units = {name: self._units_of(name) for name in self._members}
+        releases = self._models.averaged_without_privacy(units, seed=SEED)
+        return {"curve": self._curve(releases)}, {"released": self._models.plain(releases[-1])}
 
     def _alone(self, name: str) -> tuple[Facts, Mapping[str, Parameters]]:
-        schedule = self._profile.alone
-        trained = train_alone(
-            self._units_of(name),
-            self._adapted,
-            self._founding,
-            plan_alone(self._profile, EPSILONS[0]),
-            schedule.optimiser,
-            rounds=schedule.rounds,
-        )
-        return {}, {"released": merged(trained)}
+        plan, schedule = plan_alone(self._profile, EPSILONS[0]), self._profile.alone
+        return {}, {"released": self._models.privately_alone(self._units_of(name), plan, schedule)}
 
     def _party(self, name: str, models: Models) -> tuple[Facts, Mapping[str, Parameters]]:
         return measure_party(
             self._whole_party(name),
             models(name),
-            self._config,
-            self._tokenizer,
+            self._models.config,
+            self._models.tokenizer,
             self._profile,
             on_progress=self._say,
         )
 
     def _taken(self, name: str) -> tuple[Facts, Mapping[str, Parameters]]:
         federation, headline = field_federation_name(EPSILONS[0]), party(name, "headline")
-        windows = own_windows(self._members[name], self._config, self._tokenizer, self._profile)
+        windows = own_windows(self._members[name], self._models.config, self._models.tokenizer, self._profile)
         facts = choose_and_measure(
             self._whole_party(name),
             self._stages.model(headline, own_place("base", "all")),
-            contenders.own_adapter(windows, self._base, tokens=self._profile.own_tokens, seed=SEED + 1),
+            contenders.own_adapter(
+                windows, self._models.base, tokens=self._profile.own_tokens, seed=SEED + 1
+            ),
             self._stages.model(headline, own_place(federation, "all")),
             counted_memory(self._folder / federation),
-            self._config,
-            self._tokenizer,
+            self._models.config,
+            self._models.tokenizer,
             self._profile,
             on_progress=self._say,
         )
@@ -256,7 +232,7 @@ class FieldBenchmark:
     def _base_and_federation(self) -> list[Contender]:
         federation = field_federation_name(EPSILONS[0])
         return [
-            Contender(name="base", parameters=self._base),
+            Contender(name="base", parameters=self._models.base),
             Contender(name=federation, parameters=self._released(federation)),
         ]
 
@@ -266,43 +242,41 @@ class FieldBenchmark:
         place = self._folder / "memory" / name
         if name in self._members:
             whole = self._members[name]
-            memories = knowledge_of_member(place, whole, self._tokenizer)
+            memories = knowledge_of_member(place, whole, self._models.tokenizer)
             return Party(name=name, heldout=whole, memories=memories, learnt={"all": whole})
         whole, first = self._newcomers[name], self._first_files[name]
-        memories = knowledge_of_newcomer(place, first, whole, self._others_text(), self._tokenizer)
+        memories = knowledge_of_newcomer(place, first, whole, self._others_text(), self._models.tokenizer)
         return Party(name=name, heldout=whole, memories=memories, learnt={"few": first, "all": whole})
 
     def _curve(self, releases: Sequence[Vector]) -> list[tuple[int, float]]:
         """(round, bits per byte of the model alone, mean over the newcomers), the base as round 0."""
         plan = Plan(tokens=CURVE_TOKENS, tokens_per_file=CURVE_TOKENS_PER_FILE, lines=0)
         texts = {name: one.texts() for name, one in self._newcomers.items()}
-        measurement = Measurement(self._tokenizer, texts, plan)
+        measurement = Measurement(self._models.tokenizer, texts, plan)
 
         def bits(parameters: Parameters) -> float:
-            columns = measurement.columns_of_model(build_decoder(self._config, parameters).eval())
+            columns = measurement.columns_of_model(build_decoder(self._models.config, parameters).eval())
             return fmean(sum(one.bits) / sum(one.sizes) for one in columns.values())
 
-        points = [(0, bits(self._base))]
+        points = [(0, bits(self._models.base))]
         return points + [
-            (number, bits(self._plain(releases[number - 1]))) for number in curve_rounds(len(releases))
+            (number, bits(self._models.plain(releases[number - 1]))) for number in curve_rounds(len(releases))
         ]
-
-    def _plain(self, vector: Vector) -> dict[str, Vector]:
-        """A federation's release with its adapters folded in."""
-        return merged(unflatten(self._adapted, self._founding, vector))
 
     def _released(self, stage: str) -> Parameters:
         return self._stages.model(stage, "released")
 
-    def _units_of(self, name: str) -> list[list[Tokens]]:
+    def _units_of(self, name: str) -> Units:
         profile = self._profile
         return self._members[name].units(
-            self._tokenizer, window=profile.window, windows_per_unit=profile.windows_kept
+            self._models.tokenizer, window=profile.window, windows_per_unit=profile.windows_kept
         )
 
     def _others_text(self) -> MeasuredMemory:
         if self._others is None:
-            self._others = others_text(self._folder / "memory" / "others", self._members, self._tokenizer)
+            self._others = others_text(
+                self._folder / "memory" / "others", self._members, self._models.tokenizer
+            )
         return self._others
 
 
