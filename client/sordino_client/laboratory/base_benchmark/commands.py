@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sordino_client.laboratory.pretrain.launch import CacheOption
 from sordino_platform.as_json import FiguresAsJson
 from sordino_privacy.errors import UsageError
 
@@ -26,10 +27,7 @@ def base(
         list[str] | None, typer.Option("--only", metavar="NAME", help="Measure this candidate; repeatable.")
     ] = None,
     threads: Annotated[int, typer.Option("--threads", min=1, max=64)] = 1,
-    cache: Annotated[
-        Path | None,
-        typer.Option("--cache", metavar="DIR", help="Where corpora are kept.", show_default="user cache"),
-    ] = None,
+    cache: CacheOption = None,
     as_json: FiguresAsJson = False,
 ) -> None:
     """Measures what the public base is made of: vocabularies, pre-tokenizations and sizes, at equal arithmetic.

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sordino_client.laboratory.pretrain.launch import CacheOption
 from sordino_platform.as_json import FiguresAsJson
 from sordino_privacy.errors import UsageError
 
@@ -35,10 +36,7 @@ def federation(
             "--as-it-stands", help="With --field: report what is finished in the folder, run nothing."
         ),
     ] = False,
-    cache: Annotated[
-        Path | None,
-        typer.Option("--cache", metavar="DIR", help="Where corpora are kept.", show_default="user cache"),
-    ] = None,
+    cache: CacheOption = None,
     picture: Annotated[
         Path | None, typer.Option("--picture", metavar="FILE", help="Also draw the curves, as .svg or .png.")
     ] = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -25,7 +25,21 @@ def train_alone(
     *,
     rounds: int,
 ) -> dict[str, Vector]:
-    """`rounds` rounds of `plan` on one member's units; every parameter afterwards. Raises what the engine raises.
+    """Every parameter after `rounds` rounds of `plan` on one member's units. Raises what the engine raises."""
+    *_, last = private_rounds(units, config, parameters, plan, server, rounds=rounds)
+    return unflatten(config, parameters, last)
+
+
+def private_rounds(
+    units: Sequence[Sequence[Tokens]],
+    config: ModelConfig,
+    parameters: Parameters,
+    plan: TrainingPlan,
+    server: ServerOptimiser,
+    *,
+    rounds: int,
+) -> Iterator[Vector]:
+    """The model's vector after each of the `rounds` rounds of `plan`. Raises what the engine raises.
 
     `server` makes the next model of each round's update, as a coordinator would of the members' mean.
     """
@@ -37,4 +51,4 @@ def train_alone(
         PrivateTraining(model, plan, window_losses=window_losses, keystream=keystream).run(matrices)
         update = flatten(config, parameters_of(model)) - vector
         vector, moments = server.step(vector, update, moments)
-    return unflatten(config, parameters, vector)
+        yield vector

@@ -19,8 +19,6 @@ MEMBERS = (
     ("zookeeper", "Apache ZooKeeper"),
 )
 EPSILONS = (8.0, 2.0)
-# Of the budget, this share is planned for; the rest is the accountant's rounding.
-PLANNED_SHARE = 0.98
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

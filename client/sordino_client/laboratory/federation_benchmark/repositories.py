@@ -98,10 +98,10 @@ def write_repositories(
     facts = {}
     for name, place in repository_places(folder, profile).items():
         whole = folder / "whole" / name
-        _write(whole, {d.path: d.text for d in _whole_directories(found[name], profile.files)})
+        write_texts(whole, {d.path: d.text for d in _whole_directories(found[name], profile.files)})
         training, heldout = split_heldout(read_repositories([whole]), profile.heldout_share)
-        _write(place.training, _files(training))
-        _write(place.heldout, _files(heldout))
+        write_texts(place.training, _files(training))
+        write_texts(place.heldout, _files(heldout))
         facts[name] = _counts(training=training, heldout=heldout)
     return facts
 
@@ -118,7 +118,8 @@ def _whole_directories(documents: list[SourceDocument], most: int) -> list[Sourc
     return chosen
 
 
-def _write(folder: Path, texts: Mapping[str, str]) -> None:
+def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
+    """Writes each text under its path below `folder`. The paths are from a corpus, which keeps none that leads out."""
     for path, text in texts.items():
         target = folder / path
         make_folder(target.parent)

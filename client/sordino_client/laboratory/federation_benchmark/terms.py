@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sordino_client.laboratory.federation_benchmark.profile import PLANNED_SHARE, Profile, TrainedProfile
+from sordino_client.laboratory.federation_benchmark.profile import Profile, TrainedProfile
 from sordino_platform.charter import FloorTerms, ModelTerms, PrivacyPolicy, SharedMemoryPolicy
 from sordino_platform.demo.plans import DELTA
 from sordino_platform.release.optimiser import ServerOptimiser
-from sordino_platform.suggested import affordable_noise
+from sordino_platform.suggested import PLANNED_SHARE, affordable_noise
 from sordino_privacy.accounting import SampledGaussian
 from sordino_privacy.dpsgd import TrainingPlan
 

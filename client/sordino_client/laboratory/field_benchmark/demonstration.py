@@ -21,6 +21,8 @@ import torch
 
 from sordino_client.completion.memory.measured import MeasuredMemory
 from sordino_client.corpus import read_repositories, split_heldout
+from sordino_client.laboratory.federation_benchmark.measuring import OVERLAP
+from sordino_client.laboratory.federation_benchmark.repositories import write_texts
 from sordino_client.laboratory.field_benchmark.paired import Files, saved
 from sordino_client.laboratory.pretrain.commands import user_cache
 from sordino_client.laboratory.pretrain.corpus import build_corpus, read_corpus
@@ -43,7 +45,9 @@ NEWCOMER = "masakari"
 MEASURING = ("aodh", "blazar")
 FIRST_FILES, HELDOUT_SHARE = 8, 0.3
 CURSORS = 10
-PLAN = Plan(tokens=2400, tokens_per_file=400, lines=CURSORS, prompt_tokens=192, line_tokens=32, overlap=0.25)
+PLAN = Plan(
+    tokens=2400, tokens_per_file=400, lines=CURSORS, prompt_tokens=192, line_tokens=32, overlap=OVERLAP
+)
 
 
 def repositories(folder: Path) -> dict[str, Any]:
@@ -53,10 +57,8 @@ def repositories(folder: Path) -> dict[str, Any]:
     projects = fetch_pinned(user_cache(), [pins[name] for name in wanted])
     make_folder(folder)
     build_corpus(folder, "field", projects)
-    for document in read_corpus(folder, "field"):
-        path = folder / document.project / document.path
-        make_folder(path.parent)
-        path.write_text(document.text, encoding="utf-8")
+    for one in read_corpus(folder, "field"):
+        write_texts(folder, {f"{one.project}/{one.path}": one.text})
     return {
         "members": [[str(folder / name)] for name in MEMBERS],
         "measuring": [str(folder / name) for name in MEASURING],
@@ -69,10 +71,7 @@ def split_newcomer(sources: Sequence[Path], folder: Path) -> dict[str, str]:
     training, heldout = split_heldout(read_repositories(sources), HELDOUT_SHARE)
     order = sorted(training.files, key=lambda file: hashlib.sha256(file.path.encode()).digest())
     for name, files in (("first", order[:FIRST_FILES]), ("heldout", heldout.files)):
-        for file in files:
-            path = folder / name / file.name
-            make_folder(path.parent)
-            path.write_text(file.text, encoding="utf-8")
+        write_texts(folder / name, {file.name: file.text for file in files})
     return {"first": str(folder / "first"), "heldout": str(folder / "heldout")}
 
 

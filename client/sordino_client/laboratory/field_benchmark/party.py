@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 
 from sordino_client.laboratory.federation_benchmark import contenders
 from sordino_client.laboratory.federation_benchmark.contenders import Windows
+from sordino_client.laboratory.federation_benchmark.measuring import OVERLAP
 from sordino_client.laboratory.federation_benchmark.repositories import Repository
 from sordino_client.laboratory.federation_benchmark.stages import Facts
 from sordino_client.laboratory.field_benchmark.knowledge import Knowledge, Memories, Remembered
@@ -23,8 +24,6 @@ from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.counts import SharedMemory
 
 SEED = 20261129
-# A quarter of the context is shared by two windows, as in the old benchmark.
-OVERLAP = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +66,9 @@ class Measuring:
         self, party: Party, config: ModelConfig, tokenizer: Tokenizer, profile: FieldProfile
     ) -> None:
         self._party, self._config, self._tokenizer, self._profile = party, config, tokenizer, profile
-        plan = Plan(
-            tokens=profile.heldout_tokens, tokens_per_file=profile.tokens_per_file, lines=0, overlap=OVERLAP
+        self._measurement = Measurement(
+            tokenizer, {party.name: party.heldout.texts()}, heldout_plan(profile, profile.heldout_tokens)
         )
-        self._measurement = Measurement(tokenizer, {party.name: party.heldout.texts()}, plan)
         self._remembered: dict[tuple[Knowledge, bool], RepositoryMemory] = {}
         self._units: dict[Knowledge, list[list[Tokens]]] = {}
         self.figures: dict[str, dict[str, object]] = {knowledge: {} for knowledge in party.memories}
@@ -154,6 +152,11 @@ def measure_party(
         on_progress(f"{party.name}: {one.name}")
     facts: Facts = {"figures": {memory: found for memory, found in measuring.figures.items() if found}}
     return facts | ({"pulls": measuring.pulls} if measuring.pulls else {}), measuring.trained
+
+
+def heldout_plan(profile: FieldProfile, tokens: int) -> Plan:
+    """So many tokens of what a party holds out, as every contender meets them."""
+    return Plan(tokens=tokens, tokens_per_file=profile.tokens_per_file, lines=0, overlap=OVERLAP)
 
 
 def own_place(contender: str, knowledge: Knowledge) -> str:

@@ -20,10 +20,10 @@ from sordino_client.completion.taking.choice import SHARES, Taking, best_of, can
 from sordino_client.laboratory.federation_benchmark.stages import Facts
 from sordino_client.laboratory.field_benchmark.knowledge import Remembered
 from sordino_client.laboratory.field_benchmark.paired import Files
-from sordino_client.laboratory.field_benchmark.party import OVERLAP, Party
+from sordino_client.laboratory.field_benchmark.party import Party, heldout_plan
 from sordino_client.laboratory.field_benchmark.profile import FieldProfile
 from sordino_platform.architecture import ModelConfig, Parameters, Vector
-from sordino_platform.evaluation import Measurement, Plan, measured_texts
+from sordino_platform.evaluation import Measurement, measured_texts
 from sordino_platform.model import build_decoder
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.counts import SharedMemory
@@ -56,11 +56,8 @@ def choose_and_measure(
     `alone` and `federated` are the party's own models, own adapters folded in; `again` is `alone` from other random
     numbers. Raises DataError where all that is held out is reported.
     """
-    plan = Plan(
-        tokens=profile.heldout_tokens, tokens_per_file=profile.tokens_per_file, lines=0, overlap=OVERLAP
-    )
     texts = party.heldout.texts()
-    reported = measured_texts(texts, tokenizer, plan)
+    reported = measured_texts(texts, tokenizer, heldout_plan(profile, profile.heldout_tokens))
     choosing = [text for text in texts if text not in reported]
     own = party.memories["all"]
     assert own is not None
@@ -69,11 +66,7 @@ def choose_and_measure(
     def measured(
         files: Sequence[str], tried: Sequence[Taking], tokens: int, *, towards: Parameters = federated
     ) -> dict[Taking, Files]:
-        measurement = Measurement(
-            tokenizer,
-            {party.name: files},
-            Plan(tokens=tokens, tokens_per_file=plan.tokens_per_file, lines=0, overlap=OVERLAP),
-        )
+        measurement = Measurement(tokenizer, {party.name: files}, heldout_plan(profile, tokens))
         found = {}
         for one in tried:
             model = build_decoder(config, between(alone, towards, one.share)).eval()

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sordino_client.corpus import read_repositories, units
+from sordino_client.laboratory.federation_benchmark.measuring import OVERLAP
+from sordino_client.laboratory.federation_benchmark.repositories import write_texts
 from sordino_client.laboratory.pretrain.corpus import read_corpus
 from sordino_client.training.job import Tokens
 from sordino_client.training.stream import SourceDocument
-from sordino_platform.durable import make_folder
 from sordino_platform.evaluation import Measurement, Plan
 from sordino_platform.tokenizer import Tokenizer
 
@@ -52,10 +53,7 @@ class Proxies:
         """The clusters of the training projects, each as its windows, as a member's agent forms them."""
         with tempfile.TemporaryDirectory() as scratch:
             folders = sorted({Path(scratch) / one.project for one in self.training})
-            for one in self.training:
-                path = Path(scratch) / one.project / one.path
-                make_folder(path.parent)
-                path.write_text(one.text, encoding="utf-8")
+            write_texts(Path(scratch), {f"{one.project}/{one.path}": one.text for one in self.training})
             corpus = read_repositories(folders)
         found = units(corpus, tokenizer, window=window, windows_per_unit=max(1, WINDOWS_KEPT // window))
         return [list(unit.windows) for unit in found]
@@ -65,5 +63,5 @@ class Proxies:
         texts: dict[str, list[str]] = {}
         for one in self.measured:
             texts.setdefault(one.project, []).append(one.text)
-        plan = Plan(tokens=MEASURED_TOKENS, tokens_per_file=TOKENS_PER_FILE, lines=0, overlap=0.25)
+        plan = Plan(tokens=MEASURED_TOKENS, tokens_per_file=TOKENS_PER_FILE, lines=0, overlap=OVERLAP)
         return Measurement(tokenizer, texts, plan)

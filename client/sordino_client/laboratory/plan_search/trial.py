@@ -16,17 +16,14 @@ from typing import Any, Literal
 
 import torch
 
+from sordino_client.laboratory.federation_benchmark.private import private_rounds
 from sordino_client.training.job import Tokens
-from sordino_client.training.loop import window_losses, window_matrix
 from sordino_platform.architecture import Vector, flatten, merged, unflatten
 from sordino_platform.charter import ModelTerms, shipped_model
 from sordino_platform.founding_model import founding_parameters
-from sordino_platform.model import build_decoder, parameters_of
 from sordino_platform.release.optimiser import ServerOptimiser
 from sordino_platform.suggested import NOISE_STEP, PLANNED_SHARE, affordable_noise
 from sordino_privacy.dpsgd import TrainingPlan
-from sordino_privacy.dpsgd.engine import PrivateTraining
-from sordino_privacy.keystream import Keystream
 
 DELTA = 1e-6
 LEAST_NOISE = 6 * NOISE_STEP  # less is never tried
@@ -116,15 +113,10 @@ def gain(
         expected_units=read,
     )
     server = ServerOptimiser(name=candidate.server, learning_rate=candidate.rate, beta1=candidate.momentum)
-    matrices = [window_matrix(unit, config, candidate.window) for unit in units]
-    vector, keystream = flatten(config, founding), Keystream.from_system()
-    moments = server.fresh(vector.size)
     curve: list[tuple[int, float]] = []
-    for number in range(1, candidate.rounds + 1):
-        model = build_decoder(config, unflatten(config, founding, vector))
-        PrivateTraining(model, plan, window_losses=window_losses, keystream=keystream).run(matrices)
-        update = flatten(config, parameters_of(model)) - vector
-        vector, moments = server.step(vector, update, moments)
+    vector = flatten(config, founding)
+    rounds = private_rounds(units, config, founding, plan, server, rounds=candidate.rounds)
+    for number, vector in enumerate(rounds, start=1):
         if number in at or number == candidate.rounds:
             curve.append((number, measure(merged(unflatten(config, founding, vector)))))
     return {

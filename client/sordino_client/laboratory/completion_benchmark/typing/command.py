@@ -11,6 +11,7 @@ import typer
 
 from sordino_client.completion.context import MAX_PIECES
 from sordino_client.laboratory.completion_benchmark.typing.replay import Passage, Typed
+from sordino_client.laboratory.pretrain.launch import CacheOption
 from sordino_platform.as_json import FiguresAsJson
 
 LANGUAGES = {"java": "heldout", "python": "heldout-python"}
@@ -38,10 +39,7 @@ def typing(
             "--context", min=0, max=MAX_PIECES, help="Instead: what so many files beside the open one add."
         ),
     ] = 0,
-    cache: Annotated[
-        Path | None,
-        typer.Option("--cache", metavar="DIR", help="Where corpora are kept.", show_default="user cache"),
-    ] = None,
+    cache: CacheOption = None,
     as_json: FiguresAsJson = False,
 ) -> None:
     """Types held-out files key by key beside the endpoint: characters saved, wrong text shown, milliseconds.
