@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
-from sordino_client.laboratory.pretrain.launch import CacheOption
+from sordino_client.laboratory.pretrain.launch import CacheOption, user_cache
 from sordino_platform.as_json import FiguresAsJson
 from sordino_privacy.errors import UsageError
+
+Chosen = TypeVar("Chosen")
 
 
 def federation(
@@ -51,69 +56,89 @@ def federation(
 
     Example: sordino bench federation --field --json
     """
+    if picture is not None and picture.suffix not in {".svg", ".png"}:
+        raise UsageError("--picture writes .svg or .png")
+    if as_it_stands and not field:
+        raise UsageError("--as-it-stands is of the field's benchmark", hint="add --field")
+    asked = _Asked(
+        folder=run.resolve(),
+        cache=cache or user_cache(),
+        profile="quick" if quick else profile,
+        as_it_stands=as_it_stands,
+    )
+    made = _of_field(asked) if field else _of_strangers(asked)
+    if picture is not None:
+        made.draw(picture)
+    if as_json:
+        typer.echo(json.dumps(made.report, indent=1))
+    else:
+        made.show()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """Which run, of which profile by its name."""
+
+    folder: Path
+    cache: Path
+    profile: str
+    as_it_stands: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    """A report, and how it is drawn and shown."""
+
+    report: dict[str, Any]
+    draw: Callable[[Path], None]
+    show: Callable[[], None]
+
+
+def _of_strangers(asked: _Asked) -> _Made:
     from sordino_client.laboratory.federation_benchmark.benchmark import Benchmark
     from sordino_client.laboratory.federation_benchmark.curves import draw
     from sordino_client.laboratory.federation_benchmark.profile import PROFILES
     from sordino_client.laboratory.federation_benchmark.report import summarise
-    from sordino_client.laboratory.pretrain.commands import user_cache
-    from sordino_platform import base
 
-    if picture is not None and picture.suffix not in {".svg", ".png"}:
-        raise UsageError("--picture writes .svg or .png")
-    if field:
-        _field(
-            run,
-            "quick" if quick else profile,
-            cache or user_cache(),
-            picture,
-            as_it_stands=as_it_stands,
-            as_json=as_json,
-        )
-        return
-    if as_it_stands:
-        raise UsageError("--as-it-stands is of the field's benchmark", hint="add --field")
-    chosen = PROFILES.get("quick" if quick else profile)
-    if chosen is None:
-        raise UsageError(f"there is no profile {profile!r}", hint=f"choose one of: {', '.join(PROFILES)}")
-    benchmark = Benchmark(
-        run.resolve(), cache or user_cache(), chosen, on_progress=lambda line: typer.echo(line, err=True)
-    )
-    facts = benchmark.run()
-    card = base.card()
-    report = summarise(facts, chosen, {key: card[key] for key in ("sha256", "size", "tokens_seen")})
-    if picture is not None:
-        draw(report, picture)
-    if as_json:
-        typer.echo(json.dumps(report, indent=1))
-    else:
-        _show(report)
+    profile = _chosen(PROFILES, asked.profile)
+    facts = Benchmark(asked.folder, asked.cache, profile, on_progress=_tell).run()
+    report = summarise(facts, profile, _public_base())
+    return _Made(report=report, draw=partial(draw, report), show=partial(_show, report))
 
 
-def _field(
-    run: Path, profile: str, cache: Path, picture: Path | None, *, as_it_stands: bool, as_json: bool
-) -> None:
+def _of_field(asked: _Asked) -> _Made:
     from sordino_client.laboratory.field_benchmark.benchmark import FieldBenchmark
     from sordino_client.laboratory.field_benchmark.curves import draw_field
     from sordino_client.laboratory.field_benchmark.profile import PROFILES
     from sordino_client.laboratory.field_benchmark.report import show, summarise_field
-    from sordino_platform import base
 
-    chosen = PROFILES.get(profile)
-    if chosen is None:
-        raise UsageError(f"there is no profile {profile!r}", hint=f"choose one of: {', '.join(PROFILES)}")
-    benchmark = FieldBenchmark(
-        run.resolve(), cache, chosen, on_progress=lambda line: typer.echo(line, err=True)
-    )
-    facts = benchmark.finished() if as_it_stands else benchmark.run()
-    card = base.card()
-    report = summarise_field(facts, chosen, {key: card[key] for key in ("sha256", "size", "tokens_seen")})
-    if picture is not None:
-        draw_field(report, picture)
-    if as_json:
-        typer.echo(json.dumps(report, indent=1))
-    else:
+    profile = _chosen(PROFILES, asked.profile)
+    benchmark = FieldBenchmark(asked.folder, asked.cache, profile, on_progress=_tell)
+    facts = benchmark.finished() if asked.as_it_stands else benchmark.run()
+    report = summarise_field(facts, profile, _public_base())
+
+    def told() -> None:
         for line in show(report):
             typer.echo(line)
+
+    return _Made(report=report, draw=partial(draw_field, report), show=told)
+
+
+def _chosen(profiles: Mapping[str, Chosen], name: str) -> Chosen:
+    if name not in profiles:
+        raise UsageError(f"there is no profile {name!r}", hint=f"choose one of: {', '.join(profiles)}")
+    return profiles[name]
+
+
+def _public_base() -> dict[str, Any]:
+    from sordino_platform import base
+
+    card = base.card()
+    return {key: card[key] for key in ("sha256", "size", "tokens_seen")}
+
+
+def _tell(line: str) -> None:
+    typer.echo(line, err=True)
 
 
 def _show(report: dict[str, Any]) -> None:
