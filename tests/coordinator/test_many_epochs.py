@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import structlog
 from tests.federation import inprocess
+from tests.federation.proposed import offer_of
 from typer.testing import CliRunner
 
 from sordino_coordinator import epochs as bringing_epochs
@@ -18,7 +19,7 @@ from sordino_platform.charter.commands import app as charter_commands
 from sordino_platform.flower.codec import MAX_HEADER_BYTES
 from sordino_platform.identity import Identity, authority
 from sordino_platform.link import Limits
-from sordino_platform.offer import Offer, OfferAnswer
+from sordino_platform.offer import OfferAnswer
 
 EPOCHS = 3
 OF_A_THOUSAND_MEMBERS = 170_000
@@ -41,15 +42,12 @@ def greeted(folder: Path) -> tuple[set[str], list[dict[str, object]]]:
     with inprocess.opened(folder) as members, structlog.testing.capture_logs() as logs:
         grid = inprocess.InProcessGrid(members, run=7)
         nodes = list(grid.get_node_ids())
-        offer = Offer(
-            run=federation.run,
-            round=1,
+        offer = offer_of(
+            federation,
             release=federation.releases.head().number,
             connected=len(nodes),
             ready=0,
-            required=4,
             members=len(nodes),
-            plan=federation.plan,
         )
         found, _ = hello(federation, grid, nodes, offer)
     federation.rounds.close()

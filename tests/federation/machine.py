@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.federation.evil_coordinator import EvilCoordinator, folder_hash
 from tests.federation.hub import VICTIM
+from tests.federation.proposed import offer_of
 
 from sordino_client.round.refusal import WORDS
 from sordino_platform.flower.phases import HELLO, Phase, pack
-from sordino_platform.offer import Offer
 from sordino_platform.provenance import Provenance
 from sordino_privacy.errors import SordinoError
 from sordino_privacy.secagg.survivors import Claim
@@ -208,14 +208,7 @@ class EvilMachine(RuleBasedStateMachine):
 
     def offer(self, charters: tuple[bytes, ...] = ()) -> None:
         federation = self.evil.federation
-        counts = {"release": 0, "connected": 5, "ready": 5, "required": 4, "members": 5}
-        offer = Offer(
-            run=federation.run,
-            round=self.evil.round,
-            plan=federation.plan,
-            charters=charters,
-            **counts,  # type: ignore[arg-type]
-        )
+        offer = offer_of(federation, round=self.evil.round, charters=charters)
         self.evil.ask(HELLO, offer.pack())
 
     # ------------------------------------------------------------------------------------------------------ the owner

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.federation import inprocess
+from tests.federation.proposed import charges, offer_of, proposal_of
 
 from sordino_client.round.contribution import contribute
 from sordino_client.round.member import Member
@@ -17,15 +18,11 @@ from sordino_client.round.participation import UnwillingError
 from sordino_client.status import read_agent_status, read_ledger
 from sordino_client.training import TrainingJob, TrainingProgress, TrainingWorker
 from sordino_client.training.job import TrainingError
-from sordino_coordinator.attempt import attempt_context
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.gathering import hello
-from sordino_coordinator.ongoing import OngoingRound
 from sordino_coordinator.rounds import Outcome
 from sordino_coordinator.strategy import SecureFedAvg
 from sordino_platform.flower.phases import Phase
-from sordino_platform.offer import Offer
-from sordino_platform.proposal import Proposal
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import BudgetError, DataError, SordinoError, StorageError
 from sordino_privacy.secagg import Step
@@ -73,18 +70,6 @@ class Failing(TrainingWorker):
         raise TrainingError("the trainer was ended by SIGKILL before it had an update")
 
 
-def proposal(federation: Federation, *, round: int = 1) -> Proposal:
-    return Proposal(
-        context=attempt_context(federation, OngoingRound(round, {}, {})),
-        plan=federation.plan,
-        provenance=federation.records.provenance(after=-1),
-    )
-
-
-def rounds_of(members: dict[str, Member]) -> dict[str, int]:
-    return {name: len(member.ledger.reservations()) for name, member in members.items()}
-
-
 def test_a_training_that_ends_without_an_update_is_charged_before_and_given_back_after(
     place: Path, federation: Federation
 ) -> None:
@@ -92,7 +77,7 @@ def test_a_training_that_ends_without_an_update_is_charged_before_and_given_back
         member.worker = worker = Failing(member)
         head = member.ledger.head()
         with pytest.raises(TrainingError):
-            contribute(member, proposal(federation), federation.weights())
+            contribute(member, proposal_of(federation), federation.weights())
         assert worker.seen == 1, "the charge was durable before training began"
         assert member.epsilon_spent() == 0
         assert not any((member.folder / "round").iterdir())
@@ -121,7 +106,7 @@ def test_training_for_a_round_that_ended_is_withdrawn_at_once_and_costs_nothing(
         member.worker = worker = Abandoned(member)
         worker.entry = wish.entered("train", 1)
         with pytest.raises(UnwillingError, match="nobody waits"):
-            contribute(member, proposal(federation), federation.weights())
+            contribute(member, proposal_of(federation), federation.weights())
         assert worker.seen == 1
         assert not member.ledger.reservations()
         assert not any((member.folder / "round").iterdir())
@@ -168,7 +153,7 @@ def test_whatever_refuses_before_training_writes_no_row(
         member.worker = worker = Failing(member)
         spoil(member, monkeypatch)
         with pytest.raises(error):
-            contribute(member, proposal(federation), federation.weights())
+            contribute(member, proposal_of(federation), federation.weights())
         assert member.ledger.head() == head
         assert worker.seen == 0
 
@@ -183,7 +168,7 @@ def test_a_round_that_died_before_the_upload_costs_nobody_anything(
             inprocess.store_update(member, federation, 1, 0.001)
         grid.absent = {(Phase.SHARE.message_type, name) for name in ("elm", "cedar")}
         assert strategy.one_round(grid) is False
-        assert set(rounds_of(members).values()) == {1}, "held: another attempt might have followed"
+        assert set(charges(members).values()) == {1}, "held: another attempt might have followed"
         grid.absent = set()
         for (
             member
@@ -224,7 +209,7 @@ def test_twenty_two_doomed_rounds_drain_nothing_and_meet_the_cap_of_the_day(
         for round in range(1, 23):
             inprocess.store_update(member, federation, round, 0.001)
             with contextlib.suppress(BudgetError):
-                contribute(member, proposal(federation, round=round), federation.weights())
+                contribute(member, proposal_of(federation, round=round), federation.weights())
                 begun += 1
             assert len(member.ledger.reservations()) <= 1
         assert begun == 10
@@ -239,16 +224,7 @@ def test_a_coordinator_that_moves_on_in_the_middle_of_a_round_gets_no_upload_of_
         grid = inprocess.InProcessGrid(members, run=7)
         for member in members.values():
             inprocess.store_update(member, federation, 1, 0.001)
-        other = Offer(
-            run=federation.run,
-            round=99,
-            release=0,
-            connected=5,
-            ready=5,
-            required=4,
-            members=5,
-            plan=federation.plan,
-        )
+        other = offer_of(federation, round=99)
         moved = False
 
         def move_on(kind: str) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from tests.federation import inprocess
 from tests.federation import test_shared_memory as counting
+from tests.federation.proposed import offer_of, proposal_of
 from typer.testing import CliRunner
 
 from sordino_client.commands import app as client_cli
@@ -23,14 +24,12 @@ from sordino_client.round.member import Member
 from sordino_client.round.readiness import first_reason
 from sordino_client.status import read_ledger
 from sordino_coordinator import doctor
-from sordino_coordinator.attempt import attempt_context
 from sordino_coordinator.commands import app as coordinator_cli
 from sordino_coordinator.federation import Federation
-from sordino_coordinator.ongoing import OngoingRound
 from sordino_platform.charter import FloorTerms, PrivacyPolicy, SharedMemoryPolicy
 from sordino_platform.flower.phases import Phase
-from sordino_platform.offer import Offer, Unready
-from sordino_platform.proposal import Proposal, quantiser_for, require_honest_mean, shared_noise
+from sordino_platform.offer import Unready
+from sordino_platform.proposal import quantiser_for, require_honest_mean, shared_noise
 from sordino_privacy.accounting import epsilon
 from sordino_privacy.counts import CountPlan
 from sordino_privacy.errors import BudgetError
@@ -74,11 +73,6 @@ def counting_plan(federation: Federation) -> CountPlan:
     plan = federation.settings.counts.plan(salt=9, fewest=4, shares=FLOORS.honest)
     federation.plan = plan
     return plan
-
-
-def proposal(federation: Federation) -> Proposal:
-    context = attempt_context(federation, OngoingRound(1, {}, {}))
-    return Proposal(context=context, plan=federation.plan, provenance=federation.records.provenance(after=-1))
 
 
 @pytest.mark.parametrize("silent", [set(), {(Phase.UPLOAD, "elm")}, {(Phase.UNMASK, "elm")}])
@@ -126,7 +120,7 @@ def test_a_member_counts_adds_its_share_and_charges_both_numbers_beside_its_trai
         member.ledger.reserve(federation.run, 7, trained, noise=member.noise(trained))
         member.ledger.commit(member.ledger.reservations()[0])
         plan = counting_plan(federation)
-        contribute(member, proposal(federation), federation.weights())
+        contribute(member, proposal_of(federation), federation.weights())
         folder = RoundFolder.of(member.folder, federation.run, 1)
         quantiser = quantiser_for(federation.config, plan, members=5, shares=3)
         totals = quantiser.decode(folder.quantised().vector)
@@ -157,23 +151,14 @@ def test_a_member_whose_owner_did_not_agree_to_the_second_number_counts_nothing(
     )
     federation = Federation.open(place / "coordinator")
     counting_plan(federation)
-    offer = Offer(
-        run=federation.run,
-        round=1,
-        release=0,
-        connected=5,
-        ready=5,
-        required=4,
-        members=5,
-        plan=federation.plan,
-    )
+    offer = offer_of(federation)
     with Member.open(place / "members" / "alder") as member:
         reason, error = first_reason(member, offer)
         assert reason is Unready.BUDGET
         assert error is not None
         assert "epsilon_if_others_collude = " in error.hint
         with pytest.raises(BudgetError, match="has not agreed"):
-            contribute(member, proposal(federation), federation.weights())
+            contribute(member, proposal_of(federation), federation.weights())
         assert not member.ledger.reservations()
 
 

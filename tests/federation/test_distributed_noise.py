@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.federation import inprocess
+from tests.federation.proposed import offer_of, proposal_of
 
 from sordino_client.ledger.chain import read_rows
 from sordino_client.round.contribution import contribute, require_one_epoch
@@ -20,16 +21,14 @@ from sordino_client.round.participation import Consent, UnwillingError
 from sordino_client.round.readiness import first_reason
 from sordino_client.settings import load_member_settings
 from sordino_client.status import read_ledger
-from sordino_coordinator.attempt import attempt_context
 from sordino_coordinator.federation import Federation
-from sordino_coordinator.ongoing import OngoingRound
 from sordino_coordinator.rounds import Outcome, RoundStore
 from sordino_coordinator.strategy import SecureFedAvg
 from sordino_platform.charter import FloorTerms, PrivacyPolicy
 from sordino_platform.flower.phases import Phase
 from sordino_platform.founding_model import founding_parameters
-from sordino_platform.offer import Offer, Unready
-from sordino_platform.proposal import Proposal, quantiser_for, require_honest_mean, shared_noise
+from sordino_platform.offer import Unready
+from sordino_platform.proposal import quantiser_for, require_honest_mean, shared_noise
 from sordino_platform.round_limits import RoundLimits
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import BudgetError
@@ -73,27 +72,6 @@ def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
         said = settings.read_text()
         settings.write_text(said.replace(json.dumps([str(folder)]), json.dumps([str(base / "code" / name)])))
     return folder
-
-
-def proposal(federation: Federation, *, round: int = 1) -> Proposal:
-    return Proposal(
-        context=attempt_context(federation, OngoingRound(round, {}, {})),
-        plan=federation.plan,
-        provenance=federation.records.provenance(after=-1),
-    )
-
-
-def offer(federation: Federation) -> Offer:
-    return Offer(
-        run=federation.run,
-        round=1,
-        release=0,
-        connected=5,
-        ready=5,
-        required=4,
-        members=5,
-        plan=federation.plan,
-    )
 
 
 def with_cap(place: Path, cap: float) -> Path:
@@ -161,7 +139,7 @@ def test_a_member_trains_adds_its_share_once_and_charges_both_numbers(
 ) -> None:
     folder = place / "members" / "alder"
     with Member.open(folder) as member:
-        said = proposal(federation)
+        said = proposal_of(federation)
         contribute(member, said, federation.weights())
         round_folder = RoundFolder.of(folder, said.context.run, 1)
         first = round_folder.quantised()
@@ -197,14 +175,14 @@ def test_a_member_whose_owner_did_not_agree_refuses_and_says_what_to_type(
 ) -> None:
     folder = with_cap(place, 0.0)
     with Member.open(folder) as member:
-        reason, error = first_reason(member, offer(federation))
+        reason, error = first_reason(member, offer_of(federation))
         assert reason is Unready.BUDGET
         assert error is not None
         assert "if all others collude" in error.message
         assert "has not agreed" in error.message
         assert "epsilon_if_others_collude = " in error.hint
         with pytest.raises(BudgetError, match="has not agreed"):
-            contribute(member, proposal(federation), federation.weights())
+            contribute(member, proposal_of(federation), federation.weights())
         assert not member.ledger.reservations()
 
 
@@ -225,7 +203,7 @@ def test_a_cap_below_the_second_number_refuses_and_one_above_it_does_not(
 
 def test_consent_is_to_both_numbers(place: Path, federation: Federation) -> None:
     with Member.open(place / "members" / "alder") as member:
-        wish, shown = member.participation, offer(federation)
+        wish, shown = member.participation, offer_of(federation)
         wish.offered(shown)
         cost = member.ledger.preview(federation.plan, noise=member.noise(federation.plan))
         facts = (shown.run, 1, federation.plan.digest())
@@ -243,7 +221,7 @@ def test_an_update_that_left_under_one_epoch_leaves_under_no_other(
     place: Path, federation: Federation
 ) -> None:
     with Member.open(place / "members" / "alder") as member:
-        context = proposal(federation).context
+        context = proposal_of(federation).context
         member.ledger.reserve(context.run, 1, federation.plan, noise=member.noise(federation.plan))
         for step in (Step.ADVERTISED, Step.UPLOADED):
             member.ledger.record(

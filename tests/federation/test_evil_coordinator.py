@@ -13,6 +13,7 @@ import pytest
 from tests.federation import inprocess
 from tests.federation.evil_coordinator import EvilCoordinator, folder_hash
 from tests.federation.hub import found_many, refused_as
+from tests.federation.proposed import offer_of
 
 from sordino_client.round.participation import Consent
 from sordino_platform.charter import FloorTerms
@@ -200,16 +201,7 @@ def test_consent_is_to_one_round_under_one_plan_once(evil: EvilCoordinator) -> N
     federation, wish = evil.federation, evil.member.participation
     wish.mode = "when_asked"
     evil.begin()
-    offer = Offer(
-        run=federation.run,
-        round=evil.round,
-        release=0,
-        connected=5,
-        ready=5,
-        required=4,
-        members=5,
-        plan=federation.plan,
-    )
+    offer = offer_of(federation, round=evil.round)
     assert refused_as(evil.propose()) == "unwilling"
     assert not evil.ask(HELLO, offer.pack()).has_error()
     wish.agree(Consent(offer=offer.id, round=offer.round, epsilon_after=8.0))

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.federation import inprocess
 from tests.federation.long_history import put, signed_history
+from tests.federation.proposed import offer_of
 
 from sordino_client.round.addressee import MEMBER
 from sordino_client.round.app import app
@@ -278,10 +279,7 @@ def test_who_comes_further_never_waits_and_who_does_not_waits_twice_as_long_each
 
 
 def offer(federation: Federation) -> Offer:
-    return Offer(
-        run=federation.run, round=1, release=federation.releases.head().number, connected=5, ready=5, required=4,
-        members=5, plan=federation.plan,
-    )  # fmt: skip
+    return offer_of(federation, release=federation.releases.head().number)
 
 
 def ask(member: Member, kind: str, content: RecordDict) -> Message:

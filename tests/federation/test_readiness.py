@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from flwr.app import ArrayRecord
 from tests.federation import inprocess
+from tests.federation.proposed import charges
 from tests.federation.test_charging import Failing
 
 from sordino_client.ledger import Witness
@@ -112,10 +113,6 @@ REASONS: dict[Unready, Spoil] = {
     Unready.DISK: fill_disk,
     Unready.LOCAL: lose_data,
 }
-
-
-def charges(members: dict[str, Member]) -> dict[str, int]:
-    return {name: len(member.ledger.reservations()) for name, member in members.items()}
 
 
 def test_every_reason_is_driven() -> None:
