@@ -70,7 +70,7 @@ def test_the_memory_is_sized_by_status_and_purged_by_its_command(
     release(state / "serving")
     gone = tmp_path / "gone"
     running = start(state, "--repo", str(repository), "--repo", str(gone))
-    while not running.endpoint.ask("GET", "/v1/memory")["files"]:
+    while not running.endpoint.ask("GET", "/v1/memory")["unread"]:  # said after the files are there
         time.sleep(0.05)
     (tmp_path / "status.json").write_text(json.dumps({"member": "ada", "pid": os.getpid()}))
     found = json.loads(run("status", "--folder", str(tmp_path), "--json"))

@@ -20,10 +20,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.federation import inprocess
 
-from sordino_client.laboratory.simulation.code import FEWEST_FILES, CodeText, split, write_texts
+from sordino_client.laboratory.simulation.code import FEWEST_FILES, CodeText, split
 from sordino_client.laboratory.simulation.command import RoundsMissingError, require_rounds, run
 from sordino_client.laboratory.simulation.engine import SimulationRun, app_folder
 from sordino_client.laboratory.simulation.place import smallest_cohort
+from sordino_client.laboratory.written import write_texts
 from sordino_client.round.addressee import is_virtual
 from sordino_client.round.member import Member
 from sordino_coordinator import app as server
@@ -81,7 +82,7 @@ def test_too_few_files_and_one_repository_alone_are_refused_with_what_to_do() ->
     with pytest.raises(DataError, match="nothing is left to measure"):
         split(repositories(200), members=5)
     with pytest.raises(DataError, match="leads out"):
-        write_texts(Path("/nowhere"), [CodeText(path="../x.py", text="")])
+        write_texts(Path("/nowhere"), {"../x.py": ""})
 
 
 @pytest.mark.parametrize("members", [5, 6, 10, 50, 300, 1000])

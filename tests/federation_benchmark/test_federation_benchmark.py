@@ -161,6 +161,7 @@ def test_averaging_without_privacy_is_reachable_from_nothing_but_the_benchmark()
     assert sorted(users) == [
         "client/sordino_client/laboratory/federation_benchmark/benchmark.py",
         "client/sordino_client/laboratory/federation_benchmark/contenders.py",
+        "client/sordino_client/laboratory/federation_benchmark/models.py",
         "client/sordino_client/laboratory/field_benchmark/benchmark.py",
     ]
 

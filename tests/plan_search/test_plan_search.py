@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sordino_client.laboratory.plan_search import trial
+from sordino_client.laboratory.federation_benchmark import private
 from sordino_client.laboratory.plan_search.proxies import Proxies
 from sordino_client.laboratory.plan_search.search import DIMENSIONS, Search
 from sordino_client.laboratory.plan_search.trial import Candidate, Setting, gain
@@ -66,7 +66,7 @@ def test_a_trials_mean_carries_the_noise_of_the_whole_federation(monkeypatch: py
             plans.append(plan)
             super().__init__(model, plan, **rest)
 
-    monkeypatch.setattr(trial, "PrivateTraining", Seen)
+    monkeypatch.setattr(private, "PrivateTraining", Seen)
     _, tokenizer, _ = base.load()
     candidate = Candidate(rank=1, embedding_rank=0, rounds=1, window=32)
     units = Proxies.of(documents()).units(tokenizer, window=32)

@@ -41,7 +41,9 @@ class BenchmarkModels:
         """A federation's release with its adapters folded in."""
         return merged(unflatten(self.adapted, self.founding, vector))
 
-    def averaged_without_privacy(self, units: Mapping[str, Units], *, seed: int) -> list[Vector]:
+    def average_members_without_any_privacy_for_comparison(
+        self, units: Mapping[str, Units], *, seed: int
+    ) -> list[Vector]:
         """The release of each round of the federation without clip, noise and secure sum; by member its units."""
         profile = self._profile
         return contenders.average_members_without_any_privacy_for_comparison(

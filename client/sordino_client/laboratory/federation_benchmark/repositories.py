@@ -7,16 +7,16 @@ neither can read the other's. A split inside a package would flatter every model
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from sordino_client.corpus import Corpus, read_repositories, split_heldout, units
 from sordino_client.laboratory.pretrain.sources import Role
+from sordino_client.laboratory.written import write_texts
 from sordino_client.training.job import Tokens
 from sordino_client.training.stream import SourceDocument
-from sordino_platform.durable import make_folder
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import DataError
 
@@ -116,14 +116,6 @@ def _whole_directories(documents: list[SourceDocument], most: int) -> list[Sourc
         if len(chosen) < most:
             chosen += directories[name]
     return chosen
-
-
-def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
-    """Writes each text under its path below `folder`. The paths are from a corpus, which keeps none that leads out."""
-    for path, text in texts.items():
-        target = folder / path
-        make_folder(target.parent)
-        target.write_text(text, encoding="utf-8")
 
 
 def _files(corpus: Corpus) -> dict[str, str]:

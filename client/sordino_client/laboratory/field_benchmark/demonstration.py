@@ -22,12 +22,12 @@ import torch
 from sordino_client.completion.memory.measured import MeasuredMemory
 from sordino_client.corpus import read_repositories, split_heldout
 from sordino_client.laboratory.federation_benchmark.measuring import OVERLAP
-from sordino_client.laboratory.federation_benchmark.repositories import write_texts
 from sordino_client.laboratory.field_benchmark.paired import Files, saved
 from sordino_client.laboratory.pretrain.commands import user_cache
 from sordino_client.laboratory.pretrain.corpus import build_corpus, read_corpus
 from sordino_client.laboratory.pretrain.fetch import fetch_pinned
 from sordino_client.laboratory.pretrain.field import FIELD
+from sordino_client.laboratory.written import write_texts
 from sordino_platform import base
 from sordino_platform.architecture import Parameters, merged, unflatten
 from sordino_platform.durable import make_folder

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from sordino_client.corpus import read_repositories, units
 from sordino_client.laboratory.federation_benchmark.measuring import OVERLAP
-from sordino_client.laboratory.federation_benchmark.repositories import write_texts
 from sordino_client.laboratory.pretrain.corpus import read_corpus
+from sordino_client.laboratory.written import write_texts
 from sordino_client.training.job import Tokens
 from sordino_client.training.stream import SourceDocument
 from sordino_platform.evaluation import Measurement, Plan

@@ -13,7 +13,6 @@ from typing import Final
 
 from sordino_client.corpus import read_repositories
 from sordino_client.laboratory.pretrain.corpus import read_corpus
-from sordino_platform.durable import make_folder
 from sordino_privacy.errors import DataError
 
 HELDOUT_SHARE: Final = 0.05
@@ -94,14 +93,3 @@ def split(repositories: Mapping[str, Iterable[CodeText]], *, members: int) -> Co
         f"these repositories make {len(shares)} members with {FEWEST_FILES} files each",
         hint="simulate fewer members, or name more repositories",
     )
-
-
-def write_texts(folder: Path, texts: Iterable[CodeText]) -> None:
-    """Writes files under `folder`; names keep to it. Raises DataError, OSError."""
-    for text in texts:
-        path = folder / text.path
-        if ".." in Path(text.path).parts or Path(text.path).is_absolute():
-            raise DataError(f"{text.path} leads out of its repository")
-        make_folder(path.parent)
-        # Copies, and thousands of them: a wait for the disk after each would take longer than the rounds.
-        path.write_text(text.text, encoding="utf-8", errors="replace")

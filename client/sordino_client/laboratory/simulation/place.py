@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from sordino_client.laboratory.simulation.code import CodeShares, write_texts
+from sordino_client.laboratory.simulation.code import CodeShares
+from sordino_client.laboratory.written import write_texts
 from sordino_platform.architecture import trainable_shapes
 from sordino_platform.charter import FloorTerms, PrivacyPolicy, shipped_model
 from sordino_platform.demo.world import fresh_folder
@@ -64,7 +65,7 @@ def prepare_simulation(
     clusters = round(CLUSTERS_A_FILE * sum(map(len, shares.members)))
     training = suggested_training(privacy, context=model.context, members=members, clusters=clusters)
     for name, files in shares.heldout.items():
-        write_texts(folder / "heldout" / name, files)
+        write_texts(folder / "heldout" / name, {file.path: file.text for file in files})
     settings: dict[str, object] = {
         "version": 1,
         "rounds": rounds,
@@ -84,7 +85,7 @@ def prepare_simulation(
     for (name, place), files in zip(foundation.members.items(), shares.members, strict=True):
         code = folder / "code" / name
         make_folder(code)
-        write_texts(code, files)
+        write_texts(code, {file.path: file.text for file in files})
         write_file(
             place / "member.toml",
             toml_text(member_settings(folder, name, training), comments={}).encode(),
