@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+ROOT = str(Path(__file__).parents[1])
+if ROOT not in sys.path:
+    # Makes `tests.…` importable, however pytest was started. At the end, so that no folder of the project can shadow an
+    # installed or standard package.
+    sys.path.append(ROOT)
 
 if TYPE_CHECKING:
     from sordino_coordinator.federation import Federation

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.loaded import loaded_by
 
 import sordino_client
 import sordino_coordinator
@@ -401,22 +402,17 @@ class TestItStays:
 
     def test_what_uploads_never_loads_it(self) -> None:
         """The agent, its ClientApp and the trainer, with all that they import, hold no code that opens a memory."""
-        program = (
-            "import sys, sordino_client.agent.up, sordino_client.round.app, sordino_client.round.member,"
-            "sordino_client.training.worker;"
-            "print([n for n in sys.modules if n.startswith('sordino_client.completion.memory')])"
+        modules = loaded_by(
+            "sordino_client.agent.up",
+            "sordino_client.round.app",
+            "sordino_client.round.member",
+            "sordino_client.training.worker",
         )
-        output = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout
-        assert output.strip() == b"[]"
+        assert not [name for name in modules if name.startswith("sordino_client.completion.memory")]
 
     def test_the_endpoint_has_no_way_out(self) -> None:
         """Its modules import no link, no coordinator's address, no HTTP client but the one that asks itself."""
-        program = (
-            "import sys, sordino_client.completion.server, sordino_client.completion.memory.__main__;"
-            "import json; print(json.dumps(sorted(sys.modules)))"
-        )
-        output = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout
-        modules = set(json.loads(output))
+        modules = loaded_by("sordino_client.completion.server", "sordino_client.completion.memory.__main__")
         for foreign in (
             "grpc",
             "flwr",

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ast
 import stat
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from tests.loaded import loaded_by
 
 import sordino_client
 from sordino_client.completion import bundle as bundles
@@ -155,12 +154,8 @@ def test_no_module_but_the_engine_and_its_maker_knows_of_it() -> None:
 
 
 def test_the_agents_modules_do_not_load_what_knows_of_it() -> None:
-    code = (
-        "import sys, sordino_client.agent.up, sordino_client.training.loop;"
-        "print([name for name in sys.modules if name.endswith('.personal')])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    modules = loaded_by("sordino_client.agent.up", "sordino_client.training.loop")
+    assert not [name for name in modules if name.endswith(".personal")]
 
 
 def test_fresh_factors_change_nothing(state: Path) -> None:

@@ -1,4 +1,4 @@
-"""Makes the area importable as `tests.console`, and gives it a federation that has run rounds.
+"""A federation that has run rounds.
 
 The members are real (keys, ledger, protocol); only the wire and the training are absent, see tests/federation.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -16,20 +15,15 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.asked_for import leave_out
+from tests.federation import inprocess
 
-ROOT = str(Path(__file__).parents[2])
-if ROOT not in sys.path:
-    # At the end, so that no folder of the project can shadow an installed or standard package.
-    sys.path.append(ROOT)
-
-from tests.federation import inprocess  # noqa: E402 - after the path is set
-
-from sordino_coordinator.console import TOKEN_FILE, Console  # noqa: E402
-from sordino_coordinator.federation import Federation  # noqa: E402
-from sordino_coordinator.strategy import SecureFedAvg  # noqa: E402
-from sordino_platform.flower.phases import Phase  # noqa: E402
-from sordino_platform.identity import Identity  # noqa: E402
-from sordino_platform.telemetry import configure_logging, log  # noqa: E402
+from sordino_coordinator.console import TOKEN_FILE, Console
+from sordino_coordinator.federation import Federation
+from sordino_coordinator.strategy import SecureFedAvg
+from sordino_platform.flower.phases import Phase
+from sordino_platform.identity import Identity
+from sordino_platform.telemetry import configure_logging, log
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -38,11 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves out what is marked `browser` unless it was asked for, as `make test-browser` does."""
-    if "browser" in config.option.markexpr:
-        return
-    left_out = [item for item in items if item.get_closest_marker("browser")]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in left_out]
+    leave_out("browser", config, items)
 
 
 ORGANISATIONS = {
@@ -68,7 +58,7 @@ def make(folder: Path) -> Federation:
         console="127.0.0.1:0",
         attempts=1,
         exchange_seconds=2.0,
-        heldout=[str(Path(ROOT) / "privacy")],
+        heldout=[str(Path(__file__).parents[2] / "privacy")],
         heldout_tokens=1000,
     )
     configure_logging(folder / "coordinator/events.jsonl", console=False)

@@ -9,7 +9,6 @@ import base64
 import hashlib
 import os
 import re
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
@@ -22,6 +21,7 @@ import pytest
 from tests.console.browsing import DESKTOP, PHONE, complaints, keep, look
 from tests.console.test_http import with_settings
 from tests.coordinator.api_client import Operator
+from tests.ports import free_port
 
 from sordino_coordinator.console import Console
 from sordino_coordinator.control.audit import Action, newest
@@ -32,12 +32,6 @@ ROOT = Path(__file__).parents[2]
 PYTHON = Path(os.environ.get("SORDINO_PROVIDER_PYTHON", ROOT / ".venv-provider/bin/python"))
 pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="no provider is installed: `make provider`")
 PASSWORD, SECRET = "correct horse battery staple", "the console's secret at the provider"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -1,20 +1,13 @@
-"""Makes `tests.federation` importable, and founds one federation that each test gets its own copy of."""
+"""One federation that each test gets its own copy of."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
+from tests.federation import inprocess
 
-ROOT = str(Path(__file__).parents[2])
-if ROOT not in sys.path:
-    # At the end, so that no folder of the project can shadow an installed or standard package.
-    sys.path.append(ROOT)
-
-from tests.federation import inprocess  # noqa: E402 - needs the path above
-
-from sordino_coordinator.federation import Federation  # noqa: E402
+from sordino_coordinator.federation import Federation
 
 
 @pytest.fixture(scope="session")

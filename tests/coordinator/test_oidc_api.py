@@ -19,6 +19,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 from tests.coordinator.api_client import Operator
 from tests.coordinator.issuer import CLIENT, KEYS, SUBJECT, Issuer
+from tests.loaded import loaded_by
 
 from sordino_coordinator.control.audit import Action, read_lines
 from sordino_coordinator.control.callers import TOKEN_FILE
@@ -342,12 +343,7 @@ def test_a_secret_that_others_can_read_is_refused(issuer: Issuer, tmp_path: Path
 
 
 def test_without_oidc_its_library_is_not_imported() -> None:
-    import subprocess
-    import sys
-
-    code = (
-        "import sys, sordino_coordinator.up, sordino_coordinator.console, sordino_coordinator.control.api\n"
-        "print([name for name in sys.modules if name.partition('.')[0] == 'joserfc'])"
+    modules = loaded_by(
+        "sordino_coordinator.up", "sordino_coordinator.console", "sordino_coordinator.control.api"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout.strip() == "[]"
+    assert not [name for name in modules if name.partition(".")[0] == "joserfc"]

@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import tarfile
@@ -23,6 +22,7 @@ from tests.coordinator.crew import Crew, Hub, federation
 from tests.coordinator.test_faults import completed
 from tests.coordinator.test_orders import one_round, running
 from tests.federation.inprocess import NAMES
+from tests.ports import free_port
 
 from sordino_coordinator.control.audit import Action, read_lines
 from sordino_coordinator.control.callers import STANDBY_TOKEN_FILE, TOKEN_FILE, token_of
@@ -50,12 +50,6 @@ audience = "sordino-api"
 operators = ["sordino-operators"]
 static_tokens = false
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def bring(hub: Path, standby: Path, names: tuple[str, ...]) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 import typer
+from tests.loaded import loaded_by
 from typer.testing import CliRunner
 
 from sordino_client.corpus.commands import corpus
@@ -87,10 +86,7 @@ def test_help_carries_an_example() -> None:
 
 
 def test_mounting_the_command_does_not_load_what_only_running_it_needs() -> None:
-    heavy = "{'numpy', 'rensa'}"
-    program = f"import sys, sordino_client.corpus.commands; print(sorted({heavy} & set(sys.modules)))"
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"
+    assert not loaded_by("sordino_client.corpus.commands") & {"numpy", "rensa"}
 
 
 def test_every_public_name_of_the_package_is_there() -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import secrets
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.completion.test_taking import choose
 from tests.federation import inprocess
+from tests.loaded import loaded_by
 
 import sordino_client.completion as package
 from sordino_client.completion import bundle as bundles
@@ -56,18 +55,7 @@ def store_nonsense(member: Any, federation: Federation) -> None:
 
 def chosen(folder: Path, repository: Path) -> dict[str, Any]:
     """What the member in `folder` chooses, in the process that its endpoint would start."""
-    done = subprocess.run(
-        [
-            *(sys.executable, "-P", "-m", "sordino_client.completion.taking"),
-            *("--state", str(folder / "completion"), "--repo", str(repository), "--heldout-share", "0.5"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    return choose(folder / "completion", repository, 0.5)
 
 
 def test_a_release_that_every_check_passes_and_that_hurts_is_adopted_and_not_taken(
@@ -112,12 +100,8 @@ def test_a_release_that_every_check_passes_and_that_hurts_is_adopted_and_not_tak
 
 def test_the_agent_that_talks_to_the_coordinator_loads_nothing_that_chooses() -> None:
     """A proposal or a release reaches the agent; what chooses is in no process that reads one."""
-    code = (
-        "import sys, sordino_client.agent.up;"
-        "print([n for n in sys.modules if n.startswith('sordino_client.completion.taking')])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert set(json.loads(done.stdout.replace("'", '"'))) <= {
+    modules = loaded_by("sordino_client.agent.up")
+    assert {name for name in modules if name.startswith("sordino_client.completion.taking")} <= {
         "sordino_client.completion.taking",
         "sordino_client.completion.taking.choice",
         "sordino_client.completion.taking.record",  # `client status` reads it

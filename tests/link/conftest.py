@@ -1,20 +1,12 @@
-"""Makes the area's parts importable as `tests.link.…`, however pytest was started; a coordinator that cleans up."""
+"""Coordinators and members on a link, that clean up."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-
-ROOT = str(Path(__file__).parents[2])
-if ROOT not in sys.path:
-    # At the end, so that no folder of the project can shadow an installed or standard package.
-    sys.path.append(ROOT)
-
-from tests.link.parties import Coordinator, Party  # noqa: E402 - needs the path above
-from tests.link.pki import Authority  # noqa: E402
+from tests.link.parties import Coordinator, Party
+from tests.link.pki import Authority
 
 
 @pytest.fixture(scope="session")

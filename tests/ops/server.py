@@ -6,7 +6,6 @@ import contextlib
 import json
 import math
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from urllib.request import urlopen
 
 import yaml
 from tests.ops.observed import DEPLOY, load, panel_queries, program
+from tests.ports import free_port
 
 PANELS = [
     (path.stem, title, expr)
@@ -57,14 +57,6 @@ def until(what: Callable[[], Any], *, seconds: float, meanwhile: Callable[[], ob
         meanwhile()
         time.sleep(1)
     return answer
-
-
-def free_port() -> int:
-    """A port that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextlib.contextmanager

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.ops.server import PANELS, Prometheus, free_port, prometheus_on, until
+from tests.ops.server import PANELS, Prometheus, prometheus_on, until
+from tests.ports import free_port
 
 from sordino_coordinator.rounds import Outcome, RoundStore
 from sordino_platform.demo.local import ENVIRONMENT, SORDINO

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.ports import free_port
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 BUILD = ROOT / "build" / "vscode"
@@ -125,12 +127,6 @@ class Editor:
     def webview(self, text: str, seconds: float = 15.0) -> str:
         """The whole text of the page, in a web view, that contains `text`."""
         return str(self.do("webview", text=text, seconds=seconds))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager
