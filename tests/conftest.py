@@ -51,3 +51,9 @@ def federation(place: Path) -> Iterator[Federation]:
     opened.desk.defaults = opened.settings.model_copy(update={"attempts": 1})
     yield opened
     opened.rounds.close()
+
+
+@pytest.fixture
+def own_priority(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training gives way to everything; a process of tests would not get its own back."""
+    monkeypatch.setattr("sordino_client.training.personal.give_way", lambda: None)

@@ -31,13 +31,10 @@ from sordino_platform.release import write_base_bundle
 from sordino_privacy.errors import ConfigurationError
 
 torch.set_num_threads(1)
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
-
-
-@pytest.fixture(autouse=True)
-def own_priority(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Training gives way to everything; a process of tests would not get its own back."""
-    monkeypatch.setattr("sordino_client.training.personal.give_way", lambda: None)
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning"),
+    pytest.mark.usefixtures("own_priority"),
+]
 
 
 def released(state: Path, folder: Path, rank: int = 3) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pytest
 import starlette
 
+from sordino_client.completion import bundle
 from sordino_client.completion.asking import Endpoint
 from sordino_platform.architecture import ModelConfig, shapes
 from sordino_platform.release import write_serving_bundle
@@ -112,3 +113,12 @@ def start() -> Iterator[Callable[..., Running]]:
         if running.process.poll() is None:
             running.process.send_signal(signal.SIGTERM)
             assert running.process.wait(20) == 0, running.log.read_text()
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory, start: Callable[..., Running]) -> Running:
+    """An endpoint with the model that ships."""
+    state, base = tmp_path_factory.mktemp("shipped"), bundle.shipped()
+    (state / "serving").mkdir()
+    write_serving_bundle(state / "serving", base.config, base.weights, base.tokenizer, release=1)
+    return start(state)

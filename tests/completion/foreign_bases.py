@@ -102,6 +102,11 @@ def write(
     return folder
 
 
+def write_each(place: Path, names: Sequence[str]) -> dict[str, Path]:
+    """A folder for each of these architectures, by name."""
+    return {name: write(place / name, name) for name in names}
+
+
 def loaded(folder: Path) -> Any:
     """The same base in transformers, float32: the judge."""
     model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)

@@ -47,8 +47,7 @@ PROMPTS = [
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    place = tmp_path_factory.mktemp("bases")
-    return {name: foreign_bases.write(place / name, name) for name in FIVE}
+    return foreign_bases.write_each(tmp_path_factory.mktemp("bases"), FIVE)
 
 
 def base_at(folder: Path) -> Base:

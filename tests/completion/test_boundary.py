@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +21,9 @@ from sordino_client.completion.memory.store import Store
 from sordino_client.completion.names import may_hold_secrets
 from sordino_client.completion.query import Query, WrittenToken
 from sordino_client.completion.reasons import why
-from sordino_platform.release import write_serving_bundle
 
 DIALECTS = ("openai", "tabby", "infill", "mistral", "ollama")
 BEFORE, BEHIND = "class A {\n    void deposit(int amount) {\n        ", "\n    }\n}\n"
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory, start: Callable[..., Any]) -> Any:
-    """An endpoint with the model that ships."""
-    state, base = tmp_path_factory.mktemp("boundary"), bundle.shipped()
-    (state / "serving").mkdir()
-    write_serving_bundle(state / "serving", base.config, base.weights, base.tokenizer, release=1)
-    return start(state)
 
 
 @pytest.fixture(scope="module")
@@ -73,47 +62,47 @@ def text_of(answer: Any) -> str:
     return str(choice["text"] if "text" in choice else choice["message"]["content"])
 
 
-def ask(running: Any, dialect: str, prefix: str, suffix: str, tokens: int | None = 40, **more: Any) -> str:
-    return text_of(running.endpoint.ask("POST", *body_of(dialect, prefix, suffix, tokens, **more)))
+def ask(serving: Any, dialect: str, prefix: str, suffix: str, tokens: int | None = 40, **more: Any) -> str:
+    return text_of(serving.endpoint.ask("POST", *body_of(dialect, prefix, suffix, tokens, **more)))
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("end", ["\r\n", "\r"])
-def test_a_document_gets_its_own_line_endings_and_the_same_text(running: Any, dialect: str, end: str) -> None:
-    expected = ask(running, dialect, BEFORE, BEHIND)
+def test_a_document_gets_its_own_line_endings_and_the_same_text(serving: Any, dialect: str, end: str) -> None:
+    expected = ask(serving, dialect, BEFORE, BEHIND)
     assert "\n" in expected
-    found = ask(running, dialect, BEFORE.replace("\n", end), BEHIND.replace("\n", end))
+    found = ask(serving, dialect, BEFORE.replace("\n", end), BEHIND.replace("\n", end))
     assert found == expected.replace("\n", end)
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_within_a_line_ending_nothing_is_offered(running: Any, dialect: str) -> None:
-    assert ask(running, dialect, "a = 1\r", "\nb = 2") == ""
+def test_within_a_line_ending_nothing_is_offered(serving: Any, dialect: str) -> None:
+    assert ask(serving, dialect, "a = 1\r", "\nb = 2") == ""
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("path", [".env", "C:\\work\\.aws\\config", "file:///home/x/my%2Ekey", "prod.tfvars"])
-def test_a_file_that_may_hold_secrets_gets_nothing(running: Any, dialect: str, path: str) -> None:
-    assert ask(running, dialect, BEFORE, BEHIND, path=path) == ""
-    assert ask(running, dialect, BEFORE, BEHIND, path="src/area.py") != ""
+def test_a_file_that_may_hold_secrets_gets_nothing(serving: Any, dialect: str, path: str) -> None:
+    assert ask(serving, dialect, BEFORE, BEHIND, path=path) == ""
+    assert ask(serving, dialect, BEFORE, BEHIND, path="src/area.py") != ""
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_half_a_character_is_replaced_and_not_refused(running: Any, dialect: str) -> None:
-    assert ask(running, dialect, "x = '\ud83d'\ny = ", "\ude00") is not None
+def test_half_a_character_is_replaced_and_not_refused(serving: Any, dialect: str) -> None:
+    assert ask(serving, dialect, "x = '\ud83d'\ny = ", "\ude00") is not None
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_large_file_of_wide_characters_is_read_as_far_as_the_engine_reads(
-    running: Any, dialect: str
+    serving: Any, dialect: str
 ) -> None:
     wide = "# 模型补全代码\n" * 23_000
     assert len(wide) > 206_000
-    assert ask(running, dialect, wide + "def area(w, h):\n    ", "\n" + wide) is not None
+    assert ask(serving, dialect, wide + "def area(w, h):\n    ", "\n" + wide) is not None
 
 
 @pytest.mark.parametrize("dialect", ["infill", "ollama", "mistral", "openai"])
-def test_null_is_no_value(running: Any, dialect: str) -> None:
+def test_null_is_no_value(serving: Any, dialect: str) -> None:
     path, body = body_of(dialect, BEFORE, BEHIND, None)
     names = {
         "infill": (
@@ -131,26 +120,26 @@ def test_null_is_no_value(running: Any, dialect: str) -> None:
         "mistral": ("temperature", "top_p", "random_seed", "stop", "stream"),
         "openai": ("temperature", "n", "stop", "logprobs", "seed", "stream", "segments"),
     }[dialect]
-    assert text_of(running.endpoint.ask("POST", path, body | dict.fromkeys(names)))
+    assert text_of(serving.endpoint.ask("POST", path, body | dict.fromkeys(names)))
     if dialect == "ollama":
         options = dict.fromkeys(("num_predict", "temperature", "top_p", "seed", "stop"))
-        assert text_of(running.endpoint.ask("POST", path, body | {"options": options}))
+        assert text_of(serving.endpoint.ask("POST", path, body | {"options": options}))
 
 
 @pytest.mark.parametrize("tokens", [0, 1, 2, 5])
-def test_no_more_tokens_are_used_than_were_allowed(running: Any, tokens: int) -> None:
+def test_no_more_tokens_are_used_than_were_allowed(serving: Any, tokens: int) -> None:
     for prefix in ("import o", "x = comput", "def f():\n    retur", "😀"):
         request = {"prompt": prefix, "max_tokens": tokens, "multiline": True, "logprobs": 1}
-        answer = running.endpoint.ask("POST", "/v1/completions", request)
+        answer = serving.endpoint.ask("POST", "/v1/completions", request)
         assert answer["usage"]["completion_tokens"] <= tokens
         if tokens == 0:
             assert answer["choices"][0]["text"] == ""
             assert answer["choices"][0]["finish_reason"] == "length"
 
 
-def test_what_is_too_large_is_refused_with_its_reason(running: Any) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", running.endpoint.port, timeout=30)
-    headers = {"Authorization": f"Bearer {running.endpoint.token}", "Content-Type": "application/json"}
+def test_what_is_too_large_is_refused_with_its_reason(serving: Any) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", serving.endpoint.port, timeout=30)
+    headers = {"Authorization": f"Bearer {serving.endpoint.token}", "Content-Type": "application/json"}
     body = json.dumps({"prompt": "x" * (5 << 20)})
     connection.request("POST", "/v1/completions", body, headers)
     response = connection.getresponse()

@@ -20,7 +20,6 @@ from lsprotocol import types
 from pygls.lsp.client import LanguageClient
 from tests.loaded import loaded_by
 
-from sordino_client.completion import bundle
 from sordino_client.completion.context import PIECE_BYTES
 from sordino_client.completion.lsp.baseline import Edit
 from sordino_client.completion.lsp.documents import Documents
@@ -28,7 +27,6 @@ from sordino_client.completion.lsp.outcomes import Outcomes
 from sordino_client.completion.names import may_hold_secrets
 from sordino_client.completion.reasons import EXPLANATION
 from sordino_client.completion.text.positions import ENCODINGS, Encoding, Lines, units
-from sordino_platform.release import write_serving_bundle
 
 COMMAND = (sys.executable, "-m", "sordino_platform.cli", "lsp", "--state")
 TEXT = "def area(width, height):\n    return \n\nprint(area(2, 3))\n"
@@ -141,15 +139,6 @@ class Editor:
         self.process.stdin.close()
         self.process.stdout.close()
         return self.process.wait(20)
-
-
-@pytest.fixture(scope="module")
-def serving(tmp_path_factory: pytest.TempPathFactory, start: Callable[..., Any]) -> Any:
-    """An endpoint with the model that ships."""
-    state, base = tmp_path_factory.mktemp("lsp"), bundle.shipped()
-    (state / "serving").mkdir()
-    write_serving_bundle(state / "serving", base.config, base.weights, base.tokenizer, release=1)
-    return start(state)
 
 
 @pytest.fixture

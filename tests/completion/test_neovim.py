@@ -13,9 +13,6 @@ from typing import Any
 
 import pytest
 
-from sordino_client.completion import bundle
-from sordino_platform.release import write_serving_bundle
-
 NVIM = shutil.which("nvim")
 pytestmark = [
     pytest.mark.slow,
@@ -86,14 +83,6 @@ def until(condition: Callable[[], Any]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.1)
-
-
-@pytest.fixture(scope="module")
-def serving(tmp_path_factory: pytest.TempPathFactory, start: Callable[..., Any]) -> Any:
-    state, base = tmp_path_factory.mktemp("nvim-state"), bundle.shipped()
-    (state / "serving").mkdir()
-    write_serving_bundle(state / "serving", base.config, base.weights, base.tokenizer, release=1)
-    return start(state)
 
 
 @pytest.fixture

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sordino_client.completion import bundle
 from sordino_client.completion.edits.change import MAX_CHARACTERS, change_between
 from sordino_client.completion.edits.next import MAX_TEXT, EditHistory, next_place
 from sordino_client.completion.edits.place import places
 from sordino_client.completion.lsp.baseline import Baseline, Edit
-from sordino_platform.release import write_serving_bundle
 
 CALLS = """def first(client):
     value = client.fetch(name, limit=10)
@@ -150,14 +147,6 @@ def test_a_change_goes_on_in_its_line_and_ends_with_another() -> None:
     assert baseline.before == baseline.after
     baseline.edited([Edit(0, 1, ""), Edit(0, 1, "")], "ab\n\nzd\n")
     assert baseline.before == baseline.after
-
-
-@pytest.fixture(scope="module")
-def serving(tmp_path_factory: pytest.TempPathFactory, start: Callable[..., Any]) -> Any:
-    state, base = tmp_path_factory.mktemp("next-edit"), bundle.shipped()
-    (state / "serving").mkdir()
-    write_serving_bundle(state / "serving", base.config, base.weights, base.tokenizer, release=1)
-    return start(state)
 
 
 def ask(serving: Any, path: str, before: str, after: str, **more: Any) -> Any:

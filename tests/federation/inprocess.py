@@ -7,6 +7,7 @@ and the sum is known in advance.
 from __future__ import annotations
 
 import contextlib
+import json
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -110,6 +111,19 @@ def found_in(
             **(of_members or {}),
         }
         write_file(place / "member.toml", toml_text(member, comments={}).encode(), secret=True)
+
+
+def give_code(folder: Path, code: Path, text: Callable[[int], str], *, modules: int = 8) -> None:
+    """Gives each member `modules` modules of its own, in place of the whole federation's folder; `text` makes the one
+    of a number."""
+    for index, name in enumerate(NAMES):
+        for number in range(modules):
+            part = code / name / f"part{number}"
+            part.mkdir(parents=True)
+            (part / "module.py").write_text(text(modules * index + number))
+        settings = folder / "members" / name / "member.toml"
+        said = settings.read_text()
+        settings.write_text(said.replace(json.dumps([str(folder)]), json.dumps([str(code / name)])))
 
 
 @contextlib.contextmanager

@@ -41,17 +41,9 @@ def module(number: int) -> str:
 @pytest.fixture(scope="module")
 def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("charging")
-    code = base / "code"
     folder = base / "federation"
     inprocess.found_in(folder, of_members={"minimum_units": 4, "heldout_share": 0.0})
-    for index, name in enumerate(inprocess.NAMES):
-        for number in range(8):
-            part = code / name / f"part{number}"
-            part.mkdir(parents=True)
-            (part / "module.py").write_text(module(8 * index + number))
-        settings = folder / "members" / name / "member.toml"
-        said = settings.read_text()
-        settings.write_text(said.replace(json.dumps([str(folder)]), json.dumps([str(code / name)])))
+    inprocess.give_code(folder, base / "code", module)
     return folder
 
 

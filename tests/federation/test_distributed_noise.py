@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from contextlib import closing
 from dataclasses import replace
@@ -63,14 +62,7 @@ def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "epsilon_if_others_collude": AGREED,
         },
     )
-    for index, name in enumerate(inprocess.NAMES):
-        for number in range(8):
-            part = base / "code" / name / f"part{number}"
-            part.mkdir(parents=True)
-            (part / "module.py").write_text(module_text(8 * index + number))
-        settings = folder / "members" / name / "member.toml"
-        said = settings.read_text()
-        settings.write_text(said.replace(json.dumps([str(folder)]), json.dumps([str(base / "code" / name)])))
+    inprocess.give_code(folder, base / "code", module_text)
     return folder
 
 

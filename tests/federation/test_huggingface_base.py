@@ -51,9 +51,10 @@ def write_base(folder: Path) -> Path:
     return folder
 
 
-def write_repository(folder: Path) -> Path:
-    for number in range(24):
-        names = [f"value_{number}_{index}" for index in range(12)]
+def write_repository(folder: Path, *, files: int = 24, values: int = 12) -> Path:
+    """`files` modules, each in a folder of its own, so that each is a cluster."""
+    for number in range(files):
+        names = [f"value_{number}_{index}" for index in range(values)]
         lines = [f"def compute_{number}({', '.join(names)}):", *(f"    {name} += {number}" for name in names)]
         path = folder / f"part_{number}" / f"module_{number}.py"
         path.parent.mkdir(parents=True)

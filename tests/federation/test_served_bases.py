@@ -13,6 +13,7 @@ from tests.completion import foreign_bases
 from tests.completion.foreign_bases import FIVE
 from tests.completion.test_bases_served import assert_same_text
 from tests.federation import inprocess
+from tests.federation.test_huggingface_base import write_repository
 
 from sordino_client.completion.engine import Engine
 from sordino_client.round.serving import serve
@@ -27,16 +28,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:Futu
 SLOW = [name if name == "llama" else pytest.param(name, marks=pytest.mark.slow) for name in FIVE]
 
 
-def write_repository(folder: Path) -> Path:
-    for number in range(12):
-        names = [f"value_{number}_{index}" for index in range(8)]
-        lines = [f"def compute_{number}({', '.join(names)}):", *(f"    {name} += {number}" for name in names)]
-        path = folder / f"part_{number}" / f"module_{number}.py"
-        path.parent.mkdir(parents=True)
-        path.write_text("\n".join([*lines, f"    return {' * '.join(names)}", ""]))
-    return folder
-
-
 @pytest.mark.parametrize("name", SLOW)
 def test_a_federation_trains_a_base_and_its_members_serve_what_was_released(
     name: str, tmp_path: Path
@@ -48,7 +39,7 @@ def test_a_federation_trains_a_base_and_its_members_serve_what_was_released(
         model=HuggingFaceTerms.of(config),
         of_members={
             "base_model": str(folder),
-            "repositories": [str(write_repository(tmp_path / "repository"))],
+            "repositories": [str(write_repository(tmp_path / "repository", files=12, values=8))],
             "minimum_units": 4,
             "heldout_share": 0.0,
         },

@@ -74,6 +74,11 @@ class EvilCoordinator(CoordinatorSession):
         return PerMember(messages, b"", messages.__getitem__)
 
 
+def both_shares_of_one(coordinator: EvilCoordinator, opening: Opening) -> Opening:
+    """A lie: OTHER is asked for as a survivor and as one that dropped out, which would open its upload."""
+    return replace(opening, dropped=tuple(sorted({*opening.dropped, OTHER})))
+
+
 def victim_refuses(
     refusal: type[SecaggError],
     phase: str,

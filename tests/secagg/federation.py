@@ -153,6 +153,18 @@ class Federation:
             SeededEntropy((self.seed, name, self.run, self.round, self.attempt, self._sessions)),
         )
 
+    def restored(self, name: str, snapshot: bytes, seed: object) -> MemberSession:
+        """The member's session as another process makes it of a snapshot."""
+        return MemberSession.restore(
+            snapshot,
+            name,
+            signing_key(name),
+            self.membership,
+            self.context,
+            self.journals[name],
+            SeededEntropy(seed),
+        )
+
     # One method per phase: each returns what the coordinator sends next. `present` are those who still answer.
 
     def advertise(self, present: Sequence[str]) -> bytes:

@@ -48,6 +48,7 @@ def base(private: bytes) -> bytes:
 
 
 def ctr(key: bytes, size: int) -> bytes:
+    """AES-256-CTR from IV 0, through another library than the product's."""
     return AES.new(key, AES.MODE_CTR, nonce=b"", initial_value=0).encrypt(bytes(size))
 
 

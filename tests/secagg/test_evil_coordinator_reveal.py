@@ -6,10 +6,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
-from tests.secagg.evil import OTHER, VICTIM, EvilCoordinator, answer, victim_refuses, without
-from tests.secagg.federation import Federation, SeededEntropy, membership, signing_key
+from tests.secagg.evil import (
+    OTHER,
+    VICTIM,
+    EvilCoordinator,
+    answer,
+    both_shares_of_one,
+    victim_refuses,
+    without,
+)
+from tests.secagg.federation import Federation, membership
 
-from sordino_privacy.secagg import MemberSession, ReplayError, RevealError, ShareError
+from sordino_privacy.secagg import ReplayError, RevealError, ShareError
 from sordino_privacy.secagg.shares import Delivery, Leaf
 from sordino_privacy.secagg.survivors import Claim, Opening
 
@@ -17,10 +25,7 @@ from sordino_privacy.secagg.survivors import Claim, Opening
 
 
 def test_11_a_request_for_both_shares_of_one_peer_is_refused() -> None:
-    def lie(self: EvilCoordinator, opening: Opening) -> Opening:
-        return replace(opening, dropped=tuple(sorted({*opening.dropped, OTHER})))
-
-    assert "both shares" in victim_refuses(RevealError, "unmask", opening=lie).message
+    assert "both shares" in victim_refuses(RevealError, "unmask", opening=both_shares_of_one).message
 
 
 @pytest.mark.parametrize("kind", ["alive", "dropped"])
@@ -69,15 +74,7 @@ def test_11_a_second_request_is_refused_by_a_session_restored_from_before_the_fi
     assert isinstance(openings, Mapping)
     snapshot = federation.members[VICTIM].snapshot_with_secrets()
     answer(federation, "unmask", openings)
-    restored = MemberSession.restore(
-        snapshot,
-        VICTIM,
-        signing_key(VICTIM),
-        federation.membership,
-        federation.context,
-        federation.journals[VICTIM],
-        SeededEntropy("restored"),
-    )
+    restored = federation.restored(VICTIM, snapshot, "restored")
     with pytest.raises(RevealError, match="already revealed"):
         restored.unmask(openings[VICTIM], federation.updates[VICTIM])
 
@@ -88,15 +85,7 @@ def test_11_a_session_restored_from_before_its_signature_cannot_sign_another_sur
     assert isinstance(claim, bytes)
     snapshot = federation.members[VICTIM].snapshot_with_secrets()
     federation.members[VICTIM].survivors(claim)
-    restored = MemberSession.restore(
-        snapshot,
-        VICTIM,
-        signing_key(VICTIM),
-        federation.membership,
-        federation.context,
-        federation.journals[VICTIM],
-        SeededEntropy("restored"),
-    )
+    restored = federation.restored(VICTIM, snapshot, "restored")
     smaller = without(OTHER)(EvilCoordinator(federation.membership, federation.context), Claim.decode(claim))
     with pytest.raises(ReplayError, match="another set of survivors"):
         restored.survivors(smaller.encode())

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.secagg.federation import PHASES, Federation, SeededEntropy, membership, quantiser, signing_key
+from tests.secagg.federation import PHASES, Federation, membership, quantiser, signing_key
 
 from sordino_privacy.secagg import (
     AbortedError,
@@ -149,15 +149,7 @@ def test_a_second_different_set_of_shares_is_refused_and_the_same_one_accepted_a
     roster, _ = federation.until("share")
     snapshot = federation.members[EVIL].snapshot_with_secrets()
     first = federation.members[EVIL].share(roster)
-    other = MemberSession.restore(
-        snapshot,
-        EVIL,
-        signing_key(EVIL),
-        federation.membership,
-        federation.context,
-        federation.journals[EVIL],
-        SeededEntropy("other"),
-    ).share(roster)
+    other = federation.restored(EVIL, snapshot, "other").share(roster)
     federation.coordinator.accept_shares(EVIL, first)
     federation.coordinator.accept_shares(EVIL, first)
     with pytest.raises(ReplayError, match="second"):
@@ -455,15 +447,8 @@ def test_a_session_moved_to_another_process_between_all_phases_gives_the_same_su
 
     def move() -> None:
         for name, session in federation.members.items():
-            federation.members[name] = MemberSession.restore(
-                session.snapshot_with_secrets(),
-                name,
-                signing_key(name),
-                federation.membership,
-                federation.context,
-                federation.journals[name],
-                SeededEntropy(("moved", name)),
-            )
+            snapshot = session.snapshot_with_secrets()
+            federation.members[name] = federation.restored(name, snapshot, ("moved", name))
 
     message = None
     for phase in ("advertise", "share", "upload", "survivors", "unmask"):

@@ -28,6 +28,7 @@ from tests.secagg.evil import (
     EvilCoordinator,
     advertisement,
     answer,
+    both_shares_of_one,
     replaced,
     victim_refuses,
 )
@@ -45,7 +46,7 @@ from sordino_privacy.secagg import (
 )
 from sordino_privacy.secagg.masks import Mask, MaskStream, RingVector, apply
 from sordino_privacy.secagg.roster import Roster
-from sordino_privacy.secagg.survivors import Opening, Reveal
+from sordino_privacy.secagg.survivors import Reveal
 
 NODES = (1, 2, 3, 4, 5)
 PREY = 1
@@ -160,10 +161,7 @@ def test_flowers_clients_hand_out_both_shares_of_one_peer_and_its_update_is_read
 
 
 def test_our_members_reveal_nothing_when_both_shares_of_one_peer_are_asked_for() -> None:
-    def lie(self: EvilCoordinator, opening: Opening) -> Opening:
-        return replace(opening, dropped=tuple(sorted({*opening.dropped, OTHER})))
-
-    victim_refuses(RevealError, "unmask", opening=lie)
+    victim_refuses(RevealError, "unmask", opening=both_shares_of_one)
 
 
 def test_a_coordinator_with_the_accomplices_that_gamma_allows_never_holds_a_threshold_of_both_secrets() -> (

@@ -21,7 +21,6 @@ from sordino_privacy.secagg import (
     RosterError,
     SurvivorError,
     UploadSignatureError,
-    keys,
     merkle,
 )
 from sordino_privacy.secagg.graph import Graph, thresholds
@@ -37,19 +36,6 @@ FORGED = bytes(64)
 @pytest.fixture(scope="module")
 def among() -> Among:
     return Among(COUNT)
-
-
-@pytest.fixture
-def checked(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How many signatures were checked, by purpose."""
-    count, true = Counter[str](), keys.signed
-
-    def counted(public: bytes, signature: bytes, purpose: str, *fields: bytes) -> bool:
-        count[purpose] += 1
-        return true(public, signature, purpose, *fields)
-
-    monkeypatch.setattr(keys, "signed", counted)
-    return count
 
 
 def afresh(among: Among) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.secagg.federation import Federation, membership, quantiser
-from tests.secagg.test_evidence import own
+from tests.secagg.test_evidence import READER, Adder, own, shown
 
 from sordino_privacy.secagg import (
     GENESIS,
@@ -36,7 +36,6 @@ from sordino_privacy.secagg.muster import MOST_MUSTERS, SILENT_LIMIT, Draw, sket
 from sordino_privacy.secagg.survivors import Claim
 
 MANY, THIRD = 12, 4
-READER = "member-0000"
 LATER = ("muster", "sound", "survivors", "unmask")
 
 
@@ -82,17 +81,6 @@ def complete(federation: Federation, gone: Sequence[str] = (), at: str = "") -> 
         claim = sounded(federation, draw, left("sound"))
     openings = federation.survivors(claim, left("survivors"))
     return federation.unmask(openings, left("unmask"))
-
-
-def shown(federation: Federation, opened: AggregateSum, name: str = READER, **other: Any) -> None:
-    uploads = {silent: federation.coordinator.upload_of(silent) for silent in opened.silent}
-    said = {
-        "evidence": opened.evidence,
-        "vector": opened.vector,
-        "carries": opened.carries,
-        "uploads": uploads,
-    }
-    federation.members[name].opened.require_sum(federation.membership, federation.context, **said | other)
 
 
 @pytest.mark.parametrize("phase", ["share", "upload", *LATER])
@@ -244,17 +232,6 @@ def test_nothing_is_said_of_an_upload_before_a_muster_or_after_a_signature() -> 
 
 
 # What a coordinator cannot gain
-
-
-class Adder(CoordinatorSession):
-    """Adds a vector of its own to the sum before it commits to it."""
-
-    def close_uploads(self) -> bytes:
-        self._known_intake().total.add(own(self, range(7), 5))
-        return super().close_uploads()
-
-    def _require_digests(self, phase: Any, total: Any, threads: int) -> None:
-        """It does not mind."""
 
 
 class Remover(Adder):

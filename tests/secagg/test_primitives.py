@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from Crypto.Cipher import AES
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -22,6 +21,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.secagg.second import ctr
 
 from sordino_privacy.secagg import ShareError, keys
 from sordino_privacy.secagg.equality import of_key
@@ -167,16 +167,11 @@ def test_masks_are_the_same_on_any_number_of_threads_and_adding_then_subtracting
     apply(masked, masks, threads=threads)
     expected = vector.copy()
     for mask in masks:
-        stream = np.frombuffer(keystream(mask.key, vector.nbytes), bits)
+        stream = np.frombuffer(ctr(mask.key, vector.nbytes), bits)
         expected = expected + stream if mask.add else expected - stream
     assert np.array_equal(masked, expected)
     apply(masked, [Mask(key=mask.key, add=not mask.add) for mask in masks], threads=1)
     assert np.array_equal(masked, vector)
-
-
-def keystream(key: bytes, size: int) -> bytes:
-    """AES-256-CTR from IV 0 through another library."""
-    return AES.new(key, AES.MODE_CTR, nonce=b"", initial_value=0).encrypt(bytes(size))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])

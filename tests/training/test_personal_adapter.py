@@ -19,11 +19,7 @@ from sordino_privacy.errors import DataError, UsageError
 
 CONFIG = ModelConfig(vocabulary=512, context=32, layers=1, heads=2, width=24, hidden=32)
 
-
-@pytest.fixture(autouse=True)
-def own_priority(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Training gives way to everything; a process of tests would not get its own back."""
-    monkeypatch.setattr("sordino_client.training.personal.give_way", lambda: None)
+pytestmark = pytest.mark.usefixtures("own_priority")
 
 
 @pytest.fixture

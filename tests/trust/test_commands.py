@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
+from tests.trust.commanded import commanded
 
 from sordino_platform.charter import ModelTerms
 from sordino_platform.charter import commands as charter_commands
@@ -29,11 +30,7 @@ APPS = {"charter": charter_commands.app, "identity": identity_commands.app}
 def run(line: str, *more: str, fed: str = "") -> Result:
     """Runs `sordino LINE` in this process; an error of ours is raised."""
     group, *arguments = line.split()
-    result = CliRunner().invoke(as_command(group, APPS[group]), [*arguments, *more], input=fed)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result
+    return commanded(group, APPS[group], *arguments, *more, fed=fed)
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.trust.commanded import commanded
 
-from sordino_platform import cli
 from sordino_platform.charter import ModelTerms
 from sordino_platform.founding import commands
 from sordino_platform.founding.code import PREFIX, JoinCode
@@ -52,11 +52,7 @@ def run(line: str, fed: str = "") -> Result:
     """Runs `sordino LINE` in this process; an error of ours is raised."""
     group, *arguments = line.split()
     target = {"federation": commands.app, "join": commands.join}[group]
-    result = CliRunner().invoke(cli.as_command(group, target), arguments, input=fed)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result
+    return commanded(group, target, *arguments, fed=fed)
 
 
 @pytest.fixture
