@@ -48,6 +48,10 @@ class Document(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
+    def to_bytes(self) -> bytes:
+        """The canonical bytes."""
+        return encode(self)
+
 
 D = TypeVar("D", bound=Document)
 

@@ -72,7 +72,3 @@ class SignedLedgerHead(Document):
             raise ConfigurationError(f"{what} is another member's")
         require_signature(public_key, LABEL, encode(signed.head), signed.signature, what=what)
         return signed
-
-    def to_bytes(self) -> bytes:
-        """The canonical bytes."""
-        return encode(self)

@@ -83,10 +83,6 @@ class SignedTenure(Document):
                 return signed
         raise problem or ConfigurationError(f"{what} is signed by no known coordinator")
 
-    def to_bytes(self) -> bytes:
-        """The canonical bytes."""
-        return encode(self)
-
 
 def generation_of(tenure: SignedTenure | None) -> int:
     """0 for the first machine, which has none."""

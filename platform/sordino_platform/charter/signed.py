@@ -64,10 +64,6 @@ class SignedCharter(Document):
         """The fingerprint to compare out of band."""
         return fingerprint(self.root_key)
 
-    def to_bytes(self) -> bytes:
-        """The canonical bytes."""
-        return encode(self)
-
 
 def require_successor(held: Charter | None, offered: Charter) -> None:
     """Whether `offered` may replace `held` (None: nothing is held yet, and only a first epoch may begin a chain).

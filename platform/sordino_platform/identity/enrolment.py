@@ -147,10 +147,6 @@ class EnrolmentRequest(Document):
             raise ConfigurationError("the request does not prove possession of its TLS key")
         return key
 
-    def to_bytes(self) -> bytes:
-        """The canonical bytes."""
-        return encode(self)
-
 
 class EnrolmentReply(Document):
     """What the approver sends back: nothing in it is secret, and each part is verified by its own signature."""
@@ -163,10 +159,6 @@ class EnrolmentReply(Document):
     def parse(cls, data: bytes, *, what: str = "the reply") -> EnrolmentReply:
         """A reply from untrusted bytes. Its parts are verified where they are installed."""
         return decode(cls, data, limit=MAX_REPLY_BYTES, what=what)
-
-    def to_bytes(self) -> bytes:
-        """The canonical bytes."""
-        return encode(self)
 
 
 class EnrolmentToken:

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import Field
 
-from sordino_platform.canonical import Document, Name, decode, encode
+from sordino_platform.canonical import Document, Name, decode
 from sordino_platform.charter import Charter, Role, TlsAuthority
 from sordino_platform.charter.document import MAX_CHARTER_BYTES
 from sordino_platform.durable import locked, make_folder, read_file, write_file
@@ -97,10 +97,6 @@ class RenewalRequests(Document):
         """From untrusted bytes. Each request is verified where it is approved."""
         return decode(cls, data, limit=MAX_BUNDLE_BYTES, what=what)
 
-    def to_bytes(self) -> bytes:
-        """The canonical bytes."""
-        return encode(self)
-
 
 class Issued(Document):
     """One certificate of a bundle, and for whom."""
@@ -121,10 +117,6 @@ class RenewalReply(Document):
     def parse(cls, data: bytes, *, what: str = "the renewals") -> RenewalReply:
         """From untrusted bytes. Its parts are verified where they are delivered."""
         return decode(cls, data, limit=MAX_BUNDLE_BYTES, what=what)
-
-    def to_bytes(self) -> bytes:
-        """The canonical bytes."""
-        return encode(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

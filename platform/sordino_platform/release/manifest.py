@@ -121,10 +121,6 @@ class SignedManifest(Document):
         """A manifest from untrusted bytes: well-formed, but not yet verified (see `require_next`)."""
         return decode(cls, data, limit=MAX_MANIFEST_BYTES, what=what)
 
-    def to_bytes(self) -> bytes:
-        """The canonical bytes."""
-        return encode(self)
-
 
 class Charters(Protocol):
     """Where a release's charter is found: a store on disk, or epochs that were verified and are not kept yet."""
