@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import string
 from collections.abc import Callable
 from random import Random
@@ -119,89 +120,65 @@ def ado(order: tuple[str, ...]) -> Callable[[Random], tuple[str, str]]:
     return make
 
 
-def jdbc(random: Random) -> tuple[str, str]:
-    secret = mixed(random, ALNUM, 12)
-    return (
-        f"jdbc:postgresql://{word(random)}.internal:5432/{word(random)}?user={word(random)}&password={secret}",
-        secret,
-    )
+def around(template: str, draw: Callable[[Random], str]) -> Callable[[Random], tuple[str, str]]:
+    """What the code holds, with `$V` for the credential that `draw` draws and a word for each `$W`."""
+    parts = re.split(r"(\$[VW])", template)
+
+    def make(random: Random) -> tuple[str, str]:
+        secret = draw(random)
+        held = (secret if part == "$V" else word(random) if part == "$W" else part for part in parts)
+        return "".join(held), secret
+
+    return make
 
 
-def dsn(random: Random) -> tuple[str, str]:
-    secret = mixed(random, ALNUM, 12)
-    return (
-        f"host={word(random)} user={word(random)} password={secret} dbname={word(random)} sslmode=require",
-        secret,
-    )
+def of(alphabet: str, length: int) -> Callable[[Random], str]:
+    """Draws `mixed` of that length."""
+    return lambda random: mixed(random, alphabet, length)
 
 
 def query(random: Random) -> tuple[str, str]:
+    name = ("api_key", "access_token", "token", "key")
     secret = mixed(random, ALNUM, 32)
-    return (
-        f"https://api.{word(random)}.example/v2/items?{random.choice(('api_key', 'access_token', 'token', 'key'))}={secret}&page=1",
-        secret,
-    )
-
-
-def sas(random: Random) -> tuple[str, str]:
-    secret = encoded(random, 32).replace("+", "%2B").replace("/", "%2F").replace("=", "%3D")
-    return (
-        f"https://{word(random)}.blob.core.windows.net/c?sv=2023-11-03&se=2027-01-01&sr=c&sp=rl&sig={secret}",
-        secret,
-    )
-
-
-def azure_storage(random: Random) -> tuple[str, str]:
-    secret = encoded(random, 64)
-    return (
-        f"DefaultEndpointsProtocol=https;AccountName={word(random)};AccountKey={secret};EndpointSuffix=core.windows.net",
-        secret,
-    )
-
-
-def bearer(random: Random) -> tuple[str, str]:
-    secret = mixed(random, URLSAFE, random.choice((32, 40, 64)))
-    return f"Bearer {secret}", secret
-
-
-def basic(random: Random) -> tuple[str, str]:
-    secret = base64.b64encode(f"{word(random)}:{mixed(random, ALNUM, 14)}".encode()).decode()
-    return f"Basic {secret}", secret
+    return f"https://api.{word(random)}.example/v2/items?{random.choice(name)}={secret}&page=1", secret
 
 
 def header_line(random: Random) -> tuple[str, str]:
     secret = mixed(random, ALNUM, 32)
-    return (
-        f"{random.choice(('X-API-Key', 'X-Auth-Token', 'PRIVATE-TOKEN', 'X-Vault-Token'))}: {secret}",
-        secret,
-    )
-
-
-def cookie(random: Random) -> tuple[str, str]:
-    secret = mixed(random, ALNUM, 40)
-    return f"Cookie: sessionid={secret}; Path=/", secret
-
-
-def curl_user(random: Random) -> tuple[str, str]:
-    secret = mixed(random, ALNUM, 14)
-    return f"curl -u {word(random)}:{secret} https://{word(random)}.internal/health", secret
+    name = random.choice(("X-API-Key", "X-Auth-Token", "PRIVATE-TOKEN", "X-Vault-Token"))
+    return f"{name}: {secret}", secret
 
 
 def command_flag(random: Random) -> tuple[str, str]:
     secret = mixed(random, ALNUM, 14)
-    return (
-        f"{random.choice(('mysql', 'deploy', 'helmctl'))} --user {word(random)} --password{random.choice('= ')}{secret} --verbose",
-        secret,
-    )
+    command = random.choice(("mysql", "deploy", "helmctl"))
+    return f"{command} --user {word(random)} --password{random.choice('= ')}{secret} --verbose", secret
 
 
-def webhook(random: Random) -> tuple[str, str]:
-    secret = (
-        f"T{text(random, UPPER + DIGITS, 10)}/B{text(random, UPPER + DIGITS, 10)}/{text(random, ALNUM, 24)}"
-    )
-    return f"https://hooks.slack.com/services/{secret}", secret
+def _slack(random: Random) -> str:
+    ids = UPPER + DIGITS
+    return f"T{text(random, ids, 10)}/B{text(random, ids, 10)}/{text(random, ALNUM, 24)}"
 
 
-def discord_hook(random: Random) -> tuple[str, str]:
-    secret = f"{text(random, DIGITS, 18)}/{text(random, URLSAFE, 68)}"
-    return f"https://discord.com/api/webhooks/{secret}", secret
+jdbc = around("jdbc:postgresql://$W.internal:5432/$W?user=$W&password=$V", of(ALNUM, 12))
+dsn = around("host=$W user=$W password=$V dbname=$W sslmode=require", of(ALNUM, 12))
+sas = around(
+    "https://$W.blob.core.windows.net/c?sv=2023-11-03&se=2027-01-01&sr=c&sp=rl&sig=$V",
+    lambda random: encoded(random, 32).replace("+", "%2B").replace("/", "%2F").replace("=", "%3D"),
+)
+azure_storage = around(
+    "DefaultEndpointsProtocol=https;AccountName=$W;AccountKey=$V;EndpointSuffix=core.windows.net",
+    lambda random: encoded(random, 64),
+)
+bearer = around("Bearer $V", lambda random: mixed(random, URLSAFE, random.choice((32, 40, 64))))
+basic = around(
+    "Basic $V",
+    lambda random: base64.b64encode(f"{word(random)}:{mixed(random, ALNUM, 14)}".encode()).decode(),
+)
+cookie = around("Cookie: sessionid=$V; Path=/", of(ALNUM, 40))
+curl_user = around("curl -u $W:$V https://$W.internal/health", of(ALNUM, 14))
+webhook = around("https://hooks.slack.com/services/$V", _slack)
+discord_hook = around(
+    "https://discord.com/api/webhooks/$V",
+    lambda random: f"{text(random, DIGITS, 18)}/{text(random, URLSAFE, 68)}",
+)
