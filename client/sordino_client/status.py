@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,7 @@ def certificate(identity: Identity) -> dict[str, Any]:
     """How long the certificate still lives, in days, and a warning where somebody should act."""
     tls, now = identity.tls(), datetime.now(UTC)
     return {
-        "certificate_days_left": round(tls.remaining(now) / timedelta(days=1), 1),
+        "certificate_days_left": tls.days_left(now),
         "certificate_warning": ending(tls, now),
     }
 

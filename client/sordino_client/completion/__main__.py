@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from sordino_client.completion import server
+from sordino_client.completion.ending import tell_and_end
 from sordino_platform import telemetry
 from sordino_platform.machine.processes import end_when_stdin_closes
 from sordino_privacy.errors import SordinoError
@@ -70,8 +71,7 @@ def main() -> int:
             heldout_share=arguments.heldout_share,
         )
     except SordinoError as error:
-        print(f"error: {error.message}\nwhat to do: {error.hint}", file=sys.stderr)  # noqa: T201
-        return error.exit_code
+        return tell_and_end(error)
     return 0
 
 

@@ -22,7 +22,7 @@ from sordino_client.ledger import Cost
 from sordino_client.round.epochs import waiting_epoch
 from sordino_client.round.member import Member
 from sordino_client.round.participation import Consent
-from sordino_client.status import certificate, read_ledger
+from sordino_client.status import certificate, read_ledger, said
 from sordino_platform.link import LinkStatus
 from sordino_platform.offer import Offer
 from sordino_privacy.counts import CountPlan
@@ -142,8 +142,7 @@ def control_app(desk: MemberControl, *, token: str) -> EndpointGuard:
 
     async def refused(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, SordinoError)
-        said = f"{error.message}; {error.hint}" if error.hint else error.message
-        return problems.answer(409 if isinstance(error, UsageError) else 500, said, "refused")
+        return problems.answer(409 if isinstance(error, UsageError) else 500, said(error), "refused")
 
     app.add_exception_handler(SordinoError, refused)
     participation = desk.member.participation

@@ -58,7 +58,7 @@ def status_facts(folder: Path) -> Facts:
         "last_round": last.round if last else None,
         "last_outcome": last.outcome.value if last else None,
         "last_reason": last.reason if last else None,
-        "certificate_days_left": round(tls.remaining().total_seconds() / 86400, 1),
+        "certificate_days_left": tls.days_left(),
         "certificate_warning": ending(tls, datetime.now(UTC)),
         "renewals_waiting": [one.name for one in RenewalBox(folder).waiting()],
         "charter_days_left": round((charter.expires_at - datetime.now(UTC)).total_seconds() / 86400, 1),

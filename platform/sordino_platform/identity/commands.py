@@ -328,7 +328,7 @@ def _show(folder: Path, *, as_json: bool) -> None:
             "epoch": charter.epoch,
             "charter_expires_at": f"{charter.expires_at:%Y-%m-%dT%H:%M:%SZ}",
             "certificate_expires_at": f"{tls.expires_at:%Y-%m-%dT%H:%M:%SZ}",
-            "certificate_days_left": round(tls.remaining().total_seconds() / 86400, 1),
+            "certificate_days_left": tls.days_left(),
             "problem": _problem(identity, tls),
         }
     if as_json:

@@ -84,6 +84,10 @@ class TlsCredentials:
         """How long the certificate is still valid; negative when it has expired."""
         return self.expires_at - (now or datetime.now(UTC))
 
+    def days_left(self, now: datetime | None = None) -> float:
+        """`remaining` in days, to a tenth, as people are told."""
+        return round(self.remaining(now) / timedelta(days=1), 1)
+
     @property
     def lifetime(self) -> timedelta:
         """From the first to the last moment of the certificate."""

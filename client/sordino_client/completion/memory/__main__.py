@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sordino_client.completion import bundle, unread
 from sordino_client.completion.bases import served
+from sordino_client.completion.ending import tell_and_end
 from sordino_client.completion.memory.store import Store
 from sordino_client.completion.unread import Gap
 from sordino_client.completion.vocabulary import EngineTokenizer
@@ -84,8 +85,7 @@ def main() -> int:
             store.purge()
             changed = True
     except SordinoError as error:
-        print(f"error: {error.message}\nwhat to do: {error.hint}", file=sys.stderr)  # noqa: T201
-        return error.exit_code
+        return tell_and_end(error)
     figures = asdict(store.status()) | {
         "changed": changed,
         "seconds": round(time.perf_counter() - started, 3),

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sordino_client.completion import bundle
+from sordino_client.completion.ending import tell_and_end
 from sordino_client.completion.taking import measuring, record
 from sordino_client.completion.taking.choice import EVERYTHING, Taking, best_of
 from sordino_client.completion.taking.made_of import taken_from
@@ -101,8 +102,7 @@ def main() -> int:
         choice = choose(arguments.state, arguments.repo, heldout_share=arguments.heldout_share)
         record.write(arguments.state, choice)
     except SordinoError as error:
-        print(f"error: {error.message}\nwhat to do: {error.hint}", file=sys.stderr)  # noqa: T201
-        return error.exit_code
+        return tell_and_end(error)
     print(json.dumps(choice.as_json()))  # noqa: T201
     return 0
 
