@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from safetensors.numpy import save
 
 from sordino_platform.architecture import HuggingFaceConfig, Parameters
 from sordino_platform.durable import make_folder, sha256_of_file, write_file
+from sordino_platform.tokenizer import TextCodec
 from sordino_privacy.errors import ConfigurationError
 
 MAX_JSON_BYTES = 64 << 20  # a tokenizer of 200,000 words with its merges
@@ -41,10 +42,9 @@ _CONTROL = re.compile(r"<[^\s<>]+>|\[[A-Z_/]+\]")
 
 
 @dataclass(frozen=True, slots=True)
-class HuggingFaceTokenizer:
+class HuggingFaceTokenizer(TextCodec):
     """The folder's tokenizer.json, read by the tokenizers library: no code of the folder runs."""
 
-    _inner: tokenizers.Tokenizer = field(repr=False)
     digest: bytes
     # Control tokens, by their text.
     controls: Mapping[str, int] = field(repr=False)
@@ -80,18 +80,6 @@ class HuggingFaceTokenizer:
     def inner(self) -> tokenizers.Tokenizer:
         """The library's own object, for who needs more than its text."""
         return self._inner
-
-    def encode(self, text: str) -> list[int]:
-        """Token ids of plain text."""
-        return list(self._inner.encode(text, add_special_tokens=False).ids)
-
-    def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of plain texts."""
-        return [list(one.ids) for one in self._inner.encode_batch_fast(list(texts), add_special_tokens=False)]
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        """The text of tokens; control tokens are left out."""
-        return str(self._inner.decode(list(tokens), skip_special_tokens=True))
 
     @property
     def size(self) -> int:

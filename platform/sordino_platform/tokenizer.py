@@ -43,10 +43,29 @@ PIECES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Tokenizer:
-    """A vocabulary. Two with the same `digest` encode every text alike."""
+class TextCodec:
+    """Plain text to tokens and back, by the tokenizers library. Text that spells a special token is plain text, where
+    the library's object is told so (`encode_special_tokens`)."""
 
     _inner: tokenizers.Tokenizer = field(repr=False)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of plain text; never a special id."""
+        return list(self._inner.encode(text, add_special_tokens=False).ids)
+
+    def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` for each text, on all cores that RAYON_NUM_THREADS allows."""
+        return [list(e.ids) for e in self._inner.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ordinary tokens; specials are left out. Bytes that are no UTF-8 become U+FFFD."""
+        return str(self._inner.decode(list(ids), skip_special_tokens=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenizer(TextCodec):
+    """A vocabulary. Two with the same `digest` encode every text alike."""
+
     digest: bytes
     size: int
 
@@ -105,18 +124,6 @@ class Tokenizer:
     def to_json(self) -> str:
         """The text that `parse` reads back to an equal tokenizer."""
         return self._inner.to_str()
-
-    def encode(self, text: str) -> list[int]:
-        """Token ids of plain text; never a special id."""
-        return list(self._inner.encode(text, add_special_tokens=False).ids)
-
-    def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
-        """`encode` for each text, on all cores that RAYON_NUM_THREADS allows."""
-        return [list(e.ids) for e in self._inner.encode_batch_fast(list(texts), add_special_tokens=False)]
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of ordinary tokens; specials are left out. Bytes that are no UTF-8 become U+FFFD."""
-        return str(self._inner.decode(list(ids), skip_special_tokens=True))
 
     def token_bytes(self) -> list[bytes]:
         """The bytes of every token, by id; empty for the specials. What healing and byte counting work on."""
