@@ -34,7 +34,7 @@ class ReferenceNetwork:
         new, start = len(tokens), cache.length
         cos, sin = self.cos[positions][:, None, :], self.sin[positions][:, None, :]
         blocked = np.where(mask, np.float32(0), np.float32(-np.inf))
-        x: Array = _float(_norm(weights["embed.weight"][tokens]) * weights["norm_in.weight"])
+        x: Array = as_float32(_norm(weights["embed.weight"][tokens]) * weights["norm_in.weight"])
         for layer in range(config.layers):
             name = f"blocks.{layer}."
             normed = _norm(x) * weights[name + "norm_attention.weight"]
@@ -44,18 +44,18 @@ class ReferenceNetwork:
             cache.values[layer, :, start : start + new] = split[:, 2].transpose(1, 0, 2)
             keys, values = cache.keys[layer, :, : start + new], cache.values[layer, :, : start + new]
             scores = query @ keys.transpose(0, 2, 1) / np.float32(query.shape[-1] ** 0.5)
-            mixed = (_softmax(scores + blocked) @ values).transpose(1, 0, 2)
-            x = x + _float(mixed.reshape(new, -1) @ weights[name + "attention_out.weight"].T)
+            mixed = (softmax(scores + blocked) @ values).transpose(1, 0, 2)
+            x = x + as_float32(mixed.reshape(new, -1) @ weights[name + "attention_out.weight"].T)
             inner = (_norm(x) * weights[name + "norm_network.weight"]) @ weights[name + "expand.weight"].T
-            x = x + _float(np.square(np.maximum(inner, 0)) @ weights[name + "contract.weight"].T)
+            x = x + as_float32(np.square(np.maximum(inner, 0)) @ weights[name + "contract.weight"].T)
         cache.length = start + new
-        out: Array = _float(_norm(x[wanted]) * weights["norm_out.weight"])
+        out: Array = as_float32(_norm(x[wanted]) * weights["norm_out.weight"])
         logits: Array = out @ weights["embed.weight"].T + weights["embed.bias"]
         return logits
 
 
 def _norm(x: npt.NDArray[np.floating]) -> Array:
-    return _float(x / np.sqrt(np.mean(np.square(x), axis=-1, keepdims=True) + EPSILON))
+    return as_float32(x / np.sqrt(np.mean(np.square(x), axis=-1, keepdims=True) + EPSILON))
 
 
 def _rotate(x: Array, cos: Array, sin: Array) -> Array:
@@ -63,11 +63,12 @@ def _rotate(x: Array, cos: Array, sin: Array) -> Array:
     return np.concatenate((a * cos - b * sin, b * cos + a * sin), axis=-1)
 
 
-def _softmax(x: npt.NDArray[np.floating]) -> Array:
+def softmax(x: npt.NDArray[np.floating]) -> Array:
+    """Over the last axis."""
     shifted = np.exp(x - x.max(axis=-1, keepdims=True))
-    return _float(shifted / shifted.sum(axis=-1, keepdims=True))
+    return as_float32(shifted / shifted.sum(axis=-1, keepdims=True))
 
 
-def _float(x: npt.NDArray[np.floating]) -> Array:
+def as_float32(x: npt.NDArray[np.floating]) -> Array:
     """`x` as float32, which it already is: NumPy's type stubs say a wider type than its arithmetic gives."""
     return x.astype(np.float32, copy=False)

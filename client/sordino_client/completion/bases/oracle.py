@@ -10,13 +10,13 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
 from sordino_client.completion.bases import smoothing
 from sordino_client.completion.bases.form import Activation, Form
 from sordino_client.completion.bases.weights import Weights
 from sordino_client.completion.bundle import Array
 from sordino_client.completion.cache import Indices
+from sordino_client.completion.reference import as_float32, softmax
 
 # (number of the layer, name of the matrix, what it multiplies `(n, inputs)`)
 Watch = Callable[[int, str, Array], None]
@@ -75,7 +75,7 @@ def _layer(form: Form, layer: dict[str, Array], x: Array, watch: Callable[[str, 
     for head in range(heads):
         group = head // (heads // groups)
         scores = query[:, head] @ key[:, group].T / np.float32(size**0.5)
-        mixed[:, head] = _softmax(np.where(seen, scores, np.float32(-np.inf))) @ values[:, group]
+        mixed[:, head] = softmax(np.where(seen, scores, np.float32(-np.inf))) @ values[:, group]
     x = x + linear("attention_out", mixed.reshape(new, -1))
     inner = linear("expand", _norm(form, x, layer, "norm_network"))
     if form.gated:
@@ -89,12 +89,12 @@ def _layer(form: Form, layer: dict[str, Array], x: Array, watch: Callable[[str, 
 def activated(x: Array, kind: Activation) -> Array:
     """The network's non-linearity, place by place: any shape in, the same shape out."""
     if kind == "silu":
-        return _float(x / (1 + np.exp(-x.astype(np.float64))))
+        return as_float32(x / (1 + np.exp(-x.astype(np.float64))))
     if kind == "gelu":
         from scipy.special import erf
 
-        return _float(x * 0.5 * (1 + erf(x / 2**0.5)))
-    return _float(0.5 * x * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3))))
+        return as_float32(x * 0.5 * (1 + erf(x / 2**0.5)))
+    return as_float32(0.5 * x * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3))))
 
 
 def _linear(layer: dict[str, Array], name: str, x: Array) -> Array:
@@ -106,7 +106,7 @@ def _norm(form: Form, x: Array, weights: dict[str, Array], name: str) -> Array:
     if form.norm == "layer":
         x = x - x.mean(axis=-1, keepdims=True)
     scale = np.sqrt(np.mean(np.square(x), axis=-1, keepdims=True) + np.float32(form.epsilon))
-    result = _float(x / scale) * weights[name + ".weight"]
+    result = as_float32(x / scale) * weights[name + ".weight"]
     return result + weights[name + ".bias"] if name + ".bias" in weights else result
 
 
@@ -114,15 +114,6 @@ def _turned(form: Form, x: Array) -> Array:
     if form.frequencies is None:
         return x
     angle = np.outer(np.arange(len(x)), form.frequencies.astype(np.float64))[:, None]
-    cos, sin = _float(np.cos(angle)), _float(np.sin(angle))
+    cos, sin = as_float32(np.cos(angle)), as_float32(np.sin(angle))
     a, b = np.split(x, 2, axis=-1)
     return np.concatenate((a * cos - b * sin, b * cos + a * sin), axis=-1)
-
-
-def _softmax(x: Array) -> Array:
-    shifted = np.exp(x - x.max(axis=-1, keepdims=True))
-    return _float(shifted / shifted.sum(axis=-1, keepdims=True))
-
-
-def _float(x: npt.NDArray[np.floating]) -> Array:
-    return x.astype(np.float32, copy=False)
