@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 COLOURS = ("#1f6f5c", "#6fb29f", "#b3541e", "#4c5f8a", "#8a4c7d")
 
@@ -19,13 +23,8 @@ def draw(report: dict[str, Any], target: Path) -> None:
     def mean(name: str) -> float:
         return float(contenders[name]["model"]["bits_per_byte"]["mean"])
 
-    for colour, (name, curve) in zip(COLOURS, report["curves"].items(), strict=False):
-        rounds, bits = zip((0, mean("base")), *curve, strict=True)
-        left.plot(rounds, bits, marker=".", color=colour, label=_words(name))
-    left.axhline(mean("central"), color="black", linestyle="--", linewidth=1, label="central, not private")
-    left.set(xlabel="round", ylabel="bits per byte, mean of members, model alone")
-    left.grid(alpha=0.3)
-    left.legend(fontsize=7)
+    curves = {name: [(0, mean("base")), *curve] for name, curve in report["curves"].items()}
+    draw_rounds(left, curves, central=mean("central"), measured="bits per byte, mean of members, model alone")
     saved = report["worth"]["eps8"]["bits_per_byte_saved"]
     names = list(saved)
     right.barh(names, [saved[name] for name in names], color=COLOURS[0])
@@ -36,6 +35,22 @@ def draw(report: dict[str, Any], target: Path) -> None:
     )
     right.invert_yaxis()
     figure.savefig(target, dpi=100)
+
+
+def draw_rounds(
+    axes: Axes, curves: Mapping[str, Sequence[tuple[int, float]]], *, central: float | None, measured: str
+) -> None:
+    """How contenders fall from round to round towards training without privacy, where that was measured. `curves` are
+    (round, value) by contender; `measured` names the values."""
+    for colour, (name, curve) in zip(COLOURS, curves.items(), strict=False):
+        rounds, bits = zip(*curve, strict=True)
+        axes.plot(rounds, bits, marker=".", color=colour, label=_words(name))
+    if central is not None:
+        axes.axhline(central, color="black", linestyle="--", linewidth=1, label="central, not private")
+    axes.set(xlabel="round", ylabel=measured)
+    axes.grid(alpha=0.3)
+    if curves:
+        axes.legend(fontsize=7)
 
 
 def _words(name: str) -> str:

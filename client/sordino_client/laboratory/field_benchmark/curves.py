@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sordino_client.laboratory.federation_benchmark.curves import COLOURS, draw_rounds
+
 BARS = (
     ("newcomers, first files", "worth_newcomers_8_files"),
     ("the same, adapters only", "worth_newcomers_8_files_adapters"),
@@ -13,7 +15,6 @@ BARS = (
     ("newcomers, all files", "worth_newcomers_all_files"),
     ("members, all files", "worth_members"),
 )
-COLOURS = ("#1f6f5c", "#6fb29f", "#b3541e")
 
 
 def draw_field(report: Mapping[str, Any], target: Path) -> None:
@@ -22,19 +23,8 @@ def draw_field(report: Mapping[str, Any], target: Path) -> None:
 
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for colour, (name, curve) in zip(COLOURS, report["curves"].items(), strict=False):
-        rounds, bits = zip(*curve, strict=True)
-        label = name.replace("_eps", ", epsilon ").replace("_", " ")
-        left.plot(rounds, bits, marker=".", color=colour, label=label)
-    central = report["tables"]["newcomers"].get("nothing", {}).get("central")
-    if central is not None:
-        left.axhline(
-            central["bits_per_byte"], color="black", linestyle="--", linewidth=1, label="central, not private"
-        )
-    left.set(xlabel="round", ylabel="bits per byte of newcomers, model alone")
-    left.grid(alpha=0.3)
-    if report["curves"]:
-        left.legend(fontsize=7)
+    central = report["tables"]["newcomers"].get("nothing", {}).get("central", {}).get("bits_per_byte")
+    draw_rounds(left, report["curves"], central=central, measured="bits per byte of newcomers, model alone")
     bars = [(name, report[key], report[f"{key}_ci"]) for name, key in BARS if report[key] is not None]
     for place, (_, value, (low, high)) in enumerate(bars):
         right.barh(place, value, xerr=[[value - low], [high - value]], color=COLOURS[0], capsize=3)

@@ -15,7 +15,7 @@ their copyright file, for the whole and for each file that is used (`copyright.p
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from sordino_client.laboratory.pretrain.field import FIELD, PROXIES, Pinned
 from sordino_privacy.errors import UsageError
@@ -34,18 +34,7 @@ Role = Literal[
 ]
 Kind = Literal["debian", "wheel", "standard-library", "installed"]
 
-ROLES: tuple[Role, ...] = (
-    "heldout",
-    "heldout-python",
-    "tuning",
-    "members",
-    "field",
-    "field-tuning",
-    "heldout-go",
-    "heldout-typescript",
-    "tuning-base",
-    "public",
-)
+ROLES: tuple[Role, ...] = get_args(Role)
 
 
 def earlier_roles(role: Role) -> tuple[Role, ...]:
