@@ -12,17 +12,18 @@ import numpy as np
 import pytest
 from tests.federation import inprocess
 from tests.federation.evil_coordinator import EvilCoordinator, folder_hash
-from tests.federation.hub import found_many, refused_as
+from tests.federation.hub import VICTIM, found_many, refused_as
 from tests.federation.proposed import offer_of
 
 from sordino_client.round.participation import Consent
 from sordino_platform.charter import FloorTerms
-from sordino_platform.flower.phases import HELLO, Fields
+from sordino_platform.flower.phases import HELLO, Fields, Phase, pack
 from sordino_platform.offer import COUNTS, Offer, Unready
 from sordino_platform.provenance import Provenance
 from sordino_platform.tenure import SignedTenure
 from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.secagg import Step, sum_digest
+from sordino_privacy.secagg.survivors import Opening
 
 
 @pytest.fixture(scope="module")
@@ -313,3 +314,36 @@ def test_a_later_tenure_in_a_proposal_is_kept_only_where_the_proposal_is_followe
     assert refused_as(evil.propose(tenure=later)) == "answered"
     assert (evil.home / "tenure.json").read_bytes() == later
     assert offered_by(evil, b"") == Unready.SUPERSEDED
+
+
+def test_a_runner_that_kept_the_session_from_before_a_false_opening_gives_the_coordinator_no_second_try(
+    evil: EvilCoordinator,
+) -> None:
+    """A SuperNode keeps what its app left, and gives it to the next process when one was killed, or to two at once:
+    of many signatures each try would look at other ones."""
+    attempt = evil.begin()
+    assert not evil.propose().has_error()
+    for _ in range(3):
+        reply = attempt.advance()
+        assert reply is not None
+        assert not reply.has_error()
+    truth = attempt.session.close_survivors()[VICTIM]
+    opening = Opening.decode(truth)
+    lie = replace(
+        opening,
+        assents=tuple(
+            each if each.sender == VICTIM else replace(each, signature=bytes(64)) for each in opening.assents
+        ),
+    )
+    before = dict(evil._state.state)
+    assert evil.ask(Phase.UNMASK, pack({"opening": lie.encode()})).has_error()
+    for asked in (lie.encode(), truth):
+        evil._state.state.clear()
+        evil._state.state.update(before)
+        assert evil.ask(Phase.UNMASK, pack({"opening": asked})).has_error()
+    evil.restart()
+    evil._state.state.update(before)
+    assert evil.ask(Phase.UNMASK, pack({"opening": truth})).has_error()
+    context = attempt.context
+    steps = [row.step for row in evil.member.ledger.entries(context.federation, context.run, context.round)]
+    assert steps == [Step.ADVERTISED, Step.UPLOADED, Step.SPENT, Step.REVEALED]
