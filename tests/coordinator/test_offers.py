@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 import pytest
+from tests.federation.proposed import offer_of
 
 from sordino_coordinator import gathering
 from sordino_coordinator.boundary import Answered, LostMember
@@ -30,7 +31,6 @@ from sordino_coordinator.metrics import Dropped
 from sordino_platform.flower import shim
 from sordino_platform.identity import admit
 from sordino_platform.link import LinkServer, ServerTls
-from sordino_platform.offer import Offer
 
 MEMBERS = 24
 RUN = 7
@@ -156,16 +156,7 @@ def test_over_real_links_the_others_go_on_without_a_silent_member_long_before_th
     monkeypatch.setattr(gathering, "exchange", watched)
     without = set(place.names()[:silent])
     with on_links(place, silent=without) as (federation, grid):
-        offer = Offer(
-            run=federation.run,
-            round=1,
-            release=federation.releases.head().number,
-            connected=place.members,
-            ready=0,
-            required=4,
-            members=place.members,
-            plan=federation.plan,
-        )
+        offer = offer_of(federation, connected=place.members, ready=0, members=place.members)
         nodes, held = hello(federation, grid, present(federation, grid), offer)
     assert set(nodes) == set(held) == set(place.names()) - without
     assert {name for name, reason in ended.items() if reason is Dropped.SPARE} == without
