@@ -61,7 +61,8 @@ class Activity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How the last round ended here. `charged`: whether privacy was charged for it, as it is from the training on."""
+    """How the last round ended here. `charged`: whether privacy was charged for it, from the training on; a charge of
+    which nothing left is given back later, and still counts here."""
 
     round: int
     outcome: str
@@ -125,7 +126,7 @@ class Participation:
             self._change()
 
     def withdraw(self) -> None:
-        """Takes an agreement back. What was charged stays charged; an update that was sent cannot be called back."""
+        """Takes an agreement back. A charge is given back unless the upload had begun; what was sent cannot be called back."""
         with self._lock:
             self.agreed, self._agreed_to = None, None
             self._withdrawn = self._round or self._withdrawn

@@ -140,7 +140,7 @@ describe("how a round goes and ends", () => {
   test("a completed round, an aborted one, a withdrawal before and after the training", () => {
     const ended = (outcome: string, charged: boolean): Member => ({ ...member, last: { round: 3, outcome, message: "", charged } });
     assert.match(outcomeText(ended("contributed", true), 3, false).text, /^Round 3 is complete/);
-    assert.match(outcomeText(ended("aborted", true), 3, false).text, /without a new model\. The round's cost stays charged/);
+    assert.match(outcomeText(ended("aborted", true), 3, false).text, /without a new model\. The round's cost was charged; it is given back if/);
     assert.match(outcomeText(member, 3, true).text, /withdrew from round 3\. Nothing was charged/);
     assert.match(outcomeText(ended("contributed", true), 3, true).text, /too late/);
     assert.equal(outcomeText(undefined, 3, false).good, false);
@@ -162,7 +162,7 @@ describe("the pages", () => {
   test("the ledger shows every round with its running total, sent or not", () => {
     const round = { run: "0123456789", round: 1, sampling_rate: 0.2, noise_multiplier: 1.5, steps: 2, committed: false, epsilon_after: 1.74 };
     const body = ledgerBody({ member: "aurora", epsilon_spent: 1.74, epsilon_budget: 8, epsilon_left: 6.26, delta: 1e-6, rounds: [round] });
-    for (const part of ["1.74", "8.00", "6.26", "1 (run 01234567)", "no, and charged all the same", "22 % of the privacy budget"]) {
+    for (const part of ["1.74", "8.00", "6.26", "1 (run 01234567)", "no; given back if nothing left", "22 % of the privacy budget"]) {
       assert.ok(body.includes(part), part);
     }
   });

@@ -16,7 +16,7 @@ export function ledgerBody(ledger: Ledger): string {
     String(round.noise_multiplier),
     round.sampling_rate.toPrecision(3),
     String(round.steps),
-    round.committed ? "yes" : "no, and charged all the same",
+    round.committed ? "yes" : "no; given back if nothing left",
   ]);
   return (
     figures([
@@ -33,7 +33,7 @@ export function ledgerBody(ledger: Ledger): string {
     (shared
       ? `as long as the federation keeps its honest floor: noise comes in shares. If all others collude with the coordinator, it is ${epsilon(alone)}. `
       : `at any aggregator, even one that lies. `) +
-    `A round is charged before it trains, and is never given back.</p>` +
+    `A round is charged before it trains; the charge is given back only if the round ends before this machine begins to upload.</p>` +
     (rounds.length === 0
       ? `<p>No round has been charged yet.</p>`
       : table("Rounds, oldest first", ["Round", "Epsilon spent after it", ...(shared ? ["If all others collude"] : []), "Noise multiplier", "Sampling rate", "Steps", "Update sent"], rounds))

@@ -53,7 +53,7 @@ export function outcomeText(member: Member | undefined, round: number, withdrawn
     const late = withdrawn ? "It was too late to withdraw: the update had been sent. " : "";
     return { text: `${late}Round ${last.round} is complete. This machine now has model ${member.release}. ${spent}`, good: !withdrawn };
   }
-  const charge = last?.charged === true ? "The round's cost stays charged, because nobody can prove that nothing left." : "Nothing was charged for it.";
+  const charge = last?.charged === true ? "The round's cost was charged; it is given back if this machine had not begun to upload." : "Nothing was charged for it.";
   if (withdrawn) {
     return { text: `You withdrew from round ${round}. ${charge} ${spent}`, good: true };
   }
