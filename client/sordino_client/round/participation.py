@@ -126,7 +126,8 @@ class Participation:
             self._change()
 
     def withdraw(self) -> None:
-        """Takes an agreement back. A charge is given back unless the upload had begun; what was sent cannot be called back."""
+        """Takes an agreement back. A charge is given back unless the upload had begun: what was sent cannot be called
+        back."""
         with self._lock:
             self.agreed, self._agreed_to = None, None
             self._withdrawn = self._round or self._withdrawn
