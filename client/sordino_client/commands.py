@@ -140,7 +140,7 @@ def ledger(
             f"{row['noise_multiplier']:g}",
             str(row["steps"]),
             f"{row['epsilon_after']:.2f}",
-            "yes" if row["committed"] else "no, and charged all the same",
+            "yes" if row["committed"] else "no; given back if nothing left",
         )
     Console().print(table)
     shared = facts["scope"] != "local"
