@@ -63,6 +63,58 @@ def test_the_federation_benchmark_quotes_what_its_report_says(name: str) -> None
     ), f"{mean:+.4f} [{low:+.4f}, {high:+.4f}]"
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "worth_newcomers_8_files",
+        "worth_newcomers_8_files_adapters",
+        "worth_newcomers_all_files",
+        "worth_newcomers_eps2",
+        "worth_members",
+        "worth_members_everything",
+        "worth_members_adapters",
+        "worth_members_eps2",
+    ],
+)
+def test_the_federation_benchmark_quotes_next_tokens_as_measured(name: str) -> None:
+    found = FIELD[f"{name}_next_token"]
+    mean, (low, high) = 100 * found["mean"], (100 * end for end in found["ci"])
+    assert f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]" in page("federation-benchmark.md")
+
+
+def test_the_federation_benchmark_quotes_bare_models_and_curves_as_measured() -> None:
+    text = page("federation-benchmark.md")
+    bare = {name: of["bits_per_byte"] for name, of in FIELD["tables"]["newcomers"]["nothing"].items()}
+    base, federation = bare["base"], bare["federation_eps8"]
+    assert (
+        f"from {base:.4f} to {federation:.4f} bits per byte on the newcomers, {base - federation:.3f}" in text
+    )
+    curve = dict(FIELD["curves"]["federation_eps8"])
+    assert (
+        f"it begins at {curve[0]:.4f} and stands at {curve[20]:.4f}, {curve[25]:.4f} and {curve[30]:.4f}"
+        in text
+    )
+    members = {name: of["bits_per_byte"] for name, of in FIELD["tables"]["members"]["nothing"].items()}
+    assert f"({members['federation_eps8']:.3f} against {members['alone']:.3f} bits per byte" in text
+    assert f"the public base has {members['base']:.3f})" in text
+    assert FIELD["complete"]
+    assert not FIELD["missing"]
+
+
+def test_the_federation_benchmark_counts_what_members_take_as_measured() -> None:
+    taken = [one["taking"] for one in FIELD["members_take"].values()]
+    shares = [one["share"] for one in taken]
+    assert not {0.0, 1.0} & set(shares)
+    text = page("federation-benchmark.md")
+    assert f"{shares.count(0.25)} a quarter of the way" in text
+    assert (
+        f"{shares.count(0.5)} a half, {shares.count(0.75)} three quarters, nobody nothing and nobody everything"
+        in text
+    )
+    with_memory = WORDS[sum(one["shared_memory"] for one in taken)].capitalize()
+    assert f"{with_memory} of eighteen take the shared memory" in text
+
+
 def test_the_readme_quotes_what_the_report_of_the_field_says() -> None:
     tables = FIELD["tables"]
     for name, party, knowledge in (
