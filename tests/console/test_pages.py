@@ -14,8 +14,8 @@ from tests.console.conftest import ORGANISATIONS
 
 from sordino_coordinator.console import Console
 from sordino_coordinator.console.curve import curve, nice
-from sordino_coordinator.console.pages import FIRST, environment, part_of, view
 from sordino_coordinator.console.runbooks import read_runbooks, render
+from sordino_coordinator.console.shown import FIRST, environment, part_of, view
 from sordino_coordinator.console.state import StateReader
 from sordino_coordinator.control.audit import newest
 from sordino_coordinator.federation import Federation
