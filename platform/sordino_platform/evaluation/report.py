@@ -2,64 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from sordino_platform.evaluation.baselines import PPMD_ORDER, NGram, ppmd_bits_per_byte, xz_bits_per_byte
+from sordino_platform.evaluation.figures import Columns, JudgedLine, columns_of, figures_of, judged_lines
 from sordino_platform.evaluation.lines import MeasuredPosition, Words, cursors, rest_of_line
 from sordino_platform.evaluation.loss import Mix, Scores, score
 from sordino_platform.evaluation.memory import RepositoryMemory, complete_alone, mixing, score_alone
-from sordino_platform.evaluation.statistics import Interval, edit_similarity, ratio_interval
+from sordino_platform.evaluation.sample import Plan, SampledFile, sample_of
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import DataError
 
 if TYPE_CHECKING:
     from sordino_platform.model import Decoder
-
-SHOWN_SHARE = 0.3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """How much of each project is measured. The sample follows from the files' contents alone."""
-
-    tokens: int = 16_000
-    tokens_per_file: int = 2_000
-    lines: int = 80
-    prompt_tokens: int = 384
-    line_tokens: int = 48
-    overlap: float = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    text: str
-    ids: tuple[int, ...]
-
-
-@dataclass(slots=True)
-class _Line:
-    """One answered cursor."""
-
-    file: int
-    exact: float
-    similarity: float
-    confidence: float
-
-
-class Columns(NamedTuple):
-    """What a measurement of one project is made of: one entry per file. Whoever pairs two contenders needs these."""
-
-    bits: list[float]
-    sizes: list[float]
-    correct: list[float]
-    tokens: list[float]
 
 
 class MeasuredModel(Protocol):
@@ -85,7 +45,7 @@ class Measurement:
     """
 
     def __init__(self, tokenizer: Words, projects: Mapping[str, Sequence[str]], plan: Plan) -> None:
-        sample = {name: _sample(texts, tokenizer, plan) for name, texts in sorted(projects.items())}
+        sample = {name: sample_of(texts, tokenizer, plan) for name, texts in sorted(projects.items())}
         self._sample = {name: files for name, files in sample.items() if files}
         if not self._sample:
             raise DataError("there is no source code to measure on", hint="name a folder that holds some")
@@ -122,7 +82,7 @@ class Measurement:
     ) -> dict[str, Any]:
         """The figures of a model, or of a model and each project's memory together."""
 
-        def scores(name: str, files: Sequence[_File]) -> list[Scores]:
+        def scores(name: str, files: Sequence[SampledFile]) -> list[Scores]:
             mix = None if memories is None else mixing(memories[name])
             return score(model, [f.ids for f in files], overlap=self._plan.overlap, mix=mix)
 
@@ -137,7 +97,7 @@ class Measurement:
     ) -> dict[str, Any]:
         """As `of_model`, of what is no decoder of ours."""
 
-        def scores(name: str, files: Sequence[_File]) -> list[Scores]:
+        def scores(name: str, files: Sequence[SampledFile]) -> list[Scores]:
             mix = None if memories is None else mixing(memories[name])
             return reader.score([f.ids for f in files], overlap=self._plan.overlap, mix=mix)
 
@@ -156,7 +116,7 @@ class Measurement:
         found = {}
         for name, files in self._sample.items():
             mix = None if memories is None else mixing(memories[name])
-            found[name] = _columns(
+            found[name] = columns_of(
                 files, score(model, [f.ids for f in files], overlap=self._plan.overlap, mix=mix)
             )
         return found
@@ -195,27 +155,27 @@ class Measurement:
 
     def _measure(
         self,
-        scores_of: Callable[[str, Sequence[_File]], list[Scores]],
+        scores_of: Callable[[str, Sequence[SampledFile]], list[Scores]],
         answers_of: Callable[[str, Sequence[MeasuredPosition]], list[tuple[bytes, float]]],
     ) -> dict[str, Any]:
         per_project: dict[str, dict[str, Any]] = {}
         columns: list[Columns] = []
-        lines: list[list[_Line]] = []
+        lines: list[list[JudgedLine]] = []
         for name, files in self._sample.items():
             scores = scores_of(name, files)
-            column = _columns(files, scores)
-            answered = _judge(answers_of(name, self._marks[name]), self._marks[name])
+            column = columns_of(files, scores)
+            answered = judged_lines(answers_of(name, self._marks[name]), self._marks[name])
             columns.append(column)
             lines.append(answered)
-            per_project[name] = _figures(column, answered)
+            per_project[name] = figures_of(column, answered)
         joined = Columns(
             *([v for column in columns for v in getattr(column, name)] for name in Columns._fields)
         )
         offset, together = 0, []
         for column, answered in zip(columns, lines, strict=True):
-            together += [_Line(a.file + offset, a.exact, a.similarity, a.confidence) for a in answered]
+            together += [JudgedLine(a.file + offset, a.exact, a.similarity, a.confidence) for a in answered]
             offset += len(column.bits)
-        return {**_figures(joined, together), "per_project": per_project}
+        return {**figures_of(joined, together), "per_project": per_project}
 
 
 def evaluate(
@@ -267,72 +227,6 @@ def evaluate(
         },
         "sample": measurement.facts,
     }
-
-
-def measured_texts(texts: Sequence[str], tokenizer: Words, plan: Plan) -> set[str]:
-    """Which of a project's files `evaluate` measures, wholly or in part: no memory may hold them."""
-    beginnings = tuple(file.text for file in _sample(texts, tokenizer, plan))
-    return {text for text in texts if text.startswith(beginnings)}
-
-
-def _sample(texts: Sequence[str], tokenizer: Words, plan: Plan) -> list[_File]:
-    """Whole files or their beginnings, in the order of their hashes, up to the plan's tokens."""
-    chosen: list[_File] = []
-    left = plan.tokens
-    for text in sorted(set(texts), key=lambda text: hashlib.sha256(text.encode()).digest()):
-        if left < 64:
-            break
-        ids = tokenizer.encode(text)[: min(plan.tokens_per_file, left)]
-        shown = tokenizer.decode(ids)
-        # A cut inside a character would decode to another text than was scored.
-        if len(ids) >= 16 and text.startswith(shown):
-            chosen.append(_File(shown, tuple(ids)))
-            left -= len(ids)
-    return chosen
-
-
-def _columns(files: Sequence[_File], scores: Sequence[Scores]) -> Columns:
-    return Columns(
-        [float(s.nats.astype(np.float64).sum()) / math.log(2) for s in scores],
-        [float(len(f.text.encode())) for f in files],
-        [float(s.correct.sum()) for s in scores],
-        [float(len(f.ids)) for f in files],
-    )
-
-
-def _figures(column: Columns, lines: Sequence[_Line]) -> dict[str, Any]:
-    bits, sizes, correct, tokens = column
-    figures: dict[str, Any] = {}
-    _put(figures, "bits_per_byte", ratio_interval(bits, sizes))
-    _put(figures, "next_token_accuracy", ratio_interval(correct, tokens))
-    by_file = sorted({line.file for line in lines})
-    counts = [float(sum(line.file == f for line in lines)) for f in by_file]
-    exact = [sum(line.exact for line in lines if line.file == f) for f in by_file]
-    similar = [sum(line.similarity for line in lines if line.file == f) for f in by_file]
-    _put(figures, "line_exact_match", ratio_interval(exact, counts))
-    _put(figures, "line_edit_similarity", ratio_interval(similar, counts))
-    shown = sorted(lines, key=lambda line: -line.confidence)[: math.ceil(SHOWN_SHARE * len(lines))]
-    figures["precision_at_30"] = sum(line.exact for line in shown) / len(shown) if shown else None
-    figures["tokens"], figures["lines"] = int(sum(tokens)), len(lines)
-    return figures
-
-
-def _put(figures: dict[str, Any], name: str, measured: tuple[float, Interval]) -> None:
-    """Writes a figure and its interval; null where there was nothing to measure, since JSON knows no NaN."""
-    value, interval = measured
-    absent = math.isnan(value)
-    figures[name] = None if absent else round(value, 5)
-    figures[f"{name}_ci"] = None if absent else [round(end, 5) for end in interval]
-
-
-def _judge(answers: Sequence[tuple[bytes, float]], marks: Sequence[MeasuredPosition]) -> list[_Line]:
-    judged = []
-    for (written, confidence), cursor in zip(answers, marks, strict=True):
-        guess = rest_of_line(written, cursor.heal)
-        judged.append(
-            _Line(cursor.file, float(guess == cursor.truth), edit_similarity(guess, cursor.truth), confidence)
-        )
-    return judged
 
 
 def _model_lines(
