@@ -98,7 +98,9 @@ def test_a_member_of_which_a_round_waits_for_an_answer_is_never_sent_away(
     launch(member)  # the one arrival that is free
     coordinator.link.send("alice", b"", deadline_seconds=60)
     assert started.wait(20)
-    member.client._call.cancel()  # its connection breaks
+    stream = member.client._stream
+    assert stream is not None
+    stream.cancel()  # its connection breaks
     finish.set()
     result = coordinator.result(60)
     assert isinstance(result, Reply)

@@ -19,6 +19,7 @@ from tests.link.pki import Authority
 from tests.link.proxy import Proxy
 
 from sordino_platform.link import (
+    ClientTls,
     Direction,
     Disconnection,
     LinkState,
@@ -404,3 +405,18 @@ def test_keepalive_notices_a_dead_connection_in_silence(authority: Authority, la
     eventually(coordinator.link.connected)
     proxy.stall()
     eventually(lambda: coordinator.events.disconnections == [("alice", Disconnection.LOST)])
+
+
+def test_a_member_that_is_stopped_between_two_connections_opens_no_other(
+    coordinator: Coordinator, authority: Authority, launch: Start
+) -> None:
+    def stopped_while_it_reads_its_files() -> ClientTls:
+        member.client.stop()
+        eventually(lambda: all(thread.name != "sordino-link-stop" for thread in threading.enumerate()))
+        return ClientTls(**authority.issue("alice"))
+
+    member = Member(coordinator.target, authority, tls=stopped_while_it_reads_its_files)
+    launch(member)
+    member._thread.join(20)
+    assert not member._thread.is_alive()
+    assert coordinator.link.connected() == frozenset()

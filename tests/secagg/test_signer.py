@@ -16,7 +16,7 @@ from sordino_privacy.signing import KeySigner
 
 ROOT = Path(__file__).parents[2]
 # Who may turn a private key into bytes: what writes a key's file, and TLS, whose library takes PEM.
-MAY = {"platform/sordino_platform/keys.py", "platform/sordino_platform/link/diagnosis.py"}
+MAY = {"platform/sordino_platform/keys.py", "platform/sordino_platform/link/probe.py"}
 
 
 def test_a_signer_signs_what_its_public_key_verifies() -> None:

@@ -11,11 +11,12 @@ import os
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from sordino_platform.link.client import LinkClient
-from sordino_platform.link.diagnosis import Cause, Diagnosis, diagnose
+from sordino_platform.link.diagnosis import Cause, Diagnosis
 from sordino_platform.link.events import Direction, Disconnection, IgnoreEvents, LinkEvents, Loss, Rejection
 from sordino_platform.link.frames import VERSION_MAX as PROTOCOL_VERSION
 from sordino_platform.link.limits import Limits
 from sordino_platform.link.messages import Payload, StreamedPart
+from sordino_platform.link.probe import diagnose
 from sordino_platform.link.request import Handler, Request
 from sordino_platform.link.server import LinkServer, LostRequest, Reply, Result
 from sordino_platform.link.status import LinkState, LinkStatus

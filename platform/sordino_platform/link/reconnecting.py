@@ -26,7 +26,7 @@ FATAL: Final = {
 
 
 def known_end(*, welcomed: bool, goodbye: Goodbye | None, offence: str) -> Diagnosis | None:
-    """Why a stream ended, by what was said on it; None where only a look at the network can say (`diagnose`).
+    """Why a stream ended, by what was said on it; None where only a look at the network can say (`probe.diagnose`).
 
     `goodbye` is the coordinator's, `offence` how it broke the protocol, if it did. Raises LinkError when trying again
     cannot help.

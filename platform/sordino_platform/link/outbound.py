@@ -1,0 +1,236 @@
+"""A member's end of one stream: gRPC's thread writes, the thread of `LinkClient.run` reads, whoever wants ends it.
+
+What comes in is judged by `inbox`, what leaves is ordered by `outbox`; here are the locks and the call. What outlives
+the stream (`MemberSide`) is handed in, and its condition guards all that two threads touch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import grpc
+
+from sordino_platform.link.events import Direction, LinkEvents
+from sordino_platform.link.frames import (
+    METHOD,
+    RENEWAL_VERSION,
+    VERSION_MAX,
+    VERSION_MIN,
+    Ack,
+    Cancel,
+    Frame,
+    Goodbye,
+    GoodbyeReason,
+    Hello,
+    MessageChunk,
+    Ping,
+    Pong,
+    ProtocolError,
+    Renewal,
+    Renewed,
+    Welcome,
+    decode_frame,
+    encode_frame,
+)
+from sordino_platform.link.inbox import ArrivedMessage, Inbox
+from sordino_platform.link.limits import Limits
+from sordino_platform.link.outbox import Outbox
+from sordino_platform.link.pending import Pending
+
+GOODBYE_SECONDS: Final = 1.0
+
+
+@dataclass(slots=True, kw_only=True)
+class MemberSide:
+    """What a member has over all its streams. `session` tells this process from an earlier one of the same identity;
+    `renewal` is the request for a certificate that is asked on each stream, empty for none.
+
+    `on_welcomed` and `on_renewed` (with the PEM) are called on the reading thread, without the condition.
+    """
+
+    session: bytes
+    software_version: str
+    limits: Limits
+    events: LinkEvents
+    on_welcomed: Callable[[], None]
+    on_renewed: Callable[[bytes], None]
+    renewal: bytes = b""
+    pending: Pending = field(default_factory=Pending)
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+
+class OutboundStream:
+    """See the module. `run` returns when the stream is over, for whatever reason; `offence` is how the coordinator
+    broke the protocol, if it did, and `refreshed` whether this side ended it only to make a new one at once."""
+
+    def __init__(self, side: MemberSide) -> None:
+        self.inbox = Inbox(message_bytes=side.limits.message_bytes)
+        self.offence = ""
+        self.refreshed = False
+        self._side = side
+        self._outbox = Outbox(control_burst=side.limits.control_burst)
+        self._call: Any = None
+        self._cancelled = False
+
+    @property
+    def welcomed(self) -> bool:
+        """Whether the coordinator has let the member in."""
+        return self._outbox.opened
+
+    def run(self, channel: grpc.Channel) -> None:
+        """Opens the stream and reads it to its end. Blocks."""
+        limits, changed = self._side.limits, self._side.changed
+        # Without a deadline of its own: keepalive ends a dead stream, `watchdog` one that is never welcomed.
+        method: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(METHOD)
+        call = method(self._frames())
+        with changed:
+            self._call = call
+            cancelled = self._cancelled
+        if cancelled:  # before there was a call
+            call.cancel()
+        watchdog = _timer(2 * limits.hello_seconds, self._end_unless_welcomed)
+        # A stream can live for months; the coordinator's certificate is looked at in the handshake only. What is under
+        # way goes on over the new connection.
+        renewal = _timer(limits.handshake_seconds, self._refresh)
+        try:
+            self._read(call)
+        finally:
+            watchdog.cancel()
+            renewal.cancel()
+            with changed:
+                self._outbox.close()
+                changed.notify_all()
+            call.cancel()
+
+    def ask_renewal(self) -> None:
+        """Asks for the certificate of the member's request, where there is one and the coordinator's version knows it.
+
+        Raises ProtocolError when too many frames wait to be read.
+        """
+        request = self._side.renewal
+        if request and self.inbox.version >= RENEWAL_VERSION:
+            self._send(Renewal(request))
+
+    def shut_down(self) -> None:
+        """Says Goodbye, where the member was let in, and ends the stream."""
+        if self.welcomed:
+            self._leave(Goodbye(GoodbyeReason.SHUTDOWN))
+        self.cancel()
+
+    def cancel(self) -> None:
+        """Ends the stream at once, without a word. Any thread, at any time."""
+        with self._side.changed:
+            self._cancelled = True
+            call = self._call
+        if call is not None:
+            call.cancel()
+
+    # The thread of `run`: reading.
+
+    def _read(self, call: Any) -> None:
+        try:
+            for raw in call:
+                self._take(decode_frame(raw))
+                if self.inbox.goodbye is not None:
+                    return
+        except ProtocolError as problem:
+            self.offence = problem.message
+            self._leave(Goodbye(GoodbyeReason.PROTOCOL, problem.message))
+        except grpc.RpcError:
+            return  # why, `probe` finds out
+
+    def _take(self, frame: Frame) -> None:
+        side = self._side
+        taken = self.inbox.take(frame, now=time.monotonic(), received=side.pending.received)
+        if isinstance(frame, MessageChunk):
+            side.events.bytes(Direction.RECEIVED, len(frame.data))
+        match taken:
+            case Welcome():
+                with side.changed:
+                    side.pending.resume(taken)
+                    self._outbox.opened = True
+                    side.changed.notify_all()
+                self.ask_renewal()
+                side.on_welcomed()
+            case ArrivedMessage(id=number, request=request):
+                if request is not None:
+                    with side.changed:
+                        side.pending.arrived(request)
+                        side.changed.notify_all()
+                self._send(Ack(number))
+            case Ack():
+                with side.changed:
+                    side.pending.acknowledged(taken.id)
+            case Ping():
+                self._send(Pong(taken.nonce))
+            case Cancel():
+                with side.changed:
+                    if side.pending.received == taken.id:
+                        side.pending.give_up()
+                        side.changed.notify_all()
+            case Renewed():
+                if not side.renewal:
+                    raise ProtocolError("a certificate that was not asked for")
+                side.on_renewed(taken.certificate)
+            case None:
+                pass
+
+    # gRPC's thread: writing.
+
+    def _frames(self) -> Iterator[bytes]:
+        """What gRPC sends; it asks for the next frame when the last one has left, so nothing piles up."""
+        side = self._side
+        with side.changed:
+            hello = Hello(
+                version_min=VERSION_MIN,
+                version_max=VERSION_MAX,
+                software_version=side.software_version,
+                session=side.session,
+                coordinator_session=side.pending.session,
+                received=side.pending.received,
+            )
+        yield encode_frame(hello)
+        while True:
+            with side.changed:
+                while (frame := self._outbox.next(side.pending.held)) is None:
+                    if self._outbox.over:
+                        return
+                    side.changed.wait()
+            yield encode_frame(frame)
+            if isinstance(frame, MessageChunk):
+                side.events.bytes(Direction.SENT, len(frame.data))
+
+    # Any thread.
+
+    def _send(self, frame: Frame) -> None:
+        with self._side.changed:
+            self._outbox.post(frame)
+            self._side.changed.notify_all()
+
+    def _leave(self, goodbye: Goodbye) -> None:
+        """Says Goodbye, and waits a moment for the other side to end the stream."""
+        with self._side.changed:
+            self._outbox.close(goodbye)
+            self._side.changed.notify_all()
+        with contextlib.suppress(grpc.FutureTimeoutError, grpc.FutureCancelledError):
+            self._call.exception(timeout=GOODBYE_SECONDS)
+
+    def _refresh(self) -> None:
+        self.refreshed = self.welcomed
+        self.cancel()
+
+    def _end_unless_welcomed(self) -> None:
+        if not self.welcomed:
+            self.cancel()
+
+
+def _timer(seconds: float, act: Callable[[], None]) -> threading.Timer:
+    timer = threading.Timer(seconds, act)
+    timer.daemon = True
+    timer.start()
+    return timer
