@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sordino_platform import link
 from sordino_platform.link.diagnosis import Cause
 from sordino_platform.link.frames import (
     VERSION_MAX,
@@ -222,3 +225,11 @@ def test_a_busy_coordinator_is_asked_again_within_the_members_own_bound(
     assert backoff.pause(None, share) == Backoff(busy_seconds=bound).pause(None, share), (
         "no failure of its own"
     )
+
+
+@pytest.mark.parametrize("name", ["inbox", "outbox", "pending", "reconnecting", "arrival", "departure"])
+def test_what_decides_about_frames_has_no_lock_no_clock_and_no_connection(name: str) -> None:
+    tree = ast.parse((Path(link.__file__).parent / f"{name}.py").read_text(encoding="utf-8"))
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert imported & {"asyncio", "datetime", "grpc", "socket", "threading", "time"} == set()

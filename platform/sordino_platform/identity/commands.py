@@ -17,11 +17,11 @@ from sordino_platform.charter import Role
 from sordino_platform.durable import read_file, read_secret, write_file
 from sordino_platform.identity import authority, site
 from sordino_platform.identity.enrolment import MAX_REPLY_BYTES, EnrolmentToken
-from sordino_platform.identity.renewal import MAX_BUNDLE_BYTES, RenewalBox, ending, is_bundle
-from sordino_platform.keys import fingerprint
+from sordino_platform.identity.facts import identity_facts
+from sordino_platform.identity.renewal import MAX_BUNDLE_BYTES, RenewalBox, is_bundle
 from sordino_platform.link.address import told_apart
 from sordino_platform.pkcs11 import Pkcs11Uri
-from sordino_privacy.errors import ConfigurationError, SordinoError, UsageError
+from sordino_privacy.errors import UsageError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -301,36 +301,7 @@ def _write(data: bytes, out: Path | None) -> None:
 
 
 def _show(folder: Path, *, as_json: bool) -> None:
-    card = site.read_card(folder)
-    facts: dict[str, object] = {
-        "federation": card.federation,
-        "role": card.role,
-        "name": card.name,
-        "organisation": card.organisation,
-        "fingerprint": fingerprint(card.identity_key),
-        "root": None,
-        "epoch": None,
-        "charter_expires_at": None,
-        "certificate_expires_at": None,
-        "certificate_days_left": None,
-        "problem": None,
-    }
-    try:
-        identity = site.Identity.load(folder)
-        charter, tls = identity.charter, identity.tls()
-    except ConfigurationError as error:
-        if (folder / site.PIN).exists():
-            raise
-        facts["problem"] = error.message
-    else:
-        facts |= {
-            "root": identity.charters.root,
-            "epoch": charter.epoch,
-            "charter_expires_at": f"{charter.expires_at:%Y-%m-%dT%H:%M:%SZ}",
-            "certificate_expires_at": f"{tls.expires_at:%Y-%m-%dT%H:%M:%SZ}",
-            "certificate_days_left": tls.days_left(),
-            "problem": _problem(identity, tls),
-        }
+    facts = identity_facts(folder, now=datetime.now(UTC))
     if as_json:
         typer.echo(json.dumps(facts, indent=1, sort_keys=True))
         return
@@ -339,16 +310,3 @@ def _show(folder: Path, *, as_json: bool) -> None:
             typer.echo(f"{name.replace('_', ' '):<24}{value}")
     if facts["problem"]:
         typer.secho(str(facts["problem"]), fg=typer.colors.YELLOW)
-
-
-def _problem(identity: site.Identity, tls: site.TlsCredentials) -> str | None:
-    """What an operator should act on, or None."""
-    now = datetime.now(UTC)
-    try:
-        identity.charter.require_current(now)
-    except SordinoError as error:
-        return error.message
-    if identity.charter.identity_key(identity.card.role, identity.card.name) != identity.card.identity_key:
-        return f"this identity is not part of epoch {identity.charter.epoch}: it was retired"
-    said = ending(tls, now)
-    return f"{said}: `sordino identity renew`" if said else None

@@ -2,6 +2,19 @@
 
 The wire protocol stands in `sordino_platform/wire/link_v1.proto`. `LinkServer` is the coordinator's end, `LinkClient` a
 member's; `diagnose` says why a connection cannot be made.
+
+    member        client, outbound       threads and gRPC: connect again and again; one stream
+                  inbox, outbox          what one stream brings and carries
+                  pending                what a member owes over all streams
+                  reconnecting           whether to try again, and when
+    coordinator   server, admission      listen; let a member in
+                  stream                 one stream's life and its end
+                  arrival, departure     the reply that comes in; what leaves
+                  mailbox                what a member was asked, over all streams
+    both          frames, messages       bytes to frames and back; a payload in frames
+
+inbox, outbox, pending, reconnecting, arrival and departure hold no lock and read no clock: tests drive them without a
+connection.
 """
 
 import os
