@@ -1,4 +1,4 @@
-"""How another program on this machine reaches the endpoint: port from `completion.json`, token from `token`."""
+"""Lets another program on this machine reach the endpoint: port from `completion.json`, token from `token`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a process of the endpoint ends that cannot go on: in words for its parent, and with the error's own code."""
+"""Ends a process of the endpoint that cannot go on: with a message for its parent, and with the error's own code."""
 
 from __future__ import annotations
 

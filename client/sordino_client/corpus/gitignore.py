@@ -1,4 +1,5 @@
-"""Which paths the owner of a repository told git to leave out: the rules of gitignore(5), matched as git matches them.
+"""Finds the paths that the owner of a repository told git to leave out, by the rules of gitignore(5), as git matches
+them.
 
 Rules that are kept:
 

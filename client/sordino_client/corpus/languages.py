@@ -1,4 +1,4 @@
-"""Which source language a file is written in, by its name; programs without a suffix, by their first line.
+"""Finds the source language of a file by its name; of a program without a suffix, by its first line.
 
 Prose and data (Markdown, JSON, CSV, SVG, lock files) are no source language here: a completion model gains little from
 them, and they are where personal data sits.

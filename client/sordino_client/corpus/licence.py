@@ -1,4 +1,4 @@
-"""Licence headers are taken off, and licence texts left out.
+"""Takes licence headers off, and leaves licence texts out.
 
 A header is the same in every file of an organisation. Left in, it would make short files look like near-duplicates of
 each other, and the model would learn to write it.

@@ -1,4 +1,4 @@
-"""Which unit a file belongs to, remembered across versions, renames and runs.
+"""Remembers which unit a file belongs to, across versions, renames and runs.
 
 The privacy unit is a cluster of files, and a promise about a unit holds over all runs only if a file stays in its unit.
 So a member keeps this registry beside its ledger. It holds digests, sketches and names of files; never text.

@@ -1,4 +1,4 @@
-"""Which texts are near-duplicates: MinHash sketches of token shingles (Broder 1997), and the pairs that agree.
+"""Finds texts that are near-duplicates: MinHash sketches of token shingles (Broder 1997), and the pairs that agree.
 
 A text is taken as the set of its runs of five tokens (words and single signs; white space does not count). A sketch of
 128 permutations estimates the Jaccard index of two such sets with a standard error of at most 0.045. Candidates come

@@ -1,8 +1,8 @@
 """The privacy unit: a cluster of near-duplicate files, and the token windows it trains on.
 
 A step of private training draws units, takes at most k windows of each, and clips once per unit: what is protected is
-everything a unit holds, however many files and windows that is (see PRIVACY: chunk-level epsilon is a false promise for
-code).
+everything a unit holds, however many files and windows that is (docs/privacy-statement.md says why an epsilon for
+single windows would be a false promise for code).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where a git repository begins, and which ignore rules it brings besides the `.gitignore` files of its work tree.
+"""Finds where a git repository begins, and its ignore rules besides the `.gitignore` files of its work tree.
 
 As in git, a repository within a repository obeys its own rules and none of the outer one's: submodules, linked work
 trees, and clones within clones. Its rules, the weakest first:

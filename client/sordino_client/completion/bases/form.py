@@ -1,4 +1,4 @@
-"""Reads a base's decoder from its configuration, as far as our graph can compute it; everything else is refused.
+"""Reads a base's decoder from its configuration, if our graph can compute it; everything else raises UnknownFormError.
 
 Known are llama, mistral, qwen2, gemma, gpt2 and starcoder2, which differ in the norm (root mean square or layer norm),
 in how a token's place is told (turned queries and keys, or a table), in the network (gated or not, its activation) and

@@ -1,4 +1,5 @@
-"""The tensors of a base's folder, one at a time, as float32: what is mapped is not held.
+"""The tensors of a base's folder, one at a time, as float32. The files are mapped, so that they take no memory of their
+own.
 
 The format is safetensors': eight bytes of length, a JSON header, the values. It is read here and not by the library
 because the weights of nearly every base are bfloat16, which the library gives to torch only, and no process that serves

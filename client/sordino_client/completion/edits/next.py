@@ -1,4 +1,4 @@
-"""Which place the same change is offered at next, if any is likely enough.
+"""Chooses the place at which the same change is offered next, if one is likely enough.
 
 The weights are a logistic curve over what is known of a place, fitted on the differences between two releases of ten
 Python packages; on eleven others it was measured (docs/completion.md). The model is not asked: a place is found and

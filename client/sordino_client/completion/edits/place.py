@@ -1,4 +1,4 @@
-"""Where the same change applies next: the places of a text that look as the changed one did before. Pure."""
+"""Finds where the same change applies next: the places of a text that look as the changed one did before. Pure."""
 
 from __future__ import annotations
 

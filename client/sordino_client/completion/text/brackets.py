@@ -1,4 +1,4 @@
-"""Brackets and quotes in balance with what stands around the cursor. Pure, and of no language in particular.
+"""Keeps brackets and quotes in balance with the text around the cursor. Pure, and not for one language.
 
 Editors close brackets while one types, so the closing one often stands behind the cursor already. The brackets that are
 open before the cursor are either *taken* (one behind the cursor closes them) or *free*. A written text may close

@@ -1,4 +1,4 @@
-"""Where a cursor stands, in the form in which a model reads text, and the way back.
+"""A cursor's place in the form in which a model reads text, and the way back to the editor's text.
 
 Inside, every line ends with LF and every character is whole. An editor's document may end its lines with CRLF or CR,
 and a program that counts in UTF-16 may cut a surrogate pair in two. What goes out again has the document's own ending

@@ -1,4 +1,4 @@
-"""Which tokens keep a text valid UTF-8: a small automaton over bytes, run over every token once.
+"""Finds the tokens that keep a text valid UTF-8: a small automaton over bytes, run over every token once.
 
 A byte-level vocabulary has tokens that are parts of a character. A model that is unsure strings such parts together
 into bytes that are no text, and an editor shows U+FFFD. So each step may choose only tokens that continue the written
