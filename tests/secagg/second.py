@@ -131,8 +131,7 @@ class Player:
     def __init__(self, me: str, identity: bytes, draws: list[bytes], ctx: bytes, bits: int) -> None:
         self.me, self.identity, self.ctx, self.bits = me, identity, ctx, bits
         self.e, self.s_seed, self.b_seed, nonce = draws[:4]
-        self.coefficients = [int.from_bytes(draw, "big") for draw in draws[4:8]]
-        self.challenge_nonce = b"".join(draws[8:])  # a member that drops out before phase 4 draws none
+        self.challenge_nonce = b"".join(draws[4:])  # a member that drops out before phase 4 draws none
         self.s = derive(self.s_seed, ctx, "s", me.encode())
         commitment = h("commit", ctx, me.encode(), self.b_seed)
         self.signed = (ctx, me.encode(), base(self.e), base(self.s), commitment, nonce)
@@ -143,8 +142,10 @@ class Player:
     def join(self, players: list[Player], r: bytes, t: int) -> None:
         """Phase 2: shares for every member of the sorted roster `players`."""
         self.r, self.players = r, players
-        b = [*self.coefficients[: t - 1], int.from_bytes(self.b_seed, "big")]
-        s = [*self.coefficients[t - 1 :], int.from_bytes(self.s_seed, "big")]
+        stream = ctr(derive(self.e, r, "polynomials", self.me.encode()), 64 * (t - 1))
+        drawn = [int.from_bytes(stream[low : low + 32], "big") for low in range(0, len(stream), 32)]
+        b = [*drawn[: t - 1], int.from_bytes(self.b_seed, "big")]
+        s = [*drawn[t - 1 :], int.from_bytes(self.s_seed, "big")]
         self.given, self.leaves, body = {}, [], b""
         for x, other in enumerate(players, 1):
             pair = [polynomial(c, x).to_bytes(32, "big") for c in (b, s)]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.secagg.federation import PHASES, Federation, membership, quantiser, signing_key
+from tests.secagg.federation import PHASES, Federation, SeededEntropy, membership, quantiser, signing_key
 
 from sordino_privacy.secagg import (
     AbortedError,
@@ -40,6 +40,7 @@ from sordino_privacy.secagg import (
     keys,
     merkle,
 )
+from sordino_privacy.secagg.member import sharing
 from sordino_privacy.secagg.roster import Advertisement
 from sordino_privacy.secagg.shares import Shares, Statement, share_commitment
 from sordino_privacy.secagg.survivors import Reveal
@@ -144,11 +145,14 @@ def test_truncated_and_extended_messages_are_refused() -> None:
             federation.coordinator.accept_advertisement("member-0000", lie)
 
 
-def test_a_second_different_set_of_shares_is_refused_and_the_same_one_accepted_again() -> None:
+def test_a_second_different_set_of_shares_is_refused_and_the_same_one_accepted_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     federation = Federation(membership(5))
     roster, _ = federation.until("share")
     snapshot = federation.members[EVIL].snapshot_with_secrets()
     first = federation.members[EVIL].share(roster)
+    monkeypatch.setattr(sharing, "polynomials", lambda *of: SeededEntropy("other"))
     other = federation.restored(EVIL, snapshot, "other").share(roster)
     federation.coordinator.accept_shares(EVIL, first)
     federation.coordinator.accept_shares(EVIL, first)

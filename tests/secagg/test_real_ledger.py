@@ -102,6 +102,16 @@ def test_shares_are_revealed_once_across_processes_even_with_a_snapshot_from_bef
     assert steps == [Step.ADVERTISED, Step.UPLOADED, Step.SPENT, Step.REVEALED]
 
 
+def test_a_session_that_shares_twice_under_one_roster_seals_the_same_parcels(disk: Disk) -> None:
+    """The nonce of a parcel is fixed. Two plaintexts under one key would tell the coordinator their difference, and
+    how to forge a tag."""
+    federation = Federation(membership(5))
+    roster = until(disk, federation, "share")
+    snapshot = federation.members[NAME].snapshot_with_secrets()
+    first = federation.members[NAME].share(roster)
+    assert disk.session(federation, snapshot).share(roster) == first
+
+
 def test_a_round_is_uploaded_in_no_more_attempts_than_it_may_be_across_restarts(disk: Disk) -> None:
     """Each attempt may be mustered, and tells projections of the same update once more."""
     one_of_them = Federation(membership(5))

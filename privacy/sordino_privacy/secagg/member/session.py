@@ -142,7 +142,7 @@ class MemberSession:
         secrets = AttemptSecrets(
             exchange_key=state.exchange_key, pair_seed=state.pair_seed, self_seed=state.self_seed
         )
-        made = shared_seeds(self._known_roster(), self._me, secrets, self._signing_key, self._entropy)
+        made = shared_seeds(self._known_roster(), self._me, secrets, self._signing_key)
         if made.kept is not None:
             state.held[self._me] = made.kept
         state.agreed = made.agreed

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from sordino_privacy.secagg import keys, merkle, shamir
 from sordino_privacy.secagg.context import RoundContext
 from sordino_privacy.secagg.encoding import HASH_BYTES, KEY_BYTES
+from sordino_privacy.secagg.masks import MaskStream
 from sordino_privacy.secagg.membership import Membership
 from sordino_privacy.secagg.refusals import RosterError, ThresholdError
 from sordino_privacy.secagg.roster import Advertisement, Roster, seed_commitment
@@ -74,14 +77,29 @@ class SharedSeeds:
     agreed: bytes
 
 
-def shared_seeds(
-    roster: Roster, me: str, secrets: AttemptSecrets, signer: Signer, entropy: Entropy
-) -> SharedSeeds:
-    """Splits both seeds among the holders, seals each holder its pair of shares, and signs what was committed to."""
-    holders = roster.holders(me)
+def polynomials(exchange_key: bytes, roster_hash: bytes, me: str) -> Entropy:
+    """Where the coefficients come from: the attempt's own secret and R, 32 bytes each.
+
+    A parcel is sealed under a nonce that is fixed, so a key may seal one plaintext. Were they drawn, a session that
+    shares twice under one R (kept from before, by a process that was killed) would seal two.
+    """
+    stream = MaskStream(keys.derive(exchange_key, roster_hash, "polynomials", me.encode()))
+
+    def next_bytes(count: int) -> bytes:
+        out = np.empty(count, np.uint8)
+        stream.fill(out)
+        return out.tobytes()
+
+    return next_bytes
+
+
+def shared_seeds(roster: Roster, me: str, secrets: AttemptSecrets, signer: Signer) -> SharedSeeds:
+    """Splits both seeds among the holders, seals each holder its pair of shares, and signs what was committed to. The
+    same roster gives the same message."""
+    holders, drawn = roster.holders(me), polynomials(secrets.exchange_key, roster.hash, me)
     indices = [roster.positions[holder] + 1 for holder in holders]
     split = [
-        shamir.split(int.from_bytes(seed, "big"), roster.numbers.threshold, indices, entropy)
+        shamir.split(int.from_bytes(seed, "big"), roster.numbers.threshold, indices, drawn)
         for seed in (secrets.self_seed, secrets.pair_seed)
     ]
     mine, private = (me, roster.entry(me).exchange), keys.exchange_key(secrets.exchange_key)
