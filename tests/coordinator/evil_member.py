@@ -24,6 +24,7 @@ from sordino_client.round.app import app
 from sordino_client.round.member import Member
 from sordino_coordinator.beginning import begin_round
 from sordino_coordinator.boundary import LostMember as Unanswered
+from sordino_coordinator.control.live import Doing
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.grid import LinkGrid
 from sordino_coordinator.holding import RoundPhases
@@ -156,6 +157,7 @@ class World:
             post = Post(members, run=7)
             grid = LinkGrid(cast(LinkServer, post), run=7, count=federation.count_bytes)
             yield cls(federation, Watched(federation), grid, post)
+        federation.live.update(doing=Doing.STOPPED)  # or its last state is written a second later
         federation.rounds.close()
 
     def play(self, script: dict[str, Lie]) -> tuple[str, ...]:

@@ -10,6 +10,9 @@ import os
 import sys
 from pathlib import Path
 
+from sordino_platform.machine.processes import hold_to
+
+LARGEST = 2 << 30
 INSTRUMENTED = ["sordino_platform", "sordino_privacy.secagg", "flwr.common.serde", "flwr.app"]
 
 
@@ -20,6 +23,7 @@ def main(name: str, seconds: int, folder: Path) -> None:
     with atheris.instrument_imports(include=INSTRUMENTED):
         targets = importlib.import_module("tests.fuzz.targets")
     target = targets.TARGETS[name]()
+    hold_to(LARGEST, os.abort)
     corpus = folder / "corpus"
     corpus.mkdir(parents=True)
     for number, seed in enumerate(target.seeds):
@@ -28,7 +32,7 @@ def main(name: str, seconds: int, folder: Path) -> None:
         f"-max_total_time={seconds}",
         f"-max_len={target.longest}",
         "-timeout=20",
-        "-rss_limit_mb=2048",
+        "-rss_limit_mb=0",  # it would count what the process that started this one had at most
         "-print_final_stats=1",
         f"-artifact_prefix={folder}/",
     ]
