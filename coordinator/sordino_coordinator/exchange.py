@@ -56,9 +56,9 @@ def exchange(
     `nodes` gives a member's Flower node id, `reply_bytes` the most that its reply can have: a larger one is refused
     before it is received. One reply is in memory at a time, and `accept` has consumed it when its member is yielded.
     With `rejoin` a member that was cut off or restarted is asked again when it is back, for as long as the exchange
-    waits for anybody else. Once `enough()` is true, nobody is waited for. `shared` is a long
-    part that every content has: on our link it is in memory once. Raises GivenUpError once `given_up()` is
-    true, and StorageError.
+    waits for anybody else. Once `enough()` is true, nobody is waited for. `shared` is a long part that
+    every content has: on our link it is in memory once. Raises GivenUpError once `given_up()` is true, and
+    StorageError.
     """
     started = time.monotonic()
     waiting: dict[str, str] = {}
