@@ -176,8 +176,9 @@ def ask(
     offer: Offer,
     charters: Mapping[str, tuple[bytes, ...]],
 ) -> dict[str, OfferAnswer]:
-    """Sends the offer, and the signed epochs that go with it, to each of `asked` (name or number, and node). Returns the
-    answers of those that gave one."""
+    """Sends the offer, and the signed epochs that go with it, to each of `asked` (name or number, and node).
+
+    Returns the answers of those that gave one."""
     found: dict[str, OfferAnswer] = {}
     heads = {node_id(name): head for name, head in federation.rounds.heads().items()}
 
