@@ -102,6 +102,26 @@ def test_too_many_silent_members_void_the_round_and_keep_the_model(place: Path) 
     assert federation.releases.head().number == 0
 
 
+@pytest.mark.parametrize("streams", [True, False])
+def test_a_member_keeps_what_it_sent_until_it_has_said_what_that_was(place: Path, streams: bool) -> None:
+    federation, there = Federation.open(place / "coordinator"), dict[str, set[str]]()
+    with inprocess.opened(place) as members:
+        grid = set_streams(inprocess.InProcessGrid(members, run=7), streams)
+        for member in members.values():
+            inprocess.store_update(member, federation, 1, 0.001)
+
+        def look(kind: str) -> None:
+            kept = (place / "members").glob("*/round/*/sent.bin")
+            there.setdefault(kind, set()).update(path.parts[-4] for path in kept)
+
+        grid.on_message = look
+        SecureFedAvg(federation).one_round(grid)
+    assert federation.rounds.rounds()[0].outcome is Outcome.COMPLETED
+    assert there[Phase.SHARE.message_type] == set()
+    assert there[Phase.SURVIVORS.message_type] == set(inprocess.NAMES)
+    assert there[Phase.RESULT.message_type] == set()
+
+
 def test_every_member_takes_the_release_and_the_next_round_starts_from_it(place: Path) -> None:
     federation = run_round(place, set())
     head = federation.releases.head()

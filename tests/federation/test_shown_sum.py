@@ -149,8 +149,8 @@ def test_who_denies_its_length_keeps_the_sum_from_being_released_and_cannot_be_n
 ) -> None:
     true = MemberSession._sketch
 
-    def denied(self: MemberSession, quantised: Any, seed: bytes, threads: int) -> Sketch:
-        sketch = true(self, quantised, seed, threads)
+    def denied(self: MemberSession, quantised: Any, sent: Any, seed: bytes, threads: int) -> Sketch:
+        sketch = true(self, quantised, sent, seed, threads)
         if self._me != LIAR:
             return sketch
         shorter = tuple(value / 4 for value in sketch.length)

@@ -29,6 +29,7 @@ from sordino_privacy.secagg import (
 from sordino_privacy.secagg.coordinator.opening import RevealPhase
 from sordino_privacy.secagg.encoding import digest
 from sordino_privacy.secagg.masks import RingVector
+from sordino_privacy.secagg.member.sent import Sent
 from sordino_privacy.secagg.sketch import CHUNK, PROJECTIONS, Sketch, length_sketch, upload_digest
 from sordino_privacy.secagg.survivors import Opening
 from sordino_privacy.secagg.total import Total
@@ -220,15 +221,15 @@ class Stretcher(MemberSession):
     def upload(self, delivery: bytes, quantised: Quantised, *, threads: int = 1) -> Any:
         return super().upload(delivery, stretched(quantised, 4), threads=threads)
 
-    def unmask(self, opening: bytes, quantised: Quantised, *, threads: int = 1) -> bytes:
-        return super().unmask(opening, stretched(quantised, 4), threads=threads)
+    def unmask(self, opening: bytes, quantised: Quantised, *, sent: Sent = b"", threads: int = 1) -> bytes:
+        return super().unmask(opening, stretched(quantised, 4), sent=sent, threads=threads)
 
 
 class Denier(Stretcher):
     """The same, with a true digest of its upload and a sketch of what it should have sent."""
 
-    def _sketch(self, quantised: Quantised, seed: bytes, threads: int) -> Sketch:
-        true = super()._sketch(quantised, seed, threads)
+    def _sketch(self, quantised: Quantised, sent: Sent, seed: bytes, threads: int) -> Sketch:
+        true = super()._sketch(quantised, sent, seed, threads)
         quarter = tuple(value / 4 for value in true.length)
         key, roster = signing_key(LIAR), self._known_roster().hash
         return Sketch.signed(key, roster, seed, LIAR, true.rows, quarter)

@@ -41,6 +41,7 @@ from sordino_privacy.secagg import (
     merkle,
 )
 from sordino_privacy.secagg.member import sharing
+from sordino_privacy.secagg.member.sent import Sent
 from sordino_privacy.secagg.roster import Advertisement
 from sordino_privacy.secagg.shares import Shares, Statement, share_commitment
 from sordino_privacy.secagg.survivors import Reveal
@@ -355,8 +356,8 @@ class Booster(MemberSession):
     ) -> Iterator[bytes | memoryview]:
         return super().upload(delivery, self.boosted(quantised), threads=threads)
 
-    def unmask(self, opening: bytes, quantised: Quantised, *, threads: int = 1) -> bytes:
-        return super().unmask(opening, self.boosted(quantised), threads=threads)
+    def unmask(self, opening: bytes, quantised: Quantised, *, sent: Sent = b"", threads: int = 1) -> bytes:
+        return super().unmask(opening, self.boosted(quantised), sent=sent, threads=threads)
 
     @staticmethod
     def boosted(quantised: Quantised) -> Quantised:
@@ -368,7 +369,7 @@ class Booster(MemberSession):
 class TwoFaced(Booster):
     """Uploads one vector and signs the digest of another."""
 
-    def unmask(self, opening: bytes, quantised: Quantised, *, threads: int = 1) -> bytes:
+    def unmask(self, opening: bytes, quantised: Quantised, *, sent: Sent = b"", threads: int = 1) -> bytes:
         return MemberSession.unmask(self, opening, quantised, threads=threads)
 
 

@@ -19,7 +19,7 @@ from sordino_client.round.addressee import addressee_of
 from sordino_client.round.adoption import adopt
 from sordino_client.round.agreement import decide
 from sordino_client.round.catching_up import take_part
-from sordino_client.round.contribution import contribute, give_back, require_willing, stored_update, uploaded
+from sordino_client.round.contribution import contribute, give_back, require_willing, uploaded
 from sordino_client.round.epochs import EpochWaitsError, consider_epochs
 from sordino_client.round.folder import RoundFolder
 from sordino_client.round.heads import compare_head, signed_head
@@ -207,9 +207,10 @@ def share(member: Member, fields: Fields, context: Context) -> Reply:
 @phase
 def upload(member: Member, fields: Fields, context: Context) -> Reply:
     """Opens the shares and sends the stored update, which is masked slice by slice while it is sent: neither the
-    update nor its masked form is ever whole in memory."""
+    update nor its masked form is ever whole in memory. What was sent is kept on the disk, to be digested."""
     agreement, session = kept(member, context)
-    quantised = stored_update(member, agreement)
+    place = RoundFolder.of(member.folder, agreement.run, agreement.round)
+    quantised = place.quantised()
     try:
         session.upload(fields.blob("delivery"), quantised)  # every check, and the journal's entry
     except BadParcelError as error:
@@ -222,7 +223,7 @@ def upload(member: Member, fields: Fields, context: Context) -> Reply:
     keep_session(member, context, session)
 
     def masked() -> Iterator[bytes | memoryview]:
-        yield from session.upload_again(quantised, threads=THREADS)
+        yield from place.sent.keeping(session.upload_again(quantised, threads=THREADS))
         # Now the session knows what it sent. The coordinator's next message comes after the last byte.
         keep_session_if_current(member, context, agreement, session)
 
@@ -244,7 +245,8 @@ def muster(member: Member, fields: Fields, context: Context) -> Reply:
 def sound(member: Member, fields: Fields, context: Context) -> Reply:
     """Says, signed, what this member uploaded, before anybody signs who is in the sum."""
     agreement, session = kept(member, context)
-    said = session.sound(fields.blob("draw"), stored_update(member, agreement), threads=THREADS)
+    place = RoundFolder.of(member.folder, agreement.run, agreement.round)
+    said = session.sound(fields.blob("draw"), place.quantised(), sent=place.sent.read(), threads=THREADS)
     keep_session(member, context, session)
     return {"sounding": said}, {}
 
@@ -264,9 +266,13 @@ def survivors(member: Member, fields: Fields, context: Context) -> Reply:
 def unmask(member: Member, fields: Fields, context: Context) -> Reply:
     """With a quorum of signatures, reveals what opens the sum; then the session is gone."""
     agreement, session = kept(member, context)
-    reveal = session.unmask(fields.blob("opening"), stored_update(member, agreement), threads=THREADS)
+    place = RoundFolder.of(member.folder, agreement.run, agreement.round)
+    reveal = session.unmask(
+        fields.blob("opening"), place.quantised(), sent=place.sent.read(), threads=THREADS
+    )
     forget_session(member, context)
-    RoundFolder.of(member.folder, agreement.run, agreement.round).reveal(session.opened)
+    place.sent.forget()
+    place.reveal(session.opened)
     return {"reveal": reveal}, {}
 
 

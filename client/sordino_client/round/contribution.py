@@ -31,12 +31,12 @@ from sordino_platform.proposal import SIZE_BUCKETS, Proposal, quantiser_for
 from sordino_platform.tracing import TracedStep
 from sordino_privacy.counts import CountPlan
 from sordino_privacy.errors import StorageError
-from sordino_privacy.secagg import MaskedStatistics, Membership, Quantised, ReplayError, RoundContext
+from sordino_privacy.secagg import MaskedStatistics, Membership, ReplayError, RoundContext
 from sordino_privacy.secagg.journal import Step
 
 # The disk that a round needs, in float32 vectors of the model's length: weights, update, its copy, ring's vector,
-# release.
-ROUND_VECTORS = 6
+# the masked upload, release.
+ROUND_VECTORS = 7
 SPARE_BYTES = 64 << 20
 
 
@@ -204,11 +204,6 @@ def require_space(folder: Path, config: Architecture, plan: Plan | None = None) 
             f"a round needs {needed >> 20} MiB on the disk of {folder}, and there is less",
             hint="free some space; nothing was charged",
         )
-
-
-def stored_update(member: Member, agreement: RoundContext) -> Quantised:
-    """The update of this round: the same bytes in every attempt. Raises ReplayError when there is none."""
-    return RoundFolder.of(member.folder, agreement.run, agreement.round).quantised()
 
 
 def uploaded(member: Member, agreement: RoundContext) -> None:

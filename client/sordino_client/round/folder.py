@@ -4,6 +4,7 @@
   agreement.bin         the context that the member derived: its presence says that the round was agreed to
   weights.safetensors   the model that the round begins with, and job/ the training process's own folder
   opened.bin            what the member helped to open: roster, claim and opening, all public
+  sent.bin              the newest attempt's masked upload, until the member has said what it uploaded
   quantised.bin         the update, written last: its presence says that the round was trained for
 """
 
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from sordino_platform.durable import make_folder, map_file, read_file, write_file
 from sordino_platform.machine.files import sync_folder
+from sordino_platform.uploads import SentUpload
 from sordino_privacy.secagg import ContextError, Opened, Quantised, ReplayError, RoundContext
 
 MAX_QUANTISED_BYTES = 5 << 30
@@ -48,6 +50,11 @@ class RoundFolder:
     @property
     def trained(self) -> bool:
         return (self.path / "quantised.bin").exists()
+
+    @property
+    def sent(self) -> SentUpload:
+        """The masked upload, as it was sent last."""
+        return SentUpload(self.path / "sent.bin")
 
     def agree(self, agreement: RoundContext) -> None:
         """Notes what was agreed to. Raises StorageError."""

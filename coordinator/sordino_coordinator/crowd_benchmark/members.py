@@ -36,6 +36,7 @@ from sordino_platform.plans import parse_plan
 from sordino_platform.proposal import SIZE_BUCKETS, quantiser_for
 from sordino_platform.provenance import Provenance
 from sordino_platform.release.manifest import SignedManifest
+from sordino_platform.uploads import SentUpload
 from sordino_privacy.errors import LinkError
 from sordino_privacy.secagg import MaskedStatistics, MemberSession, Membership, Quantised, RoundContext
 
@@ -76,6 +77,7 @@ class LightMember:
         self._release = -1
         self._session: MemberSession | None = None
         self._plan = b""
+        self._sent = SentUpload(folder / "sent.bin")
         self._link: CrowdLink | None = None
         self.leaves_at: str | None = None
 
@@ -138,17 +140,24 @@ class LightMember:
             case Phase.UPLOAD:
                 update = shared.update(self._plan)
                 session.upload(fields.blob("delivery"), update)
-                made = StreamedPart(nbytes=session.upload_bytes, pieces=lambda: session.upload_again(update))
+                made = StreamedPart(
+                    nbytes=session.upload_bytes,
+                    pieces=lambda: self._sent.keeping(session.upload_again(update)),
+                )
                 return {}, {"upload": made}
             case Phase.MUSTER:
                 return {"presence": session.muster(fields.blob("claim"))}, {}
             case Phase.SOUND:
-                return {"sounding": session.sound(fields.blob("draw"), shared.update(self._plan))}, {}
+                update = shared.update(self._plan)
+                return {"sounding": session.sound(fields.blob("draw"), update, sent=self._sent.read())}, {}
             case Phase.SURVIVORS:
                 return {"signature": session.survivors(fields.blob("claim"))}, {}
             case Phase.UNMASK:
                 self._session = None
-                return {"reveal": session.unmask(fields.blob("opening"), shared.update(self._plan))}, {}
+                update, sent = shared.update(self._plan), self._sent.read()
+                reveal = session.unmask(fields.blob("opening"), update, sent=sent)
+                self._sent.forget()
+                return {"reveal": reveal}, {}
         raise LinkError(f"nothing is known of {kind[:40]!r}")
 
 

@@ -30,6 +30,7 @@ from sordino_privacy.secagg.member.masking import (
 )
 from sordino_privacy.secagg.member.receiving import admitted_u2, opened_shares, require_attempt
 from sordino_privacy.secagg.member.recording import StepRecorder
+from sordino_privacy.secagg.member.sent import Sent, digest_of_sent
 from sordino_privacy.secagg.member.sharing import AttemptSecrets, admitted_roster, shared_seeds
 from sordino_privacy.secagg.member.state import SessionPhase, SessionState
 from sordino_privacy.secagg.membership import Membership
@@ -49,7 +50,7 @@ from sordino_privacy.secagg.roster import Roster
 from sordino_privacy.secagg.shares import Delivery, Parcel, Statement
 from sordino_privacy.secagg.sketch import Sketch, length_sketch, upload_digest
 from sordino_privacy.secagg.survivors import Assent, Claim, Opening, Reveal
-from sordino_privacy.secagg.upload import UploadHeader, masked_slices, u2_digest
+from sordino_privacy.secagg.upload import UploadHeader, UploadReceipt, masked_slices, u2_digest
 from sordino_privacy.signing import Signer
 
 UNSIGNED = (SessionPhase.UPLOADED, SessionPhase.MUSTERED, SessionPhase.SOUNDED)
@@ -247,9 +248,12 @@ class MemberSession:
             state.answer(claim, MusterAnswer(sender=self._me, nonce=state.nonce).encode())
         return self._state.reply
 
-    def sound(self, draw: bytes, quantised: Quantised, *, threads: int = 1) -> bytes:
-        """Says what this member uploaded, under the challenge of a muster that its own nonce is part of. Raises
-        SurvivorError, QuorumError, ReplayError."""
+    def sound(self, draw: bytes, quantised: Quantised, *, sent: Sent = b"", threads: int = 1) -> bytes:
+        """Says what this member uploaded, under the challenge of a muster that its own nonce is part of.
+
+        `sent`: the frames that `upload` gave, one after the other, if they were kept. If they are not what was signed,
+        the update is masked again. Raises SurvivorError, QuorumError, ReplayError.
+        """
         if self._answered(SessionPhase.SOUNDED, draw):
             return self._state.reply
         with self._step((SessionPhase.MUSTERED,), SessionPhase.SOUNDED):
@@ -262,7 +266,7 @@ class MemberSession:
                 raise QuorumError("this member's own nonce is missing: the challenge would not be its own")
             if quantised.identity != state.update:
                 raise ReplayError("this is not the update that this session uploaded")
-            said = self._sketch(quantised, challenge_of(roster, claim, parsed.nonces), threads)
+            said = self._sketch(quantised, sent, challenge_of(roster, claim, parsed.nonces), threads)
             state.sounding = sounding(said)
             state.answer(draw, state.sounding)
         return self._state.reply
@@ -297,7 +301,7 @@ class MemberSession:
                 parsed.total_hash,
                 state.nonce,
             )
-            # The seeds are kept for one more message: the upload is masked once more, to be digested.
+            # The seeds are kept for one more message: the upload may have to be masked once more, to be digested.
             state.exchange_key = b""
             state.answer(claim, assent.encode())
         return self._state.reply
@@ -306,9 +310,9 @@ class MemberSession:
         state = self._state
         return OwnUpload(me=self._me, u2=state.u2, u2_hash=self._u2_hash, receipt=state.receipt)
 
-    def unmask(self, opening: bytes, quantised: Quantised, *, threads: int = 1) -> bytes:
+    def unmask(self, opening: bytes, quantised: Quantised, *, sent: Sent = b"", threads: int = 1) -> bytes:
         """Phase 5: with a quorum of assents, reveals one share per owner and says what it uploaded; then erases every
-        secret. `opened` is kept.
+        secret. `opened` is kept. `sent` as for `sound`.
 
         Raises QuorumError, RevealError, ReplayError (another update). A second request is refused for ever, across
         restarts.
@@ -333,7 +337,8 @@ class MemberSession:
             if state.sounding:
                 sketch = sketch_of(state.sounding)
             else:
-                sketch = self._sketch(quantised, challenge_of(roster, claim, drawn(request, ())), threads)
+                seed = challenge_of(roster, claim, drawn(request, ()))
+                sketch = self._sketch(quantised, sent, seed, threads)
             reply = Reveal(
                 roster_hash=roster.hash,
                 sender=self._me,
@@ -353,11 +358,14 @@ class MemberSession:
             raise OrderError("this session has not revealed")
         return self._opened
 
-    def _sketch(self, quantised: Quantised, seed: bytes, threads: int) -> Sketch:
-        """Of the upload: masked once more for its digest; and of the plain update, where the charter asks for it."""
-        pieces = masked_slices(quantised.vector, self._masks(), threads=threads)
-        masked = (np.frombuffer(piece, quantised.vector.dtype) for piece, _ in pieces)
-        rows, length = upload_digest(masked, seed), ()
+    def _sketch(self, quantised: Quantised, sent: Sent, seed: bytes, threads: int) -> Sketch:
+        """Of the upload, masked once more if `sent` is not it; and of the plain update, where the charter asks for
+        it."""
+        rows = digest_of_sent(sent, self._header(), UploadReceipt.decode(self._state.receipt), seed)
+        if rows is None:
+            pieces = masked_slices(quantised.vector, self._masks(), threads=threads)
+            rows = upload_digest((np.frombuffer(piece, quantised.vector.dtype) for piece, _ in pieces), seed)
+        length = ()
         if self._membership.checks_lengths:
             length = length_sketch(quantised.vector, self._context.quantiser, seed).tolist()
         return Sketch.signed(self._signing_key, self._known_roster().hash, seed, self._me, rows, length)
