@@ -18,6 +18,7 @@ from sordino_platform.link.frames import (
     Frame,
     FrameKind,
     GoodbyeReason,
+    Hello,
     MessageChunk,
     MessageEnd,
     MessageStart,
@@ -200,6 +201,58 @@ def test_control_frames_leave_before_the_chunks_of_a_request(desk: Desk) -> None
     assert departure.carries(request)
     departure.post(Pong(3))
     assert [type(frame) for frame in leaving(departure)] == [Pong, MessageChunk, MessageEnd]
+
+
+SESSION, COORDINATOR = b"m" * 16, b"c" * 16
+
+
+def back(*, received: int, coordinator: bytes = COORDINATOR) -> Hello:
+    """The same process of the member, on a new stream."""
+    return Hello(
+        version_min=1,
+        version_max=1,
+        software_version="1.0",
+        session=SESSION,
+        coordinator_session=coordinator,
+        received=received,
+    )
+
+
+def test_what_a_member_acknowledged_is_kept_no_more_and_its_answer_is_awaited_on_a_new_stream(
+    desk: Desk,
+) -> None:
+    desk.mailbox.resume(back(received=0, coordinator=b""), COORDINATOR)
+    request = desk.ask(1, b"parcels")
+    leaving(Departure(desk.mailbox, control_burst=8))
+    assert request.parts
+    request.arrived()
+    assert not request.parts
+    assert desk.mailbox.resume(back(received=1), COORDINATOR) == 1
+    assert desk.mailbox.awaited(1) is request
+    assert desk.results == []
+
+
+def test_what_was_not_acknowledged_leaves_again_on_a_new_stream_or_counts_if_it_had_come(desk: Desk) -> None:
+    desk.mailbox.resume(back(received=0, coordinator=b""), COORDINATOR)
+    desk.ask(1)
+    first = leaving(Departure(desk.mailbox, control_burst=8))
+    assert desk.mailbox.resume(back(received=0), COORDINATOR) == 0
+    assert leaving(Departure(desk.mailbox, control_burst=8), now=40.0) == first
+    assert desk.mailbox.resume(back(received=1), COORDINATOR) == 1
+    assert leaving(Departure(desk.mailbox, control_burst=8)) == []
+
+
+@pytest.mark.parametrize("again", [back(received=0), back(received=1, coordinator=b"other" + bytes(11))])
+def test_a_member_that_denies_what_it_acknowledged_loses_the_request_and_no_empty_one_leaves(
+    desk: Desk, again: Hello
+) -> None:
+    desk.mailbox.resume(back(received=0, coordinator=b""), COORDINATOR)
+    request = desk.ask(1)
+    leaving(Departure(desk.mailbox, control_burst=8))
+    request.arrived()
+    assert desk.mailbox.resume(again, COORDINATOR) == 0
+    assert desk.results == [LostRequest(member="alice", in_reply_to=1, reason=Loss.INVALID)]
+    assert leaving(Departure(desk.mailbox, control_burst=8)) == []
 
 
 def test_a_deadline_that_is_over_is_not_sent_as_none(desk: Desk) -> None:

@@ -253,7 +253,8 @@ def test_a_complaint_reveals_the_parcels_of_its_pair_and_no_other(
     assert shared is not None
     opens = set()
     for sender, shares in federation.coordinator._in(UploadPhase).shares.sent.items():
-        for leaf in shares.leaves:
+        for index, holder in enumerate(roster.holders(sender)):
+            leaf = shares.leaf(index, holder)
             pair = (
                 (sender, roster.entry(sender).exchange),
                 (leaf.recipient, roster.entry(leaf.recipient).exchange),

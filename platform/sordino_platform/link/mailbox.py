@@ -57,7 +57,8 @@ Result: TypeAlias = Reply | LostRequest
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Outgoing:
-    """A request on its way. `deadline` is in the event loop's clock; `reply_bytes` the most that its reply can have."""
+    """A request on its way. `deadline` is in the event loop's clock; `reply_bytes` the most that its reply can have.
+    Once it was delivered, its parts are kept no more."""
 
     id: int
     parts: tuple[Part, ...] = field(repr=False)
@@ -65,6 +66,10 @@ class Outgoing:
     reply_bytes: int
     delivered: bool = False
     timer: asyncio.TimerHandle | None = None
+
+    def arrived(self) -> None:
+        """The member has it, and says so."""
+        self.delivered, self.parts = True, ()
 
 
 class OpenStream(Protocol):
@@ -128,8 +133,10 @@ class Mailbox:
             if self.current is not None and self.current.delivered:
                 self.lose(self.current, Loss.DISCONNECT)
         elif self.current is not None:
-            known = hello.coordinator_session == coordinator_session
-            self.current.delivered = known and hello.received >= self.current.id
+            if hello.coordinator_session == coordinator_session and hello.received >= self.current.id:
+                self.current.arrived()
+            elif self.current.delivered:
+                self.lose(self.current, Loss.INVALID)  # it acknowledged what it says now that it never had
         return self.current.id if self.current is not None and self.current.delivered else 0
 
     def awaited(self, request_id: int) -> Outgoing | None:

@@ -288,7 +288,7 @@ class MemberStream:
         if current is not None and current.id == request_id and not self._leaving.busy:
             if current.delivered:
                 self._count_unasked()  # once is its due
-            current.delivered = True
+            current.arrived()
         elif not self._mailbox.obsolete(request_id):
             raise ProtocolError("an acknowledgement of what was not sent")
         else:

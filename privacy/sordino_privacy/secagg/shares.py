@@ -119,6 +119,11 @@ class Shares:
             self._tree.append(merkle.HashTree.over([leaf.digest() for leaf in self.leaves]))
         return self._tree[0]
 
+    def kept(self) -> KeptShares:
+        """What whoever distributes them keeps."""
+        leaves = b"".join(leaf.sealed + leaf.self_commitment + leaf.pair_commitment for leaf in self.leaves)
+        return KeptShares(statement=self.statement, leaves=leaves, tree=self.tree())
+
     def encode(self) -> bytes:
         writer = Writer(SHARES_KIND).raw(self.roster_hash).u16(len(self.leaves))
         for leaf in self.leaves:
@@ -140,6 +145,21 @@ class Shares:
         if not leaves or shares.tree().root != statement.root:
             raise MalformedError("the signed root is not that of the shares", culprit=statement.sender)
         return shares
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptShares:
+    """One member's shares without the recipients' names, the leaves in one piece: an object for each of a thousand
+    members' leaves would take three times as much. Two are equal when the same was shared with the same holders."""
+
+    statement: Statement
+    leaves: bytes
+    tree: merkle.HashTree
+
+    def leaf(self, index: int, recipient: str) -> Leaf:
+        """The leaf at this place, which is this recipient's."""
+        sealed, own, pair = LEAF_LAYOUT.unpack_from(self.leaves, index * LEAF_BYTES)
+        return Leaf(recipient=recipient, sealed=sealed, self_commitment=own, pair_commitment=pair)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

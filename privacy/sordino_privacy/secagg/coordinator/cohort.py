@@ -15,7 +15,14 @@ from sordino_privacy.secagg.refusals import (
     SurvivorError,
 )
 from sordino_privacy.secagg.roster import MAX_ADVERTISEMENT_BYTES, Advertisement, Roster, require_roster
-from sordino_privacy.secagg.shares import Parcel, Shares, delivery_head, largest_shares, with_parcels
+from sordino_privacy.secagg.shares import (
+    KeptShares,
+    Parcel,
+    Shares,
+    delivery_head,
+    largest_shares,
+    with_parcels,
+)
 from sordino_privacy.secagg.upload import u2_digest
 
 
@@ -70,7 +77,7 @@ class CohortShares:
     roster: Roster
     u2: tuple[str, ...]
     u2_hash: bytes
-    sent: Mapping[str, Shares]
+    sent: Mapping[str, KeptShares]
 
     def deliveries(self) -> PerMember:
         """A delivery for each member of U2: all statements, and the parcels of its neighbours."""
@@ -82,15 +89,15 @@ class CohortShares:
             for sender in roster.neighbours(recipient):
                 if shares := self.sent.get(sender):
                     index = roster.place(sender, recipient)
-                    path = shares.tree().path(index)
-                    parcels.append(Parcel(sender=sender, leaf=shares.leaves[index], path=path))
+                    leaf, path = shares.leaf(index, recipient), shares.tree.path(index)
+                    parcels.append(Parcel(sender=sender, leaf=leaf, path=path))
             return with_parcels(head, parcels)
 
         return PerMember(self.u2, head, delivery)
 
     def commitment(self, owner: str, holder: str, which: str) -> bytes:
         """What `owner` committed to for the share that `holder` has of its b seed or its s seed."""
-        leaf = self.sent[owner].leaves[self.roster.place(owner, holder)]
+        leaf = self.sent[owner].leaf(self.roster.place(owner, holder), holder)
         return leaf.self_commitment if which == "b" else leaf.pair_commitment
 
 
@@ -101,7 +108,7 @@ class SharePhase:
 
     def __init__(self, terms: AttemptTerms, roster: Roster) -> None:
         self._terms, self._roster = terms, roster
-        self._shares: dict[str, Shares] = {}
+        self._shares: dict[str, KeptShares] = {}
 
     def awaiting(self) -> frozenset[str]:
         return frozenset(self._roster.names) - self._shares.keys()
@@ -121,9 +128,9 @@ class SharePhase:
         if tuple(leaf.recipient for leaf in shares.leaves) != roster.holders(sender):
             raise ShareError(f"{sender!r} did not share with exactly its holders", culprit=sender)
         shares.statement.verify(self._terms.membership, roster.hash)
-        if sender in self._shares and self._shares[sender] != shares:
+        kept = shares.kept()
+        if self._shares.setdefault(sender, kept) != kept:
             raise ReplayError(f"{sender!r} sent a second, different set of shares", culprit=sender)
-        self._shares[sender] = shares
 
     def close(self) -> CohortShares:
         """Raises SurvivorError when fewer than the quorum shared."""
