@@ -234,6 +234,23 @@ def test_training_stops_for_completions_and_on_battery_and_goes_on(
     assert update.local.units > 0
 
 
+def test_a_look_that_fails_leaves_no_child_paused_for_ever(worker: TrainingWorker, job: TrainingJob) -> None:
+    failed = threading.Event()
+
+    def busy() -> bool:
+        assert worker._child is not None
+        if failed.is_set() or state_of(worker._child.pid) == "T":
+            failed.set()
+            raise OSError("the folder of the lock is gone")
+        return True
+
+    worker.warm()
+    with giving_way(worker, busy=busy, on_battery=lambda: False):
+        update = worker.train(job)
+    assert failed.is_set()
+    assert update.local.units > 0
+
+
 def test_an_engine_that_died_keeps_nobody_waiting(tmp_path: Path) -> None:
     lock = presence.place(tmp_path)
     assert not presence.occupied(lock)

@@ -8,7 +8,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -25,6 +27,8 @@ from sordino_platform.identity import (
     install,
     make_request,
 )
+from sordino_platform.identity import care as caring
+from sordino_platform.identity.care import CertificateCare
 from sordino_platform.identity.ceremony import Foundation
 from sordino_platform.identity.certificates import authority_certificate, issue
 from sordino_platform.identity.renewal import (
@@ -365,3 +369,23 @@ def test_a_year_of_epochs_and_renewals(
     assert len(retired) == 6
     kept = {path.stem for path in (hub.folder / "renewals" / "requests").glob("*.json")}
     assert kept <= {f"member.{name}" for name in members} | {"coordinator.coordinator"}
+
+
+def test_a_look_that_fails_as_nobody_foresaw_is_followed_by_the_next(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(caring, "LOOK_SECONDS", 0.001)
+    looks, again = count(), Event()
+
+    def look(now: datetime) -> None:
+        if next(looks) == 0:
+            raise RuntimeError("what an exception says may be about anything")
+        again.set()
+
+    care = CertificateCare(look, thread="care", hint="look")
+    care.start()
+    try:
+        assert again.wait(60)
+    finally:
+        care.stop()
+    assert "may be about anything" not in caplog.text

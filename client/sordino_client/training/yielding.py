@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from sordino_client.training.worker import TrainingWorker
+from sordino_platform.telemetry import log
 
 LOOK_SECONDS = 0.05
 QUIET_SECONDS = 1.0
@@ -48,13 +49,19 @@ def _watch(
     ended: threading.Event,
     looked: threading.Event,
 ) -> None:
-    paused, battery = False, False
+    paused, battery, failed = False, False, False
     quiet_since = battery_seen = float("-inf")
     while True:
         now = time.monotonic()
-        if now - battery_seen >= BATTERY_SECONDS:
-            battery, battery_seen = on_battery(), now
-        if battery or busy():
+        try:
+            if now - battery_seen >= BATTERY_SECONDS:
+                battery, battery_seen = on_battery(), now
+            waits, failed = battery or busy(), False
+        except Exception as error:  # noqa: BLE001 - a look that fails must not leave a paused child so for ever
+            if not failed:
+                log().warning("giving_way_failed", error=type(error).__name__, hint="training goes on")
+            waits, failed = False, True
+        if waits:
             quiet_since = now
             # Repeated each time: a child that was started meanwhile is not stopped yet.
             worker.pause()

@@ -54,5 +54,7 @@ class CertificateCare:
                 self._look(datetime.now(UTC))
             except SordinoError as error:  # a full disk: it is tried again, long before the certificate ends
                 log().warning("renewal_failed", error=error.message, hint=error.hint)
+            except Exception as error:  # noqa: BLE001 - or nobody would look again, and the certificate would end
+                log().error("renewal_failed", error=type(error).__name__, hint="it is tried again")
             if self._stopping.wait(LOOK_SECONDS):
                 return
