@@ -15,6 +15,7 @@ from sordino_coordinator.clerk import Clerk
 from sordino_coordinator.console import Console
 from sordino_coordinator.control.api import Endpoints
 from sordino_coordinator.control.audit import Action
+from sordino_coordinator.control.copying import forget_copies
 from sordino_coordinator.control.live import Doing
 from sordino_coordinator.control.server import ApiServer
 from sordino_coordinator.federation import Federation
@@ -74,6 +75,7 @@ def run_coordinator(folder: Path, *, console_at: str | None = None) -> None:
     many_files()  # a connection and a large reply for each member
     configure_logging(folder / "events.jsonl")
     lock = take_lock(folder)
+    forget_copies(folder)
     federation = Federation.open(folder)
     if console_at is not None:
         federation.settings = federation.settings.with_console(console_at)

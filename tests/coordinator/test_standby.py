@@ -93,7 +93,10 @@ def test_a_coordinator_killed_within_a_round_is_replaced_and_members_follow_the_
     old = place / "coordinator"
     token_of(old, STANDBY_TOKEN_FILE)
     bring(old, standby, PUBLIC)
+    left = old / ".copy-0123456789ab.sqlite"  # of a process that was killed while it sent one
+    left.touch()
     with federation(place, tmp_path / "log", rounds=0, pause_seconds=1.0, api_listen=api) as (hub, crew):
+        assert not left.exists()
         with following(standby, api):
             hub.until(lambda: held(standby) >= 2)
             killed = threading.Event()

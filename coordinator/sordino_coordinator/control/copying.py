@@ -30,6 +30,7 @@ from sordino_privacy.errors import StorageError, UsageError
 
 STATE, TAIL, END = "state.sqlite", "audit.tail", "end"
 BLOCK_BYTES = 256 << 10  # what is sent at a time
+COPY = ".copy-"  # the database, copied, while it is sent
 SMALL = ("orders.json", "coordinator.toml", "tenure.json")
 
 
@@ -85,9 +86,15 @@ def write_copy(folder: Path, stand: Stand, out: IO[bytes]) -> None:
         tar.addfile(tarfile.TarInfo(END))  # a stream that was cut between two files ends without it
 
 
+def forget_copies(folder: Path) -> None:
+    """Removes what a process that was killed while it sent a copy has left. Only who holds the folder's lock may."""
+    for left in folder.glob(f"{COPY}*"):
+        left.unlink(missing_ok=True)
+
+
 def _write_state(folder: Path, stand: Stand, tar: tarfile.TarFile) -> int:
     """Adds the database unless the follower has it; returns the newest release that it commits."""
-    copy = folder / f".copy-{secrets.token_hex(6)}.sqlite"
+    copy = folder / f"{COPY}{secrets.token_hex(6)}.sqlite"
     copy.touch(mode=0o600)
     try:
         with (
