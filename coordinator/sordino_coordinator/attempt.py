@@ -9,14 +9,14 @@ session raises when it cannot be accepted.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from flwr.app import RecordDict
 
 from sordino_coordinator.boundary import LostMember, MemberReply
 from sordino_coordinator.cohorts import enough_trained
-from sordino_coordinator.exchange import never
+from sordino_coordinator.exchange import never, nothing
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.holding import PhaseStep
 from sordino_coordinator.metrics import Dropped, RejectionReason
@@ -55,6 +55,7 @@ class Attempt:
         self._federation, self._round = federation, round
         self._context, self._tenure = attempt_context(federation, round), federation.tenure()
         self._proposals: dict[MemberStanding, RecordDict] = {}
+        self._epochs: tuple[bytes, ...] = ()
         self._trained: set[str] = set()
         self.session = CoordinatorSession(
             federation.membership, self._context, keeper=UploadFolder(federation.folder / "uploads")
@@ -68,10 +69,19 @@ class Attempt:
         the round any more.
         """
         session = self.session
+        # They follow each other without a gap. Each is encoded once, however many epochs members say that they hold.
+        oldest = min((held.epoch for held in self._round.held.values()), default=0)
+        self._epochs = self._federation.epochs(after=oldest)
         yield self._step(
-            Phase.TRAIN, self._round.nodes, self._proposal, self._advertised, enough=self._enough
+            Phase.TRAIN,
+            self._round.nodes,
+            self._proposal,
+            self._advertised,
+            enough=self._enough,
+            shared=lambda member: self._lacked(self._round.held[member].epoch),
         )
         self._proposals.clear()
+        self._epochs = ()
         roster = closing(session.close_advertisements, Outcome.ABORTED_COHORT)
         self._round.cohort = session.cohort
         yield self._step(Phase.SHARE, session.awaiting(), alike({"roster": roster}), self._shared)
@@ -106,7 +116,7 @@ class Attempt:
         accept: Callable[[MemberReply], None],
         *,
         enough: Callable[[], bool] = never,
-        shared: bytes = b"",
+        shared: Callable[[str], Sequence[bytes]] = nothing,
     ) -> PhaseStep:
         return PhaseStep(
             phase=phase,
@@ -123,7 +133,11 @@ class Attempt:
     ) -> PhaseStep:
         """A message for each member, with its own of `values` as the field `name`."""
         return self._step(
-            phase, values, lambda member: pack({name: values[member]}), accept, shared=values.head
+            phase,
+            values,
+            lambda member: pack({name: values[member]}),
+            accept,
+            shared=lambda _: (values.head,),
         )
 
     def _proposal(self, member: str) -> RecordDict:
@@ -136,10 +150,15 @@ class Attempt:
                 context=self._context,
                 plan=federation.plan,
                 provenance=federation.records.provenance(after=held.release, known=held.manifests),
-                charters=federation.epochs(after=held.epoch),
+                charters=self._lacked(held.epoch),
                 tenure=self._tenure,
             ).pack()
         return self._proposals[held]
+
+    def _lacked(self, epoch: int) -> tuple[bytes, ...]:
+        """The signed epochs after this one."""
+        count = max(0, self._federation.charter.epoch - epoch)
+        return self._epochs[-count:] if count else ()
 
     def _enough(self) -> bool:
         federation = self._federation

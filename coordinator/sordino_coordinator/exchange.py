@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 from flwr.app import Message, RecordDict
@@ -36,6 +36,11 @@ def never() -> bool:
     return False
 
 
+def nothing(_: str) -> Sequence[bytes]:
+    """The default of `shared`: no message has anything in common with another."""
+    return ()
+
+
 def exchange(
     grid: Grid,
     nodes: Mapping[str, int],
@@ -49,16 +54,16 @@ def exchange(
     given_up: Callable[[], bool] = never,
     rejoin: bool = False,
     enough: Callable[[], bool] = never,
-    shared: bytes = b"",
+    shared: Callable[[str], Sequence[bytes]] = nothing,
 ) -> Iterator[Answered | LostMember]:
     """Sends `content(member)` to each member of `nodes`; yields every one exactly once, answers in order of arrival.
 
     `nodes` gives a member's Flower node id, `reply_bytes` the most that its reply can have: a larger one is refused
     before it is received. One reply is in memory at a time, and `accept` has consumed it when its member is yielded.
     With `rejoin` a member that was cut off or restarted is asked again when it is back, for as long as the exchange
-    waits for anybody else. Once `enough()` is true, nobody is waited for. `shared` is a long part that
-    every content has: on our link it is in memory once. Raises GivenUpError once `given_up()` is true, and
-    StorageError.
+    waits for anybody else. Once `enough()` is true, nobody is waited for. `shared(member)` are long parts of its
+    content that others have too, in their order: on our link they are in memory once. Raises GivenUpError once
+    `given_up()` is true, and StorageError.
     """
     started = time.monotonic()
     waiting: dict[str, str] = {}
@@ -69,7 +74,7 @@ def exchange(
         left = max(seconds - (time.monotonic() - started), POLL_SECONDS)
         message = Message(content(member), nodes[member], message_type, group_id=str(round), ttl=left)
         sent[member] += 1
-        ids = list(push(grid, message, reply_bytes(member), shared))
+        ids = list(push(grid, message, reply_bytes(member), shared(member)))
         waiting.update(dict.fromkeys(ids, member))
         return bool(ids)
 
@@ -120,7 +125,7 @@ def exchange(
         yield LostMember(member=member, reason=Dropped.DISCONNECT)
 
 
-def push(grid: Grid, message: Message, reply_bytes: int, shared: bytes) -> Iterable[str]:
+def push(grid: Grid, message: Message, reply_bytes: int, shared: Sequence[bytes]) -> Iterable[str]:
     """Sends a message; its id, or nothing when its receiver is not there. A stock grid cannot bound a reply."""
     if isinstance(grid, LinkGrid):
         return grid.push_bounded([message], reply_bytes=reply_bytes, shared=shared)

@@ -210,6 +210,7 @@ def ask(
         else max(STOCK_HELLO_SECONDS, federation.settings.exchange_seconds),
         reply_bytes=lambda _: ENVELOPE_BYTES,
         enough=lull.over if ours else never,
+        shared=lambda member: charters.get(member, ()),
     ):
         lull.heard()
         if isinstance(item, LostMember) and item.rejected is not None:

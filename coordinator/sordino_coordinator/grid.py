@@ -6,7 +6,7 @@ certificate whose stream carried it, never a field of the message: what a reply 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from functools import partial
 
 from flwr.app import Error, Message, RecordDict
@@ -71,10 +71,10 @@ class LinkGrid(AddressedGrid):
         return self.push_bounded(messages, reply_bytes=None)
 
     def push_bounded(
-        self, messages: Iterable[Message], *, reply_bytes: int | None, shared: bytes = b""
+        self, messages: Iterable[Message], *, reply_bytes: int | None, shared: Sequence[bytes] = ()
     ) -> list[str]:
         """`push_messages`, for replies of at most so many bytes: a larger one is refused at its first frame and ends
-        its member's stream. None: the link's own limit. `shared` is bytes that are in other messages too: they are in
+        its member's stream. None: the link's own limit. `shared` are parts that are in other messages too: they are in
         memory once."""
         sent = []
         for message in messages:

@@ -8,7 +8,7 @@ are noted.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from flwr.app import RecordDict
@@ -16,7 +16,7 @@ from flwr.serverapp import Grid
 
 from sordino_coordinator.boundary import Accept, Answered, LostMember
 from sordino_coordinator.control.live import Doing
-from sordino_coordinator.exchange import GivenUpError, exchange, never
+from sordino_coordinator.exchange import GivenUpError, exchange, never, nothing
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.metrics import WORDS
 from sordino_coordinator.noted import exclude_cheater
@@ -29,8 +29,8 @@ from sordino_platform.tracing import TracedStep
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseStep:
     """One phase that is to be held. `content` makes what a member is told, `accept` takes its answer, `reply_bytes` is
-    the most that its whole reply can have. Once `enough()` is true, no further answer is waited for. `shared` is a long
-    part that every content has."""
+    the most that its whole reply can have. Once `enough()` is true, no further answer is waited for. `shared` are long
+    parts of a member's content that others have too."""
 
     phase: Phase
     members: Collection[str]
@@ -38,7 +38,7 @@ class PhaseStep:
     accept: Accept
     reply_bytes: Callable[[str], int]
     enough: Callable[[], bool] = never
-    shared: bytes = b""
+    shared: Callable[[str], Sequence[bytes]] = nothing
 
 
 class RoundPhases:

@@ -75,9 +75,26 @@ def test_what_messages_have_in_common_is_in_memory_once_and_their_bytes_are_the_
     coder, contents = ContentCoder(), [pack({"delivery": head + tail}) for tail in tails]
     for content in contents:
         sent = message(content)
-        parts = coder.encode(sent, head)
-        assert joined(parts) == joined(encode_message(sent)) == joined(coder.encode(sent, other))
+        parts = coder.encode(sent, [head])
+        assert joined(parts) == joined(encode_message(sent)) == joined(coder.encode(sent, [other]))
         assert not head or any(part is head for part in parts)
+
+
+@given(
+    every=st.lists(st.binary(min_size=40, max_size=300), min_size=1, max_size=6, unique=True),
+    others=st.lists(st.binary(max_size=50), max_size=3),
+)
+def test_whoever_lacks_another_end_of_a_list_is_sent_the_same_bytes_of_it(
+    every: list[bytes], others: list[bytes]
+) -> None:
+    """As epochs of a charter are: each member may say that it lacks others."""
+    coder = ContentCoder()
+    for start in range(len(every)):
+        lacking = every[start:]
+        sent = message(pack({"charters": list(lacking)}))
+        parts = coder.encode(sent, lacking)
+        assert joined(parts) == joined(encode_message(sent)) == joined(coder.encode(sent, others + lacking))
+        assert [part for part in parts if any(part is one for one in every)] == lacking
 
 
 @given(st.data())

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from flwr.app import Array, ArrayRecord, Message, RecordDict
 
@@ -38,9 +38,10 @@ class ContentCoder:
         self._type = ""
         self._known = deque[tuple[RecordDict, bytes]](maxlen=CONTENTS)
 
-    def encode(self, message: Message, shared: bytes = b"") -> list[bytes | StreamedPart]:
-        """The parts of the payload, which joined are those of `encode_message`. Contents that differ can have `shared`
-        in common, which is a part by itself then and not copied. The content must not be changed afterwards."""
+    def encode(self, message: Message, shared: Sequence[bytes] = ()) -> list[bytes | StreamedPart]:
+        """The parts of the payload, which joined are those of `encode_message`. What contents that differ have in
+        common, in the order in which it is in them, is `shared`: each is a part by itself then, and not copied. The
+        content must not be changed afterwards."""
         if message.metadata.message_type != self._type:
             self._type = message.metadata.message_type
             self._known.clear()
@@ -53,12 +54,15 @@ class ContentCoder:
         return [length + metadata, *_around(encoded, shared), *_vectors_of(message.content, {})]
 
 
-def _around(encoded: bytes, shared: bytes) -> list[bytes]:
-    """`encoded` in parts, of which `shared` is one where it is in there."""
-    start = encoded.find(shared) if shared else -1
-    if start < 0:
-        return [encoded]
-    return [encoded[:start], shared, encoded[start + len(shared) :]]
+def _around(encoded: bytes, shared: Sequence[bytes]) -> list[bytes]:
+    """`encoded` in parts, of which each of `shared` is one where it is in there behind the one before."""
+    parts, done = [], 0
+    for one in shared:
+        start = encoded.find(one, done)
+        if one and start >= 0:
+            parts += [encoded[done:start], one]
+            done = start + len(one)
+    return [*parts, encoded[done:]]
 
 
 def encode_message(
