@@ -85,7 +85,7 @@ class Archive:
         before = len(self._identity.charters.chain())
         self._ask_charters(members)
         epochs = len(self._identity.charters.chain()) - before
-        told = {name: self._ask_manifests(name, node) for name, node in members.items()}
+        told = self._ask_manifests(members)
         held = list(self._releases.chain())
         longest = agreed(held, told)
         missing = longest[len(held) :]
@@ -125,17 +125,20 @@ class Archive:
         log().warning("history_refused", member=member, error=problem)
 
     def _ask(
-        self, nodes: Mapping[str, int], question: Question, accept: Callable[[MemberReply], None]
+        self,
+        nodes: Mapping[str, int],
+        question: Callable[[str], Question],
+        accept: Callable[[MemberReply], None],
     ) -> dict[str, str]:
-        """Asks each member. Returns, by name, why a member's answer was not believed, for those that gave none that
-        could be read."""
+        """Asks all of them at the same time. Returns, by name, why a member's answer was not believed, for those that
+        gave none that could be read."""
         # Members of an older version put more into an answer: up to the size of a header.
         most = ENVELOPE_BYTES + MAX_HEADER_BYTES + self._vector_bytes()
         problems = {}
         for item in exchange(
             self._grid,
             nodes,
-            lambda _: question.pack(),
+            lambda name: question(name).pack(),
             accept,
             message_type=HISTORY,
             round=0,
@@ -149,55 +152,65 @@ class Archive:
     def _vector_bytes(self) -> int:
         return 4 * dimension_of(self._identity.charter)
 
-    def _items(self, node: Mapping[str, int], question: Question) -> tuple[list[bytes], str]:
-        items: list[bytes] = []
-
-        def accept(answer: MemberReply) -> None:
-            items.extend(answer.fields.blobs("items"))
-
-        problems = self._ask(node, question, accept)
-        return items, next(iter(problems.values()), "")
-
     def _ask_charters(self, members: Mapping[str, int]) -> None:
         """Takes over the epochs that are missing here. The root signed them, so it does not matter which member brings
         them."""
-        store = self._identity.charters
-        for name, node in members.items():
-            while True:
-                had = len(store.chain())
-                items, _ = self._items({name: node}, Question(want=Want.CHARTERS, first=had + 1))
-                try:
-                    store.accept_chain(items)
-                except SordinoError as problem:
-                    self._note(name, problem.message)
-                if len(store.chain()) == had:
-                    break
+        store, asked = self._identity.charters, dict(members)
 
-    def _ask_manifests(self, name: str, node: int) -> Told:
-        """The part of a member's chain that follows what is held here. Each manifest is verified before the next is
-        asked for."""
-        told = Told(chain=list(self._releases.chain()[:-1]))
-        while not told.problem:
-            items, told.problem = self._items(
-                {name: node}, Question(want=Want.MANIFESTS, first=len(told.chain))
-            )
-            if not items:
-                break
+        def came(answer: MemberReply) -> None:
+            charters = answer.fields.blobs("items")
             try:
-                for data in items:
-                    signed = SignedManifest.parse(data)
-                    require_next(told.chain, signed, self._identity.charters)
-                    told.chain.append(signed)
+                store.accept_chain(charters)
             except SordinoError as problem:
-                told.problem = problem.message
-        if told.problem:
-            self._note(name, told.problem)
+                self._note(answer.member, problem.message)
+
+        def question(_: str) -> Question:
+            return Question(want=Want.CHARTERS, first=len(store.chain()) + 1)
+
+        had = -1
+        while len(store.chain()) > had:
+            had = len(store.chain())
+            for name in self._ask(asked, question, came):
+                del asked[name]  # it is asked for manifests, and its problem noted then
+
+    def _ask_manifests(self, members: Mapping[str, int]) -> dict[str, Told]:
+        """The part of each member's chain that follows what is held here. Each manifest is verified before the next is
+        asked for."""
+        told = {name: Told(chain=list(self._releases.chain()[:-1])) for name in members}
+        # What was verified behind which manifest: most members tell the same.
+        known = dict[bytes, tuple[SignedManifest | None, SignedManifest]]()
+        ended = set[str]()
+
+        def came(answer: MemberReply) -> None:
+            chain, items = told[answer.member].chain, answer.fields.blobs("items")
+            if not items:
+                ended.add(answer.member)
+            for data in items:
+                last = chain[-1] if chain else None
+                before, signed = known.get(data, (None, None))
+                if signed is None or before is not last:
+                    signed = SignedManifest.parse(data)
+                    require_next(chain, signed, self._identity.charters)
+                    known[data] = last, signed
+                chain.append(signed)
+
+        def question(name: str) -> Question:
+            return Question(want=Want.MANIFESTS, first=len(told[name].chain))
+
+        asked = dict(members)
+        while asked:
+            for name, problem in self._ask(asked, question, came).items():
+                told[name].problem = problem
+                self._note(name, problem)
+                ended.add(name)
+            asked = {name: node for name, node in asked.items() if name not in ended}
         return told
 
     def _ask_vector(self, holders: Mapping[str, int], newest: SignedManifest) -> Vector:
         """The newest release's vector, from the first member whose bytes have the signed hash."""
         found: list[Vector] = []
         manifest = newest.manifest
+        question = Question(want=Want.WEIGHTS, first=manifest.number)
 
         def accept(answer: MemberReply) -> None:
             vector = answer.fields.vector("weights", np.float32)
@@ -205,8 +218,7 @@ class Archive:
             found.append(vector)
 
         for name, node in holders.items():
-            question = Question(want=Want.WEIGHTS, first=manifest.number)
-            problems = self._ask({name: node}, question, accept)
+            problems = self._ask({name: node}, lambda _: question, accept)
             if found:
                 return found[0]
             self._note(name, next(iter(problems.values()), "it sent no model"))
