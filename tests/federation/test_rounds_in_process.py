@@ -132,6 +132,19 @@ def test_every_member_takes_the_release_and_the_next_round_starts_from_it(place:
         assert (folder / "completion" / "serving" / "CURRENT").read_text().startswith("release-000001")
 
 
+def test_a_machine_that_only_trains_writes_no_model_to_serve(tmp_path: Path) -> None:
+    inprocess.found_in(tmp_path / "federation", of_members={"completions": False})
+    federation = run_round(tmp_path / "federation", set())
+    assert federation.rounds.rounds()[0].outcome is Outcome.COMPLETED
+    for name in inprocess.NAMES:
+        folder = tmp_path / "federation" / "members" / name
+        assert (
+            ReleaseStore(folder / "releases", Identity.load(folder).charters).head()
+            == federation.releases.head()
+        )
+        assert not list((folder / "completion").glob("*/CURRENT"))
+
+
 def test_a_member_that_is_cut_off_in_training_and_comes_back_before_the_others_are_done_rejoins(
     place: Path,
 ) -> None:

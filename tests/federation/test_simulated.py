@@ -330,6 +330,10 @@ def test_twenty_and_a_hundred_virtual_members_complete_a_round_in_a_driver_of_th
         assert 0 < report["epsilon_spent_at_most"] <= report["epsilon_budget"]
         assert report["bytes_from_a_member_and_round"] > 2 * report["parameters"]
         assert "round 1: completed" in said
+        files = [path for path in (tmp_path / str(members) / "members").rglob("*") if path.is_file()]
+        assert (
+            sum(path.stat().st_size for path in files) < 3_000_000 * members
+        )  # no model to serve among them
         print(json.dumps(report))
     assert reports[100]["driver_peak_mb"] < 1.25 * reports[20]["driver_peak_mb"]
 

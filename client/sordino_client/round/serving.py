@@ -15,7 +15,7 @@ from sordino_platform.release.bundle import BEGINS, CURRENT
 
 def serve(member: Member) -> None:
     """Writes the newest release with the shared memory in force, or the base where there is none yet, for the
-    completion server.
+    completion server; nothing where the member's settings serve no completions.
 
     Of a Hugging Face base only the adapters are written: they are added to the base that lies on this disk. They are
     written to `adapter/` in PEFT's format too, for other software. Beside a release of our own architecture lies the
@@ -32,8 +32,9 @@ def serve(member: Member) -> None:
     begins = member.folder / "completion" / BEGINS
     if isinstance(config, HuggingFaceConfig):
         write_adapter(member.folder / "adapter", config, parameters)
-        _serve_base(serving, member.base(), config, parameters if number else {}, release=number)
-    else:
+        if member.settings.completions:
+            _serve_base(serving, member.base(), config, parameters if number else {}, release=number)
+    elif member.settings.completions:
         with as_file(files("sordino_platform") / "base" / "tokenizer.json") as tokenizer:
             write_serving_bundle(
                 serving,

@@ -114,6 +114,7 @@ def member_settings(folder: Path, name: str, training: Training) -> dict[str, ob
         "repositories": [str(folder / "code" / name)],
         "minimum_units": 1,
         "heldout_share": 0.0,
+        "completions": False,  # a model to serve would be 40 MB on the disk, for each member
         "window": training.plan.window,
         "windows_per_unit": training.plan.windows_per_unit,
         "budget_epsilon": 1000.0,
