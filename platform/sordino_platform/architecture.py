@@ -35,9 +35,8 @@ class ModelConfig:
     """The architecture: everything that fixes the shapes of the parameters.
 
     `width` must be `heads` times an even head size. `context` is in tokens. `adapter_rank` 0 means no adapters,
-    `embedding_rank` 0 none on the tied embedding.
-    `adapter_scale` multiplies the `down` of fresh adapters, and so, by its square, what a step of plain SGD changes
-    through an adapter beside what it changes in norms and biases.
+    `embedding_rank` 0 none on the tied embedding. `adapter_scale` multiplies the `down` of fresh adapters, and so, by
+    its square, how much a step of plain SGD changes through an adapter compared with norms and biases.
     """
 
     vocabulary: int = 4096
@@ -76,16 +75,15 @@ class ModelConfig:
         return 0
 
     def digest(self) -> bytes:
-        """SHA-256 of the canonical form; two configurations with one digest have one parameter layout."""
+        """SHA-256 of the canonical form. Two configurations with the same digest have the same parameter layout."""
         return _digest(b"sordino-model/1\n", asdict(self))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HuggingFaceConfig:
-    """A base of Hugging Face's format that stays as it is, and the adapters that are trained on it.
-
-    `base_sha256` is of its files (huggingface.py). `targets` are the adapted layers: name, outputs, inputs, sorted.
-    `end` is the token that closes a document.
+    """A base in Hugging Face's format, which is not changed, and the adapters that are trained on it. `base_sha256` is
+    the digest of its files (huggingface.py). `targets` are the adapted layers: name, outputs, inputs, sorted. `end` is
+    the token that closes a document.
     """
 
     base_sha256: str
@@ -111,7 +109,8 @@ class HuggingFaceConfig:
             raise ConfigurationError("the adapters are larger than 2^30 parameters")
 
     def digest(self) -> bytes:
-        """SHA-256 of the canonical form; two configurations with one digest have one base and one layout."""
+        """SHA-256 of the canonical form. Two configurations with the same digest have the same base and the same
+        layout."""
         return _digest(b"sordino-huggingface-model/1\n", asdict(self))
 
 
@@ -149,14 +148,14 @@ def with_adapters(
 
 
 def without_adapters(config: ModelConfig) -> ModelConfig:
-    """The configuration of parameters whose adapters are folded in (`merged`)."""
+    """The configuration that describes parameters with the adapters folded in (`merged`)."""
     return with_adapters(config, 0)
 
 
 def shapes(config: Architecture) -> dict[str, tuple[int, ...]]:
     """Every parameter's name and shape, sorted by name: what a file of parameters must hold, no more and no less.
 
-    Of a Hugging Face base these are the adapters only: the base itself never leaves its folder.
+    For a Hugging Face base these are only the adapters: the base itself never leaves its folder.
     """
     if isinstance(config, HuggingFaceConfig):
         rank = config.adapter_rank
@@ -193,8 +192,8 @@ def shapes(config: Architecture) -> dict[str, tuple[int, ...]]:
 def trainable_names(config: Architecture, names: Iterable[str]) -> list[str]:
     """The names that a federation with this configuration trains, sorted: the order of the vector.
 
-    `full`: every parameter. `adapter`: the adapters' factors, the norms and the output bias, which is what kept
-    most of the gain under noise when it was measured.
+    `full`: every parameter. `adapter`: the adapters' factors, the norms and the output bias. In measurements this
+    subset kept most of the gain under noise.
     """
     ordered = sorted(names)
     if isinstance(config, HuggingFaceConfig) or config.trainable == "full":
@@ -225,7 +224,8 @@ def flatten(config: Architecture, parameters: Parameters) -> Vector:
 
 
 def unflatten(config: Architecture, parameters: Parameters, vector: Vector) -> dict[str, Vector]:
-    """`parameters` with the trained subset taken from `vector`. Raises ConfigurationError where it does not fit."""
+    """`parameters` with the trained subset taken from `vector`. Raises ConfigurationError when the vector does not
+    fit."""
     layout = trainable_shapes(config)
     if vector.dtype != np.float32 or vector.shape != (sum(int(np.prod(shape)) for shape in layout.values()),):
         raise ConfigurationError("the parameter vector does not fit this model's configuration")
@@ -254,8 +254,8 @@ def add_adapters(
 ) -> dict[str, Vector]:
     """The base's parameters plus fresh adapters: `up` zero (no change), `down` from `directions` or a fixed seed.
 
-    `directions` holds, for any `down`, a matrix `(rows, inputs)` in descending order of use: its first rows, times the
-    adapter scale, are taken. What it does not hold is Gaussian of unit length times the scale.
+    `directions` maps the name of a `down` to a matrix `(rows, inputs)`, the most useful row first: its first rows,
+    times the adapter scale, are taken. A `down` that it lacks is Gaussian of unit length, times the adapter scale.
     """
     result, generator = dict(parameters), np.random.default_rng(seed)
     scale = 1.0 if isinstance(config, HuggingFaceConfig) else config.adapter_scale

@@ -25,7 +25,8 @@ from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import ConfigurationError
 
 MAX_BASE_BYTES = 16 << 20
-# 1: weights in float16. 2: matrices as bytes by rows (rows.py). What a newer version wrote is refused by name.
+# 1: weights in float16. 2: matrices as bytes by rows (rows.py). A format from a newer version is refused with its
+# number.
 FORMATS = ("sordino-base/1", "sordino-base/2")
 _INSTALL_AGAIN = "install sordino again"
 
@@ -45,7 +46,7 @@ def load(folder: Path | None = None) -> tuple[ModelConfig, Tokenizer, dict[str, 
     """Configuration, tokenizer and float32 parameters by the names of architecture.py.
 
     Of the base that ships, or of one that `sordino pretrain --export` wrote into `folder`. Raises ConfigurationError
-    when a file is missing or is not the one that the card names.
+    when a file is missing or its digest is not the card's.
     """
     about = card(folder)
     if about.get("format") not in FORMATS:
@@ -70,7 +71,7 @@ def load(folder: Path | None = None) -> tuple[ModelConfig, Tokenizer, dict[str, 
 
 
 def directions() -> dict[str, Vector]:
-    """Where adapters on the base that ships begin: matrices by the name of an adapter's `down`, float32.
+    """The initial values for adapters on the base that ships: float32 matrices by the name of an adapter's `down`.
 
     Measured on the public corpus by `sordino pretrain --export`
     (client/sordino_client/laboratory/pretrain/directions.py). Raises ConfigurationError when the file is missing or is

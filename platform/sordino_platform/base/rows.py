@@ -1,8 +1,8 @@
 """The weights of a base on disk: float16, or bytes by rows where float16 would be too large to ship.
 
-A row of a matrix is bytes times one float16: `row = bytes * scale`. The engine serves in the same form (ADR 7), so
-what is lost here is lost there anyway. Expanding is one exact product per weight, in float32: everybody gets the same
-bits.
+A row of a matrix is bytes times one float16: `row = bytes * scale`. The engine serves in the same form (ADR 7), so this
+rounding loses nothing that serving would keep. Expanding is one exact product per weight, in float32: everybody gets
+the same bits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ _LARGEST = 127
 
 
 def compact_rows(parameters: Parameters) -> dict[str, npt.NDArray[Any]]:
-    """Matrices `(rows, columns)` as int8 beside `NAME.scale`, float16 `(rows,)`; all else as float16."""
+    """Each matrix `(rows, columns)` as int8, with its scales under `NAME.scale`, float16 `(rows,)`. All other
+    parameters as float16."""
     found: dict[str, npt.NDArray[Any]] = {}
     for name, value in parameters.items():
         if value.ndim != 2:
@@ -35,7 +36,7 @@ def compact_rows(parameters: Parameters) -> dict[str, npt.NDArray[Any]]:
 
 
 def expand(tensors: Mapping[str, npt.NDArray[Any]]) -> dict[str, Vector]:
-    """Float32 parameters from what a base's file holds, in either form.
+    """Float32 parameters from the tensors of a base's file, in either form.
 
     Raises ConfigurationError for another type, a matrix of bytes without its scales, or scales without their matrix.
     """

@@ -1,4 +1,4 @@
-"""The frozen description of a base, whatever its source: what every other part may know of it without loading it."""
+"""The frozen description of a base, the same for every source. Other modules read it without loading the base."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sordino_platform.bases.middle import FillInTheMiddle
 
 Kind = Literal["shipped", "folder", "gguf", "package"]
 SHIPPED = "shipped"
-# The longest window that is served: its cache is what a laptop bears, and its reading what a person waits for.
+# The longest window that is served: a laptop can hold its cache, and a person can wait until it is read.
 SERVED_CONTEXT = 1536
 
 
@@ -48,11 +48,11 @@ class Base:
 
     @property
     def gguf(self) -> Path | None:
-        """The GGUF file that a server may run as it is, where the base is one."""
+        """The GGUF file, which a server may run unchanged; None when the base is not one."""
         return self.place if self.kind in ("gguf", "package") else None
 
     def training_bytes(self, *, window: int = 256) -> int:
-        """Memory of a trainer of adapters that takes one window at a time and keeps each layer's input only."""
+        """Memory of a trainer of adapters that takes one window at a time and keeps only each layer's input."""
         return self.shape.training_bytes(tokens=min(window, self.context), checkpointing=True)
 
     def serving_bytes(self) -> int:

@@ -2,9 +2,9 @@
 
     bases/dequantised/DIGEST/    config.json, tokenizer.json, model.safetensors, whole.json
 
-Mode 0700, its files 0600. A folder appears whole or not at all; `whole.json` holds the digest of its files, so that one
-that was changed or damaged is noticed and made again. The folder is this user's own, and what a charter names is the
-GGUF file, never the folder: another version of this module may write other bytes.
+Mode 0700, its files 0600. A folder appears whole or not at all; `whole.json` holds the digest of its files, so that a
+changed or damaged folder is noticed and made again. The folder belongs to this user. A charter names the GGUF file,
+never the folder, because another version of this module may write other bytes.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _ALIGNMENT = 8  # of a safetensors header
 
 
 def dequantised(file: GgufFile, digest: str, cache: Path) -> Path:
-    """The folder of the file whose digest this is; made when it is not there, or is not what was made.
+    """The folder for the GGUF file with this digest. It is made when it is missing or was changed.
 
-    Raises ConfigurationError for a file that cannot be converted, StorageError when the disk refuses.
+    Raises ConfigurationError for a file that cannot be converted, StorageError when it cannot be written.
     """
     make_folder(cache)
     target = cache / digest
-    with locked(cache):  # one process converts, the others wait and find it
+    with locked(cache):  # one process converts; the others wait and then find the folder
         if _whole(target):
             return target
         for left in (*cache.glob(f".{digest}.*"), target):
@@ -58,7 +58,7 @@ def dequantised(file: GgufFile, digest: str, cache: Path) -> Path:
 
 
 def _whole(folder: Path) -> bool:
-    """Whether the folder is what was made. Reads all of it."""
+    """Whether the folder is complete and unchanged. Reads all of it."""
     try:
         said = json.loads(read_file(folder / WHOLE, limit=4096))
         return bool(said == {"version": VERSION, "files": folder_digest(folder).hex()})
@@ -70,7 +70,7 @@ def _write(file: GgufFile, folder: Path) -> None:
     family = family_of(file)
     config = family.config(file)
     names = family.names(file, config)
-    # First: what is refused is refused before the long part.
+    # Checked first, so that a refusal comes before the long part.
     write_file(folder / "tokenizer.json", tokenizer_json(file).encode(), secret=True)
     write_file(folder / "config.json", json.dumps(config, indent=1, sort_keys=True).encode(), secret=True)
     rows = {here: file.tensors[there] for there, here in sorted(names.items(), key=lambda pair: pair[1])}
@@ -123,6 +123,6 @@ def _blocks(raw: npt.NDArray[np.uint8], kind: int) -> Array:
         raise ConfigurationError(
             "this installation cannot read quantised GGUF files", hint="pip install 'sordino[huggingface]'"
         ) from error
-    with np.errstate(all="ignore"):  # a hostile scale overflows; what comes out is checked
+    with np.errstate(all="ignore"):  # a hostile scale overflows; the result is checked
         found: Array = gguf.dequantize(raw, gguf.GGMLQuantizationType(kind))
     return found

@@ -1,5 +1,4 @@
-"""From a configuration in Hugging Face's form and a tokenizer to a `Base`: the one place that reads them, whatever the
-source."""
+"""Makes a `Base` from a configuration in Hugging Face's form and a tokenizer. Every source of bases is read here."""
 
 from __future__ import annotations
 
@@ -15,9 +14,9 @@ from sordino_privacy.errors import ConfigurationError
 
 MAX_CONTEXT = 1 << 16
 UNTOLD_CONTEXT = 2048
-# A vocabulary is padded to a round number; more than this, and a twentieth, is another model's tokenizer.
+# A vocabulary is padded to a round number. More padding than this plus a twentieth means another model's tokenizer.
 PADDING_WORDS = 1024
-# A separator of documents, which base models are trained with; chat models name the end of a turn instead.
+# The separator of documents that base models are trained with. Chat models name the end of a turn instead.
 _END_OF_TEXT = "<|endoftext|>"
 
 
@@ -32,7 +31,7 @@ def described(
     parameters: int,
     place: Path,
 ) -> Base:
-    """Raises ConfigurationError where a size is missing or no token ends a text."""
+    """Raises ConfigurationError when a size is missing or no token ends a text."""
     vocabulary = required(config, "vocab_size", what=place)
     return Base(
         name=name,
@@ -51,7 +50,7 @@ def described(
 
 
 def memory_shape_of(config: Mapping[str, Any], parameters: int, *, what: object) -> MemoryShape:
-    """What the memory of a base with so many stored numbers follows from. Raises ConfigurationError."""
+    """The sizes that decide the memory of a base with this many stored numbers. Raises ConfigurationError."""
     width = required(config, "hidden_size", "n_embd", what=what)
     heads = required(config, "num_attention_heads", "n_head", what=what)
     head = whole(config.get("head_dim")) or width // heads
@@ -66,13 +65,13 @@ def memory_shape_of(config: Mapping[str, Any], parameters: int, *, what: object)
 
 
 def context_of(config: Mapping[str, Any]) -> int:
-    """How many tokens the base was made for, 65,536 at most."""
+    """The context that the base was made for, in tokens, at most 65,536."""
     said = whole(config.get("max_position_embeddings")) or whole(config.get("n_positions"))
     return min(said or UNTOLD_CONTEXT, MAX_CONTEXT)
 
 
 def require_own_tokenizer(tokenizer: HuggingFaceTokenizer, vocabulary: int, *, what: object) -> None:
-    """Raises ConfigurationError unless the tokenizer's words fill the model's vocabulary, but for its padding."""
+    """Raises ConfigurationError unless the tokenizer's words fill the model's vocabulary, except for padding."""
     words = tokenizer.size
     if words > vocabulary or vocabulary - words > max(PADDING_WORDS, vocabulary // 20):
         raise ConfigurationError(
@@ -92,7 +91,7 @@ def end_of_text(tokenizer: HuggingFaceTokenizer, config: Mapping[str, Any], *, w
 
 
 def required(config: Mapping[str, Any], *names: str, what: object) -> int:
-    """The first of these settings that is a size. Raises ConfigurationError where none is."""
+    """The first of these settings that is a size. Raises ConfigurationError when none is."""
     for name in names:
         if size := whole(config.get(name)):
             return size
@@ -100,5 +99,5 @@ def required(config: Mapping[str, Any], *names: str, what: object) -> int:
 
 
 def whole(value: object) -> int:
-    """`value` where it is a size from 1 to 2^24, else 0."""
+    """`value` if it is a size from 1 to 2^24, else 0."""
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= 1 << 24 else 0

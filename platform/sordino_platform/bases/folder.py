@@ -1,7 +1,7 @@
 """A base as a folder in Hugging Face's form: described from its small files and the headers of its weights.
 
-Refused, before anything is loaded: code of its own, pickles, an adapter, a missing shard, weights that are not what
-their headers say, a tokenizer that is another model's, a licence that nobody names.
+Refused, before anything is loaded: code of its own, pickles, an adapter, a missing shard, weights that do not match
+their headers, a tokenizer of another model, a missing licence.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAX_CARD_BYTES = 4 << 20
 def describe_folder(
     folder: Path, *, name: str, kind: Kind = "folder", licence: str | None = None, digest: str | None = None
 ) -> Base:
-    """The base in `folder`. `digest`: what is known of it already; without one every file is read for it.
+    """The base in `folder`. `digest` is its digest when that is known; otherwise every file is read to compute it.
 
     Raises ConfigurationError for everything that this module's docstring lists.
     """
@@ -46,7 +46,7 @@ def describe_folder(
 
 
 def licence_of(folder: Path) -> str:
-    """What the model card or a licence file says. Raises ConfigurationError where neither does."""
+    """The licence that the model card or a licence file names. Raises ConfigurationError when neither names one."""
     card = folder / "README.md"
     if card.is_file() and card.stat().st_size <= MAX_CARD_BYTES:
         text = card.read_text(encoding="utf-8", errors="replace")
@@ -66,7 +66,8 @@ def licence_of(folder: Path) -> str:
 
 
 def parameters_in(folder: Path, vocabulary: int) -> int:
-    """Stored numbers, from the headers of the weights. Raises ConfigurationError for a file that is not one."""
+    """How many numbers are stored, from the headers of the weights. Raises ConfigurationError for a file of another
+    format."""
     count = 0
     for path in sorted(folder.glob("*.safetensors")):
         try:

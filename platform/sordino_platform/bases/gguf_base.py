@@ -19,7 +19,7 @@ _NO_LICENCE = ("", "other", "unknown", "none")
 def describe_gguf(
     path: Path, *, name: str, kind: Kind = "gguf", licence: str | None = None, digest: str | None = None
 ) -> Base:
-    """The base in the file. `digest`: what is known of it already; without one the whole file is read for it.
+    """The base in the file. `digest` is its digest when that is known; otherwise the whole file is read to compute it.
 
     Raises ConfigurationError: no GGUF file, a damaged one, an unknown architecture or tokenizer, no licence.
     """

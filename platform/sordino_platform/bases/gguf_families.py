@@ -1,12 +1,11 @@
-"""What a GGUF file of each known architecture is in Hugging Face's form: its configuration, its tensors' names, and
-what the converter did to them (llama.cpp's `convert_hf_to_gguf.py`), undone.
+"""How a GGUF file of each known architecture becomes Hugging Face's form: its configuration, its tensors' names, and
+the converter's changes (llama.cpp's `convert_hf_to_gguf.py`), which are undone here.
 
     llama, granite    rows of queries and keys were reordered within a head: put back
     gemma             1 was added to the weights of its norms: taken off
-    gpt2              its linear layers were turned round: turned back
+    gpt2              its linear layers were transposed: transposed back
 
-Every name is listed: a tensor that is missing or unknown makes the file refused, so that no part of a model is ever
-made up.
+Every name is listed. A file with a missing or an unknown tensor is refused, so that no part of a model is ever made up.
 """
 
 from __future__ import annotations
@@ -28,8 +27,9 @@ MAX_LAYERS = 1 << 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """`once` and `layers` map names there to names here (`{}`: the layer); `optional` may be missing of both. Matrices
-    whose names end with one of `turned` lie the other way round here; then `change` undoes the rest."""
+    """`once` and `layers` map GGUF names to Hugging Face names (`{}`: the layer's number). `optional` names of both may
+    be missing. A matrix whose name ends with one of `turned` is transposed. After that, `change` undoes the converter's
+    other changes."""
 
     config: Callable[[GgufFile], dict[str, Any]]
     once: Mapping[str, str]
@@ -39,15 +39,16 @@ class Family:
     turned: tuple[str, ...] = ()
 
     def shape(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape here of a tensor that has `shape` there."""
+        """The shape in Hugging Face's form of a tensor with this GGUF shape."""
         return shape[::-1] if name.endswith(self.turned or ("/",)) else shape
 
     def value(self, name: str, value: Array, config: Mapping[str, Any]) -> Array:
-        """The tensor here that is `value` there."""
+        """The tensor in Hugging Face's form for the GGUF tensor `value`."""
         return self.change(name, value.T if name.endswith(self.turned or ("/",)) else value, config)
 
     def names(self, file: GgufFile, config: Mapping[str, Any]) -> dict[str, str]:
-        """The file's tensors and their names in Hugging Face's form. Raises ConfigurationError for other tensors."""
+        """The file's tensors and their names in Hugging Face's form. Raises ConfigurationError for a missing or unknown
+        tensor."""
         layers = int(config.get("num_hidden_layers", config.get("n_layer", 0)))
         wanted = dict(self.once) | {
             there.format(layer): here.format(layer)
@@ -77,7 +78,7 @@ def family_of(file: GgufFile) -> Family:
 
 
 def _common(file: GgufFile, model_type: str, *, width: str = "hidden_size") -> dict[str, Any]:
-    """What every configuration has. Raises ConfigurationError for sizes that cannot be."""
+    """The settings that every configuration has. Raises ConfigurationError for impossible sizes."""
     at = file.architecture
     heads = file.setting(f"{at}.attention.head_count", int)
     sizes = {

@@ -1,11 +1,11 @@
-"""Reading a GGUF file (ggml's format, versions 2 and 3) as what it is: bytes of a stranger.
+"""Reads a GGUF file (ggml's format, versions 2 and 3). Its bytes are not trusted.
 
 Layout, all little-endian: the magic, a version, the number of tensors, the number of settings; the settings (a name, a
 type, a value); one row per tensor (name, sizes, type, offset); filling up to the alignment; the tensors' bytes. Source:
 ggml's own description of GGUF.
 
 Every count is compared with what the file can hold before anything is allocated for it, every tensor must lie within
-the file and over no other, and every type must be one of the list below. Nothing of the weights is read here.
+the file without overlapping another, and every type must be in the list below. No weights are read here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAGIC = b"GGUF"
 MAX_FILE_BYTES = 1 << 40
 MAX_SETTINGS, MAX_TENSORS = 1 << 12, 1 << 15
 MAX_TEXT = 1 << 20
-MAX_ITEMS = 1 << 21  # of an array: words of a vocabulary, or its merges
+MAX_ITEMS = 1 << 21  # most entries of an array: words of a vocabulary, or its merges
 _LABEL = b"sordino-gguf-base/1\n"
 _STRING, _ARRAY = 8, 9
 _NUMBERS: Final[Mapping[int, np.dtype[Any]]] = {
@@ -36,7 +36,7 @@ _NUMBERS: Final[Mapping[int, np.dtype[Any]]] = {
     5: np.dtype("<i4"), 6: np.dtype("<f4"), 7: np.dtype("?"), 10: np.dtype("<u8"), 11: np.dtype("<i8"),
     12: np.dtype("<f8"),
 }  # fmt: skip
-# ggml's number of a tensor type: its name, values in a block, bytes of a block.
+# ggml's number of a tensor type: its name, values per block, bytes per block.
 TYPES: Final[Mapping[int, tuple[str, int, int]]] = {
     0: ("F32", 1, 4), 1: ("F16", 1, 2), 30: ("BF16", 1, 2), 2: ("Q4_0", 32, 18), 3: ("Q4_1", 32, 20),
     6: ("Q5_0", 32, 22), 7: ("Q5_1", 32, 24), 8: ("Q8_0", 32, 34), 10: ("Q2_K", 256, 84), 11: ("Q3_K", 256, 110),
@@ -47,7 +47,7 @@ TYPES: Final[Mapping[int, tuple[str, int, int]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorRow:
-    """Where a tensor lies. `shape` has the outermost size first, as numpy has it; `type` is a key of TYPES."""
+    """Where a tensor lies. `shape` has the outermost size first, as in numpy; `type` is a key of TYPES."""
 
     name: str
     shape: tuple[int, ...]
@@ -67,7 +67,7 @@ class GgufFile:
 
     @classmethod
     def open(cls, path: Path) -> GgufFile:
-        """Raises ConfigurationError for a file that is no GGUF file, or whose header cannot be."""
+        """Raises ConfigurationError for a file that is not a GGUF file, or whose header is impossible."""
         try:
             data = map_file(path, limit=MAX_FILE_BYTES)
         except StorageError as error:
@@ -92,13 +92,13 @@ class GgufFile:
 
     @property
     def architecture(self) -> str:
-        """As the file names it. Raises ConfigurationError where it does not."""
+        """The architecture that the file names. Raises ConfigurationError when it names none."""
         return str(self.setting("general.architecture", str))
 
     def setting(self, name: str, kind: type[Any], default: Any = None) -> Any:
         """A setting of that type (`int`, `float`, `str`, `bool`, `list`, `np.ndarray`), or `default`.
 
-        Raises ConfigurationError where it is of another type, or missing without a default.
+        Raises ConfigurationError when it has another type, or is missing and there is no default.
         """
         value = self.settings.get(name, default)
         if value is None:
@@ -110,7 +110,7 @@ class GgufFile:
         return value
 
     def digest(self) -> str:
-        """What a charter names: SHA-256 of a label and the file's own SHA-256, in hexadecimal."""
+        """The digest that a charter names: SHA-256 of a label and the file's own SHA-256, in hexadecimal."""
         return digest_of(sha256_of_file(self.path))
 
 
@@ -120,7 +120,7 @@ def digest_of(sha256: bytes) -> str:
 
 
 class _Reader:
-    """A place in the bytes that never moves past their end."""
+    """A position in the bytes that never moves past their end."""
 
     def __init__(self, data: memoryview, path: Path) -> None:
         self._data, self._path, self.at = data, path, 0
@@ -187,7 +187,7 @@ class _Reader:
 def _placed(
     reader: _Reader, rows: list[tuple[str, tuple[int, ...], int, int]], settings: Mapping[str, Any]
 ) -> dict[str, TensorRow]:
-    """The tensors, each within the file and apart from the others."""
+    """The tensors, each within the file and without overlaps."""
     alignment = settings.get("general.alignment", 32)
     if not isinstance(alignment, int) or not 1 <= alignment <= 1 << 16 or alignment & (alignment - 1):
         raise reader.refusal("its alignment is impossible")
@@ -198,7 +198,7 @@ def _placed(
         if kind not in TYPES:
             raise reader.refusal(f"the tensor type {kind} is not one that can be read")
         _, values, size = TYPES[kind]
-        count = prod(shape)  # whole numbers of any size: no overflow to hide behind
+        count = prod(shape)  # Python's integers have no limit, so a product cannot overflow
         if not count or shape[-1] % values or count // values * size > room:
             raise reader.refusal("a tensor does not fit into it")
         length = count // values * size

@@ -2,8 +2,8 @@
 
 `tokenizer.ggml.model` names the kind: `gpt2` is byte-level BPE, split first by the rule that `tokenizer.ggml.pre` names
 (llama.cpp's `llm_tokenizer_bpe` has the same rules); `llama` is SentencePiece's BPE with byte fallback, whose merges
-follow from the order of its pieces. Anything else is refused: a text cut in another way than the base learned it would
-be trained on and completed badly, and nobody would see why.
+follow from the order of its pieces. Any other kind is refused: with another tokenization than the base learned,
+training and completion would be bad, and nobody would see why.
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ def _byte_level(file: GgufFile, vocabulary: Mapping[str, int]) -> tokenizers.Tok
 
 
 def _sentence_pieces(file: GgufFile, vocabulary: Mapping[str, int]) -> tokenizers.Tokenizer:
-    # SentencePiece joins the pair whose piece has the best score. Gemma's scores do not tell; its order does.
+    # SentencePiece joins the pair whose piece has the best score. Gemma's scores carry no order, so its pieces' order
+    # counts.
     scores = file.setting("tokenizer.ggml.scores", np.ndarray, np.zeros(0, np.float32))
     ranks = {word: -float(number) for word, number in vocabulary.items()}
     if file.architecture != "gemma" and scores.shape == (len(vocabulary),) and len(np.unique(scores)) > 1:
@@ -127,7 +128,7 @@ def _sentence_pieces(file: GgufFile, vocabulary: Mapping[str, int]) -> tokenizer
 
 
 def _implied(vocabulary: Mapping[str, int], ranks: Mapping[str, float]) -> list[tuple[str, str]]:
-    """The merges that a vocabulary implies: of each word every cut into two words, best word first."""
+    """The merges that a vocabulary implies: every way to cut a word into two words, best word first."""
     found = []
     for word, number in vocabulary.items():
         cuts = [(word[:at], word[at:]) for at in range(1, len(word))]

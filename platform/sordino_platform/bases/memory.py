@@ -1,7 +1,7 @@
-"""How much memory a base takes, said before anything of it is loaded.
+"""Estimates how much memory a base takes, before any of it is loaded.
 
-The figures are of this project's own trainer and server, and are kept honest by a test that trains a small base and
-measures (docs/bases.md has the measured ones of SmolLM2 beside them).
+The figures are for this project's own trainer and server. A test checks them: it trains a small base and measures.
+docs/bases.md compares them with figures measured on SmolLM2.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from sordino_privacy.errors import ConfigurationError
 TRAINER_BYTES = 900 << 20
 SERVER_BYTES = 200 << 20
 FLOAT = 4
-# What the allocator holds beyond what is counted: measured as addresses, which the trainer's limit counts.
+# Overhead of the allocator, measured in address space, because the trainer's limit counts that.
 SLACK = 1.3
-# Windows that stay read, three as far as so many bytes hold them, one in any case.
+# Windows that stay cached: three if they fit into this many bytes, otherwise one.
 WINDOWS, WINDOW_BYTES = 3, 100 << 20
 DRAFTED_RANK = 8
 
@@ -35,14 +35,14 @@ class MemoryShape:
     key_values: int
 
     def adapters(self, rank: int) -> int:
-        """Numbers in adapters of `rank` on the seven products of a layer (fewer where a layer has fewer)."""
+        """How many numbers adapters of `rank` have on the seven matrices of a layer (fewer if a layer has fewer)."""
         attention = 4 * self.width + 2 * (self.width + self.key_values)
         network = 3 * (self.width + self.hidden)
         return self.layers * rank * (attention + network)
 
     def training_bytes(self, *, tokens: int, rank: int = DRAFTED_RANK, checkpointing: bool = False) -> int:
-        """Of the trainer's process: the base in float32, the adapters four times (themselves, their sum, a step's
-        gradients, a copy), and what a pass of `tokens` tokens keeps for its way back."""
+        """Bytes of the trainer's process: the base in float32, the adapters four times (themselves, their sum, a step's
+        gradients, a copy), and what a forward pass of `tokens` tokens keeps for the backward pass."""
         numbers = self.parameters + 4 * self.adapters(rank)
         return (
             TRAINER_BYTES
@@ -51,22 +51,23 @@ class MemoryShape:
         )
 
     def token_bytes(self, *, rank: int = DRAFTED_RANK, checkpointing: bool = False) -> int:
-        """What one token of a pass keeps: of each layer its inputs and products (with `checkpointing` of one layer, and
-        the inputs of the others), and the scores of every word four times (twice on the way there, twice back)."""
+        """Bytes that one token of a pass keeps: the inputs and products of each layer, and the logits of the whole
+        vocabulary four times (twice in the forward pass, twice in the backward pass). With `checkpointing`, products
+        are kept for one layer only, and inputs for all."""
         layer = 14 * self.width + 4 * self.key_values + 6 * self.hidden + 14 * rank
         kept = layer + self.layers * self.width if checkpointing else self.layers * layer
         return int(FLOAT * SLACK * (kept + 4 * self.vocabulary))
 
     def serving_bytes(self, *, context: int) -> int:
-        """Of the server: weights in eight bits, the embedding once more for the output, and the windows of `context`
-        tokens that stay read, in float32. 443 MB of SmolLM2-135M, where 420 MB were measured."""
+        """Bytes of the server: weights in eight bits, the embedding once more for the output, and the cached windows of
+        `context` tokens, in float32. For SmolLM2-135M this gives 443 MB; 420 MB were measured."""
         window = 2 * FLOAT * self.layers * self.key_values * context
         kept = max(1, min(WINDOWS, WINDOW_BYTES // max(window, 1)))
         return SERVER_BYTES + self.parameters + self.vocabulary * self.width + kept * window
 
 
 def require_room(needed: int, *, purpose: str, name: str, available: int | None = None) -> None:
-    """Raises ConfigurationError, with both figures, where this machine has less memory than `needed` bytes."""
+    """Raises ConfigurationError, with both figures, when this machine has less memory than `needed` bytes."""
     there = machine.total() if available is None else available
     if needed > there:
         raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""How a base fills in the middle: found from the tokens that only such a base has.
+"""How a base fills in the middle. Its convention is recognised by tokens that only such bases have.
 
     family           order that it was trained on                                          known by
     qwen2.5-coder    <|fim_prefix|> P <|fim_suffix|> S <|fim_middle|>                      <|file_sep|>
@@ -10,7 +10,7 @@
     sordino          <|suffix|> S <|prefix|> P <|middle|>                                  the base that ships
 
 Sources: the model cards of these families, and mistral-common for Codestral. Any other base completes from the prefix
-alone; the memory still looks at the suffix.
+alone; the local memory still reads the suffix.
 """
 
 from __future__ import annotations
@@ -22,16 +22,15 @@ from typing import Literal
 Family = Literal[
     "qwen2.5-coder", "codegemma", "granite", "starcoder2", "deepseek-coder", "codestral", "sordino"
 ]
-# The suffix that comes first stays as it is while someone types, so what was computed for it is kept.
+# A suffix that comes first does not change while someone types, so what was computed for it can be reused.
 Order = Literal["prefix-suffix-middle", "suffix-prefix"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FillInTheMiddle:
-    """Token numbers of a base's convention. `middle` is None where the prefix comes last and nothing after it.
-
-    `stops`: tokens after which nothing of the middle follows, the base's end of text aside.
-    Raises ValueError when there is no `middle` though the suffix comes last.
+    """Token numbers of a base's convention. `middle` is None when the prefix comes last, with nothing after it. `stops`
+    are tokens that end the middle, besides the base's end of text. Raises ValueError when the suffix comes last but
+    there is no `middle`.
     """
 
     family: Family
@@ -46,7 +45,7 @@ class FillInTheMiddle:
             raise ValueError("after the suffix, a middle token asks for the middle")
 
     def prompt(self, prefix: Sequence[int], suffix: Sequence[int]) -> list[int]:
-        """The tokens after which the base writes what stands between `prefix` and `suffix`."""
+        """The prompt after which the base writes the text between `prefix` and `suffix`."""
         asked = [] if self.middle is None else [self.middle]
         if self.order == "suffix-prefix":
             return [self.suffix, *suffix, self.prefix, *prefix, *asked]
@@ -64,7 +63,7 @@ class _Convention:
     prefix: str
     suffix: str
     middle: str | None
-    # One of these must be there too: families share the first three.
+    # One of these must exist too, because families share the first three.
     marks: tuple[str, ...]
     stops: tuple[str, ...] = ()
 

