@@ -1,9 +1,9 @@
 """Signed documents: one byte form, one hash, one signature, for charters, enrolments and release manifests.
 
-A document is a frozen pydantic model. Its canonical bytes are JSON with sorted keys, one space of indentation,
-ASCII only, finite numbers in the shortest form that reads back, and one newline at the end: what a person reads in
-an editor is exactly what was signed. Reading is strict: bytes are parsed, encoded again and compared, so one
-document has exactly one byte form (no second spelling of a number, no duplicate or unknown key, no missing default).
+A document is a frozen pydantic model. Its canonical bytes are JSON with sorted keys, one space of indentation, ASCII
+only, finite numbers in the shortest form that reads back, and one newline at the end. So what a person reads in an
+editor is exactly what was signed. Reading is strict: bytes are parsed, encoded again and compared, so one document has
+exactly one byte form (no second spelling of a number, no duplicate or unknown key, no missing default).
 
 Hashes are taken over *bytes as received*, after that check, with a versioned label and length prefixes:
 
@@ -44,7 +44,7 @@ NEWER = "a newer version of sordino may have made it: update this one"
 
 
 class Document(BaseModel):
-    """The base of everything that is signed: frozen, strict, unknown fields refused."""
+    """The base class of every signed document: frozen, strict, unknown fields refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
@@ -77,7 +77,7 @@ def _seconds(value: datetime) -> str:
     return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-# The names of the field: `bytes` in Python, lowercase hexadecimal on disk.
+# `bytes` in Python, lowercase hexadecimal on disk.
 Digest = _hexadecimal(DIGEST_SIZE)
 Key = _hexadecimal(KEY_SIZE)
 Signature = _hexadecimal(SIGNATURE_SIZE)
@@ -117,7 +117,7 @@ def decode(kind: type[D], data: bytes, *, limit: int, what: str) -> D:
     try:
         again = encode(document)
     except PydanticSerializationError:
-        again = b""  # a moment that no calendar holds in UTC
+        again = b""  # a time that is out of range in UTC
     if again != data:
         raise ConfigurationError(
             f"{what} is not in canonical form",
@@ -127,14 +127,14 @@ def decode(kind: type[D], data: bytes, *, limit: int, what: str) -> D:
 
 
 def _of_a_newer_version(problem: ErrorDetails) -> bool:
-    """Whether a finding is what a document of a later version looks like: an unknown field, or another `version`."""
+    """Whether pydantic's finding suggests a document of a later version: an unknown field, or another `version`."""
     return problem["type"] == "extra_forbidden" or (
         problem["type"] == "literal_error" and problem["loc"] == ("version",)
     )
 
 
 def first_problem(error: ValidationError) -> str:
-    """The first finding of pydantic in one line: where, and what. Never the value."""
+    """Pydantic's first finding in one line: the field and the reason, never the value."""
     problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
     place = ".".join(str(part) for part in problem["loc"])
     text = problem["msg"].removeprefix("Value error, ").splitlines()[0][:400]
@@ -156,7 +156,8 @@ def sign(key: Signer, label: str, data: bytes) -> bytes:
 
 
 def require_signature(public_key: bytes, label: str, data: bytes, signature: bytes, *, what: str) -> None:
-    """Raises ConfigurationError unless `signature` is that of `public_key` over `data` under this label."""
+    """Raises ConfigurationError unless `signature` is a valid signature by `public_key` over `data` under this
+    label."""
     try:
         Ed25519PublicKey.from_public_bytes(public_key).verify(signature, _message(label, data))
     except (InvalidSignature, ValueError):

@@ -1,13 +1,14 @@
-"""What a member that was away for long lacks of the history, brought to it in parts before a round.
+"""Sends a member that was away for long the part of the history that it lacks, in parts, before a round.
 
 A release's manifest names its members: a thousand of them take 12 KB, and those of some hundred releases would not fit
-into one proposal. So the coordinator brings them before, a part at a time, and the member says after each which release
-it wants next. A part that begins anywhere else is not looked at: what has been verified is never asked for again, and
-nothing can be left out.
+into one proposal. So the coordinator sends them before the proposal, a part at a time. After each part the member says
+which release it wants next. A part that begins anywhere else is ignored, so nothing verified is sent twice, and nothing
+can be left out.
 
-The coordinator chooses how much it brings and when it stops. It gains nothing by that: whatever it brings is signed
-and in its place in the chain or is refused, binds it (a later history that differs is refused), and is used for nothing
-until a release that its round's members signed follows it (sordino_platform.following).
+The coordinator chooses how much it sends and when it stops. It gains nothing by that. Everything it sends must be
+signed and in its place in the chain, or it is refused. It binds the coordinator: a later history that differs is
+refused. And it is used for nothing until a release follows that its round's members signed
+(sordino_platform.following).
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ _LENGTH: Final = 4
 class HistoryPart:
     """The content of a CATCH_UP message.
 
-    Signed `manifests` from the release `first` on, of a history whose newest release is `newest`; without any, it only
-    asks what the member wants. `charters` are the signed epochs that the member lacks, `tenure` the coordinator's, as
-    in a proposal.
+    `manifests` are signed, from the release `first` on, of a history whose newest release is `newest`. Without
+    manifests, the message only asks what the member wants. `charters` are the signed epochs that the member lacks;
+    `tenure` is the coordinator's, as in a proposal.
     """
 
     first: int
@@ -46,7 +47,8 @@ class HistoryPart:
     tenure: bytes = b""
 
     def pack(self) -> RecordDict:
-        """As Flower records. The manifests are one vector, whose bytes our link shares among all that are sent it."""
+        """As Flower records. The manifests are one vector: our link keeps its bytes once for all members that it is
+        sent to."""
         fields: dict[str, Scalar] = {"first": self.first, "newest": self.newest}
         if self.charters:
             fields["charters"] = list(self.charters)
@@ -56,7 +58,7 @@ class HistoryPart:
 
     @classmethod
     def parse(cls, fields: Fields) -> HistoryPart:
-        """Takes the message apart. Raises LinkError."""
+        """Parses the message. Raises LinkError."""
         first, newest = fields.integer("first"), fields.integer("newest")
         if not 0 <= first <= newest <= MAX_NUMBER:
             raise LinkError("the coordinator brings a part of a history that cannot be")
@@ -68,12 +70,12 @@ class HistoryPart:
 
 
 def framed(items: Iterable[bytes]) -> bytes:
-    """Byte strings one after the other, each behind its length (u32, big-endian)."""
+    """Byte strings one after the other, each after its length (u32, big-endian)."""
     return b"".join(len(item).to_bytes(_LENGTH, "big") + item for item in items)
 
 
 def unframed(data: bytes | memoryview) -> tuple[bytes, ...]:
-    """The byte strings of `framed`, each of at most a manifest's size. Raises LinkError for anything else."""
+    """The byte strings of `framed`, each at most as long as a manifest may be. Raises LinkError for anything else."""
     if len(data) > MAX_PART_BYTES:
         raise LinkError("a part of a history is larger than it may be")
     items, rest = [], memoryview(data)

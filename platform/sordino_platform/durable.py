@@ -1,10 +1,10 @@
 """Files that survive a crash, and files that nobody else may read.
 
-Rules kept here, so that no other module has to repeat them:
+These rules are kept here, so that no other module has to repeat them:
 
 * A file appears whole or not at all: written beside its place, fsynced, renamed over, and the folder fsynced.
-* A secret file is *created* with mode 0600; it is never made private after the fact. Reading one that its group
-  or others can read is refused, as OpenSSH does: such a key must be taken as already copied.
+* A secret file is *created* with mode 0600; it is never made private after the fact. A secret file that its group or
+  others can read is refused, as OpenSSH does: somebody may already have copied the key.
 * The size of a file is bounded before it is read.
 
     >>> write_file(folder / "charter.json", data)
@@ -33,7 +33,7 @@ FOLDER_MODE = 0o700
 
 
 def make_folder(folder: Path) -> None:
-    """Creates `folder` (and its parents) with mode 0700; one that is there already is left as it is."""
+    """Creates `folder` (and its parents) with mode 0700. An existing folder is not changed."""
     try:
         # Not parents=True: that would give the parents the umask's mode.
         for path in [*reversed(folder.parents), folder]:
@@ -45,9 +45,9 @@ def make_folder(folder: Path) -> None:
 
 
 def write_file(path: Path, *parts: bytes | memoryview, secret: bool = False, replace: bool = True) -> None:
-    """Writes `parts` one after the other at `path`, durably and atomically.
+    """Writes `parts` one after the other to `path`, durably and atomically.
 
-    Without `replace`, a file that is there already is refused. Raises StorageError when the disk refuses,
+    Without `replace`, an existing file is refused. Raises StorageError when the file cannot be written,
     ConfigurationError when `path` exists and must not be replaced.
     """
     write_parts(path, parts, secret=secret, replace=replace)
@@ -56,7 +56,7 @@ def write_file(path: Path, *parts: bytes | memoryview, secret: bool = False, rep
 def write_parts(
     path: Path, parts: Iterable[bytes | memoryview], *, secret: bool = False, replace: bool = True
 ) -> None:
-    """As `write_file`, for parts that are made one by one: what no memory could hold at once."""
+    """As `write_file`, for parts that are made one by one, for files too large for memory."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
         handle = os.open(temporary, files.CREATE, SECRET_MODE if secret else PUBLIC_MODE)
@@ -70,7 +70,7 @@ def write_parts(
             else:
                 os.link(
                     temporary, path
-                )  # unlike a rename, a link never replaces what another process just wrote
+                )  # unlike a rename, a link never replaces a file that another process just wrote
         finally:
             temporary.unlink(missing_ok=True)
         files.sync_folder(path.parent)
@@ -88,7 +88,7 @@ def read_file(path: Path, *, limit: int) -> bytes:
 
 
 def map_file(path: Path, *, limit: int) -> memoryview:
-    """The bytes of a regular file as a read-only view of the disk: what is not looked at takes no memory.
+    """The bytes of a regular file as a read-only memory map: pages that are not read take no memory.
 
     For files that are written whole and never changed in place, as `write_file` does. Raises StorageError.
     """
@@ -123,16 +123,17 @@ def read_secret(path: Path, *, limit: int = 64 << 10) -> bytes:
 
 def _read(path: Path, *, limit: int, secret: bool) -> bytes:
     try:
-        # Opening a FIFO does not hang; the check below then refuses it.
+        # Opening a FIFO does not block; the check below then refuses it.
         with os.fdopen(os.open(path, files.READ), "rb") as file:
-            status = os.fstat(file.fileno())  # of what was opened, not of what the name means a moment later
+            status = os.fstat(file.fileno())  # of the opened file, because the name may soon mean another one
             if not stat.S_ISREG(status.st_mode):
                 raise StorageError(f"{path} is not a regular file")
             if secret:
                 _require_private(path, status)
             if status.st_size > limit:
                 raise StorageError(f"{path} is larger than the {limit} bytes it may have")
-            # As long as it was when it was opened: a read of `limit` bytes takes that much memory for a small file too.
+            # Reads the size that it had when it was opened: a read of `limit` bytes would take that much memory for a
+            # small file too.
             data = file.read(status.st_size or limit + 1)
     except FileNotFoundError as error:
         raise StorageError(f"{path} does not exist") from error
@@ -154,7 +155,7 @@ def _require_private(path: Path, status: os.stat_result) -> None:
 
 
 def move_folder(folder: Path, target: Path) -> None:
-    """Puts a folder whose files are durable in its place, whole or not at all. Raises StorageError."""
+    """Moves a folder with durable files to its final path, whole or not at all. Raises StorageError."""
     try:
         folder.rename(target)
         files.sync_folder(target.parent)
@@ -164,7 +165,7 @@ def move_folder(folder: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds the folder for one process at a time, by a lock on `.lock`."""
+    """Lets one process at a time use the folder, by a lock on `.lock`."""
     try:
         lock = Lock(folder / ".lock")
     except OSError as error:

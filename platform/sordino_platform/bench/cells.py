@@ -1,8 +1,8 @@
 """One row per cell: masking, quantising and unmasking at each model size and cohort, beside Flower's functions on the
 same vectors and the machine's limits, all interleaved.
 
-What takes long and is a sum of equal parts is measured on some of the parts: a row says how many (`masks_measured`)
-of how many (`masks`). Everything else is measured whole.
+A slow step that consists of equal parts is measured on some of them: a row says how many masks were measured
+(`masks_measured`) and how many there are (`masks`). Everything else is measured whole.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ THREADS = (1, 2)
 KEYSTREAM_BYTES = {
     "mask": 9_000_000_000,
     "unmask": 3_000_000_000,
-}  # of one cell and repeat: about a second of AES
+}  # bytes per cell and repeat: about a second of AES
 FEWEST_MASKS = 20
 
 
@@ -42,8 +42,8 @@ def affordable(what: str, count: int, vector_bytes: int) -> int:
 
 
 def stream(size: int) -> Callable[[], None]:
-    """AES-256-CTR through `cryptography` and nothing else: the bytes of as many masks of `size` bytes as a cell has at
-    least, a chunk at a time into a buffer that stays in cache."""
+    """AES-256-CTR through `cryptography` alone: the bytes of the fewest masks of `size` bytes that a cell has, a chunk
+    at a time into a buffer that stays in cache."""
     source, out = MaskStream(key()), np.empty(CHUNK_BYTES, np.uint8).data
 
     def run() -> None:
@@ -54,7 +54,7 @@ def stream(size: int) -> Callable[[], None]:
 
 
 def addition(vector: RingVector) -> Callable[[], None]:
-    """One pass of addition through memory: no member and no coordinator can do with less."""
+    """One pass of addition through memory: the least work that any member or coordinator must do."""
     other = np.ones_like(vector)
 
     def run() -> None:
@@ -64,7 +64,7 @@ def addition(vector: RingVector) -> Callable[[], None]:
 
 
 def masking(size: str, repeats: int) -> list[Row]:
-    """Client masking per neighbour and per round, Flower's, the cipher's stream and memory, at one model size."""
+    """At one model size: client masking per neighbour and per round, Flower's masking, the bare cipher, and memory."""
     parameters, cells = SIZES[size], dict[str, Callable[[], object]]()
     vectors: dict[int, RingVector] = {
         16: np.zeros(parameters, np.uint16),
@@ -101,7 +101,7 @@ def masking(size: str, repeats: int) -> list[Row]:
 
 
 def quantising(size: str, repeats: int) -> list[Row]:
-    """An update to ring integers, in both rings."""
+    """Quantises an update to ring integers, in both rings."""
     values, cells = update(SIZES[size]), dict[str, Callable[[], object]]()
     for members in (5, 100):
         cells[str(members)] = quantise(values, members)
@@ -125,7 +125,8 @@ def quantise(values: FloatVector, members: int) -> Callable[[], object]:
 
 
 def unmasking(size: str, repeats: int) -> list[Row]:
-    """Server: every mask that is left in the sum, without dropouts and when a third drops out after the exchange."""
+    """Server: removes every mask that is left in the sum, without dropouts and when a third drops out after the
+    exchange."""
     parameters, cells, plan = SIZES[size], dict[str, Callable[[], object]](), []
     for members in COHORTS:
         ring = quantiser(parameters, members)

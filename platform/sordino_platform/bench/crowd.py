@@ -1,10 +1,11 @@
-"""A round of many simulated members, with the coordinator in a process of its own, whose peak memory is the figure.
+"""A round of many simulated members. The coordinator is a process of its own, and its peak memory is the figure.
 
 `python -m sordino_platform.bench.crowd` is that coordinator. It speaks on standard input and output: each message is
-`u8 what | u8 length and name | u32 length and bytes`; it answers what a phase ends with, one `u32 length | bytes` each.
+`u8 what | u8 length and name | u32 length and bytes`; it answers with the results of a phase, each as `u32 length |
+bytes`.
 
-Both rounds of the comparison are of one federation of a hundred: five of it present, or all. So the ring and the
-model are the same, and what differs is the number of members.
+Both rounds of the comparison belong to the same federation of a hundred members: in one, five are present, in the
+other, all. So ring and model are the same, and only the number of members differs.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ HEAD, SIZE = struct.Struct(">BB"), struct.Struct(">I")
 
 
 class What(IntEnum):
-    """Messages to the coordinator's process. FRAME is a piece of an upload, an empty one its end; MESSAGE asks for
-    what goes to one member in the present phase."""
+    """Messages to the coordinator's process. FRAME is a piece of an upload; an empty FRAME ends it. MESSAGE asks for
+    the message to one member in the present phase."""
 
     MEMBERSHIP = 0
     ADVERTISEMENT = 1
@@ -85,7 +86,7 @@ class CoordinatorPipe:
         stream.flush()
 
     def end(self) -> None:
-        """Waits for the process, whose work is done; ends it when it is not."""
+        """Waits for the process when its work is done; ends it otherwise."""
         cast(IO[bytes], self._process.stdin).close()
         try:
             self._process.wait(10)
@@ -96,7 +97,7 @@ class CoordinatorPipe:
 
 
 def simulated(present: int, parameters: int, size: str) -> Row:
-    """One round; the sum is compared with the plaintext sum of what the members sent, bit by bit."""
+    """Runs one round, and compares the sum bit by bit with the plaintext sum of the members' updates."""
     world, values = BenchWorld(FEDERATION, parameters, present=present), update(parameters)
     members = {name: world.member(name) for name in world.names}
     coordinator, total, adding = (
@@ -164,7 +165,7 @@ def fingerprint(vector: RingVector) -> str:
 
 
 def charter(world: BenchWorld) -> bytes:
-    """What the other process needs to know of the world, as JSON."""
+    """The parameters of the world that the other process needs, as JSON."""
     keys = {member.name: member.public_key.hex() for member in world.membership.members}
     return json.dumps({"members": keys, "context": world.context.encode().hex()}).encode()
 
@@ -194,7 +195,7 @@ class CoordinatorProcess:
         self.before = resident()
 
     def take(self, what: What, name: str, data: bytes) -> bytes | None:
-        """One message; what it is answered with, if it is."""
+        """Handles one message; returns the answer, if there is one."""
         session = self.session
         match what:
             case What.ADVERTISEMENT:
@@ -218,7 +219,7 @@ class CoordinatorProcess:
         return None
 
     def close(self) -> bytes:
-        """Ends the phase; returns what goes to every member, and keeps what goes to each."""
+        """Ends the phase; returns the message to all members, and keeps the messages to single members."""
         session = self.session
         match session.stage:
             case Stage.ADVERTISEMENTS:

@@ -61,7 +61,7 @@ def measured() -> list[Row]:
 
 
 def figures(rows: list[Row]) -> dict[str, Any]:
-    """The figures that are promised, each from rows of this run. Speedups are ratios of medians."""
+    """The figures that the documentation states, each from rows of this run. Speedups are ratios of medians."""
 
     def per_neighbour(by: str, **labels: object) -> Row:
         return row_with(rows, by=by, what="mask per neighbour", size="22m", threads=1, **labels)
@@ -80,9 +80,9 @@ def figures(rows: list[Row]) -> dict[str, Any]:
 
     return {
         "mask_speedup_vs_flower_22m_u32": ratio(flower, ours),
-        # Of one thread's processor time: what other processes take of a shared core is not the cipher's.
+        # Processor time of one thread, so that other processes on a shared core do not count.
         "mask_fraction_of_aes_stream": round(stream["thread_median_ms"] / ours["thread_median_ms"], 3),
-        # On the two threads that a member and a coordinator use; Flower's own code uses one.
+        # With the two threads that a member and a coordinator use; Flower's own code uses one.
         "client_speedup_vs_flower_n5_22m": speedup("whole client", 2),
         "client_speedup_vs_flower_n5_22m_one_thread": speedup("whole client", 1),
         "server_speedup_vs_flower_n5_22m": speedup("whole server", 2),
@@ -100,8 +100,8 @@ def ratio(slower: Row, faster: Row) -> float:
 
 
 def openssl() -> list[Row]:
-    """`openssl speed` of the same cipher, where that command is installed; it may be another build of OpenSSL than
-    the one that `cryptography` brings."""
+    """`openssl speed` of the same cipher, if that command is installed. It may be another build of OpenSSL than the one
+    in `cryptography`."""
     command = ["openssl", "speed", "-evp", "aes-256-ctr", "-bytes", str(CHUNK_BYTES), "-seconds", "1"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)

@@ -1,4 +1,4 @@
-"""Rows of figures: what was measured, how often, and how far the repeats lay apart."""
+"""Rows of figures: what was measured, how often, and how much the repeats differed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ Labels = dict[str, Any]
 
 
 class Took(NamedTuple):
-    """Seconds by the clock, and of the processor for this thread: the second does not count what others took of it."""
+    """Seconds of wall-clock time, and seconds of processor time of this thread. The second does not count other
+    processes."""
 
     wall: float
     thread: float
@@ -22,9 +23,9 @@ Cells = Mapping[str, Callable[[], object]]
 
 
 def interleaved(cells: Cells, *, repeats: int, before: Cells | None = None) -> dict[str, list[Took]]:
-    """What each cell took, all of them in turn and that `repeats` times, so that a slow minute hits every peer.
+    """Times every cell once, then all again, `repeats` times in all, so that a slow minute affects all peers alike.
 
-    What `before` has for a cell is run first and not timed.
+    A cell's function in `before` runs first and is not timed.
     """
     taken: dict[str, list[Took]] = {name: [] for name in cells}
     for _ in range(repeats):
@@ -39,7 +40,7 @@ def interleaved(cells: Cells, *, repeats: int, before: Cells | None = None) -> d
 
 
 def row(by: str, what: str, taken: list[Took], *, per: float = 1.0, **labels: Any) -> Row:
-    """`per` divides every repeat: the number of masks in it, say."""
+    """`per` divides every repeat, for example by its number of masks."""
     each = [took.wall / per for took in taken]
     return {
         "by": by,

@@ -1,5 +1,5 @@
-"""A whole client and a whole server in a round of five members, of whom one drops out before it uploads: ours, with
-every check, hash and signature, and Flower's, with every step of its own functions, on the same update.
+"""A whole client and a whole server in a round of five members. One member drops out before it uploads. Ours runs with
+every check, hash and signature, and Flower's with every step of its own functions, on the same update.
 
 `python -m sordino_platform.bench.whole PEER PARAMETERS` runs one client in a process of its own and prints by how many
 bytes its resident memory rose.
@@ -60,7 +60,7 @@ class OurRound:
         )
 
     def ready_server(self) -> None:
-        """What four members answer, from a run of their own; the fifth shared its secrets and is gone."""
+        """The answers of four members, from a separate run. The fifth shared its secrets and then dropped out."""
         rehearsal, self.server_side = copy.deepcopy(self.coordinator), copy.deepcopy(self.coordinator)
         present = {name: copy.deepcopy(self.members[name]) for name in self.world.names[DROPPED:]}
         updates = {name: self.world.quantise(self.values) for name in present}
@@ -133,7 +133,7 @@ PEERS: dict[str, tuple[Callable[[FloatVector], ComparedRound], tuple[int, ...]]]
 
 
 def compared(size: str, parameters: int, repeats: int) -> list[Row]:
-    """Rows of both peers' client and server. Both means are checked against the update before a row is believed."""
+    """Rows for client and server of both peers. Both means are checked against the update before any row is used."""
     values = update(parameters)
     rounds = {name: make(values) for name, (make, _) in PEERS.items()}
     sent, error = dict[str, int](), dict[str, float]()
@@ -187,7 +187,7 @@ def compared(size: str, parameters: int, repeats: int) -> list[Row]:
 
 
 def memory(size: str, parameters: int, peers: tuple[str, ...]) -> list[Row]:
-    """By how much the memory of a client rises while it quantises and uploads, each in a process of its own."""
+    """How much a client's memory rises while it quantises and uploads. Each client is a process of its own."""
     rows: list[Row] = []
     for name in peers:
         command = [sys.executable, "-m", "sordino_platform.bench.whole", name, str(parameters)]

@@ -1,4 +1,4 @@
-"""Members, contexts and updates to measure with: real sessions, keys of the moment, no network and no disk."""
+"""Members, contexts and updates to measure with: real sessions with temporary keys, without network or disk."""
 
 from __future__ import annotations
 
@@ -26,19 +26,20 @@ from sordino_privacy.signing import KeySigner
 
 RANGE = 0.5
 DEVIATION = 0.05
-# So few colluders that five of a hundred members may hold a round beside all hundred: what is compared is their number.
+# Few colluders, so that the same federation can hold a round of five members and one of all hundred. Only the number of
+# members then differs.
 FLOORS = Floors(gamma_permille=20)
 
 
 class VolatileJournal:
-    """The rules of a journal, kept in memory: for measurements, vectors and tests, where a member's life is the
-    process's. Nothing in it survives a crash."""
+    """A journal in memory with the same rules: for measurements, vectors and tests, where a member lives as long as its
+    process. Nothing in it survives a crash."""
 
     def __init__(self) -> None:
         self.rows: list[JournalEntry] = []
 
     def highest_epoch(self, federation: str) -> int:
-        """The highest epoch of any entry of the federation; 0 where there is none."""
+        """The highest epoch of any entry of the federation; 0 when there is none."""
         return max((row.epoch for row in self.rows if row.federation == federation), default=0)
 
     def entries(self, federation: str, run: str, round: int) -> Sequence[JournalEntry]:
@@ -46,7 +47,8 @@ class VolatileJournal:
         return [row for row in self.rows if (row.federation, row.run, row.round) == (federation, run, round)]
 
     def record(self, entry: JournalEntry) -> None:
-        """Keeps an entry that may follow; the same one again changes nothing. Raises ReplayError, RevealError."""
+        """Keeps an entry that may follow the others; the same entry again changes nothing. Raises ReplayError,
+        RevealError."""
         existing = self.entries(entry.federation, entry.run, entry.round)
         require_follows(existing, entry)
         if entry not in existing:
@@ -54,7 +56,7 @@ class VolatileJournal:
 
 
 class BenchWorld:
-    """A federation of `members`, of whom the first `present` take part, and models of `parameters` coordinates."""
+    """A federation of `members`, where the first `present` take part, with models of `parameters` coordinates."""
 
     def __init__(self, members: int, parameters: int, *, present: int | None = None) -> None:
         self.names = [f"member-{number:03d}" for number in range(present or members)]
@@ -109,7 +111,7 @@ def quantiser(parameters: int, members: int) -> Quantiser:
 
 
 def update(parameters: int) -> FloatVector:
-    """An update such as noise makes it: normal, well within the range."""
+    """An update that looks like noise: normally distributed, well within the range."""
     return np.random.default_rng(0).normal(0, DEVIATION, parameters).astype(np.float32)
 
 

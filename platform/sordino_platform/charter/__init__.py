@@ -1,4 +1,4 @@
-"""The federation's constitution: who takes part, on what floors, under which privacy, signed by an offline root.
+"""The federation's constitution: its members, floors and privacy terms, signed by an offline root.
 
 >>> signed = SignedCharter.parse(data, root=pinned_fingerprint)
 >>> signed.charter.membership()                     # what the secure-aggregation protocol enforces

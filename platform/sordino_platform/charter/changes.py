@@ -1,7 +1,7 @@
 """What changed between two charters, for the person who decides whether to accept the new one.
 
-A change that can only weaken protection is marked, because that is the line a reviewer looks for. Every change is of
-one kind, by which a member's own policy may let it in unasked; one that weakens is of none.
+A change that can only weaken protection is marked, because that is the line a reviewer looks for. Every other change
+has one kind. A member's own policy may accept some kinds without asking a person. A change that weakens has no kind.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from sordino_platform.charter.document import CharterTerms
 
-# Where a *higher* number protects less, and where a *lower* one does.
+# Fields where a *higher* number protects less, and fields where a *lower* one does.
 _WEAKER_WHEN_HIGHER = {
     "floors.organisation_share_permille",
     "privacy.largest_epsilon",
@@ -47,8 +47,8 @@ _WEAKER_WHEN_LOWER = {
 
 
 class ChangeKind(StrEnum):
-    """What a change is about, as far as a person may decide on it beforehand. TERMS is all the rest: whatever this
-    version does not know for harmless."""
+    """What a change is about, so that a person can decide beforehand which kinds to accept. TERMS is all the rest:
+    everything that this version does not know to be harmless."""
 
     RENEWAL = "renewal"
     STRICTER = "stricter"
@@ -61,12 +61,12 @@ class ChangeKind(StrEnum):
 
 
 ALWAYS = frozenset({ChangeKind.RENEWAL, ChangeKind.STRICTER})
-"""What needs no person: a later expiry, and what can only protect more."""
+"""Changes that need no person: a later expiry, and changes that can only protect more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One line of a comparison. `before` is empty for what was added, `after` for what was removed."""
+    """One line of a comparison. `before` is empty when something was added, `after` when it was removed."""
 
     field: str
     before: str
@@ -98,13 +98,13 @@ def _kind(field: str, before: object, after: object) -> ChangeKind:
     section, _, name = field.partition(".")
     match section:
         case "expires_at":
-            # Text of one format: the later moment is the greater one.
+            # Dates are text in one format, so the later one compares greater.
             return ChangeKind.RENEWAL if str(after) > str(before) else ChangeKind.STRICTER
         case "members" if name:
             if before is None:
                 return ChangeKind.MEMBERS_ADDED
             return ChangeKind.MEMBERS_REMOVED if after is None else ChangeKind.MEMBERS_CHANGED
-        case "retired":  # says which key went; that a member went or has another one is a line of its own
+        case "retired":  # says which key; that a member left or has another key is a separate line
             return ChangeKind.STRICTER if before is None else ChangeKind.TERMS
         case "coordinator":
             return ChangeKind.COORDINATOR
@@ -116,13 +116,13 @@ def _kind(field: str, before: object, after: object) -> ChangeKind:
 
 def _weaker(field: str, before: object, after: object) -> bool:
     if field == "privacy.noise":
-        return after == "distributed"  # less noise of each member's own
+        return after == "distributed"  # each member adds less noise of its own
     if field == "privacy.update_check":
-        return True  # "sum" bounds a liar less, "norm" shows more of each update: a person weighs it
+        return True  # "sum" limits a liar less, "norm" shows more of each update: a person decides
     if field.startswith("shared_memory.") and before is None:
-        return True  # phrases of very many clusters are then told to all members, word for word
+        return True  # phrases of very many clusters are then shown to all members, word for word
     if field == "renewals.authority":
-        return after is not None  # one more key, on a machine with a network, lets certificates live on
+        return after is not None  # one more key, on a machine with a network, can extend certificates
     if not isinstance(before, int | float) or not isinstance(after, int | float):
         return False
     return (field in _WEAKER_WHEN_HIGHER and after > before) or (
@@ -149,7 +149,7 @@ def _flat(terms: CharterTerms) -> dict[str, object]:
 
 def _plain(value: object) -> object:
     if isinstance(value, dict):
-        return value["fingerprint"]  # of an authority; its certificate is no line for a person
+        return value["fingerprint"]  # of an authority; its certificate is not shown
     if not isinstance(value, list):
         return value
     return ", ".join(item["name"] if isinstance(item, dict) else str(item) for item in value)

@@ -39,7 +39,7 @@ from sordino_privacy.secagg.encoding import MAX_MEMBERS, SUITE
 from sordino_privacy.secagg.graph import COMPLETE_LIMIT, quorum
 
 LABEL = (
-    "sordino-charter/1"  # of hashes and signatures, over all versions: the version stands in what is signed
+    "sordino-charter/1"  # of hashes and signatures in all versions; the version itself is in the signed bytes
 )
 FIRST_VERSION = "sordino-charter/1"
 VERSION = "sordino-charter/2"
@@ -49,7 +49,7 @@ NO_PREVIOUS = bytes(32)
 
 @contextmanager
 def _as_problem() -> Iterator[None]:
-    """What the protocol says of impossible floors, as pydantic takes it, which adds the place."""
+    """Turns the protocol's error for impossible floors into one that pydantic takes; pydantic adds the field."""
     try:
         yield
     except ConfigurationError as error:
@@ -57,7 +57,7 @@ def _as_problem() -> Iterator[None]:
 
 
 class CharterTerms(Document):
-    """What a draft and a charter share."""
+    """The fields that a draft and a charter share."""
 
     # Version 1 had no training policy: it is read with the default one, and its bytes and hash stay what they were.
     version: Literal["sordino-charter/1", "sordino-charter/2"] = "sordino-charter/2"
@@ -73,9 +73,9 @@ class CharterTerms(Document):
     training: TrainingPolicy | None = None
     shared_memory: SharedMemoryPolicy | None = None
     model: ModelTerms | HuggingFaceTerms
-    # One suite and one quantiser, no menu: no round is held under any other (`Charter.membership`). A charter of the
-    # suite before is still read, because the chain of epochs holds it. What the quantiser needs (ranges, ring, levels)
-    # follows from the model, the training plan and the number of members.
+    # One suite and one quantiser, without a choice: no round is held under any other (`Charter.membership`). A charter
+    # of the earlier suite can still be read, because the chain of epochs contains it. The quantiser's ranges, ring and
+    # levels follow from the model, the training plan and the number of members.
     suite: Literal["sordino-secagg/1", "sordino-secagg/2"] = "sordino-secagg/2"
     quantiser: Literal["sordino-quantiser/1"] = "sordino-quantiser/1"
     tls_authority: TlsAuthority
@@ -125,18 +125,19 @@ class CharterTerms(Document):
                 raise ValueError(f"the organisation {member.organisation!r} is spelt in two ways")
         self._require_shareable()
         if self.suite == SUITE:
-            # From the first member on: more members only make more colluders, so a draft without room stays one.
+            # Checked from the first member on: more members only mean more colluders, so a draft without room never
+            # gets room.
             with _as_problem():
                 self.floors.as_secagg().require_room(len(self.members))
         return self
 
     def noise_shares(self) -> int:
-        """Of how many honest members' noise a sum has enough: 1 where each carries the whole, else the honest floor."""
+        """How many honest members' noise is enough for a sum: 1 if each adds the whole noise, else the honest floor."""
         return self.floors.honest if self.privacy.noise == "distributed" else 1
 
     def _require_shareable(self) -> None:
-        """Whether the floors suit noise in shares: two sums of one round would hold the same shares, so that only one
-        may ever be opened."""
+        """Whether the floors suit noise in shares. Two sums of the same round would contain the same shares, so only
+        one of them may ever be opened."""
         if self.privacy.noise != "distributed":
             return
         if self.version == FIRST_VERSION or self.suite != SUITE:
@@ -154,13 +155,13 @@ class CharterTerms(Document):
 
 
 def shareable_honest(floors: FloorTerms, members: int) -> int:
-    """The smallest honest floor with which no two sums of one round can be opened: each has that many honest signers,
-    who sign once."""
+    """The smallest honest floor with which no two sums of one round can be opened: each sum needs that many honest
+    signers, and each of them signs once."""
     return max(secagg.MIN_HONEST, (members - floors.as_secagg().corrupt(members)) // 2 + 1)
 
 
 class Draft(CharterTerms):
-    """A charter in the making: never signed, never sent."""
+    """An unfinished charter: never signed, never sent."""
 
     coordinator: CharterCoordinator | None = None
 
@@ -184,7 +185,7 @@ class Charter(CharterTerms):
         return self
 
     def hash(self) -> bytes:
-        """The charter hash, 32 bytes: members pin it, the protocol's context holds it, the next epoch names it."""
+        """The charter hash, 32 bytes: members pin it, the protocol's context contains it, the next epoch names it."""
         return document_digest(LABEL, encode(self))
 
     def member(self, name: str) -> CharterMember:
@@ -204,14 +205,14 @@ class Charter(CharterTerms):
         return next((member.identity_key for member in self.members if member.name == name), None)
 
     def issuers(self, role: Role) -> tuple[TlsAuthority, ...]:
-        """The authorities whose certificates a party of this role may show."""
+        """The authorities that may have issued the certificate of a party of this role."""
         if role == "coordinator" or self.renewals is None:
             return (self.tls_authority,)
         return self.tls_authority, self.renewals.authority
 
     def membership(self) -> secagg.Membership:
-        """This epoch as the secure-aggregation protocol takes it. Raises ConfigurationError for a charter whose rounds
-        another suite would have to hold: its thresholds followed the roster, which the coordinator chooses."""
+        """This epoch as the secure-aggregation protocol takes it. Raises ConfigurationError for a charter of the
+        earlier suite: there the thresholds followed the roster, which the coordinator chooses."""
         if self.suite != SUITE:
             raise ConfigurationError(
                 f"the charter of {self.federation}, epoch {self.epoch}, is for {self.suite}; "
@@ -234,8 +235,8 @@ class Charter(CharterTerms):
         )
 
     def smallest_sum(self) -> int:
-        """Fewest members of a sum that any round of this epoch may open. In an epoch of the suite before it was the
-        honest floor that a release was checked against."""
+        """The smallest number of members in a sum that a round of this epoch may open. In an epoch of the earlier
+        suite, a release was checked against the honest floor."""
         if self.suite != SUITE:
             return self.floors.honest
         floors = self.floors
@@ -245,7 +246,7 @@ class Charter(CharterTerms):
     def require_current(self, now: datetime | None = None) -> None:
         """Raises ConfigurationError when the charter has expired.
 
-        A charter that never expired would let a coordinator hide a newer one, and with it a retirement, for ever.
+        If a charter never expired, a coordinator could hide a newer one, and a retirement in it, for ever.
         """
         if (now or datetime.now(UTC)) >= self.expires_at:
             raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""Making charters, on the machine that holds the root: a draft, changed step by step, then signed as one epoch.
+"""Makes charters on the machine that holds the root: a draft is changed step by step and then signed as one epoch.
 
 The root folder:
 
@@ -47,7 +47,7 @@ def first_draft(
     validity: timedelta = VALIDITY,
     **terms: Any,
 ) -> Draft:
-    """The draft of epoch 1; `terms` are `floors`, `privacy` and `training` where the defaults do not suit."""
+    """The draft of epoch 1. `terms` are `floors`, `privacy` and `training`; what is left out has its default."""
     issued = moment(now or datetime.now(UTC))
     return _checked(
         federation=federation,
@@ -63,8 +63,8 @@ def first_draft(
 def next_draft(
     charter: Charter, *, now: datetime | None = None, validity: timedelta = VALIDITY, **terms: Any
 ) -> Draft:
-    """The draft of the epoch after `charter`, for the suite that this version speaks, with the same terms where
-    `terms` does not replace them. Raises ConfigurationError when they are not coherent."""
+    """The draft of the epoch after `charter`, for the suite that this version uses. It keeps every term that `terms`
+    does not replace. Raises ConfigurationError when the terms contradict each other."""
     issued = moment(now or datetime.now(UTC))
     present = dict(charter) | {"version": VERSION, "training": charter.training_policy(), "suite": SUITE}
     return _checked(
@@ -80,9 +80,9 @@ def next_draft(
 
 
 def floors_for(members: int, *, noise: str = "local") -> FloorTerms:
-    """The default floors for so many expected members (0: nobody said): the smallest cohort has room for every
+    """The default floors for this number of expected members (0: not known). The smallest cohort has room for every
     colluder and the honest floor, and is no larger than the membership. With noise = distributed the honest floor is
-    the smallest that goes with it."""
+    the smallest that this noise allows."""
     floors = FloorTerms()
     if not members:
         return floors
@@ -95,7 +95,7 @@ def floors_for(members: int, *, noise: str = "local") -> FloorTerms:
 
 
 def revised(draft: Draft, **terms: Any) -> Draft:
-    """`draft` with some terms replaced. Raises ConfigurationError when the result is not coherent."""
+    """`draft` with some terms replaced. Raises ConfigurationError when the resulting terms contradict each other."""
     return _checked(**(dict(draft) | terms))
 
 
@@ -105,7 +105,7 @@ def with_member(draft: Draft, member: CharterMember) -> Draft:
 
 
 def with_coordinator(draft: Draft, coordinator: CharterCoordinator) -> Draft:
-    """`draft` with its coordinator. Replacing one that has another key retires that key."""
+    """`draft` with this coordinator. When it replaces one that has another key, that key is retired."""
     old = draft.coordinator
     if old is None or old.identity_key == coordinator.identity_key or draft.epoch == 1:
         return revised(draft, coordinator=coordinator)
@@ -124,7 +124,7 @@ def without_member(draft: Draft, name: str) -> Draft:
 
 
 def complete(draft: Draft) -> Charter:
-    """The charter that a draft has become. Raises ConfigurationError naming what is still missing."""
+    """The finished charter of a draft. Raises ConfigurationError that names what is still missing."""
     if draft.coordinator is None:
         raise ConfigurationError(
             "the draft has no coordinator yet", hint="`sordino charter add` its enrolment request"
@@ -149,7 +149,7 @@ def read_draft(root_folder: Path) -> Draft:
 
 
 def write_draft(root_folder: Path, draft: Draft, *, replace: bool = False) -> None:
-    """Keeps a draft in a root folder; one that is there already is only replaced on request."""
+    """Keeps a draft in a root folder. An existing draft is replaced only on request."""
     write_file(root_folder / DRAFT, encode(draft), replace=replace)
 
 

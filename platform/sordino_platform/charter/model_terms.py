@@ -1,4 +1,4 @@
-"""What is trained: our own model, or adapters on a base of others, each by the digest of its files."""
+"""The model that is trained: our own, or adapters on another base. Each is named by the digest of its files."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class AdaptedLayer(Document):
 
 
 class HuggingFaceTerms(Document):
-    """A base, by the digest of its files, and the adapters that are trained on it. `name` is what the founder calls it:
-    for people who look for it, never believed."""
+    """A base, by the digest of its files, and the adapters that are trained on it. `name` is the founder's name for it:
+    it helps people to find the base, and no check relies on it."""
 
     base_sha256: Digest
     name: str | None = Field(default=None, pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")
@@ -68,7 +68,7 @@ class HuggingFaceTerms(Document):
 
     @model_serializer(mode="wrap")
     def _without_what_is_absent(self, plain: SerializerFunctionWrapHandler) -> dict[str, object]:
-        # Terms that name no base have the bytes, and so the hash, that they had before there were names.
+        # Terms without a name keep the bytes, and so the hash, that they had before the field existed.
         data: dict[str, object] = plain(self)
         return {name: value for name, value in data.items() if name != "name" or value is not None}
 

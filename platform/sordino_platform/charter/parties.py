@@ -1,4 +1,4 @@
-"""Who takes part: members, the coordinator, keys that were retired, and the authorities that certify TLS keys."""
+"""The parties: members, the coordinator, retired keys, and the authorities that certify TLS keys."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ class CharterMember(Document):
 
 
 class CharterCoordinator(Document):
-    """The party that adds: its identity key signs releases; its TLS certificate is good for these hosts only."""
+    """The party that adds up the updates. Its identity key signs releases; its TLS certificate is valid for these hosts
+    only."""
 
     name: Name
     identity_key: Key
@@ -87,8 +88,8 @@ class TlsAuthority(Document):
         return self
 
     def x509(self) -> x509.Certificate:
-        """The parsed certificate. Raises ValueError when it is none, of a version that does not exist, or of a serial
-        number that is not positive (RFC 5280, section 4.1.2.2): the library only warns of that."""
+        """The parsed certificate. Raises ValueError when it is not a certificate, when its version does not exist, or
+        when its serial number is not positive (RFC 5280, section 4.1.2.2), which the library only warns about."""
         try:
             certificate = x509.load_pem_x509_certificate(self.certificate.encode("ascii", "replace"))
         except (x509.InvalidVersion, UnsupportedAlgorithm, CryptographyDeprecationWarning) as error:
@@ -104,10 +105,10 @@ class TlsAuthority(Document):
 
 
 class RenewalTerms(Document):
-    """An authority that is online, for renewals of members only: same name, same identity key, a new TLS key.
+    """An online authority that only renews certificates of members: same name, same identity key, a new TLS key.
 
-    A certificate of it is taken only with the member's own endorsement of the TLS key (`identity.names`), so that its
-    key alone can speak for nobody.
+    Its certificates are accepted only with the member's own endorsement of the TLS key (`identity.names`), so its key
+    alone is not enough to impersonate a member.
     """
 
     authority: TlsAuthority

@@ -1,7 +1,7 @@
-"""On what terms: the floors of a round, and how weak its privacy, how far its step and how wide its count may be.
+"""The policies of a charter: the floors of a round, its weakest privacy, its longest step, and the bounds of a count.
 
-Every `require` is refusal 14 of the protocol (docs/protocol.md): a plan outside of a policy is refused by the member's
-own software, whatever the coordinator says. A value that is no number lies outside of every bound.
+Every `require` is refusal 14 of the protocol (docs/protocol.md): the member's own software refuses a plan outside of a
+policy, whatever the coordinator says. NaN lies outside of every bound.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Count = Annotated[int, Field(ge=1, le=MAX_MEMBERS)]
 
 
 class FloorTerms(Document):
-    """What a round may not fall below; each field is explained at `sordino_privacy.secagg.membership.Floors`."""
+    """The lower bounds of a round. Each field is explained at `sordino_privacy.secagg.membership.Floors`."""
 
     cohort: int = Field(default=5, ge=secagg.MIN_COHORT, le=MAX_MEMBERS)
     organisations: Count = 3
@@ -31,7 +31,7 @@ class FloorTerms(Document):
 
     @model_validator(mode="after")
     def _consistent(self) -> FloorTerms:
-        self.as_secagg()  # raises what the protocol would raise
+        self.as_secagg()  # raises the protocol's own error
         return self
 
     def as_secagg(self) -> secagg.Floors:
@@ -56,14 +56,14 @@ class PrivacyPolicy(Document):
     largest_clip_norm: float = Field(default=1.0, gt=0, le=1e6)
     largest_sampling_rate: float = Field(default=0.25, gt=0, le=1)
     largest_steps: int = Field(default=200, ge=1, le=100_000)
-    # What survivors sign about their own updates: nothing but that the sum is theirs, or a sketch of their length too.
+    # What survivors sign about their own updates: only that the sum is theirs, or also a sketch of the update's length.
     update_check: Literal["sum", "norm"] = "sum"
     # Whether each member adds the whole noise, or its share of it (docs/distributed-noise.md).
     noise: Literal["local", "distributed"] = "local"
 
     @model_serializer(mode="wrap")
     def _without_what_is_absent(self, plain: SerializerFunctionWrapHandler) -> dict[str, object]:
-        # A charter that says nothing of noise has the bytes, and so the hash, that it had before the term existed.
+        # A charter without the term keeps the bytes, and so the hash, that it had before the term existed.
         data: dict[str, object] = plain(self)
         return {name: value for name, value in data.items() if name != "noise" or value != "local"}
 
@@ -108,11 +108,12 @@ class PrivacyPolicy(Document):
 
 
 class TrainingPolicy(Document):
-    """How far one round may move the model, and the numbers of a plan and of the server's step that lead there.
+    """How far one round may move the model, and bounds on the numbers of a plan and of the server's step that decide
+    it.
 
-    `largest_move_permille` is the one that a person can judge: a share of the length (L2 norm) of the vector that the
-    federation starts from. A plan, with the server's step after it, that could move the model further in one round is
-    refused, whatever its single numbers are; the other fields bound each of those alone.
+    A person can judge `largest_move_permille`: a share of the length (L2 norm) of the vector that the federation starts
+    from. A plan is refused when it and the server's step together could move the model further in one round, whatever
+    the single numbers are. The other fields bound each number alone.
     """
 
     largest_move_permille: int = Field(default=100, ge=1, le=10_000)
@@ -140,8 +141,8 @@ class TrainingPolicy(Document):
         )
 
     def require_server_step(self, *, learning_rate: float, beta1: float, beta2: float, tau: float) -> None:
-        """Refusal 14: raises PolicyError unless each number of the server's step lies inside this policy, those that
-        the step does not use too: they are signed with it."""
+        """Refusal 14: raises PolicyError unless each number of the server's step lies inside this policy. This holds
+        for numbers that the step does not use too, because they are signed with it."""
         _require_inside(
             "training",
             {
@@ -155,7 +156,7 @@ class TrainingPolicy(Document):
 
 class SharedMemoryPolicy(Document):
     """Whether phrases of very many file clusters may be counted, and on what terms. A charter without it allows no
-    count. The noise and delta of a count are bounded by the privacy policy, as those of a training are."""
+    count. The privacy policy bounds the noise and delta of a count, as it does for a training."""
 
     largest_phrases: int = Field(default=1000, ge=1, le=4096)
     largest_length: int = Field(default=12, ge=2, le=16)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from sordino_platform.architecture import ModelConfig, with_adapters
 from sordino_platform.charter.model_terms import ModelTerms
 
-# The scale of adapters where none is named: at 1 the norms would hold most of the clipped gradient (ADR 13).
+# The default scale of adapters: at 1 the norms would take most of the clipped gradient (ADR 13).
 ADAPTER_SCALE = 6.0
-# What a new federation trains where nothing else is asked (docs/federation-benchmark.md): 114,816 parameters. Of the
-# whole base, 3.4 million, nothing was gained at the same epsilon.
+# What a new federation trains by default (docs/federation-benchmark.md): 114,816 parameters. Training the whole base,
+# 3.4 million parameters, gained nothing at the same epsilon.
 DEFAULT_ADAPTERS: dict[str, int | float] = {"adapter_rank": 4, "embedding_rank": 8}
 
 

@@ -1,14 +1,14 @@
-"""The signed charter, and the order in which epochs may follow each other.
+"""The signed charter, and the rules by which epochs follow each other.
 
 On disk and on the wire a signed charter is one canonical document: the charter, the root's public key and its
-signature. Trust does not come from the key inside, but from its fingerprint, which people compared out of band and
-which every call here asks for.
+signature. The key inside is not trusted by itself. Trust comes from its fingerprint, which people compared out of band
+and which every call here requires.
 
 Rules of succession, which `require_successor` enforces:
 
 * the same epoch is accepted only with the same hash (two different charters of one epoch mean a dishonest root);
 * a lower epoch is refused, whoever sent it;
-* a higher epoch is accepted only directly after the one that is held, and only when it names that one's hash;
+* a higher epoch is accepted only directly after the held one, and only when it names the held one's hash;
 * a retired key stays retired.
 """
 
@@ -38,8 +38,8 @@ class SignedCharter(Document):
     def parse(cls, data: bytes, *, root: str, what: str = "the charter") -> SignedCharter:
         """A charter from untrusted bytes; `root` is the pinned fingerprint of the root key.
 
-        Raises ConfigurationError when the bytes are not a canonical charter, the root key is another, or the
-        signature is wrong.
+        Raises ConfigurationError when the bytes are not a canonical charter, the root key has another fingerprint, or
+        the signature is wrong.
         """
         signed = cls.parse_unverified(data, what=what)
         signed.verify(root=root, what=what)
@@ -47,7 +47,8 @@ class SignedCharter(Document):
 
     @classmethod
     def parse_unverified(cls, data: bytes, *, what: str = "the charter") -> SignedCharter:
-        """Only for showing a charter to a person who is about to compare its fingerprint."""
+        """Parses without a pinned root. Only for showing a charter to a person who is about to compare its
+        fingerprint."""
         return decode(cls, data, limit=MAX_CHARTER_BYTES, what=what)
 
     def verify(self, *, root: str, what: str = "the charter") -> None:
@@ -66,10 +67,10 @@ class SignedCharter(Document):
 
 
 def require_successor(held: Charter | None, offered: Charter) -> None:
-    """Whether `offered` may replace `held` (None: nothing is held yet, and only a first epoch may begin a chain).
+    """Checks that `offered` may replace `held` (None: nothing is held yet, and only a first epoch may begin a chain).
 
-    Raises IdentityError (refusal 1) for an epoch that went back or a second charter of one epoch,
-    ConfigurationError for a gap or a broken chain.
+    Raises IdentityError (refusal 1) for a lower epoch or a second charter of the same epoch, ConfigurationError for a
+    gap or a broken chain.
     """
     if held is None:
         if offered.previous != NO_PREVIOUS:
@@ -98,7 +99,7 @@ def require_successor(held: Charter | None, offered: Charter) -> None:
 
 
 def two_charters(epoch: int) -> IdentityError:
-    """What is wrong when the root signed two different charters of one epoch."""
+    """The error for two different charters of one epoch, both signed by the root."""
     return IdentityError(
         f"there are two different charters of epoch {epoch}",
         hint="the root signed both: stop, and ask its holder why",

@@ -1,9 +1,9 @@
 """The charters that a party holds, one file per epoch: `charter-000001.json`, `charter-000002.json`, ...
 
-The folder is append-only. Every load verifies every epoch against the pinned root and the rules of succession, so a
-file that was altered, swapped or taken out of the middle is found before anything in it is used. That the *newest*
-was taken away cannot be seen from the folder alone: there, the charter's expiry bounds the harm, and a member whose
-epoch differs from the others' refuses the context of every round.
+The folder is append-only. Every load verifies every epoch against the pinned root and the rules of succession, so an
+altered, swapped or removed file in the middle is found before anything in it is used. The folder alone cannot show that
+the *newest* file was removed. In that case the charter's expiry limits the harm, and a member whose epoch differs from
+the others' refuses the context of every round.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Epochs:
         return self.charters[-1]
 
     def by_hash(self, charter_hash: bytes) -> Charter:
-        """The one with this hash. Raises ConfigurationError when it is not among them."""
+        """The epoch with this hash. Raises ConfigurationError when it is not among them."""
         charter = self._by_hash.get(charter_hash)
         if charter is None:
             raise ConfigurationError(
@@ -53,7 +53,7 @@ class CharterStore:
 
     def chain(self) -> tuple[SignedCharter, ...]:
         """Every epoch held, oldest first. Epochs that another process added since the last call are read now. Raises
-        ConfigurationError for a file that holds no successor of the epoch before it."""
+        ConfigurationError for a file that is not a valid successor of the epoch before it."""
         while (path := self._path(FIRST_EPOCH + len(self._chain))).exists():
             signed = SignedCharter.parse(
                 read_file(path, limit=MAX_CHARTER_BYTES), root=self.root, what=str(path)
@@ -75,7 +75,7 @@ class CharterStore:
         return chain[-1]
 
     def with_offered(self, offered: Sequence[bytes]) -> Epochs:
-        """What this store would hold once it had accepted `offered`, in their order. Writes nothing.
+        """The epochs that this store would hold after it accepted `offered`, in their order. Writes nothing.
 
         Raises what `accept` raises.
         """
@@ -85,14 +85,15 @@ class CharterStore:
         for data in offered:
             charter = SignedCharter.parse(data, root=self.root).charter
             if charter.hash() in known:
-                continue  # sent again: a member that restarted may hold it by now
+                continue  # sent again: a member that restarted may already hold it
             require_successor(held, charter)
             chain.append(charter)
             known[charter.hash()], held = charter, charter
         return Epochs(tuple(chain), known)
 
     def accept(self, data: bytes) -> Charter:
-        """Verifies and keeps a charter from outside; one that is held already is accepted again and changes nothing.
+        """Verifies and keeps a charter from outside. A charter that is already held is accepted again and changes
+        nothing.
 
         Raises ConfigurationError or IdentityError (see `require_successor`), and then nothing has changed.
         """
@@ -106,11 +107,11 @@ class CharterStore:
         return signed.charter
 
     def accept_chain(self, charters: Sequence[bytes]) -> Charter:
-        """Takes over a chain of epochs, oldest first, as a reply or a coordinator brings it; returns the newest held.
+        """Takes over a chain of epochs, oldest first, from a reply or a coordinator; returns the newest held.
 
-        Epochs that are held already must be the very same ones; newer ones follow as `accept` says. A chain that ends
-        before the newest epoch held is an older letter, no step back: it changes nothing. Raises as `accept` does; the
-        epochs before the one that was refused are then kept, each of them verified.
+        Epochs that are already held must be identical; newer ones follow as `accept` says. A chain that ends before the
+        newest held epoch is an older copy and changes nothing. Raises as `accept` does; the epochs before the refused
+        one are then kept, each of them verified.
         """
         for data in charters:
             signed = SignedCharter.parse(data, root=self.root)

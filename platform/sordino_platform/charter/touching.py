@@ -1,8 +1,9 @@
-"""Whether a new epoch of the charter ends a round that was begun under the one before. Pure.
+"""Whether a new epoch of the charter ends a round that began under the epoch before. Pure.
 
-A round that goes on keeps its own epoch to its end: context, record and release name it. So only what would make the
-round another one ends it: a member of it that went or is somebody else now, keys that sign for it, terms that bound it,
-or more colluders than it was begun for. What is harmless is named here; whatever else changed ends the round.
+A round that goes on keeps its own epoch to its end: context, record and release name it. So a new epoch ends a round
+only when it changes something the round depends on: a member that left or has another key, keys that sign for the
+round, terms that bound it, or more colluders than the round was begun with. The harmless changes are listed here; every
+other change ends the round.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from sordino_platform.charter.changes import Change, ChangeKind, changes
 from sordino_platform.charter.document import Charter
 
 _OF_MEMBERS = frozenset({ChangeKind.MEMBERS_ADDED, ChangeKind.MEMBERS_REMOVED, ChangeKind.MEMBERS_CHANGED})
-# When the charter ends, which keys were retired, how certificates are renewed: none is of any round.
+# The expiry, retired keys and the renewal of certificates belong to no round.
 _OF_NO_ROUND = ("expires_at", "retired.", "renewals.")
 
 
 def ended_by(before: Charter, after: Charter, roster: Collection[str]) -> str | None:
-    """Why the epoch `after` ends a round of the members `roster` under `before`; None: the round goes on."""
+    """Why the epoch `after` ends a round of the members `roster` under `before`; None if the round goes on."""
     if before.hash() == after.hash():
         return None
     why = next((reason for change in changes(before, after) if (reason := _reason(change, roster))), None)

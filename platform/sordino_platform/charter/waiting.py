@@ -1,7 +1,7 @@
-"""Epochs that wait for a person: signed by the pinned root, not in force in this folder.
+"""Epochs that wait for a person: signed by the pinned root, not yet in force in this folder.
 
-A coordinator passes new epochs on. One that the folder's owner must look at lies in `waiting/` until `sordino charter
-accept FOLDER` takes it; nothing else reads it, and nothing acts on it.
+A coordinator passes new epochs on. An epoch that the folder's owner must look at stays in `waiting/` until `sordino
+charter accept FOLDER` accepts it. Nothing else reads it or acts on it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from sordino_privacy.errors import ConfigurationError
 
 WAITING = "waiting"
 MOST = 64
-"""Epochs kept waiting; a folder that is further behind takes the first ones first."""
+"""The most epochs kept waiting. A folder that lacks more keeps the oldest of them."""
 
 
 def keep_waiting(folder: Path, offered: Sequence[bytes], charters: CharterStore) -> None:
-    """Keeps epochs that `charters` verified as its next ones (`with_offered`) until a person decides. StorageError."""
+    """Keeps epochs that `charters` verified as its next ones (`with_offered`) until a person decides. Raises
+    StorageError."""
     place, head = folder / WAITING, charters.head().charter.epoch
     for data in offered:
         epoch = SignedCharter.parse(data, root=charters.root).charter.epoch
@@ -33,7 +34,7 @@ def keep_waiting(folder: Path, offered: Sequence[bytes], charters: CharterStore)
 
 
 def waiting(folder: Path, charters: CharterStore) -> tuple[bytes, ...]:
-    """The epochs that wait in `folder`, in their order; what was accepted meanwhile, or does not follow, is none."""
+    """The epochs that wait in `folder`, in order, without those that were accepted meanwhile or do not follow."""
     head = charters.head().charter.epoch
     found: list[bytes] = []
     for path in sorted((folder / WAITING).glob("charter-??????.json")):
@@ -49,7 +50,7 @@ def waiting(folder: Path, charters: CharterStore) -> tuple[bytes, ...]:
 
 
 def clear_waiting(folder: Path, charters: CharterStore) -> None:
-    """Removes what waited and is in force by now."""
+    """Removes waiting epochs that are now in force."""
     head = charters.head().charter.epoch
     for path in (folder / WAITING).glob("charter-??????.json"):
         if int(path.stem.removeprefix("charter-")) <= head:

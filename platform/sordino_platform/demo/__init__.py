@@ -1,1 +1,2 @@
-"""A whole federation on one machine: real processes, real TLS, real repositories, one member killed on the way."""
+"""A whole federation on one machine: real processes, real TLS, real repositories; one member is killed during the
+run."""

@@ -1,7 +1,7 @@
-"""Who takes part in the demo, with which code: five companies, public code that measures, and who joins later.
+"""Who takes part in the demo, with which code: five companies, public code for measurements, and a newcomer who joins
+later.
 
-No file belongs to two of them. Finding code is the client's work and is asked of its commands, so that the platform
-imports nothing of the client.
+No file belongs to two of them. The client's commands find the code, so that the platform imports nothing of the client.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ PARTIES = (
     ("ember", "Ember Logistics"),
 )
 SHARE_BYTES = 4_000_000
-# The public code that measures releases: small projects of many kinds, for a gain on one of them says nothing.
+# The public code that measures releases: small projects of many kinds, because a gain on one of them alone says
+# nothing.
 HELDOUT_SHARES, HELDOUT_SHARE_BYTES = 8, 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Newcomer:
-    """Who joins later: its first files, and what it is measured on."""
+    """The newcomer: its first files, and the files it is measured on."""
 
     name: str
     first: Path
@@ -41,7 +42,7 @@ class Newcomer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cast:
-    """Repositories by member, public folders that measure releases, and who joins later, where there is one."""
+    """Repositories by member, public folders that measure releases, and the newcomer, if there is one."""
 
     repositories: Mapping[str, Sequence[Path]]
     measuring: Sequence[Path]
@@ -49,10 +50,10 @@ class Cast:
 
 
 def choose_cast(folder: Path, chosen: list[Path]) -> Cast:
-    """Who takes part with which code; no file belongs to two of them.
+    """The members and their code; no file belongs to two of them.
 
-    Without any chosen, services of one platform, fetched by name and hash; offline, the source trees of Python packages
-    that are installed here. Raises DataError.
+    By default the code is services of one platform, fetched by name and hash; offline, the source trees of Python
+    packages that are installed here. Raises DataError.
     """
     names = [name for name, _ in PARTIES]
     if chosen:
@@ -69,7 +70,7 @@ def choose_cast(folder: Path, chosen: list[Path]) -> Cast:
 
 
 def _one_field(folder: Path, names: Sequence[str]) -> Cast | None:
-    """Services of one platform; None where their wheels cannot be had."""
+    """Services of one platform; None when their wheels cannot be fetched."""
     found = _demonstration("repositories", "--folder", str(folder / "repositories"))
     if found is None:
         return None
@@ -83,7 +84,7 @@ def _one_field(folder: Path, names: Sequence[str]) -> Cast | None:
 
 
 def _installed_cast(folder: Path, names: Sequence[str]) -> Cast:
-    """Installed packages; the share that is left over is the newcomer's."""
+    """Installed packages; the newcomer gets the remaining share."""
     *shares, last = installed(len(names) + 1)
     repositories = dict(zip(names, shares, strict=True))
     words = [word for path in last for word in ("--repo", str(path))]
@@ -98,7 +99,7 @@ def _newcomer(found: Mapping[str, str]) -> Newcomer:
 
 
 def _demonstration(*words: str) -> dict[str, Any] | None:
-    """The client's part of the demo, as a command; None where it could not be done."""
+    """Runs the client's part of the demo as a command; None when it failed."""
     command = [sys.executable, "-P", "-m", "sordino_client.laboratory.field_benchmark.demonstration", *words]
     # Offline, pip would try again and again.
     environment = {**os.environ, "PIP_RETRIES": "0", "PIP_TIMEOUT": "10", "OMP_NUM_THREADS": "1"}
@@ -112,11 +113,10 @@ def _demonstration(*words: str) -> dict[str, Any] | None:
 def measure_newcomer(
     newcomer: Newcomer, *, coordinator: Path, repositories: Mapping[str, Sequence[Path]], scratch: Path
 ) -> dict[str, Any] | None:
-    """What the newest release brings to who joins now; None where it cannot be measured. See the client's
-    demonstration.
+    """What the newest release brings to a newcomer; None when it cannot be measured. See the client's demonstration.
 
-    `coordinator` is the folder with the releases, `repositories` are those of the members, which the newcomer must not
-    have, `scratch` is a folder for its memory.
+    `coordinator` is the folder with the releases. `repositories` are those of the members; the newcomer must not have
+    them. `scratch` is a folder for its memory.
     """
     words = ["--coordinator", coordinator, "--first", newcomer.first]
     words += ["--heldout", newcomer.heldout, "--scratch", scratch]
@@ -133,7 +133,7 @@ def shipped_repositories(names: Sequence[str]) -> tuple[dict[str, list[Path]], l
 
 
 def public(repositories: Mapping[str, Sequence[Path]]) -> list[Path]:
-    """Installed packages that are in none of the repositories: they measure releases. Raises DataError."""
+    """Installed packages that are in none of the repositories, to measure releases. Raises DataError."""
     held = {path for share in repositories.values() for path in share}
     shares = installed(HELDOUT_SHARES, share_bytes=HELDOUT_SHARE_BYTES)
     return sorted({path for share in shares for path in share} - held)

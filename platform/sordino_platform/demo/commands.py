@@ -31,7 +31,7 @@ def lab(
     from sordino_platform.demo import report, view
     from sordino_platform.demo.lab import Lab
 
-    # A shell starts background jobs with Ctrl-C ignored; this one must clean up whoever ends it.
+    # A shell starts background jobs with Ctrl-C ignored; this command must clean up however it is ended.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console()
@@ -49,7 +49,7 @@ def lab(
 
     try:
         place.run(tell)
-    except KeyboardInterrupt:  # the way it is meant to end
+    except KeyboardInterrupt:  # the normal end
         return
 
 

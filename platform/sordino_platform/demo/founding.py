@@ -1,4 +1,4 @@
-"""The demo's own federation: its cast, its plan and its settings, on a base that ships or on a larger one."""
+"""The demo's own federation: its members, plan and settings, on the base that ships or on a larger one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MEMBER_SETTINGS: dict[str, object] = {"windows_per_unit": 16}
 def found_demo(
     folder: Path, *, rounds: int, prove: bool, chosen: list[Path], base: str = SHIPPED
 ) -> DemoWorld:
-    """The demo's federation, on a base of `sordino base list`. Raises SordinoError of all kinds."""
+    """The demo's federation, on a base of `sordino base list`. Raises any kind of SordinoError."""
     model = model_of(base, {"adapter_rank": ADAPTER_RANK})
     small = isinstance(model, ModelTerms)
     cast = choose_cast(folder, chosen)
@@ -60,12 +60,12 @@ def found_demo(
         member_settings=members
         | ({"keep_quantised_updates_for_a_proof_on_this_machine": str(folder / "proofs")} if prove else {}),
     )
-    # What joining brings a newcomer is measured on the base that ships only, and phrases are counted in its tokens.
+    # The newcomer's gain is measured, and phrases are counted, only on the base that ships, in its tokens.
     return replace(place, newcomer=cast.newcomer if small else None, counts=small)
 
 
 def coordinator_settings(heldout: Sequence[Path]) -> dict[str, object]:
-    """What the coordinator of a few minutes' federation on one machine is set to."""
+    """The coordinator's settings for a federation of a few minutes on one machine."""
     return {
         "train_seconds": 240.0,
         "exchange_seconds": 15.0,

@@ -1,4 +1,4 @@
-"""A federation that goes on running on this machine, for trying things: the demo's world, without its story."""
+"""A federation that keeps running on this machine, for trying things: the demo's setup without its script."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from sordino_platform.durable import make_folder, read_file
 from sordino_privacy.errors import SordinoError, UsageError
 
 FEWEST, MOST = 3, len(PARTIES)
-# The noise is chosen so that a budget bears this many rounds; a pause between two leaves the machine to its user.
+# The noise is chosen so that the budget lasts this many rounds. The pause between rounds leaves the machine to its
+# user.
 ROUNDS, PAUSE_SECONDS = 50, 30.0
 ENDPOINT_SECONDS = 120.0
 
 
 class Lab:
-    """One federation of `members` local members in `folder`. Its processes end with `run`, however that ends."""
+    """One federation of `members` local members in `folder`. Its processes end when `run` ends, in any way."""
 
     def __init__(self, folder: Path, *, members: int, on_event: Callable[[dict[str, Any]], None]) -> None:
         if not FEWEST <= members <= MOST:
@@ -34,7 +35,8 @@ class Lab:
         self._folder, self._parties, self._on_event = folder, PARTIES[:members], on_event
 
     def run(self, tell: Callable[[dict[str, Any]], None]) -> None:
-        """Founds and starts it, gives `tell` its addresses once all members are connected, and follows it for ever.
+        """Founds and starts it, calls `tell` with its addresses once all members are connected, and follows it for
+        ever.
 
         Raises SordinoError when it cannot start, or when the coordinator ends. Members may be killed and started again.
         """
@@ -69,7 +71,7 @@ class Lab:
         )
 
     def _addresses(self, place: world.DemoWorld, console: str) -> dict[str, Any]:
-        """Where everything of it is: folders, addresses, the files that hold tokens. No token itself."""
+        """Its folders, its addresses, and the paths of the files that hold tokens; never a token itself."""
         hub = place.foundation.coordinator
         return {
             "format": "sordino-lab/1",

@@ -1,4 +1,4 @@
-"""A founded federation run on this machine: every party a process of its own, told apart from outside by its events."""
+"""Runs a founded federation on this machine: every party is a process of its own and is observed through its events."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class LocalFederation:
     """Starts the coordinator and the members of a World, follows the coordinator's events, and waits for the end.
 
     `on_event` sees each event of the coordinator's file, `on_tick` is called several times a second. `processes` ends
-    them all, however this ends.
+    them all, in any case.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class LocalFederation:
     def start(self) -> None:
         """Starts everybody and waits until all members are connected. Raises SordinoError."""
         place = self.place
-        _, self._read = follow_log(place.events)  # what an earlier coordinator of this folder told is over
+        _, self._read = follow_log(place.events)  # skips the events of an earlier coordinator here
         world.forget_address(place)
         command = [*SORDINO, "coordinator", "up", "--folder", str(place.foundation.coordinator)]
         self.processes.start("coordinator", command, ENVIRONMENT)
@@ -70,7 +70,7 @@ class LocalFederation:
         self.processes.start(name, [*SORDINO, "client", "up", "--folder", str(folder)], ENVIRONMENT)
 
     def finish(self, on_tick: Callable[[], None] = lambda: None) -> None:
-        """Waits until the coordinator has stopped by itself. Raises SordinoError unless every round completed."""
+        """Waits until the coordinator stops by itself. Raises SordinoError unless every round completed."""
 
         def stopped() -> bool:
             on_tick()
@@ -85,7 +85,8 @@ class LocalFederation:
             )
 
     def watch(self) -> None:
-        """Follows the events for ever. Raises SordinoError when the coordinator ends; members come and go."""
+        """Follows the events for ever. Raises SordinoError when the coordinator ends; members may end and start
+        again."""
         self._until(math.inf, lambda: False, needed=("coordinator",))
 
     def _until(
@@ -120,7 +121,7 @@ class LocalFederation:
 
 
 def ask(*words: str) -> dict[str, Any]:
-    """What `sordino WORDS --json` answers. Raises SordinoError when it fails."""
+    """The answer of `sordino WORDS --json`. Raises SordinoError when it fails."""
     done = subprocess.run([*SORDINO, *words, "--json"], capture_output=True, text=True, check=False)
     if done.returncode:
         raise SordinoError(f"`sordino {' '.join(words[:2])}` failed: {done.stderr.strip()}")

@@ -1,4 +1,4 @@
-"""What the demo's rounds train and count, and what a member may spend on them, for a few minutes on two cores."""
+"""The demo's plans of training and counting, and the members' budgets, for a few minutes on two cores."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ EPSILON_PLANNED = 7.5
 LEAST_NOISE = 0.6
 DELTA = 1e-6
 # For repositories of a few hundred files and a few minutes on two cores. Few trained parameters (adapters of rank 1,
-# norms, output bias: 25,216), because the noise grows with the square root of their number; plain SGD, because Adam
-# amplifies the noise of coordinates that carry no signal. Tried on this corpus: docs/demo.md.
+# norms, output bias: 25,216), because the noise grows with the square root of their number. Plain SGD, because Adam
+# amplifies the noise of coordinates without signal. docs/demo.md has the trials on this corpus.
 PLAN: dict[str, object] = {
     "sampling_rate": 0.2,
     "clip_norm": 0.2,
@@ -27,8 +27,8 @@ PLAN: dict[str, object] = {
     "delta": DELTA,
     "expected_units": 64,
 }
-# The first round counts phrases of the field, and the others train; both add their noise in shares: a sum of three
-# honest members, the charter's floor, carries it. One step a round, at twice the rate.
+# The first round counts phrases of the field, and the others train. Both add their noise in shares: the shares of three
+# honest members, the charter's floor, are enough. One step a round, at twice the rate.
 SHARED_PLAN: dict[str, object] = {**PLAN, "steps": 1, "learning_rate": 0.4}
 COUNTS: dict[str, object] = {
     "phrases": 150,
@@ -38,10 +38,10 @@ COUNTS: dict[str, object] = {
     "expected_units": 400,
     "delta": DELTA,
 }
-# What the demo's members agree to, should all others collude with the coordinator.
+# The epsilon that the demo's members accept for the case that all others collude with the coordinator.
 AGREED_IF_OTHERS_COLLUDE = 40.0
-# On a larger base a token costs forty times as much: fewer units, one step a round, and time for them. The rate is
-# lower because rank 1 on every layer of SmolLM2 is twelve times as many numbers, each with its noise.
+# On a larger base a token costs forty times as much: fewer units, one step a round, and more time. The rate is lower
+# because rank 1 on every layer of SmolLM2 has twelve times as many numbers, each with its noise.
 BASE_PLAN: dict[str, object] = {
     **PLAN,
     "sampling_rate": 0.04,
@@ -56,7 +56,8 @@ BASE_TRAIN_SECONDS, BASE_HELDOUT_TOKENS, BASE_MEMORY_GB = 1500.0, 3_000, 3.0
 def plan_for(
     rounds: int, plan: Mapping[str, object] = PLAN, *, counts: Mapping[str, object] | None = None
 ) -> dict[str, object]:
-    """The demo's plan with the noise that `rounds` rounds and a spare can afford; with `counts`, one of them counts."""
+    """The demo's plan with the noise that the budget needs for `rounds` rounds and a spare one. With `counts`, one of
+    the rounds counts."""
     steps, beside = int(str(plan["steps"])) * (rounds + 1), []
     if counts is not None:
         noise = float(str(counts["noise_multiplier"]))

@@ -1,4 +1,4 @@
-"""The demo's processes: started in sessions of their own, and gone when the demo is gone, however it ends."""
+"""The demo's processes: each is started in its own session, and all are ended when the demo ends, in any way."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GRACE_SECONDS = 10.0
 
 
 class Processes:
-    """Named child processes, each leading a session, each with a log of its own."""
+    """Named child processes. Each leads a session and has its own log."""
 
     def __init__(self, logs: Path) -> None:
         self._logs = logs
@@ -36,13 +36,13 @@ class Processes:
             self._running[name] = ProcessSession(command, log=log, environment=environment)
 
     def kill(self, name: str) -> int:
-        """SIGKILL to the whole session of `name`; returns the leader's pid."""
+        """Sends SIGKILL to the whole session of `name`; returns the leader's pid."""
         session = self._running.pop(name)
         session.kill()
         return session.process.pid
 
     def require(self, names: Sequence[str]) -> None:
-        """Raises SordinoError, with the last line of its log, when one of `names` has ended by itself."""
+        """Raises SordinoError, with the last line of the log, when one of `names` has ended by itself."""
         for name in names:
             if name in self._running and not self.running(name):
                 code = self._running[name].process.returncode
@@ -54,11 +54,12 @@ class Processes:
                 )
 
     def running(self, name: str) -> bool:
-        """Whether `name` runs."""
+        """Whether the process `name` runs."""
         return name in self._running and self._running[name].process.poll() is None
 
     def stop(self, names: Sequence[str] | None = None) -> None:
-        """SIGTERM to the named sessions (all of them by default), SIGKILL to what is left after the grace."""
+        """Sends SIGTERM to the named sessions (by default all), and after the grace period SIGKILL to those that still
+        run."""
         ending = {
             name: self._running.pop(name) for name in list(names or self._running) if name in self._running
         }

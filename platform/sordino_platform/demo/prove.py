@@ -1,10 +1,10 @@
-"""The proof, run as a process of its own: is each opened sum exactly the sum of its members' updates?
+"""The proof, run as a separate process: is each opened sum exactly the sum of its members' updates?
 
     python -m sordino_platform.demo.prove DEMO_FOLDER
 
-It reads what neither side could have made up for the other: the quantised updates that members kept, the ring sums that
-the coordinator opened, and the signed releases that say who is in each. It adds with Python's own modular arithmetic
-on integers and compares every element.
+It reads data that neither side could invent for the other: the quantised updates that members kept, the ring sums that
+the coordinator opened, and the signed releases, which name the members of each sum. It adds with Python's own integers,
+modulo the ring, and compares every element.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_BYTES = 5 << 30
 
 
 def prove(folder: Path) -> dict[str, object]:
-    """`sum_exact`, and per round the members, elements compared and elements that differ."""
+    """`sum_exact`, and for each round the members, the number of elements compared and the number that differ."""
     coordinator = folder / "coordinator"
     chain = ReleaseStore(coordinator / "releases", Identity.load(coordinator).charters).verify()
     rounds = []

@@ -1,4 +1,4 @@
-"""What the demo ends with: a table, a loss graph, and everything as JSON."""
+"""The demo's final report: a table, a loss graph, and everything as JSON."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from sordino_platform.progress import FederationProgress
 
 
 def draw_losses(state: FederationProgress, newcomer: dict[str, Any] | None, target: Path) -> None:
-    """The loss graph: held-out loss in nats per token over the releases, and beside it what joining brings a newcomer,
-    on an axis from nothing to what the text of all members would bring without any privacy."""
+    """The loss graph: held-out loss in nats per token over the releases. Beside it is the newcomer's gain from joining,
+    on an axis from zero to the gain from the text of all members without any privacy."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -65,7 +65,7 @@ def _draw_gain(axes: Any, newcomer: dict[str, Any]) -> None:
 
 
 def print_newcomer(console: Console, newcomer: dict[str, Any]) -> None:
-    """The same cursors before and after joining, beside what its developers wrote."""
+    """Completions at the same cursors before and after joining, beside the text that the developers wrote."""
     table = Table(
         title=f"{newcomer['name']} joins with {newcomer['files']} files: the same cursors, before and after",
         title_justify="left",
@@ -88,7 +88,7 @@ def print_newcomer(console: Console, newcomer: dict[str, Any]) -> None:
 
 
 def print_addresses(console: Console, facts: dict[str, Any]) -> None:
-    """Where everything of a lab is, and what can be tried."""
+    """The paths and addresses of a lab, and what can be tried."""
     hub = facts["coordinator"]
     console.print(f"console      {hub['console']}, token in {hub['console_token_file']}", soft_wrap=True)
     console.print(f"coordinator  {hub['address']}, {hub['folder']}", soft_wrap=True)
@@ -101,7 +101,7 @@ def print_addresses(console: Console, facts: dict[str, Any]) -> None:
 
 
 def print_report(console: Console, facts: dict[str, Any]) -> None:
-    """The final table, readable by somebody who has not seen the run."""
+    """The final table, for a reader who has not seen the run."""
     table = Table(title="What happened", title_justify="left", show_header=False)
     before, after = facts["heldout_loss_before"], facts["heldout_loss_after"]
     table.add_row("rounds completed", str(facts["rounds_completed"]))

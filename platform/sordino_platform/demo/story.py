@@ -1,4 +1,4 @@
-"""The demo from the first process to the last, in order."""
+"""The steps of the demo, in order."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from sordino_privacy.errors import SordinoError
 SWAP_SECONDS = 30.0
 # A coordinator measures the founding model before it opens; a busy machine takes minutes for a larger base.
 BASE_PATIENCE = {"start_seconds": 900.0, "round_seconds": 1800.0}
-BASE_SWAP_SECONDS = 300.0  # a larger base is made ready for serving first
+BASE_SWAP_SECONDS = 300.0  # a larger base is first converted for serving
 KILL_IN_ROUND = 2
-# Two places in a file that the demo writes nowhere: what a developer would have typed so far.
+# What a developer would have typed so far, at two cursors of a file that the demo never writes.
 PROMPTS = (
     "import json\nfrom pathlib import Path\n\n\ndef load_settings(path: Path) -> dict:\n    with path.open() as ",
     "class Account:\n    def __init__(self, owner, balance):\n        self.owner = owner\n        self.balance = ",
@@ -62,9 +62,10 @@ class Demo:
         self._live: Live | None = None
 
     def run(self) -> dict[str, Any]:
-        """Founds, starts, watches, kills, proves, asks for completions, reports. Leaves no process behind."""
+        """Founds and starts the federation, watches it, kills a member, proves the sums, asks for completions and
+        reports. Leaves no process behind."""
         require_rounds(self._rounds)
-        # A shell starts background jobs with Ctrl-C ignored; this one must clean up whoever ends it.
+        # A shell starts background jobs with Ctrl-C ignored; this command must clean up however it is ended.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         world.fresh_folder(self._folder)
@@ -95,7 +96,7 @@ class Demo:
             newcomer = self._newcomer(place)
         return self._facts(place, transport, completions, newcomer)
 
-    # ---------------------------------------------------------------------------------------------------- its scenes
+    # ----------------------------------------------------------------------------------------------------- its steps
 
     def _probe(self, place: world.DemoWorld) -> str:
         host, _, port = world.read_address(place).rpartition(":")
@@ -116,7 +117,8 @@ class Demo:
         )
 
     def _kill_one(self) -> None:
-        """SIGKILL to the first member that has trained and joined the round's roster, while others still train."""
+        """Sends SIGKILL to the first member that has trained and joined the round's roster, while others still
+        train."""
         assert self._federation is not None
         federation, now = self._federation, self._state.current
         if self._state.killed or now is None or now.number != KILL_IN_ROUND or now.phase != "train":
@@ -158,7 +160,7 @@ class Demo:
 
     @property
     def _served(self) -> str:
-        """How endpoints call the last release."""
+        """The last release, as endpoints name it."""
         called = "sordino" if self._base == SHIPPED else find_base(self._base).name
         return f"{called}-{self._rounds}"
 
@@ -177,7 +179,7 @@ class Demo:
         models = client.get("/v1/models").json()["data"]
         return str(models[0]["id"]) if models else ""
 
-    # ----------------------------------------------------------------------------------------------------- its means
+    # --------------------------------------------------------------------------------------------------- its helpers
 
     @property
     def _state(self) -> FederationProgress:

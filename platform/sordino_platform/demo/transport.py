@@ -1,4 +1,4 @@
-"""Proof of the transport by trial: what the coordinator's port answers to a stranger and to a member."""
+"""Tests the transport by connecting: what the coordinator's port answers to a stranger and to a member."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import ssl
 from pathlib import Path
 
 TIMEOUT_SECONDS = 5.0
-# A gRPC server speaks first in HTTP/2: its SETTINGS frame (RFC 9113, section 3.4). Type 4 is the fourth byte.
+# A gRPC server sends first: an HTTP/2 SETTINGS frame (RFC 9113, section 3.4). Its type, 4, is in the fourth byte.
 SETTINGS_TYPE_OFFSET, SETTINGS_TYPE = 3, 4
 CLIENT_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 
@@ -15,11 +15,11 @@ CLIENT_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\
 def probe(host: str, port: int, *, authority: bytes, certificate: Path, key: Path) -> str:
     """`grpc+mtls` when a TLS client with a member's certificate gets HTTP/2 and one without gets nothing.
 
-    Anything else is named for what was found: `grpc+tls` (a stranger was let in), `plaintext`, `none`.
+    Otherwise what was found: `grpc+tls` (a stranger was let in), `plaintext` or `none`.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(cadata=authority.decode())
-    context.check_hostname = False  # the link checks the name; here only who is let in is asked
+    context.check_hostname = False  # the link checks the name; this checks only who is let in
     context.set_alpn_protocols(["h2"])
     stranger = speaks_http2(host, port, context)
     context.load_cert_chain(certificate, key)

@@ -1,4 +1,4 @@
-"""The live view: one screen that redraws on a terminal, one line per event where there is none."""
+"""The live view: on a terminal one screen that redraws, otherwise one line per event."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def screen(state: FederationProgress, *, doing: str, started: float, rounds: int
 
 
 def console_line(state: FederationProgress) -> list[Text]:
-    """Where the operator's console is, once it is served."""
+    """The address of the operator's console, once it is served."""
     said = sentence({"event": "console", "address": state.console}) if state.console else None
     return [Text(said, "dim")] if said else []
 
 
 def members_table(state: FederationProgress, budget: float) -> Table:
-    """Who takes part, where each stands in the present round, and what privacy each has spent."""
+    """The members, the step of each in the present round, and the privacy that each has spent."""
     table = Table(expand=True, box=None, pad_edge=False)
     for heading in ("member", "organisation", "link"):
         table.add_column(heading)
@@ -82,6 +82,6 @@ def rounds_table(state: FederationProgress) -> Table:
 
 
 def narrate(console: Console, event: dict[str, object]) -> None:
-    """One plain line for an event that a person wants to see, for logs and pipes."""
+    """One plain line for an event that a person should see, for logs and pipes."""
     if event.get("event") in NARRATED and (said := sentence(event)):
         console.print(said, highlight=False)

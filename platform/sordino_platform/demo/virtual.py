@@ -3,7 +3,7 @@
     python -m sordino_platform.demo.virtual /tmp/federation --members 10
 
 Each virtual member has its own keys, charter, ledger and repositories (installed Python packages, none shared), so the
-simulation runs the very protocol that a real federation runs. Only the transport is Flower's.
+simulation runs the same protocol as a real federation. Only the transport is Flower's.
 """
 
 from __future__ import annotations

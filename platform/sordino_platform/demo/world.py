@@ -1,6 +1,6 @@
 """A whole federation on one machine's disk: founded, with the settings of its coordinator and of each member.
 
-Of the demo, of the benchmarks and of tests alike: who takes part and what a round does is the caller's.
+The demo, the benchmarks and tests use it: the caller decides who takes part and what a round does.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ MARKER = "sordino-demo.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoWorld:
-    """Where everything of one federation on this machine is. `member_settings` are the same for every member; with
-    `counts` its first round counts phrases."""
+    """The paths and settings of one federation on this machine. `member_settings` are the same for every member. With
+    `counts` the first round counts phrases."""
 
     folder: Path
     foundation: Foundation
@@ -55,7 +55,8 @@ class DemoWorld:
 
 
 def fresh_folder(folder: Path) -> None:
-    """Makes an empty folder for a federation; replaces an older one's, and nothing else. Raises ConfigurationError."""
+    """Makes an empty folder for a federation. Replaces the folder of an older federation, and nothing else. Raises
+    ConfigurationError."""
     if folder.exists() and any(folder.iterdir()):
         if not (folder / MARKER).exists():
             raise ConfigurationError(
@@ -85,8 +86,8 @@ def found_locally(
 ) -> DemoWorld:
     """Runs the founding ceremony for these members and this model, and writes the coordinator's settings.
 
-    `parties` is (name, organisation); each spends `budget`, or what the charter allows. Without `floors` every round is
-    of all of them, and without `shared_memory` none counts. Raises SordinoError of all kinds.
+    `parties` is (name, organisation); each may spend `budget`, or what the charter allows. Without `floors` every round
+    needs all of them, and without `shared_memory` no round counts. Raises any kind of SordinoError.
     """
     foundation = found_in_folder(
         folder,
@@ -121,7 +122,8 @@ def founded_locally(
     budget: float,
     member_settings: Mapping[str, object],
 ) -> DemoWorld:
-    """What `found_locally` founded in `folder` before, to go on with it. Raises ConfigurationError, StorageError."""
+    """The federation that `found_locally` founded in `folder` before, to continue it. Raises ConfigurationError,
+    StorageError."""
     hub = folder / "coordinator"
     identity = Identity.load(hub)
     return DemoWorld(
@@ -143,7 +145,8 @@ def founded_locally(
 
 
 def write_coordinator_settings(place: DemoWorld, chosen: Mapping[str, object]) -> None:
-    """The coordinator's settings: these, over what suits a federation on one machine, for the rounds of `place`."""
+    """The coordinator's settings for the rounds of `place`: defaults for a federation on one machine, replaced by the
+    given ones."""
     settings: dict[str, object] = {
         "version": 1,
         "listen": "127.0.0.1:0",
@@ -170,10 +173,10 @@ def write_member_settings(world: DemoWorld, *, address: str) -> None:
             "coordinator": address,
             "repositories": [str(path) for path in world.repositories[name]],
             "budget_epsilon": world.budget,
-            # A federation of minutes: its whole budget may go in one day.
+            # The federation lasts minutes: it may spend its whole budget in one day.
             "epsilon_per_day": world.budget,
             "rounds_per_day": ROUNDS_PER_DAY,
-            # The same packages may be tried in many such federations: they share no budget with anything.
+            # The same packages may be tried in many such federations, so each has a budget of its own.
             "budgets_folder": str(world.folder / "budgets"),
             "window": world.plan["window"],
             "training_slots": str(world.folder / "slots"),
@@ -183,13 +186,13 @@ def write_member_settings(world: DemoWorld, *, address: str) -> None:
 
 
 def read_address(world: DemoWorld) -> str:
-    """Where the coordinator listens, or an empty string while it has not said so since `forget_address`."""
+    """The address where the coordinator listens, or an empty string if it has reported none since `forget_address`."""
     path = _address(world)
     return path.read_text().strip() if path.exists() else ""
 
 
 def forget_address(world: DemoWorld) -> None:
-    """Before a coordinator is started: where an earlier one listened says nothing about it."""
+    """Call it before a coordinator is started, so that an earlier one's address is not used."""
     _address(world).unlink(missing_ok=True)
 
 

@@ -1,5 +1,4 @@
-"""Checks that hold for every party. Each reads and connects only; nothing is changed but a probe file that goes
-again."""
+"""Checks for every party. Each only reads and connects. The only change is a probe file, which is removed again."""
 
 from __future__ import annotations
 
@@ -34,7 +33,7 @@ RENEW = (
 
 
 def versions() -> Finding:
-    """Python and every declared dependency, against what this release asks for."""
+    """Python and every declared dependency, against the versions that this release requires."""
     wrong = []
     for line in requires("sordino") or ():
         requirement = Requirement(line)
@@ -52,9 +51,9 @@ def versions() -> Finding:
 
 
 def clock(identity: Identity, seen: Sequence[datetime], *, now: datetime) -> Finding:
-    """The clock against what others signed: it cannot be earlier than the newest of it.
+    """The clock against dates that others signed: it must not be earlier than the newest of them.
 
-    `seen` are moments in signed documents that are held here, beside the charter's.
+    `seen` are dates in signed documents held here, besides the charter's.
     """
     newest = max([identity.charter.issued_at, *seen])
     said = f"this machine's clock says {now:%Y-%m-%d %H:%M:%S} UTC"
@@ -69,7 +68,7 @@ def clock(identity: Identity, seen: Sequence[datetime], *, now: datetime) -> Fin
 
 
 def charter(identity: Identity, *, now: datetime) -> Finding:
-    """The newest epoch: current, and this identity is in it."""
+    """The newest epoch: not expired, and this identity is in it."""
     held, card = identity.charter, identity.card
     held.require_current(now)
     if held.identity_key(card.role, card.name) != card.identity_key:
@@ -98,14 +97,14 @@ def certificate(identity: Identity, *, now: datetime) -> Finding:
 
 
 def signing_key(identity: Identity) -> str:
-    """The identity's key can be asked, also where a token holds it. Raises SignerError."""
+    """The identity's key can be used, also when a token holds it. Raises SignerError."""
     require_signs(identity.signing_key)
     place = identity.folder / KEY_URI
     return f"signs, {f'in the token that {place} names' if place.exists() else 'from its file'}"
 
 
 def disk(folder: Path) -> Finding:
-    """Room on the folder's disk, and a durable write that succeeds."""
+    """Free space on the folder's disk, and a durable write that succeeds."""
     probe = folder / f".doctor-{secrets.token_hex(6)}"
     try:
         write_file(probe, b"probe\n", secret=True)
@@ -136,7 +135,7 @@ def name_resolution(address: str) -> Finding:
 
 
 def port(check: str, address: str, *, own: bool, setting: str) -> Finding:
-    """Whether a process of ours can listen on `address`; `own` says that one does already."""
+    """Whether a process of ours can listen on `address`; `own` says that one already does."""
     host, number = parse_address(address)
     if number == 0:
         return ok(check, "any free port")
@@ -165,6 +164,6 @@ def common(folder: Path, identity: Identity, seen: Sequence[datetime]) -> Iterat
 
 
 def worst(findings: Sequence[Finding]) -> CheckState:
-    """The worst state of all."""
+    """The worst of the states."""
     found = {finding.state for finding in findings}
     return next((state for state in (CheckState.FAILED, CheckState.WARNING) if state in found), CheckState.OK)

@@ -1,4 +1,4 @@
-"""What a check found: a state, one line, and what to do."""
+"""The result of a check: a state, one line, and what to do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sordino_privacy.errors import SordinoError
 
 
 class CheckState(StrEnum):
-    """How a check ended. A warning is something that will fail later, or that a person should know."""
+    """How a check ended. A warning says that something will fail later, or that a person should know something."""
 
     OK = "ok"
     WARNING = "warning"
@@ -19,7 +19,8 @@ class CheckState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One line of the report. `exit_code` is what a program would have ended with; 0 unless it failed."""
+    """One line of the report. `exit_code` is the exit code that a program would have had with this failure; 0 unless
+    the check failed."""
 
     check: str
     state: CheckState
@@ -44,7 +45,7 @@ def failed(check: str, said: str, hint: str, *, exit_code: int) -> Finding:
 
 
 def checked(check: str, look: Callable[[], Finding | str]) -> Finding:
-    """What `look` found; an error that it raises is the finding. A text alone means that all is well."""
+    """The finding of `look`. An error that it raises becomes the finding. A plain text means that all is well."""
     try:
         found = look()
     except SordinoError as error:

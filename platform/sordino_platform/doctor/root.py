@@ -1,4 +1,4 @@
-"""The root's folder: its secrets are private, its charter lasts, and nobody tried a token twice."""
+"""The root's folder: its secrets are private, its charter is not about to expire, and nobody used a token twice."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def is_root(folder: Path) -> bool:
 
 
 def root_checks(folder: Path) -> Iterator[Finding]:
-    """Everything that can be looked at without the root key's passphrase."""
+    """Every check that needs no passphrase of the root key."""
     yield checked("secrets", lambda: secrets(folder))
     yield checked("charter", lambda: charter(folder))
     yield checked("tokens", lambda: tokens(folder))
@@ -35,7 +35,7 @@ def secrets(folder: Path) -> str:
 
 
 def charter(folder: Path) -> Finding:
-    """How long the newest epoch lasts."""
+    """How long the newest epoch is still valid."""
     head, now = authority.charters_of(folder).head().charter, datetime.now(UTC)
     head.require_current(now)
     left = (head.expires_at - now).days
