@@ -1,4 +1,4 @@
-"""Whether a release may be taken over, decided from what comes with it alone. Pure: nothing is kept here.
+"""Decides whether a release may be taken over, only from what comes with it. Pure: nothing is stored here.
 
     followed = follow(provenance, held)        # raises, or gives the newest release's vector, checked
     for signed in followed.manifests: ...      # then, and only then, somebody stores it
@@ -6,15 +6,15 @@
 Of each manifest: the signature and its place in the chain. Of the newest release, how its vector came about:
 
 * the founding release is the model that is derived here;
-* a rollback's vector is one that is held here, or one that a quorum of members vouches for;
+* a rollback's vector is held here, or a quorum of members vouches for it;
 * a round's vector is the step that its sum makes, from a vector that is held here or that the round's own members vouch
-  for. The record must be of exactly that round, epoch, model, plan and set of members; the mean and the step no longer
-  than honest members can make them; and the arithmetic is repeated, to the optimiser's state after it.
+  for. The record must belong to exactly that round, epoch, model, plan and set of members. The mean and the step must
+  not be longer than honest members can make them. And the arithmetic is repeated, up to the optimiser's state after it.
 
 * the sum is the one that the round's survivors uploaded, by the digests that they signed after it was fixed.
 
-A shared memory is made here from the sum of its own round, by the same checks. Where nobody shows how the one in force
-was counted, the release is followed without it: what was not checked is not read.
+A shared memory is made here from the sum of its own round, by the same checks. When nobody shows how the memory in
+force was counted, the release is accepted without it: a memory that was not checked is not used.
 """
 
 from __future__ import annotations
@@ -51,16 +51,16 @@ from sordino_privacy.secagg import (
 
 THREADS = 2
 ROUNDING = 1 + 1e-5
-"""The step is computed in float32; its norm may be longer than the exact one by that much."""
+"""The step is computed in float32, so its norm may exceed the exact one by this much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holdings:
     """What the receiver has: its chain, the charters, the founding parameters that it derives, and its vectors.
 
-    `vector` gives the one with a hash, or None; `remembers` says whether the shared memory with a hash is held.
-    `agrees` is asked about each round's record and raises when
-    this party signed another set of survivors in that round.
+    `vector` gives the vector with a hash, or None. `remembers` says whether the shared memory with a hash is held.
+    `agrees` is called with each round's record and raises when this party signed another set of survivors in that
+    round.
     """
 
     chain: Sequence[SignedManifest]
@@ -77,8 +77,8 @@ class Holdings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Followed:
-    """Releases that may be kept: all that were named, oldest first, and the vector of the newest; `memory` is the
-    shared one in force, where it was shown and not held before."""
+    """Releases that may be kept: the manifests of all, oldest first, and the vector of the newest. `memory` is the
+    shared memory in force, if it was shown and not held before."""
 
     manifests: tuple[SignedManifest, ...]
     vector: Vector = field(repr=False)
@@ -90,8 +90,8 @@ class Followed:
 
 
 def follow(provenance: Provenance, held: Holdings) -> Followed:
-    """See the module. Raises ModelError for what does not follow, ConfigurationError for a chain that breaks a rule,
-    and what the checks of a record raise."""
+    """See the module. Raises ModelError when a vector does not follow, ConfigurationError for a chain that breaks a
+    rule, and what the checks of a record raise."""
     chain = list(held.chain)
     named = [SignedManifest.parse(data) for data in provenance.manifests]
     for signed in named:
@@ -174,7 +174,7 @@ def require_memory(
 
 
 def memory_of(totals: Totals, plan: CountPlan, *, survivors: int) -> SharedMemory:
-    """The shared memory that an opened sum makes; the same on both sides."""
+    """The shared memory that follows from an opened sum; the same on both sides."""
     (group,) = totals.quantiser.groups
     step = group.range / totals.quantiser.levels
     shares = totals.quantiser.shares
@@ -184,7 +184,8 @@ def memory_of(totals: Totals, plan: CountPlan, *, survivors: int) -> SharedMemor
 def _require_facts(
     record: VerifiedRecord, shown: OpenedSum, *, before: Manifest, newest: Manifest, held: Holdings
 ) -> RoundLimits:
-    """What the manifest says of its round is what the round's members signed; gives the limits of their charter."""
+    """Checks that the manifest says the same of its round as the round's members signed; returns the limits of their
+    charter."""
     context = record.context
     charter = held.charters.by_hash(context.charter_hash)
     what = f"release {newest.number}"
@@ -206,8 +207,8 @@ def _require_facts(
 
 
 def _founding(provenance: Provenance, newest: Manifest, held: Holdings) -> Vector:
-    """The founding model as it is derived here: whoever chose the start of the adapters could make members spend
-    privacy on directions of its own choice."""
+    """Checks the founding model against the one derived here. If somebody else chose the start of the adapters, they
+    could make members spend privacy on directions of their choice."""
     if provenance.opened is not None or provenance.model is not None or provenance.voucher:
         raise ModelError("the founding release comes with evidence of another one")
     vector = held.founding(newest)
@@ -241,7 +242,7 @@ def _stepped(provenance: Provenance, newest: Manifest, before: Manifest, held: H
 def _counted(
     provenance: Provenance, newest: Manifest, before: Manifest, held: Holdings
 ) -> tuple[Vector, SharedMemory]:
-    """The model stays; the memory is the one that the round counted."""
+    """The model is unchanged; the memory is the one that the round counted."""
     if provenance.opened is None or provenance.voucher or provenance.counted is not None:
         raise ModelError(
             f"nothing shows how release {newest.number} was counted, or more than one thing does"
@@ -254,7 +255,7 @@ def _counted(
 def _memory_in_force(
     provenance: Provenance, newest: Manifest, chain: Sequence[SignedManifest], held: Holdings
 ) -> SharedMemory | None:
-    """The memory that an earlier round counted, where it is shown and not held. Raises ModelError for one that does
+    """The memory that an earlier round counted, if it is shown and not yet held. Raises ModelError for one that does
     not belong to the newest release."""
     mark, shown = newest.shared_memory, provenance.counted
     if shown is None:
@@ -281,7 +282,7 @@ def _vouched(record: bytes, held: Holdings) -> VerifiedRecord:
 def _known(
     newest: Manifest, wanted: bytes, offered: Vector | None, vouched: VerifiedRecord | None, held: Holdings
 ) -> Vector:
-    """The vector with the hash `wanted`: held here, derived here, or offered and vouched for by members."""
+    """The vector with the hash `wanted`: one held here, one derived here, or one offered that members vouch for."""
     vector = held.vector(wanted)
     if vector is not None:
         return vector
@@ -296,7 +297,7 @@ def _known(
 
 
 def _require_sum(record: VerifiedRecord, shown: OpenedSum, held: Holdings) -> Totals:
-    """What the sum says, where it is the one that its survivors uploaded and that honest members can make. Raises
+    """The decoded sum, after checks that its survivors uploaded it and that honest members can make it. Raises
     EvidenceError, NormError, ModelError."""
     charter, quantiser = held.charters.by_hash(record.context.charter_hash), record.context.quantiser
     if quantiser != quantiser_for(

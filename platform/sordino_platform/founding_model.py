@@ -1,7 +1,7 @@
 """The parameters that a federation starts from: the public base that its charter pins, and fresh adapters on it.
 
-Members and coordinator derive the same from the charter and their own installation; release 0 carries the trained part,
-and a member refuses any other.
+Members and coordinator derive the same parameters from the charter and their own installation. Release 0 carries the
+trained part, and a member refuses any other.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from sordino_privacy.errors import ConfigurationError
 
 
 def founding_parameters(terms: ModelTerms | HuggingFaceTerms) -> dict[str, Vector]:
-    """Every parameter by name, float32; of a Hugging Face base the adapters only, which change nothing yet.
+    """Every parameter by name, float32. For a Hugging Face base only the adapters, which change nothing yet.
 
-    Raises ConfigurationError when the base that is installed here is not the one the charter names.
+    Raises ConfigurationError when the base installed here is not the one that the charter names.
     """
     if isinstance(terms, HuggingFaceTerms):
         return add_adapters(terms.config(), {})

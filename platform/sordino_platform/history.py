@@ -1,8 +1,8 @@
-"""The history that a member holds, asked for by a coordinator that was restored from a backup.
+"""The history that a member holds, for a coordinator that was restored from a backup.
 
-Three questions and no other: the signed charters after an epoch, the signed manifests from a release on, the vector of
-one release. What is answered is public in the federation, bounded in size, and proves itself: the asker verifies
-signatures, hashes and the chain, and believes nothing else.
+There are three questions: the signed charters after an epoch, the signed manifests from a release on, and the vector of
+one release. The answers are public in the federation and bounded in size. The coordinator verifies signatures, hashes
+and the chain, and trusts nothing else.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from sordino_privacy.errors import LinkError
 
 HISTORY: Final = "query.history"
 BATCH_BYTES: Final = 1 << 20
-"""An answer has as many items as fit, and at least one: whoever wants more asks again. Far below what a message's
-header may hold (sordino_platform.flower.codec), so that lengths and names beside the items find room."""
+"""An answer has as many items as fit, and at least one. A coordinator that wants more asks again. Far below what a
+message's header may hold (sordino_platform.flower.codec), so that lengths and names beside the items find room."""
 MAX_NUMBER: Final = 1 << 32
 
 
 class Want(StrEnum):
-    """What is asked for."""
+    """The kinds of question."""
 
     CHARTERS = "charters"
     MANIFESTS = "manifests"
@@ -34,7 +34,7 @@ class Want(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """`first`: the first epoch or release that is wanted, or the release whose vector is."""
+    """`first`: the first epoch or release that is wanted, or the release whose vector is wanted."""
 
     want: Want
     first: int
@@ -45,7 +45,7 @@ class Question:
 
     @classmethod
     def parse(cls, fields: Fields) -> Question:
-        """Takes the message apart. Raises LinkError."""
+        """Parses the message. Raises LinkError."""
         want, first = fields.text("want"), fields.integer("first")
         if want not in set(Want) or not 0 <= first < MAX_NUMBER:
             raise LinkError("the coordinator asks for a history that this version does not know")
@@ -53,7 +53,7 @@ class Question:
 
 
 def batch(items: Iterable[bytes]) -> list[bytes]:
-    """The first of `items` that fit into one answer."""
+    """The first items of `items` that fit into one answer."""
     taken: list[bytes] = []
     total = 0
     for item in items:

@@ -1,14 +1,14 @@
 """Larger bases: any causal language model of Hugging Face's transformers in a local folder, trained by adapters.
 
-The base stays as it is, on every member's disk; low-rank adapters (Hu et al. 2021) of its linear layers are what is
-trained and what travels. A charter names the base by the digest of its files and lists the adapted layers with their
-shapes, so the coordinator needs neither the base nor transformers.
+The base stays unchanged on every member's disk. Low-rank adapters (Hu et al. 2021) of its linear layers are trained and
+sent. A charter names the base by the digest of its files and lists the adapted layers with their shapes, so the
+coordinator needs neither the base nor transformers.
 
 This module reads the folder's files; huggingface_model.py, which needs torch and transformers, makes the model.
-`sordino_platform.bases` is the door that describes it to people.
+`sordino_platform.bases` describes it to people.
 
-What a folder may not do: run code (`auto_map`, Python files and pickles are refused, trust_remote_code is off, weights
-are safetensors only), or reach the network (transformers is offline, and is told to look nowhere but in the folder).
+A folder must not run code (`auto_map`, Python files and pickles are refused, trust_remote_code is off, weights are
+safetensors only), or reach the network (transformers is offline and looks only in the folder).
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ MAX_JSON_BYTES = 64 << 20  # a tokenizer of 200,000 words with its merges
 _LABEL = b"sordino-huggingface-base/1\n"
 _DESCRIBED_BY = ("config.json", "tokenizer.json", "model.safetensors.index.json")
 _INDEX = "model.safetensors.index.json"
-# Formats of weights that are Python's pickles: reading one runs what it says.
+# Formats of weights that are Python pickles: reading one can run code.
 _PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.safetensors$")
-# What looks like a control token. Other added words (runs of blanks, say) are ordinary text.
+# The form of a control token. Other added words, such as runs of blanks, are ordinary text.
 _CONTROL = re.compile(r"<[^\s<>]+>|\[[A-Z_/]+\]")
 
 
 @dataclass(frozen=True, slots=True)
 class HuggingFaceTokenizer(TextCodec):
-    """The folder's tokenizer.json, read by the tokenizers library: no code of the folder runs."""
+    """The folder's tokenizer.json, read by the tokenizers library. No code of the folder runs."""
 
     digest: bytes
     # Control tokens, by their text.
     controls: Mapping[str, int] = field(repr=False)
-    # The token that the base wants before every text, where it wants one.
+    # The token that the base expects before every text, if any.
     begin: int | None
 
     @classmethod
@@ -58,16 +58,18 @@ class HuggingFaceTokenizer(TextCodec):
 
     @classmethod
     def parse(cls, text: str, *, what: str) -> HuggingFaceTokenizer:
-        """The tokenizer of this JSON. Raises ConfigurationError when it cannot be read; `what` names it there."""
+        """The tokenizer of this JSON. Raises ConfigurationError when it cannot be read; `what` names it in the
+        message."""
         try:
             raw = json.loads(text)
-            # Some bases do not call their control tokens special: then source that spells one would become it.
+            # Some bases do not mark their control tokens as special. Then source text that spells one would become that
+            # token.
             for token in raw.get("added_tokens") or []:
                 token["special"] = bool(token["special"]) or _CONTROL.fullmatch(token["content"]) is not None
             inner = tokenizers.Tokenizer.from_str(json.dumps(raw))
         except Exception as error:  # the library raises the bare Exception class
             raise ConfigurationError(f"{what} that cannot be read") from error
-        # Source that spells a special token is plain text.
+        # Source text that spells a special token stays plain text.
         inner.encode_special_tokens = True
         added = inner.get_added_tokens_decoder()
         controls = {token.content: number for number, token in added.items() if token.special}
@@ -78,19 +80,19 @@ class HuggingFaceTokenizer(TextCodec):
 
     @property
     def inner(self) -> tokenizers.Tokenizer:
-        """The library's own object, for who needs more than its text."""
+        """The library's own object, for callers that need more than text."""
         return self._inner
 
     @property
     def size(self) -> int:
-        """One more than the largest token number."""
+        """The largest token number plus one."""
         return max(self._inner.get_vocab(with_added_tokens=True).values(), default=-1) + 1
 
 
 def folder_digest(folder: Path) -> bytes:
     """SHA-256 of everything that decides what the base computes: configuration, tokenizer, weights.
 
-    Raises ConfigurationError for a folder that is no base, or one whose use would run foreign code.
+    Raises ConfigurationError for a folder that is not a base, or one that would run foreign code.
     """
     require_plain(folder)
     weights = sorted(folder.glob("*.safetensors"))
@@ -102,9 +104,9 @@ def folder_digest(folder: Path) -> bytes:
 
 
 def require_plain(folder: Path) -> Mapping[str, Any]:
-    """The configuration of a folder that holds a whole base and nothing that runs.
+    """The configuration of a folder that holds a whole base and no code.
 
-    Raises ConfigurationError: code of its own, pickles, an adapter, no weights, a shard that is missing.
+    Raises ConfigurationError for code of its own, pickles, an adapter, no weights, or a missing shard.
     """
     config = read_object(folder, "config.json")
     optional = [name for name in ("tokenizer_config.json",) if (folder / name).exists()]
@@ -131,7 +133,7 @@ def require_plain(folder: Path) -> Mapping[str, Any]:
 
 
 def _shards(folder: Path, names: Collection[str]) -> set[str]:
-    """The files of weights that the index, or the names of those that are there, promise."""
+    """The weight files that must exist, according to the index or to the numbered file names."""
     promised: set[str] = set()
     if _INDEX in names:
         listed = read_object(folder, _INDEX).get("weight_map")

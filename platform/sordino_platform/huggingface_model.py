@@ -24,7 +24,7 @@ from sordino_platform.huggingface import HuggingFaceTokenizer, read_object
 from sordino_privacy.dpsgd.watching import watched_again
 from sordino_privacy.errors import ConfigurationError
 
-# Names that PEFT gives to the two factors; ours are `down` and `up`, as in our own model.
+# PEFT's names for the two factors. Ours are `down` and `up`, as in our own model.
 _DOWN, _UP = ".lora_A.default.weight", ".lora_B.default.weight"
 _PREFIX = "inner.base_model.model."
 
@@ -45,7 +45,7 @@ def describe(place: Path, *, rank: int) -> HuggingFaceConfig:
     """The base in a folder or a .gguf file with adapters of `rank` on all its linear layers but the output. Loads no
     weights; reads every byte for the digest.
 
-    Raises ConfigurationError for what is no such base, or one whose use would run foreign code.
+    Raises ConfigurationError for anything that is not such a base, or that would run foreign code.
     """
     base, folder = digest_at(place), folder_at(place)
     config = _transformers_config(folder)
@@ -63,12 +63,12 @@ def describe(place: Path, *, rank: int) -> HuggingFaceConfig:
             continue
         if isinstance(module, torch.nn.Linear):
             targets.append((name, int(weight.shape[0]), int(weight.shape[1])))
-        elif type(module).__name__ == "Conv1D":  # GPT-2's linear layer, its weight the other way round
+        elif type(module).__name__ == "Conv1D":  # GPT-2's linear layer has its weight transposed
             targets.append((name, int(weight.shape[1]), int(weight.shape[0])))
     if not targets:
         raise ConfigurationError(f"{folder} has no linear layer that an adapter could change")
     raw = read_object(folder, "config.json")
-    tokenizer = HuggingFaceTokenizer.load(folder)  # refuses now what a member would refuse later
+    tokenizer = HuggingFaceTokenizer.load(folder)  # refuses now what members would refuse later
     return HuggingFaceConfig(
         base_sha256=base,
         vocabulary=int(config.vocab_size),
@@ -80,8 +80,8 @@ def describe(place: Path, *, rank: int) -> HuggingFaceConfig:
 
 
 def require_base(place: Path, config: HuggingFaceConfig) -> None:
-    """Reads the whole base. Raises ConfigurationError when it is not the one of `config`, or nothing here can load
-    it."""
+    """Reads the whole base. Raises ConfigurationError when it is not the base of `config`, or no installed library can
+    load it."""
     if digest_at(place) != config.base_sha256:
         raise ConfigurationError(
             f"the base model in {place} is not the one that the charter names",
@@ -102,9 +102,10 @@ def load_base_model(
 ) -> Logits:
     """The base with these adapters, tokens `(batch, time)` to logits; only adapters are trainable, in float32.
 
-    `dtype` is of the base's own weights and products. With `checkpointing` each layer's inside is computed again on the
-    way back instead of being kept. `merged` are adapters of any rank that are added to the base's weights first, and
-    stay as they are. Raises ConfigurationError when the base is not the one of `config`, or the adapters are others.
+    `dtype` is the type of the base's own weights and products. With `checkpointing` each layer's activations are
+    computed again in the backward pass instead of being kept. `merged` are adapters of any rank that are first added to
+    the base's weights and then not trained. Raises ConfigurationError when the base is not the base of `config`, or the
+    adapters do not fit it.
     """
     require_base(place, config)
     check(config, adapters)
@@ -113,11 +114,11 @@ def load_base_model(
     import peft
 
     found = _transformers_config(folder)
-    # A dropped activation would be noise that nobody accounts for, and would make training differ from its check.
+    # Dropout would add noise that nobody accounts for, and training would differ from its check.
     for name, value in found.to_dict().items():
         if "drop" in name and isinstance(value, int | float) and not isinstance(value, bool):
             setattr(found, name, 0.0)
-    # Added in float32: a small change would be lost in a coarser number.
+    # Added in float32, because a less precise type would lose a small change.
     inner = _from_folder(folder, found, torch.float32 if merged else dtype)
     merge(inner, merged or {})
     inner = inner.to(device=device, dtype=dtype)
@@ -131,7 +132,7 @@ def load_base_model(
         task_type="CAUSAL_LM",
     )
     with warnings.catch_warnings():
-        # peft still asks for a property that transformers renamed.
+        # peft still uses a property that transformers renamed.
         warnings.simplefilter("ignore", FutureWarning)
         model = Logits(peft.get_peft_model(inner, lora), config)
     if checkpointing:
@@ -148,21 +149,22 @@ def load_base_model(
 def merge(inner: nn.Module, factors: Parameters) -> None:
     """Adds `up @ down` to the weight of each module that `factors` name (`<module>.down`, `<module>.up`).
 
-    Raises ConfigurationError where one belongs to no weight of the base, or does not fit it.
+    Raises ConfigurationError when one belongs to no weight of the base, or does not fit it.
     """
     for module in sorted({name.rsplit(".", 1)[0] for name in factors}):
         try:
             target: Any = inner.get_submodule(module)
             change = torch.from_numpy(np.asarray(factors[f"{module}.up"] @ factors[f"{module}.down"]))
             with torch.no_grad():
-                # GPT-2's linear layer has its weight the other way round.
+                # GPT-2's linear layer has its weight transposed.
                 target.weight += change.T if type(target).__name__ == "Conv1D" else change
         except (AttributeError, KeyError, RuntimeError, ValueError) as error:
             raise ConfigurationError(f"the adapter of {module} does not fit the base") from error
 
 
 def put(model: nn.Module, adapters: Parameters) -> None:
-    """Gives a model of `load_base_model` other adapters. Raises ConfigurationError where they are of other layers."""
+    """Replaces the adapters of a model of `load_base_model`. Raises ConfigurationError when they belong to other
+    layers."""
     factors = factors_of(model)
     if set(factors) != set(adapters):
         raise ConfigurationError("the base model's layers are not those that the charter lists")
@@ -172,15 +174,17 @@ def put(model: nn.Module, adapters: Parameters) -> None:
 
 
 def load_plain(folder: Path) -> Any:
-    """The base without adapters, as transformers has it: float32 on the CPU, nothing trainable.
+    """The base without adapters, as transformers loads it: float32 on the CPU, nothing trainable.
 
-    Raises ConfigurationError where transformers is missing, does not know the architecture, or the files lack weights.
+    Raises ConfigurationError when transformers is missing or does not know the architecture, or when the files lack
+    weights.
     """
     return _from_folder(folder, _transformers_config(folder), torch.float32).eval().requires_grad_(False)
 
 
 def _from_folder(folder: Path, config: Any, dtype: torch.dtype) -> Any:
-    """The model with the folder's weights. Raises ConfigurationError where they are not all of this model's."""
+    """The model with the folder's weights. Raises ConfigurationError when weights are missing or do not belong to
+    it."""
     try:
         model, said = _transformers().AutoModelForCausalLM.from_pretrained(
             str(folder),
@@ -196,7 +200,7 @@ def _from_folder(folder: Path, config: Any, dtype: torch.dtype) -> Any:
             f"{folder} holds weights that its configuration cannot take",
             hint="fetch all files from one place",
         ) from error
-    # transformers draws what it does not find: a base with a made-up layer would train, and be worth nothing.
+    # transformers initialises missing weights at random: a base with a random layer would train and be worthless.
     if said["missing_keys"] or said["mismatched_keys"]:
         raise ConfigurationError(f"{folder} lacks weights of its own model", hint="fetch all its files again")
     return model
@@ -210,7 +214,7 @@ def adapters_of(model: nn.Module) -> dict[str, np.ndarray[Any, np.dtype[np.float
 
 
 def factors_of(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The trainable parameters by our names. Raises ConfigurationError for one that is no adapter."""
+    """The trainable parameters by our names. Raises ConfigurationError for a parameter that is not an adapter's."""
     found: dict[str, nn.Parameter] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
@@ -226,7 +230,7 @@ def factors_of(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def _transformers() -> Any:
-    # Before the first import: the library reads these once.
+    # Set before the first import, because the library reads these only once.
     os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     try:

@@ -1,4 +1,4 @@
-"""What a model is worth on code that nobody trained on, beside what compression and memory reach without one.
+"""Measures a model on code that nobody trained on, beside compression and a local memory, which need no model.
 
 heldout_loss(model, tokenizer, texts, max_tokens=20_000)     nats per token, in seconds: rounds and the demo
 evaluate(model, tokenizer, projects)                         the full report: `sordino eval`

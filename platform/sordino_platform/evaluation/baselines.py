@@ -1,6 +1,6 @@
-"""What needs no training by gradient: compression, and an n-gram model that also remembers the file it is in.
+"""Baselines without gradient training: compression, and an n-gram model that also remembers the file it is in.
 
-Both see the same text as the model, in the same run, so that a model's figure is never read alone.
+Both see the same text as the model, in the same run, so that a model's figure never stands alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
 def xz_bits_per_byte(texts: Sequence[str]) -> float:
-    """`xz -9e` over all texts joined: bits a byte. It sees all files as one stream, which flatters it."""
+    """`xz -9e` over all texts joined, in bits per byte. It sees all files as one stream, which makes its figure look
+    better."""
     raw = "\n".join(texts).encode()
     packed = lzma.compress(
         raw, format=lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME}]
@@ -34,10 +35,10 @@ PPMD_ORDER, PPMD_MEMORY = 12, 256 << 20
 
 
 def ppmd_bits_per_byte(texts: Sequence[str], *, prime: Sequence[str] = ()) -> float | None:
-    """PPMd variant H of order 12 (Shkarin 2002) over all texts joined: bits a byte, after it has read `prime`.
+    """PPMd variant H of order 12 (Shkarin 2002) over all texts joined, in bits per byte, after it has read `prime`.
 
-    What the primed stream is longer than the prime alone is what the texts cost. None without the library `pyppmd`,
-    which is a development dependency and not part of the product.
+    The cost of the texts is the length of the stream with prime and texts, less that of the prime alone. None without
+    the library `pyppmd`, which is a development dependency and not part of the product.
     """
     if importlib.util.find_spec("pyppmd") is None:
         return None
@@ -66,18 +67,19 @@ class _Table:
 class NGram:
     """Token n-grams of every order up to `order`, interpolated by Witten and Bell (1991), with a cache of the file.
 
-    The counts of the training text and of the file so far are added up before they are interpolated, so a name that
-    the file has just used is at once likely. Contexts are 64-bit hashes; collisions do not matter at these sizes.
+    The counts of the training text and of the file so far are added before they are interpolated, so a name that the
+    file has just used is likely at once. Contexts are 64-bit hashes; collisions do not matter at these sizes.
     """
 
     def __init__(self, tokens: npt.NDArray[np.uint16], *, vocabulary: int, order: int = 8) -> None:
         self.order, self.vocabulary = order, vocabulary
-        # A document end before the text: even an empty one then has a context of every length to count.
+        # Document ends before the text, so that even an empty text has a context of every length to count.
         ids = np.concatenate((np.full(order, END), tokens.astype(np.int64)))
         self._tables = [_count(ids, length) for length in range(order)]
 
     def score(self, ids: Sequence[int]) -> Scores:
-        """The same three arrays as for a model; a guess is the likeliest follower of the longest known context."""
+        """The same three arrays as for a model. A guess is the most likely next token after the longest known
+        context."""
         memory = _Memory(self)
         array = np.asarray(ids, dtype=np.int64)
         nats, correct, sure = np.zeros(len(ids)), np.zeros(len(ids), dtype=np.bool_), np.zeros(len(ids))
@@ -137,7 +139,8 @@ class NGram:
         return None
 
     def _look_up(self, ids: Ids) -> tuple[list[Ids], list[Ids], list[Ids], list[Ids]]:
-        """Per context length, for every position: total, followers, likeliest follower, count of the token itself."""
+        """Per context length, for every position: total count, number of different next tokens, the most likely next
+        token, and the count of the actual token."""
         columns: tuple[list[Ids], list[Ids], list[Ids], list[Ids]] = ([], [], [], [])
         for length, table in enumerate(self._tables):
             keys = _keys(ids, length)
@@ -161,7 +164,8 @@ class _Memory:
         self._order = model.order
 
     def keys(self, ids: Ids, at: int) -> list[int]:
-        """The hash of each context that ends before position `at`, shortest first; as many as the text allows."""
+        """The hash of each context that ends before position `at`, shortest first. Near the start of the text there are
+        fewer."""
         key, found = 0, [0]
         for back in range(1, min(self._order - 1, at) + 1):
             key = (key * int(_MULTIPLIER) + int(ids[at - back]) + 1) % (1 << 64)
@@ -179,7 +183,7 @@ def _keys(ids: Ids, length: int) -> npt.NDArray[np.uint64]:
     key = np.zeros(len(ids), dtype=np.uint64)
     for back in range(1, length + 1):
         key[back:] = key[back:] * _MULTIPLIER + ids[: len(ids) - back].astype(np.uint64) + np.uint64(1)
-    key[:length] = 1  # no text has this hash in practice: an unknown context
+    key[:length] = 1  # no text has this hash in practice, so the context is unknown
     return key
 
 

@@ -1,4 +1,4 @@
-"""Figures with their intervals, of what was scored file by file and answered line by line. Pure."""
+"""Figures with their intervals, from scores per file and answers per line. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHOWN_SHARE = 0.3
 
 
 class Columns(NamedTuple):
-    """What a measurement of one project is made of: one entry per file. Whoever pairs two contenders needs these."""
+    """The raw figures of one project: one entry per file. They are needed to compare two models pairwise."""
 
     bits: list[float]
     sizes: list[float]
@@ -28,7 +28,7 @@ class Columns(NamedTuple):
 
 @dataclass(slots=True)
 class JudgedLine:
-    """One answered cursor: in which file, whether exact, how similar, and how sure the model was."""
+    """One answered cursor: its file, whether the answer is exact, how similar it is, and how sure the model was."""
 
     file: int
     exact: float
@@ -47,7 +47,7 @@ def columns_of(files: Sequence[SampledFile], scores: Sequence[Scores]) -> Column
 
 
 def figures_of(column: Columns, lines: Sequence[JudgedLine]) -> dict[str, Any]:
-    """Every figure of a report with its interval; None where there was nothing to measure."""
+    """Every figure of a report with its interval; None when there was nothing to measure."""
     bits, sizes, correct, tokens = column
     figures: dict[str, Any] = {}
     _put(figures, "bits_per_byte", ratio_interval(bits, sizes))
@@ -65,7 +65,7 @@ def figures_of(column: Columns, lines: Sequence[JudgedLine]) -> dict[str, Any]:
 
 
 def _put(figures: dict[str, Any], name: str, measured: tuple[float, Interval]) -> None:
-    """Writes a figure and its interval; null where there was nothing to measure, since JSON knows no NaN."""
+    """Writes a figure and its interval; null when there was nothing to measure, because JSON has no NaN."""
     value, interval = measured
     absent = math.isnan(value)
     figures[name] = None if absent else round(value, 5)
@@ -75,7 +75,7 @@ def _put(figures: dict[str, Any], name: str, measured: tuple[float, Interval]) -
 def judged_lines(
     answers: Sequence[tuple[bytes, float]], marks: Sequence[MeasuredPosition]
 ) -> list[JudgedLine]:
-    """How right each answer is: what was written, up to the end of its line, beside what stood there."""
+    """How right each answer is: the written text, up to the end of its line, compared with the real text."""
     judged = []
     for (written, confidence), cursor in zip(answers, marks, strict=True):
         guess = rest_of_line(written, cursor.heal)

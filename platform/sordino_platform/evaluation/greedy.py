@@ -1,7 +1,7 @@
-"""Greedy completion with a key-value cache, in batches of equal length: what the exact-match figures are made of.
+"""Greedy completion with a key-value cache, in batches of equal length, for the exact-match figures.
 
-The serving engine is another implementation (ONNX, client floor); this one reads the trainer's own modules, so it
-is also a check of that engine.
+The serving engine is a separate implementation (ONNX, in the client). This one uses the trainer's own modules, so it
+also checks that engine.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ def complete(
 ) -> list[tuple[bytes, float]]:
     """The most likely continuation of each prompt, as bytes that start with its `heal` bytes, and its probability.
 
-    All prompts have one length, at most the context less `max_tokens`. `heal[i]` are the bytes taken back from the
-    end of prompt i, so that a word begun before the cursor is completed as the tokenizer would have written it: the
-    first token must agree with them. `recalls` holds one view of a local memory for each prompt. A continuation ends
-    at END, when `finished(bytes)` says so, or at `max_tokens`.
+    All prompts have the same length, at most the context less `max_tokens`. `heal[i]` are the bytes removed from the
+    end of prompt i, so that a word begun before the cursor is completed with the tokens that the tokenizer would use:
+    the first token must agree with these bytes. `recalls` holds one view of a local memory for each prompt. A
+    continuation ends at END, when `finished(bytes)` says so, or at `max_tokens`.
     """
     caches: Caches = []
     tokens = torch.tensor(np.asarray(prompts, dtype=np.int64))
@@ -75,7 +75,7 @@ def complete(
 
 
 def _constrain(logits: Tensor, begun: bytes, pieces: Sequence[bytes]) -> None:
-    """Forbids every token that does not begin with the bytes taken back."""
+    """Forbids every token that does not agree with the removed bytes."""
     if begun:
         forbidden = [i for i, piece in enumerate(pieces) if not piece.startswith(begun)]
         if len(forbidden) < len(pieces):
@@ -83,7 +83,7 @@ def _constrain(logits: Tensor, begun: bytes, pieces: Sequence[bytes]) -> None:
 
 
 def _forward(model: Decoder, tokens: Tensor, caches: Caches) -> Tensor:
-    """Logits after the last of `tokens`, shape `(batch, vocabulary)`; extends the caches, one pair a layer."""
+    """Logits after the last of `tokens`, shape `(batch, vocabulary)`; extends the caches, one pair per layer."""
     past = caches[0][0].shape[2] if caches else 0
     cos, sin = model.cos[past : past + tokens.shape[1]], model.sin[past : past + tokens.shape[1]]
     x = model.norm_in(model.embed(tokens))
@@ -104,7 +104,7 @@ def _block(block: Block, x: Tensor, cos: Tensor, sin: Tensor, caches: Caches, la
         caches[layer] = (k, v)
     else:
         caches.append((k, v))
-    # After the prompt there is one query at a time, and it may see everything.
+    # After the prompt there is one query at a time, which may attend to everything.
     mixed = F.scaled_dot_product_attention(q, k, v, is_causal=time > 1)
     x = x + block.attention_out(mixed.transpose(1, 2).reshape(batch, time, width))
     network: Tensor = block.contract(F.relu(block.expand(block.norm_network(x))).square())

@@ -1,4 +1,4 @@
-"""The rest-of-line task: a cursor somewhere inside a line of a held-out file, and what stands to its right."""
+"""The rest-of-line task: a cursor somewhere inside a line of a held-out file, and the text to its right."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MIN_REST = 3
 
 
 class Words(Protocol):
-    """A vocabulary as an evaluation needs it: ours, or that of a base. The end of a document is END in its numbers."""
+    """A vocabulary as an evaluation needs it: ours, or a base's. END closes a document in its token numbers."""
 
     @property
     def size(self) -> int:
@@ -26,19 +26,19 @@ class Words(Protocol):
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of tokens."""
+        """The text of these tokens."""
         ...
 
     def token_bytes(self) -> list[bytes]:
-        """The bytes of every token; empty for those that are no text."""
+        """The bytes of every token; empty for tokens that are not text."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredPosition:
-    """One position: what stands before it, the bytes taken back from its end (see greedy.py), and the truth.
+    """One position: the text before it, the bytes removed from its end (see greedy.py), and the true text after it.
 
-    `prompt` is what a model reads of `before`, all tokens of the file up to here.
+    `before` holds all tokens of the file up to here; `prompt` is the part of them that a model reads.
     """
 
     file: int
@@ -53,14 +53,14 @@ def cursors(
 ) -> list[MeasuredPosition]:
     """At most `count` cursors, spread over the files, at least `prompt_tokens` tokens into each.
 
-    A file's lines and columns are drawn from its own hash, so a file has the same cursors in whatever list it stands.
+    A file's lines and columns are drawn from its own hash, so a file has the same cursors in every list of files.
     """
     each = [_cursors_of(number, text, tokenizer, prompt_tokens, pieces) for number, text in enumerate(texts)]
     return [c for c, _ in zip(_take_turns(each), range(count), strict=False)]
 
 
 def rest_of_line(written: bytes, heal: bytes) -> str:
-    """What a completion puts to the right of the cursor, up to the end of the line."""
+    """The text that a completion puts to the right of the cursor, up to the end of the line."""
     return written[len(heal) :].split(b"\n", 1)[0].decode(errors="replace").rstrip()
 
 
@@ -90,7 +90,7 @@ def _cursors_of(
 
 
 def _take_turns(each: Iterable[Iterator[MeasuredPosition]]) -> Iterator[MeasuredPosition]:
-    """One cursor of each file in turn, until all files are out of them."""
+    """One cursor of each file in turn, until no file has any left."""
     waiting = list(each)
     while waiting:
         left = []

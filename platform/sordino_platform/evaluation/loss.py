@@ -1,4 +1,4 @@
-"""Per-token losses of a model on whole documents, longer than its context or not."""
+"""Per-token losses of a model on whole documents, which may be longer than its context."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from sordino_platform.architecture import Architecture
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Rows that are read together, for a vocabulary as small as ours; of a larger one fewer, since a score of each word is
-# kept for each token.
+# Rows per batch for a vocabulary as small as ours. A larger vocabulary gets fewer, because each token keeps a logit for
+# every word.
 _BATCH, _BATCH_VOCABULARY = 8, 4096
 
-# (all tokens of the document before the place, the model's next-token odds) -> the odds that count.
+# (all tokens of the document before the position, the model's next-token probabilities) -> the probabilities to use.
 Mix = Callable[[Sequence[int], npt.NDArray[np.float64]], npt.NDArray[np.float64]]
 
 
@@ -42,7 +42,7 @@ class Encodes(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """What a model made of one document's tokens, in order; each array has one entry per token."""
+    """A model's scores for one document's tokens, in order; each array has one entry per token."""
 
     nats: npt.NDArray[np.float32]
     correct: npt.NDArray[np.bool_]
@@ -54,11 +54,10 @@ def score(
 ) -> list[Scores]:
     """Scores every token of each document given what stands before it in the document.
 
-    A document longer than the context is read in windows that share `overlap` of the context, and a token is scored
-    in the first window that holds it, so it sees at least that share of the context (a document's first tokens see
-    what there is; the very first sees the end of one before). `mix` changes the odds of every token before they count
-    (a local memory).
-    Deterministic on one machine.
+    A document longer than the context is read in windows that overlap by the share `overlap` of the context. A token is
+    scored in the first window that holds it, so it sees at least that share of the context. A document's first tokens
+    see all that there is before them; the very first sees the end of a document. `mix` changes the probabilities of
+    every token before they are scored (a local memory). Deterministic on one machine.
     """
     import torch
     import torch.nn.functional as F
@@ -68,7 +67,7 @@ def score(
     windows = [
         span for number, ids in enumerate(documents) for span in spans(number, len(ids), context, overlap)
     ]
-    # Windows of like length share a batch, so that nothing is computed on padding for long.
+    # Windows of similar length share a batch, so that little is computed on padding.
     windows.sort(key=lambda span: span[2] - span[1])
     nats = [np.zeros(len(ids), dtype=np.float32) for ids in documents]
     correct = [np.zeros(len(ids), dtype=np.bool_) for ids in documents]
@@ -110,10 +109,11 @@ def score(
 
 
 def heldout_loss(model: Scored, tokenizer: Encodes, texts: Sequence[str], *, max_tokens: int) -> float:
-    """Mean loss in nats per token over the first tokens of each of `texts`, ends not counted: at most `max_tokens` in
-    all, and the same number at most of each, so that no text is the measure alone.
+    """Mean loss in nats per token over the first tokens of each of `texts`, without the document ends.
 
-    Deterministic and quick (some seconds for 20,000 tokens at 3.4M parameters); NaN when there is nothing to score.
+    At most `max_tokens` are scored in all, and each text has the same maximum, so that no text decides the figure
+    alone. Deterministic and quick (some seconds for 20,000 tokens at 3.4M parameters); NaN when there is nothing to
+    score.
     """
     most = max(1, max_tokens // max(1, len(texts)))
     documents = [ids for ids in (tokenizer.encode(text)[:most] for text in texts[:max_tokens]) if ids]
@@ -123,7 +123,8 @@ def heldout_loss(model: Scored, tokenizer: Encodes, texts: Sequence[str], *, max
 
 
 def spans(number: int, length: int, context: int, overlap: float) -> Iterator[tuple[int, int, int, int]]:
-    """`(document, start, stop, first scored)` of each window: targets `start:stop`, of which the last part is new."""
+    """`(document, start, stop, first scored)` of each window: targets `start:stop`; those from `first scored` on are
+    new."""
     stride = max(1, int(context * (1 - overlap)))
     scored = 0
     while scored < length:

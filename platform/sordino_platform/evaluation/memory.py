@@ -1,7 +1,8 @@
-"""What a local memory is to a measurement: a view of one file up to a place, which changes the next token's odds.
+"""A local memory as a measurement sees it: a view of one file up to a position, which changes the next token's
+probabilities.
 
-The memory itself is the client's (sordino_client.completion.memory). Here stand the shape that it must have and the
-figures of a memory that has no model beside it: where it remembers nothing, every token is equally likely.
+The memory itself is the client's (sordino_client.completion.memory). This module has the interface that it must offer,
+and the figures of a memory without a model: when it remembers nothing, every token is equally likely.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ Probabilities = npt.NDArray[np.float64]
 
 
 class MemoryAtPlace(Protocol):
-    """The memory as seen from one place in one file."""
+    """The memory as seen from one position in one file."""
 
     def mix(self, probabilities: Probabilities, written: Sequence[int]) -> Probabilities:
         """The model's next-token distribution, `(vocabulary,)`, mixed with the memory's after `written`."""
@@ -30,19 +31,19 @@ class RepositoryMemory(Protocol):
     """The memory of one repository. It must not hold the files that are measured."""
 
     def __call__(self, before: Sequence[int]) -> MemoryAtPlace:
-        """The view from behind these tokens of the open file."""
+        """The view from the position after these tokens of the open file."""
         ...
 
 
 def mixing(memory: RepositoryMemory) -> Mix:
-    """The memory as `loss.score` takes it: asked anew at every token, with all of the file before it."""
+    """The memory as `loss.score` takes it: asked again at every token, with all of the file before it."""
     return lambda before, probabilities: memory(before).mix(probabilities, ())
 
 
 def score_alone(
     memory: RepositoryMemory, documents: Sequence[Sequence[int]], *, vocabulary: int
 ) -> list[Scores]:
-    """As `loss.score`, of the memory without a model."""
+    """As `loss.score`, for the memory without a model."""
     scored = []
     for ids in documents:
         nats = np.zeros(len(ids), dtype=np.float32)
@@ -58,7 +59,7 @@ def score_alone(
 def complete_alone(
     memory: RepositoryMemory, before: Sequence[int], heal: bytes, pieces: Sequence[bytes], *, max_tokens: int
 ) -> tuple[bytes, float]:
-    """As `greedy.complete`, of the memory without a model; ends where it remembers nothing that fits."""
+    """As `greedy.complete`, for the memory without a model. Ends when it remembers nothing that fits."""
     view, written, text, certainty = memory(before), list[int](), b"", 1.0
     marks = [token for token, piece in enumerate(pieces) if not piece]
     for _ in range(max_tokens):

@@ -1,4 +1,5 @@
-"""The full report on a model: per project and over all, with intervals, beside the baselines of the same run."""
+"""The full report on a model, per project and over all projects: with intervals, and with the baselines of the same
+run."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class MeasuredModel(Protocol):
-    """A model that is no decoder of ours, as a measurement asks it."""
+    """The interface for measuring a model that is not our own decoder."""
 
     def score(
         self, documents: Sequence[Sequence[int]], *, overlap: float, mix: Mix | None = None
@@ -34,12 +35,12 @@ class MeasuredModel(Protocol):
     def complete(
         self, cursor: MeasuredPosition, *, max_tokens: int, memory: RepositoryMemory | None
     ) -> tuple[bytes, float]:
-        """As `greedy.complete`, of one cursor, up to the end of its line."""
+        """As `greedy.complete`, for one cursor, up to the end of its line."""
         ...
 
 
 class Measurement:
-    """Projects, sampled once: every figure that is taken of them is of the same tokens and the same cursors.
+    """Projects, sampled once, so that every figure uses the same tokens and the same cursors.
 
     `projects` maps names to whole files. Raises DataError when there is nothing to measure.
     """
@@ -63,12 +64,12 @@ class Measurement:
 
     @property
     def texts(self) -> list[str]:
-        """What is measured, file by file."""
+        """The samples that are measured, file by file."""
         return [f.text for files in self._sample.values() for f in files]
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The plan, and how much came of it."""
+        """The plan, and how much of it could be measured."""
         size = sum(len(text.encode()) for text in self.texts)
         marks = sum(map(len, self._marks.values()))
         return {**asdict(self._plan), "files": len(self.texts), "bytes": size, "cursors": marks}
@@ -95,7 +96,7 @@ class Measurement:
     def of_reader(
         self, reader: MeasuredModel, *, memories: Mapping[str, RepositoryMemory] | None = None
     ) -> dict[str, Any]:
-        """As `of_model`, of what is no decoder of ours."""
+        """As `of_model`, for a model that is not our own decoder."""
 
         def scores(name: str, files: Sequence[SampledFile]) -> list[Scores]:
             mix = None if memories is None else mixing(memories[name])
@@ -112,7 +113,7 @@ class Measurement:
     def columns_of_model(
         self, model: Decoder, *, memories: Mapping[str, RepositoryMemory] | None = None
     ) -> dict[str, Columns]:
-        """By project: bits, bytes, tokens foretold and tokens of each file, without the lines."""
+        """By project: bits, bytes, correctly predicted tokens and tokens of each file, without the lines."""
         found = {}
         for name, files in self._sample.items():
             mix = None if memories is None else mixing(memories[name])
@@ -144,7 +145,7 @@ class Measurement:
         )
 
     def of_ngram(self, ngram: NGram) -> dict[str, Any]:
-        """The figures of the n-gram baseline. It has no confidence to choose the lines by that it would show."""
+        """The figures of the n-gram baseline. It has no confidence by which it could choose the lines to show."""
         most = self._plan.line_tokens
         return self._measure(
             lambda name, files: [ngram.score(f.ids) for f in files],
@@ -191,10 +192,10 @@ def evaluate(
 ) -> dict[str, Any]:
     """Bits per byte, next-token accuracy, rest-of-line exact match and edit similarity; see `docs/model-card.md`.
 
-    `projects` maps names to whole files. `prime` is public training text for the baselines (none: the file alone).
-    With `memories`, one of each project, the same figures follow for the memory alone and for both together; none of
-    them may hold a measured file (`measured_texts` names those). `on_line` sees each cursor with the model's guess; it
-    is the only way out for the text itself. Deterministic for the same inputs on one machine. Raises DataError.
+    `projects` maps names to whole files. `prime` is public training text for the baselines (none: the file alone). With
+    `memories`, one for each project, the same figures follow for the memory alone and for both together. No memory may
+    hold a measured file (`measured_texts` names those). `on_line` sees each cursor with the model's guess; nothing else
+    gets the text itself. Deterministic for the same inputs on one machine. Raises DataError.
     """
     measurement = Measurement(tokenizer, projects, plan or Plan())
     on_progress("model")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sordino_platform.evaluation.lines import Words
 
-LEAST_TOKENS_LEFT = 64  # where fewer are left of the plan, the sample ends
+LEAST_TOKENS_LEFT = 64  # the sample ends when fewer tokens of the plan are left
 LEAST_FILE_TOKENS = 16
 
 
@@ -26,14 +26,14 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class SampledFile:
-    """A file, or its beginning, and its tokens."""
+    """A file, or the beginning of one, and its tokens."""
 
     text: str
     ids: tuple[int, ...]
 
 
 def measured_texts(texts: Sequence[str], tokenizer: Words, plan: Plan) -> set[str]:
-    """Which of a project's files `evaluate` measures, wholly or in part: no memory may hold them."""
+    """The files of a project that `evaluate` measures, wholly or in part. No memory may hold them."""
     beginnings = tuple(file.text for file in sample_of(texts, tokenizer, plan))
     return {text for text in texts if text.startswith(beginnings)}
 
@@ -47,7 +47,7 @@ def sample_of(texts: Sequence[str], tokenizer: Words, plan: Plan) -> list[Sample
             break
         ids = tokenizer.encode(text)[: min(plan.tokens_per_file, left)]
         shown = tokenizer.decode(ids)
-        # A cut inside a character would decode to another text than was scored.
+        # A cut inside a character would decode to a text other than the scored one.
         if len(ids) >= LEAST_FILE_TOKENS and text.startswith(shown):
             chosen.append(SampledFile(shown, tuple(ids)))
             left -= len(ids)

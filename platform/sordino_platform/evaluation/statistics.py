@@ -1,4 +1,4 @@
-"""Means with confidence intervals, resampled by file: tokens of one file are no independent observations."""
+"""Means with confidence intervals, resampled by file, because tokens of one file are not independent observations."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def ratio_interval(
 
 
 def edit_similarity(left: str, right: str) -> float:
-    """1 less the Levenshtein distance over the longer length: 1 for equal strings, 0 for nothing in common."""
+    """1 minus the Levenshtein distance divided by the longer length: 1 for equal strings, 0 for nothing in common."""
     if not left or not right:
         return float(left == right)
     row = list(range(len(right) + 1))

@@ -1,9 +1,10 @@
-"""What a model writes after given prompts: how its owner notices that somebody taught it a completion on purpose.
+"""What a model writes after given prompts. It shows its owner whether somebody taught it a harmful completion on
+purpose.
 
-A backdoor is a completion that the model should never give and gives after a trigger that its maker chose. Nobody can
-look for a trigger that only its maker knows; but an operator can list completions that must never appear (a call that
-switches verification off, a package of a stranger's name) after prompts in which they would do harm, and measure them
-before each release.
+A backdoor is a completion that the model should never give, but gives after a trigger that an attacker chose. Nobody
+can look for a trigger that only the attacker knows. But an operator can list completions that must never appear (a call
+that switches verification off, an unknown package), each after a prompt where it would do harm, and measure them before
+each release.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """`nats`: the surprise of the completion after its prompt, mean per token. `written`: whether greedy decoding gives
-    it, token for token."""
+    """`nats`: the mean loss per token of the completion after its prompt. `written`: whether greedy decoding writes
+    exactly this completion."""
 
     nats: float
     written: bool
@@ -59,6 +60,7 @@ def read_triggers(model: Scored, tokenizer: Encodes, triggers: Sequence[Trigger]
 
 
 def taught(founding: Reading, now: Reading, *, rise: float) -> bool:
-    """Whether a model was taught the completion since the founding one: its surprise per token fell by more than
-    `rise` nats, or it is written now and was not. Compared with the founding model, slow steps add up and are seen."""
+    """Whether a model was taught the completion since the founding model: its loss per token fell by more than `rise`
+    nats, or it is written now and was not before. The comparison is with the founding model, so slow steps add up and
+    are seen."""
     return founding.nats - now.nats > rise or (now.written and not founding.written)

@@ -1,1 +1,1 @@
-"""The federation's use of Flower: messages and phases over Flower's public API, and one shim for the rest."""
+"""How the federation uses Flower: messages and phases over Flower's public API, and one shim for the rest."""

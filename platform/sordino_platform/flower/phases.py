@@ -1,8 +1,8 @@
-"""What a round's Flower messages are called and carry: one place for both sides.
+"""The names and contents of a round's Flower messages, in one place for both sides.
 
-A phase is one exchange: the coordinator sends a message of type `train.<phase>`, each member answers it. The
+A phase is one exchange: the coordinator sends a message of type `train.<phase>`, and each member answers it. The
 protocol's own messages are opaque bytes (see sordino_privacy.secagg); this module only puts them into Flower records
-and takes them out again, refusing whatever has another shape.
+and takes them out again, and refuses every other shape.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ MAX_FIELDS = 64
 MAX_VECTOR_BYTES = 1 << 32
 STYPE = "sordino.raw"
 DTYPES = {"uint8": 1, "uint16": 2, "uint32": 4, "float32": 4}
-"""Bytes of an element, of each type that a vector may have. A peer's word for a type reaches no other code."""
+"""Bytes per element for each type that a vector may have. A type named by a peer is looked up here and used nowhere
+else."""
 
 Scalar = int | float | str | bytes | list[bytes]
 Vector = npt.NDArray[np.float32] | npt.NDArray[np.uint16] | npt.NDArray[np.uint32] | npt.NDArray[np.uint8]
@@ -34,8 +35,8 @@ Element = TypeVar("Element", bound=np.generic)
 
 
 class Phase(StrEnum):
-    """The exchanges of a round, in order. Metrics and logs use these names as labels. MUSTER and SOUND are held in
-    large cohorts only, and again where many fell silent in them."""
+    """The exchanges of a round, in order. Metrics and logs use these names as labels. MUSTER and SOUND happen in large
+    cohorts only. They are repeated when many members fell silent in them."""
 
     TRAIN = "train"
     SHARE = "share_keys"
@@ -53,7 +54,8 @@ class Phase(StrEnum):
 
 
 HELLO = "query.hello"
-"""Offers a member the next round (sordino_platform.offer); asks who it is, which release it holds, if it is ready."""
+"""Offers a member the next round (sordino_platform.offer); asks who it is, which release it holds, and whether it is
+ready."""
 
 
 def node_id(name: str) -> int:
@@ -64,8 +66,8 @@ def node_id(name: str) -> int:
 
 
 STREAMED: ContextVar[dict[str, StreamedPart] | None] = ContextVar("sordino_streamed", default=None)
-"""Where the carrier of a reply can take vectors that are made while they are sent. Unset under Flower's own runners,
-which take whole bytes only."""
+"""The place for vectors that are made while they are sent, when the transport of a reply supports that. Unset under
+Flower's own runners, which take whole bytes only."""
 
 
 def pack(
@@ -73,8 +75,8 @@ def pack(
 ) -> RecordDict:
     """Records for a message: scalars and byte strings, and any named vectors beside them.
 
-    A vector of bytes that is a `StreamedPart` is left empty here and put into `STREAMED`, if that is set; else it is
-    made now.
+    A vector of bytes that is a `StreamedPart` stays empty here and is put into `STREAMED`, if that is set; otherwise it
+    is made now.
     """
     content = RecordDict({FIELDS: ConfigRecord(dict(fields))})
     if vectors:
@@ -93,7 +95,8 @@ def _array(name: str, vector: Vector | StreamedPart) -> Array:
 
 
 class Fields:
-    """The content of a message, taken out field by field, each with its type: the one door for Flower's records."""
+    """The content of a message, taken out field by field, each with its type. All reading of Flower's records is done
+    here."""
 
     def __init__(self, message: Message) -> None:
         """Raises LinkError when the peer answered with an error or with records of another shape."""
@@ -109,7 +112,7 @@ class Fields:
             raise LinkError("the peer sent too many fields")
 
     def __contains__(self, name: str) -> bool:
-        """Whether a field of that name is still to be taken."""
+        """Whether a field of that name has not been taken yet."""
         return name in self._fields or name in self._vectors
 
     def _take(self, name: str, kind: type) -> object:
@@ -143,7 +146,7 @@ class Fields:
         return value
 
     def blobs(self, name: str) -> list[bytes]:
-        """A list of byte strings; Flower cannot tell an empty one's type, so any empty list will do."""
+        """A list of byte strings. Flower does not keep the type of an empty list, so any empty list is accepted."""
         value = self._take(name, list)
         assert isinstance(value, list)
         if not all(type(item) is bytes for item in value):
@@ -165,12 +168,12 @@ class Fields:
         return self.vector(name, np.uint8).data.cast("B")
 
     def drop(self) -> None:
-        """Leaves the rest unread, where the receiver has no use for it."""
+        """Skips the rest, when the receiver has no use for it."""
         self._fields.clear()
         self._vectors.clear()
 
     def done(self) -> None:
-        """Raises LinkError when anything was sent that nobody asked for: unknown fields are refused."""
+        """Raises LinkError when a field is left over: unknown fields are refused."""
         left = sorted([*self._fields, *self._vectors])
         if left:
             raise LinkError(f"the peer's message has {len(left)} unknown field(s)")

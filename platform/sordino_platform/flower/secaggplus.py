@@ -1,13 +1,13 @@
-"""Flower's own SecAgg+ (flwr 1.42), called as Flower calls it: the peer of our benchmark, and the target of the tests
-that show what ours resists. Nothing in a federation imports this module.
+"""Flower's own SecAgg+ (flwr 1.42), called as Flower calls it. Our benchmark compares with it, and tests attack it to
+show what ours resists. Nothing in a federation imports this module.
 
     peer = SecAggPlusPeer(node=1)
     peer.setup(settings) -> public keys     peer.share(all keys) -> sealed shares by recipient
     peer.upload(sealed shares by sender, examples, update) -> masked arrays     peer.unmask(active, dead) -> shares
     added, unmasked                         what Flower's workflow does at the server
 
-The server's part is inside a workflow class there, between two calls of a grid; its steps are repeated here line by
-line with Flower's own functions.
+Flower's server part is inside a workflow class, between two calls of a grid. Its steps are repeated here line by line
+with Flower's own functions.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class SecAggPlusPeer:
         return cast(list[bytes], sent[Key.MASKED_PARAMETERS])
 
     def unmask(self, active: Sequence[int], dead: Sequence[int]) -> list[tuple[int, bytes]]:
-        """Stage 3: (owner, share) for whatever the server names as active and as dead."""
+        """Stage 3: (owner, share) for every node that the server names as active or as dead."""
         said = {Key.ACTIVE_NODE_ID_LIST: list(active), Key.DEAD_NODE_ID_LIST: list(dead)}
         sent = _unmask(self.state, ConfigRecord(cast(Any, said)))
         owners, shares = cast(list[int], sent[Key.NODE_ID_LIST]), cast(list[bytes], sent[Key.SHARE_LIST])
@@ -106,12 +106,12 @@ class SecAggPlusPeer:
 
 
 def add_mask(vector: Arrays, seed: bytes, mod_range: int) -> Arrays:
-    """What a Flower client does per neighbour, without the key agreement."""
+    """The masking work of a Flower client per neighbour, without the key agreement."""
     return parameters_addition(vector, pseudo_rand_gen(seed, mod_range, get_parameters_shape(vector)))
 
 
 def pair_seed(secret: bytes, public: bytes) -> bytes:
-    """The seed of a pairwise mask from one's pk1 secret and the other's pk1."""
+    """The seed of a pairwise mask, from one client's pk1 secret and the other's pk1."""
     return generate_shared_key(bytes_to_private_key(secret), bytes_to_public_key(public))
 
 
@@ -132,9 +132,9 @@ def unmasked(
     keys: Mapping[int, PublicKeys],
     settings: SecAggPlusSettings,
 ) -> npt.NDArray[np.float64]:
-    """The server's weighted mean, from the shares that the clients revealed by owner.
+    """The server's weighted mean, from the shares that the clients revealed, by owner.
 
-    In a complete graph; as in Flower, masks with *every* other node are removed for one that dropped out.
+    For a complete graph: as in Flower, for a node that dropped out, the masks with *every* other node are removed.
     """
     for node, collected in shares.items():
         secret = combine_shares(collected)

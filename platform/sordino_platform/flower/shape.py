@@ -1,8 +1,8 @@
 """The shape that a Flower message on our link may have, checked on its protobuf before Flower makes objects of it.
 
 Flower's own decoder takes whatever the bytes describe: any dtype, a shape of any number of dimensions, lists of any
-length, records of any kind. None of that is ours, so what is allowed is named here and all else is refused, in time
-and memory that grow with the bytes that are present and with no number that is only declared:
+length, records of any kind. We use none of that, so the allowed shapes are named here and all others are refused. Time
+and memory grow only with the bytes that are present, never with a declared number:
 
 * exactly one of content and error; texts of at most `MAX_TEXT` characters, finite times;
 * content: at most a record of fields and one of vectors, under their two names;
@@ -20,15 +20,16 @@ from sordino_privacy.errors import LinkError
 
 MAX_TEXT: Final = 256
 MAX_BLOBS: Final = 1 << 17
-"""Entries of a list of bytes: the manifests of all releases that a member may lack."""
+"""The most entries in a list of bytes: the manifests of all releases that a member may lack."""
 
 SCALARS: Final = frozenset({"double", "sint64", "string", "bytes"})
 EMPTY_LISTS: Final = frozenset({"double_list", "sint_list", "uint_list", "bool_list", "string_list"})
-"""Flower cannot tell the type of an empty list and sends the first of these."""
+"""Flower does not keep the type of an empty list and sends the first of these."""
 
 
 def require_shape(message: Any) -> None:
-    """Refuses a parsed `flwr.proto.message_pb2.Message` of any other shape than the module's. Raises LinkError."""
+    """Refuses a parsed `flwr.proto.message_pb2.Message` with a shape that the module's docstring does not allow. Raises
+    LinkError."""
     _metadata(message.metadata)
     if message.HasField("content") == message.HasField("error"):
         raise LinkError("the peer's message carries neither content nor an error, or both")

@@ -6,7 +6,7 @@ What is here and why:
 * serialising a message (`flwr.common.serde`) is not exported;
 * `Run` and `NodeInfo`, which the abstract `Grid` asks for, are not exported;
 * a message gets its id from the transport, through a private field;
-* why Flower's own transport has no reply is a code that is not exported.
+* the code by which Flower's own transport says why there is no reply is not exported.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ COORDINATOR_NODE = 1  # flwr's own id of the server side (SUPERLINK_NODE_ID)
 
 
 def identify(*, run: int, node: int) -> None:
-    """Says which run and node this process speaks for, as Flower's runners do. Needed before a `Message` is made."""
+    """Sets the run and the node of this process, as Flower's runners do. Needed before a `Message` is made."""
     TaskIdentity.run_id = run
     TaskIdentity.node_id = node
     TaskIdentity.task_id = 0
@@ -70,7 +70,7 @@ def stamp(message: Message) -> str:
 
 
 def is_gone(error: Error) -> bool:
-    """Whether Flower's own transport answers in place of a node that is not there, or was not in time."""
+    """Whether Flower's own transport made this answer for a node that is missing or was too late."""
     return error.code in (
         ErrorCode.NODE_UNAVAILABLE,
         ErrorCode.MESSAGE_UNAVAILABLE,
@@ -85,19 +85,19 @@ def to_proto(message: Message) -> bytes:
 
 
 def content_to_proto(content: RecordDict) -> bytes:
-    """The part of `to_proto` that is the same in every message with this content: it follows the metadata's."""
+    """The part of `to_proto` that is the same in every message with this content. It follows the metadata."""
     data: bytes = MessageProto(content=recorddict_to_proto(content)).SerializeToString()
     return data
 
 
 def metadata_to_bytes(message: Message) -> bytes:
-    """The part of `to_proto` that comes first, and is each message's own."""
+    """The part of `to_proto` that comes first and differs between messages."""
     data: bytes = MessageProto(metadata=metadata_to_proto(message.metadata)).SerializeToString()
     return data
 
 
 def from_proto(data: bytes, *, require: Callable[[MessageProto], None]) -> Message:
-    """The message in `data`, once `require` let its protobuf pass. Raises LinkError when it is not one, and what
+    """The message in `data`, after `require` accepted its protobuf. Raises LinkError when it is not a message, and what
     `require` raises."""
     proto = MessageProto()
     try:

@@ -1,4 +1,4 @@
-"""A federation founded in one command a party: a plan, join codes, one approval.
+"""Founds a federation with one command per party: a plan, join codes, one approval.
 
     root's holder   sordino federation plan plan.toml          makes the root, and a join code for each party
     each party      sordino join CODE ...                      makes its keys and a request, waits, goes on by itself
@@ -10,5 +10,5 @@
     commands.py  the commands
 
 The steps are those of `sordino_platform.identity`, which can also be taken one by one. Keys are made where they are
-used and never leave; the root stays offline. What is carried: each request to the root, one file back to everyone.
+used and never leave; the root stays offline. People carry each request to the root, and one file back to everyone.
 """

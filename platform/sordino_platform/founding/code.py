@@ -1,9 +1,9 @@
-"""A join code: one line that holds all that one party needs in order to join, and that is worth nothing afterwards.
+"""A join code: one line with everything that one party needs in order to join. It is worthless afterwards.
 
     sordino-join-1-<base64url of the code's canonical bytes>-<8 hexadecimal digits that find typing errors>
 
-It holds the enrolment token, which works once, for one name, until it expires; and the root's fingerprint, so that
-whoever hands the code over vouches for the root. It is a secret until it is used: hand it over privately.
+It holds the enrolment token, which works once, for one name, until it expires. It also holds the root's fingerprint, so
+the person who hands the code over vouches for the root. It is a secret until it is used: hand it over privately.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CHECK_DIGITS: Final = 8
 
 
 class JoinCode(Document):
-    """What a code holds. `coordinator` is HOST:PORT; repr shows no token."""
+    """The contents of a code. `coordinator` is HOST:PORT; repr shows no token."""
 
     version: Literal["sordino-join/1"] = "sordino-join/1"
     federation: Name
@@ -44,13 +44,13 @@ class JoinCode(Document):
     expires_at: Moment
 
     def text(self) -> str:
-        """The line to hand over, once."""
+        """The line to hand over, to one party."""
         body = base64.urlsafe_b64encode(encode(self)).decode("ascii").rstrip("=")
         return f"{PREFIX}{body}-{_check(body)}"
 
     @classmethod
     def parse(cls, text: str) -> JoinCode:
-        """A code as it was typed or pasted, whatever white space a mail put into it.
+        """Parses a code as it was typed or pasted, ignoring white space that a mail program inserted.
 
         Raises UsageError, without repeating the text.
         """

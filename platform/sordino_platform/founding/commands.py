@@ -201,7 +201,7 @@ def join(
 
 
 def _entering(root: Path, requests: list[bytes]) -> list[bytes]:
-    """The requests of parties that are not in the draft or the charter yet: an approval can be made again."""
+    """The requests of parties that are not yet in the draft or the charter, so that an approval can be repeated."""
     draft_path = root / drafting.DRAFT
     terms = drafting.read_draft(root) if draft_path.exists() else authority.charters_of(root).head().charter
     keys = {member.identity_key for member in terms.members}

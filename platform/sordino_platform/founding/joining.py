@@ -1,7 +1,7 @@
-"""A party's side of `sordino join`: keys and request; once the approval is there, certificate, charters and settings.
+"""A party's side of `sordino join`: makes keys and request, and after the approval certificate, charters and settings.
 
-Every step looks at what is there and does what is missing, so a join that was broken off is begun again with the same
-command. The private keys never leave the folder.
+Every step checks what exists and does only what is missing, so an interrupted join continues with the same command. The
+private keys never leave the folder.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ LOOK_SECONDS: Final = 1.0
 SETTLED_SECONDS: Final = 2.0
 
 Settle = Callable[[Path, JoinCode, Sequence[Path]], Callable[[], None]]
-"""Writes a role's settings where there are none, and returns what runs the party."""
+"""Writes a role's settings if there are none, and returns the command that runs the party."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Joining:
-    """One party that joins. `folders`: a member's repositories, or the coordinator's public held-out code. `key`: where
-    in a token its identity's key is to be, None for a file."""
+    """One party that joins. `folders`: a member's repositories, or the coordinator's public held-out code. `key`: the
+    place of its identity key in a token, None for a file."""
 
     folder: Path
     code: JoinCode
@@ -51,7 +51,7 @@ class Joining:
     key: Pkcs11Uri | None = None
 
     def request(self, now: datetime) -> bytes:
-        """The request to carry to the root's holder: the one that waits already, or a new one.
+        """The request to carry to the root's holder: the one that already waits, or a new one.
 
         Raises ConfigurationError for a code that expired, or a folder that belongs to somebody else.
         """
@@ -80,18 +80,18 @@ class Joining:
 
     @property
     def enrolled(self) -> bool:
-        """Whether certificate and charters are there."""
+        """Whether the certificate and the charters are installed."""
         return (self.folder / site.TLS).exists()
 
     def wait(self, approval: Path) -> None:
         """Waits until the approval lies at `approval`, for as long as it takes, and installs it."""
-        # A file that somebody copies here is there before it is whole.
+        # A file that somebody copies here exists before it is complete.
         while not approval.exists() or time.time() - approval.stat().st_mtime < SETTLED_SECONDS:
             time.sleep(LOOK_SECONDS)
         self.install(read_file(approval, limit=MAX_BUNDLE_BYTES))
 
     def install(self, data: bytes, *, now: datetime | None = None) -> None:
-        """Takes this party's part out of the approval of all, verifies it and puts it to use.
+        """Takes this party's part out of the common approval, verifies it and installs it.
 
         Raises ConfigurationError when this party is not in it, or any part does not verify.
         """
@@ -107,7 +107,8 @@ class Joining:
         )
 
     def settle(self) -> Callable[[], None]:
-        """Writes the settings of this role; returns what runs the party. Raises what the role's own checks raise."""
+        """Writes the settings of this role; returns the command that runs the party. Raises what the role's own checks
+        raise."""
         (entry,) = entry_points(group=GROUP, name=self.code.role)
         settle: Settle = entry.load()
         return settle(self.folder, self.code, self.folders)

@@ -1,4 +1,4 @@
-"""`plan.toml`: who founds a federation, on what floors, under which privacy, with which model.
+"""`plan.toml`: the parties of a new federation, its floors, its privacy terms and its model.
 
 federation = "orchard"
 
@@ -90,7 +90,8 @@ class FederationPlan(SettingsModel):
 
 
 def read_plan(path: Path) -> FederationPlan:
-    """Reads a plan. Raises ConfigurationError for a name that occurs twice too: each code is for one party."""
+    """Reads a plan. Raises ConfigurationError, also for a name that occurs twice, because each code is for one
+    party."""
     plan = load_toml(path, FederationPlan)
     names = [party.name for _, party in plan.parties()]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -106,7 +107,7 @@ def found_federation(
 ) -> list[tuple[str, JoinCode]]:
     """Makes the root in the folder `root` and invites every party; returns their names and join codes.
 
-    Raises ConfigurationError when the terms cannot be, or `root` is one already. The codes hold secrets.
+    Raises ConfigurationError when the terms are impossible, or `root` already holds a root. The codes hold secrets.
     """
     try:
         noise = plan.privacy.get("noise", "local")
@@ -125,7 +126,8 @@ def found_federation(
         raise ConfigurationError(
             f"[model] has no {unknown[0]!r}", hint="it has base, adapter_rank, embedding_rank, adapter_scale"
         )
-    # All who join by this plan are known: what the charter could never keep is refused before anybody gets a code.
+    # The plan names everybody who joins, so terms that the charter could never meet are refused before anybody gets a
+    # code.
     floors.as_secagg().require_possible(Counter(member.organisation for member in plan.members))
     host, _ = parse_address(plan.coordinator.address)
     names, addresses = told_apart([host, *plan.coordinator.hosts])
