@@ -1,4 +1,5 @@
-"""Whether a certificate was issued by an authority: the link asks it of its own, the identity of every one it takes."""
+"""Whether an authority issued a certificate. The link checks its own certificate, and `identity` checks every one that
+it accepts."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from cryptography.exceptions import InvalidSignature
 
 
 def issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
-    """Whether `authority` issued and signed this certificate. Says nothing of dates and names."""
+    """Whether `authority` issued and signed this certificate. Dates and names are not checked."""
     try:
         certificate.verify_directly_issued_by(authority)
     except (ValueError, TypeError, InvalidSignature):

@@ -38,13 +38,14 @@ def public_bytes(key: Ed25519PrivateKey | Ed25519PublicKey) -> bytes:
 
 
 def fingerprint(public_key: bytes) -> str:
-    """The whole SHA-256 of a public key in base32, thirteen groups of four: to be read aloud, not to be truncated."""
+    """The whole SHA-256 of a public key in base32, in thirteen groups of four. It can be read aloud and is never
+    shortened."""
     text = base64.b32encode(document_digest(FINGERPRINT_LABEL, public_key)).decode().rstrip("=").lower()
     return "-".join(text[start : start + 4] for start in range(0, len(text), 4))
 
 
 def parse_fingerprint(text: str) -> str:
-    """A fingerprint as a person types it (any case, any spacing), in its one form. Raises UsageError."""
+    """The standard form of a fingerprint that a person typed (any case, any spacing). Raises UsageError."""
     letters = "".join(text.replace("-", "").split()).lower()
     if len(letters) != 52 or set(letters) - set("abcdefghijklmnopqrstuvwxyz234567"):
         raise UsageError(
@@ -66,10 +67,9 @@ def save_private_key(path: Path, key: PrivateKey, *, passphrase: str = "") -> No
 
 
 def load_identity_key(path: Path, *, passphrase: Passphrase | None = None) -> KeySigner:
-    """The Ed25519 key in a file, as what signs.
+    """The Ed25519 key in a file, as a signer. `passphrase` is called only when the file is encrypted.
 
-    `passphrase` is called only when the file is encrypted. Raises ConfigurationError for a file that others can
-    read, that holds another kind of key, or that does not open.
+    Raises ConfigurationError for a file that others can read, that holds another kind of key, or that cannot be opened.
     """
     key = parse_private_key(read_secret(path), what=str(path), passphrase=passphrase)
     if not isinstance(key, Ed25519PrivateKey):
@@ -90,7 +90,7 @@ def require_p256(key: PrivateKey, *, what: str) -> ec.EllipticCurvePrivateKey:
 
 
 def parse_private_key(pem: bytes, *, what: str, passphrase: Passphrase | None = None) -> PrivateKey:
-    """A key from PEM. Error messages name the place (`what`), never the content."""
+    """A key from PEM. Error messages name the source (`what`), never the content."""
     secret = None
     if b"BEGIN ENCRYPTED PRIVATE KEY" in pem:
         if passphrase is None:

@@ -1,12 +1,12 @@
-"""How far a member's privacy ledger once stood, signed by the member, so that others can keep it.
+"""The head of a member's privacy ledger at some time, signed by the member, so that others can keep it.
 
-A ledger that is restored from a backup, deleted or copied forgets what was spent, and its machine alone cannot always
-tell. So a member signs its ledger's head with its identity key and sends it along; the coordinator keeps the newest and
-hands it back with each offer. The coordinator cannot make one up; it can withhold one, which the releases answer that
-the member verifies itself (see docs/adr/0021).
+A ledger that is deleted, copied or restored from a backup forgets what was spent, and its machine alone cannot always
+notice. So a member signs its ledger's head with its identity key and sends it with its answers. The coordinator keeps
+the newest and returns it with each offer. The coordinator cannot forge a head. It can withhold one; against that, the
+member uses the releases, which it verifies itself (see docs/adr/0021).
 
-A head depends on no data, and tells no more than the messages of the rounds do: how many rows there are, how many
-rounds are charged, a hash over them. No epsilon stands in it.
+A head does not depend on training data and reveals no more than the rounds' messages: the number of rows, the number of
+charged rounds, a hash over them. It contains no epsilon.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ MAX_HEAD_BYTES = 8192
 
 
 class LedgerHead(Document):
-    """Where a ledger stood: `sequence` rows, the newest with `digest`; `charges` rounds that were charged. `generation`
-    counts how often what was lost was charged anew: a ledger of a later generation replaces all of an earlier one.
-    `before` are some earlier rows and their digests: how far two ledgers are one."""
+    """The state of a ledger: it had `sequence` rows, the newest with `digest`, and `charges` charged rounds.
+
+    `generation` counts how often lost charges were charged again: a ledger of a later generation replaces all of an
+    earlier one. `before` are some earlier rows and their digests, which show how far two ledgers agree."""
 
     version: Literal["sordino-ledger-head/1"] = "sordino-ledger-head/1"
     federation: Name
@@ -48,7 +49,7 @@ class LedgerHead(Document):
 
     @property
     def age(self) -> tuple[int, int]:
-        """What makes one head newer than another of the same member."""
+        """The key by which heads of one member are ordered: the greater is the newer one."""
         return self.generation, self.sequence
 
 
@@ -65,7 +66,7 @@ class SignedLedgerHead(Document):
 
     @classmethod
     def parse(cls, data: bytes, *, federation: str, member: str, public_key: bytes) -> Self:
-        """The head in `data`, verified to be this member's own. Raises ConfigurationError for anything else."""
+        """The head in `data`, after a check that this member signed it. Raises ConfigurationError for anything else."""
         what = f"the ledger head of {member}"
         signed = decode(cls, data, limit=MAX_HEAD_BYTES, what=what)
         if (signed.head.federation, signed.head.member) != (federation, member):

@@ -75,7 +75,7 @@ def complete(
 
 
 def _constrain(logits: Tensor, begun: bytes, pieces: Sequence[bytes]) -> None:
-    """Forbids every token that does not agree with the removed bytes."""
+    """Forbids every token that does not begin with the removed bytes."""
     if begun:
         forbidden = [i for i, piece in enumerate(pieces) if not piece.startswith(begun)]
         if len(forbidden) < len(pieces):

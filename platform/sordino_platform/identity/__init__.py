@@ -1,4 +1,4 @@
-"""Who a party is: its keys, its certificates, and how it joins, renews and leaves.
+"""A party's identity: its keys, its certificates, and how it joins, renews and leaves.
 
 >>> identity = Identity.load(folder)             # signing key, card, charters
 >>> credentials = identity.tls()                 # PEM for gRPC; call again after a renewal

@@ -1,8 +1,8 @@
 """The root's side of enrolment, in the root folder: invite, enrol, sign, approve, retire.
 
-The three secrets of the folder have three uses, so that each can live where it is needed: `root.key` signs charters,
-`tls-authority.key` issues certificates (`issuing`), `invitations/` checks tokens (`invitations`). `approve`, which is
-needed every month, reads only the second; `root.key` can stay on a medium in a safe between two epochs.
+The three secrets of the folder have separate uses, so that each can be kept where it is needed: `root.key` signs
+charters, `tls-authority.key` issues certificates (`issuing`), `invitations/` checks tokens (`invitations`). `approve`,
+which is needed every month, reads only the second. Between two epochs `root.key` can stay on a medium in a safe.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def found_root(
 ) -> str:
     """Makes a root folder: root key, TLS authority, and the draft of epoch 1. Returns the root's fingerprint.
 
-    `terms` are `floors`, `privacy` and `validity` where the defaults do not suit. With a passphrase the
-    root key is encrypted on disk. A folder that holds a root already is refused.
+    `terms` are `floors`, `privacy` and `validity`; what is left out has its default. With a passphrase the root key is
+    encrypted on disk. A folder that already holds a root is refused.
     """
     make_folder(folder)
     key = Ed25519PrivateKey.generate()
@@ -69,7 +69,7 @@ def found_root(
         fingerprint=authority.fingerprint(SHA256()),
     )
     draft = drafting.first_draft(federation=federation, model=model, now=now, **terms)
-    save_private_key(folder / ROOT_KEY, key, passphrase=passphrase)  # refuses a folder that has one
+    save_private_key(folder / ROOT_KEY, key, passphrase=passphrase)  # refuses a folder that already has one
     save_private_key(folder / AUTHORITY_KEY, tls)
     write_file(folder / AUTHORITY_PUBLIC, terms["tls_authority"].pem)
     write_file(folder / PIN, f"{root}\n".encode())
@@ -88,7 +88,7 @@ def charters_of(folder: Path) -> CharterStore:
 
 
 def begin_epoch(folder: Path, *, now: datetime | None = None, **terms: Any) -> Draft:
-    """Writes the draft of the next epoch, with the present terms where `terms` does not replace them."""
+    """Writes the draft of the next epoch. It keeps every present term that `terms` does not replace."""
     draft = drafting.next_draft(charters_of(folder).head().charter, now=now, **terms)
     drafting.write_draft(folder, draft)
     return draft
@@ -103,9 +103,9 @@ def invite(
     now: datetime | None = None,
     validity: timedelta = INVITATION_VALIDITY,
 ) -> EnrolmentToken:
-    """A token that lets exactly one request in, under this name and organisation. Show it once; it is not kept.
+    """A token that admits exactly one request, under this name and organisation. Show it once; it is not kept.
 
-    Raises ConfigurationError for a folder that is not a root, and for a party that cannot be.
+    Raises ConfigurationError for a folder that is not a root, and for an impossible party.
     """
     charters_of(folder)
     token, expires_at = EnrolmentToken.fresh(), (now or datetime.now(UTC)) + validity
@@ -114,10 +114,10 @@ def invite(
 
 
 def enrol(folder: Path, request: bytes, *, now: datetime | None = None) -> Card:
-    """Lets the sender of a request into the draft, if its token is good, and uses the token up.
+    """Adds the sender of a request to the draft, if its token is valid, and uses the token up.
 
     Raises ConfigurationError for a token that is unknown, used, expired or for somebody else, and for a draft that
-    does not take the party. The token is spent only when the draft takes it.
+    cannot take the party. The token is used up only when the draft takes the party.
     """
     parsed = EnrolmentRequest.parse(request)
     card = parsed.body.card
@@ -126,14 +126,15 @@ def enrol(folder: Path, request: bytes, *, now: datetime | None = None) -> Card:
         require_federation(card, draft.federation)
         invitation = require_invited(folder, parsed, now=now or datetime.now(UTC))
         draft = _with_party(draft, card)
-        # The token goes first: a crash here costs a new invitation; the other order would let it work twice.
+        # The token is used up first: a crash here costs a new invitation. In the other order the token could work
+        # twice.
         spend_invitation(invitation)
         drafting.write_draft(folder, draft, replace=True)
     return card
 
 
 def sign_epoch(folder: Path, *, passphrase: Passphrase | None = None) -> SignedCharter:
-    """Signs the draft with the root key. Raises ConfigurationError naming what the draft still lacks."""
+    """Signs the draft with the root key. Raises ConfigurationError that names what the draft still lacks."""
     return drafting.sign_draft(folder, load_identity_key(folder / ROOT_KEY, passphrase=passphrase))
 
 
@@ -144,10 +145,10 @@ def approve(
     now: datetime | None = None,
     validity: timedelta = CERTIFICATE_VALIDITY,
 ) -> bytes:
-    """Issues the certificate that a request of a party of the newest charter asks for; returns the reply.
+    """Issues the certificate for a request of a party in the newest charter; returns the reply.
 
-    Names and addresses come from the charter, never from the request. The same request approved again yields the
-    same certificate; a request older than the last approved one of that party is refused as a replay.
+    Names and addresses come from the charter, never from the request. The same request approved again yields the same
+    certificate; a request older than the party's last approved one is refused as a replay.
     """
     store = charters_of(folder)
     certificate = issued_certificate(
@@ -164,10 +165,10 @@ def approve(
 def approve_all(
     folder: Path, requests: bytes, *, now: datetime | None = None, validity: timedelta = CERTIFICATE_VALIDITY
 ) -> tuple[bytes, list[str]]:
-    """Issues what a bundle of renewals asks for; returns the answer, and why some requests were refused.
+    """Issues the certificates for a bundle of renewals; returns the answer, and why some requests were refused.
 
-    One request that cannot be approved keeps no other from its certificate. Raises ConfigurationError for a file that
-    is no bundle, or a charter that has expired.
+    A request that cannot be approved does not stop the others. Raises ConfigurationError for a file that is not a
+    bundle, or a charter that has expired.
     """
     store, moment_now = charters_of(folder), now or datetime.now(UTC)
     charter = store.head().charter
@@ -221,7 +222,7 @@ def _texts(store: CharterStore) -> tuple[str, ...]:
 
 
 def retire(folder: Path, name: str, *, now: datetime | None = None) -> Draft:
-    """Puts the member `name` out of the next epoch, its key retired for ever. Effective once that epoch is signed.
+    """Removes the member `name` from the next epoch and retires its key for ever. Effective once that epoch is signed.
 
     Begins the next draft when none is open.
     """

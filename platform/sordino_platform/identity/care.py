@@ -1,6 +1,6 @@
-"""What a process that runs for months does about the end of its own certificate: looks now and then, and warns early.
+"""Watches the process's own certificate while the process runs for months: checks it regularly and warns early.
 
-Both sides do it alike, a member's agent and the coordinator; what each asks for, and of whom, is its own (`look`).
+A member's agent and the coordinator do this in the same way. What each requests, and from whom, is in its own `look`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ LOOK_SECONDS = 600.0
 
 
 class CertificateCare:
-    """Calls `look` with the time at once and every ten minutes, on a thread of the name `thread`, from `start` to
-    `stop`. `hint` says in a warning what to do."""
+    """Calls `look` with the present time, at once and then every ten minutes, on a thread named `thread`, from `start`
+    to `stop`. `hint` is the part of a warning that says what to do."""
 
     def __init__(self, look: Callable[[datetime], None], *, thread: str, hint: str) -> None:
         self._look, self._hint = look, hint
@@ -28,16 +28,16 @@ class CertificateCare:
         self._thread = threading.Thread(target=self._run, name=thread, daemon=True)
 
     def start(self) -> None:
-        """Begins to look after the certificate."""
+        """Starts the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends; a look under way is ended first."""
+        """Stops the thread, after a running `look` has ended."""
         self._stopping.set()
         self._thread.join()
 
     def warn(self, tls: TlsCredentials, now: datetime) -> None:
-        """Logs 30, 7 and 1 days before the end, and at the end, once each."""
+        """Logs a warning 30, 7 and 1 days before the end, and at the end, once each."""
         days = warned_days(tls, now)
         if days != self._warned and days is not None:
             log().warning(
@@ -52,7 +52,7 @@ class CertificateCare:
         while True:
             try:
                 self._look(datetime.now(UTC))
-            except SordinoError as error:  # a full disk: it is tried again, long before the certificate ends
+            except SordinoError as error:  # such as a full disk: tried again, long before the end
                 log().warning("renewal_failed", error=error.message, hint=error.hint)
             except Exception as error:  # noqa: BLE001 - or nobody would look again, and the certificate would end
                 log().error("renewal_failed", error=type(error).__name__, hint="it is tried again")

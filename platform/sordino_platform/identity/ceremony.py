@@ -1,7 +1,7 @@
 """The whole ceremony on one machine: for `sordino demo`, the simulation and tests.
 
-It makes every step that separate machines would make, with the same functions and the same checks; only the paths
-of the messages are short. A real federation uses the commands instead, so that no machine holds two parties' keys.
+It takes every step that separate machines would take, with the same functions and the same checks, but passes the
+messages within one machine. A real federation uses the commands instead, so that no machine holds two parties' keys.
 
     >>> foundation = found_in_folder(folder, federation="demo", model=terms, members=[("acme", "Acme"), ...])
     >>> Identity.load(foundation.members["acme"]).charter.membership()
@@ -22,7 +22,7 @@ from sordino_platform.pkcs11 import Pkcs11Uri
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foundation:
-    """Where everything is: the root's folder, each party's identity folder, the signed charter, the pin."""
+    """The result: the root's folder, each party's identity folder, the signed charter, the pinned fingerprint."""
 
     root: Path
     root_fingerprint: str
@@ -45,9 +45,10 @@ def found_in_folder(
     **terms: Any,
 ) -> Foundation:
     """Founds a federation in `folder`: `root/`, `coordinator/`, `members/<name>/`. `members` is (name, organisation).
+    `keys` names the parties whose identity key is to be in a token. `terms` go to the charter (`floors`, `privacy`,
+    `validity`).
 
-    `keys`: by name, whose identity key is to be in a token. `terms` go to the charter (`floors`, `privacy`,
-    `validity`). Raises ConfigurationError when the terms do not fit the members, StorageError when the disk refuses.
+    Raises ConfigurationError when the terms do not fit the members, StorageError when the disk fails.
     """
     root = folder / "root"
     pin = authority.found_root(root, federation=federation, model=model, now=now, **terms)

@@ -1,9 +1,9 @@
 """The X.509 certificates of a federation: its authorities, and the short-lived ones that they issue.
 
 TLS keys are ECDSA P-256, because gRPC's TLS refuses Ed25519 certificates. Certificates live 30 days unless the approver
-says otherwise, because Python's gRPC has no hook for revocation lists: a party that is not renewed ends by itself, and
-one that is retired is refused at its next message (`names.admit`). Profile: RFC 5280, one purpose per certificate,
-names from the charter only.
+says otherwise, because Python's gRPC has no hook for revocation lists. A certificate that is not renewed expires by
+itself, and a retired party is refused at its next message (`names.admit`). Profile: RFC 5280, one purpose per
+certificate, names from the charter only.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ CLOCK_TOLERANCE = timedelta(minutes=10)
 def authority_certificate(
     federation: str, key: ec.EllipticCurvePrivateKey, now: datetime, *, what: str = "authority"
 ) -> x509.Certificate:
-    """A new self-signed authority, good for issuing end certificates only. `what` tells two of one federation apart."""
+    """A new self-signed authority that may issue end certificates only. `what` distinguishes two authorities of one
+    federation."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{federation[:40]} sordino {what}")])
     return (
         x509.CertificateBuilder()
@@ -54,9 +55,10 @@ def issue(
     validity: timedelta = CERTIFICATE_VALIDITY,
     authority: x509.Certificate | None = None,
 ) -> x509.Certificate:
-    """A certificate for the party of a verified request; `key` is that of `authority`, the charter's own by default.
+    """A certificate for the party of a verified request. `key` is the key of `authority`, by default the charter's own
+    authority.
 
-    The caller has checked the party.
+    The caller has already checked the party.
     """
     card = request.body.card
     authority = authority or charter.tls_authority.x509()
@@ -65,7 +67,7 @@ def issue(
         x509.UniformResourceIdentifier(identity_uri(card.identity_key)),
         x509.UniformResourceIdentifier(endorsement_uri(request.body.endorsement)),
     ]
-    # One purpose each, so that a member's certificate can never stand for the coordinator's server.
+    # One purpose each, so that a member's certificate can never be used as the coordinator's server certificate.
     purpose = ExtendedKeyUsageOID.CLIENT_AUTH
     if card.role == "coordinator":
         purpose = ExtendedKeyUsageOID.SERVER_AUTH

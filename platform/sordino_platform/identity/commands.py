@@ -118,7 +118,8 @@ def request(
     Example: sordino identity request acme --token-file token --out acme.request.json
     """
     if token_file is None:
-        # Never an option: arguments are visible to every user of the machine, and stay in the shell's history.
+        # The token is never an option: arguments are visible to every user of the machine and stay in the shell's
+        # history.
         text = str(typer.prompt("enrolment token", hide_input=True, err=True))
     else:
         text = read_secret(token_file, limit=1024).decode("ascii", "replace")
@@ -131,7 +132,7 @@ def renew(folder: Folder, out: Out = None) -> None:
 
     Example: sordino identity renew acme --out acme.request.json
     """
-    site.open_charters(folder)  # whoever has not joined yet needs `request`, with a token
+    site.open_charters(folder)  # a party that has not joined yet needs `request`, with a token
     _write(site.make_request(folder), out)
 
 

@@ -1,4 +1,4 @@
-"""What travels between a site and the root when a party joins or renews: invitation, request, reply.
+"""The messages between a site and the root when a party joins or renews: invitation, request, reply.
 
     root   invite  ->  token            spoken or sent out of band; works once, for one name, for a limited time
     site   request ->  request.json     public; holds no key and no token
@@ -6,9 +6,9 @@
 
 A request is signed by the site's Ed25519 identity key over the TLS key's own certificate request (PKCS#10), so it
 proves possession of both. Its *endorsement*, the identity key's signature over the TLS key alone, goes into the
-certificate (`names`), so that no authority can make one for a TLS key that its party did not choose. The first request
-also carries HMAC-SHA256(token, request): who intercepts it learns no token, and cannot put its own keys under the
-invited name. Later requests (renewals) need none, because the charter already names the identity key.
+certificate (`names`). So no authority can make a valid certificate for a TLS key that the party did not choose. The
+first request also carries HMAC-SHA256(token, request). Somebody who intercepts it does not learn the token, and cannot
+put other keys under the invited name. Renewals need no HMAC, because the charter already names the identity key.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Card(Document):
 
 
 class RequestBody(Document):
-    """What is proven and signed."""
+    """The part of a request that is signed and, with a token, proven."""
 
     version: Literal["sordino-enrolment/2"] = "sordino-enrolment/2"
     card: Card
@@ -79,7 +79,7 @@ class RequestBody(Document):
 
 
 class EnrolmentRequest(Document):
-    """A request, as it leaves the site."""
+    """A request as it is sent from the site."""
 
     body: RequestBody
     proof: Digest | None = None
@@ -95,11 +95,11 @@ class EnrolmentRequest(Document):
         token: EnrolmentToken | None = None,
         now: datetime | None = None,
     ) -> EnrolmentRequest:
-        """A request for a certificate over `tls`; with a token, also for admission. Raises ConfigurationError when
-        `identity` is not the card's."""
+        """A request for a certificate for the key `tls`; with a token, also for admission. Raises ConfigurationError
+        when `identity` is not the card's."""
         if identity.public_key != card.identity_key:
             raise ConfigurationError("the identity key on disk is not the one in identity.json")
-        # The subject stays empty: names are given by the approver, from the charter, never taken from a request.
+        # The subject stays empty: the approver takes names from the charter, never from a request.
         tls_request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(tls, SHA256())
         body = RequestBody(
             card=card,
@@ -149,7 +149,7 @@ class EnrolmentRequest(Document):
 
 
 class EnrolmentReply(Document):
-    """What the approver sends back: nothing in it is secret, and each part is verified by its own signature."""
+    """The approver's reply. Nothing in it is secret, and each part is verified by its own signature."""
 
     version: Literal["sordino-reply/1"] = "sordino-reply/1"
     certificate: str = Field(max_length=8192)
@@ -157,7 +157,7 @@ class EnrolmentReply(Document):
 
     @classmethod
     def parse(cls, data: bytes, *, what: str = "the reply") -> EnrolmentReply:
-        """A reply from untrusted bytes. Its parts are verified where they are installed."""
+        """A reply from untrusted bytes. Its parts are verified when they are installed."""
         return decode(cls, data, limit=MAX_REPLY_BYTES, what=what)
 
 
@@ -177,7 +177,7 @@ class EnrolmentToken:
 
     @classmethod
     def parse(cls, text: str) -> EnrolmentToken:
-        """A token as typed. Raises UsageError, without repeating the text."""
+        """Parses a token as it was typed. Raises UsageError, without repeating the text."""
         invitation, _, rest = "".join(text.split()).lower().partition("-")
         letters = rest.replace("-", "")
         if len(invitation) != 8 or len(letters) != 32 or set(invitation + letters) - set(_ALPHABET):
@@ -190,7 +190,7 @@ class EnrolmentToken:
         return "-".join([self.invitation, *(letters[i : i + 4] for i in range(0, len(letters), 4))])
 
     def verifier(self) -> bytes:
-        """What the root keeps in order to check a proof; the token itself cannot be computed from it."""
+        """The value that the root keeps to check a proof. The token cannot be computed from it."""
         return hashlib.sha256(b"sordino-token/1\x00" + self._secret).digest()
 
     def prove(self, body: RequestBody) -> bytes:

@@ -1,4 +1,4 @@
-"""What `sordino identity show` says of a folder: whose it is, under which root and epoch, and what wants doing."""
+"""What `sordino identity show` says about a folder: its party, its root and epoch, and what needs to be done."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sordino_privacy.errors import ConfigurationError, SordinoError
 
 
 def identity_facts(folder: Path, *, now: datetime) -> dict[str, object]:
-    """The facts by their names in --json; None for what a party that has not joined does not have yet.
+    """The facts by their names in --json. None for facts that a party does not have before it joins.
 
     Raises ConfigurationError for a folder without an identity, and for one that has joined but cannot be loaded.
     """
@@ -48,7 +48,7 @@ def identity_facts(folder: Path, *, now: datetime) -> dict[str, object]:
 
 
 def _problem(identity: site.Identity, tls: site.TlsCredentials, now: datetime) -> str | None:
-    """What an operator should act on, or None."""
+    """What an operator should do, or None."""
     try:
         identity.charter.require_current(now)
     except SordinoError as error:

@@ -1,10 +1,10 @@
-"""Invitations in the root folder: one file a token, which says for whom it is, and what became of it.
+"""Invitations in the root folder: one file per token, with its party and whether it was used.
 
     invitations/abcd2345.json     it may still be used
-    invitations/abcd2345.used     it let its one request in
+    invitations/abcd2345.used     it admitted its one request
     invitations/abcd2345.reused   it was offered again after that: somebody may hold a copy
 
-The token itself is not kept. What is kept checks a proof of it, but cannot make one.
+The token itself is not kept. The kept value can check a proof of the token, but cannot make one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_REUSED_BYTES = 64 << 10
 
 
 class Invitation(Document):
-    """What the root keeps of a token: for whom, until when, and a hash that checks its proof."""
+    """The root's record of a token: its party, its expiry, and a hash that checks its proof."""
 
     version: str = "sordino-invitation/1"
     role: Role
@@ -38,9 +38,9 @@ class Invitation(Document):
     expires_at: Moment
 
     def require_proof(self, request: EnrolmentRequest, *, now: datetime) -> None:
-        """Asks that the request proves this invitation's token, in time, and is of whom it was made for. Pure.
+        """Checks that the request proves this invitation's token, in time, and comes from the invited party. Pure.
 
-        Raises ConfigurationError for a wrong token or none, another party, and a time that is over.
+        Raises ConfigurationError for a wrong or missing token, another party, and an expired invitation.
         """
         card, again = request.body.card, _again(request.body.card)
         if not hmac.compare_digest(token_proof(self.verifier, request.body), request.proof or b""):
@@ -59,7 +59,7 @@ class Invitation(Document):
 def keep_invitation(
     folder: Path, token: EnrolmentToken, *, role: Role, name: str, organisation: str, expires_at: datetime
 ) -> None:
-    """Keeps what checks `token` in the root folder. Raises ConfigurationError for a party that cannot be."""
+    """Keeps the record that checks `token` in the root folder. Raises ConfigurationError for an impossible party."""
     try:
         invitation = Invitation(
             role=role,
@@ -75,7 +75,7 @@ def keep_invitation(
 
 
 def open_invitations(folder: Path, *, now: datetime) -> list[str]:
-    """The names that were invited, may still come, and have not."""
+    """The names of invited parties that have not joined and still may."""
     return sorted(
         invitation.name
         for path in (folder / INVITATIONS).glob("*.json")
@@ -86,15 +86,15 @@ def open_invitations(folder: Path, *, now: datetime) -> list[str]:
 def require_invited(folder: Path, request: EnrolmentRequest, *, now: datetime) -> Path:
     """The file of the invitation that this request proves, for `spend_invitation`.
 
-    Raises ConfigurationError for a token that is missing, unknown, used, wrong, expired or for somebody else. That a
-    used one was offered again is noted.
+    Raises ConfigurationError for a token that is missing, unknown, used, wrong, expired or for somebody else. When a
+    used token is offered again, that is recorded.
     """
     card, number = request.body.card, request.body.invitation
     if number is None or request.proof is None:
         raise ConfigurationError(
             f"the request of {card.name!r} carries no enrolment token", hint=_again(card)
         )
-    path = _path(folder, number)  # `number` is eight letters by its pattern: no path can hide in it
+    path = _path(folder, number)  # the pattern allows eight letters only, so `number` cannot contain a path
     if path.with_suffix(".used").exists():
         _note_reuse(path.with_suffix(".reused"), card.name, now)
         raise ConfigurationError(
@@ -108,13 +108,13 @@ def require_invited(folder: Path, request: EnrolmentRequest, *, now: datetime) -
 
 
 def spend_invitation(path: Path) -> None:
-    """Uses a token up, for ever, before anything that it allows is written."""
+    """Uses a token up for ever. Call it before writing anything that the token allows."""
     path.rename(path.with_suffix(".used"))
     sync_folder(path.parent)
 
 
 def reused_tokens(folder: Path) -> list[tuple[str, int, datetime]]:
-    """Used tokens that were offered again: for whom, how often, and when last. Removing the file ends the alarm."""
+    """Used tokens that were offered again: their party, how often, and when last. Removing the file ends the alarm."""
     found = []
     for path in sorted((folder / INVITATIONS).glob("*.reused")):
         lines = read_file(path, limit=MAX_REUSED_BYTES).decode("ascii", "replace").splitlines()
@@ -124,7 +124,8 @@ def reused_tokens(folder: Path) -> list[tuple[str, int, datetime]]:
 
 
 def _note_reuse(path: Path, name: str, now: datetime) -> None:
-    """Keeps that a used token was offered again: `sordino doctor` of the root's folder fails until somebody looked."""
+    """Records that a used token was offered again. `sordino doctor` of the root's folder fails until somebody has
+    looked."""
     before = read_file(path, limit=MAX_REUSED_BYTES) if path.exists() else b""
     line = f"{moment(now):%Y-%m-%dT%H:%M:%SZ} {name}\n".encode()
     if len(before) + len(line) <= MAX_REUSED_BYTES:

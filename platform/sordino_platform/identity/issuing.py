@@ -1,9 +1,10 @@
-"""What the root issued: one certificate file for each approved request, so that a request yields one certificate.
+"""The certificates that the root issued: one file for each approved request, so that a request yields only one
+certificate.
 
     issued/member.acme.20260102T030405Z.0123...abcd.pem      role, name, when the request was made, its hash
 
-The names of the files are what refuses a replay: a request that is older than the newest approved one of its party is
-not approved any more, unless it is one that was approved before, which gets the same certificate again.
+The file names make it possible to refuse a replay. A request that is older than the party's newest approved one is
+refused, unless it was approved before: then it gets the same certificate again.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ MAX_CERTIFICATE_BYTES = 16 << 10
 
 
 def require_federation(card: Card, federation: str) -> None:
-    """Raises ConfigurationError for the card of a party of another federation."""
+    """Raises ConfigurationError for the card of a party in another federation."""
     if card.federation != federation:
         raise ConfigurationError(f"the request is for the federation {card.federation!r}, not {federation!r}")
 
 
 def require_issuable(request: EnrolmentRequest, charter: Charter, *, now: datetime) -> None:
-    """Asks that a verified request is of a party of this charter, and was made about now. Pure.
+    """Checks that a verified request comes from a party of this charter and is recent. Pure.
 
     Raises ConfigurationError for a charter that is not in force, another federation, a party that the charter does not
     have under this identity key, and a request that is too old or from the future.
@@ -62,10 +63,10 @@ def issued_certificate(
     now: datetime,
     validity: timedelta,
 ) -> str:
-    """The certificate (PEM) for a verified request; the one that was issued for it, if it was approved before.
+    """The certificate (PEM) for a verified request. If the request was approved before, it is the same certificate.
 
-    `folder` is the root folder, `authority_key` the file of the TLS authority's key, which is read for a new
-    certificate only. Raises ConfigurationError for what `require_issuable` refuses, and for a replay.
+    `folder` is the root folder, `authority_key` the file of the TLS authority's key, which is read only for a new
+    certificate. Raises ConfigurationError for everything that `require_issuable` refuses, and for a replay.
     """
     require_issuable(request, charter, now=now)
     card, when = request.body.card, f"{request.body.made_at:%Y%m%dT%H%M%SZ}"

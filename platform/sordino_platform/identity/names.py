@@ -1,4 +1,4 @@
-"""Who a TLS certificate speaks for.
+"""Whom a TLS certificate identifies.
 
 A certificate of the federation carries three URIs in its subject alternative name:
 
@@ -6,11 +6,11 @@ A certificate of the federation carries three URIs in its subject alternative na
     sordino-identity:<sha-256 of the identity key, hex>    under which Ed25519 key it was requested
     sordino-endorsement:<Ed25519 signature, hex>           of that key, over who it is and over the TLS key
 
-The second binds the short-lived certificate to the charter: when a party is retired, or comes back under another
-key, a certificate that was issued before is refused at the next message, though TLS would still take it. The third
-binds it to the party's own will. It must be right where it is there, and it must be there in a certificate of the
-renewal authority, which is online: whoever has that authority's key and nothing else can let a certificate live longer,
-and can speak for nobody. (Certificates of the federation's own authority from before endorsements have none.)
+The second binds the short-lived certificate to the charter: when a party is retired, or comes back with another key,
+its earlier certificates are refused at the next message, although TLS would still accept them. The third shows that the
+party chose this TLS key. If it is present, it must be valid. In a certificate of the renewal authority, which is
+online, it must be present. So somebody who holds only that authority's key can extend certificates but can impersonate
+nobody. (Certificates of the federation's own authority from before endorsements have none.)
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from sordino_privacy.signing import Signer
 
 MAX_CERTIFICATE_BYTES = 16 << 10
 REMEMBERED = 4096
-"""Certificates: of a thousand members that renew theirs now and then."""
+"""How many certificates are cached: enough for a thousand members that renew theirs regularly."""
 _NAME = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _PEER = re.compile(rf"sordino://({_NAME})/(member|coordinator)/({_NAME})", re.ASCII)
 _ENDORSEMENT = re.compile(r"sordino-endorsement:([0-9a-f]{128})", re.ASCII)
@@ -59,7 +59,7 @@ def endorsement_uri(endorsement: bytes) -> str:
 def endorse(
     identity: Signer, federation: str, role: Role, name: str, tls: ec.EllipticCurvePublicKey
 ) -> bytes:
-    """The identity key's signature that this TLS key is the party's."""
+    """The identity key's signature that says that this TLS key belongs to the party."""
     return identity.sign(_endorsed(federation, role, name, tls))
 
 
@@ -71,7 +71,7 @@ def is_endorsed(
     name: str,
     tls: ec.EllipticCurvePublicKey,
 ) -> bool:
-    """Whether `identity_key` (32 bytes) signed that this TLS key is the party's."""
+    """Whether `identity_key` (32 bytes) signed that this TLS key belongs to the party."""
     try:
         key = Ed25519PublicKey.from_public_bytes(identity_key)
         key.verify(endorsement, _endorsed(federation, role, name, tls))
@@ -81,31 +81,31 @@ def is_endorsed(
 
 
 def _endorsed(federation: str, role: Role, name: str, tls: ec.EllipticCurvePublicKey) -> bytes:
-    # The URI holds no NUL, and the key is the rest: one byte string has one reading.
+    # The URI contains no NUL, and the key is the rest, so the bytes can be read in only one way.
     uri = peer_uri(federation, role, name).encode("ascii")
     return ENDORSEMENT_LABEL + b"\x00" + uri + b"\x00" + public_key_info(tls)
 
 
 def public_key_info(key: ec.EllipticCurvePublicKey) -> bytes:
-    """The TLS public key as certificates carry it (SubjectPublicKeyInfo, DER)."""
+    """The TLS public key in the form that certificates use (SubjectPublicKeyInfo, DER)."""
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def peer_name(certificate: bytes | str, federation: str) -> tuple[Role, str]:
     """`(role, name)` of the party that a certificate (PEM) was issued to.
 
-    TLS has verified the chain when this is called; this reads the name only. Raises LinkError for a certificate of
-    another federation, or one that does not name exactly one party.
+    TLS has already verified the chain; this only reads the name. Raises LinkError for a certificate of another
+    federation, or one that does not name exactly one party.
     """
     presented = _parse(_bytes(certificate), federation)
     return presented.role, presented.name
 
 
 def admit(certificate: bytes | str, charter: Charter, *, now: datetime | None = None) -> tuple[Role, str]:
-    """`(role, name)`, if the charter still has that party, under the identity key of this certificate.
+    """`(role, name)`, if the charter still has that party with the identity key of this certificate.
 
-    Call it for every message, with the newest charter: that is what makes a retirement effective at the next message
-    rather than at the next handshake. Raises LinkError, also for a certificate that expired while the link was open.
+    Call it for every message, with the newest charter. Then a retirement takes effect at the next message, not only at
+    the next handshake. Raises LinkError, also for a certificate that expired while the link was open.
     """
     data = _bytes(certificate)
     presented = _parse(data, charter.federation)
@@ -133,7 +133,7 @@ def admit(certificate: bytes | str, charter: Charter, *, now: datetime | None = 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PresentedCertificate:
-    """What a certificate says: whose it is, and all its URIs."""
+    """The contents of a certificate: its party, and all its URIs."""
 
     role: Role
     name: str
@@ -141,14 +141,14 @@ class PresentedCertificate:
     certificate: x509.Certificate
 
 
-# A link asks for every message. What follows from bytes alone is worked out once and remembered by those bytes; the
-# date, and who belongs to the charter under which key, are asked each time. A refusal is never remembered.
+# A link calls this for every message. What depends only on the certificate's bytes is computed once and cached. The
+# date, and the charter's parties and keys, are checked each time. A refusal is never cached.
 
 
 @lru_cache(maxsize=REMEMBERED)
 def _require_endorsed(data: bytes, federation: str, identity_key: bytes, authority: str) -> None:
-    """Raises LinkError for a wrong endorsement, and for none where another than the federation's `authority` (PEM)
-    issued."""
+    """Raises LinkError for a wrong endorsement, and for a missing one unless the federation's `authority` (PEM) issued
+    the certificate."""
     presented = _parse(data, federation)
     certificate, role, name = presented.certificate, presented.role, presented.name
     found = [match[1] for uri in presented.uris if (match := _ENDORSEMENT.fullmatch(uri))]

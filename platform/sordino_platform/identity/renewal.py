@@ -1,6 +1,6 @@
-"""Renewal by itself: when a certificate is due, and the box at the coordinator in which requests wait for an approver.
+"""Automatic renewal: when a certificate is due, and the box at the coordinator where requests wait for an approver.
 
-    member        `is_due`, `site.renewal_request`      the request goes over the link, again and again
+    member        `is_due`, `site.renewal_request`         the request is sent over the link until it is answered
     coordinator   `RenewalBox.ask`                      keeps it; gives the certificate back when it is there
     approver      `RenewalBox.bundle` -> `authority.approve_all` -> `RenewalBox.deliver`
 
@@ -9,8 +9,8 @@
   certificates/member.alder.pem     what was issued for it
   authority.key authority.pem       where the charter has an authority that is online, and it is this coordinator
 
-What waits is bounded by the charter: one request of at most 32 KiB for each party of the newest epoch, and those of
-parties that left are removed. Only verified requests are kept, so nothing here is worth an attack but time.
+The charter bounds the number of waiting requests: one of at most 32 KiB for each party of the newest epoch. Requests of
+parties that left are removed. Only verified requests are kept, so an attacker could only cost time.
 """
 
 from __future__ import annotations
@@ -57,15 +57,17 @@ WARN_DAYS: Final = (30, 7, 1)
 
 
 def is_due(tls: site.TlsCredentials, now: datetime) -> bool:
-    """Whether to ask for a new certificate: at a third of the life left (RFC 7030 and ACME clients do the same)."""
+    """Whether to ask for a new certificate: when a third of its life is left (RFC 7030 and ACME clients do the
+    same)."""
     return 3 * tls.remaining(now) <= tls.lifetime
 
 
 def warned_days(tls: site.TlsCredentials, now: datetime) -> int | None:
-    """30, 7 or 1, the smallest number of days of which no more is left; 0 when it has expired; None when all is well.
+    """30, 7 or 1: the smallest of these for which at most that many days are left; 0 when it has expired; None when all
+    is well.
 
-    A warning that would come before half of the life is over says nothing, and is left out: a certificate of 30 days
-    warns at 7 and at 1.
+    A warning in the first half of a certificate's life would be useless and is left out: a certificate of 30 days warns
+    at 7 and at 1.
     """
     left = tls.remaining(now)
     if left <= timedelta(0):
@@ -87,19 +89,19 @@ def ending(tls: site.TlsCredentials, now: datetime) -> str:
 
 
 class RenewalRequests(Document):
-    """What is carried to the approver: every request that waits."""
+    """The file for the approver: every waiting request."""
 
     version: Literal["sordino-renewals/1"] = "sordino-renewals/1"
     requests: tuple[EnrolmentRequest, ...] = Field(max_length=MAX_MEMBERS + 1)
 
     @classmethod
     def parse(cls, data: bytes, *, what: str = "the requests") -> RenewalRequests:
-        """From untrusted bytes. Each request is verified where it is approved."""
+        """From untrusted bytes. Each request is verified when it is approved."""
         return decode(cls, data, limit=MAX_BUNDLE_BYTES, what=what)
 
 
 class Issued(Document):
-    """One certificate of a bundle, and for whom."""
+    """One certificate of a bundle, and its party."""
 
     role: Role
     name: Name
@@ -107,7 +109,7 @@ class Issued(Document):
 
 
 class RenewalReply(Document):
-    """What the approver sends back: certificates, and every charter once. Nothing in it is secret."""
+    """The approver's answer: certificates, and every charter once. Nothing in it is secret."""
 
     version: Literal["sordino-renewed/1"] = "sordino-renewed/1"
     certificates: tuple[Issued, ...] = Field(max_length=MAX_MEMBERS + 1)
@@ -115,7 +117,7 @@ class RenewalReply(Document):
 
     @classmethod
     def parse(cls, data: bytes, *, what: str = "the renewals") -> RenewalReply:
-        """From untrusted bytes. Its parts are verified where they are delivered."""
+        """From untrusted bytes. Its parts are verified when they are delivered."""
         return decode(cls, data, limit=MAX_BUNDLE_BYTES, what=what)
 
 
@@ -130,7 +132,7 @@ class Waiting:
 
 
 class RenewalBox:
-    """See the module. `folder` is the coordinator's own; safe between processes."""
+    """See the module's docstring. `folder` is the coordinator's own. Several processes may use it at once."""
 
     def __init__(self, folder: Path) -> None:
         self._identity = site.Identity.load(folder)
@@ -138,10 +140,10 @@ class RenewalBox:
         self._folder = folder / FOLDER
 
     def ask(self, data: bytes, *, sender: str, now: datetime) -> str | None:
-        """Keeps the renewal of the member `sender`, whose link brought it; returns its certificate once there is one.
+        """Keeps the renewal that came over the link of the member `sender`; returns its certificate once there is one.
 
-        The same request may come again and again. Raises ConfigurationError for a request that is not this member's
-        own, not verified, or too old.
+        The same request may come many times. Raises ConfigurationError for a request that is not this member's own, not
+        verified, or too old.
         """
         request = EnrolmentRequest.parse(data, what=f"the renewal of {sender}")
         card = request.body.card
@@ -156,7 +158,7 @@ class RenewalBox:
             self._keep(EnrolmentRequest.parse(data), data, now)
 
     def waiting(self) -> tuple[Waiting, ...]:
-        """Who waits for a certificate, by name."""
+        """The names of parties that wait for a certificate."""
         return tuple(
             Waiting(
                 role=request.body.card.role,
@@ -168,14 +170,14 @@ class RenewalBox:
         )
 
     def bundle(self) -> bytes:
-        """Everything that waits, as one file for the approver."""
+        """All waiting requests, as one file for the approver."""
         return RenewalRequests(requests=tuple(request for request, _ in self._open())).to_bytes()
 
     def deliver(self, data: bytes, *, now: datetime) -> tuple[list[str], list[str]]:
-        """Takes what the approver issued; returns the names that got a certificate, and why others did not.
+        """Takes the approver's answer; returns the names that got a certificate, and why others did not.
 
-        Each certificate is verified against the charter and the request that waits. The coordinator's own is put to use
-        at once. Raises ConfigurationError for a file that is no such answer, or charters that do not follow.
+        Each certificate is verified against the charter and the waiting request. The coordinator's own is used at once.
+        Raises ConfigurationError for a file that is not such an answer, or charters that do not follow.
         """
         parsed = RenewalReply.parse(data)
         self._charters.accept_chain([text.encode("ascii", "replace") for text in parsed.charters])
@@ -192,7 +194,7 @@ class RenewalBox:
         return served, refused
 
     def prune(self) -> None:
-        """Removes what belongs to parties that the newest epoch does not have."""
+        """Removes the files of parties that are not in the newest epoch."""
         charter = self._charters.head().charter
         with self._locked():
             for path in [*self._files(REQUESTS), *self._files(CERTIFICATES)]:
@@ -203,7 +205,8 @@ class RenewalBox:
     # ------------------------------------------------------------------------------ the authority that is online
 
     def make_authority(self, now: datetime) -> bytes:
-        """Makes the key of an authority for renewals in this folder, where it stays; returns its certificate (PEM).
+        """Makes the key of an authority for renewals in this folder, which it never leaves; returns its certificate
+        (PEM).
 
         It may issue nothing before a charter names it. Raises ConfigurationError when there is one already.
         """
@@ -217,7 +220,7 @@ class RenewalBox:
         return pem
 
     def _renewed_here(self, request: EnrolmentRequest, charter: Charter, now: datetime) -> bytes | None:
-        """The certificate that the authority in this folder issues, where the newest charter names it."""
+        """The certificate that the authority in this folder issues, if the newest charter names that authority."""
         terms, path = charter.renewals, self._folder / AUTHORITY_KEY
         if terms is None or request.body.card.role != "member" or not path.exists():
             return None
@@ -297,13 +300,13 @@ class RenewalBox:
     def _held(self, path: Path) -> EnrolmentRequest | None:
         if not path.exists():
             return None
-        with contextlib.suppress(ConfigurationError):  # of a release before this one: its owner asks again
+        with contextlib.suppress(ConfigurationError):  # from an earlier version: its owner asks again
             return EnrolmentRequest.parse(read_file(path, limit=MAX_REQUEST_BYTES), what=str(path))
         return None
 
     def _path(self, kind: str, role: Role, name: str) -> Path:
         suffix = "json" if kind == REQUESTS else "pem"
-        return self._folder / kind / f"{role}.{name}.{suffix}"  # a Name holds no dot and no slash
+        return self._folder / kind / f"{role}.{name}.{suffix}"  # a Name contains no dot and no slash
 
     def _files(self, kind: str) -> list[Path]:
         return sorted(path for path in (self._folder / kind).glob("*.*") if not path.name.startswith("."))
@@ -317,7 +320,8 @@ class RenewalBox:
 
 
 def is_bundle(data: bytes) -> bool:
-    """Whether these bytes begin as `RenewalRequests` do, and not as a single request: keys are sorted."""
+    """Whether these bytes begin like `RenewalRequests` and not like a single request. The keys are sorted, so the first
+    one shows it."""
     return data.startswith(b'{\n "requests"')
 
 

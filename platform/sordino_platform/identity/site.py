@@ -1,7 +1,7 @@
-"""A party's own folder: its keys are made here, or in the token that it names, and never leave.
+"""A party's own folder. Its keys are made here, or in the token that the folder names, and never leave.
 
 identity.key     Ed25519, 0600           tls-pending.key   P-256, 0600, between request and install
-identity.uri     or, instead of it, where in a PKCS#11 token the key is, 0600
+identity.uri         or, instead, the place of the key in a PKCS#11 token, 0600
 identity.json    the public card         tls-request.json  the request that belongs to it
 root.pin         the root's fingerprint  tls.pem           private key and certificate, 0600, replaced at once
                                          charters/         every epoch, verified on each load
@@ -62,16 +62,18 @@ TLS = "tls.pem"
 PIN = "root.pin"
 CHARTERS = "charters"
 WARN_BEFORE = timedelta(days=14)
-# Signed and thrown away. It is no message of any protocol here: all of those begin with the name of their kind.
+# Signed for a test and thrown away. It cannot be a message of any protocol here: those begin with the name of their
+# kind.
 PROBE = b"sordino-probe/1: the key can be asked"
-ASK_ANEW = timedelta(days=12)  # an approver refuses requests that are older than 14
+ASK_ANEW = timedelta(days=12)  # an approver refuses requests older than 14
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsCredentials:
-    """What a TLS endpoint needs, as PEM. `authority` is what to trust of the other side: one root, or at a coordinator
-    two where the charter has an authority for renewals; `issuers` may have issued the own certificate. The key is never
-    shown by repr."""
+    """The credentials of a TLS endpoint, as PEM.
+
+    `authority` has the roots to trust for the other side: one, or two at a coordinator whose charter has an authority
+    for renewals. `issuers` may have issued the own certificate. repr never shows the key."""
 
     private_key: bytes = field(repr=False)
     certificate: bytes = field(repr=False)
@@ -81,22 +83,22 @@ class TlsCredentials:
     expires_at: datetime
 
     def remaining(self, now: datetime | None = None) -> timedelta:
-        """How long the certificate is still valid; negative when it has expired."""
+        """How long the certificate is still valid; negative after it has expired."""
         return self.expires_at - (now or datetime.now(UTC))
 
     def days_left(self, now: datetime | None = None) -> float:
-        """`remaining` in days, to a tenth, as people are told."""
+        """`remaining` in days, to a tenth, for people."""
         return round(self.remaining(now) / timedelta(days=1), 1)
 
     @property
     def lifetime(self) -> timedelta:
-        """From the first to the last moment of the certificate."""
+        """The whole lifetime of the certificate."""
         return self.expires_at - self.issued_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """A party that can act: its card, its signing key, its charters. TLS credentials are read when asked for."""
+    """A party that can act: its card, its signing key, its charters. TLS credentials are read when they are needed."""
 
     folder: Path
     card: Card
@@ -117,8 +119,8 @@ class Identity:
         return self.charters.head().charter
 
     def tls(self) -> TlsCredentials:
-        """The present TLS credentials, read anew: a renewal is picked up by calling again. Raises ConfigurationError
-        when there are none."""
+        """The present TLS credentials, read again at each call, so that a renewal is picked up. Raises
+        ConfigurationError when there are none."""
         path = self.folder / TLS
         if not path.exists():
             raise ConfigurationError(
@@ -150,11 +152,10 @@ def create(
     addresses: Sequence[str] = (),
     key: Pkcs11Uri | None = None,
 ) -> Card:
-    """Makes a new identity key in `folder`, or in the token of `key`. An identity that is there already is never
-    replaced.
+    """Makes a new identity key in `folder`, or in the token of `key`. An existing identity is never replaced.
 
-    `dns_names` and `addresses` are where a coordinator is reached. Raises ConfigurationError, StorageError; of these
-    SignerError when the token does not answer.
+    `dns_names` and `addresses` are those of a coordinator. Raises ConfigurationError, StorageError; when the token does
+    not answer, the ConfigurationError is a SignerError.
     """
     make_folder(folder)
     for there in (IDENTITY_KEY, KEY_URI, CARD):
@@ -162,7 +163,7 @@ def create(
             raise ConfigurationError(
                 f"{folder / there} exists already", hint="choose another folder, or remove it"
             )
-    made = Ed25519PrivateKey.generate()  # thrown away where a token has the key
+    made = Ed25519PrivateKey.generate()  # thrown away when a token has the key
     public = public_bytes(made) if key is None else Pkcs11Signer.of_key_pair(key).public_key
     try:
         card = Card(
@@ -187,10 +188,10 @@ def create(
 
 
 def signer_of(folder: Path, card: Card) -> Signer:
-    """What signs for the identity in `folder`: the key in its file, or in the token that `identity.uri` names. There is
-    no choice between two, and a token that does not answer is no reason to look for a file.
+    """The signer of the identity in `folder`: the key in its file, or in the token that `identity.uri` names.
 
-    A token is not asked for anything yet. Raises ConfigurationError.
+    A folder with both is refused, and when a token does not answer, no file is tried instead. This call does not
+    contact the token. Raises ConfigurationError.
     """
     place, uri = folder / IDENTITY_KEY, folder / KEY_URI
     if not uri.exists():
@@ -207,7 +208,7 @@ def signer_of(folder: Path, card: Card) -> Signer:
 
 
 def require_signs(signer: Signer) -> None:
-    """Whether the key can be used now: a token may have been taken out. Raises SignerError."""
+    """Checks that the key can be used now: a token may have been removed. Raises SignerError."""
     signer.sign(PROBE)
 
 
@@ -246,11 +247,11 @@ def make_request(folder: Path, *, token: EnrolmentToken | None = None, now: date
 
 
 def renewal_request(folder: Path, *, now: datetime) -> bytes:
-    """The renewal that waits for its certificate: the same one as long as it is fresh, so that an approval is not in
-    vain, else a new one."""
+    """The renewal that waits for its certificate. It stays the same while it is fresh, so that an approval still fits;
+    after that a new one is made."""
     if (folder / PENDING).exists() and (folder / REQUEST).exists():
         data = read_file(folder / REQUEST, limit=MAX_REQUEST_BYTES)
-        with contextlib.suppress(ConfigurationError):  # of a release before this one: made anew
+        with contextlib.suppress(ConfigurationError):  # from an earlier version: made again
             body, pending = EnrolmentRequest.parse(data).body, load_tls_key(folder / PENDING).public_key()
             fresh = body.invitation is None and now - body.made_at < ASK_ANEW
             if fresh and public_key_info(EnrolmentRequest.parse(data).tls_key()) == public_key_info(pending):
@@ -259,9 +260,9 @@ def renewal_request(folder: Path, *, now: datetime) -> bytes:
 
 
 def install(folder: Path, reply: bytes, *, root: str | None = None, now: datetime | None = None) -> Card:
-    """Verifies a reply and puts it to use: charters first, then key and certificate in one atomic step.
+    """Verifies a reply and installs it: charters first, then key and certificate in one atomic step.
 
-    `root` is the fingerprint that was compared out of band; needed the first time, and pinned from then on. Raises
+    `root` is the fingerprint that was compared out of band. It is needed the first time and pinned from then on. Raises
     ConfigurationError when any part does not verify; the present certificate then stays in use.
     """
     parsed = EnrolmentReply.parse(reply)
@@ -286,7 +287,7 @@ def install(folder: Path, reply: bytes, *, root: str | None = None, now: datetim
 
 
 def install_certificate(folder: Path, certificate: str, *, now: datetime | None = None) -> Card:
-    """Puts the certificate to use that the pending renewal asked for, under the charters that are held.
+    """Installs the certificate for the pending renewal, under the held charters.
 
     Raises ConfigurationError when it does not verify; the present certificate then stays in use.
     """
