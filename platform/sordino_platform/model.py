@@ -1,13 +1,13 @@
-"""The decoder language model, whole, in one file.
+"""The whole decoder language model in one file.
 
-A pre-norm transformer in the line of nanoGPT (Karpathy 2022) with what small models gained since: rotary
-positions (Su et al. 2021), RMSNorm (Zhang and Sennrich 2019), RMS-normalised queries and keys (Henry et al.
-2020), squared ReLU (So et al. 2021), no biases, tied input and output embeddings.
+A pre-norm transformer like nanoGPT (Karpathy 2022), with later improvements for small models: rotary positions (Su et
+al. 2021), RMSNorm (Zhang and Sennrich 2019), RMS-normalised queries and keys (Henry et al. 2020), squared ReLU (So et
+al. 2021), no biases, tied input and output embeddings.
 
-What is shaped by private training: every trainable parameter is owned by one of three module kinds (`Linear`,
-`Embedding`, `RMSNorm`, below), so a per-unit gradient rule exists for each and an unknown kind can be refused.
-The tied embedding is *one module called twice* (`embed(tokens)`, `embed.logits(hidden)`), never a functional
-reuse of its weight: Opacus' hooks are silently wrong on the latter.
+Private training decides two things. Every trainable parameter belongs to one of three module kinds (`Linear`,
+`Embedding`, `RMSNorm`, below), so a per-unit gradient rule exists for each and an unknown kind can be refused. The tied
+embedding is *one module called twice* (`embed(tokens)`, `embed.logits(hidden)`), never a functional reuse of its
+weight: there Opacus' hooks give wrong gradients without an error.
 
 Low-rank adapters (Hu et al. 2021) are part of `Linear`: rank 0 means none. The configuration, the order of the
 trained parameters and their vector form live in architecture.py, which needs no torch.
@@ -85,7 +85,8 @@ class Embedding(nn.Module):
         return y + F.linear(F.linear(hidden, self.down), self.up) if self.rank else y
 
 
-# Queries, keys and values `(batch, heads, time, head_size)` to the mixed values, each position seeing those up to it.
+# Queries, keys and values `(batch, heads, time, head_size)` to the mixed values. Each position sees only those up to
+# itself.
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -174,7 +175,7 @@ def parameters_of(model: Decoder) -> dict[str, npt.NDArray[np.float32]]:
 
 
 def build_decoder(config: ModelConfig, parameters: Parameters) -> Decoder:
-    """A model that holds `parameters`. Raises ConfigurationError where they are not this configuration's."""
+    """A model with these `parameters`. Raises ConfigurationError when they are not this configuration's."""
     check(config, parameters)
     model = Decoder(config)
     with torch.no_grad():

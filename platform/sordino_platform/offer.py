@@ -1,8 +1,8 @@
-"""What the coordinator tells a member before a round, and what the member answers: whether it is ready, or why not.
+"""The coordinator's offer to a member before a round, and the member's answer: ready, or the reason why not.
 
-An offer binds nobody. It lets a person see what the next round would be and cost; what is then proposed is checked
-against the charter, the budget and what the person agreed to, as if no offer had been made. A member that knows now
-that it would refuse says so now: nobody else trains, and nobody is charged, for a round that could not succeed.
+An offer binds nobody. It shows a person what the next round would be and cost. The later proposal is checked against
+the charter, the budget and the person's agreement, as if no offer had been made. A member that already knows that it
+would refuse says so now. So nobody trains and nobody is charged for a round that could not succeed.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ COUNTS = ("round", "release", "connected", "ready", "required", "members")
 
 
 class Unready(StrEnum):
-    """Why a member takes no part in a round like the one that is offered. Closed, and of no data.
+    """Why a member takes no part in a round like the offered one. A closed list that reveals no data.
 
     All but `LOCAL` follow from the offer, the charter, the member's settings and its public history of rounds. `LOCAL`
-    is everything that looks at the repositories (unreadable, too few units) or at the trainer: one label, so that it
-    says no more of the code than silence would.
+    covers every reason that depends on the repositories (unreadable, too few units) or on the trainer. It is a single
+    label, so that it reveals no more about the code than silence would.
     """
 
     PAUSED = "paused"
@@ -80,18 +80,19 @@ STEPS: Final[Mapping[Unready, tuple[str, str]]] = {
         "ask the owner: sordino doctor names it, there alone",
     ),
 }
-"""For whoever waits for such a member: what it means, and what to do."""
+"""For people who wait for such a member: what the reason means, and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
     """The content of a HELLO message.
 
-    `run` and `round` are the names that the next round will have, `release` the newest model. Of the charter's
-    `members`, so many are `connected` and were `ready` when they were last asked; a round needs `required` of them.
-    `head` is the newest signed head of this member's ledger that the coordinator keeps (sordino_platform.ledger_head),
-    or empty. `charters` are signed epochs that the member lacks: its owner may have to look at them first.
-    `tenure` says which machine this coordinator is, after a takeover (sordino_platform.tenure); empty on the first.
+    `run` and `round` are the names that the next round will have, `release` the newest model. The charter has `members`
+    members. `connected` and `ready` count those that are connected and those that were ready when last asked; a round
+    needs `required` of them. `head` is the newest signed head of this member's ledger that the coordinator keeps
+    (sordino_platform.ledger_head), or empty. `charters` are signed epochs that the member lacks: its owner may have to
+    look at them first. `tenure` says which machine this coordinator is, after a takeover (sordino_platform.tenure);
+    empty on the first.
     """
 
     run: str
@@ -118,7 +119,7 @@ class Offer:
 
     @classmethod
     def parse(cls, fields: Fields) -> Offer:
-        """Takes the message apart. Raises LinkError, or what the plan's parser raises."""
+        """Parses the message. Raises LinkError, or what the plan's parser raises."""
         counts = {name: fields.integer(name) for name in COUNTS}
         if not all(0 <= count < MAX_COUNT for count in counts.values()):
             raise LinkError("the coordinator's offer has a count that cannot be")
@@ -135,7 +136,7 @@ class Offer:
 
     @property
     def id(self) -> str:
-        """A name for exactly this round under this plan, 64 hexadecimal digits: what a person agrees to."""
+        """A name for exactly this round under this plan, 64 hexadecimal digits. A person agrees to this name."""
         text = f"sordino-offer/1\n{self.run}\n{self.round}\n".encode()
         return hashlib.sha256(text + self.plan.digest()).hexdigest()
 
@@ -143,7 +144,7 @@ class Offer:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OfferAnswer:
     """The answer to an offer: who this is, its newest release (-1: none) and epoch, why it is not ready (None: it is),
-    the signed head of its ledger, and the tenure that it holds where it is not the one that was offered."""
+    the signed head of its ledger, and the tenure that it holds, if that is not the offered one."""
 
     member: str
     release: int
@@ -165,7 +166,7 @@ class OfferAnswer:
 
     @classmethod
     def parse(cls, fields: Fields) -> OfferAnswer:
-        """Takes the answer apart. Raises LinkError for anything that `fields` would not have made."""
+        """Parses the answer. Raises LinkError for anything that `fields` would not have made."""
         member, release, epoch = fields.text("member"), fields.integer("release"), fields.integer("epoch")
         reason, head, tenure = fields.text("unready"), fields.blob("head"), optional_tenure(fields)
         fields.done()

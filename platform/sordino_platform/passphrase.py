@@ -1,7 +1,7 @@
-"""Where a passphrase comes from: a file, an open descriptor, a variable of the environment, or the person who is asked.
+"""Sources of a passphrase: a file, an open descriptor, an environment variable, or a question to the person.
 
-Never an argument: arguments are seen by every user of the machine and stay in the shell's history. What is read is
-one line; a line break at its end does not belong to it.
+Never an argument: arguments are seen by every user of the machine and stay in the shell's history. The passphrase is
+one line, without the line break at its end.
 
     sordino charter sign root --passphrase-file /run/credentials/root
     sordino charter sign root --passphrase-fd 3 3< <(pass show sordino/root)
@@ -38,8 +38,8 @@ VariableOption: TypeAlias = Annotated[
 def named_passphrase(file: Path | None, descriptor: int | None, variable: str | None) -> str | None:
     """The passphrase from the one source that is named, or None when none is.
 
-    Raises UsageError for more than one source, an unset variable, a descriptor that cannot be read, or what is no
-    passphrase; ConfigurationError for a file that others can read. No error repeats what was read.
+    Raises UsageError for more than one source, an unset variable, a descriptor that cannot be read, or a text that
+    cannot be a passphrase; ConfigurationError for a file that others can read. No error repeats the text that was read.
     """
     if [file, descriptor, variable].count(None) < 2:
         raise UsageError(
@@ -57,8 +57,8 @@ def named_passphrase(file: Path | None, descriptor: int | None, variable: str | 
 
 
 def root_passphrase(file: Path | None, descriptor: int | None, variable: str | None) -> Callable[[], str]:
-    """What to call when the root key turns out to need its passphrase: the named source, read now, or else a question
-    to the person. Raises as `named_passphrase`."""
+    """The function to call when the root key needs its passphrase: it returns the passphrase of the named source, which
+    is read now, or else asks the person. Raises as `named_passphrase`."""
     given = named_passphrase(file, descriptor, variable)
     return _ask if given is None else lambda: given
 

@@ -1,4 +1,4 @@
-"""The plan of a round as it travels: of a training, or of a count."""
+"""The encoded plan of a round: for a training, or for a count."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Plan = TrainingPlan | CountPlan
 
 
 def parse_plan(plan: bytes) -> Plan:
-    """The plan in its canonical bytes. A count says that it is one; a plan that says nothing is of a training, as it
-    always was. Raises LinkError, or what the parsers of the two raise."""
+    """The plan in these canonical bytes. A count is marked as one; a plan without a mark is for a training, as in
+    earlier versions. Raises LinkError, or what the parsers of the two raise."""
     if len(plan) > MAX_PLAN_BYTES:
         raise LinkError("the coordinator's plan is larger than a plan can be")
     try:
         raw = json.loads(plan)
-    except (ValueError, RecursionError) as error:  # the second for what is nested without end
+    except (ValueError, RecursionError) as error:  # RecursionError: for endless nesting
         raise LinkError("the coordinator's plan is not JSON") from error
     if not isinstance(raw, dict):
         raise LinkError("the coordinator's plan is not an object")

@@ -1,7 +1,7 @@
-"""What the coordinator's events say: folded into a state that views draw, and told as sentences.
+"""Turns the coordinator's events into a state that views draw, and into sentences.
 
-The demo's screen, its report and the coordinator's console read the same file (`events.jsonl`) through this module.
-An event of an unknown kind, or of no round, changes nothing.
+The demo's screen, its report and the coordinator's console read the same file (`events.jsonl`) through this module. An
+event of an unknown kind, or without a round, changes nothing.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ RUNNING = "running"
 
 @dataclass(slots=True)
 class RoundView:
-    """One round as its events told it. `seconds` and `phases` in seconds, `began` in ISO 8601, UTC.
+    """One round, from its events. `seconds` and `phases` are in seconds, `began` is ISO 8601 in UTC.
 
-    `asked` and `answered` are of the newest attempt: how many members each phase was sent to, and who replied.
+    `asked` and `answered` belong to the newest attempt: the number of members that each phase was sent to, and the
+    members that replied.
     """
 
     number: int
@@ -37,7 +38,7 @@ class RoundView:
 
 @dataclass(slots=True)
 class FederationProgress:
-    """Everything that was told so far. Epsilon is what members chose to report; losses in nats per token."""
+    """The state after all events so far. Epsilon is what members chose to report; losses are in nats per token."""
 
     rounds: dict[int, RoundView] = field(default_factory=dict)
     connected: set[str] = field(default_factory=set)
@@ -59,13 +60,13 @@ class FederationProgress:
         return self.rounds[max(self.rounds)] if self.rounds else None
 
     def forget(self, *, keep: int) -> None:
-        """Leaves the newest `keep` rounds and losses, for a process that runs for months."""
+        """Keeps only the newest `keep` rounds and losses, for a process that runs for months."""
         for number in sorted(self.rounds)[:-keep]:
             del self.rounds[number]
         del self.losses[:-keep]
 
     def apply(self, event: Mapping[str, Any]) -> None:
-        """Takes one event of the coordinator's file into the state."""
+        """Updates the state with one event of the coordinator's file."""
         kind = event.get("event")
         if kind == "member_connected":
             self.connected.add(event["member"])
@@ -132,7 +133,7 @@ SENTENCES = {
 
 
 def sentence(event: Mapping[str, Any]) -> str | None:
-    """One plain line for an event that a person wants to see; None for the others."""
+    """One plain line for an event that a person should see; None for other events."""
     form = SENTENCES.get(str(event.get("event")))
     if form is None:
         return None
@@ -144,5 +145,5 @@ def sentence(event: Mapping[str, Any]) -> str | None:
     why = f" ({event['error']})" if event.get("error") else ""
     try:
         return form.format_map({**event, **labels, "ending": ending, "why": why})
-    except (KeyError, ValueError):  # an event of another version lacks a field, or has another type there
+    except (KeyError, ValueError):  # an event of another version may lack a field, or have another type in it
         return None

@@ -1,7 +1,8 @@
-"""What a coordinator proposes for a round, and what both sides derive from it.
+"""A coordinator's proposal for a round, and the values that both sides derive from it.
 
-The proposal travels in the TRAIN message. A member never believes it: it derives its own context from its own charter,
-the release it verified and the plan it parsed, and goes on only if the two agree (sordino_privacy.secagg.RoundContext).
+The proposal travels in the TRAIN message. A member does not trust it. It derives its own context from its own charter,
+the release that it verified and the plan that it parsed, and continues only if both contexts agree
+(sordino_privacy.secagg.RoundContext).
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ SIZE_BUCKETS = 8
 class Proposal:
     """The content of a TRAIN message.
 
-    `provenance` is of the releases that the member lacks, None where it holds the newest; the model itself is not sent
-    to who holds it. `charters` are the signed epochs that the member lacks. `tenure` is the coordinator's, as in the
-    offer; empty on a federation's first machine.
+    `provenance` covers the releases that the member lacks; None if it holds the newest. The model itself is not sent to
+    a member that holds it. `charters` are the signed epochs that the member lacks. `tenure` is the coordinator's, as in
+    the offer; empty on a federation's first machine.
     """
 
     context: RoundContext
@@ -61,7 +62,7 @@ class Proposal:
 
     @classmethod
     def parse(cls, fields: Fields) -> Proposal:
-        """Takes the message apart. Raises LinkError, or what the parsers of its parts raise."""
+        """Parses the message. Raises LinkError, or what the parsers of its parts raise."""
         context = RoundContext.decode(fields.blob("context"))
         plan = fields.blob("plan")
         charters = fields.blobs("charters") if "charters" in fields else []
@@ -78,12 +79,11 @@ class Proposal:
 
 
 def quantiser_for(config: Architecture, plan: Plan, *, members: int, shares: int = 1) -> Quantiser:
-    """The quantiser that follows from the architecture, the plan and the charter's number of members and shares of
-    noise, on both sides.
+    """The quantiser, which follows on both sides from the architecture, the plan, and the charter's number of members
+    and shares of noise.
 
-
-    One group per trained tensor, in the order of the vector, or the cells of a count; ranges come from the plan, never
-    from data.
+    It has one group per trained tensor, in the order of the vector, or the cells of a count. Ranges come from the plan,
+    never from data.
     """
     sizes = sizes_of(config, plan)
     if shares > 1:
@@ -91,7 +91,8 @@ def quantiser_for(config: Architecture, plan: Plan, *, members: int, shares: int
         if isinstance(plan, CountPlan):
             unit = plan.sensitivity()
         else:
-            # One integer is so much of the clip, divided and multiplied as the step of an update is.
+            # One integer stands for this part of the clip, divided and multiplied in the same way as the step of an
+            # update.
             unit = plan.learning_rate * plan.clip_norm / plan.expected_units
         ranges = dict.fromkeys(sizes, noise.levels * (unit * noise.step))
     else:
@@ -108,7 +109,7 @@ def sizes_of(config: Architecture, plan: Plan) -> dict[str, int]:
 
 
 def shared_noise(config: Architecture, plan: Plan, *, members: int, shares: int) -> SharedNoise:
-    """The noise of a charter that has it in shares: what each member adds to its integers, and what that costs."""
+    """The noise under a charter with noise in shares: what each member adds to its integers, and what that costs."""
     dimension = sum(sizes_of(config, plan).values())
     return SharedNoise(
         noise_multiplier=plan.noise_multiplier, honest=shares, members=members, dimension=dimension
@@ -118,8 +119,8 @@ def shared_noise(config: Architecture, plan: Plan, *, members: int, shares: int)
 def norm_limit(
     plan: Plan, quantiser: Quantiser, *, members: float = 1.0, levels: float = SIZE_BUCKETS
 ) -> float:
-    """The largest L2 norm that the weighted mean of honest updates can have, where they count for `members` whole ones
-    (1: any mean, and any one update), plus `levels` quantiser levels in each coordinate for the rounding."""
+    """The largest L2 norm that the weighted mean of honest updates can have, when their weights add up to `members` (1:
+    any mean, and any single update). `levels` quantiser levels per coordinate are added for the rounding."""
     sizes = {group.name: group.length for group in quantiser.groups}
     squares = sum(group.length * (group.range / quantiser.levels) ** 2 for group in quantiser.groups)
     length = plan.update_norm(sizes, members=members, shares=quantiser.shares)
@@ -127,15 +128,16 @@ def norm_limit(
 
 
 LENGTH_FACTOR = 1.425
-"""How much longer a sketch may tell an update to be than its limit: by chance, one at its limit is told to be that long
-once in 10^9 times (chi-square with 128 degrees of freedom)."""
+"""How much a sketch's estimate of an update's length may exceed the limit. For an update at its limit, the estimate is
+that long by chance once in 10^9 times (chi-square with 128 degrees of freedom)."""
 
 
 def require_honest_lengths(plan: Plan, quantiser: Quantiser, lengths: Lengths) -> None:
-    """Refuses a sum to which a survivor gave more than an honest member can: where the charter asks for sketches.
+    """Refuses a sum to which a survivor contributed more than an honest member can, when the charter requires sketches.
 
-    Each sketch is bounded by itself; what the sum holds beside those that answered, by as many limits as members are
-    silent. A lie in a sketch is in that rest. Raises NormError, with who signed a sketch that is too long.
+    Each sketch is bounded by itself. The rest of the sum, beyond the members that answered, is bounded by one limit for
+    each silent member. A false sketch shows up in that rest. Raises NormError, with the member that signed a sketch
+    that is too long.
     """
     if not lengths.whole.size:
         return
@@ -146,7 +148,7 @@ def require_honest_lengths(plan: Plan, quantiser: Quantiser, lengths: Lengths) -
                 f"{name!r} signed an update of length {length:.4g}, above the limit of {limit:.4g}",
                 culprit=name,
             )
-    # Sums of the same products in another order: equal but for the last bits.
+    # Sums of the same products in another order: equal except for the last bits.
     rounding = 1e-6 * (limit + sketched_length(lengths.whole))
     if not (rest := sketched_length(lengths.rest)) <= len(lengths.silent) * limit + rounding:
         raise NormError(
@@ -157,9 +159,9 @@ def require_honest_lengths(plan: Plan, quantiser: Quantiser, lengths: Lengths) -
 def require_honest_mean(plan: Plan, totals: Totals, *, survivors: int) -> None:
     """Refuses an opened sum that honest members cannot have made: the same check at the coordinator and at members.
 
-    Weights are 1/8 to 1 each; 1 in a count, and where noise comes in shares. Noise of a mean is largest where its
-    weights are fewest and largest: it is never more than that of as many whole members as the weights add up to.
-    Raises NormError; who sent too much stays hidden.
+    Each weight is 1/8 to 1; in a count, and with noise in shares, it is 1. The noise of a mean is largest with few,
+    large weights: it is never more than with as many members of weight 1 as the weights add up to. Raises NormError;
+    which member sent too much stays hidden.
     """
     equal = isinstance(plan, CountPlan) or totals.quantiser.shares > 1
     least = SIZE_BUCKETS if equal else 1

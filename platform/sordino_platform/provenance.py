@@ -1,16 +1,16 @@
-"""What travels with a release, so that whoever receives it can check how it was made, whatever it held before.
+"""The evidence that is sent with a release, so that every receiver can check how it was made, whatever it held before.
 
-Releases come in three shapes and no other. The founding one follows from the charter and the installed base. A rollback
-brings back a model that was released before. Every other one is the step of one round, and comes with what shows that:
-the record that the round's members signed, the plan, the sum that they opened with its evidence, and the state of the
+There are exactly three kinds of release. The founding one follows from the charter and the installed base. A rollback
+brings back a model that was released before. Every other one is the step of one round, and comes with its evidence: the
+record that the round's members signed, the plan, the opened sum with the protocol's evidence, and the state of the
 server optimiser before.
 
-A shared memory is counted by a round of its own, and shown in the same way: with the record, the plan and the sum of
-that round. It travels beside the newest release to whoever lacks it.
+A shared memory is counted by its own round, and proven in the same way: with the record, the plan and the sum of that
+round. It is sent with the newest release to every receiver that lacks it.
 
-A receiver that lacks more than one release needs no more than that of the newest. The members of a round sign the model
-that they began with, which each of them had verified: so a record with a quorum of signatures vouches for that
-model, and what came before it may be pruned. `following.follow` holds all the checks.
+A receiver that lacks more than one release needs only the evidence of the newest. The members of a round sign the model
+that they began with, and each of them had verified it. So a record with a quorum of signatures vouches for that model,
+and everything before it may be pruned. `following.follow` holds all the checks.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class OpenedSum:
     """How a round made a release.
 
     The members' signed `record`, their `plan`, the opened ring `sum`, and the server optimiser's `moments` before the
-    step. That the sum is the survivors': the protocol's `evidence` message, the `carries` of the masked sum, and the
-    masked `uploads` of survivors that signed no sketch, by name.
+    step. Three fields prove that the sum is the survivors': the protocol's `evidence` message, the `carries` of the
+    masked sum, and the masked `uploads` of survivors that signed no sketch, by name.
     """
 
     record: bytes
@@ -53,7 +53,7 @@ class OpenedSum:
     moments: tuple[Vector, ...] = field(default=(), repr=False)
 
     def parts(self, prefix: str) -> tuple[dict[str, Scalar], dict[str, Wire]]:
-        """As the fields and vectors of a message, each name behind `prefix`."""
+        """As the fields and vectors of a message, each name after `prefix`."""
         fields: dict[str, Scalar] = {
             f"{prefix}record": self.record,
             f"{prefix}evidence": self.evidence,
@@ -70,11 +70,11 @@ class OpenedSum:
 
     @classmethod
     def parse(cls, fields: Fields, prefix: str) -> OpenedSum:
-        """Takes it out of a message that has the field `record` behind `prefix`. Raises LinkError, or what the parsers
-        of its parts raise."""
+        """Reads it from a message that has the field `prefix` + `record`. Raises LinkError, or what the parsers of its
+        parts raise."""
         record = fields.blob(f"{prefix}record")
         plan = parse_plan(fields.blob(f"{prefix}round_plan"))
-        # The ring's width is the round's, as its members signed it.
+        # The ring's width is the one that the round's members signed.
         quantiser = RoundContext.decode(Record.decode(record).context).quantiser
         silent = [name for name in fields.text(f"{prefix}silent").split(",") if name]
         if len(silent) > SILENT_LIMIT:
@@ -96,7 +96,7 @@ class OpenedSum:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """The signed `manifests` that the receiver lacks, oldest first, and how the newest came about.
+    """The signed `manifests` that the receiver lacks, oldest first, and how the newest was made.
 
     opened    of a release that a round made
     model     the vector that the release follows from or restores, for a receiver that does not hold it
@@ -126,7 +126,7 @@ class Provenance:
 
     @classmethod
     def parse(cls, fields: Fields) -> Provenance:
-        """Takes it out of a message that has a field `manifests`. Raises LinkError, or what the parsers of its parts
+        """Reads it from a message that has a field `manifests`. Raises LinkError, or what the parsers of its parts
         raise."""
         manifests = tuple(fields.blobs("manifests"))
         if not manifests:
@@ -141,6 +141,6 @@ class Provenance:
 def packed(
     provenance: Provenance | None, fields: Mapping[str, Scalar]
 ) -> tuple[dict[str, Scalar], dict[str, Wire]]:
-    """`fields` and, if there is any, the provenance beside them."""
+    """`fields`, and the provenance if there is any."""
     added, vectors = provenance.parts() if provenance is not None else ({}, {})
     return {**fields, **added}, vectors

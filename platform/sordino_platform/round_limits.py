@@ -1,8 +1,8 @@
-"""How far one round may move the model: the charter's bounds on a plan and on the server's step, on both sides.
+"""How far one round may move the model: the charter's bounds on a plan and on the server's step. Both sides check them.
 
-A plan is the coordinator's proposal, and what is refused for being too long follows from the plan: without a bound of
-its own it would refuse nothing. The charter names one number, a share of the length of the vector that the federation
-starts from, and no plan and no server's step that could move the model further in one round is taken.
+The coordinator proposes a plan, and the limit for updates follows from the plan. Without a bound on the plan itself,
+that limit would mean nothing. So the charter names one number, a share of the length of the vector that the federation
+starts from. A plan or a server's step that could move the model further in one round is refused.
 
     limits = RoundLimits.of(charter, parameters)
     limits.require_plan(plan)                     # before anything is read, charged or trained
@@ -31,8 +31,8 @@ PLAIN = ServerOptimiser()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundLimits:
-    """What one charter allows. `norm` is the L2 norm of the vector that the federation starts from, `members` their
-    number in the charter, `shares` of how many a sum has enough noise."""
+    """The limits of one charter. `norm` is the L2 norm of the vector that the federation starts from, `members` the
+    number of members in the charter, `shares` the number of members whose noise is enough for a sum."""
 
     privacy: PrivacyPolicy
     training: TrainingPolicy
@@ -44,7 +44,7 @@ class RoundLimits:
 
     @classmethod
     def of(cls, charter: Charter | Draft, parameters: Parameters) -> RoundLimits:
-        """The limits under `charter`; `parameters` are those that its model starts from (`founding_parameters`)."""
+        """The limits under `charter`; `parameters` are those from which its model starts (`founding_parameters`)."""
         config = charter.model.config()
         return cls(
             privacy=charter.privacy,
@@ -62,8 +62,9 @@ class RoundLimits:
         return self.training.largest_move_permille / 1000 * self.norm
 
     def costs(self, plan: Plan) -> tuple[SampledGaussian, SampledGaussian]:
-        """What one round of this plan costs each member, for `accounting.epsilon`: as the federation holds, and if all
-        others collude with the coordinator. The same where every member adds all of the noise."""
+        """The cost of one round of this plan for each member, for `accounting.epsilon`: under the charter's assumption
+        on collusion, and if all others collude with the coordinator. Both are the same when every member adds all of
+        the noise."""
         if self.shares == 1:
             event = SampledGaussian.of(plan)
             return event, event

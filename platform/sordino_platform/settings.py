@@ -62,7 +62,7 @@ def parse_settings(data: dict[str, object], model: type[Model], *, where: str) -
 
 
 def creation_hint(path: Path) -> str:
-    """What makes the missing file."""
+    """The command that makes the missing file."""
     makers = {"member.toml": "sordino client join", "coordinator.toml": "sordino coordinator new"}
     maker = makers.get(path.name)
     return f"make one with `{maker} --help`" if maker else "check the path"
@@ -71,8 +71,8 @@ def creation_hint(path: Path) -> str:
 def toml_text(values: dict[str, object], *, comments: dict[str, str]) -> str:
     """A settings file as text, each key under its comment; values are scalars, lists of them, or tables.
 
-    A key whose value is None is left out where it is used and named all the same, behind a `#`: the file is where a
-    person looks for what can be set.
+    A key whose value is None is written as a comment, after a `#`, so that a person can see in the file what can be
+    set.
     """
     plain = {k: v for k, v in values.items() if not isinstance(v, dict)}
     tables = {k: v for k, v in values.items() if isinstance(v, dict)}
@@ -95,6 +95,6 @@ def toml_text(values: dict[str, object], *, comments: dict[str, str]) -> str:
 
 
 def default_folder() -> Path:
-    """Where a member's state lives when nobody says otherwise (XDG base directories)."""
+    """The default folder of a member's state (XDG base directories)."""
     base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     return Path(base) / "sordino"

@@ -1,8 +1,8 @@
-"""The training that a new federation begins with: what `sordino bench federation` found to gain something.
+"""The training that a new federation starts with. `sordino bench federation` showed that it improves the model.
 
-Adapters on the public base and plain SGD of one step a round, with momentum at the server; what was tried beside it
-stands in docs/federation-benchmark.md. Training all parameters of the base at the same epsilon gained nothing: noise
-grows with the square root of their number.
+It trains adapters on the public base by plain SGD, one step a round, with momentum at the server.
+docs/federation-benchmark.md lists the alternatives that were tried. Training all parameters of the base at the same
+epsilon gained nothing, because noise grows with the square root of their number.
 
     >>> plan = suggested_plan(PrivacyPolicy(), context=512)
     >>> plan.learning_rate, plan.steps
@@ -23,7 +23,7 @@ from sordino_privacy.dpsgd import TrainingPlan
 from sordino_privacy.errors import ConfigurationError
 
 ROUNDS = 30
-"""The rounds that the noise is chosen for: more need more noise, and gain less each."""
+"""The number of rounds for which the noise is chosen. More rounds need more noise, and each gains less."""
 
 OPTIMISER = ServerOptimiser(name="fedavgm", learning_rate=1.6, beta1=0.8)
 DELTA = 1e-6
@@ -33,18 +33,18 @@ SMALLEST_NOISE = 0.5
 NOISE_STEP = 0.05
 
 
-# A federation of so many clusters, each with one member's noise in the sum, is one whose noise no longer limits it: it
-# takes steps four times as long, and reads two windows of a unit. Searched on public projects (plan_search).
+# From this many clusters per member's noise in the sum, noise no longer limits a federation: it takes steps four times
+# as long, and reads two windows of a unit. Found by a search on public projects (plan_search).
 AMPLE_CLUSTERS = 2500
 AMPLE_RATE, AMPLE_OPTIMISER = 0.4, ServerOptimiser(name="fedavgm", learning_rate=4.0, beta1=0.8)
 AMPLE_WINDOWS = 2
-# Fewer would make a round of mere noise longer than a charter's largest move.
+# With fewer, a round of noise alone would be longer than a charter's largest move.
 SMALLEST_UNITS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
-    """What a federation's rounds do: the members' plan, and the server's step after it."""
+    """The training of a federation's rounds: the members' plan, and the server's step after it."""
 
     plan: TrainingPlan
     optimiser: ServerOptimiser
@@ -57,9 +57,9 @@ def suggested_training(
     """The training that the search found to gain the most, with the smallest noise at which `ROUNDS` rounds fit into
     the policy's epsilon.
 
-    `context` is the model's, in tokens. `clusters` are the file clusters of all `members` together, as the founder
-    expects them and never as anyone counted them (0: nobody said, and the cautious plan is suggested). `shares` is of
-    how many members' noise a sum has enough: 1 where each adds all of it. Raises ConfigurationError when no noise is
+    `context` is the model's, in tokens. `clusters` is the number of file clusters of all `members` together. It is the
+    founder's estimate and never a count (0: no estimate, and the cautious plan is suggested). `shares` is the number of
+    members whose noise is enough for a sum: 1 when each adds all of it. Raises ConfigurationError when no noise is
     enough.
     """
     sampling_rate, steps = min(0.1, privacy.largest_sampling_rate), 1
@@ -95,7 +95,7 @@ def is_ample(*, members: int, clusters: int, shares: int) -> bool:
 
 
 def suggested_plan(privacy: PrivacyPolicy, *, context: int) -> TrainingPlan:
-    """The members' plan of `suggested_training` where nobody said how many clusters there are."""
+    """The members' plan of `suggested_training` without an estimate of the clusters."""
     return suggested_training(privacy, context=context).plan
 
 
@@ -108,8 +108,8 @@ def affordable_noise(
     delta: float = DELTA,
     beside: Sequence[SampledGaussian] = (),
 ) -> float:
-    """The smallest noise multiplier (from `least` in steps of 0.05) at which `steps` steps, with all that is `beside`
-    them, cost `within` at most.
+    """The smallest noise multiplier (from `least` in steps of 0.05) at which `steps` steps, together with the events in
+    `beside`, cost at most `within`.
 
     Raises ConfigurationError when a multiplier of 100 is not enough.
     """
@@ -123,7 +123,7 @@ def affordable_noise(
     low, high = (
         -1,
         0,
-    )  # more noise never costs more: doubled until it is enough, then halved down to the first
+    )  # more noise never costs more: double until it is enough, then bisect to the smallest
     while costs(high) > within:
         low, high = high, 2 * high + 1
         if least + high * NOISE_STEP > 100:

@@ -1,9 +1,9 @@
-"""Logs, metrics and the event file: what an operator sees.
+"""Logs, metrics and the event file for an operator.
 
 Rules: a metric is named once, in a frozen registry of its side, with every label combination created at the start
-(otherwise the first forgery never fires `increase()`); labels come from closed enums. Logs are structured events
-with a fixed vocabulary; a field whose name is not in `LOGGABLE` is dropped, so that code, prompts, updates, keys and
-tokens cannot reach a log by accident.
+(otherwise the first forgery never fires `increase()`); labels come from closed enums. Logs are structured events with a
+fixed vocabulary; a field whose name is not in `LOGGABLE` is dropped, so that code, prompts, updates, keys and tokens
+cannot reach a log by accident.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ LOGGABLE: Final = frozenset({
     "error", "hint", "units", "norm", "saturated", "precision", "state", "connected", "required", "exception",
 })
 # fmt: on
-STRUCTLOGS_OWN: Final = frozenset({"_record", "_from_structlog"})  # taken out by its last processor
+STRUCTLOGS_OWN: Final = frozenset({"_record", "_from_structlog"})  # removed by the last processor
 
 
 def redact(_: Any, __: str, fields: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Drops every field that is not in `LOGGABLE`; a dropped name is said, its value never."""
+    """Drops every field that is not in `LOGGABLE`. The name of a dropped field is logged, never its value."""
     unknown = set(fields) - LOGGABLE - STRUCTLOGS_OWN
     kept = {name: value for name, value in fields.items() if name not in unknown}
     if unknown:
@@ -99,9 +99,10 @@ def log() -> structlog.stdlib.BoundLogger:
 
 
 def follow_log(events: Path, *, start: int = 0, whole: bool = True) -> tuple[list[dict[str, Any]], int]:
-    """The events appended to a log since byte `start`, and where to go on. A line still being written waits.
+    """The events appended to a log since byte `start`, and where to go on. A line that is still being written is left
+    for the next call.
 
-    Where `start` may lie within a line, `whole=False` leaves that line out.
+    If `start` may lie within a line, `whole=False` skips that line.
     """
     if not events.exists():
         return [], start
@@ -114,7 +115,7 @@ def follow_log(events: Path, *, start: int = 0, whole: bool = True) -> tuple[lis
 
 
 class Metrics:
-    """A registry of its own; every metric made through it has all its label combinations from the first scrape."""
+    """A separate registry. Every metric made through it has all its label combinations from the first scrape on."""
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -135,7 +136,7 @@ class Metrics:
         )
 
     def build_info(self, **labels: str) -> None:
-        """The gauge that says what runs: this package's version, and what else is told in `labels`."""
+        """The gauge that names the running version of this package, and the further facts in `labels`."""
         said = {"version": version("sordino"), **labels}
         info = self.gauge(
             "sordino_build_info",
@@ -151,7 +152,7 @@ class Metrics:
         return metric
 
     def text(self) -> bytes:
-        """The exposition in Prometheus' text format."""
+        """The metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
 

@@ -1,10 +1,12 @@
 """Which machine is a federation's coordinator now: a number that only rises, signed by the coordinator's own key.
 
-The first machine has none, which counts as generation 0. Whoever takes over signs the next generation and offers it
-with every round. A member keeps the highest that it has seen, and takes part in nothing under a lower one, or under
-another of the same number; it shows the one it holds, and so the machine that was replaced learns of it.
+The first machine has no tenure, which counts as generation 0. A machine that takes over signs the next generation and
+offers it with every round. A member keeps the highest tenure that it has seen. It takes part in nothing under a lower
+one, or under another one with the same number. It shows the tenure that it holds, so a replaced machine learns that it
+was replaced.
 
-This says which of two honest machines goes on. It protects nobody from a coordinator that lies: that one holds the key.
+This says which of two honest machines goes on. It does not protect from a dishonest coordinator, because that one holds
+the key.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ MAX_TENURE_BYTES = 4096
 
 
 class Tenure(Document):
-    """One machine's time as the coordinator. `id` is random: two machines that take the same number differ by it."""
+    """One machine's time as the coordinator. `id` is random, so two machines with the same number can be told apart."""
 
     version: Literal["sordino-tenure/1"] = "sordino-tenure/1"
     federation: Name
@@ -57,7 +59,7 @@ class SignedTenure(Document):
 
     @classmethod
     def begin(cls, *, federation: str, after: int, key: Signer) -> Self:
-        """The next one after generation `after`, signed with the coordinator's identity key."""
+        """The tenure after generation `after`, signed with the coordinator's identity key."""
         tenure = Tenure(
             federation=federation,
             generation=after + 1,
@@ -90,13 +92,14 @@ def generation_of(tenure: SignedTenure | None) -> int:
 
 
 def replaces(offered: SignedTenure | None, held: SignedTenure | None) -> bool:
-    """Whether who holds `held` takes `offered` in its place. The same one replaces nothing; another one of the same
-    number does not either: who came first stays."""
+    """Whether a party that holds `held` replaces it by `offered`. An equal tenure does not replace it. Another one with
+    the same number does not either: the first one stays."""
     return generation_of(offered) > generation_of(held)
 
 
 def optional_tenure(fields: Fields) -> bytes:
-    """The signed tenure in a message, not parsed yet; empty where it has none. Raises LinkError for one too long."""
+    """The signed tenure in a message, not yet parsed; empty when there is none. Raises LinkError when it is too
+    long."""
     tenure = fields.blob("tenure") if "tenure" in fields else b""
     if len(tenure) > MAX_TENURE_BYTES:
         raise LinkError("the peer's tenure is too long")
@@ -104,17 +107,17 @@ def optional_tenure(fields: Fields) -> bytes:
 
 
 def is_refused(offered: SignedTenure | None, held: SignedTenure | None) -> bool:
-    """Whether who holds `held` takes part in nothing of the machine that offers under `offered`."""
+    """Whether a party that holds `held` must refuse everything from the machine that offers under `offered`."""
     return offered != held and not replaces(offered, held)
 
 
 def read_tenure(path: Path, *, federation: str, keys: Collection[bytes]) -> SignedTenure | None:
-    """The tenure in a file; None where there is none. Raises ConfigurationError, StorageError."""
+    """The tenure in a file; None when there is no file. Raises ConfigurationError, StorageError."""
     if not path.exists():
         return None
     return SignedTenure.parse(read_file(path, limit=MAX_TENURE_BYTES), federation=federation, keys=keys)
 
 
 def keep_tenure(path: Path, tenure: SignedTenure) -> None:
-    """Durable when it returns. Raises StorageError."""
+    """Writes the tenure to a file. It is durable when this returns. Raises StorageError."""
     write_file(path, tenure.to_bytes())

@@ -1,8 +1,8 @@
 """Byte-level BPE with fixed special tokens, and the fill-in-the-middle order that the model was trained on.
 
-Rules that training, serving and the agents' wire format stand on:
+Training, serving and the agents' wire format rely on these rules:
 
-* the special tokens have the ids 0 to 3, whatever the vocabulary;
+* the special tokens have the ids 0 to 3 in every vocabulary;
 * text is never parsed for specials: a source file that contains the characters `<|prefix|>` is plain text;
 * a newline always starts a token, so that "stop at the end of the line" is "stop before the first such token";
 * every byte string has an encoding: the 256 bytes are tokens.
@@ -31,8 +31,8 @@ END, PREFIX, SUFFIX, MIDDLE = range(4)
 SPECIALS = ("<|end|>", "<|prefix|>", "<|suffix|>", "<|middle|>")
 MAX_FILE_BYTES = 4 << 20
 
-# One newline with the indentation after it | a word, its case humps apart, with one space or mark before it |
-# up to three digits | marks | blanks. Measured against alternatives in docs/base-benchmark.md.
+# One newline with the indentation after it | a word, split at changes of case, with one space or mark before it | up to
+# three digits | marks | blanks. docs/base-benchmark.md compares it with alternatives.
 PIECES = (
     r"\n[ \t]*"
     r"|[^\s\p{L}\p{N}]?\p{Lu}?\p{Ll}+| ?\p{Lu}?\p{Ll}+| ?\p{Lu}+(?!\p{Ll})| ?\p{L}+"
@@ -44,8 +44,8 @@ PIECES = (
 
 @dataclass(frozen=True, slots=True)
 class TextCodec:
-    """Plain text to tokens and back, by the tokenizers library. Text that spells a special token is plain text, where
-    the library's object is told so (`encode_special_tokens`)."""
+    """Plain text to tokens and back, by the tokenizers library. Text that spells a special token stays plain text if
+    the library's object has `encode_special_tokens` set."""
 
     _inner: tokenizers.Tokenizer = field(repr=False)
 
@@ -58,7 +58,7 @@ class TextCodec:
         return [list(e.ids) for e in self._inner.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ordinary tokens; specials are left out. Bytes that are no UTF-8 become U+FFFD."""
+        """The text of ordinary tokens; specials are left out. Bytes that are not UTF-8 become U+FFFD."""
         return str(self._inner.decode(list(ids), skip_special_tokens=True))
 
 
@@ -100,9 +100,10 @@ class Tokenizer(TextCodec):
 
     @classmethod
     def train(cls, texts: Iterable[str], *, vocabulary: int, pieces: str = PIECES) -> Self:
-        """Learns a vocabulary of that size, the specials and the 256 bytes included, from `texts`.
+        """Learns a vocabulary of that size from `texts`, including the special tokens and the 256 bytes.
 
-        `pieces` is the expression whose matches no token crosses; another than PIECES is for comparisons only.
+        `pieces` is a regular expression: no token crosses the border of a match. Values other than PIECES are for
+        comparisons only.
         """
         inner = tokenizers.Tokenizer(models.BPE())
         inner.pre_tokenizer = pre_tokenizers.Sequence(
@@ -122,16 +123,17 @@ class Tokenizer(TextCodec):
         return cls.parse(inner.to_str())
 
     def to_json(self) -> str:
-        """The text that `parse` reads back to an equal tokenizer."""
+        """The text from which `parse` makes an equal tokenizer."""
         return self._inner.to_str()
 
     def token_bytes(self) -> list[bytes]:
-        """The bytes of every token, by id; empty for the specials. What healing and byte counting work on."""
+        """The bytes of every token, by id; empty for the special tokens. Used for token healing and for counting
+        bytes."""
         pieces = [self._inner.id_to_token(i) or "" for i in range(self.size)]
         return [b"" if i < len(SPECIALS) else bytes_of(p) for i, p in enumerate(pieces)]
 
     def fill(self, prefix: Sequence[int], suffix: Sequence[int]) -> list[int]:
-        """The prompt that asks for what stands between the two: suffix, prefix, middle."""
+        """The prompt that asks for the text between the two: suffix, prefix, middle."""
         return [SUFFIX, *suffix, PREFIX, *prefix, MIDDLE]
 
 
@@ -147,14 +149,14 @@ def _shipped() -> Tokenizer:
 
 
 def bytes_of(token: str) -> bytes:
-    """The bytes of a token of a byte-level vocabulary, which writes them as characters that print."""
+    """The bytes of a token of a byte-level vocabulary, which writes bytes as printable characters."""
     byte_of = _byte_of_character()
     return bytes(byte_of[character] for character in token)
 
 
 @cache
 def _byte_of_character() -> dict[str, int]:
-    """GPT-2's printable stand-ins: bytes that print stand for themselves, the others follow from U+0100 on."""
+    """GPT-2's printable characters for bytes: a printable byte stands for itself, the others follow from U+0100 on."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     table = {chr(b): b for b in printable}
     others = (b for b in range(256) if b not in set(printable))

@@ -1,4 +1,4 @@
-"""A program that runs from each login on, as the user: installed and removed. No root.
+"""Installs and removes a program that runs from each login on, as the user. No root is needed.
 
 found = install(UserService(name="sordino-serve", description="...", command=[sys.executable, ...]))
 """
@@ -13,11 +13,11 @@ from sordino_privacy.errors import ConfigurationError, StorageError
 
 
 def install(service: UserService) -> Manager:
-    """Defines and starts `service`; gives what runs it. Raises ConfigurationError or StorageError."""
+    """Defines and starts `service`; returns its manager. Raises ConfigurationError or StorageError."""
     found = manager()
     place = found.place(service.name)
     place.parent.mkdir(parents=True, exist_ok=True)
-    if place.exists():  # an earlier one runs with other words; launchd would refuse a second
+    if place.exists():  # an earlier one runs with other arguments, and launchd would refuse a second one
         _obey(found, found.ending(service.name), must=False)
     write_file(place, found.definition(service), secret=True)
     _obey(found, found.starting(service.name))
@@ -25,7 +25,7 @@ def install(service: UserService) -> Manager:
 
 
 def remove(name: str) -> None:
-    """Ends the service and removes its definition, where it is installed. Raises ConfigurationError or StorageError."""
+    """Ends the service and removes its definition, if it is installed. Raises ConfigurationError or StorageError."""
     found = manager()
     place = found.place(name)
     if not place.exists():

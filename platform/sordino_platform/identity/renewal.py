@@ -1,6 +1,6 @@
 """Automatic renewal: when a certificate is due, and the box at the coordinator where requests wait for an approver.
 
-    member        `is_due`, `site.renewal_request`         the request is sent over the link until it is answered
+    member        `is_due`, `site.renewal_request`      the request is sent over the link until it is answered
     coordinator   `RenewalBox.ask`                      keeps it; gives the certificate back when it is there
     approver      `RenewalBox.bundle` -> `authority.approve_all` -> `RenewalBox.deliver`
 

@@ -1,7 +1,7 @@
 """A party's own folder. Its keys are made here, or in the token that the folder names, and never leave.
 
 identity.key     Ed25519, 0600           tls-pending.key   P-256, 0600, between request and install
-identity.uri         or, instead, the place of the key in a PKCS#11 token, 0600
+identity.uri     or, instead, the place of the key in a PKCS#11 token, 0600
 identity.json    the public card         tls-request.json  the request that belongs to it
 root.pin         the root's fingerprint  tls.pem           private key and certificate, 0600, replaced at once
                                          charters/         every epoch, verified on each load

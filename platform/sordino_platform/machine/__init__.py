@@ -1,20 +1,20 @@
-"""The one door to what Linux, macOS and Windows do differently.
+"""Everything that differs between Linux, macOS and Windows.
 
 No module outside of this folder asks which system it runs on, or uses what only one of them has: `fcntl`, `resource`,
 `/proc`, Unix sockets, niceness, batteries, services. Each topic is a module that offers one thing to all callers:
 
     locks       a lock on a file that the kernel drops with the process
     files       how a file is opened, made private, and brought to the disk
-    tree        folders that are read without ever leaving them
-    processes   is it alive, pause it, end it with its parent, give way, hold it to a size
+    tree        reads folders without ever leaving them
+    processes   is it alive, pause it, end it with its parent, lower its priority, limit its memory
     memory      how much there is, how much a process has
-    large_pages what is read again and again in large pages
+    large_pages puts memory that is read again and again into large pages
     processors  which there are, and how busy they are
     power       is the battery in use
-    sockets     doors of this machine only
+    sockets     sockets that only this machine can reach
     endings     being told to end
-    service     `systemd`, `launchd`, `task_scheduler`: run from each login on
+    service     `systemd`, `launchd`, `task_scheduler`: run a program from each login on
 
-A side is chosen by what the system has, not by its name, wherever that can be asked. Where a system has no equal, the
-function says so in its docstring, and docs/systems.md lists it.
+If possible, code tests for a feature of the system, not for its name. When a system has no equivalent, the function's
+docstring says so, and docs/systems.md lists it.
 """

@@ -1,7 +1,9 @@
-"""What is read whole again and again, kept in large pages: a token streams every weight of a model past the processor.
+"""Keeps memory in large pages when all of it is read again and again: for each token, the processor reads every weight
+of a model.
 
-With pages of 4 KiB the processor looks up an address every few lines and stops reading ahead at each end; with 2 MiB a
-token of SmolLM2 takes three quarters of the time (ADR 43). Most Linux systems give large pages only to who asks.
+With pages of 4 KiB the processor looks up an address every few cache lines and stops prefetching at the end of each
+page. With 2 MiB a token of SmolLM2 takes three quarters of the time (ADR 43). Most Linux systems give large pages only
+to programs that ask.
 """
 
 from __future__ import annotations
@@ -12,21 +14,22 @@ import re
 from pathlib import Path
 from typing import Final
 
-# madvise(2), since Linux 6.1: now, in this thread, whatever the system's setting for who does not ask.
+# madvise(2), since Linux 6.1: works at once, in this thread, and under every system setting.
 COLLAPSE: Final = 25
 SIZE: Final = 2 << 20
 SMALL: Final = 4096
-# Of a large page's small ones: what is not in memory would be taken anew, so nearly all must be.
+# How many small pages of a large page must be in memory: missing ones would be newly allocated, so nearly all must be
+# there.
 FILLED: Final = 0.98
 LEAST: Final = 4 << 20
 _MAPPED = re.compile(r"([0-9a-f]+)-([0-9a-f]+) rw-p \S+ 00:00 0\s*(\[heap\])?")
 
 
 def gather(maps: Path = Path("/proc/self/maps")) -> int:
-    """Puts this process's memory into large pages where it fills them; returns the bytes that are in such now.
+    """Puts this process's memory into large pages where it fills them; returns how many bytes are now in large pages.
 
-    No memory is added. Takes some tens of milliseconds for each 100 MB. Returns 0 where the system has no such thing
-    (Linux before 6.1, macOS, Windows), where everything stays as it was.
+    No memory is added. Takes some tens of milliseconds for each 100 MB. On a system without them (Linux before 6.1,
+    macOS, Windows) it changes nothing and returns 0.
     """
     try:
         text = maps.read_text(encoding="ascii")

@@ -1,4 +1,4 @@
-"""How much memory this machine has, how much of it a process has, and giving back what is freed."""
+"""How much memory this machine has, how much a process uses, and how to return freed memory to the system."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONTROL_GROUPS: Final = (
 
 
 def total(limits: tuple[Path, ...] = CONTROL_GROUPS) -> int:
-    """This machine's memory in bytes, or what its control group (Linux) may have where that is less."""
+    """This machine's memory in bytes, or the limit of its control group (Linux), if that is less."""
     found = int(psutil.virtual_memory().total)
     for path in limits:
         try:
@@ -33,7 +33,7 @@ def total(limits: tuple[Path, ...] = CONTROL_GROUPS) -> int:
 
 
 def resident(pid: int | None = None) -> int:
-    """Bytes of a process, of this one by default, that are in memory now. Raises UsageError where it has ended."""
+    """Bytes of a process, by default this one, that are in memory now. Raises UsageError when it has ended."""
     try:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.Error as error:
@@ -62,7 +62,7 @@ def peak_since(pid: int | None = None) -> int:
 
 
 def forget_peak(pid: int | None = None) -> None:
-    """The peak of a process begins anew from what is resident now. Raises UsageError off Linux."""
+    """Resets the peak of a process to its resident memory now. Raises UsageError off Linux."""
     try:
         (_process(pid) / "clear_refs").write_text("5", encoding="ascii")
     except OSError as error:
@@ -74,7 +74,7 @@ def _process(pid: int | None) -> Path:
 
 
 def return_freed() -> None:
-    """Loading and long prompts leave freed memory in the C library's heap; glibc returns it when asked, others do by
-    themselves or not at all."""
+    """Returns freed memory to the system. Loading and long prompts leave freed memory in the C library's heap. glibc
+    returns it when asked; other libraries do so by themselves or never."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -11,17 +11,18 @@ POWER_SUPPLIES: Final = Path("/sys/class/power_supply")
 
 
 class Battery(Protocol):
-    """What psutil says of the battery: `power_plugged` is None where the system does not know."""
+    """psutil's description of the battery: `power_plugged` is None when the system does not know."""
 
     @property
     def power_plugged(self) -> bool | None: ...
 
 
 def battery_in_use() -> bool:
-    """Whether a battery feeds this machine, and no mains supply. No battery, or a system that does not say: False."""
+    """Whether this machine runs on its battery, without mains power. False without a battery, or when the system does
+    not say."""
     if POWER_SUPPLIES.exists():
         return discharging(POWER_SUPPLIES)
-    # psutil's name is missing on systems where it knows of no batteries.
+    # psutil lacks this function on systems where it does not support batteries.
     asked = getattr(psutil, "sensors_battery", lambda: None)
     return unplugged(asked())
 
@@ -32,7 +33,8 @@ def unplugged(battery: Battery | None) -> bool:
 
 
 def discharging(supplies: Path) -> bool:
-    """The decision for Linux, whose folder of supplies tells a mouse's battery from the machine's; psutil does not."""
+    """The decision for Linux, whose folder of power supplies distinguishes a mouse's battery from the machine's. psutil
+    does not."""
     found = False
     for supply in supplies.glob("*"):
         kind = _word(supply / "type")

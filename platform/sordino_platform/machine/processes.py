@@ -1,6 +1,6 @@
-"""Other processes, and this one: is it alive, pause it, let it give way, hold it to a size, end it with its parent.
+"""Other processes, and this one: is it alive, pause it, lower its priority, limit its memory, end it with its parent.
 
-psutil has one name for each of these on every system; what it lacks is asked of the system itself.
+psutil has most of these under one name for every system. The rest uses the system itself.
 """
 
 from __future__ import annotations
@@ -37,9 +37,11 @@ try:
 except OSError:
     sys.exit(127)
 """
-"""What a bound child runs first, in its own interpreter, before it becomes the command. `preexec_fn` would do the same
-between fork and exec, in a copy of a process whose other threads are gone: gRPC's handlers of forks run there, and have
-ended parents (SIGSEGV) and children (a failed check) that began while a link was being opened."""
+"""The code that a bound child runs first, in its own interpreter, before it becomes the command.
+
+`preexec_fn` would run it between fork and exec, in a copy of this process without its other threads. gRPC's fork
+handlers run there too. They have crashed parents (SIGSEGV) and children (a failed check) that were started while a link
+was being opened."""
 OUT_OF_MEMORY_SCORE: Final = Path("/proc/self/oom_score_adj")
 WATCH_SECONDS: Final = 0.25
 
@@ -50,19 +52,19 @@ def alive(pid: int) -> bool:
 
 
 def pause(pid: int) -> None:
-    """Stops a process where it is: it holds its memory and uses no processor. One that has ended is left alone."""
+    """Pauses a process: it keeps its memory and uses no processor time. Does nothing when it has ended."""
     with contextlib.suppress(psutil.NoSuchProcess):
         psutil.Process(pid).suspend()
 
 
 def resume(pid: int) -> None:
-    """Lets a paused process go on. One that has ended is left alone."""
+    """Lets a paused process continue. Does nothing when it has ended."""
     with contextlib.suppress(psutil.NoSuchProcess):
         psutil.Process(pid).resume()
 
 
 def processes_marked(name: str, value: str) -> dict[int, str]:
-    """The processes of this user that were started with `name=value` in their environment, and what each runs."""
+    """The processes of this user that were started with `name=value` in their environment, and each one's command."""
     found = {}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
@@ -72,18 +74,18 @@ def processes_marked(name: str, value: str) -> dict[int, str]:
 
 
 def end_at_once(pid: int) -> None:
-    """Ends a process without a word. One that has ended is left alone."""
+    """Kills a process without warning. Does nothing when it has ended."""
     with contextlib.suppress(psutil.NoSuchProcess):
         psutil.Process(pid).kill()
 
 
 def ending(code: int) -> str:
-    """What ended a process of that exit code from outside: the name of a signal, or nothing."""
+    """The name of the signal that ended a process with this exit code, or an empty string."""
     return signal.Signals(-code).name if code < 0 else ""
 
 
 def give_way(*, priority: int = LOWEST) -> None:
-    """This process takes the processor only when no other wants it: niceness `priority`; idle priority on Windows."""
+    """Lets this process run only when no other wants the processor: niceness `priority`; idle priority on Windows."""
     idle = getattr(psutil, "IDLE_PRIORITY_CLASS", None)  # Windows alone has classes
     if idle is None:
         os.nice(priority)
@@ -92,23 +94,24 @@ def give_way(*, priority: int = LOWEST) -> None:
 
 
 def end_first() -> None:
-    """When memory runs out, the system ends this process before others. Linux alone can be told; else nothing."""
+    """When memory runs out, the system ends this process before others. Works on Linux only; elsewhere it does
+    nothing."""
     if OUT_OF_MEMORY_SCORE.exists():
         OUT_OF_MEMORY_SCORE.write_text(FIRST_TO_END, encoding="ascii")
 
 
 def leave_no_dump() -> None:
-    """A crash writes no image of this process's memory. Windows writes one only where its administrator asked for it,
-    which a process cannot undo."""
+    """Prevents core dumps: a crash writes no image of this process's memory. Windows writes one only when its
+    administrator asked for it, and a process cannot prevent that."""
     if resource is not None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def hold_to(size: int, exceeded: Callable[[], None]) -> None:
-    """Holds this process to `size` bytes of memory.
+    """Limits this process to `size` bytes of memory.
 
-    Linux refuses the allocation that would exceed it, and Python raises MemoryError. macOS and Windows refuse nothing:
-    there a thread looks four times a second, and calls `exceeded`, once, when more is resident.
+    Linux refuses an allocation that would exceed it, and Python raises MemoryError. macOS and Windows refuse nothing:
+    there a thread checks four times a second, and calls `exceeded` once when more is resident.
     """
     if sys.platform == "linux" and resource is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (size, size))
@@ -117,7 +120,7 @@ def hold_to(size: int, exceeded: Callable[[], None]) -> None:
 
 
 def watch_size(size: int, exceeded: Callable[[], None]) -> None:
-    """Calls `exceeded` from a thread of its own when more than `size` bytes of this process are resident."""
+    """Calls `exceeded` from a separate thread when more than `size` bytes of this process are resident."""
     own = psutil.Process()
 
     def watch() -> None:
@@ -129,18 +132,18 @@ def watch_size(size: int, exceeded: Callable[[], None]) -> None:
 
 
 def many_files() -> None:
-    """Lets this process open as many files at once as it may. Windows counts no files."""
+    """Raises the number of files that this process may have open to its hard limit. Windows has no such limit."""
     if resource is not None:
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        with contextlib.suppress(ValueError):  # macOS says "unlimited" and means less
+        with contextlib.suppress(ValueError):  # macOS reports "unlimited" but allows less
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def start_bound(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
-    """Starts a child that does not outlive this process, even where this one is killed.
+    """Starts a child that does not outlive this process, even when this one is killed.
 
-    Linux sends the child SIGTERM. Elsewhere nobody does: a child that must end too reads its stdin, which closes.
-    A command that is not there ends with 127.
+    Linux sends the child SIGTERM. Other systems do not: a child that must end too reads its stdin, which closes. A
+    command that does not exist ends with 127.
     """
     if sys.platform == "linux":
         command = [sys.executable, "-I", "-S", "-c", BINDING, str(os.getpid()), *command]
@@ -148,20 +151,20 @@ def start_bound(command: Sequence[str], **options: Any) -> subprocess.Popen[byte
 
 
 def end_when_stdin_closes() -> None:
-    """Ends this process, as when it is told to, once whoever started it has gone: its end of our stdin closes."""
+    """Ends this process, as on a request to end, when its parent has ended and so our stdin closes."""
 
     def wait() -> None:
-        # Not through sys.stdin: a thread within its lock would end the interpreter by force.
+        # Not through sys.stdin: a thread that holds its lock makes the interpreter abort at exit.
         while os.read(0, 4096):
             pass
-        # Not os.kill: on Windows that ends the process without a word.
+        # Not os.kill: on Windows that kills the process without warning.
         signal.raise_signal(signal.SIGTERM)
 
     threading.Thread(target=wait, name="stdin", daemon=True).start()
 
 
 class ProcessSession:
-    """A child that leads a session of its own, and everything that it starts. Linux and macOS."""
+    """A child that leads its own session, with everything that it starts. Linux and macOS."""
 
     def __init__(self, command: Sequence[str], *, log: Any, environment: Mapping[str, str]) -> None:
         """Starts `command` with stdin closed and its output in `log`. Raises UsageError on Windows."""
@@ -179,12 +182,12 @@ class ProcessSession:
         )
 
     def end(self) -> None:
-        """Tells the whole session to end."""
+        """Requests the whole session to end."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGTERM)
 
     def kill(self) -> None:
-        """Ends the whole session at once, and waits until it has."""
+        """Kills the whole session, and waits until it has ended."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()

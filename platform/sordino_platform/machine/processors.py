@@ -1,4 +1,5 @@
-"""The processors of this machine: which this process may use, how busy they are, what a process has used of them."""
+"""The processors of this machine: which ones this process may use, how busy they are, and how much time a process has
+used."""
 
 from __future__ import annotations
 
@@ -12,12 +13,14 @@ from sordino_privacy.errors import UsageError
 
 
 def load_average() -> float:
-    """Processes that wanted a processor in the last minute, on average. On Windows 0 in a process's first seconds."""
+    """How many processes wanted a processor in the last minute, on average. On Windows 0 in a process's first
+    seconds."""
     return float(psutil.getloadavg()[0])
 
 
 def used_seconds(pid: int) -> float:
-    """Seconds of a processor that a process has used, in user and kernel mode. Raises UsageError where it has ended."""
+    """Seconds of processor time that a process has used, in user and kernel mode. Raises UsageError when it has
+    ended."""
     try:
         times = psutil.Process(pid).cpu_times()
     except psutil.Error as error:
@@ -27,7 +30,7 @@ def used_seconds(pid: int) -> float:
 
 @contextlib.contextmanager
 def one_processor() -> Iterator[None]:
-    """Keeps this process on one processor within the block, where the system can (Linux); else changes nothing."""
+    """Keeps this process on one processor within the block, on Linux; elsewhere it changes nothing."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return

@@ -1,15 +1,15 @@
-"""Folders that are read without ever leaving them.
+"""Reads folders without ever leaving them.
 
     with open_directory(root) as folder:
         for entry in folder.entries():
             descriptor = folder.open(entry.name)
 
 On Linux and macOS a folder is an open descriptor, and everything in it is opened relative to that: no path is resolved
-twice, so nothing that changes meanwhile (a folder swapped for a symbolic link between a check and its use, CWE-367) can
-lead outside. Windows opens by name only. There a folder is its path and the identity that it had: links are refused
-before they are opened, and what was opened is compared with what was looked at, as are the folders on the way to it.
-That narrows the race and does not close it: who can swap a folder there and back within microseconds, twice, may still
-lead a read outside.
+twice, so a change in between (a folder swapped for a symbolic link between a check and its use, CWE-367) cannot lead
+outside. Windows opens by name only. There a folder is its path and the identity that it had. Links are refused before
+they are opened. The opened file and the folders on the way to it are compared with those that were checked. That makes
+the race narrow but does not close it: somebody who can swap a folder away and back within microseconds, twice, may
+still lead a read outside.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Final, Protocol
 from sordino_platform.machine.files import FOLDER, NO_LINK, READ
 
 NAME_SURROGATE: Final = (
-    0x20000000  # of a reparse tag (Windows): symbolic links and junctions, but no cloud files
+    0x20000000  # a bit of a reparse tag (Windows): set for symbolic links and junctions, not for cloud files
 )
 
 
@@ -35,7 +35,7 @@ class Folder(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
     def entries(self) -> list[os.DirEntry[str]]:
-        """What lies in it, in no order."""
+        """Its entries, in no order."""
         ...
 
     def folder(self, name: str) -> Folder:
@@ -43,16 +43,17 @@ class Folder(Protocol):
         ...
 
     def open(self, name: str) -> int:
-        """A descriptor of a file in it, for reading. A link is refused; what else it is, the caller asks fstat."""
+        """A descriptor of a file in it, for reading. A link is refused; the caller checks the file's type with
+        fstat."""
         ...
 
     def is_link(self, name: str) -> bool:
-        """Whether the name is a link, wherever that leads."""
+        """Whether the name is a link, whatever its target."""
         ...
 
 
 def open_directory(path: Path) -> Folder:
-    """Opens `path`, which may lie behind links but be none. Raises OSError."""
+    """Opens `path`. Its parents may be links, but it must not be one itself. Raises OSError."""
     if (
         {os.open, os.stat} <= os.supports_dir_fd
         and os.scandir in os.supports_fd
@@ -63,7 +64,7 @@ def open_directory(path: Path) -> Folder:
 
 
 class DescribedFolder:
-    """A folder by its descriptor."""
+    """A folder, held by its descriptor."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -89,7 +90,7 @@ class DescribedFolder:
 
 
 class NamedFolder:
-    """A folder by its path, and the identity that it had when it was opened."""
+    """A folder, held by its path and the identity that it had when it was opened."""
 
     def __init__(self, path: Path, parent: NamedFolder | None = None) -> None:
         self._path, self._parent = path, parent
@@ -131,7 +132,7 @@ class NamedFolder:
         return is_link((self._path / name).lstat())
 
     def _require_unchanged(self) -> None:
-        """Raises OSError where this folder, or one on the way to it, is another one by now."""
+        """Raises OSError when this folder, or one on the way to it, has been replaced."""
         if not os.path.samestat(_looked_at(self._path), self._seen):
             raise _changed(self._path)
         if self._parent is not None:
@@ -139,7 +140,8 @@ class NamedFolder:
 
 
 def is_link(status: os.stat_result) -> bool:
-    """Whether what was looked at (not followed) is a symbolic link, or what Windows calls a junction."""
+    """Whether the status (of the name itself, not of its target) is that of a symbolic link or of a Windows
+    junction."""
     return stat.S_ISLNK(status.st_mode) or bool(getattr(status, "st_reparse_tag", 0) & NAME_SURROGATE)
 
 

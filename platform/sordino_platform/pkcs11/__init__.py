@@ -1,4 +1,4 @@
-"""Signing keys in hardware: a key that a PKCS#11 token holds, asked for signatures and never for itself.
+"""Signing keys in hardware: a PKCS#11 token holds the key and makes signatures; the key never leaves it.
 
     uri      which key in which token (RFC 7512), and where its PIN is
     signer   the key as a `sordino_privacy.signing.Signer`

@@ -1,10 +1,10 @@
-"""A key in a PKCS#11 token, as what signs.
+"""A key in a PKCS#11 token, as a signer.
 
-Every signature opens a session of its own, and closes it. It costs a login; in return a token that was taken out is
-noticed at once, and one that came back is used at once. A federation signs a handful of messages a round.
+Every signature opens a session of its own, and closes it. It costs a login. In return, a removed token is noticed at
+once, and one that came back is used at once. A federation signs only a few messages per round.
 
-The PIN is read from its file for each login. One that the token refused is not offered again by this process, and the
-last try that a token allows is never used: a coordinator that is restarted over and over must not lock its own key.
+The PIN is read from its file for each login. This process does not offer a refused PIN again, and never uses the last
+try that a token allows, because a coordinator that is restarted many times must not lock its own key.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ T = TypeVar("T")
 MAX_PIN_BYTES: Final = 256
 KEY_BYTES: Final = 32
 ID_BYTES: Final = 8
-# The two ways in which tokens take the curve (PKCS#11 3.0, section 2.3.5): the OID 1.3.101.112, and its name.
+# Two ways to name the curve to a token (PKCS#11 3.0, section 2.3.5): the OID 1.3.101.112, and its name.
 CURVE_PARAMETERS: Final = (bytes.fromhex("06032b6570"), b"\x13\x0cedwards25519")
 POINT_HEADER: Final = b"\x04\x20"  # an OCTET STRING of 32 bytes
-# A module is initialised without locks of its own (the library passes none), so one call goes on at a time.
+# A module is initialised without its own locks (the library passes none), so only one call may run at a time.
 ONE_CALL: Final = threading.Lock()
 REFUSED_PINS: Final[set[bytes]] = set()
 
 
 class Pkcs11Signer:
-    """An Ed25519 key in a token. `public_key` is the key that is expected there; another one signs nothing here."""
+    """An Ed25519 key in a token. `public_key` is the expected key; another key is never used to sign."""
 
     __slots__ = ("_key", "_public_key")
 
     def __init__(self, key: Pkcs11Uri, public_key: bytes) -> None:
-        """Asks the token for nothing: who reads a status or serves completions needs no token."""
+        """Does not contact the token: reading a status and serving completions need no token."""
         self._key, self._public_key = key, public_key
 
     @classmethod
     def of_key_pair(cls, key: Pkcs11Uri) -> Pkcs11Signer:
-        """The key pair that a URI names, made in the token where there is none: sensitive and never extractable.
+        """The key pair that a URI names. If there is none, it is made in the token: sensitive and never extractable.
 
-        Raises SignerError when the token does not answer; ConfigurationError when a key is there that could be
-        exported, or that is no Ed25519 key.
+        Raises SignerError when the token does not answer; ConfigurationError when the key there could be exported, or
+        is not an Ed25519 key.
         """
         public = _asked(key, lambda session: _found(session, key) or _made(session, key), write=True)
         return cls(key, public)
@@ -87,7 +87,7 @@ def _library() -> Any:
 
 
 def _asked(key: Pkcs11Uri, ask: Callable[[Any], T], *, write: bool = False) -> T:
-    """What `ask` says of a session with the key's token. Raises SignerError."""
+    """Calls `ask` with a session with the key's token; returns its result. Raises SignerError."""
     pkcs11 = _library()
     with ONE_CALL:
         try:
@@ -95,7 +95,8 @@ def _asked(key: Pkcs11Uri, ask: Callable[[Any], T], *, write: bool = False) -> T
                 with _session(pkcs11, key, write=write) as session:
                     return ask(session)
             except _lost(pkcs11):
-                # A module that saw its token go may want to be begun anew to see it come back. No session is open.
+                # A module whose token was removed may need a new start before it sees the token again. No session is
+                # open.
                 pkcs11.lib(str(key.module)).reinitialize()
                 with _session(pkcs11, key, write=write) as session:
                     return ask(session)
@@ -104,12 +105,12 @@ def _asked(key: Pkcs11Uri, ask: Callable[[Any], T], *, write: bool = False) -> T
         except pkcs11.MultipleObjectsReturned:
             raise _silent(key, "more than one of its keys is meant: say its id too") from None
         except pkcs11.PKCS11Error as error:
-            # The library's exceptions name what happened; what they quote is never shown.
+            # The library's exceptions name what happened; the values that they quote are never shown.
             raise _silent(key, f"the token does not answer ({type(error).__name__})") from None
 
 
 def _lost(pkcs11: Any) -> tuple[type[Exception], ...]:
-    """What a module says of a token that went, or that was away."""
+    """The errors of a module for a token that was removed, or that was absent for a time."""
     return (
         pkcs11.DeviceError,
         pkcs11.DeviceRemoved,
@@ -155,7 +156,7 @@ def _token(pkcs11: Any, key: Pkcs11Uri) -> Any:
     library = pkcs11.lib(str(key.module))
     found = _matching(library, key)
     if not found:
-        library.reinitialize()  # a module may list what was there when it was loaded; no session is open now
+        library.reinitialize()  # a module may list the tokens of the time when it was loaded; no session is open now
         found = _matching(library, key)
     if len(found) != 1:
         raise _silent(
@@ -194,7 +195,7 @@ def _signed(session: Any, key: Pkcs11Uri, message: bytes) -> bytes:
 
 
 def _found(session: Any, key: Pkcs11Uri) -> bytes | None:
-    """The public key of the pair that is there; None where there is none."""
+    """The public key of the existing pair; None when there is none."""
     pkcs11 = _library()
     try:
         private = session.get_key(object_class=pkcs11.ObjectClass.PRIVATE_KEY, label=key.label, id=key.id)

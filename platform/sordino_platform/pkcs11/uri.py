@@ -1,9 +1,10 @@
-"""Which key in which token, as RFC 7512 writes it.
+"""Names a key in a token by a URI of RFC 7512.
 
     pkcs11:token=sordino;object=acme?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/etc/sordino/pin
 
-A PIN never stands in a URI, which lands in histories and logs: `pin-value` is refused, and `pin-source` names the file
-that holds it. What the token is told by must be said: a key is never looked for in whichever token happens to be there.
+A URI never contains a PIN, because URIs get into shell histories and logs: `pin-value` is refused, and `pin-source`
+names the file that holds it. The URI must identify the token: a key is never looked for in a token that happens to be
+present.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ VALUE: Final = re.compile(r"(?:[A-Za-z0-9\-._~:\[\]@!$'()*+,=&/?|]|%[0-9A-Fa-f]{
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pkcs11Uri:
-    """A key in a token. What is None is not asked about; `text` is the whole URI, as it was written."""
+    """A key in a token. Attributes that are None are not compared; `text` is the whole URI, as it was written."""
 
     text: str
     token: str | None

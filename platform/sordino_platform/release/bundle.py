@@ -1,11 +1,11 @@
-"""The serving bundle: what the agent hands to the completion process after each release.
+"""The serving bundle, which the agent gives to the completion process after each release.
 
     FOLDER/CURRENT                           the name of the current sub-folder, one line; replaced by rename
     FOLDER/release-000007-1f0c.../           model.safetensors, config.json, tokenizer.json, manifest.json,
                                              shared-memory.bin where the release has one
 
-The pointer moves last, so a reader sees the old bundle or the whole new one. The two newest bundles stay: the reader
-may still be opening the one before.
+The pointer is changed last, so a reader sees the old bundle or the whole new one. The two newest bundles stay, because
+a reader may still be opening the older one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sordino_platform.durable import make_folder, read_file, write_file
 from sordino_privacy.counts import SharedMemory
 
 CURRENT = "CURRENT"
-# Beside a serving folder, a folder of bundles of the same form: the model that every release begins with.
+# A folder beside a serving folder, with bundles of the same form: the model from which every release starts.
 BEGINS = "begins"
 MEMORY = "shared-memory.bin"
 KEPT = 2
@@ -46,7 +46,7 @@ def write_serving_bundle(
 ) -> Path:
     """Writes the bundle of a release into `folder`, makes it current, prunes old ones; returns its sub-folder.
 
-    `merged` are effective weights, adapters folded in (`architecture.merged`); `memory` is the shared one in force.
+    `merged` are effective weights, adapters folded in (`architecture.merged`); `memory` is the shared memory in force.
     Raises StorageError.
     """
     tensors = save({name: np.ascontiguousarray(value) for name, value in merged.items()})

@@ -1,7 +1,7 @@
-"""The chain of releases as it is read: every link verified, and each release's files behind its number.
+"""Reads the chain of releases: verifies every link, and finds each release's files by its number.
 
-What another process adds beside this one is read at the next call: nothing here holds a lock on the folder. Adding
-and removing is `sordino_platform.release.store`.
+Releases that another process adds are read at the next call: nothing here holds a lock on the folder.
+`sordino_platform.release.store` adds and removes releases.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sordino_privacy.errors import ConfigurationError, StorageError
 
 
 class ReleaseChain:
-    """The releases in `folder`, made where it is not there, verified against the charters of `charters`."""
+    """The releases in `folder`, verified against the charters of `charters`. A missing folder is made."""
 
     def __init__(self, folder: Path, charters: CharterStore) -> None:
         make_folder(folder)
@@ -30,7 +30,7 @@ class ReleaseChain:
         self._lock = threading.Lock()  # an agent's link and its control endpoint read at the same time
 
     def chain(self) -> tuple[SignedManifest, ...]:
-        """Every release, oldest first, verified. What another process added since the last call is read now.
+        """Every release, oldest first, verified. Releases that another process added since the last call are read now.
 
         Raises StorageError for a gap or a damaged file, ConfigurationError for a release that breaks a rule.
         """
@@ -42,8 +42,8 @@ class ReleaseChain:
             return tuple(self._chain)
 
     def look(self) -> Manifest | None:
-        """The newest manifest as it lies here, signed, and nothing before it read: for who shows it and decides
-        nothing. None where there is no release. Raises StorageError, ConfigurationError."""
+        """The newest signed manifest as it is stored, without reading the chain before it. Use it only to show, never
+        to decide. None when there is no release. Raises StorageError, ConfigurationError."""
         numbers = [int(path.name) for path in self.folder.iterdir() if path.name.isdecimal()]
         if not numbers:
             return None
@@ -52,8 +52,8 @@ class ReleaseChain:
         return signed.manifest
 
     def verify(self, *, weights: bool = False) -> tuple[SignedManifest, ...]:
-        """Reads everything anew; with `weights`, every vector that is held too. Raises StorageError for what is
-        damaged, as `chain` and `vector` do."""
+        """Reads everything again; with `weights`, every held vector too. Raises StorageError for damage, as `chain` and
+        `vector` do."""
         self._chain.clear()
         chain = self.chain()
         beyond = [
@@ -83,12 +83,12 @@ class ReleaseChain:
         return self._signed(number).manifest
 
     def manifest_bytes(self, number: int) -> bytes:
-        """The signed manifest as it travels."""
+        """The bytes of the signed manifest."""
         return self._signed(number).to_bytes()
 
     def first_within(self, limit: int) -> int:
-        """The oldest release from which on the manifests of all take at most `limit` bytes together; the newest, where
-        that alone takes more. Raises as `chain` does."""
+        """The oldest release such that its manifest and all later ones together take at most `limit` bytes. If the
+        newest alone takes more, the newest. Raises as `chain` does."""
         number, total = len(self.chain()), 0
         while number > 0 and (total := total + self._here(number - 1).manifest_bytes()) <= limit:
             number -= 1
@@ -103,7 +103,7 @@ class ReleaseChain:
         return next((number for number in reversed(range(len(self.chain()))) if self.holds(number)), -1)
 
     def weights_path(self, number: int) -> Path:
-        """The file of a release's weights. Raises ConfigurationError when it is not held."""
+        """The path of a release's weights. Raises ConfigurationError when they are not held."""
         self._signed(number)
         if not self.holds(number):
             raise ConfigurationError(
@@ -118,12 +118,12 @@ class ReleaseChain:
         Raises StorageError when the file was truncated, extended or altered.
         """
         manifest = self.head() if number is None else self.manifest(number)
-        self.weights_path(manifest.number)  # says what to do where they are not held
+        self.weights_path(manifest.number)  # says what to do when they are not held
         return self._here(manifest.number).vector(manifest)
 
     def moments(self, number: int | None = None) -> Moments:
-        """The verified state of the server optimiser after a release (the newest by default); empty where it begins
-        anew.
+        """The verified state of the server optimiser after a release (the newest by default); empty when it starts
+        again from zero.
 
         Raises StorageError when a file is missing, truncated or altered.
         """
@@ -131,8 +131,8 @@ class ReleaseChain:
         return self._here(manifest.number).moments(manifest)
 
     def shared_memory(self, number: int | None = None) -> SharedMemory | None:
-        """The verified shared memory in force after a release (the newest by default); None where there is none, or
-        where it is not held.
+        """The verified shared memory in force after a release (the newest by default); None when there is none, or when
+        it is not held.
 
         Raises StorageError when the file was altered.
         """
@@ -150,12 +150,12 @@ class ReleaseChain:
         )
 
     def opened(self, number: int) -> dict[str, memoryview] | None:
-        """The files that show how a round made a release, by name, mapped; None where they are not kept."""
+        """The files that show how a round made a release, by name, memory-mapped; None when they are not kept."""
         self.manifest(number)
         return self._here(number).opened()
 
     def read(self, number: int) -> Manifest:
-        """The manifest of a release as it lies here, verified by nobody. Raises StorageError, ConfigurationError."""
+        """The manifest of a release as it is stored, not verified. Raises StorageError, ConfigurationError."""
         return self._here(number).signed().manifest
 
     def _signed(self, number: int) -> SignedManifest:

@@ -1,13 +1,13 @@
-"""One release as it lies on the disk: which files it has, each of them verified when it is read.
+"""One release on the disk: its files, each of them verified when it is read.
 
     releases/000007/
       manifest.json            signed; kept for ever
-      weights.safetensors      the model's vector; of old releases it may be gone
+      weights.safetensors      the model's vector; may be missing for old releases
       moment-0.safetensors …   the server optimiser's state after it
       shared-memory.bin        of a release that counted phrases
       opened/                  how its round made it
 
-What is right about a release in its chain is the store's to decide (`sordino_platform.release.store`).
+`sordino_platform.release.store` decides whether a release is right in its chain.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MAX_SHOWN_BYTES: Final = 5 << 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseContents:
-    """What a release's folder is to hold. `vector` is None where only the manifest is known; `counted` is the memory of
+    """The contents for a release's folder. `vector` is None when only the manifest is known; `counted` is the memory of
     a round that counted; `opened` are files that show how a round made the release, by name."""
 
     signed: SignedManifest
@@ -47,7 +47,8 @@ class ReleaseContents:
     counted: SharedMemory | None = field(default=None, repr=False)
 
     def write(self, folder: Path) -> None:
-        """Makes `folder`. The manifest comes last. Raises StorageError; whoever calls removes what there is then."""
+        """Makes `folder`. The manifest is written last. Raises StorageError; the caller then removes what was
+        written."""
         make_folder(folder)
         if self.vector is not None:
             write_file(folder / WEIGHTS, header(self.vector.size), payload(self.vector))
@@ -64,22 +65,22 @@ class ReleaseContents:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseFolder:
-    """The folder of one release at `path`, whether or not it is there."""
+    """The folder of one release at `path`, whether or not it exists."""
 
     path: Path
 
     def signed(self) -> SignedManifest:
-        """The manifest as it lies here, verified by nobody. Raises StorageError, ConfigurationError."""
+        """The manifest as it is stored, not verified. Raises StorageError, ConfigurationError."""
         path = self.path / MANIFEST
         return SignedManifest.parse(read_file(path, limit=MAX_MANIFEST_BYTES), what=str(path))
 
     def manifest_bytes(self) -> int:
-        """How long the signed manifest is."""
+        """The length of the signed manifest, in bytes."""
         return (self.path / MANIFEST).stat().st_size
 
     @property
     def weights(self) -> Path:
-        """The file of the weights, which may be gone."""
+        """The path of the weights' file, which may be missing."""
         return self.path / WEIGHTS
 
     def holds_weights(self) -> bool:
@@ -111,7 +112,7 @@ class ReleaseFolder:
         )
 
     def holds_memory(self) -> bool:
-        """Whether the memory that this release counted is here."""
+        """Whether the memory that this release counted is held here."""
         return (self.path / MEMORY).exists()
 
     def memory(self, mark: MemoryMark) -> SharedMemory:
@@ -124,14 +125,15 @@ class ReleaseFolder:
         return memory
 
     def opened(self) -> dict[str, memoryview] | None:
-        """The files that show how a round made the release, by name, mapped; None where they are not kept."""
+        """The files that show how a round made the release, by name, memory-mapped; None when they are not kept."""
         place = self.path / OPENED
         if not place.exists():
             return None
         return {path.name: map_file(path, limit=MAX_SHOWN_BYTES) for path in sorted(place.iterdir())}
 
     def require_sound(self) -> SignedManifest:
-        """The manifest of a copy whose every file is the one that it signs; those that may be gone may be missing.
+        """The manifest of a copy, after a check that every file is the one that it signs. Files that may be pruned may
+        be missing.
 
         Raises ConfigurationError, StorageError.
         """
@@ -147,22 +149,22 @@ class ReleaseFolder:
         return signed
 
     def keep_weights(self, vector: Vector) -> None:
-        """Fills the weights in. Raises StorageError."""
+        """Adds the weights. Raises StorageError."""
         write_file(self.weights, header(vector.size), payload(vector))
 
     def keep_memory(self, memory: SharedMemory) -> None:
-        """Fills the memory in. Raises StorageError."""
+        """Adds the memory. Raises StorageError."""
         write_file(self.path / MEMORY, memory.encode(), secret=True)
 
     def drop_weights(self) -> None:
-        """Removes the weights, where they are."""
+        """Removes the weights, if they exist."""
         self.weights.unlink(missing_ok=True)
 
     def drop_moments(self) -> None:
-        """Removes the optimiser's state, where it is."""
+        """Removes the optimiser's state, if it exists."""
         for path in self.path.glob(MOMENT.format("*")):
             path.unlink(missing_ok=True)
 
     def drop_opened(self) -> None:
-        """Removes what shows how a round made it, where it is."""
+        """Removes the files that show how a round made it, if they exist."""
         shutil.rmtree(self.path / OPENED, ignore_errors=True)

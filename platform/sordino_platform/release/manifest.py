@@ -3,17 +3,19 @@
 Releases form a chain. Release 0 is the public base; each later one names the hash of the one before. The rules, which
 `require_next` enforces for members and for the coordinator's own store alike:
 
-* signed by the coordinator of the charter that it names, and that charter is one that the verifier holds;
-* the next number, and the hash of the present head as parent: no gap, no fork, no reordering;
+* it is signed by the coordinator of the charter that it names, and the verifier holds that charter;
+* it has the next number, and the hash of the present head as parent: no gap, no fork, no reordering;
 * the epoch never goes back;
-* the model is the charter's model, the vector has the model's length;
-* a release of a round names its members, all of the charter, at least as many as the charter's honest floor;
+* the model is the charter's model, and the vector has the model's length;
+* a release of a round names the round's members: all are in the charter, and there are at least as many as the
+  charter's honest floor;
 * a rollback is a *new* release that restores an older one's vector; nothing is ever removed from the chain;
-* there is no fourth shape: what is neither the base, nor a rollback, nor of a round, is no release;
-* a round either trains or counts. One that counts leaves the model and the optimiser's state as they were, and names a
-  memory of its own; after one that trains the memory in force stays, and a rollback brings back the older release's.
+* there is no fourth kind: every release is the base, a rollback, or made by a round;
+* a round either trains or counts. One that counts does not change the model and the optimiser's state, and names a new
+  memory. One that trains keeps the memory in force. A rollback brings back the older release's memory.
 
-What a manifest says of itself is not yet true: how its vector came about is checked by sordino_platform.following.
+These rules do not show that a manifest's statements are true: sordino_platform.following checks how its vector was
+made.
 """
 
 from __future__ import annotations
@@ -51,17 +53,17 @@ NO_PARENT = bytes(32)
 
 
 class MemoryMark(Document):
-    """The shared memory that is in force after a release: the hash of its file, and the release whose round counted
-    it."""
+    """The shared memory in force after a release: the hash of its file, and the release whose round counted it."""
 
     sha256: Digest
     release: int = Field(ge=1, le=MAX_NUMBER)
 
 
 class Manifest(Document):
-    """One release. `heldout_loss` is in nats per token on public held-out code; `round` is None where no round made
-    it (the base, a rollback). `moments` are the hashes of the files of the optimiser's state after this release;
-    without them it begins anew. A release with a shared memory has version 2, which older versions do not take."""
+    """One release. `heldout_loss` is in nats per token on public held-out code; `round` is None when no round made it
+    (the base, a rollback). `moments` are the hashes of the files of the optimiser's state after this release; without
+    them the optimiser starts again from zero. A release with a shared memory has format version 2, which older versions
+    of the software refuse."""
 
     version: Literal["sordino-release/1", "sordino-release/2"] = "sordino-release/1"
     federation: Name
@@ -85,7 +87,7 @@ class Manifest(Document):
 
     @model_serializer(mode="wrap")
     def _without_what_is_absent(self, plain: SerializerFunctionWrapHandler) -> dict[str, object]:
-        # A release without a memory has the bytes, and so the hash, that it had before there was one.
+        # A release without a memory keeps the bytes, and so the hash, that it had before the field existed.
         data: dict[str, object] = plain(self)
         return {name: value for name, value in data.items() if name != "shared_memory" or value is not None}
 
@@ -123,7 +125,7 @@ class SignedManifest(Document):
 
 
 class Charters(Protocol):
-    """Where a release's charter is found: a store on disk, or epochs that were verified and are not kept yet."""
+    """Finds a release's charter: in a store on disk, or among epochs that were verified but are not yet stored."""
 
     def by_hash(self, charter_hash: bytes) -> Charter:
         """Raises ConfigurationError when it is not known."""
@@ -154,8 +156,8 @@ def require_next(chain: Sequence[SignedManifest], offered: SignedManifest, chart
 
 
 def require_signed(offered: SignedManifest, charters: Charters) -> Charter:
-    """The charter that a manifest names, whose coordinator signed it; what came before it is not looked at. Raises
-    ConfigurationError."""
+    """The charter that a manifest names, after a check that its coordinator signed the manifest. Earlier releases are
+    not read. Raises ConfigurationError."""
     manifest = offered.manifest
     what = f"release {manifest.number}"
     charter = charters.by_hash(manifest.charter_hash)
@@ -189,7 +191,7 @@ def _require_origin(manifest: Manifest, charter: Charter, chain: Sequence[Signed
             raise ConfigurationError(f"{what} names {strangers[0]!r}, who is not a member")
         if not chain:
             raise ConfigurationError(f"{what} is the base, and no round makes it")
-        if charter.training is not None:  # an epoch of version 1 bounded no optimiser: its releases stand
+        if charter.training is not None:  # version 1 of the charter did not bound the optimiser
             _require_optimiser(manifest, charter.training, what)
         if manifest.counted:
             _require_count(manifest, charter, chain[-1].manifest, what)

@@ -5,11 +5,11 @@
     fedadam   m' = beta1 * m + (1 - beta1) * d,
               v' = beta2 * v + (1 - beta2) * d^2, x' = x + lr * m' / (sqrt(v') + tau)  Reddi et al. 2021, algorithm 2
 
-d is the mean update, and m and v begin at zero. All is post-processing of a public sum: it costs no privacy.
+d is the mean update, and m and v begin at zero. All of it is post-processing of a public sum, so it costs no privacy.
 
-Members repeat the step and compare hashes, so it must give the same bits on every machine: float32 throughout, one
-IEEE operation after the other (addition, product, quotient and square root are correctly rounded everywhere), never a
-fused or a reduced one. The moments travel with the opened sum, and their hashes stand in the release before.
+Members repeat the step and compare hashes, so it must give the same bits on every machine: float32 throughout, one IEEE
+operation after the other (addition, product, quotient and square root are correctly rounded everywhere), never a fused
+operation or a reduction. The moments are sent with the opened sum, and the release before contains their hashes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MOST_MOMENTS = 2
 
 
 class ServerOptimiser(Document):
-    """Which step, and its terms; those that a step does not use have no effect. Signed in each release."""
+    """The kind of step, and its terms. Terms that a step does not use have no effect. Signed in each release."""
 
     name: Literal["fedavg", "fedavgm", "fedadam"] = "fedavg"
     learning_rate: float = Field(default=1.0, gt=0, le=1000)
@@ -39,11 +39,11 @@ class ServerOptimiser(Document):
 
     @property
     def moments(self) -> int:
-        """How many vectors of the model's length the step keeps between rounds."""
+        """The number of vectors of the model's length that the step keeps between rounds."""
         return {"fedavg": 0, "fedavgm": 1, "fedadam": 2}[self.name]
 
     def reach(self, longest: float, dimension: int) -> float:
-        """The largest L2 norm of one step in `dimension` coordinates, when no mean so far was longer than `longest`.
+        """The largest L2 norm of one step in `dimension` coordinates, if no mean so far was longer than `longest`.
 
         fedadam's m' is an average of means, so no longer than the longest. And in each coordinate, by Cauchy-Schwarz on
         the two sums, |m'| / sqrt(v') <= (1 - beta1) / sqrt((1 - beta2)(1 - beta1^2 / beta2)) where beta1^2 < beta2.
@@ -67,7 +67,7 @@ class ServerOptimiser(Document):
     def step(self, model: Vector, mean: Vector, moments: Sequence[Vector]) -> tuple[Vector, Moments]:
         """The next model and moments. All float32, shape `(dimension,)`; raises ValueError for anything else.
 
-        Where a value overflows, it is not finite afterwards: the caller must look before it uses the model.
+        A value that overflows is not finite afterwards: the caller must check before it uses the model.
         """
         for vector in (model, mean, *moments):
             if vector.dtype != np.float32 or vector.shape != model.shape or vector.ndim != 1:
@@ -88,6 +88,6 @@ class ServerOptimiser(Document):
 
 
 def root(vector: Vector) -> Vector:
-    """Square roots, float32 as their argument."""
+    """Square roots, in float32 like the argument."""
     found: Vector = np.sqrt(vector, dtype=np.float32)
     return found

@@ -1,6 +1,6 @@
-"""From one release to the next, the same on both sides: what a step makes, and whether a vector is the signed one.
+"""From one release to the next, the same on both sides: the result of a step, and whether a vector is the signed one.
 
-Pure: a member repeats these and compares (sordino_platform.following).
+Pure: a member repeats these steps and compares (sordino_platform.following).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def next_model(
 ) -> tuple[Vector, Moments]:
     """One step of the server optimiser after the release `before`, whose model is `model`; the same on both sides.
 
-    `moments` are those of `before`; none where it has none or another optimiser made it. Raises ConfigurationError when
+    `moments` are those of `before`; empty when it has none or another optimiser made it. Raises ConfigurationError when
     they are not the ones that `before` signs.
     """
     known = before.moments if before.optimiser == optimiser else ()

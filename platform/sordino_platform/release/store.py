@@ -1,7 +1,7 @@
 """The releases that a party holds: a chain of folders, each signed and naming the one before (`release.folder`).
 
 The coordinator adds to its store with its key; a member's store accepts what the coordinator sends. Both verify the
-whole chain when it is read, and both add a release whole or not at all: its folder is written beside its place,
+whole chain when it is read, and both add a release whole or not at all: its folder is written under a temporary name,
 fsynced and renamed. Manifests are kept for ever; the weights of old releases may be pruned.
 
     >>> store = ReleaseStore(folder, identity.charters)
@@ -41,7 +41,7 @@ from sordino_privacy.errors import ConfigurationError
 from sordino_privacy.signing import Signer
 
 KEPT = 3
-"""Of the newest so many releases the weights are kept."""
+"""The weights of this many newest releases are kept."""
 
 
 class ReleaseStore(ReleaseChain):
@@ -49,14 +49,14 @@ class ReleaseStore(ReleaseChain):
 
     def __init__(self, folder: Path, charters: CharterStore) -> None:
         super().__init__(folder, charters)
-        # Releases below are pruned, and these counted a memory that was in force then: only what was added since, and
-        # they, are looked at again.
+        # Releases below this number are already pruned, and `these` counted a memory that was in force then. Only they,
+        # and releases added since, are looked at again.
         self._pruned = 1
         self._counts: set[int] = set()
 
     def keep_memory(self, memory: SharedMemory) -> None:
-        """Keeps the memory that the newest release has in force, beside the release that counted it. Raises
-        ConfigurationError when it is another one, StorageError."""
+        """Keeps the shared memory in force at the newest release, in the folder of the release that counted it. Raises
+        ConfigurationError for another memory, StorageError."""
         mark = self.head().shared_memory
         if mark is None or memory.digest() != mark.sha256:
             raise ConfigurationError("the shared memory is not the one of the newest release")
@@ -81,12 +81,12 @@ class ReleaseStore(ReleaseChain):
         counted: SharedMemory | None = None,
         now: datetime | None = None,
     ) -> Manifest:
-        """Signs and keeps the next release, under `charter`, or the newest one. When it returns, the release survives
-        a crash.
+        """Signs and keeps the next release, under `charter`, by default the newest. When it returns, the release
+        survives a crash.
 
-        `counted` is the memory of a round that counted phrases; after any other round the one in force stays.
-        `opened` are files that show how a round made it, by name: kept as long as members may ask for them.
-        Raises StorageError for a full disk or a vector that is not finite, ConfigurationError for a broken rule.
+        `counted` is the memory of a round that counted phrases; after any other round the memory in force stays.
+        `opened` are files that show how a round made the release, by name. They are kept as long as members may ask for
+        them. Raises StorageError for a full disk or a vector that is not finite, ConfigurationError for a broken rule.
         """
         charter = charter or self.charters.head().charter
         with locked(self.folder):
@@ -130,7 +130,7 @@ class ReleaseStore(ReleaseChain):
     def _mark(
         self, chain: Sequence[SignedManifest], restores: int | None, counted: SharedMemory | None
     ) -> MemoryMark | None:
-        """What the next release says of the shared memory."""
+        """The next release's entry for the shared memory."""
         if counted is not None:
             return MemoryMark(sha256=counted.digest(), release=len(chain))
         if restores is not None:
@@ -140,9 +140,9 @@ class ReleaseStore(ReleaseChain):
     def accept(self, manifest: bytes, vector: Vector | None) -> Manifest:
         """Verifies and keeps a release from the coordinator; `vector` is what the member computed or received.
 
-        Without a vector only the manifest is kept: that is how a member that joins late walks the chain up to the
-        newest release. A release that is held already is accepted again; a missing vector is then filled in.
-        Raises ConfigurationError, StorageError; nothing has changed then.
+        Without a vector only the manifest is kept: this is how a member that joins late follows the chain up to the
+        newest release. A release that is already held is accepted again, and a missing vector is then added. Raises
+        ConfigurationError, StorageError, and then nothing has changed.
         """
         signed = SignedManifest.parse(manifest)
         if vector is not None:
@@ -159,9 +159,9 @@ class ReleaseStore(ReleaseChain):
             return self._keep(ReleaseContents(signed=signed, vector=vector))
 
     def accept_manifests(self, manifests: Sequence[SignedManifest]) -> None:
-        """Verifies and keeps the manifests alone of releases, oldest first; those that are held are passed over.
+        """Verifies and keeps only the manifests of releases, oldest first. Those that are already held are skipped.
 
-        Raises as `accept` does; those before the one that was refused are then kept, each of them verified.
+        Raises as `accept` does; those before the refused one are then kept, each of them verified.
         """
         if not manifests:
             return
@@ -177,9 +177,9 @@ class ReleaseStore(ReleaseChain):
 
     def take(self, place: Path) -> Manifest:
         """Takes over a release whose whole folder somebody copied to `place`, on the same disk: verified as it would be
-        in its own place. One that is held already is left as it is.
+        in its own place. One that is already held is not changed.
 
-        Raises ConfigurationError, StorageError; nothing has changed then.
+        Raises ConfigurationError, StorageError, and then nothing has changed.
         """
         signed = ReleaseFolder(place).require_sound()
         manifest = signed.manifest
@@ -199,8 +199,8 @@ class ReleaseStore(ReleaseChain):
         """A new release with the vector of an older one. Raises ConfigurationError for the newest release itself, and
         as `vector` and `add` do.
 
-        Its held-out loss is the older one's; the transcript goes on from the newest, because nothing is taken out
-        of it.
+        Its held-out loss is the older release's. The transcript continues from the newest release, because nothing is
+        removed from it.
         """
         head, old = self.head(), self.manifest(number)
         if number == head.number:
@@ -219,7 +219,7 @@ class ReleaseStore(ReleaseChain):
         """Removes the newest releases that rounds made, down to `number`; returns how many.
 
         For the coordinator's start: a release whose round was never committed was never shown to anybody. A rollback
-        was made by command and is no round's: it stays, and so does everything before it.
+        was made by a command, not by a round, so it stays, and so does everything before it.
         """
         with locked(self.folder):
             kept = len(self.chain())
@@ -236,7 +236,8 @@ class ReleaseStore(ReleaseChain):
     def prune(self, *, keep: int = KEPT) -> None:
         """Removes the weights, never the manifests, of all but the newest `keep` releases and the base.
 
-        Moments and opened sums are kept of the newest two only: a round that a crash cut short goes back by one.
+        Moments and opened sums of only the newest two releases are kept: after a crash in a round, the coordinator goes
+        back by one release.
         """
         newest, first = len(self.chain()), self._pruned
         for number in range(first, newest - keep):
@@ -245,19 +246,19 @@ class ReleaseStore(ReleaseChain):
         counted = {mark.release for mark in in_force if mark is not None}
         for number in sorted(self._counts.union(range(first, newest - 2))):
             self._here(number).drop_moments()
-            if number not in counted:  # who comes late must be shown how the memory was counted
+            if number not in counted:  # a member that joins late must see how the memory was counted
                 self._here(number).drop_opened()
         self._counts = {number for number in counted if number < newest - 2}
         self._pruned = max(first, min(newest - keep, newest - 2))
 
     def _keep(self, contents: ReleaseContents) -> Manifest:
-        """Puts the next release into its place, whole or not at all. The folder is locked."""
+        """Moves the next release to its final path, whole or not at all. The folder is locked."""
         signed = contents.signed
         require_next(self._chain, signed, self.charters)
         temporary = self.folder / f".adding-{secrets.token_hex(6)}"
         try:
             contents.write(temporary)
-            with self._lock:  # or another thread would read it from the disk before it is appended here
+            with self._lock:  # or another thread could read it from the disk before it is appended here
                 move_folder(temporary, self._here(signed.manifest.number).path)
                 self._chain.append(signed)
         except BaseException:
@@ -266,14 +267,14 @@ class ReleaseStore(ReleaseChain):
         return signed.manifest
 
     def _tidy(self) -> None:
-        """Removes what a process left that died while it wrote. It looks at every name in the folder: once for all that
-        is added together."""
+        """Removes the remains of a process that died while it wrote. It reads every name in the folder, so it runs once
+        for all releases that are added together."""
         for left in self.folder.glob(".adding-*"):
             shutil.rmtree(left)
 
 
 def two_releases(number: int) -> ConfigurationError:
-    """What is wrong where one number has two releases that the coordinator signed."""
+    """The error for two different releases with the same number, both signed by the coordinator."""
     return ConfigurationError(
         f"there are two different releases {number}",
         hint="the coordinator shows different histories: stop, and tell the other members",

@@ -1,9 +1,9 @@
 """The file of a release: the trained vector as one float32 tensor, in the safetensors format.
 
 A file has exactly one form for its length: an eight-byte length, a fixed JSON header padded with spaces to a multiple
-of eight, then 4 n bytes, little-endian. Writing it ourselves makes its hash reproducible, so a member that computes
-the new model itself obtains the very file that the coordinator signed; reading it compares the header byte by byte,
-so nothing of an untrusted header is ever interpreted. Any safetensors library reads it too.
+of eight, then 4 n bytes, little-endian. We write it ourselves so that its hash is reproducible: a member that computes
+the new model gets exactly the file that the coordinator signed. Reading compares the header byte by byte, so an
+untrusted header is never interpreted. Any safetensors library can read the file too.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def file_sha256(vector: Vector) -> bytes:
 
 
 def vector_hash(vector: Vector) -> bytes:
-    """The model hash, 32 bytes: what the secure-aggregation context names, independent of any file format."""
+    """The model hash, 32 bytes, which the secure-aggregation context names. It does not depend on a file format."""
     return document_digest(VECTOR_LABEL, payload(vector))
 
 

@@ -1,4 +1,4 @@
 """A charter's terms for people: from options to terms, what terms mean in a round, and how they are shown.
 
-The charter itself (sordino_platform.charter) knows nothing of rounds or of the parties' folders; this does.
+Unlike the charter itself (sordino_platform.charter), this package knows about rounds and the parties' folders.
 """

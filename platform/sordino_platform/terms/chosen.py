@@ -10,14 +10,14 @@ from sordino_platform.charter.model_terms import HuggingFaceTerms, ModelTerms
 from sordino_platform.charter.shipped import DEFAULT_ADAPTERS, shipped_model
 from sordino_privacy.errors import UsageError
 
-DEFAULT_RANK = 8  # of adapters on a base that does not ship
+DEFAULT_RANK = 8  # the default for adapters on a base that does not ship
 
 
 def model_of(base: str, adapters: Mapping[str, Any]) -> ModelTerms | HuggingFaceTerms:
     """The terms of a base of `sordino base list`, a folder or a .gguf file.
 
-    `adapters` may have adapter_rank, and of the base that ships embedding_rank and adapter_scale; what is left out has
-    its default.
+    `adapters` may have adapter_rank, and for the base that ships also embedding_rank and adapter_scale; what is left
+    out has its default.
 
     Reads every byte of the base. Raises UsageError, ConfigurationError.
     """

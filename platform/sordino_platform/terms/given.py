@@ -1,9 +1,9 @@
-"""What the options of `sordino charter new` say together, as the terms of a first epoch or of the next one.
+"""Turns all options of `sordino charter new` into the terms of a first epoch or of the next one.
 
     given.first()            the terms to found a federation with
     given.following(held)    what changes of the terms that are in force, or of an open draft
 
-Every option that was left out is None: it leaves a term as it is, or at its default.
+Every option that was left out is None: its term does not change, or has its default.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from sordino_privacy.errors import UsageError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GivenTerms:
-    """The options. `floors`, `privacy` and `training` are by the name of their term, with None for one left out;
-    `adapters` has only what was given. `members` is how many are expected, for the smallest cohort."""
+    """The options. `floors`, `privacy` and `training` map names of terms to values, None for an option that was left
+    out; `adapters` has only the given options. `members` is the number of expected members, for the smallest cohort."""
 
     floors: Mapping[str, Any]
     privacy: Mapping[str, Any]
@@ -42,8 +42,8 @@ class GivenTerms:
     def first(self) -> dict[str, Any]:
         """The terms of epoch 1, for `authority.found_root`.
 
-        Raises UsageError for terms that cannot be, and for an authority for renewals: its key is made by the
-        coordinator, which comes into the charter with epoch 1. ConfigurationError for a base that cannot be read.
+        Raises UsageError for impossible terms, and for an authority for renewals: the coordinator makes its key, and
+        the coordinator only joins the charter with epoch 1. Raises ConfigurationError for a base that cannot be read.
         """
         if self.renewal_authority is not None or self.renewal_days is not None:
             raise UsageError(
@@ -62,7 +62,7 @@ class GivenTerms:
     def following(self, present: Draft | Charter) -> dict[str, Any]:
         """The terms that come after `present`, for `authority.begin_epoch` or `drafting.revised`.
 
-        Raises UsageError for terms that cannot be, ConfigurationError for a file that cannot be read.
+        Raises UsageError for impossible terms, ConfigurationError for a file that cannot be read.
         """
         terms: dict[str, Any] = {
             "floors": revised_section(present.floors, dict(self.floors)),

@@ -1,8 +1,8 @@
-"""What a charter would mean in its rounds, said before it is signed: privacy, noise, how far a round moves the model,
-who may collude and who may drop out.
+"""Computes what a charter would mean in its rounds, before it is signed: privacy, noise, how far a round moves the
+model, how many may collude and how many may drop out.
 
-The figures are of the suggested plan (`sordino_platform.suggested`), which `sordino coordinator new` writes; another
-plan has others, and `sordino doctor` of the coordinator says its own.
+The figures are of the suggested plan (`sordino_platform.suggested`), which `sordino coordinator new` writes. Another
+plan has other figures; `sordino doctor` for the coordinator shows those of its plan.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ MOST_ROUNDS = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preflight:
-    """`members` is the number that the figures are for; `may_collude`, `may_drop_out` of them in a round of all, and
-    `may_drop_out_of_smallest` in a round of the smallest cohort.
+    """`members` is the number of members for the figures. Of them, `may_collude` may collude and `may_drop_out` may
+    drop out in a round of all; `may_drop_out_of_smallest` may drop out in a round of the smallest cohort.
 
-    `epsilon_first_round` is what one round costs a fresh budget, `rounds` how many fit into `epsilon` (at `delta`;
-    local, or as the federation holds where `noise` is distributed). `epsilon_if_others_collude` is what those rounds
-    cost if all others collude with the coordinator, and `noise_gain` how many times smaller the noise of a sum is than
-    if every member added all of it. `noise_to_signal`: the length of the noise in the mean of all members over the
-    longest signal there can be. `reach` and `largest_move`: how far a round can move the model, and may, as shares of
-    its length. `parameters` are those that are trained. `plan` and `server_optimiser` are the training that the figures
-    are of.
+    `epsilon_first_round` is the cost of one round for a fresh budget, `rounds` the number of rounds that fit into
+    `epsilon` (at `delta`; local, or under the charter's assumption on collusion when `noise` is distributed).
+    `epsilon_if_others_collude` is the cost of those rounds if all others collude with the coordinator. `noise_gain`
+    says how many times smaller the noise of a sum is than if every member added all of it. `noise_to_signal`: the
+    length of the noise in the mean of all members over the longest signal there can be. `reach` is how far a round can
+    move the model, `largest_move` how far it may, both as shares of the model's length. `parameters` is the number of
+    trained parameters. `plan` and `server_optimiser` are the training for these figures.
     """
 
     members: int
@@ -62,8 +62,8 @@ class Preflight:
 
 
 def preflight(terms: Draft | Charter, *, members: int = 0, clusters: int = 0) -> Preflight:
-    """The figures of `terms` for `members` (those of the terms, or the smallest cohort, where that is more), who have
-    so many file clusters together (0: nobody said).
+    """The figures of `terms` for `members` members (by default those of the terms, or the smallest cohort, if that is
+    more) with this many file clusters together (0: no estimate).
 
     Raises ConfigurationError when the base that is installed here is not the charter's.
     """
@@ -109,7 +109,7 @@ def preflight(terms: Draft | Charter, *, members: int = 0, clusters: int = 0) ->
 
 
 def lines(found: Preflight) -> Iterator[tuple[str, str]]:
-    """(what, in words), for a person; the warnings are apart."""
+    """(name, value in words), for a person; warnings are separate."""
     scope = "local" if found.noise == "local" else "as the federation holds"
     yield (
         "privacy",
@@ -190,7 +190,8 @@ def _with_warnings(found: Preflight, terms: Draft | Charter) -> Preflight:
 def _events(
     plan: TrainingPlan, *, shares: int, members: int, dimension: int
 ) -> tuple[SampledGaussian, SampledGaussian]:
-    """One round as the federation holds, and if all others collude; the same where every member adds all the noise."""
+    """The cost of one round under the charter's assumption on collusion, and if all others collude. Both are the same
+    when every member adds all the noise."""
     if shares == 1:
         event = SampledGaussian(
             sampling_rate=plan.sampling_rate, noise_multiplier=plan.noise_multiplier, steps=plan.steps
@@ -210,7 +211,7 @@ def _cost(event: SampledGaussian, rounds: int, delta: float) -> float:
 
 
 def _rounds(event: SampledGaussian, budget: float, delta: float) -> int:
-    """How many rounds of that cost fit into the budget."""
+    """The number of rounds of that cost that fit into the budget."""
     low, high = 0, 1
     while high < MOST_ROUNDS and _cost(event, high, delta) <= budget:
         low, high = high, 2 * high

@@ -1,6 +1,7 @@
-"""The options of `sordino charter new` as terms of a charter: what was given changes what is, and all else stays.
+"""Applies the options of `sordino charter new` to the terms of a charter: given options change their terms, all others
+stay.
 
-Every option that was left out is None. Each function raises UsageError for terms that cannot be.
+Every option that was left out is None. Each function raises UsageError for impossible terms.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ Section = TypeVar("Section", FloorTerms, PrivacyPolicy, TrainingPolicy)
 
 
 def noise_term(noise: str | None) -> str | None:
-    """Raises UsageError for what was the option's meaning before noise could be shared."""
+    """Raises UsageError for a value that the option took before noise could be shared."""
     if noise not in (None, "local", "distributed"):
         raise UsageError(
             f"--noise {noise!r} is neither local nor distributed",
@@ -54,7 +55,7 @@ def revised_section(terms: Section, options: dict[str, Any]) -> Section:
 def revised_shared_memory(
     present: SharedMemoryPolicy | None, wanted: bool | None
 ) -> SharedMemoryPolicy | None:
-    """The terms of a count: as they are where nobody says otherwise."""
+    """The terms of a count: the present ones, with the given changes."""
     if wanted is None:
         return present
     return (present or SharedMemoryPolicy()) if wanted else None
@@ -85,7 +86,7 @@ def chosen_model(base: str | None, adapters: Mapping[str, Any]) -> ModelTerms | 
 
 
 def kept_adapters(draft: Draft | Charter, base: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The draft's terms of adapters that stay as they are beside those that are given."""
+    """The draft's adapter terms that do not change when others are given."""
     if base is not None or not isinstance(draft.model, ModelTerms):
         return {}
     if not draft.model.adapter_rank or given.get("adapter_rank") == 0:

@@ -1,4 +1,4 @@
-"""A charter for a person or a program: its terms in lines or as JSON, and what two of them differ in.
+"""Shows a charter to a person or a program: its terms as lines or as JSON, and the differences between two charters.
 
 Plain lines, not a table: a terminal that is too narrow must never cut a fingerprint short.
 """
@@ -26,7 +26,7 @@ LINE = "  {:<18}{}".format
 def show_terms(
     terms: CharterTerms, *, root: str, as_json: bool, preflight: Mapping[str, Any] | None = None
 ) -> None:
-    """A charter or a draft, with the `root` fingerprint and the `preflight` figures where there are any."""
+    """A charter or a draft, with the `root` fingerprint and the `preflight` figures, if there are any."""
     digest = terms.hash().hex() if isinstance(terms, Charter) else None
     move = _move(terms)
     if as_json:
@@ -92,22 +92,23 @@ def _show_parties(terms: CharterTerms) -> None:
 
 
 def show_changes(old: CharterTerms, new: CharterTerms, *, as_json: bool) -> None:
-    """What `new` changes, a line each."""
+    """The changes of `new`, one line each."""
     found = changes(old, new)
     if as_json:
         return print_json([asdict(change) for change in found])
     if not found:
         typer.echo("the terms are the same")
     for change in found:
-        # One line each, never cut: what was, what comes, and a mark where it protects less.
+        # One line each, never cut: the old value, the new value, and a mark when it protects less.
         typer.echo(f"{change.field}: {change.before or '(none)'} -> {change.after or '(none)'}", nl=False)
         typer.secho("  protects less" if change.weaker else "", fg=typer.colors.RED)
     return None
 
 
 def explained(draft: Draft, *, members: int, clusters: int = 0) -> tuple[dict[str, Any] | None, list[str]]:
-    """What the terms of a draft mean in a round with so many members: the figures, and the lines for a person. No
-    figures where the base is not installed here, which only who trains must have."""
+    """What the terms of a draft mean in a round with this many members: the figures, and the lines for a person.
+
+    There are no figures when the base is not installed here: only machines that train must have it."""
     from sordino_platform.terms.preflight import lines, preflight  # imports flwr
 
     try:
@@ -144,7 +145,7 @@ def _in_words(model: ModelTerms | HuggingFaceTerms) -> str:
 
 
 def _move(terms: CharterTerms) -> dict[str, float | None]:
-    """How far a round may move the model: a share of its length, and, where the base is installed here, in numbers."""
+    """How far a round may move the model: as a share of its length and, if the base is installed here, as a number."""
     from sordino_platform.founding_model import founding_parameters
     from sordino_platform.round_limits import RoundLimits  # imports flwr
 
@@ -153,6 +154,6 @@ def _move(terms: CharterTerms) -> dict[str, float | None]:
         return {"share": share, "norm": None, "length": None}
     try:
         limits = RoundLimits.of(terms, founding_parameters(terms.model))
-    except ConfigurationError:  # another base: whoever reads the charter here does not train it
+    except ConfigurationError:  # the base is not installed here: this machine does not train it
         return {"share": share, "norm": None, "length": None}
     return {"share": share, "norm": limits.norm, "length": limits.move}

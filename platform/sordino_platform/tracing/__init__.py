@@ -1,4 +1,4 @@
-"""Traces of rounds: which steps a round had, how long each took, how it ended. Off by default.
+"""Traces of rounds: the steps of a round, how long each took, and how it ended. Off by default.
 
     with traces.round(run, 12):
         with traces.step(TracedStep.TRAIN, asked=5) as step:
@@ -7,11 +7,11 @@
 
 What a trace may hold is a closed list, so that code, names of files and members' data cannot reach a collector by
 accident: a span's name is a `TracedStep`; a note is a whole number under one of `NUMBERS`, or a word of a closed list
-(`StrEnum`) under one of `WORDS`. There is no way to put a text into a span, and an exception leaves only the mark that
-there was one. What is sent is written in docs/traces.md.
+(`StrEnum`) under one of `WORDS`. No free text can get into a span, and an exception leaves only a mark that there was
+one. docs/traces.md lists what is sent.
 
-The coordinator's and the members' spans of a round are one trace without a word about it on the wire: the ids are
-derived from the run and the round, which both sides know.
+The coordinator's and the members' spans of a round form one trace, although no trace id is sent: both sides derive the
+ids from the run and the round.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ __all__ = [
 
 
 def open_traces(address: str, *, authority: Path | None, federation: str, role: str, name: str) -> Traces:
-    """Traces to the collector at `address` (see `otlp.OtlpTraces`), or none where that is empty.
+    """Traces to the collector at `address` (see `otlp.OtlpTraces`), or none if that is empty.
 
-    `role` is coordinator or member, `name` the charter's name of the party. Raises ConfigurationError where the extra
-    is not installed; LinkError, StorageError.
+    `role` is coordinator or member, `name` the charter's name of the party. Raises ConfigurationError when the extra is
+    not installed; LinkError, StorageError.
     """
     if not address:
         return UNTRACED

@@ -1,8 +1,9 @@
-"""Traces to a collector, over OTLP and gRPC, by OpenTelemetry's own SDK: the extra `traces`, imported when it is set.
+"""Traces to a collector, over OTLP and gRPC, by OpenTelemetry's own SDK. It needs the extra `traces` and is imported
+only when traces are on.
 
-A collector that is slow, full or gone never holds up a round: spans wait in a bounded queue and are dropped beyond it.
-OTEL_EXPORTER_OTLP_HEADERS is read from the environment, which is where a collector's token belongs; attributes from
-the environment or the machine (OTEL_RESOURCE_ATTRIBUTES, detectors of hosts and processes) are not taken.
+A slow, full or missing collector never delays a round: spans wait in a bounded queue, and further ones are dropped.
+OTEL_EXPORTER_OTLP_HEADERS is read from the environment, which is where a collector's token belongs; attributes from the
+environment or the machine (OTEL_RESOURCE_ATTRIBUTES, detectors of hosts and processes) are ignored.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ class OtlpTraces:
     """See `tracing.Traces`."""
 
     def __init__(self, address: str, *, authority: Path | None, resource: dict[str, str]) -> None:
-        """Sends to `address` (HOST:PORT): by TLS with `authority` (PEM) or the system's roots, or in the clear where
-        it is this machine and no authority is named. Raises LinkError, StorageError."""
+        """Sends to `address` (HOST:PORT): by TLS with `authority` (PEM) or the system's roots, or unencrypted when it
+        is this machine and no authority is named. Raises LinkError, StorageError."""
         host, _ = parse_address(address)
         plain = authority is None and is_loopback(host)
         roots = None if authority is None else read_file(authority, limit=MAX_AUTHORITY_BYTES)
@@ -88,13 +89,13 @@ class _Span:
 
 
 class _Ids(IdGenerator):
-    """Random ids, but for the next span that has no parent: the root of a round."""
+    """Random ids, except for the next span without a parent, which is the root of a round."""
 
     def __init__(self) -> None:
         self.root: tuple[int, int] | None = None
 
     def generate_trace_id(self) -> int:
-        """Asked of a span without a parent alone, before its span id."""
+        """Called only for a span without a parent, before its span id."""
         return self.root[0] if self.root is not None else random.getrandbits(128) or 1
 
     def generate_span_id(self) -> int:
@@ -104,7 +105,7 @@ class _Ids(IdGenerator):
 
 @contextlib.contextmanager
 def _running(span: otel.Span) -> Iterator[TracedSpan]:
-    """The present span within the block. Of an exception it keeps that there was one, never its text."""
+    """Makes it the present span within the block. It records that there was an exception, never its text."""
     with otel.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
         try:
             yield _Span(span)
@@ -114,7 +115,7 @@ def _running(span: otel.Span) -> Iterator[TracedSpan]:
 
 
 def _within(run: int, round: int) -> Context:
-    """Directly below the root of a round, whoever sends that."""
+    """Directly below the root of a round, whichever process sends the root."""
     sampled = otel.TraceFlags(otel.TraceFlags.SAMPLED)
     parent = otel.SpanContext(trace_id(run, round), root_id(run, round), is_remote=True, trace_flags=sampled)
     return otel.set_span_in_context(otel.NonRecordingSpan(parent), Context())

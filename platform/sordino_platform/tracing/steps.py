@@ -1,4 +1,4 @@
-"""What a trace may hold: the closed lists, a span's ids, and the traces of who sends none."""
+"""What a trace may hold: the closed lists, a span's ids, and the implementation that sends nothing."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Final, Protocol
 NUMBERS: Final = frozenset({"round", "attempt", "asked", "answered", "dropouts"})
 WORDS: Final = frozenset({"outcome"})
 ATTRIBUTES: Final = frozenset(f"sordino.{name}" for name in NUMBERS | WORDS)
-# Of the process, once for all its spans: the charter's public names.
+# Once per process, for all its spans: the charter's public names.
 RESOURCE: Final = frozenset({"service.name", "service.version", "sordino.federation", "sordino.party"})
 
 
 class TracedStep(StrEnum):
-    """Every span that there is. The coordinator's, then a member's; a member's own training has three within it."""
+    """All spans: the coordinator's, then a member's. A member's own training has three spans within it."""
 
     ROUND = "round"
     TRAIN = "train"
@@ -44,7 +44,7 @@ class TracedStep(StrEnum):
 
 
 class TracedSpan(Protocol):
-    """A step while it runs."""
+    """A running step."""
 
     def note(self, **facts: int | StrEnum) -> None:
         """Adds facts; one whose name or kind is not listed above is dropped."""
@@ -52,7 +52,8 @@ class TracedSpan(Protocol):
 
 
 class Traces(Protocol):
-    """Where spans go. One round at a time; a step belongs to the step around it in its thread, else to the round."""
+    """The destination of spans. One round at a time. A step belongs to the step around it in its thread, else to the
+    round."""
 
     def round(self, run: int, number: int) -> AbstractContextManager[TracedSpan]:
         """The coordinator's span of a round: the root of its trace."""
@@ -65,7 +66,7 @@ class Traces(Protocol):
         ...
 
     def close(self) -> None:
-        """Sends what waits; half a minute at most, where the collector is gone (the SDK's own bound)."""
+        """Sends the waiting spans. Takes at most half a minute when the collector is missing (the SDK's own bound)."""
         ...
 
 
@@ -93,7 +94,7 @@ UNTRACED: Final = _Untraced()
 
 
 def allowed(facts: dict[str, int | StrEnum]) -> dict[str, int | str]:
-    """The facts that may leave, under the names that they leave by."""
+    """The facts that may be sent, under the names used in traces."""
     return {
         f"sordino.{name}": value.value if isinstance(value, StrEnum) else value
         for name, value in facts.items()

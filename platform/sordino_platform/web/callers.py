@@ -1,4 +1,4 @@
-"""Whom a request comes from, by its head alone. Pure.
+"""Where a request comes from, by its head alone. Pure.
 
 Host                     DNS rebinding (CVE-2024-28224): a foreign name that resolves to 127.0.0.1
 Origin, Sec-Fetch-Site   a web page that reaches for a port on loopback; a page cannot forge either
@@ -11,17 +11,17 @@ from typing import Final, Literal
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
 OWN_SITE: Final = frozenset({b"none", b"same-origin"})
-# What stands for a header that came more than once: equal to no value that is ever allowed.
+# The value for a header that came more than once. No rule ever allows it.
 AMBIGUOUS: Final = b"\0"
 
 Stranger = Literal["host", "origin"]
-# What each is answered: a misdirected request (RFC 9110, section 15.5.20), and one that is forbidden.
+# The status for each: a misdirected request (RFC 9110, section 15.5.20), and a forbidden one.
 STRANGER_STATUS: Final[Mapping[str, int]] = {"host": 421, "origin": 403}
 
 
 class RequestHeaders:
-    """The headers of one request, by lower-case name; one that came twice is AMBIGUOUS, so that no rule reads the
-    first and another reader the second.
+    """The headers of one request, by lower-case name. A header that came twice is AMBIGUOUS, so that a rule here and a
+    later reader cannot use different ones.
 
     >>> RequestHeaders([(b"host", b"localhost:1")])[b"host"]
     b'localhost:1'
@@ -42,10 +42,11 @@ class RequestHeaders:
 def stranger(
     head: RequestHeaders, *, hosts: frozenset[str] = LOOPBACK, origins: tuple[bytes, ...] = ()
 ) -> Stranger | None:
-    """The rule that a head breaks, None where it may pass.
+    """The rule that a head breaks; None when it is allowed.
 
-    `hosts` are the port's own names, without ports, in lower case. `origins` are the beginnings of the only origins
-    that may ask; a request without an origin comes from no page of another site, or says so in Sec-Fetch-Site.
+    `hosts` are the port's own names, without ports, in lower case. `origins` are the prefixes of the only allowed
+    origins. A request without an origin does not come from a page of another site, or Sec-Fetch-Site shows that it
+    does.
     """
     if host_name_of(head[b"host"]) not in hosts:
         return "host"
@@ -56,7 +57,7 @@ def stranger(
 
 
 def host_name_of(host: bytes | None) -> str:
-    """The name in a Host header, in lower case, without its port; empty where it is none."""
+    """The name in a Host header, in lower case, without its port; empty when the header is invalid."""
     text = (host or b"").decode("latin-1").lower()
     name, colon, port = text.rpartition(":")
     if not colon or text.endswith("]"):

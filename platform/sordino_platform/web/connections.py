@@ -1,15 +1,16 @@
-"""One connection: how long it may take to ask, and which one gives way when a listener is full.
+"""One connection: how long a request's head may take, and which connection is closed when a listener is full.
 
-A connection is *unproved* until the application has seen a token on it (the callable PROVED in the request's scope).
-Whoever holds no token can open connections without end and send half a request on each. So:
+A connection is *unproved* until the application has seen a token on it (the callable PROVED in the request's scope). A
+client without a token can open any number of connections and send half a request on each. So:
 
-* a request's head must be whole within HEAD_SECONDS of its first byte, the first one of the connection's beginning;
-* a listener holds ROOM connections. One more takes the place of the oldest unproved one, whatever that is doing;
-  where all are proved, of the one that has been idle for longest; where all of them work, it is closed itself.
+* a request's head must be complete within HEAD_SECONDS of its first byte; for the first request, of the connection's
+  start;
+* a listener holds ROOM connections. A further connection replaces the oldest unproved one, whatever that is doing. When
+  all are proved, it replaces the one that has been idle for longest. When all are busy, it is closed itself.
 
-Each listener counts for itself: a flood on the TCP port leaves the Unix socket, which only its owner can open, alone.
-The kernel's queue (BACKLOG) is far shorter than the room, so an honest connection is always read before as many
-strangers as could push it out were even accepted.
+Each listener counts separately: a flood on the TCP port does not affect the Unix socket, which only its owner can open.
+The kernel's queue (BACKLOG) is far shorter than ROOM. So an honest connection is always read before enough strangers
+are accepted to push it out.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ ROOM: Final = 160
 BACKLOG: Final = 64
 PROVED: Final = "sordino.proved"
 CUT: Final = "sordino.cut"
-"""In the scope too: ends the connection at once, with whatever was not sent yet. For an answer that nobody takes."""
+"""Also in the scope: closes the connection at once and drops unsent data. For an answer that the client does not
+read."""
 
 
 class HttpConnection(H11Protocol):
@@ -44,7 +46,7 @@ class HttpConnection(H11Protocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Takes a place, or gives way at once."""
+        """Takes one of the listener's places, or is closed at once."""
         super().connection_made(transport)
         self.listener = transport.get_extra_info("sockname")
         self.since = self.loop.time()
@@ -66,13 +68,13 @@ class HttpConnection(H11Protocol):
         return min(idle, key=lambda one: one.since, default=self)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of a request: its head has begun."""
+        """Bytes of a request have arrived, so its head has begun."""
         if self._head is None and not self.works:
             self._expect_head()
         super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The place is free."""
+        """Frees the place."""
         self._head_came()
         super().connection_lost(exc)
 

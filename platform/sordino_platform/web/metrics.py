@@ -1,7 +1,7 @@
-"""`GET /metrics` for a scraper on the same machine, and nothing for a page in its browser.
+"""`GET /metrics` for a scraper on the same machine, but not for a web page in a browser there.
 
-The figures describe private data (a member's training loss), so the port is loopback's, and what a page could send is
-refused by Host, Origin and Fetch-Metadata before anything is written.
+The figures describe private data (a member's training loss), so the port listens on loopback only. A request that a web
+page could send is refused by Host, Origin and Fetch-Metadata before anything is written.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ STOP_SECONDS: Final = 30.0
 
 
 class MetricsServer:
-    """Serves `metrics` from construction until `stop`. `refused` counts what was turned away, by reason.
+    """Serves `metrics` from construction until `stop`. `refused` counts refused requests, by reason.
 
     Raises PortInUseError.
     """

@@ -1,4 +1,4 @@
-"""uvicorn as every port here runs it: bounded connections, a bounded TLS handshake, and no clock while it waits."""
+"""uvicorn for every port here: bounded connections, a bounded TLS handshake, and no timer while it is idle."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sordino_platform.web.connections import BACKLOG, HEAD_SECONDS, HttpConnecti
 class Server(uvicorn.Server):
     """Serves an ASGI application on bound sockets. `tls` are uvicorn's own arguments for HTTPS.
 
-    An idle server uses no processor time: uvicorn's ten wake-ups a second are gone.
+    An idle server uses no processor time: uvicorn's ten wake-ups a second are switched off.
     """
 
     def __init__(self, app: Any, *, keep_alive: int = 60, grace: int = 2, **tls: Any) -> None:
@@ -43,7 +43,7 @@ class Server(uvicorn.Server):
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's, for sockets that were given, with a limit on a handshake: asyncio's own is a minute."""
+        """As uvicorn's, for the given sockets, with a time limit on a TLS handshake: asyncio's own is a minute."""
         config, loop = self.config, asyncio.get_running_loop()
         state = self.lifespan.state
 
@@ -65,11 +65,12 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Signals are the process's own, which cleans up; uvicorn would raise them again and end it first."""
+        """Leaves signals to the process, which cleans up. uvicorn would raise them again and end the process before
+        that."""
         yield
 
     def end(self) -> None:
-        """Stops serving, or keeps it from beginning. From any thread, and more than once."""
+        """Stops serving, or prevents its start. May be called from any thread, and more than once."""
         self.should_exit = True
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._ended.set)

@@ -1,7 +1,7 @@
-"""What runs a user's programs from each login on: systemd, launchd or the Task Scheduler. No root.
+"""The system that runs a user's programs from each login on: systemd, launchd or the Task Scheduler. No root is needed.
 
-Each says where a definition lies, what stands in it, and which commands start and end it. It is done in
-`sordino_platform.user_services`.
+Each gives the path of a definition, its text, and the commands that start and end it. `sordino_platform.user_services`
+carries this out.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from sordino_privacy.errors import ConfigurationError
 
 __all__ = ["Manager", "UserService", "manager"]
 
-# A system has one of them; the first whose program is installed.
+# A system has one of them: the first whose program is installed.
 MANAGERS: Final[tuple[Manager, ...]] = (Systemd(), Launchd(), TaskScheduler())
 
 
 def manager() -> Manager:
-    """What runs a user's services here. Raises ConfigurationError where nothing does."""
+    """The manager of a user's services here. Raises ConfigurationError when there is none."""
     for one in MANAGERS:
         if shutil.which(one.program) is not None:
             return one

@@ -1,4 +1,4 @@
-"""What a service of the user is, whatever runs it."""
+"""The definition of a user's service, the same for every manager."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from sordino_privacy.errors import UsageError
 class UserService:
     """A program that runs from each login on, as the user, and is started again when it fails.
 
-    `name` is of small letters and hyphens; `command` is the program, by its whole path, and its arguments. It may take
-    `memory_bytes` where the system bounds that.
+    `name` has lower-case letters and hyphens; `command` is the program's full path, and its arguments. `memory_bytes`
+    is its limit of memory, on systems that can enforce one.
     """
 
     name: str
@@ -24,7 +24,7 @@ class UserService:
     memory_bytes: int = 2 << 30
 
     def __post_init__(self) -> None:
-        """Raises UsageError for a word that no service can name: line breaks and other control characters."""
+        """Raises UsageError for a word that a definition cannot hold: with line breaks or other control characters."""
         if not all(word.isprintable() for word in self.command):
             raise UsageError(
                 "a folder's name holds a character that a service cannot name", hint="rename the folder"
@@ -32,13 +32,13 @@ class UserService:
 
 
 class Manager(Protocol):
-    """What runs services of a user. It decides; `service.install` and `service.remove` act."""
+    """A manager of a user's services. It only decides; `service.install` and `service.remove` act."""
 
-    program: str  # what must be installed for it
+    program: str  # the program that must be installed for it
     called: str  # its name in a sentence
 
     def place(self, name: str) -> Path:
-        """Where the definition of a service lies."""
+        """The path of a service's definition."""
         ...
 
     def definition(self, service: UserService) -> bytes:
@@ -46,7 +46,8 @@ class Manager(Protocol):
         ...
 
     def starting(self, name: str) -> list[list[str]]:
-        """The commands, in order, that start a service whose definition lies in its place, now and at each login."""
+        """The commands, in order, that start a service now and at each login. Its definition must already be
+        written."""
         ...
 
     def ending(self, name: str) -> list[list[str]]:
@@ -54,7 +55,7 @@ class Manager(Protocol):
         ...
 
     def forgetting(self) -> list[list[str]]:
-        """The commands once its definition is gone."""
+        """The commands to run after its definition was removed."""
         ...
 
     def log(self, name: str) -> str:

@@ -1,7 +1,7 @@
 """macOS: an agent of the user's own launchd (launchd.plist(5), launchctl(1)).
 
-Lacking, beside systemd: launchd knows no exit code after which starting again cannot help, so it tries again each
-`ThrottleInterval`; it has no limit on memory that the system keeps, and no way to hold a program to loopback addresses.
+It has less than systemd. There is no exit code that says that a restart cannot help, so launchd tries again every
+`ThrottleInterval`. It has no enforced memory limit, and it cannot restrict a program to loopback addresses.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Launchd:
                 "RunAtLoad": True,
                 "KeepAlive": {"SuccessfulExit": False},
                 "ThrottleInterval": AGAIN_SECONDS,
-                # Of a person's own work the processor and the disk come first.
+                # The person's own work comes first at the processor and the disk.
                 "ProcessType": "Background",
                 "LowPriorityIO": True,
                 "Umask": UMASK,
@@ -60,10 +60,10 @@ class Launchd:
 
 
 def label(name: str) -> str:
-    """What launchd calls it: `org.sordino.serve` for `sordino-serve`."""
+    """launchd's name for it: `org.sordino.serve` for `sordino-serve`."""
     return f"{DOMAIN}.{name.removeprefix('sordino-')}"
 
 
 def session() -> str:
-    """The user's own graphical session."""
+    """launchd's domain of the user's own graphical session."""
     return f"gui/{os.getuid()}"

@@ -69,6 +69,6 @@ class Systemd:
 
 
 def quoted(word: str) -> str:
-    """A word of ExecStart, as systemd reads it (systemd.service, "Command lines")."""
+    """A word of ExecStart, quoted for systemd (systemd.service, "Command lines")."""
     escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
     return f'"{escaped}"'

@@ -1,8 +1,8 @@
 """Windows: a task of the user in the Task Scheduler (schtasks, Task Scheduler Schema).
 
-A task, not a service: a Windows service runs before anybody logs in and needs an administrator to install it; this
-needs neither. Lacking, beside systemd: an exit code after which starting again cannot help (it tries again five times),
-a limit on memory, and a log: what the program prints is lost, its `events.jsonl` is not.
+A task, not a service: a Windows service runs before anybody logs in, and an administrator must install it. A task needs
+neither. It has less than systemd: no exit code that says that a restart cannot help (it tries again five times), no
+memory limit, and no log. The program's output is lost; its `events.jsonl` is kept.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from xml.sax.saxutils import escape
 
 from sordino_platform.machine.service.definition import UserService
 
-# UTF-16 with its mark is what schtasks itself writes, and the only encoding that every version of it reads.
+# schtasks itself writes UTF-16 with a byte order mark, and every version of it can read only that.
 ENCODING: Final = "utf-16"
 TASK: Final = """<?xml version="1.0" encoding="UTF-16"?>
 <Task version="1.2" xmlns="http://schemas.microsoft.com/windows/2004/02/mit/task">
@@ -73,7 +73,7 @@ class TaskScheduler:
             description=escape(service.description),
             user=escape(user()),
             program=escape(windowless(program)),
-            # Words as the C runtime takes them apart again, then as XML.
+            # Words quoted as the C runtime parses them, then escaped as XML.
             arguments=escape(subprocess.list2cmdline(arguments)),
         ).encode(ENCODING)
 
@@ -94,13 +94,13 @@ class TaskScheduler:
 
 
 def user() -> str:
-    """Who is logged in, as DOMAIN\\NAME; only NAME where there is no domain."""
+    """The logged-in user as DOMAIN\\NAME, or only NAME when there is no domain."""
     domain, name = os.environ.get("USERDOMAIN", ""), os.environ.get("USERNAME", "")
     return f"{domain}\\{name}" if domain else name
 
 
 def windowless(program: str) -> str:
-    """The interpreter that opens no console window, where it lies beside `program`."""
+    """The interpreter that opens no console window, if it lies beside `program`."""
     path = Path(program)
     beside = path.with_name("pythonw.exe")
     return str(beside) if path.name.lower() == "python.exe" and beside.exists() else program
