@@ -1,6 +1,6 @@
-"""`sordino bench base`: vocabulary, pre-tokenization and size of the public base, measured at equal arithmetic.
+"""`sordino bench base`: compares vocabularies, pre-tokenizations and sizes of the public base at equal compute.
 
 candidates.py        what is compared, and what a token of each costs
-comparison.py        one candidate from its tokenizer to its bits per byte, with the trainer that made the base
+comparison.py  trains and measures one candidate, with the trainer that made the base
 commands.py          the command, its table and its report
 """

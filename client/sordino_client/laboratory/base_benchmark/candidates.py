@@ -1,4 +1,4 @@
-"""The candidates that are compared, and the cost of a token of each."""
+"""The candidates that are compared, and what one token costs each of them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 from sordino_platform.architecture import SIZES, ModelConfig
 from sordino_platform.tokenizer import PIECES
 
-# The expressions whose matches no token crosses. All but GPT-2's keep the rule that a newline starts a token.
+# Regular expressions that cut text into pieces: no token spans two pieces. In all but GPT-2's a newline starts a token.
 PRE_TOKENIZATIONS = {
     "shipped": PIECES,
     # The case humps of a name stay together: getUserName is one piece.
     "whole-names": r"\n[ \t]*|[^\s\p{L}\p{N}]?\p{L}+| ?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+|[^\S\n]+",
-    # No mark before a word: the dot of `.get` is a piece of its own.
+    # Punctuation is not joined to the word after it: the dot of `.get` is a piece of its own.
     "marks-apart": (
         r"\n[ \t]*| ?\p{Lu}?\p{Ll}+| ?\p{Lu}+(?!\p{Ll})| ?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+|[^\S\n]+"
     ),
-    # Radford et al. 2019, encoder.py: words, numbers and marks with one space before them; blanks in runs.
+    # Radford et al. 2019, encoder.py: words, numbers and punctuation, each with one space before it; runs of spaces.
     "gpt-2": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
 }
 
@@ -51,16 +51,18 @@ CANDIDATES = (
 
 
 def multiply_adds(config: ModelConfig) -> int:
-    """Multiply-adds of one token's forward pass in a full context: weights once each, attention over half of it.
+    """Multiply-adds of one token's forward pass in a full context.
+
+    Each weight counts once, and attention over half of the context.
 
     A training step costs three times as much per token (Kaplan et al. 2020, section 2.1).
     """
     block = config.width * (4 * config.width + 2 * config.hidden)
-    attention = config.context * config.width  # two products of width by, on average, half of the context
+    attention = config.context * config.width  # two products: width times, on average, half of the context
     return config.layers * (block + attention) + config.vocabulary * config.width
 
 
 def tokens_for(candidate: BaseCandidate, reference_tokens: int, context: int) -> int:
-    """How many tokens the candidate may read for the arithmetic that the reference spends on `reference_tokens`."""
+    """How many tokens the candidate can train on with the compute that the reference spends on `reference_tokens`."""
     budget = reference_tokens * multiply_adds(REFERENCE.config(context))
     return round(budget / multiply_adds(candidate.config(context)))

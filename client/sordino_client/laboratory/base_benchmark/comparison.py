@@ -1,9 +1,9 @@
-"""One candidate from its tokenizer to its bits per byte, by the trainer that made the base, in a process of its own.
+"""Trains and measures one candidate (tokenizer to bits per byte), with the base's own trainer, in a separate process.
 
 FOLDER/NAME/tokenizer.json         learnt from the sample
 FOLDER/NAME/training, validation   the sample, encoded
 FOLDER/NAME/stable, decayed        the two halves of the training run, both resumable
-FOLDER/NAME/result.json            written last: its presence says that the candidate is measured
+FOLDER/NAME/result.json            written last: if it exists, the candidate is measured
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from sordino_platform.model import Decoder
 from sordino_platform.tokenizer import Tokenizer
 from sordino_privacy.errors import DataError, SordinoError
 
-SAMPLE_ONE_IN = 24  # public documents that vocabularies are learnt from and candidates trained on
+SAMPLE_ONE_IN = 24  # public documents on which vocabularies are learnt and candidates trained
 FILE_CHARACTERS, MEASURED_FILES = 4_000, 120
 DECAY_SHARE = 0.3
 CONTEXT = PretrainingSettings().stages[0][1]
@@ -48,16 +48,16 @@ CONTEXT = PretrainingSettings().stages[0][1]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """The part of the public corpus that the comparison uses. It holds no held-out project and no member's."""
+    """The part of the public corpus that the comparison uses: no held-out projects and no members' projects."""
 
     training: Sequence[SourceDocument]
     measured: Sequence[str]
 
     @classmethod
     def of_public_corpus(cls, cache: Path) -> Sample:
-        """One in SAMPLE_ONE_IN of the training documents; of those kept back, the beginnings of MEASURED_FILES.
+        """Draws one in SAMPLE_ONE_IN training documents, and the beginnings of MEASURED_FILES held-out documents.
 
-        Raises DataError where the public corpus was never fetched.
+        Raises DataError when the public corpus was never fetched.
         """
         training: list[SourceDocument] = []
         kept_back: list[tuple[bytes, str]] = []
@@ -81,7 +81,7 @@ def measure_candidate(
     threads: int,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """The candidate's figures; found in `folder` when they were measured before. Bits and bytes are per file."""
+    """The candidate's figures, read from `folder` if they were measured before. Bits and bytes are per file."""
     place = folder / f"{candidate.name}-{reference_tokens}"
     result_path = place / "result.json"
     if not result_path.is_file():
@@ -137,7 +137,7 @@ def _run(command: Sequence[str], log: Path) -> None:
 
 
 def require_tokens(run: Path, tokens: int) -> None:
-    """Raises SordinoError where the trainer was asked to stop, and did, before it had read that many tokens."""
+    """Raises SordinoError when the trainer was asked to stop and stopped before it had read that many tokens."""
     read = checkpoint.current_progress(run).tokens
     if read < tokens:
         raise SordinoError(
@@ -168,7 +168,7 @@ def _result(candidate: BaseCandidate, tokenizer: Tokenizer, sample: Sample, plac
 
 
 def summarise_candidates(results: dict[str, dict[str, Any]], reference: str) -> dict[str, dict[str, Any]]:
-    """Bits per byte of each candidate, and by how much it differs from the reference on the same files.
+    """Bits per byte of each candidate, and its difference from the reference on the same files.
 
     95 % intervals over files; `difference` is in bits per byte, below 0 where the candidate is better.
     """

@@ -1,4 +1,4 @@
-"""A base that others made, as an endpoint serves it, beside llama.cpp on the same weights: one core for all of it."""
+"""Measures a third-party base as an endpoint serves it, and llama.cpp on the same weights. All of it uses one core."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ CHUNK = 128
 def measure_base(name: str) -> dict[str, Any]:
     """Every figure of one base, milliseconds where a name does not say otherwise. Takes about three minutes.
 
-    Raises UsageError for the base that ships, which `sordino bench completion` measures; ConfigurationError.
+    Raises UsageError for the base that ships, because `sordino bench completion` measures that one. Raises
+    ConfigurationError too.
     """
     base = bases.find_base(name)
     if base.place is None:
@@ -60,7 +61,7 @@ def _lines(state: Path, base: Base) -> dict[str, Any]:
         times = [timed_line(server, prompt)["ms"] for prompt in prompts][5:]
         length = _characters(base, text)
         cold = [timed_line(server, text[7000 * n :][:length])["ms"] for n in range(1, COLD + 1)]
-        time.sleep(SETTLE_SECONDS)  # it tidies up within five seconds after the traffic
+        time.sleep(SETTLE_SECONDS)  # it frees memory within five seconds after the last request
         return {
             "line10_p50_ms": percentile(times, 50),
             "line10_p95_ms": percentile(times, 95),
@@ -70,7 +71,7 @@ def _lines(state: Path, base: Base) -> dict[str, Any]:
 
 
 def _tokens(state: Path, base: Base) -> dict[str, Any]:
-    """A token of our model alone and of llama.cpp's, in turn, so that a busy machine slows both alike."""
+    """The time of a token in our model alone and in llama.cpp, in turns, so that a busy machine slows both equally."""
     text = "\n".join(python_sources().values())
     ours: list[float] = []
     theirs: list[float] = []
@@ -92,7 +93,7 @@ def _tokens(state: Path, base: Base) -> dict[str, Any]:
 
 
 def losses(base: Base) -> dict[str, Any]:
-    """Loss in nats a token of Python's own standard library, in the precision that is served and in float32."""
+    """Loss in nats per token on Python's standard library, in the precision that is served and in float32."""
     paths = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
     readable = [path for path in paths if path.stat().st_size > 8000]
     chosen = readable[:: max(1, len(readable) // LOSS_FILES)][:LOSS_FILES]
@@ -115,7 +116,7 @@ def losses(base: Base) -> dict[str, Any]:
 
 
 def mean_loss(network: Network, texts: Sequence[Sequence[int]]) -> tuple[float, int]:
-    """Nats a token over texts that each begin anew, and how many tokens were predicted."""
+    """Nats per token over texts, each read from an empty context, and the number of predicted tokens."""
     total, count = 0.0, 0
     for text in texts:
         tokens: Indices = np.array(text[: network.shape.context], np.int64)
@@ -132,7 +133,7 @@ def mean_loss(network: Network, texts: Sequence[Sequence[int]]) -> tuple[float, 
 
 
 def _characters(base: Base, text: str) -> int:
-    """How much of the text COLD_TOKENS tokens of this base are."""
+    """The number of characters of the text that make COLD_TOKENS tokens of this base."""
     assert base.place is not None
     (tokens,) = served.tokenizer_of(base).encode_many([text[:20_000]])
     return int(20_000 * COLD_TOKENS / len(tokens))

@@ -1,4 +1,4 @@
-"""The command: every part in turn, one flat document of figures."""
+"""The command: runs every part in turn and gives one flat document of figures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sordino_platform.as_json import FiguresAsJson
 from sordino_platform.machine.processors import load_average
 
 SIZES_MEASURED = ("2.3m", "22m")
-# Of the one process that matters: the larger model in the form in which it is served.
+# Figures of the process that matters most: the larger model as it is served.
 WHOLE_PROCESS = ("serving_rss_mb", "idle_cpu_percent")
 
 

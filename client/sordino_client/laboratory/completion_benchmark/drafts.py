@@ -1,4 +1,4 @@
-"""The local memory: the index alone, and lines written with and without its drafts."""
+"""Measures the local memory: the index alone, and lines generated with and without its drafts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LINES = 30
 
 
 class _Undrafted:
-    """A memory that is mixed in as usual and drafts nothing."""
+    """A memory that is mixed into the prediction as usual but drafts nothing."""
 
     def __init__(self, memory: Recall) -> None:
         self._memory = memory
@@ -42,10 +42,10 @@ class _Undrafted:
 
 
 def lines(size: str) -> dict[str, Any]:
-    """Lines of ten tokens in files that the memory holds: how much sooner they are written with its drafts.
+    """Lines of ten tokens in files that the memory holds: how much faster they are generated with its drafts.
 
-    The best case for drafts, since every line has been seen; `drafts_kept_share` says how many of the written tokens
-    came from one.
+    The best case for drafts, since every line has been seen; `drafts_kept_share` is the share of generated tokens that
+    came from a draft.
     """
     documents = python_sources()
     with tempfile.TemporaryDirectory(prefix="sordino-bench-") as folder:
@@ -87,7 +87,7 @@ def lines(size: str) -> dict[str, Any]:
 
 
 def index() -> dict[str, Any]:
-    """The memory's index over a million tokens with the repetitions that code has."""
+    """Measures the memory's index over a million tokens that repeat as often as code does."""
     random = np.random.default_rng(0)
     text = (random.zipf(1.3, INDEXED_TOKENS) % 4000 + 4).astype(np.uint16)
     pieces = [text[at : at + 200] for at in random.integers(0, INDEXED_TOKENS // 4, INDEXED_TOKENS // 201)]

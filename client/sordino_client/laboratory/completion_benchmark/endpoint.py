@@ -49,7 +49,7 @@ SOURCES = (
 
 
 def measure_endpoint(size: str, precision: Precision, *, stress: bool) -> dict[str, Any]:
-    """Latencies through HTTP, resident memory, and processor time at rest, at one size in one precision."""
+    """Latencies through HTTP, resident memory, and processor time while idle, for one size in one precision."""
     with running(size, precision) as (server, pid):
         text = "\n".join(python_sources().values())
         whole = [timed_line(server, text[: 2000 + KEYSTROKE_CHARACTERS * n]) for n in range(LINES + 5)][5:]
@@ -72,7 +72,7 @@ def measure_endpoint(size: str, precision: Precision, *, stress: bool) -> dict[s
         if stress:
             figures |= load(server, pid, text)
         if precision == "int8":
-            # Its memory at rest: it gives memory back within five seconds after the traffic.
+            # Its memory while idle: it frees memory within five seconds after the last request.
             time.sleep(SETTLE_SECONDS)
             figures["serving_rss_mb"] = round(resident(pid) / 1e6, 1)
             before = used_seconds(pid)
@@ -83,7 +83,7 @@ def measure_endpoint(size: str, precision: Precision, *, stress: bool) -> dict[s
 
 
 def load(server: Endpoint, pid: int, text: str) -> dict[str, Any]:
-    """Many requests at once, each sent again when it is told to wait: how they ended, and how the process grew."""
+    """Sends many requests at once, and repeats those told to wait: how they ended, how much the process grew."""
 
     def one(number: int) -> tuple[str, int]:
         request, refused = {"prompt": text[number : number + 400], "max_tokens": 2}, 0
@@ -120,7 +120,7 @@ def running(size: str, precision: Precision) -> Iterator[tuple[Endpoint, int]]:
 
 @contextlib.contextmanager
 def started(state: Path, *options: str) -> Iterator[tuple[Endpoint, int]]:
-    """An endpoint on what a state folder serves, in its own process. Raises StorageError."""
+    """An endpoint in its own process, on the model in a state folder. Raises StorageError."""
     command = [sys.executable, "-m", "sordino_client.completion", "--state", str(state), *options]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:
@@ -136,7 +136,7 @@ def started(state: Path, *options: str) -> Iterator[tuple[Endpoint, int]]:
 
 
 def write_random(state: Path, size: str) -> None:
-    """A release with random weights in a state folder, norms at one as they begin."""
+    """Writes a release with random weights to a state folder. Norm weights are 1, as at the start of training."""
     config, random = SIZES[size], np.random.default_rng(0)
     weights = {
         name: np.ones(shape, np.float32)
@@ -149,19 +149,21 @@ def write_random(state: Path, size: str) -> None:
 
 
 def python_sources() -> dict[str, str]:
-    """Some real code to read, by file name: Python's own. A text that changes with this package would make two
-    versions of it answer two different questions."""
+    """Real code by file name, from Python's standard library.
+
+    Code of this package would change from version to version, and the figures of two versions could not be compared.
+    """
     folder = Path(sysconfig.get_path("stdlib"))
     return {name: (folder / name).read_text("utf-8") for name in SOURCES}
 
 
 def percentile(values: list[float], share: float) -> float:
-    """Rounded to a hundredth."""
+    """Rounds to two decimals."""
     return round(float(np.percentile(values, share)), 2)
 
 
 def _asked(server: Endpoint, prompt: str, *, tokens: int) -> tuple[float, Any]:
-    # Text of random weights is never worth showing: without this the endpoint would stop after a token.
+    # The endpoint never shows text from random weights: without this it would stop after one token.
     request = {"prompt": prompt, "max_tokens": tokens, "multiline": True, "show": "all"}
     started = time.perf_counter()
     answer = server.ask("POST", "/v1/completions", request)
@@ -169,7 +171,7 @@ def _asked(server: Endpoint, prompt: str, *, tokens: int) -> tuple[float, Any]:
 
 
 def timed_line(server: Endpoint, prompt: str) -> dict[str, float]:
-    """One ten-token completion: `ms` in all, `token_ms` a token of the writing, what healing takes back included."""
+    """One completion of ten tokens: `ms` in total, `token_ms` per generated token (those removed by healing too)."""
     ms, answer = _asked(server, prompt, tokens=LINE_TOKENS)
     said = answer["sordino"]
     count = answer["usage"]["completion_tokens"] + said["healed_tokens"]
@@ -178,7 +180,7 @@ def timed_line(server: Endpoint, prompt: str) -> dict[str, float]:
 
 
 def _cold(server: Endpoint, prompt: str) -> float:
-    """Reading a prompt that fills the window and shares nothing with the ones before, in ms for 512 tokens."""
+    """Milliseconds per 512 tokens to read a prompt that fills the window and shares nothing with earlier prompts."""
     ms, answer = _asked(server, prompt, tokens=1)
     usage = answer["usage"]
     read = usage["prompt_tokens"] - usage["prompt_tokens_details"]["cached_tokens"]
@@ -187,7 +189,7 @@ def _cold(server: Endpoint, prompt: str) -> float:
 
 @contextlib.contextmanager
 def _cores_busy() -> Iterator[None]:
-    """Every core has other work, as while a developer's build runs."""
+    """Keeps every core busy, as a developer's build does."""
     spinners = [subprocess.Popen([sys.executable, "-c", SPIN]) for _ in range(os.cpu_count() or 1)]
     try:
         yield

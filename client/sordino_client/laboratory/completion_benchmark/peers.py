@@ -1,4 +1,4 @@
-"""Peers in the same run, each in a process of its own: eager torch, and llama.cpp where its wheel is installed."""
+"""Peers measured in the same run, each in a separate process: eager torch, and llama.cpp if it is installed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from sordino_platform.architecture import SIZES
 
 PAST, TOKENS, PROMPT, LINE = 400, 40, 480, 20
 PEERS_PACKAGES = ("xllamacpp", "gguf")
-# Of a file whose sizes are not asked for: less than any base has.
+# For a file whose sizes are not read: less than any base has.
 FILE_CONTEXT, FILE_TOKENS = 1024, 30_000
 
 
 def torch_eager(size: str, *, ours: float, ours_cold: float) -> dict[str, Any]:
-    """The same network in eager torch, one thread. `ours`: ms a token; `ours_cold`: ms for 512 tokens of prompt."""
+    """The same network in eager torch, one thread. `ours`: ms per token; `ours_cold`: ms per 512 prompt tokens."""
     token, cold = json.loads(_child("torch_child", size))
     return {
         f"torch_eager_token_ms_{size}": token,
@@ -34,7 +34,7 @@ def torch_eager(size: str, *, ours: float, ours_cold: float) -> dict[str, Any]:
 
 
 def llamacpp(size: str, *, ours: float, ours_cold: float) -> dict[str, Any]:
-    """A llama of as many parameters in llama.cpp, q8_0, one thread: it has no architecture with our norms."""
+    """A llama with as many parameters in llama.cpp (q8_0, one thread), which has no architecture with our norms."""
     name = f"ratio_vs_llamacpp_{size}"
     missing = [package for package in PEERS_PACKAGES if importlib.util.find_spec(package) is None]
     if missing:
@@ -52,7 +52,9 @@ def llamacpp(size: str, *, ours: float, ours_cold: float) -> dict[str, Any]:
 
 
 def _child(function: str, size: str) -> str:
-    """The last line that a function of this module prints: no peer may live in the process that is measured."""
+    """Runs a function of this module in a new process, because no peer may share the measured one. Returns its last
+    line.
+    """
     program = f"from sordino_client.laboratory.completion_benchmark import peers; peers.{function}({size!r})"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -62,7 +64,7 @@ def _child(function: str, size: str) -> str:
 
 
 def torch_child(size: str) -> None:
-    """Prints [milliseconds a token with a cache of keys and values, milliseconds for 512 tokens of prompt]."""
+    """Prints [milliseconds per token with a key-value cache, milliseconds per 512 prompt tokens]."""
     import torch
     import torch.nn.functional as F
 
@@ -109,7 +111,7 @@ def torch_child(size: str) -> None:
 
 
 def llamacpp_child(size: str) -> None:
-    """Prints what `torch_child` prints, of a llama.cpp server in this process."""
+    """Prints the figures of `torch_child`, for a llama.cpp server in this process."""
     with tempfile.TemporaryDirectory(prefix="sordino-bench-") as folder:
         path = Path(folder) / "model.gguf"
         _write_llama(path, size)
@@ -140,7 +142,7 @@ def _serve_llamacpp(path: str, *, context: int, vocabulary: int) -> None:
 
 
 def llamacpp_file(path: Path) -> dict[str, Any]:
-    """A GGUF file in a llama.cpp server of its own process, one thread: ms a token, ms for 512 tokens of prompt."""
+    """A GGUF file in a llama.cpp server (own process, one thread): ms per token, ms per 512 prompt tokens."""
     missing = [package for package in PEERS_PACKAGES if importlib.util.find_spec(package) is None]
     if missing:
         return {"llamacpp_reason": f"not installed: {', '.join(missing)}"}
@@ -160,7 +162,7 @@ def llamacpp_file(path: Path) -> dict[str, Any]:
 
 
 def llamacpp_file_child(path: str) -> None:
-    """Prints what `torch_child` prints, of a llama.cpp server on that file, in this process."""
+    """Prints the figures of `torch_child`, for a llama.cpp server on that file in this process."""
     _serve_llamacpp(path, context=FILE_CONTEXT, vocabulary=FILE_TOKENS)
 
 
@@ -170,7 +172,7 @@ def _report(steps: list[float], prompts: list[float]) -> None:
 
 
 def _write_llama(path: Path, size: str) -> None:
-    """A llama with random q8_0 weights: our widths, and three matrices in its network with the weights of our two."""
+    """A llama with random q8_0 weights and our widths. Its MLP's three matrices have as many weights as our two."""
     import gguf
 
     config, random = SIZES[size], np.random.default_rng(0)

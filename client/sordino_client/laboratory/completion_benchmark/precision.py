@@ -1,4 +1,4 @@
-"""Measures what eight bits change in the model that ships, on code that every Python carries: its standard library."""
+"""Measures the effect of 8-bit weights on the model that ships, on code that every Python has: its standard library."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FILES = 24
 
 
 def compare() -> dict[str, Any]:
-    """Loss (nats a token) and next-token accuracy in both precisions, and how often the likeliest token agrees."""
+    """Loss (nats per token) and next-token accuracy in both precisions, and how often the most likely tokens agree."""
     shipped = bundle.shipped()
     tokenizer = Tokenizer.load(shipped.tokenizer)
     exact = own_network(shipped.config, shipped.weights, "float32")

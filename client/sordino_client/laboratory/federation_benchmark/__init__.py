@@ -1,4 +1,4 @@
-"""`sordino bench federation`: is a federation worth its privacy, measured on eight real projects as eight members.
+"""`sordino bench federation`: what a private federation gains, measured on eight real projects as eight members.
 
 profile.py           how much of everything: the full benchmark, and a quick one for tests
 repositories.py      the members' projects as repositories on disk, whole packages held out

@@ -1,4 +1,4 @@
-"""The benchmark from the first stage to the last, in order."""
+"""Runs the stages of the benchmark in order."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Benchmark:
         self._worth: Worth | None = None
 
     def run(self) -> dict[str, Facts]:
-        """Runs the stages that are not finished. Raises SordinoError of all kinds."""
+        """Runs the stages that are not finished. Raises any SordinoError."""
         profile, stages = self._profile, self._stages
         facts: dict[str, Facts] = {"repositories": stages.done("repositories", self._write)}
         facts["memory"] = stages.done("memory", lambda: (self._measurer().of_memory(), {}))
@@ -82,7 +82,7 @@ class Benchmark:
         return self._measurer().of(self._models.config, trained, lines=True), {"released": trained}
 
     def _federation(self, name: str, epsilon: float) -> tuple[Facts, Mapping[str, Parameters]]:
-        # Units and tensors of earlier stages would lie in memory beside seventeen processes.
+        # Otherwise units and tensors of earlier stages would use memory beside the seventeen processes.
         self._units.clear()
         gc.collect()
         run = federate(
@@ -132,7 +132,7 @@ class Benchmark:
     # --------------------------------------------------------------------------------------------------- their means
 
     def _by_member(self, contender: str, train: Callable[[str], Parameters]) -> dict[str, Facts]:
-        """A stage for each member: trains, measures on that member alone, keeps the figures and not the model."""
+        """One stage per member: trains, measures on that member only, and keeps the figures but not the model."""
         return {
             f"{contender}.{name}": self._stages.done(
                 f"{contender}.{name}", partial(self._train_and_measure, train, name)
@@ -170,7 +170,7 @@ class Benchmark:
 
 
 def curve_rounds(rounds: int) -> list[int]:
-    """At most CURVE_POINTS rounds, evenly spread, the last one among them: each costs a measurement."""
+    """At most CURVE_POINTS rounds, evenly spread, with the last one: each costs a measurement."""
     return sorted({round(rounds * part / CURVE_POINTS) for part in range(1, CURVE_POINTS + 1)} - {0})
 
 
@@ -185,6 +185,6 @@ def alone_name(epsilon: float) -> str:
 
 
 def by_member(facts: Mapping[str, Facts], contender: str, layer: str, figure: str) -> dict[str, Any]:
-    """One figure of a contender by member, whether it was measured in one stage or in one for each member."""
+    """One figure of a contender by member. The contender was measured in one stage or in one stage per member."""
     stages = [value for name, value in facts.items() if name == contender or name.startswith(f"{contender}.")]
     return {name: one[figure] for stage in stages for name, one in stage[layer].items()}

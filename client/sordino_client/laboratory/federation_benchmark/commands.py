@@ -77,7 +77,7 @@ def federation(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
-    """Which run, of which profile by its name."""
+    """Which run, and the name of its profile."""
 
     folder: Path
     cache: Path
@@ -87,7 +87,7 @@ class _Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Made:
-    """A report, and how it is drawn and shown."""
+    """A report, with its pictures and its text."""
 
     report: dict[str, Any]
     draw: Callable[[Path], None]

@@ -1,8 +1,8 @@
-"""Training without privacy, for comparison, in this process. Nothing here is reachable from a federation's settings.
+"""Training without privacy, in this process, for comparison. No setting of a federation can turn any of it on.
 
-train_on            ordinary training: central on the union of all members' code, or one member alone
+train_on            ordinary training: central (on the code of all members together), or one member alone
 own_adapter         a member's own adapter on top of a model: low rank, of its own code, never released
-pulled_adapter      the same, pulled towards the model; its own code chooses how strongly
+pulled_adapter      the same, pulled towards the model; the strength is chosen on the member's own code
 average_members_without_any_privacy_for_comparison
                     the federation's plan and arithmetic without clip and noise: what the privacy costs
 """
@@ -36,12 +36,12 @@ from sordino_platform.model import Decoder, build_decoder, parameters_of
 BATCH_TOKENS = 2048
 WARMUP_STEPS = 20
 OWN_RANK, OWN_RATE = 8, 4e-3
-MOST_HELD_OUT = 128  # windows that choose the pull of an adapter
+MOST_HELD_OUT = 128  # windows on which the pull of an adapter is chosen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Windows:
-    """All windows of some units, drawn from without replacement, epoch after epoch, by a seed."""
+    """All windows of some units. They are drawn with a seed, without replacement within an epoch."""
 
     windows: tuple[Tokens, ...]
     window: int
@@ -52,7 +52,7 @@ class Windows:
         return cls(windows=tuple(w for unit in units for w in unit), window=window, config=config)
 
     def batches(self, tokens: int, seed: int) -> list[torch.Tensor]:
-        """Batches of about BATCH_TOKENS that come to `tokens` in all."""
+        """Batches of about BATCH_TOKENS each, `tokens` in total."""
         draw, rows = np.random.default_rng(seed), max(1, BATCH_TOKENS // self.window)
         count = max(1, tokens // (rows * self.window))
         order: list[int] = []
@@ -66,7 +66,7 @@ class Windows:
         ]
 
     def all_batches(self) -> list[torch.Tensor]:
-        """Windows in their order, MOST_HELD_OUT at most, spread over all of them."""
+        """At most MOST_HELD_OUT of the windows, evenly spread, in their order."""
         rows, chosen = (
             max(1, BATCH_TOKENS // self.window),
             self.windows[:: -(-len(self.windows) // MOST_HELD_OUT)],
@@ -80,9 +80,9 @@ class Windows:
 def train_on(
     data: Windows, parameters: Parameters, *, tokens: int, seed: int, forgetful: float = 0.25
 ) -> dict[str, Vector]:
-    """Trains every parameter with Muon, rates rising and falling as in `sordino train`, and returns them.
+    """Trains every parameter with Muon, on the rate schedule of `sordino train`, and returns the parameters.
 
-    `forgetful` is the share of pretraining's rates: at full rate a trained model forgets what it knew.
+    `forgetful` is the fraction of pretraining's rates: at the full rates a trained model forgets what it learnt.
     """
     model, full = build_decoder(data.config, parameters).train(), Rates()
     rates = Rates(matrix=full.matrix * forgetful, other=full.other * forgetful)
@@ -110,9 +110,9 @@ def pulled_adapter(
     tokens: int,
     seed: int,
 ) -> tuple[dict[str, Vector], Chosen]:
-    """As `own_adapter`, pulled towards `parameters`; the pull is chosen on units that are held out of the training.
+    """Like `own_adapter`, but pulled towards `parameters`. The pull is chosen on units held out of the training.
 
-    If no adapter predicts these units better than the model does, there is none: the model is returned as it was.
+    If no adapter predicts these units better than the model, the model is returned unchanged.
     """
     every = held_out_every(len(units))
     apart = [unit for number, unit in enumerate(units) if number % every == 0]
@@ -165,9 +165,9 @@ def average_members_without_any_privacy_for_comparison(
     rate: float,
     seed: int,
 ) -> list[Vector]:
-    """Federated averaging (McMahan et al. 2017) of the federation's own parameters; the vector after each round.
+    """Federated averaging (McMahan et al. 2017) of the federation's parameters. Returns the vector after each round.
 
-    No clip, no noise, no secure sum: each member's Adam runs over its own windows, and the plain mean is taken.
+    No clipping, no noise, no secure sum: each member trains on its own windows with Adam, and the plain mean is taken.
     """
     vector = flatten(config, parameters)
     releases = []

@@ -1,4 +1,4 @@
-"""The pictures: how the federations' bits per byte fall, and what each member gains."""
+"""Draws the pictures: the federations' bits per byte by round, and the gain of each member."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COLOURS = ("#1f6f5c", "#6fb29f", "#b3541e", "#4c5f8a", "#8a4c7d")
 
 
 def draw(report: dict[str, Any], target: Path) -> None:
-    """Writes an SVG or PNG, by the name's ending."""
+    """Writes an SVG or PNG, depending on the file's suffix."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4.2), layout="constrained")
@@ -40,8 +40,10 @@ def draw(report: dict[str, Any], target: Path) -> None:
 def draw_rounds(
     axes: Axes, curves: Mapping[str, Sequence[tuple[int, float]]], *, central: float | None, measured: str
 ) -> None:
-    """How contenders fall from round to round towards training without privacy, where that was measured. `curves` are
-    (round, value) by contender; `measured` names the values."""
+    """Draws the contenders round by round, and training without privacy as a line if it was measured.
+
+    `curves` are (round, value) by contender; `measured` names the values.
+    """
     for colour, (name, curve) in zip(COLOURS, curves.items(), strict=False):
         rounds, bits = zip(*curve, strict=True)
         axes.plot(rounds, bits, marker=".", color=colour, label=_words(name))

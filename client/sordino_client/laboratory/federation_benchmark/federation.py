@@ -1,4 +1,4 @@
-"""The real federation of the benchmark: every party a process of its own, over mutual TLS, sums opened once."""
+"""The real federation of the benchmark: a separate process for each party, mutual TLS, secure sums."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from sordino_privacy.counts import SharedMemory
 from sordino_privacy.errors import ConfigurationError
 
 TRAIN_SECONDS = 3600.0
-GATHER_SECONDS = 600.0  # a large member reads its repositories for minutes, and should be in every sum
-# Written last: a federation whose founding was cut short is founded again.
+GATHER_SECONDS = 600.0  # a large member needs minutes to read its repositories, and should be in every sum
+# Written last: if founding was interrupted, the federation is founded again.
 FOUNDED, KEPT = "founded", "kept"
 MAX_VECTOR_BYTES = 1 << 30
 
@@ -50,8 +50,8 @@ def federate(
 ) -> FederationRun:
     """Founds a federation in `folder`, runs its rounds, and ends every process. Raises SordinoError.
 
-    A federation of the same terms that was interrupted there goes on behind its last finished round. Every member is a
-    process all the while, and trains in a child; one child at a time, since they share a machine.
+    An interrupted federation with the same terms continues after its last finished round. Each member is a process for
+    the whole run and trains in a child process. One child runs at a time, because all share a machine.
     """
     place = _founded(folder, members, terms)
     done = min(terms.rounds, len(_completed(place)))
@@ -76,10 +76,10 @@ def count(
     *,
     on_progress: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Lets the federation in `folder`, whose rounds are done, count phrases once. Returns the result.
+    """Lets the federation in `folder` count phrases once, after its rounds. Returns the result.
 
-    `counts` are the coordinator's settings of that name. The same members, ledgers and budget: what each ledger says
-    afterwards is of training and count together. Raises SordinoError.
+    `counts` are the coordinator's settings of that name. Members, ledgers and budget stay the same, so each ledger then
+    covers training and count together. Raises SordinoError.
     """
     place = replace(_founded(folder, members, terms), rounds=1)
     hub = place.foundation.coordinator
@@ -111,7 +111,7 @@ def counted_memory(folder: Path) -> SharedMemory:
 
 
 def _founded(folder: Path, members: Mapping[str, Repository], terms: Terms) -> world.DemoWorld:
-    """The federation that was founded in `folder` before, of this profile, else a new one."""
+    """The federation of this profile that was founded in `folder` before, or a new one."""
     mark = folder / FOUNDED
     if mark.exists():
         return world.founded_locally(folder, parties=terms.parties, **_shape(members, terms))
@@ -139,7 +139,7 @@ def _shape(members: Mapping[str, Repository], terms: Terms) -> dict[str, Any]:
         "plan": json.loads(terms.plan.canonical()),
         "rounds": terms.rounds,
         "budget": terms.privacy.largest_epsilon,
-        # Held-out files lie in another folder already. Nobody types here, so 18 indexes would be useless.
+        # Held-out files are already in another folder. Nobody types here, so 18 indexes would be useless.
         "member_settings": {
             "windows_per_unit": terms.windows_kept,
             "heldout_share": 0.0,
@@ -160,9 +160,9 @@ def _coordinator_settings(terms: Terms) -> dict[str, Any]:
 
 
 def _run(place: world.DemoWorld, done: int, on_progress: Callable[[str], None]) -> None:
-    """The rounds of `place`, as processes, behind `done` earlier ones.
+    """Runs the rounds of `place` as processes, after `done` earlier ones.
 
-    Each release is kept as it is made: the coordinator prunes old ones.
+    Each release is copied when it is made, because the coordinator deletes old ones.
     """
     number = done
 
@@ -185,8 +185,9 @@ def _run(place: world.DemoWorld, done: int, on_progress: Callable[[str], None]) 
 
 
 def _spent(place: world.DemoWorld) -> dict[str, dict[str, float]]:
-    """The epsilon of everything that each member took part in, by its own ledger."""
-    # As `sordino client ledger` does, in this process: most ledgers hold the same costs, and each is worked out once.
+    """The epsilon of everything that each member took part in, from its own ledger."""
+    # As `sordino client ledger` does, but in this process: most ledgers hold the same costs, and each cost is computed
+    # once.
     ledgers = {name: read_ledger(home) for name, home in place.foundation.members.items()}
     return {
         "epsilon_by_member": {name: float(one["epsilon_spent"]) for name, one in ledgers.items()},
@@ -197,7 +198,7 @@ def _spent(place: world.DemoWorld) -> dict[str, dict[str, float]]:
 
 
 def _completed(place: world.DemoWorld) -> list[RoundView]:
-    """The rounds that made a release, whenever they did."""
+    """The rounds that made a release, in this session or an earlier one."""
     state = FederationProgress()
     for event in follow_log(place.events)[0]:
         state.apply(event)
@@ -234,7 +235,7 @@ def _facts(place: world.DemoWorld, terms: Terms) -> dict[str, Any]:
             name: int(json.loads(read_file(home / "corpus" / "prepared.json", limit=1 << 16))["units"])
             for name, home in place.foundation.members.items()
         },
-        # A coordinator that was killed did not report its bytes.
+        # A killed coordinator did not report its bytes.
         "starts": sum(one.get("event") == "listening" for one in events),
         "bytes": {
             way: sum(int(one[way]) for one in events if one.get("event") == "stopped")

@@ -1,4 +1,4 @@
-"""One contender's worth to each member, on the member's held-out packages: the model, and with the memory on top."""
+"""Measures one contender on each member's held-out packages: the model alone, and the model with the memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sordino_platform.evaluation import Measurement, Plan
 from sordino_platform.model import build_decoder
 from sordino_platform.tokenizer import Tokenizer
 
-# A quarter of the context is shared by two windows: a third cheaper than the half of `sordino eval`.
+# Windows overlap by a quarter of the context, a third cheaper than the half of `sordino eval`.
 OVERLAP = 0.25
 PROMPT_TOKENS, LINE_TOKENS = 256, 32
 LAYERS = ("model", "with_memory")
@@ -22,7 +22,7 @@ Facts = dict[str, dict[str, Any]]
 
 
 class Worth:
-    """Measures contenders. Every one meets the same tokens, cursors and memories."""
+    """Measures contenders, all on the same tokens, cursors and memories."""
 
     def __init__(
         self, folder: Path, members: Mapping[str, Repository], tokenizer: Tokenizer, profile: Profile
@@ -56,7 +56,7 @@ class Worth:
         layers: Sequence[str] = LAYERS,
         lines: bool = False,
     ) -> Facts:
-        """Figures by layer and member. `lines` also completes lines, which costs as much again."""
+        """Figures by layer and member. `lines` also completes lines, which doubles the cost."""
         found: Facts = {layer: {} for layer in layers}
         model = build_decoder(config, parameters).eval()
         for name in members or self.members:
@@ -68,7 +68,7 @@ class Worth:
         return found
 
     def of_memory(self) -> Facts:
-        """Figures by member of the memory without any model."""
+        """Figures of the memory without any model, by member."""
         return {
             "memory": {
                 name: _without_projects(self._each[True][name].of_memory(self._memories))

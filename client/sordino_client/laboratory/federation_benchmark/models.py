@@ -1,5 +1,7 @@
-"""What every contender of a benchmark begins with, and the two that need no measuring of their own: the mean of members
-that train without privacy, and one member that trains privately by itself."""
+"""The models that all contenders of a benchmark start from, and two contenders.
+
+The two are the mean of members that train without privacy, and one member that trains privately alone.
+"""
 
 from __future__ import annotations
 
@@ -17,19 +19,19 @@ from sordino_platform.architecture import Vector, merged, unflatten
 from sordino_platform.founding_model import founding_parameters
 from sordino_privacy.dpsgd import TrainingPlan
 
-UNPRIVATE_RATE = 1e-3  # of the members' Adam where nothing is private
+UNPRIVATE_RATE = 1e-3  # of the members' Adam, without privacy
 Units = list[list[Tokens]]
 
 
 class BenchmarkModels:
-    """The public base, and the model on it that a profile's federations are founded with.
+    """The public base, and the model built on it with which a profile's federations are founded.
 
     config, base        of the public base
     adapted, founding   the same with the adapters that a federation trains
     """
 
     def __init__(self, profile: TrainedProfile) -> None:
-        # A benchmark is computed on one thread, so that its figures do not depend on how many there are.
+        # A benchmark uses one thread, so that its figures do not depend on the number of threads.
         torch.set_num_threads(1)
         self._profile = profile
         self.config, self.tokenizer, self.base = base.load()
@@ -44,7 +46,7 @@ class BenchmarkModels:
     def average_members_without_any_privacy_for_comparison(
         self, units: Mapping[str, Units], *, seed: int
     ) -> list[Vector]:
-        """The release of each round of the federation without clip, noise and secure sum; by member its units."""
+        """The release of each round of the federation without clipping, noise and secure sum, from units by member."""
         profile = self._profile
         return contenders.average_members_without_any_privacy_for_comparison(
             {
@@ -62,7 +64,7 @@ class BenchmarkModels:
     def privately_alone(
         self, units: Sequence[Sequence[Tokens]], plan: TrainingPlan, schedule: PlanSchedule
     ) -> dict[str, Vector]:
-        """One member's own private training by that plan, its adapters folded in."""
+        """One member's private training alone with that plan, its adapters folded in."""
         trained = train_alone(
             units, self.adapted, self.founding, plan, schedule.optimiser, rounds=schedule.rounds
         )

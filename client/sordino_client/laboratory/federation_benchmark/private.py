@@ -1,4 +1,4 @@
-"""Private training alone: one member, the federation's plan and engine, nobody to share the noise with."""
+"""Private training alone: one member with the federation's plan and engine, who adds all the noise alone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def train_alone(
     *,
     rounds: int,
 ) -> dict[str, Vector]:
-    """Every parameter after `rounds` rounds of `plan` on one member's units. Raises what the engine raises."""
+    """Every parameter after `rounds` rounds of `plan` on one member's units. Raises the errors of the engine."""
     *_, last = private_rounds(units, config, parameters, plan, server, rounds=rounds)
     return unflatten(config, parameters, last)
 
@@ -39,9 +39,9 @@ def private_rounds(
     *,
     rounds: int,
 ) -> Iterator[Vector]:
-    """The model's vector after each of the `rounds` rounds of `plan`. Raises what the engine raises.
+    """The model's vector after each of the `rounds` rounds of `plan`. Raises the errors of the engine.
 
-    `server` makes the next model of each round's update, as a coordinator would of the members' mean.
+    `server` computes the next model from each round's update, as a coordinator does from the members' mean.
     """
     matrices: list[torch.Tensor] = [window_matrix(unit, config, plan.window) for unit in units]
     vector, keystream = flatten(config, parameters), Keystream.from_system()

@@ -1,4 +1,4 @@
-"""How much of everything the benchmark does. One screen; the figures of a report name their profile."""
+"""The sizes of the benchmark, all on one screen. Every report names its profile."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ EPSILONS = (8.0, 2.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanSchedule:
-    """How long a private run is, and the server optimiser's rate (FedAvgM: members' steps are short, its are long)."""
+    """The length of a private run and the rate of the server optimiser (FedAvgM: small member steps, large server
+    steps).
+    """
 
     rounds: int
     server_rate: float
@@ -31,20 +33,20 @@ class PlanSchedule:
 
     @property
     def optimiser(self) -> ServerOptimiser:
-        """How the next model is made of a mean."""
+        """How the next model is computed from a mean."""
         return ServerOptimiser(name="fedavgm", learning_rate=self.server_rate, beta1=self.server_momentum)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainedProfile:
-    """What a benchmark's contenders train, and how.
+    """What the contenders of a benchmark train, and how.
 
-    sampling_rate …    every private plan; its noise follows from the budget and the schedule
-    ample, scarce      the schedule of the federation at the first epsilon; and, where noise drowns what more and longer
-                       steps would bring, of the one at the second
-    central_tokens     what training on all members' code without privacy reads
-    averaging_rounds   of the federation without privacy, which reads as many tokens as central in all
-    own_tokens         what a party's own adapter reads of its own code
+    sampling_rate …    of every private plan; its noise follows from the budget and the schedule
+    ample, scarce      the schedules of the federation at the first and at the second epsilon; at the second, more and
+                       longer steps would gain less than their noise costs
+    central_tokens     tokens read by training on all members' code without privacy
+    averaging_rounds   rounds of the federation without privacy, which reads `central_tokens` tokens in total
+    own_tokens         tokens of its own code that a party's own adapter reads
     """
 
     adapter_rank: int = 4
@@ -66,7 +68,7 @@ class TrainedProfile:
     own_tokens: int = 60_000
 
     def schedule(self, epsilon: float) -> PlanSchedule:
-        """Of the federation at a budget."""
+        """The schedule of the federation at a budget."""
         return self.ample if epsilon == EPSILONS[0] else self.scarce
 
     @property
@@ -108,7 +110,7 @@ class Profile(TrainedProfile):
 
 
 FULL = Profile(name="full")
-# A part of each member and a sixth of the training: about ten minutes of one core.
+# A part of each member's code and a sixth of the training: about ten minutes on one core.
 SHORT = Profile(
     name="short",
     files=150,
@@ -123,7 +125,7 @@ SHORT = Profile(
     own_tokens=8_000,
     repeats=1,
 )
-# A few minutes: that every stage works and the figures hang together, not what they say.
+# A few minutes, to test that every stage works and the figures agree; their values mean nothing.
 QUICK = Profile(
     name="quick",
     members=5,

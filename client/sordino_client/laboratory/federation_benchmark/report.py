@@ -1,4 +1,4 @@
-"""From the stages' facts to the figures that are quoted. Bits per byte unless said; every mean is over members."""
+"""Computes the quoted figures from the stages' facts, in bits per byte unless stated. Every mean is over members."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FIGURES = ("bits_per_byte", "next_token_accuracy", "line_exact_match")
 
 
 def summarise(facts: Mapping[str, Facts], profile: Profile, base: Mapping[str, Any]) -> dict[str, Any]:
-    """The report. `base` is what is said of the public base (its card)."""
+    """The report. `base` is the description of the public base (its card)."""
     first, second = EPSILONS
     runs = [federation_name(first, repeat) for repeat in range(profile.repeats)]
     other = federation_name(second, 0)
@@ -52,7 +52,9 @@ def summarise(facts: Mapping[str, Facts], profile: Profile, base: Mapping[str, A
 
 
 def gap_closed(facts: Mapping[str, Facts], contender: str) -> float:
-    """The share of the way from the base to central training without privacy, in mean bits per byte of the model."""
+    """The gain over the base as a share of the gain of central training without privacy (mean bits per byte, model
+    alone).
+    """
     base, central, reached = (
         fmean(by_member(facts, name, "model", "bits_per_byte").values())
         for name in ("base", "central", contender)
@@ -61,9 +63,9 @@ def gap_closed(facts: Mapping[str, Facts], contender: str) -> float:
 
 
 def worth_of(facts: Mapping[str, Facts], federation: str) -> dict[str, Any]:
-    """What a member would use, both ways: own adapter and memory, on the federated model or on the public base.
+    """Compares what a member would use: own adapter and memory on the federated model, or on the public base.
 
-    By member, the bits per byte that the federation saves (above 0: it is worth it) and the next-token accuracy gained.
+    Gives by member the bits per byte that the federation saves (above 0: it helps) and the gain in next-token accuracy.
     """
     saved = _difference(facts, "base_own", f"{federation}_own", "bits_per_byte")
     gained = _difference(facts, f"{federation}_own", "base_own", "next_token_accuracy")
@@ -82,7 +84,7 @@ def contenders(facts: Mapping[str, Facts]) -> list[str]:
 
 
 def figures_of(facts: Mapping[str, Facts], contender: str) -> dict[str, Any]:
-    """By layer: each figure's mean, and by member."""
+    """By layer: the mean of each figure, and its value for each member."""
     found: dict[str, Any] = {}
     for layer in (*LAYERS, "memory"):
         for figure in FIGURES:

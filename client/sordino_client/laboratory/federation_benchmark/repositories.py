@@ -1,7 +1,8 @@
-"""The members' projects as repositories on disk, in two parts: what is trained on, and whole packages held out.
+"""The members' projects as repositories on disk, in two parts: training files, and whole held-out packages.
 
-The parts are folders, so that the real federation's agents and everything here read exactly the same files, and
-neither can read the other's. A split inside a package would flatter every model and every memory.
+The parts are folders, so that the real federation's agents and this benchmark read exactly the same files, and nothing
+that trains can read the held-out part. A split within a package would make every model and every memory look better
+than it is.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from sordino_privacy.errors import DataError
 
 
 class Sizes(Protocol):
-    """What a benchmark's profile says of its members' repositories."""
+    """What a benchmark's profile says about its members' repositories."""
 
     @property
     def parties(self) -> tuple[tuple[str, str], ...]:
-        """(project, organisation) of everybody."""
+        """(project, organisation) of every party."""
         ...
 
     @property
@@ -36,17 +37,17 @@ class Sizes(Protocol):
 
     @property
     def language(self) -> str:
-        """The one language that is taken of them."""
+        """The one language whose files are used."""
         ...
 
     @property
     def files(self) -> int:
-        """At most so many of each, in whole directories."""
+        """At most this many files of each party, in whole directories."""
         ...
 
     @property
     def heldout_share(self) -> float:
-        """Of each one's text, in whole directories."""
+        """The held-out share of each party's text, in whole directories."""
         ...
 
 
@@ -74,7 +75,7 @@ class Repository:
 
 
 def repository_places(folder: Path, profile: Sizes) -> dict[str, Repository]:
-    """Where each member's repository lies under `folder`."""
+    """The path of each member's repository under `folder`."""
     return {
         name: Repository(training=folder / "training" / name, heldout=folder / "heldout" / name)
         for name, _ in profile.parties
@@ -107,7 +108,7 @@ def write_repositories(
 
 
 def _whole_directories(documents: list[SourceDocument], most: int) -> list[SourceDocument]:
-    """Whole directories in the order of their names' hashes, until there are `most` files."""
+    """Whole directories, in the order of their names' hashes, until there are `most` files."""
     directories: dict[str, list[SourceDocument]] = {}
     for document in documents:
         directories.setdefault(document.path.rpartition("/")[0], []).append(document)

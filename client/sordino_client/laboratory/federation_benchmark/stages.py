@@ -1,8 +1,8 @@
-"""What is finished stays finished: each stage's facts and models lie in the run's folder, and are read from there.
+"""Finished stages are kept: each stage's facts and models are in the run's folder and are read from there.
 
 RUN/profile.json              what the run measures; a run with another profile or base is refused
-RUN/stages/NAME.json          a stage's facts; written last: its presence says that the stage is finished
-RUN/stages/NAME.MODEL.safetensors     parameters that the stage left
+RUN/stages/NAME.json          a stage's facts; written last: if it exists, the stage is finished
+RUN/stages/NAME.MODEL.safetensors     parameters that the stage saved
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Facts = dict[str, Any]
 
 
 class Stages:
-    """The finished stages of one run. `on_progress` is told which are done anew, and which were found."""
+    """The finished stages of one run. `on_progress` is told which are run now, and which were found."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Stages:
         base_sha256: str,
         on_progress: Callable[[str], None],
     ) -> None:
-        """Raises ConfigurationError for another run's folder."""
+        """Raises ConfigurationError for the folder of another run."""
         self._folder, self._on_progress = folder / "stages", on_progress
         make_folder(self._folder)
         settings = json.dumps(
@@ -53,7 +53,7 @@ class Stages:
         write_file(path, settings)
 
     def done(self, name: str, work: Callable[[], tuple[Facts, Mapping[str, Parameters]]]) -> Facts:
-        """The stage's facts: read when it is finished, otherwise worked out, with its models, and kept."""
+        """The stage's facts: read if it is finished, otherwise computed, with its models, and saved."""
         path = self._folder / f"{name}.json"
         if path.exists():
             self._on_progress(f"{name}: finished before")
@@ -79,7 +79,7 @@ class Stages:
         return found
 
     def model(self, name: str, model: str) -> dict[str, Vector]:
-        """Parameters that a finished stage left. Raises StorageError."""
+        """Parameters that a finished stage saved. Raises StorageError."""
         path = self._model(name, model)
         try:
             return load(read_file(path, limit=MAX_BYTES))

@@ -1,4 +1,4 @@
-"""What a benchmark's federation is founded on, and the plan with the smallest noise that its rounds can afford."""
+"""The terms of a benchmark's federation, and the plan with the smallest noise that its rounds can afford."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ LEAST_NOISE = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What a benchmark's federation is founded on and does.
+    """The terms of a benchmark's federation.
 
-    `privacy` bounds every member, `windows_kept` are kept of a unit; without `floors` every round is of all members.
-    `epsilon_if_others_collude` is what each owner agrees to where noise is added in shares. With `shared_memory` the
-    charter allows that phrases are counted.
+    `privacy` is the bound for every member. `windows_kept` windows are kept of each unit. Without `floors` every round
+    needs all members. `epsilon_if_others_collude` is what each owner agrees to when noise is added in shares. With
+    `shared_memory` the charter allows the counting of phrases.
     """
 
     parties: tuple[tuple[str, str], ...]
@@ -54,8 +54,9 @@ def terms_within(profile: Profile, epsilon: float) -> Terms:
 def plan_within(
     profile: TrainedProfile, epsilon: float, *, rounds: int, beside: Sequence[SampledGaussian] = ()
 ) -> TrainingPlan:
-    """The profile's plan with the smallest noise that `rounds` rounds, and what is `beside` them, can afford within
-    `epsilon`."""
+    """The profile's plan with the smallest noise that keeps `rounds` rounds and the costs `beside` them within
+    `epsilon`.
+    """
     noise = affordable_noise(
         profile.sampling_rate,
         profile.steps * rounds,

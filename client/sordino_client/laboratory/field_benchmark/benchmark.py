@@ -1,8 +1,8 @@
-"""The field's benchmark from the first stage to the last, the most important first.
+"""Runs the stages of the field's benchmark, the most important first.
 
-The figures that are quoted first need the federation at the first epsilon, and base and federation measured at every
-party. So these come first, and an interrupted run has them. Stages that only give them context (the second epsilon,
-training without privacy, members alone) come after.
+The figures that are quoted first need the federation at the first epsilon, and the measurements of base and federation
+for every party. These run first, so that an interrupted run has them. Stages that only give context (the second
+epsilon, training without privacy, members alone) run later.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SEED = 20261129
 CURVE_TOKENS, CURVE_TOKENS_PER_FILE = 1000, 500
 CENTRAL, AVERAGED, COUNTS = "central", "federation_without_privacy", "shared_memory"
 Work = Callable[[], tuple[Facts, Mapping[str, Parameters]]]
-Models = Callable[[str], Sequence[Contender]]  # what is measured at a party of that name
+Models = Callable[[str], Sequence[Contender]]  # what is measured for the party of that name
 
 
 class FieldBenchmark:
@@ -67,11 +67,11 @@ class FieldBenchmark:
         self._others: MeasuredMemory | None = None
 
     def run(self) -> dict[str, Facts]:
-        """Runs the stages that are not finished. Raises SordinoError of all kinds."""
+        """Runs the stages that are not finished. Raises any SordinoError."""
         return {name: self._stages.done(name, work) for name, work in self._order()}
 
     def finished(self) -> dict[str, Facts]:
-        """The facts of the stages that an earlier run finished; does nothing."""
+        """The facts of the stages that an earlier run finished. Runs nothing."""
         found = {name: self._stages.finished(name) for name, _ in self._order()}
         return {name: facts for name, facts in found.items() if facts is not None}
 
@@ -108,7 +108,7 @@ class FieldBenchmark:
         return {"parties": found}, {}
 
     def _federation(self, epsilon: float) -> tuple[Facts, Mapping[str, Parameters]]:
-        gc.collect()  # tensors of earlier stages would lie in memory beside all the processes
+        gc.collect()  # otherwise tensors of earlier stages would use memory beside all the processes
         name = field_federation_name(epsilon)
         run = federate(
             self._folder / name,
@@ -184,7 +184,7 @@ class FieldBenchmark:
     # ------------------------------------------------------------------------------------------ what is measured when
 
     def _begins_with(self, name: str) -> Knowledge:
-        """The knowledge of a party in the quoted figures: a newcomer has its first files, a member all files."""
+        """The knowledge of a party in the quoted figures: a newcomer has its first files, a member all its files."""
         return "all" if name in self._members else "few"
 
     def _headline(self, name: str) -> list[Contender]:
@@ -249,7 +249,7 @@ class FieldBenchmark:
         return Party(name=name, heldout=whole, memories=memories, learnt={"few": first, "all": whole})
 
     def _curve(self, releases: Sequence[Vector]) -> list[tuple[int, float]]:
-        """(round, bits per byte of the model alone, mean over the newcomers), the base as round 0."""
+        """(round, mean bits per byte over the newcomers, model alone); round 0 is the base."""
         plan = Plan(tokens=CURVE_TOKENS, tokens_per_file=CURVE_TOKENS_PER_FILE, lines=0)
         texts = {name: one.texts() for name, one in self._newcomers.items()}
         measurement = Measurement(self._models.tokenizer, texts, plan)
@@ -281,20 +281,20 @@ class FieldBenchmark:
 
 
 def field_federation_name(epsilon: float) -> str:
-    """The stage, and the contender, of a federation."""
+    """The name of a federation's stage and contender."""
     return f"federation_eps{epsilon:g}"
 
 
 def counted_name(federation: str) -> str:
-    """The contender that is the federation's model with its shared memory beside it."""
+    """The contender that is the federation's model with its shared memory."""
     return f"{federation} counted"
 
 
 def alone(name: str) -> str:
-    """The stage of a member that trains privately by itself."""
+    """The stage of a member that trains privately alone."""
     return f"alone.{name}"
 
 
 def party(name: str, what: str) -> str:
-    """The stage that measures some contenders at a party; see `FieldBenchmark._order`."""
+    """The stage that measures some contenders for a party; see `FieldBenchmark._order`."""
     return f"party.{name}.{what}"

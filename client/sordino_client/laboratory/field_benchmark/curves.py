@@ -1,4 +1,4 @@
-"""The pictures: how bits per byte of newcomers fall, and what is gained, on an axis up to the gain without privacy."""
+"""Draws the pictures: bits per byte of newcomers by round, and the gains, on an axis up to the gain without privacy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BARS = (
 
 
 def draw_field(report: Mapping[str, Any], target: Path) -> None:
-    """Writes an SVG or PNG, by the name's ending. What the report does not know yet is not drawn."""
+    """Writes an SVG or PNG, depending on the file's suffix. Figures that the report does not have yet are left out."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.6), layout="constrained")

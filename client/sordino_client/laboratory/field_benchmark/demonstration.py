@@ -41,7 +41,7 @@ from sordino_privacy.errors import SordinoError
 
 MEMBERS = ("barbican", "cloudkitty", "openstack-cyborg", "senlin", "zun")
 NEWCOMER = "masakari"
-# Public code of the same field that no member holds: what the coordinator measures releases on.
+# Public code of the same field that no member holds: the coordinator measures releases on it.
 MEASURING = ("aodh", "blazar")
 FIRST_FILES, HELDOUT_SHARE = 8, 0.3
 CURSORS = 10
@@ -67,7 +67,7 @@ def repositories(folder: Path) -> dict[str, Any]:
 
 
 def split_newcomer(sources: Sequence[Path], folder: Path) -> dict[str, str]:
-    """Writes a newcomer's first eight files, and apart from them what it is measured on. Raises DataError."""
+    """Writes a newcomer's first eight files and, separately, its held-out files. Raises DataError."""
     training, heldout = split_heldout(read_repositories(sources), HELDOUT_SHARE)
     order = sorted(training.files, key=lambda file: hashlib.sha256(file.path.encode()).digest())
     for name, files in (("first", order[:FIRST_FILES]), ("heldout", heldout.files)):
@@ -78,11 +78,11 @@ def split_newcomer(sources: Sequence[Path], folder: Path) -> dict[str, str]:
 def newcomer(
     coordinator: Path, first: Path, heldout: Path, members: Sequence[Path], scratch: Path
 ) -> dict[str, Any]:
-    """The gain from the coordinator's newest release for a party that has only those first files.
+    """The gain from the coordinator's newest release for a party that has only its first files.
 
-    The same tokens and cursors twice, with the same files in the memory: from the public base, and from the release
-    with the federation's shared memory, where it has counted one.
-    And a third time from the base with all members' text in the memory: what sharing everything would bring.
+    It measures the same tokens and cursors three times: the public base with the first files in the memory; the release
+    with the same memory and the federation's shared memory, if there is one; and the base with all members' text in the
+    memory, which shows what sharing everything would bring.
     """
     config, tokenizer, shipped = base.load()
     identity = Identity.load(coordinator)
@@ -139,12 +139,12 @@ def newcomer(
 
 
 def _typed(text: str) -> str:
-    """The cursor's line up to the cursor."""
+    """The text of the line before the cursor."""
     return text.rsplit("\n", 1)[-1]
 
 
 def main() -> None:
-    """Runs one of the two, prints JSON, and says in one line what went wrong."""
+    """Runs one of the two commands and prints JSON, or one line that says what went wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     written = commands.add_parser("repositories")

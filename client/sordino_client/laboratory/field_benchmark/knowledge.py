@@ -1,6 +1,6 @@
-"""The content of a party's memory while it is measured.
+"""The content of a party's memory during a measurement.
 
-Results of look-ups are kept, because the models change and the memory does not.
+Look-ups are cached, because the models change and the memory does not.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from sordino_client.laboratory.federation_benchmark.repositories import Reposito
 from sordino_platform.evaluation import MemoryAtPlace, RepositoryMemory
 from sordino_platform.tokenizer import Tokenizer
 
-# Nothing; a newcomer's first files; all own files; and each with the text of all members beside it, which nobody has.
+# Nothing; a newcomer's first files; all own files; and each of these with the text of all members, which nobody has.
 Knowledge = Literal["nothing", "few", "all", "few and others", "all and others"]
 Memories = Mapping[Knowledge, MeasuredMemory | None]
 
 
 class Remembered:
-    """A memory that is asked the same questions by one model after the other, and looks each up once."""
+    """A memory that gets the same queries from one model after another and looks up each query once."""
 
     def __init__(self, memory: RepositoryMemory) -> None:
         self._memory = memory
         self._views: dict[tuple[int, ...], MemoryAtPlace] = {}
 
     def __call__(self, before: Sequence[int]) -> MemoryAtPlace:
-        """The view from behind these tokens; it keeps what it found."""
+        """The view after these tokens. It caches its results."""
         key = tuple(before)
         if key not in self._views:
             self._views[key] = self._memory(before)
@@ -35,7 +35,7 @@ class Remembered:
 
 
 def others_text(folder: Path, members: Mapping[str, Repository], tokenizer: Tokenizer) -> MeasuredMemory:
-    """The text of all members in one memory: what a federation without any privacy would hand out."""
+    """One memory with the text of all members, which a federation without any privacy would share."""
     documents = {
         f"{name}/{path}": text
         for name, repository in members.items()
@@ -47,7 +47,7 @@ def others_text(folder: Path, members: Mapping[str, Repository], tokenizer: Toke
 def knowledge_of_newcomer(
     folder: Path, first: Repository, whole: Repository, others: MeasuredMemory, tokenizer: Tokenizer
 ) -> Memories:
-    """Every memory that a newcomer is measured with."""
+    """All memories with which a newcomer is measured."""
     few = MeasuredMemory(folder / "few", first.documents(), tokenizer)
     every = MeasuredMemory(folder / "all", whole.documents(), tokenizer)
     return {
@@ -60,5 +60,5 @@ def knowledge_of_newcomer(
 
 
 def knowledge_of_member(folder: Path, whole: Repository, tokenizer: Tokenizer) -> Memories:
-    """Every memory that a member is measured with."""
+    """All memories with which a member is measured."""
     return {"nothing": None, "all": MeasuredMemory(folder / "all", whole.documents(), tokenizer)}

@@ -1,8 +1,9 @@
-"""Two contenders on the same tokens: by how much one is better, and how sure that is.
+"""Compares two contenders on the same tokens: the difference and its confidence interval.
 
-Parties differ more than files, and files of one party are alike. So the bootstrap is of clusters: parties are drawn
-with replacement, then files within each drawn party, and both contenders are evaluated on the drawn files (Davison and
-Hinkley 1997, section 3.8). The mean is over parties, each counting once however much of it was measured.
+Parties differ more than files, and the files of one party are similar. So this is a cluster bootstrap: parties are
+drawn with replacement, then files within each drawn party, and both contenders are evaluated on the drawn files
+(Davison and Hinkley 1997, section 3.8). The mean is over parties. Each party has the same weight, however many tokens
+were measured.
 
     >>> files = Files(bits=(8.0, 4.0), sizes=(8.0, 4.0), correct=(1.0, 1.0), tokens=(2.0, 2.0))
     >>> saved([(files, files)]).mean
@@ -26,7 +27,7 @@ RESAMPLES, LEVEL, SEED = 2000, 0.95, 0
 class Files:
     """One contender's results on one party's held-out files, one entry for each file.
 
-    `bits` over `sizes` are bits per byte, `correct` over `tokens` the share of next tokens that were the likeliest.
+    `bits` over `sizes` are bits per byte, `correct` over `tokens` is the next-token accuracy.
     """
 
     bits: tuple[float, ...]
@@ -56,13 +57,13 @@ class Files:
 
     @property
     def accuracy(self) -> float:
-        """The share of tokens that were the likeliest."""
+        """The next-token accuracy."""
         return sum(self.correct) / sum(self.tokens)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """Mean over parties, its interval (95 %), and each party's own."""
+    """The mean over parties, its 95 % interval, and the value of each party."""
 
     mean: float
     interval: tuple[float, float]
@@ -77,12 +78,12 @@ Pair = tuple[Files, Files]
 
 
 def saved(pairs: Sequence[Pair]) -> Difference:
-    """Bits per byte that the second saves over the first: above 0 where the second is better."""
+    """Bits per byte that the second saves over the first: above 0 if the second is better."""
     return _difference([(_array(a.bits), _array(b.bits), _array(a.sizes)) for a, b in pairs])
 
 
 def foretold(pairs: Sequence[Pair]) -> Difference:
-    """The share of next tokens that the second predicts beyond the first."""
+    """The second's next-token accuracy minus the first's."""
     return _difference([(_array(b.correct), _array(a.correct), _array(a.tokens)) for a, b in pairs])
 
 
@@ -97,7 +98,7 @@ def _difference(parties: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) ->
     for place, (a, b, weight) in enumerate(parties):
         files = draw.integers(0, len(a), (RESAMPLES, len(parties), len(a)))
         ratios = (a - b)[files].sum(axis=2) / weight[files].sum(axis=2)
-        # Where this party was drawn, each time with files of its own.
+        # For each draw of this party, new draws of its files.
         means += np.where(chosen == place, ratios, 0.0).sum(axis=1)
     means /= len(parties)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])

@@ -1,6 +1,6 @@
-"""One party, measured: some contenders under every memory, and the party's own adapters on those that it would use.
+"""Measures one party: some contenders with every memory, and the party's own adapters on those that it would use.
 
-Everything here belongs to one party, so that look-ups in its memories are made once for all models and then dropped.
+Everything here belongs to one party, so that look-ups in its memories are done once for all models and then freed.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ SEED = 20261129
 class Contender:
     """A model, plain parameters, and how it is measured.
 
-    bare    it is measured as it is, under every memory
-    own     of which knowledge the party trains an adapter of its own on it: the contender `NAME own`, measured under
-            the memory of that knowledge, and with the others' text beside it too
-    pulled  of which knowledge an own adapter is trained that is pulled towards it: the contender `NAME own pulled`
-    shared  the federation's shared memory, beside what the party's memory holds; where that is nothing, or the others'
-            text, it is not measured
-    trained own adapters that an earlier stage trained, whole parameters by what they learnt
+    bare    it is measured as it is, with every memory
+    own     for each knowledge here, the party trains an own adapter on it: the contender `NAME own`, measured with the
+            memory of that knowledge, and with that memory and the others' text
+    pulled  for each knowledge here, an own adapter is trained that is pulled towards it: the contender
+            `NAME own pulled`
+    shared  the federation's shared memory, used together with the party's memory; not measured when that memory holds
+            nothing or the others' text
+    trained own adapters from an earlier stage, as whole parameters, by the knowledge that they were trained on
     """
 
     name: str
@@ -50,8 +51,7 @@ class Contender:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Party:
-    """The party that is measured: its name, its held-out files, its memories, and the files of each knowledge by
-    name."""
+    """The party that is measured: its name, held-out files and memories, and the files of each knowledge by name."""
 
     name: str
     heldout: Repository
@@ -60,7 +60,7 @@ class Party:
 
 
 class Measuring:
-    """The measurement of one party by one stage. Every model meets the same tokens, and what a memory found is kept."""
+    """The measurement of one party in one stage. All models get the same tokens; the memories cache their results."""
 
     def __init__(
         self, party: Party, config: ModelConfig, tokenizer: Tokenizer, profile: FieldProfile
@@ -76,13 +76,13 @@ class Measuring:
         self.trained: dict[str, Parameters] = {}
 
     def bare(self, one: Contender) -> None:
-        """The model as it is."""
+        """Measures the model as it is."""
         for knowledge in self._party.memories:
             if one.shared is None or knowledge in self._party.learnt:
                 self._put(one.name, one.parameters, knowledge, one.shared)
 
     def own(self, one: Contender, knowledge: Knowledge) -> None:
-        """With the party's own adapter."""
+        """Measures the model with the party's own adapter."""
         own = one.trained.get(knowledge)
         if own is None:
             windows = Windows.of(
@@ -95,7 +95,7 @@ class Measuring:
                 self._put(f"{one.name} own", own, place, one.shared)
 
     def pulled(self, one: Contender, knowledge: Knowledge) -> None:
-        """With the party's own adapter, pulled towards the model."""
+        """Measures the model with the party's own adapter, pulled towards the model."""
         own, chosen = contenders.pulled_adapter(
             self._units_of(knowledge),
             one.parameters,
@@ -139,8 +139,11 @@ def measure_party(
     *,
     on_progress: Callable[[str], None],
 ) -> tuple[Facts, dict[str, Parameters]]:
-    """Figures by memory and contender, each as `Files`, and the pulls that were chosen; and the own adapters that were
-    trained, folded in, each as `own_place` names it."""
+    """Measures the contenders. Returns facts and trained models.
+
+    The facts are figures by memory and contender, each as `Files`, and the chosen pulls. The models are the trained own
+    adapters, folded in and named by `own_place`.
+    """
     measuring = Measuring(party, config, tokenizer, profile)
     for one in models:
         if one.bare:
@@ -155,7 +158,7 @@ def measure_party(
 
 
 def heldout_plan(profile: FieldProfile, tokens: int) -> Plan:
-    """So many tokens of what a party holds out, as every contender meets them."""
+    """The plan for this many held-out tokens of a party, the same for every contender."""
     return Plan(tokens=tokens, tokens_per_file=profile.tokens_per_file, lines=0, overlap=OVERLAP)
 
 
@@ -167,12 +170,12 @@ def own_place(contender: str, knowledge: Knowledge) -> str:
 def own_windows(
     repository: Repository, config: ModelConfig, tokenizer: Tokenizer, profile: FieldProfile
 ) -> Windows:
-    """The windows that a party's own training draws from."""
+    """The windows from which a party's own training draws."""
     units = own_units(repository, tokenizer, profile)
     return Windows.of(units, window=profile.central_window, config=config)
 
 
 def own_units(repository: Repository, tokenizer: Tokenizer, profile: FieldProfile) -> list[list[Tokens]]:
-    """A party's units, each as the windows that its own training draws from."""
+    """A party's units, each as the windows from which its own training draws."""
     kept = max(1, profile.windows_kept * profile.window // profile.central_window)
     return repository.units(tokenizer, window=profile.central_window, windows_per_unit=kept)

@@ -1,4 +1,4 @@
-"""How much of everything the field's benchmark does. One screen; the figures of a report name their profile."""
+"""The sizes of the field's benchmark, all on one screen. Every report names its profile."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from sordino_client.laboratory.federation_benchmark.profile import PlanSchedule,
 from sordino_client.laboratory.pretrain.field import MEMBERS, NEWCOMERS
 from sordino_client.laboratory.pretrain.sources import Role
 
-# What the search of plans found for a federation whose clusters outweigh its noise; half of it where there is more
-# noise, and for a member alone, whose noise is larger still, an eighth.
+# The schedule that the plan search found for a federation with little noise for its clusters. The server's rate is half
+# of it where there is more noise, and an eighth for a member alone, which has the most noise.
 AMPLE, SCARCE = PlanSchedule(rounds=30, server_rate=4.0), PlanSchedule(rounds=10, server_rate=2.0)
 ALONE = PlanSchedule(rounds=10, server_rate=0.5)
 
@@ -18,13 +18,13 @@ ALONE = PlanSchedule(rounds=10, server_rate=0.5)
 class FieldProfile(TrainedProfile):
     """Sizes and settings of one run.
 
-    members, newcomers  how many of the field train, and how many never take part
-    files               of each party, whole directories
-    few                 the files that a newcomer begins with
-    heldout_share       of each party's text, in whole directories, that nobody trains on or remembers
-    heldout_tokens      measured per party, in files of `tokens_per_file` at most: intervals are over files too
-    count_noise         the multiplier of the one count of phrases that the first budget holds room for
-    alone               the schedule of a member that trains by itself
+    members, newcomers  how many parties of the field train, and how many never take part
+    files               number of files of each party, in whole directories
+    few                 number of files that a newcomer starts with
+    heldout_share       share of each party's text, in whole directories, that is in no training and no memory
+    heldout_tokens      tokens measured per party, at most `tokens_per_file` per file: intervals are over files too
+    count_noise         noise multiplier of the one count of phrases that the first budget allows
+    alone               the schedule of a member that trains alone
     """
 
     name: str
@@ -49,7 +49,7 @@ class FieldProfile(TrainedProfile):
 
     @property
     def training(self) -> tuple[tuple[str, str], ...]:
-        """(member, organisation) of those that train."""
+        """(member, organisation) of the members, which train."""
         return tuple((one.name, f"The {one.name} team") for one in MEMBERS[: self.members])
 
     @property
@@ -59,12 +59,12 @@ class FieldProfile(TrainedProfile):
 
     @property
     def parties(self) -> tuple[tuple[str, str], ...]:
-        """Everybody: members, then newcomers."""
+        """All parties: members, then newcomers."""
         return (*self.training, *((name, f"The {name} team") for name in self.joining))
 
 
 FULL = FieldProfile(name="full")
-# Half the field, a part of each, a tenth of the training: a quarter of an hour of two cores.
+# Half the field, a part of each party's code and a tenth of the training: a quarter of an hour on two cores.
 SHORT = FieldProfile(
     name="short",
     members=9,
@@ -80,7 +80,7 @@ SHORT = FieldProfile(
     averaging_rounds=2,
     own_tokens=8_000,
 )
-# That every stage works and the figures hang together, not what they say.
+# To test that every stage works and the figures agree; their values mean nothing.
 QUICK = FieldProfile(
     name="quick",
     members=5,

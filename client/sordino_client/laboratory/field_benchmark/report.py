@@ -1,7 +1,7 @@
-"""From the stages' facts to the figures that are quoted: every worth in bits per byte, above 0 where it helps.
+"""Computes the quoted figures from the stages' facts: every worth is in bits per byte, above 0 if it helps.
 
-A figure whose stages are not finished is null, and `missing` says in a sentence what it waits for. So a run that is
-under way, or was cut short, has a report as well.
+A figure whose stages are not finished is null, and `missing` says what it waits for. So a running or interrupted run
+has a report too.
 """
 
 from __future__ import annotations
@@ -36,15 +36,17 @@ NOT_COUNTED = "only the adapters: the shared memory has not been counted and mea
 def summarise_field(
     facts: Mapping[str, Facts], profile: FieldProfile, base: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The report. `base` is what is said of the public base (its card).
+    """The report. `base` is the description of the public base (its card).
 
     worth_*     own adapter and all memories on the federated model, against own adapter and memory on the public base:
-                what the federation is worth to somebody who has everything else. `worth_members` is of what each member
-                takes, chosen on held-out files that are not reported (`members_take`), `worth_members_everything` of
-                adapters and shared memory untried, `worth_members_beyond_averaging` of what each takes against the mean
-                of two own trainings without the federation. `worth_*_adapters` is without the shared memory, `_pulled`
-                the same with both own adapters pulled towards the model that they lie on
-    ceiling_*   the same of the text of all members in the memory, and of ordinary training on it: no privacy at all
+                the gain from the federation for a party that already uses everything else.
+                `worth_members` measures what each member takes, chosen on files that are not reported (`members_take`).
+                `worth_members_everything` measures adapters and shared memory without that choice.
+                `worth_members_beyond_averaging` compares what each member takes with the mean of two own trainings
+                without the federation.
+                `worth_*_adapters` is without the shared memory; `_pulled` is the same with both own adapters pulled
+                towards the model under them.
+    ceiling_*   the same for the text of all members in the memory, and for ordinary training on it: without any privacy
     """
     members, newcomers = [name for name, _ in profile.training], list(profile.joining)
     measured, missing = figures_of(facts), dict[str, str]()
@@ -70,7 +72,7 @@ def summarise_field(
         *,
         after: str | None = None,
     ) -> dict[str, Any]:
-        """`after` where the contender is no federation's model as it is."""
+        """`after` for a contender that is not a federation's model as it is."""
         own: tuple[Contender, Contender] = (
             (f"base {how}", memory),
             (after or f"{federation} {how}", memory),
@@ -152,7 +154,7 @@ def summarise_field(
 
 
 def show(report: Mapping[str, Any]) -> Iterator[str]:
-    """The report in a few lines, for a person."""
+    """The report in a few lines, for people."""
     yield (
         f"{report['members']} members trained in {report['rounds'] or 'unfinished'} rounds, "
         f"{report['newcomers']} newcomers never took part"
@@ -181,7 +183,7 @@ def show(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def figures_of(facts: Mapping[str, Facts]) -> dict[str, dict[str, dict[str, Files]]]:
-    """Every contender's results on each party's held-out files, by the knowledge in its memory."""
+    """The results of every contender on each party's held-out files, by the knowledge in its memory."""
     found: dict[str, dict[str, dict[str, Files]]] = {}
     for stage, value in facts.items():
         kind, _, rest = stage.partition(".")
@@ -195,7 +197,7 @@ def figures_of(facts: Mapping[str, Facts]) -> dict[str, dict[str, dict[str, File
 
 
 def table(measured: Figures, names: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
-    """By memory and contender, the means over those parties, where all were measured."""
+    """The means over those parties, by memory and contender, if all parties were measured."""
     found: dict[str, dict[str, dict[str, float]]] = {}
     for knowledge, contenders in measured.get(names[0], {}).items():
         for contender in contenders:

@@ -1,4 +1,4 @@
-"""Members and newcomers on disk: training and held-out folders, and of a newcomer the first files alone."""
+"""Members and newcomers on disk: training and held-out folders, and for each newcomer a folder of its first files."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from sordino_platform.durable import make_folder
 
 
 def places(folder: Path, profile: FieldProfile) -> dict[str, Repository]:
-    """Where each party's repository lies under `folder`."""
+    """The path of each party's repository under `folder`."""
     return repository_places(folder, profile)
 
 
 def beginnings(folder: Path, profile: FieldProfile) -> dict[str, Repository]:
-    """Of each newcomer, the repository of its first files; what is held out is the same."""
+    """For each newcomer, the repository of its first files. The held-out files are the same."""
     whole = places(folder, profile)
     return {name: replace(whole[name], training=folder / "few" / name) for name in profile.joining}
 
@@ -31,12 +31,12 @@ def beginnings(folder: Path, profile: FieldProfile) -> dict[str, Repository]:
 def write(
     folder: Path, documents: Iterable[SourceDocument], profile: FieldProfile
 ) -> dict[str, dict[str, int]]:
-    """Writes everybody's folders; returns files and bytes of each. Raises DataError for a missing party."""
+    """Writes the folders of all parties; returns files and bytes of each. Raises DataError for a missing party."""
     facts = write_repositories(folder, documents, profile)
     for name, place in beginnings(folder, profile).items():
         training = folder / "training" / name
         files = sorted(path.relative_to(training).as_posix() for path in training.rglob("*.py"))
-        # By the hash of their names: of all packages, and nobody's choice.
+        # In the order of the hashes of their names: from all packages, and not chosen by anybody.
         chosen = sorted(files, key=lambda path: hashlib.sha256(path.encode()).digest())[: profile.few]
         for path in chosen:
             make_folder((place.training / path).parent)

@@ -1,14 +1,15 @@
-"""How much a member takes of the federation, as the product chooses it, and the gain on files that had no part in the
-choice.
+"""What a member takes from the federation, and the gain.
 
-A member's held-out files are in two parts. Those that the report measures are measured under every contender; others
-choose (sordino_client.completion.taking): how much of the way from the member's own model to its own model on the
-federation, and whether the shared memory is read, with its own memory on. A newcomer with eight files has no code to
-hold out, so it has no choice and takes everything.
+The product's own method chooses, and the gain is measured on files that were not used for the choice.
 
-A mean of two trainings is better than one, whatever they were trained on. The contender `base own twice` shows how much
-of a share's worth is only that: it is the member's own model on the public base, moved by the same share towards a
-second training of the same with other random numbers.
+A member's held-out files are in two parts. One part is for the report and is measured with every contender. The other
+part is for the choice (sordino_client.completion.taking), made with the member's own memory: the share with which the
+member's own model moves towards its own model on the federation, and whether it reads the shared memory. A newcomer
+with eight files has no code to hold out, so it has no choice and takes everything.
+
+The mean of two trained models is better than one, whatever they were trained on. The contender `base own twice` shows
+how much of the gain comes from this averaging only. It is the member's own model on the public base, moved by the same
+share towards a second training of that model with other random numbers.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ CHOOSING = 2
 
 
 def between(alone: Parameters, federated: Parameters, share: float) -> dict[str, Vector]:
-    """The weights of a share: 0 is the first, 1 the second."""
+    """The weighted mean of two models: `share` 0 is the first, 1 the second."""
     return {name: (1 - share) * value + share * federated[name] for name, value in alone.items()}
 
 
@@ -51,10 +52,10 @@ def choose_and_measure(
     *,
     on_progress: Callable[[str], None],
 ) -> Facts:
-    """Chooses on files that no report holds, then measures what was chosen, once, on those that it does.
+    """Chooses on files that are not in the report, then measures the choice once on files that are.
 
-    `alone` and `federated` are the party's own models, own adapters folded in; `again` is `alone` from other random
-    numbers. Raises DataError where all that is held out is reported.
+    `alone` and `federated` are the party's own models, own adapters folded in; `again` is `alone` trained with other
+    random numbers. Raises DataError when all held-out files are in the report.
     """
     texts = party.heldout.texts()
     reported = measured_texts(texts, tokenizer, heldout_plan(profile, profile.heldout_tokens))
@@ -76,7 +77,7 @@ def choose_and_measure(
         return found
 
     try:
-        # Own adapters are fresh here, and every figure that this one is compared with has them.
+        # Own adapters are new here, and every figure that is compared with this one has them too.
         ways = [one for one in candidates(shares=SHARES, own=True, shared_memory=True) if one.own]
         tried = measured(choosing, ways, CHOOSING * profile.heldout_tokens)
     except DataError as error:

@@ -12,24 +12,26 @@ from sordino_platform.demo.plans import DELTA
 from sordino_privacy.accounting import SampledGaussian
 from sordino_privacy.dpsgd import TrainingPlan
 
-# A member whose fellows all collude with the coordinator is protected by its own share alone. The benchmark's members
-# agree to whatever that is: the figure is reported.
+# If all other members collude with the coordinator, only a member's own share of the noise protects it. The benchmark's
+# members agree to any epsilon in that case; the figure is reported.
 AGREED_IF_OTHERS_COLLUDE = 100_000.0
-# Half of what the product suggests, both: a threshold that is lower by the root of two makes up for half the phrases,
-# by arithmetic, and half the reading is minutes less on one core.
+# Both are half of what the product suggests. With half the phrases the threshold is lower by a factor of sqrt(2), which
+# makes up for them, and half the reading saves minutes on one core.
 COUNT_TOKENS, COUNT_PHRASES = 512, 100
 
 
 def floors_of(members: int) -> FloorTerms:
-    """The floors: a fifth of the members may collude and a sixth may drop out; the rest carry the noise together."""
+    """The floors: a fifth of the members may collude and a sixth may drop out; the others add enough noise together."""
     corrupt = FloorTerms().as_secagg().corrupt(members)
     honest = members - corrupt - members // 6
     return FloorTerms(cohort=corrupt + honest, honest=honest, organisations=3)
 
 
 def field_terms_within(profile: FieldProfile, epsilon: float) -> Terms:
-    """The federation at a budget of `epsilon`, its noise added in shares. At the first one its noise leaves room for
-    a count of phrases."""
+    """The federation at a budget of `epsilon`, with its noise added in shares.
+
+    At the first epsilon the noise leaves budget for one count of phrases.
+    """
     schedule = profile.schedule(epsilon)
     counts = epsilon == EPSILONS[0]
     return Terms(
@@ -54,12 +56,12 @@ def field_terms_within(profile: FieldProfile, epsilon: float) -> Terms:
 
 
 def count_event(profile: FieldProfile) -> SampledGaussian:
-    """The cost of one count of phrases, as the federation holds."""
+    """The cost of one count of phrases in the federation."""
     return SampledGaussian(sampling_rate=1.0, noise_multiplier=profile.count_noise, steps=1)
 
 
 def count_settings(profile: FieldProfile) -> dict[str, Any]:
-    """The coordinator's [counts], with the noise that the budget has room for."""
+    """The coordinator's [counts] settings, with the noise that the budget allows."""
     return {
         "noise_multiplier": profile.count_noise,
         "delta": DELTA,
@@ -70,5 +72,5 @@ def count_settings(profile: FieldProfile) -> dict[str, Any]:
 
 
 def plan_alone(profile: FieldProfile, epsilon: float) -> TrainingPlan:
-    """The plan of a member that trains by itself: all the noise is its own."""
+    """The plan of a member that trains alone and adds all the noise itself."""
     return plan_within(profile, epsilon, rounds=profile.alone.rounds)

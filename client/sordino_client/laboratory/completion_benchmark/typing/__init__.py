@@ -1,13 +1,13 @@
-"""`sordino bench typing`: what completions are worth to someone who types, and what they cost in wrong text.
+"""`sordino bench typing`: how much typing completions save, and how much wrong text they show.
 
-    passages.py    which places of which held-out files are typed, drawn from the files' own hashes
+    passages.py    which passages of held-out files are typed, chosen by the files' hashes
     replay.py      typing one passage key by key: what is shown, accepted and wrong (pure)
-    contenders.py  who suggests: the endpoint with model, memory or both; an editor's word completion
-    errors.py      whether a shown text is a syntax error that nothing behind it mends
+    contenders.py  what suggests: the endpoint with model, memory or both; an editor's word completion
+    errors.py      whether a shown text is a syntax error that no later text can repair
     figures.py     shares with confidence intervals over files
     command.py     the command
 
-Every change of what is shown, and when, is judged by these figures.
+These figures decide every change to what is shown and when.
 """
 
 from sordino_client.laboratory.completion_benchmark.typing.command import typing

@@ -1,5 +1,4 @@
-"""Measures what other files add if they are sent with each request, as an editor sends its open tabs, without any
-repository."""
+"""Measures the gain from other files in each request, as an editor sends its open tabs. There is no repository."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ from sordino_client.training.stream import SourceDocument
 
 
 def nearest(path: str, documents: Sequence[SourceDocument], count: int) -> list[SourceDocument]:
-    """The `count` other files that share most of their folders with `path`, the nearest first; else by name."""
+    """The `count` other files that share the most folders with `path`, the nearest first; ties are ordered by name."""
     folders = PurePosixPath(path).parts[:-1]
 
     def shared(other: SourceDocument) -> int:
@@ -30,7 +29,7 @@ def nearest(path: str, documents: Sequence[SourceDocument], count: int) -> list[
 
 
 def beginnings(documents: Sequence[SourceDocument]) -> tuple[Snippet, ...]:
-    """The first whole lines of each file, an equal part of what one request may hold."""
+    """The first whole lines of each file. Each file gets an equal part of what one request may hold."""
     part = MAX_BYTES // max(len(documents), 1)
     return tuple(Snippet(path=d.path, text=around(d.text, 0, part)) for d in documents)
 
@@ -42,7 +41,7 @@ def typed_beside(
     model: Path | None,
     counts: Sequence[int],
 ) -> dict[int, list[Typed]]:
-    """For each of `counts`, types every passage with the beginnings of that many files as context."""
+    """For each of `counts`, types every passage with the first lines of that many files as context."""
     results: dict[int, list[Typed]] = {count: [] for count in counts}
     with endpoint([], "both", model=model) as asking:
         for passage in chosen:

@@ -1,4 +1,4 @@
-"""The command: every contender types the same passages; one flat document of figures."""
+"""The command: all contenders get the same passages, and the result is one flat document of figures."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def typing(
 def _through_endpoints(
     chosen: Sequence[Passage], documents: dict[str, list[Any]], show: Any, model: Path | None
 ) -> dict[str, list[Typed]]:
-    """Each project's passages beside endpoints of its own, whose memory has the project without what is typed."""
+    """Types each project's passages with its own endpoints. Their memory has the project without the typed passages."""
     from sordino_client.laboratory.completion_benchmark.typing.contenders import endpoint
     from sordino_client.laboratory.completion_benchmark.typing.errors import adds_error
     from sordino_client.laboratory.completion_benchmark.typing.replay import replay

@@ -1,4 +1,6 @@
-"""The contenders: the endpoint, asked over HTTP as an editor asks, and an editor's own completion without a model."""
+"""The contenders: the endpoint, called over HTTP as an editor calls it, and an editor's word completion without a
+model.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ IDENTIFIER = re.compile(r"[^\W\d]\w*")
 
 
 class Asking(Protocol):
-    """The suggester for a file of this path, at this setting of `show`, with these pieces of other files."""
+    """The suggester for the file at this path, with this setting of `show` and these snippets of other files."""
 
     def __call__(self, path: str | None, show: Show, context: Sequence[Snippet] = ()) -> Suggest: ...
 
@@ -43,9 +45,8 @@ class Asking(Protocol):
 def endpoint(
     documents: Sequence[SourceDocument], layers: Layers, *, model: Path | None = None
 ) -> Iterator[Asking]:
-    """An endpoint process whose memory holds `documents`, which may be none, and the open file.
-
-    Without a path the endpoint does not know the language: its syntax gate is open.
+    """An endpoint process whose memory holds `documents` (possibly none) and the open file. Without a path the endpoint
+    does not know the language, so it checks no syntax.
 
     `model` is a folder of `sordino pretrain --export`; None is the base that ships.
     """
@@ -77,8 +78,7 @@ def endpoint(
 
 
 def word_completion(prefix: str, suffix: str) -> TypedSuggestion | None:
-    """An editor's own word completion: the nearest identifier of the open file that begins like the word at the
-    cursor."""
+    """An editor's own word completion: the nearest identifier in the open file with the prefix at the cursor."""
     started = time.perf_counter()
     line = prefix.rsplit("\n", 1)[-1]
     typed = re.search(r"[^\W\d]\w*\Z", line)
@@ -103,7 +103,7 @@ def _write_repository(folder: Path, documents: Sequence[SourceDocument]) -> None
 
 
 def _ready(process: subprocess.Popen[bytes], state: Path, *, remembers: bool) -> Endpoint:
-    """The endpoint once it has a model and, where it is to have one, its memory. Raises StorageError."""
+    """Waits until the endpoint has its model and, if it should have one, its memory. Raises StorageError."""
     started = time.monotonic()
     while time.monotonic() - started < START_SECONDS + remembers * MEMORY_SECONDS and process.poll() is None:
         server = asking.find_endpoint(state)
@@ -115,7 +115,7 @@ def _ready(process: subprocess.Popen[bytes], state: Path, *, remembers: bool) ->
 
 
 def _asking(server: Endpoint, path: str | None, show: Show, context: Sequence[Snippet]) -> Suggest:
-    """Asks as the editor's extension does: one line or block, the text on both sides, and the file's name."""
+    """Asks as the editor extension does: for one line or block, with the text on both sides and the file's name."""
     pieces = [{"path": snippet.path, "text": snippet.text} for snippet in context]
 
     def suggest(prefix: str, suffix: str) -> TypedSuggestion | None:
@@ -127,7 +127,7 @@ def _asking(server: Endpoint, path: str | None, show: Show, context: Sequence[Sn
             except LinkError as error:
                 if "too many requests" not in error.message:
                     raise
-                time.sleep(BUSY_SECONDS)  # no person types this fast: the wait counts in no latency
+                time.sleep(BUSY_SECONDS)  # no person types this fast, so this wait is not counted as latency
             else:
                 break
         milliseconds = 1000 * (time.perf_counter() - started)

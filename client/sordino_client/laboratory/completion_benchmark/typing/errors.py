@@ -1,10 +1,10 @@
-"""Judges whether a shown text adds a syntax error, by the whole true file and by another method than the gate's.
+"""Judges whether a shown text adds a syntax error, with the whole true file and another method than the syntax gate.
 
-The shown text takes the place of as many lines of what was typed in truth; the rest of the passage and of the file
-stands behind it. A shown text may end within a line, as a person's text does, so every possible finish is tried: what
-closes the open quotes and brackets, an operand or a name where one is missing, the end of the statement, a block begun
-or ended, or the true line from any of its words on. The text adds an error only if no finish makes the file as free of
-errors as the true file. A text that is a beginning of the truth adds none.
+The shown text replaces the same number of lines of the true text. The rest of the passage and of the file follow it. A
+shown text may end within a line, so every possible ending is tried: closing the open quotes and brackets, adding a
+missing operand or name, ending the statement, starting or ending a block, or continuing with the true line from any of
+its words. The text adds an error only if every ending leaves the file with more errors than the true file has. A text
+that is a prefix of the true text adds none.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ MAX_TAILS = 24
 
 
 def adds_error(path: str) -> AddsError:
-    """The judge of shown texts in a file of this name; where there is no grammar nothing is an error."""
+    """The judge of shown texts in a file of this name. Without a grammar for its language nothing is an error."""
     gate = gate_for(path)
     endings = IN_PYTHON if path.endswith((".py", ".pyi")) else IN_BRACES
 
@@ -78,7 +78,7 @@ def adds_error(path: str) -> AddsError:
 
 
 def _finishes(line: str, truth: str, endings: tuple[str, ...]) -> Iterator[str]:
-    """The finishes that are tried behind `line`, which takes the place of `truth`."""
+    """The endings that are tried after `line`, which replaces `truth`."""
     last = line.rsplit("\n", 1)[-1]
     indent = last[: len(last) - len(last.lstrip())]
     yield from ("", ";")
@@ -91,7 +91,7 @@ def _finishes(line: str, truth: str, endings: tuple[str, ...]) -> Iterator[str]:
 
 
 def _closing(line: str) -> str:
-    """The brackets that close what `line` leaves open; strings are looked over."""
+    """The brackets that close what `line` leaves open. Brackets in strings do not count."""
     open_: list[str] = []
     for character in STRINGS.sub("", line):
         if character in PAIRS:

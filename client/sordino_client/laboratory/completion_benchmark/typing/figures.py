@@ -1,4 +1,4 @@
-"""From typed passages to figures: shares over all, with a 95 % interval by resampling files."""
+"""Turns typed passages into figures: shares over all passages, with a 95 % bootstrap interval over files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SEED = 20261129
 
 
 def figures(typed: Sequence[Typed], *, interval: bool = False) -> dict[str, Any]:
-    """The flat document of one contender over its passages; `interval` adds the one of `saved_share`."""
+    """The flat document of one contender's figures over its passages; `interval` adds the interval of `saved_share`."""
     milliseconds = [ms for one in typed for ms in one.milliseconds]
     keys = sum(one.keys for one in typed)
     found: dict[str, Any] = {
@@ -48,7 +48,7 @@ def resampled(typed: Sequence[Typed], figure: Callable[[Sequence[Typed]], float]
 
 
 def paired_gain(ours: Sequence[Typed], theirs: Sequence[Typed]) -> dict[str, Any]:
-    """How much more of the same passages was saved, and its 95 % interval over files."""
+    """How much more was saved on the same passages, and the 95 % interval over files."""
     pairs = np.array([(a.saved, b.saved, a.characters) for a, b in zip(ours, theirs, strict=True)], float)
 
     def gain(rows: np.ndarray) -> float:

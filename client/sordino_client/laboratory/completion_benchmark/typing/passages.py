@@ -1,8 +1,8 @@
-"""Which places are typed: passages of held-out files that are in no list anybody trained or tuned on.
+"""Chooses what is typed: passages of held-out files, which were used neither for training nor for tuning.
 
-Files and places are drawn by the files' own hashes, so that a file gives the same passage in whatever list it stands.
-A passage begins at the start of a line somewhere in the middle half of its file and ends with a line. What stands
-below it stays below it: someone writes into a file that exists.
+Files and passages are chosen by the files' hashes, so a file gives the same passage whatever other files there are. A
+passage starts at the start of a line in the middle half of its file and ends at the end of a line. The text below it
+stays there, as when somebody writes into an existing file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MAX_FILE_CHARACTERS = 60_000
 
 
 def passages(documents: Iterable[SourceDocument], *, files: int, characters: int) -> list[Passage]:
-    """At most `files` passages of about `characters` each, one a file, taking turns between the projects."""
+    """At most `files` passages of about `characters` characters each, one per file, from each project in turn."""
     usable: dict[str, list[tuple[bytes, SourceDocument]]] = {}
     for document in documents:
         if MIN_FILE_CHARACTERS <= len(document.text) <= MAX_FILE_CHARACTERS:

@@ -1,9 +1,9 @@
-"""Typing a passage key by key beside something that suggests. Pure: the suggester is handed in.
+"""Types a passage key by key with a suggester. Pure: the suggester is an argument.
 
-The person types the passage as it stands in the file and pauses after each key for as long as a suggestion takes. A
-suggestion that is shown stays while the keys follow it; the next is asked for when it is gone. It is accepted, with
-one key, only where all of it is what comes next and it ends at the end of a word or a line. Nothing else is saved: a
-suggestion that is right for half a line and then wrong has shown wrong text.
+The person types the passage exactly and pauses after each key until a suggestion is there. A shown suggestion stays as
+long as the typed keys match it; then the next one is requested. The person accepts it, with one key, only if all of it
+matches the passage and it ends at the end of a word or a line. Nothing else counts as saved: a suggestion that is right
+for half a line and then wrong has shown wrong text.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypedSuggestion:
-    """The suggestion at the cursor, and the milliseconds until it was there."""
+    """The suggestion at the cursor, and the milliseconds that it took."""
 
     text: str = field(repr=False)
     milliseconds: float
@@ -34,8 +34,11 @@ class TypedSuggestion:
 
 @dataclass(slots=True, kw_only=True)
 class Typed:
-    """One passage, typed to its end. `saved` is characters less the key that accepted them; `new_errors` counts what
-    was shown and is a syntax error where the truth is none (errors.py)."""
+    """One passage, typed to its end.
+
+    `saved` is the number of accepted characters minus the keys that accepted them. `new_errors` counts shown texts that
+    add a syntax error (errors.py).
+    """
 
     characters: int
     keys: int = 0
@@ -48,7 +51,7 @@ class Typed:
 
 
 Suggest = Callable[[str, str], TypedSuggestion | None]
-# (text before the cursor, what is shown, what comes in truth, text behind) -> whether it adds an error of its own
+# (text before the cursor, shown text, true text, text after) -> whether the shown text adds an error
 AddsError = Callable[[str, str, str, str], bool]
 
 
@@ -83,7 +86,7 @@ def replay(passage: Passage, suggest: Suggest, adds_error: AddsError = lambda *_
 
 
 def acceptable(suggestion: str, coming: str) -> bool:
-    """Whether all of `suggestion` is what comes next, and ends where a word or the line does."""
+    """Whether the following text starts with all of `suggestion`, which ends at the end of a word or of the line."""
     if not coming.startswith(suggestion):
         return False
     end = coming[len(suggestion) :][:1]
@@ -96,6 +99,6 @@ def word(character: str) -> bool:
 
 
 def common(one: str, other: str) -> int:
-    """How many characters two texts begin with in common."""
+    """The length of the common prefix of two texts, in characters."""
     pairs = zip(one, other, strict=False)
     return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
