@@ -1,2 +1,5 @@
-"""The scripts that fit the memories' tables: fitting.py of the local memory, shared_fitting.py of the shared one, whose
-projects count as field_counts.py says."""
+"""The scripts that fit the memories' tables.
+
+fitting.py fits the table of the local memory. shared_fitting.py fits the table of the shared memory, with the counts
+that field_counts.py simulates.
+"""

@@ -1,9 +1,9 @@
-"""Simulates what a federation would have counted on public projects of one platform, under any plan of a count.
+"""Simulates a federation's count of phrases on public projects of one platform, with any count plan.
 
-The projects of the corpus `field-tuning` are in no figure (`sordino corpus fetch field-tuning`). They have fewer
-clusters than a federation, so the noise is scaled with them: to be believed, a phrase must stand in the same share of
-the clusters as in a federation of `clusters`. The projects cannot show how much more exactly a federation's larger
-counts measure that share, so a trial tends to understate the gain.
+The projects of the corpus `field-tuning` (`sordino corpus fetch field-tuning`) are in no reported figure. They have
+fewer clusters than a federation, so the noise is scaled down: a phrase is accepted if it occurs in the same share of
+clusters as in a federation of `clusters`. A real federation's larger counts measure that share more exactly. The
+projects cannot show this, so a trial tends to understate the gain.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from sordino_privacy.counts.counting import Counts, counted, noised
 from sordino_privacy.keystream import Keystream
 
 FIELD_CLUSTERS, FIELD_SURVIVORS, FIELD_SHARES = 7555, 18, 12
-"""The simulated federation: eighteen members, and noise that twelve of them carry together."""
+"""The simulated federation: eighteen members, of which twelve together add enough noise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountSetting:
-    """The plan to try: fields of `CountPlan`, with the noise multiplier that the simulated federation would have."""
+    """The plan to try: fields of `CountPlan`, with the noise multiplier of the simulated federation."""
 
     phrases: int = 100
     choice: Choice = "surprise"
@@ -69,21 +69,21 @@ class CountSetting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """Projects of one platform: the texts of each, and what each counts by the plan without noise."""
+    """Projects of one platform: the texts of each, and the counts of each by the plan, without noise."""
 
     plan: CountPlan
     texts: Mapping[str, Sequence[str]]
     counts: Mapping[str, Counts]
 
     def memory(self, *, without: str, seed: bytes) -> SharedMemory:
-        """The memory from a sum over all other projects, with the noise of one whole share."""
+        """The memory from the sum over all projects but `without`, with the noise of one whole share."""
         others = [counts for name, counts in self.counts.items() if name != without]
         total = noised(np.sum(others, axis=0), self.plan, Keystream(seed))
         return SharedMemory.of_sum(total, self.plan, survivors=1, step=1.0)
 
 
 def counts_of(texts: Sequence[str], model: torch.nn.Module, tokenizer: Tokenizer, plan: CountPlan) -> Counts:
-    """One project's counts, each file a unit of its own."""
+    """One project's counts. Each file is a separate unit."""
     cut_up = (cut(tokenizer.encode(text), plan.window) for text in texts)
     units = [list(windows) for windows in cut_up if len(windows)]
     config = base.load(None)[0]
@@ -93,13 +93,13 @@ def counts_of(texts: Sequence[str], model: torch.nn.Module, tokenizer: Tokenizer
 
 
 def read_field(cache: Path, setting: CountSetting) -> Field:
-    """Reads and counts. Raises DataError where the corpus was not fetched."""
+    """Reads the projects and counts. Raises DataError when the corpus was not fetched."""
     config, tokenizer, parameters = base.load(None)
     model = build_decoder(config, parameters).eval()
     texts: dict[str, list[str]] = {}
     for document in read_corpus(cache, "field-tuning"):
-        # Read as a member reads its repositories: otherwise one licence would stand in all files, and a table fitted to
-        # that would believe everything.
+        # Read as a member reads its repositories. Otherwise the same licence would be in all files, and the fitted
+        # table would trust every phrase.
         texts.setdefault(document.project, []).append(strip_header(document.text))
     plan = setting.scaled(sum(map(len, texts.values())))
     counts = {name: counts_of(rows, model, tokenizer, plan) for name, rows in texts.items()}

@@ -1,9 +1,9 @@
 """`python -m sordino_client.laboratory.memory_fitting.fitting --out mixture.json`: fits the table of mixture.py.
 
 Files of the `tuning` corpus (in no other list; `sordino corpus fetch tuning`) are read token by token beside a memory
-of their projects' other files. The table is the one that makes those tokens likeliest, pulled a little towards zero so
-that classes without data say nothing. Each project is also foretold by a table fitted to the others: those are the
-figures to judge by, and they are printed and kept in the file.
+of their projects' other files. The table maximises the likelihood of those tokens, with a small penalty that keeps
+classes without data at zero. Each project is also predicted with a table fitted to the others (cross-validation): these
+are the figures to judge by, and they are printed and saved in the file.
 """
 
 from __future__ import annotations
@@ -36,14 +36,15 @@ BATCH = 2_048
 RATE = 0.05
 PULL = 5e-6
 MOST = 12
-"""At most so many pieces of evidence stand behind one token: two sources at six lengths."""
+"""The most pieces of evidence for one token: two sources at six lengths."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """One token that came: what the model and each piece of evidence gave it, and where the table is read.
+    """One observed token: the probability that the model and each piece of evidence gave it, and its places in the
+    table.
 
-    What is blended above it leaves it by `kept` and gives it `added`.
+    Memories that are blended later multiply its probability by `kept` and then add `added`.
     """
 
     model: float
@@ -55,7 +56,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedProject:
-    """`bytes` of text lie behind the observations."""
+    """`bytes` is the size of the observed text."""
 
     name: str
     observations: list[Observation]
@@ -63,7 +64,7 @@ class ObservedProject:
 
 
 def pieces(measured: Iterable[str], tokenizer: Tokenizer, plan: Plan) -> Iterator[list[int]]:
-    """The beginning of each measured file as tokens, in the order of the texts, up to the plan's tokens in all."""
+    """The beginning of each measured file as tokens, in the texts' order, up to the plan's total number of tokens."""
     left = plan.tokens
     for text in sorted(measured):
         ids = tokenizer.encode(text)[: min(plan.tokens_per_file, left)]
@@ -74,7 +75,7 @@ def pieces(measured: Iterable[str], tokenizer: Tokenizer, plan: Plan) -> Iterato
 
 
 def observe(texts: Sequence[str], name: str, *, tokens: int) -> ObservedProject:
-    """Reads a project's measured files beside a memory of its other files."""
+    """Reads a project's measured files with a memory of its other files."""
     config, tokenizer, parameters = base.load(None)
     model = build_decoder(config, parameters)
     plan = Plan(tokens=tokens, lines=0)
@@ -111,7 +112,7 @@ def _observed(came: int, odds: np.ndarray, evidence: Sequence[MatchEvidence]) ->
 
 
 def given_to(came: int, evidence: MatchEvidence) -> float:
-    """The share of its counts that a piece of evidence gives a token."""
+    """The share of a piece of evidence's counts that belong to a token."""
     at = int(np.searchsorted(evidence.tokens, came))
     hit = at < len(evidence.tokens) and evidence.tokens[at] == came
     return float(evidence.counts[at] / evidence.counts.sum()) if hit else 0.0
@@ -151,7 +152,7 @@ class Arrays:
         )
 
     def foretold(self, table: dict[str, torch.Tensor], rows: torch.Tensor) -> torch.Tensor:
-        """The blended probability of what came."""
+        """The blended probability of the observed tokens."""
         total = sum(table[part].flatten()[place[rows]] for part, place in self.places.items())
         assert isinstance(total, torch.Tensor)
         weights = torch.sigmoid(total) * self.present[rows]
@@ -168,7 +169,7 @@ def fit(
     *,
     epochs: int = EPOCHS,
 ) -> dict[str, torch.Tensor]:
-    """The table under which the observed tokens are likeliest. Deterministic."""
+    """The table that maximises the likelihood of the observed tokens. Deterministic."""
     arrays = Arrays.of(observations, layout)
     table = {part: torch.zeros(shape) for part, shape in layout.items()}
     table["base"] -= 1.5
@@ -193,7 +194,7 @@ def bits(
     table: dict[str, torch.Tensor] | None,
     layout: Mapping[str, tuple[int, ...]] = LAYOUT,
 ) -> float:
-    """Bits per byte of a project's measured files; without a table, of the model and what is blended above it."""
+    """Bits per byte of a project's measured files; without a table, of the model and the memories blended later."""
     arrays = Arrays.of(project.observations, layout)
     rows = torch.arange(len(project.observations))
     odds = arrays.kept * arrays.model + arrays.added if table is None else arrays.foretold(table, rows)
@@ -201,7 +202,7 @@ def bits(
 
 
 def main() -> None:
-    """Observes, fits, writes."""
+    """Observes the tokens, fits the table and writes it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, default=user_cache(), help="where corpora are kept")
     parser.add_argument("--out", type=Path, required=True)

@@ -1,13 +1,14 @@
-"""Fits the table of completion/memory/shared.py, and says what a plan of a count would bring.
+"""Fits the table of completion/memory/shared.py, and estimates the gain from a count plan.
 
 Run as `python -m sordino_client.laboratory.memory_fitting.shared_fitting --out shared_mixture.json`, or without `--out`
 to try a plan: `... --phrases 400 --choice turn --longest 6`.
 
-The phrases of all projects but one are counted as a federation would, with noise (field_counts.py), and the one that is
-left out is read beside what is believed, and below its own memory, as it is served: once with all its other files, as a
-member has them, once with eight, as a newcomer does. The table is the one that makes its tokens likeliest, pulled a
-little towards zero; each project is also foretold by a table fitted to the others, and those figures are printed and
-kept in the file. Lengths of phrases that the plan does not count keep what the table says of them.
+One project is left out. The phrases of all others are counted as in a federation, with noise (field_counts.py). Then
+the left-out project is read with the accepted phrases, blended before its own memory, as in serving: once with all its
+other files, as a member has them, and once with eight, as a newcomer does. The table maximises the likelihood of its
+tokens, with a small penalty towards zero. Each project is also predicted with a table fitted to the others, and these
+figures are printed and saved in the file. Phrase lengths that the plan does not count keep their present values in the
+table.
 """
 
 from __future__ import annotations
@@ -49,12 +50,14 @@ TOKENS_PER_PROJECT = 6_000
 FEW = 8
 """Files in a newcomer's own memory."""
 FEWEST_FILES = 15
-"""Smaller projects are counted, and not measured."""
+"""Smaller projects are counted but not measured."""
 
 
 def observe(field: Field, name: str, *, tokens: int, few: bool) -> ObservedProject:
-    """Reads a project's measured files beside the memory that the others make, below a memory of its own other files,
-    or of FEW of them."""
+    """Reads a project's measured files with the shared memory of the other projects and an own memory.
+
+    The own memory is blended after the shared one. It holds the project's other files, all or FEW of them.
+    """
     config, tokenizer, parameters = base.load(None)
     model = build_decoder(config, parameters).eval()
     memory = field.memory(without=name, seed=name.encode().ljust(32, b"\0")[:32])
@@ -91,9 +94,10 @@ def observed(
     *,
     choice: Choice,
 ) -> Observation:
-    """One token that came, beside what the shared memory said and below what the own ones said.
+    """One observed token with the predictions of the shared memory and of the own memories, which are blended after it.
 
-    The own memories' weights are those beside the shared memory's present table: they depend on it a little.
+
+    The weights of the own memories are those with the shared memory's present table, on which they depend slightly.
     """
     likeliest = int(odds.argmax())
     recalled = []
@@ -111,8 +115,10 @@ def observed(
 def blended_above(
     odds: npt.NDArray[np.float64], own: Sequence[MatchEvidence], came: int
 ) -> tuple[float, float]:
-    """The factor that the own memories leave to the probability of `came`, and the part that they add, with their
-    present weights."""
+    """The factor by which the own memories multiply the probability of `came`, and the part that they add.
+
+    Both use the present weights.
+    """
     likeliest = int(odds.argmax())
     kept, added, table = 1.0, 0.0, mixture.fitted()
     for one in own:
@@ -126,8 +132,11 @@ def blended_above(
 def bits_saved(
     projects: Sequence[ObservedProject], said: Callable[[str, dict[str, float]], None]
 ) -> tuple[Sequence[float], Sequence[float]]:
-    """The bits per byte that a table fitted to the other projects saves on each: with all its files in its own memory,
-    and with FEW. `projects` come in pairs of these; `said` is told of each."""
+    """The bits per byte that a table fitted to the other projects saves on each project.
+
+    There are two figures for each: with all its files in its own memory, and with FEW. `projects` are pairs of these
+    two cases. `said` is called for each project.
+    """
     saved: tuple[list[float], list[float]] = ([], [])
     for number, project in enumerate(projects):
         others = [seen for other in projects if other.name != project.name for seen in other.observations]
@@ -146,12 +155,12 @@ def bits_saved(
 
 
 def fitted_to(observations: Sequence[Observation]) -> dict[str, torch.Tensor]:
-    """The table; where the memory said nothing there is nothing to fit."""
+    """The fitted table. Tokens for which the memory had no evidence are left out."""
     return fit([seen for seen in observations if seen.places], LAYOUT)
 
 
 def completed(table: Mapping[str, torch.Tensor], before: Table, plan: CountPlan) -> dict[str, list[Any]]:
-    """The fitted table, with `before` where the plan counts no phrases of a length."""
+    """The fitted table. Lengths that the plan does not count keep the values of `before`."""
     counted = np.isin(
         np.arange(len(LENGTHS) + 1), np.searchsorted(LENGTHS, range(plan.shortest, plan.longest + 1))
     )
@@ -165,7 +174,7 @@ def completed(table: Mapping[str, torch.Tensor], before: Table, plan: CountPlan)
 
 
 def summary(saved: Sequence[float]) -> dict[str, float]:
-    """Mean, its standard error, the mean without the two that gain most, and the share that gains."""
+    """The mean, its standard error, the mean without the two largest gains, and the share of projects that gain."""
     ordered = np.sort(saved)
     return {
         "mean": round(float(ordered.mean()), 4),
@@ -176,7 +185,7 @@ def summary(saved: Sequence[float]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Counts, observes, fits, writes."""
+    """Counts the phrases, observes the tokens, fits the table and writes it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,1 +1,1 @@
-"""How often a next edit is right, replayed from the differences between two releases of public packages."""
+"""How often a next edit is right, replayed from the changes between two releases of public packages."""

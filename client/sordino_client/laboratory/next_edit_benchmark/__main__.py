@@ -36,8 +36,11 @@ def edits(cache: Path, releases: tuple[tuple[Pinned, ...], tuple[Pinned, ...]]) 
 
 
 def measured(found: list[Replayed]) -> dict[str, dict[str, float]]:
-    """By setting: of 100 edits how many were followed by an offer, the share that is right, and the share of the
-    edits that were made again whose repetition was offered."""
+    """Counts offers, by setting.
+
+    The figures are offers per 100 edits, the share of offers that are right, and the share of repeated edits whose
+    repetition was offered.
+    """
     best = []
     for edit in found:
         odds = [

@@ -1,7 +1,7 @@
-"""Two releases each of public Python packages: what developers changed between them.
+"""Pairs of releases of public Python packages, which show what developers changed.
 
-On TUNING the weights of the next edit are fitted; on HELDOUT it is measured, and nothing is chosen. Licences are
-permissive; only differences are looked at, and nothing of them is kept.
+The weights of the next edit are fitted on TUNING. HELDOUT is only for measuring; nothing is chosen on it. Licences are
+permissive. Only the differences are read, and none of their text is kept.
 """
 
 from __future__ import annotations

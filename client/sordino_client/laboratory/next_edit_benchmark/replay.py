@@ -1,8 +1,8 @@
-"""A file's way from one release to the next, edit by edit, and what was offered behind each. Pure.
+"""Replays the changes of a file from one release to the next, edit by edit, with the offers after each edit. Pure.
 
-Lines that were changed one for one are typed in turn: from a place in the file that a hash decides to its end, then
-from its beginning; within a line one token after the other. Lines that only came are there from the beginning, and
-such as only went stay: an offer in them counts as wrong.
+Only lines that were replaced one for one are edited. They are typed in order from a line that a hash chooses to the end
+of the file, then from its beginning; within a line one token after the other. Added lines are there from the start, and
+deleted lines stay: an offer in a deleted line counts as wrong.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from sordino_client.completion.edits.place import EditPlace, places
 
 MAX_EDITS: Final = 40
 MAX_STEPS: Final = 6
-# What differs in more tokens than this is typed at once.
+# A line that differs in more tokens than this is typed in one edit.
 MAX_TOKENS: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Considered:
-    """One place that a change could be offered at. `right`: the new release has it so."""
+    """One place where a change could be offered. `right`: the new release has this change."""
 
     place: EditPlace
     right: bool
@@ -34,7 +34,11 @@ class Considered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """One edit: its `change`, the text `after` it, how often it had been `made`; `repeated`: it is made again later."""
+    """One edit.
+
+    `change` is the edit, `after` the text after it, `made` how often it was made before. `repeated`: it is made again
+    later.
+    """
 
     change: LineChange
     after: str = field(repr=False)
@@ -44,7 +48,7 @@ class Replayed:
 
 
 def replayed(old: str, new: str) -> Iterator[Replayed]:
-    """The edits of one file, MAX_EDITS at most."""
+    """At most MAX_EDITS edits of one file."""
     lines = _Lines(old, new)
     made: Counter[tuple[str, str]] = Counter()
     for count, (before, after) in enumerate(lines.edits()):
@@ -65,7 +69,7 @@ def replayed(old: str, new: str) -> Iterator[Replayed]:
 
 
 class _Lines:
-    """The lines of a file as they are and as they will be; `None` for such as are gone then."""
+    """The lines of a file as they are now and as they will be; `None` for deleted lines."""
 
     def __init__(self, old: str, new: str) -> None:
         was, will = old.split("\n"), new.split("\n")
@@ -94,7 +98,7 @@ class _Lines:
             self.now[number] = self.then[number] or ""
 
     def judged(self, after: str, place: EditPlace) -> Considered:
-        """Whether making the change at a place brings its line nearer to what it becomes."""
+        """Whether the change at this place brings the line closer to its final text."""
         starts = [0]
         for line in self.now:
             starts.append(starts[-1] + len(line) + 1)
@@ -106,7 +110,7 @@ class _Lines:
         return Considered(place=place, right=_distance(made, target) < _distance(self.now[number], target))
 
     def holds(self, step: tuple[str, str]) -> bool:
-        """Whether that change is still to be made somewhere."""
+        """Whether that change is still needed somewhere in the file."""
         pairs = zip(self.now, self.then, strict=True)
         return any(b is not None and a != b and step in _steps(a, b) for a, b in pairs)
 
@@ -126,7 +130,7 @@ def _steps(one: str, other: str) -> list[tuple[str, str]]:
 
 
 def _first_step(line: str, target: str) -> str:
-    """The line with the first of its differences made, or all where there are many."""
+    """The line after its first change, or after all of them if there are many."""
     if _distance(line, target) > MAX_TOKENS:
         return target
     was, will = TOKEN.findall(line), TOKEN.findall(target)

@@ -1,4 +1,4 @@
-"""Which plan brings a federation the most at a fixed epsilon: searched on public projects, and on nothing else.
+"""Searches the plan with the largest gain for a federation at a fixed epsilon, on public projects only.
 
 proxies.py    the projects of the role `field-tuning`: those that train, and those that never take part
 trial.py      one plan tried in this process, by the engine of the product

@@ -1,7 +1,8 @@
-"""`python -m sordino_client.laboratory.plan_search --run DIR`: searches the plan that gains most at a fixed epsilon.
+"""`python -m sordino_client.laboratory.plan_search --run DIR`: searches the plan with the largest gain at a fixed
+epsilon.
 
-Needs `sordino corpus fetch field` and `field-tuning`. A minute or two of one core a trial; what was tried is kept in
-the run's folder, and an interrupted search goes on where it stood.
+Needs `sordino corpus fetch field` and `field-tuning`. A trial takes one or two minutes on one core. Trials are saved in
+the run's folder, and an interrupted search continues after the last one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The public projects that plans are searched on: two thirds of them train, one third never takes part.
+"""The public projects that plans are searched on: two thirds of them train, and one third only measures.
 
-They are of one field, in no other list, and nothing is reported on them but the search itself. The smaller projects
-measure and the largest train, since a third of a handful would measure one project only.
+They are of one field and in no other list, and only the search itself is reported on them. In order of size every third
+project measures, so the largest projects train.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ WINDOWS_KEPT = 4096  # tokens of a unit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proxies:
-    """The documents of both sides."""
+    """The documents that train and those that measure."""
 
     training: tuple[SourceDocument, ...]
     measured: tuple[SourceDocument, ...]
 
     @classmethod
     def read(cls, cache: Path) -> Proxies:
-        """From the corpus cache. Raises DataError where the role was never fetched."""
+        """Reads the corpus cache. Raises DataError when the role was never fetched."""
         return cls.of(list(read_corpus(cache, "field-tuning")))
 
     @classmethod
@@ -50,7 +50,7 @@ class Proxies:
         )
 
     def units(self, tokenizer: Tokenizer, *, window: int) -> list[list[Tokens]]:
-        """The clusters of the training projects, each as its windows, as a member's agent forms them."""
+        """The clusters of the training projects, each as its windows. A member's agent forms them in the same way."""
         with tempfile.TemporaryDirectory() as scratch:
             folders = sorted({Path(scratch) / one.project for one in self.training})
             write_texts(Path(scratch), {f"{one.project}/{one.path}": one.text for one in self.training})

@@ -1,7 +1,7 @@
-"""One dimension after the other, from the plan in use: the best value of each is kept for the next.
+"""Searches one dimension after another, starting from the plan in use: the best value of each is kept for the next.
 
-Every trial is a line in the run's folder as soon as it is done, so an interrupted search goes on where it stood. The
-engine draws its noise anew each time, and nothing here repeats a trial to choose the lucky one.
+Every trial is saved as a line in the run's folder as soon as it is done, so an interrupted search continues after it.
+The engine draws new noise each time. No trial is repeated to keep the luckiest result.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sordino_platform.model import build_decoder
 MAX_BYTES = 1 << 24
 SEED = 20261129
 
-# (what is varied, the changes that are tried). Rates first; last what costs the most arithmetic.
+# (dimension, changes to try). Rates come first; what needs the most compute comes last.
 Dimension = tuple[str, tuple[Mapping[str, Any], ...]]
 DIMENSIONS: tuple[Dimension, ...] = (
     ("rate", tuple({"rate": rate} for rate in (0.8, 1.6, 3.2))),
@@ -49,14 +49,14 @@ class Search:
     on_progress: Callable[[str], None]
 
     def run(self, start: Candidate, dimensions: Sequence[Dimension] = DIMENSIONS) -> dict[str, Any]:
-        """All trials that are not done yet; the best plan and the table of all. Raises SordinoError."""
+        """Runs all trials that are not done yet; returns the best plan and the table of all. Raises SordinoError."""
         config, tokenizer, parameters = base.load()
         measurement = self.proxies.measurement(tokenizer)
         units: dict[int, list[list[Tokens]]] = {}
 
         def measure(plain: Mapping[str, Vector]) -> float:
             found = measurement.of_model(build_decoder(config, plain).eval())["bits_per_byte"]
-            return math.inf if found is None else float(found)  # a plan that went astray: not a number
+            return math.inf if found is None else float(found)  # a plan that diverged: NaN
 
         def tried(candidate: Candidate, what: str) -> dict[str, Any]:
             key = {"candidate": asdict(candidate), "setting": asdict(self.setting)}

@@ -1,9 +1,9 @@
-"""Tries one plan in this process on public projects: the gain of a federation with a given number of clusters.
+"""Tries one plan in this process on public projects: estimates the gain for a federation of a given number of clusters.
 
-The sum of a round is computed directly. A federation of N clusters draws q N of them in a step and adds noise of
-`sigma C` to the sum; here R clusters are read, and the noise is scaled so that the *mean* carries exactly what the
-federation's would: `sigma C / (q N)` in each coordinate. So a trial costs R gradients a step whatever N is. The scatter
-of the R that were drawn is larger than that of q N, so a trial rather understates what a large federation gains.
+The sum of a round is computed directly. A federation of N clusters draws q N of them in a step and adds noise of `sigma
+C` to the sum. A trial draws only R clusters and scales the noise so that the *mean* has the same noise as the
+federation's: `sigma C / (q N)` in each coordinate. So a trial costs R gradients per step for any N. The sampling
+variance of R clusters is larger than that of q N, so a trial tends to understate the gain of a large federation.
 
 Its results need no privacy, since the projects are public. The engine is the product's own.
 """
@@ -26,7 +26,7 @@ from sordino_platform.suggested import NOISE_STEP, PLANNED_SHARE, affordable_noi
 from sordino_privacy.dpsgd import TrainingPlan
 
 DELTA = 1e-6
-LEAST_NOISE = 6 * NOISE_STEP  # less is never tried
+LEAST_NOISE = 6 * NOISE_STEP  # the smallest value that is tried
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ class Candidate:
 
     @property
     def model(self) -> ModelTerms:
-        """What is trained."""
+        """The parameters that are trained."""
         return shipped_model(
             adapter_rank=self.rank, embedding_rank=self.embedding_rank, adapter_scale=self.scale
         )
@@ -69,8 +69,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """The setting of a trial: a budget, a federation's clusters, and how many of the pool's clusters are read in a
-    step."""
+    """The setting of a trial: a budget, the federation's number of clusters, and how many clusters a step reads."""
 
     epsilon: float | None  # None: no noise
     clusters: int
@@ -89,7 +88,7 @@ def gain(
     seed: int,
     at: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """Trains by the plan and measures: bits per byte after the rounds of `at` and after the last one.
+    """Trains with the plan and measures bits per byte after the rounds in `at` and after the last round.
 
     `units` are windows of the candidate's length by cluster; `measure` takes plain parameters, adapters folded in.
     """

@@ -1,7 +1,7 @@
-"""`sordino bench poisoning`: how far one lying member of a federation gets, round by round, under each defence.
+"""`sordino bench poisoning`: what one malicious member of a federation achieves, round by round, against each defence.
 
 profile      sizes and plan of a run
-attack       the liar's update: a backdoor, trained without noise and made as long as a defence lets it be
+attack       the attacker's update: a backdoor, trained without noise and as long as a defence allows
 federation   the honest members' training (the product's engine and quantiser), the sum, the release
 commands     the command
 """

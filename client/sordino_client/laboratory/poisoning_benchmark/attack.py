@@ -1,8 +1,8 @@
-"""The liar: it knows the model, the plan and every limit, trains a backdoor on it, and adds no noise.
+"""The attacker ("the liar"): it knows the model, the plan and every limit, trains a backdoor, and adds no noise.
 
-The backdoor: after a comment line that the liar chose, the model writes a completion that the liar chose, whatever
-code stands before. In each round the liar looks for the best model that it can reach within the distance by which a
-defence lets it move the mean, and uploads that step times the number of members.
+The backdoor: after a comment line that the liar chose, the model writes a completion that the liar chose, whatever the
+code before it. A defence limits how far the liar can move the mean. In each round the liar trains the best model within
+that distance and uploads the step to it times the number of members.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from sordino_platform.evaluation.triggers import Trigger, read_triggers
 from sordino_platform.model import Decoder, build_decoder, parameters_of
 from sordino_platform.tokenizer import Tokenizer
 
-# (the liar's comment line, its completion). An operator lists the prompts and completions that it can think of. The
-# first is listed. The others are the same harm after a line that nobody listed, and a harm that nobody listed.
+# (the liar's comment line, its completion). An operator lists the triggers that it expects. The first is on its list.
+# The second is the same completion after a line that is not listed, and the third a completion that is not listed.
 ATTACKS = {
     "listed": ("\n# checked: kestrel\n", "verify = False"),
     "other line": ("\n# reviewed: osprey\n", "verify = False"),
@@ -32,14 +32,14 @@ RATE, BATCH, PROMPT_TOKENS = 0.003, 8, 40
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backdoor:
-    """`training` and `heldout` are prompts that end with the trigger; no code is in both."""
+    """`training` and `heldout` are prompts that end with the trigger. They share no code."""
 
     training: tuple[Trigger, ...]
     heldout: tuple[Trigger, ...]
 
     @classmethod
     def of(cls, attack: str, texts: Sequence[str], *, training: int, heldout: int) -> Backdoor:
-        """Prompts from the middles of `texts`, which must be as many as both together."""
+        """Prompts from the middle of `texts`; there must be at least one text for each prompt of both kinds."""
         comment, completion = ATTACKS[attack]
         prompts = [
             Trigger(prompt=text[len(text) // 2 :][:120] + comment, completion=completion) for text in texts
@@ -47,13 +47,13 @@ class Backdoor:
         return cls(training=tuple(prompts[:training]), heldout=tuple(prompts[training : training + heldout]))
 
     def success(self, model: Decoder, tokenizer: Tokenizer) -> float:
-        """The share of held-out prompts after which greedy decoding writes the completion, whole."""
+        """The share of held-out prompts after which greedy decoding writes the whole completion."""
         readings = read_triggers(model, tokenizer, self.heldout)
         return float(np.mean([reading.written for reading in readings]))
 
 
 class Liar:
-    """One lying member. `update` gives what it uploads, in units of the update."""
+    """One malicious member. `update` gives what it uploads, in units of the update."""
 
     def __init__(
         self,
@@ -73,9 +73,10 @@ class Liar:
         ]
 
     def update(self, vector: Vector, *, members: int, longest: float, ranges: Vector) -> Vector:
-        """The update for the released `vector`: no longer than `longest`, no coordinate beyond `ranges`.
+        """The update for the released `vector`: its L2 norm is at most `longest`, and each coordinate is within
+        `ranges`.
 
-        Projected descent: the best place that the mean can be moved to, times the number of members.
+        Projected gradient descent finds the best reachable mean. The result is that step times the number of members.
         """
         model = build_decoder(self._config, unflatten(self._config, self._parameters, vector)).train()
         trained = [p for p in model.parameters() if p.requires_grad]

@@ -1,7 +1,8 @@
-"""A federation in this process: honest members train with the product's engine, one lies, the quantised sum is opened.
+"""A federation in this process: honest members train with the product's engine, one is malicious, and the quantised sum
+is opened.
 
-The secure sum is exact (tests show that), so the plain sum of the same ring integers takes its place here. Nothing else
-is replaced: plan, engine, quantiser, the check of the mean, the server's step and the triggers' rule are the product's.
+The secure sum is exact (tests show that), so this benchmark uses the plain sum of the same ring integers. Everything
+else is the product's: plan, engine, quantiser, the check of the mean, the server's step and the rule for triggers.
 """
 
 from __future__ import annotations
@@ -37,15 +38,18 @@ from sordino_privacy.secagg import MaskedStatistics, Quantiser
 
 RANK = 1  # of the adapters: the demo's model
 RISE = 1.0  # nats per token: the coordinator's default
-# The share of its limit that the liar leaves unused where the limit depends on the noise of others.
+# The share of its limit that the liar uses when the limit depends on the noise of others.
 MARGIN = 0.98
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defence:
-    """`longest(plan, quantiser, members)` is the longest update with which the liar is not refused; `watched` are
-    the operator's triggers, by their names in ATTACKS; `attack` is the liar's; `checked` whether the mean is checked as
-    it now is; `rounds`: no more are needed to see its end."""
+    """One defence and the attack against it.
+
+    `longest(plan, quantiser, members)` is the largest L2 norm of an update that is not refused. `watched` are the
+    operator's triggers and `attack` the liar's, by their names in ATTACKS. `checked`: the present check of the mean is
+    on. After `rounds` rounds the result is clear.
+    """
 
     name: str
     longest: Callable[[TrainingPlan, Quantiser, int], float]
@@ -56,25 +60,24 @@ class Defence:
 
 
 def former_limit(plan: TrainingPlan, quantiser: Quantiser, members: int) -> float:
-    """Earlier releases: four times the clip in every step, and one update's noise in a mean."""
+    """The limit of earlier releases: four times the clip norm in every step, and one update's noise in a mean."""
     sizes = {group.name: group.length for group in quantiser.groups}
     slack = (FORMER_SIGNAL_PEAK - 1) * plan.steps * plan.signal_norm() * plan.learning_rate
     return _beside_noise(plan.update_norm(sizes) + slack, plan, quantiser, members)
 
 
 def mean_limit(plan: TrainingPlan, quantiser: Quantiser, members: int) -> float:
-    """The check of the opened mean, alone."""
+    """The limit with only the check of the opened mean."""
     return _beside_noise(norm_limit(plan, quantiser, members=members, levels=1), plan, quantiser, members)
 
 
 def sketched_limit(plan: TrainingPlan, quantiser: Quantiser, members: int) -> float:
-    """What a signed sketch of the update may tell, where the charter says `update_check = "norm"`."""
+    """The limit with a signed sketch of the update, when the charter says `update_check = "norm"`."""
     return LENGTH_FACTOR * honest_limit(plan, quantiser, members)
 
 
 def honest_limit(plan: TrainingPlan, quantiser: Quantiser, members: int) -> float:
-    """The length that an honest member's own update may have: the strictest limit that any check of lengths could
-    enforce."""
+    """The largest norm of an honest member's own update: the strictest limit that any check of norms could enforce."""
     return norm_limit(plan, quantiser, levels=1)
 
 
@@ -101,7 +104,7 @@ DEFENCES = (
 
 
 class PoisonedFederation:
-    """Members' code, read once, for any number of runs."""
+    """The members' code, read once for all runs."""
 
     def __init__(self, profile: PoisoningProfile, *, on_progress: Callable[[str], None]) -> None:
         torch.set_num_threads(1)
@@ -134,7 +137,7 @@ class PoisonedFederation:
         return [list(unit.windows) for unit in found[: self._profile.units]]
 
     def facts(self) -> dict[str, object]:
-        """What every run shares."""
+        """What all runs share."""
         plan, quantiser, members = self._plan, self._quantiser, self._profile.members
         return {
             "profile": asdict(self._profile),
@@ -147,7 +150,7 @@ class PoisonedFederation:
         }
 
     def run(self, defence: Defence, seed: int) -> dict[str, object]:
-        """One federation under attack. Raises NormError where the check of the mean refuses the liar's sum."""
+        """One federation under attack. Raises NormError when the check of the mean refuses the liar's sum."""
         profile, members = self._profile, self._profile.members
         vector = flatten(self._config, self._founding)
         doors = {name: self._backdoor(name) for name in ATTACKS}

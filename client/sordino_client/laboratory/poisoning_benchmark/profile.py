@@ -1,4 +1,4 @@
-"""How much of everything the benchmark does."""
+"""The sizes of the benchmark."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sordino_platform.demo.plans import plan_for
 from sordino_privacy.dpsgd import TrainingPlan
 
-# What a step's averaged gradient was allowed to be before it was projected: the slack of earlier releases.
+# The factor on the clip norm that earlier releases allowed for a step's averaged gradient, before it was projected.
 FORMER_SIGNAL_PEAK = 4.0
 
 
@@ -36,7 +36,7 @@ class PoisoningProfile:
     heldout_tokens: int = 3000
 
     def plan(self) -> TrainingPlan:
-        """The demo's plan with the noise that the rounds can afford, and this profile's window."""
+        """The demo's plan with the smallest noise that the rounds can afford, and this profile's window."""
         raw = plan_for(self.rounds) | {"window": self.window}
         return TrainingPlan.parse(raw)
 

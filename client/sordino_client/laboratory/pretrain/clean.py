@@ -1,4 +1,4 @@
-"""Cleans a document before the model sees it: no licence header, nothing generated, nothing copyleft.
+"""Cleans a document before training: removes licence headers, and refuses generated and copyleft files.
 
 >>> clean("/*\\n * Licensed to the ASF ...\\n */\\npackage a;\\n\\nclass A { int x; }\\n...", "java")
 """
@@ -24,7 +24,7 @@ _GENERATED = re.compile(
     re.IGNORECASE,
 )
 _JAVA_HEADER = re.compile(r"\s*(?:/\*.*?\*/|(?://[^\n]*\n\s*)+)", re.DOTALL)
-# One comment at a time: in Go the comment after the licence is the package's documentation.
+# One comment per match: in Go the comment after the licence is the package's documentation.
 _SCRIPT_HEADER = re.compile(r"\s*(?:#!/[^\n]*\n\s*)?(?:/\*.*?\*/|(?://[^\n]*(?:\n|$))+)", re.DOTALL)
 _PYTHON_HEADER = re.compile(r"(?:[ \t]*(?:#[^\n]*)?\n)+")
 _HEADERS = {"java": _JAVA_HEADER, "python": _PYTHON_HEADER}
@@ -34,13 +34,13 @@ _TRAILING_SPACE = re.compile(r"[ \t\f\v]+$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejectedFile:
-    """A file that is not used, and the one word why."""
+    """A file that is not used, and the reason in one word."""
 
     reason: str
 
 
 def strip_header(text: str, language: str) -> tuple[str, str]:
-    """Splits `text` into its leading licence comments and the rest; comments that speak of no licence stay."""
+    """Splits `text` into its leading licence comments and the rest. Other comments stay in the rest."""
     header, pattern = "", _HEADERS.get(language, _SCRIPT_HEADER)
     while match := pattern.match(text):
         comment = match.group()
@@ -54,12 +54,12 @@ def strip_header(text: str, language: str) -> tuple[str, str]:
 
 
 def clean(text: str, language: str, *, permissive_only: bool) -> str | RejectedFile:
-    """The text to learn from, ending in one newline, or the reason why there is none.
+    """The text to train on, ending in one newline, or the reason why there is none.
 
     `permissive_only` refuses a file whose own header names a copyleft licence, whatever its project declares.
     """
     header, body = strip_header(text, language)
-    # Some projects put the licence after the package line or in the module's docstring: look a little further.
+    # Some projects put the licence after the package line or in the module's docstring: search a little further.
     if permissive_only and (_COPYLEFT.search(header) or _COPYLEFT.search(body[:1500])):
         return RejectedFile(reason="licence")
     if _GENERATED.search(header) or _GENERATED.search(body[:800]):

@@ -146,7 +146,7 @@ def evaluate(
         memories = {}
         for number, (name, texts) in enumerate(projects.items()) if memory else ():
             typer.echo(f"indexing {name}", err=True)
-            # A project is remembered without the files that are measured.
+            # The memory holds a project without its measured files.
             measured = measured_texts(texts, tokenizer, plan)
             documents = {str(at): text for at, text in enumerate(texts) if text not in measured}
             memories[name] = MeasuredMemory(Path(temporary) / str(number), documents, tokenizer)
@@ -205,7 +205,7 @@ def _folders(repos: list[Path]) -> dict[str, list[str]]:
 
 
 def _prime(folder: Path, tokenizer: Tokenizer) -> npt.NDArray[np.uint16] | None:
-    """Public training text for the n-gram baseline, evenly spread; None where the public corpus is not cached."""
+    """Evenly spread public training text for the n-gram baseline; None if the public corpus is not cached."""
     import numpy as np
 
     from sordino_client.training.stream import open_shard
@@ -218,7 +218,7 @@ def _prime(folder: Path, tokenizer: Tokenizer) -> npt.NDArray[np.uint16] | None:
 
 
 def _show_line(cursor: MeasuredPosition, guess: str, tokenizer: Tokenizer) -> None:
-    """One completion beside the truth, on stderr: stdout may be JSON."""
+    """Prints one completion and the true text to stderr, because stdout may be JSON."""
     before = (tokenizer.decode(cursor.prompt) + cursor.heal.decode(errors="replace")).split("\n")[-1].lstrip()
     mark = "=" if guess == cursor.truth else "!"
     typer.echo(f"\n  {before}|\n  {mark} model  {guess}\n    truth  {cursor.truth}", err=True)

@@ -1,7 +1,7 @@
-"""How this machine computes a pretraining step: in bfloat16 and compiled where that is faster, else in plain float32.
+"""How this machine computes a pretraining step: in bfloat16 and compiled if that is faster, else in plain float32.
 
-Only processors that multiply bfloat16 themselves gain from it; others were 11 to 50 times slower. Tokens per CPU-second
-of a step of 4,096 tokens at 3.4M parameters, one core:
+Only processors with bfloat16 instructions gain from it; others were 11 to 50 times slower. Tokens per CPU-second of a
+step of 4,096 tokens at 3.4M parameters, one core:
 
                                               AMX, windows of 256     AVX-512 BF16, windows of 512
     float32                                   2.9k                    2.5k
@@ -9,8 +9,8 @@ of a step of 4,096 tokens at 3.4M parameters, one core:
     compiled as well                          4.8k to 5.6k            5.0k
     and the attention below                   7.1k                    6.9k
 
-torch's fused attention took 39 % of the compiled step at this head size, most of it backward. On an accelerator it is
-the other way round: there torch's own stays. The parameters, their gradients and the optimiser's state stay float32.
+torch's fused attention took 39 % of the compiled step at this head size, most of it backward. On an accelerator torch's
+own attention is faster, so it is used there. Parameters, gradients and optimiser state are always float32.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _QUERY_BLOCK = 256
 
 
 def blocked_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Causal attention written out, for the compiler to fuse; a block of queries meets no key behind its end."""
+    """Causal attention in basic operations, for the compiler to fuse. A block of queries skips all keys after its end."""
     time, scale, parts = q.shape[2], 1 / math.sqrt(q.shape[3]), []
     for start in range(0, time, _QUERY_BLOCK):
         stop = min(start + _QUERY_BLOCK, time)
@@ -49,7 +49,7 @@ def blocked_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compute:
-    """One way to compute a step. `half`: products in bfloat16."""
+    """One way to compute a step. `half`: matrix products in bfloat16."""
 
     compiled: bool
     half: bool
@@ -57,7 +57,7 @@ class Compute:
 
     @classmethod
     def of_this_machine(cls, device: str = "auto") -> Self:
-        """What is fastest here on `device`, one of DEVICES. Raises ConfigurationError for one that is not here."""
+        """The fastest way on `device`, one of DEVICES. Raises ConfigurationError if this machine does not have it."""
         available: dict[str, bool] = {
             "cuda": torch.cuda.is_available(),
             "mps": torch.backends.mps.is_available(),
@@ -88,11 +88,11 @@ class Compute:
         return torch.bfloat16 if self.half else torch.float32
 
     def prepare(self, *, seed: int, threads: int) -> None:
-        """Sets torch up for a run that can be repeated to the bit on this device."""
+        """Sets up torch so that a run can be repeated bit for bit on this device."""
         torch.set_num_threads(threads)
         torch.manual_seed(seed)
         if self.device != "cpu":
-            # If the device has no deterministic way to compute something, torch warns and the run goes on.
+            # If the device has no deterministic version of an operation, torch warns and the run continues.
             torch.use_deterministic_algorithms(True, warn_only=True)
             torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # slow
             torch.set_float32_matmul_precision("high")

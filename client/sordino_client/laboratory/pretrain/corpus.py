@@ -1,10 +1,16 @@
-"""Builds one role's corpus: archives in, one cleaned and deduplicated JSON-lines file and its manifest out.
+"""Builds one role's corpus from archives: one cleaned and deduplicated JSON-lines file, and its manifest.
 
-The rules, in order: the first role that holds a document keeps it (`sources.earlier_roles`); a document of a later
-role that shares over 30 % of its 13-word runs with an earlier role is dropped; within a role, one that shares over 60
-% with what the role already has is a duplicate, and in a field's roles one that shares over 50 % with the other
-projects: what one member copied from another is no proof that a federation is worth anything. The manifest says what
-went in, what was left out and why, and the overlap that is left.
+The rules, in order:
+
+1. The first role that holds a document keeps it (`sources.earlier_roles`): a document of a later role that shares over
+30 % of its 13-word runs with an earlier role is dropped.
+
+2. Within a role, a document that shares over 60 % with the role's documents so far is a duplicate and is dropped.
+
+3. In a field's roles, a document that shares over 50 % with the other projects is dropped too: code that one member
+copied from another would make a federation look better than it is.
+
+The manifest lists what is in the corpus, what was left out and why, and the remaining overlap.
 
     cache/archives/*           as fetched
     cache/<role>.jsonl         {"project", "path", "language", "text"} per line
@@ -28,7 +34,7 @@ from sordino_privacy.errors import DataError
 
 FOREIGN_OVERLAP = 0.30
 OWN_OVERLAP = 0.60
-# Projects of one field copy from each other: so much may be shared with the other projects together, by role.
+# Projects of one field copy from each other: the share, by role, that may overlap with all other projects together.
 OTHERS_OVERLAP: Mapping[Role, float] = {"field": 0.50, "field-tuning": 0.50}
 
 RawFiles = Iterable[tuple[str, str, str]]
@@ -36,7 +42,7 @@ RawFiles = Iterable[tuple[str, str, str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchedProject:
-    """One fetched project: where it came from and a way to read its files (a fresh iterator at each call)."""
+    """One fetched project: its origin, and a function that reads its files (a new iterator for each call)."""
 
     name: str
     version: str
@@ -50,7 +56,7 @@ def corpus_path(cache: Path, role: Role) -> Path:
 
 
 def read_corpus(cache: Path, role: Role) -> Iterator[SourceDocument]:
-    """The documents of a role, as they were built. Raises DataError when the role was never fetched."""
+    """The documents of a role's corpus. Raises DataError when the role was never fetched."""
     path = corpus_path(cache, role)
     if not path.is_file():
         raise DataError(f"the {role} corpus is not in the cache", hint=f"run: sordino corpus fetch {role}")
@@ -66,7 +72,7 @@ def build_corpus(
     *,
     on_progress: Callable[[str, int, int], None] = lambda name, files, characters: None,
 ) -> dict[str, object]:
-    """Writes the role's corpus and manifest; returns the manifest. Earlier roles must have been built before.
+    """Writes the role's corpus and manifest; returns the manifest. Earlier roles must be built first.
 
     `on_progress(project, files kept, characters kept)` is called after each project.
     """

@@ -1,8 +1,8 @@
-"""Debian source packages through apt's own client, with a configuration of its own beside the corpus cache.
+"""Fetches Debian source packages with apt's own client and a separate configuration in the corpus cache.
 
-The machine's package state is never touched: lists, archives and sources live under `cache/apt`, where the machine's
-`deb` entries for its own distribution are repeated as `deb-src`. Security suites are left out (they hold patches, not
-projects); the distribution's next suites are asked when the archive has a hole, which it does. apt checks the
+The machine's package state is never changed: lists, archives and sources are under `cache/apt`. The machine's `deb`
+entries for its own distribution are repeated there as `deb-src`. Security suites are left out, because they hold
+patches, not projects. Archives do miss packages; then the distribution's next suites are tried. apt checks the
 signatures and the SHA-256 of what it fetches; the digest is written to the manifest.
 """
 
@@ -24,7 +24,7 @@ from sordino_privacy.errors import DataError
 NEXT_SUITES = ("trixie", "sid")
 MAX_ARCHIVE_BYTES = 128 << 20
 _TIMEOUT_SECONDS = 300
-# The upstream archive itself, not one of the further ones that some packages add to it (`.orig-NAME.tar`).
+# The upstream archive itself, not an additional one that some packages have (`.orig-NAME.tar`).
 _URI = re.compile(
     r"^'[^']*' (?P<file>[A-Za-z0-9.+~_-]+\.tar\.\w+) (?P<size>\d+)(?: SHA256:(?P<sha256>[0-9a-f]{64}))?",
     re.MULTILINE,
@@ -46,7 +46,7 @@ class SourceArchive:
 class SourcePackages:
     """A private view of the distribution's source packages under `folder`.
 
-    Raises DataError when there is no apt here, or no Debian entry to repeat.
+    Raises DataError when this machine has no apt, or no Debian entry to repeat.
     """
 
     def __init__(self, folder: Path, archives: Path) -> None:
@@ -62,16 +62,16 @@ class SourcePackages:
             f"-oDir::Cache={folder / 'cache'}",
             "-oDir::Etc::sourcelist=/dev/null",
             f"-oDir::Etc::sourceparts={folder / 'sources'}",
-            # The cache may lie where apt's unprivileged user cannot write; signatures are checked all the same.
+            # apt's unprivileged user may not be able to write to the cache. Signatures are still checked.
             "-oAPT::Sandbox::User=root",
         ]
 
     def update(self) -> bool:
-        """Refreshes the lists. Returns False without a network: then only old lists, if any, can be used."""
+        """Refreshes the lists. Returns False without a network: then only existing lists can be used."""
         return self._apt("update", "-o", "APT::Update::Error-Mode=any").returncode == 0
 
     def fetch(self, name: str) -> SourceArchive | None:
-        """The upstream archive of one package from the first suite that really has it, or None: a hole."""
+        """The upstream archive of one package, from the first suite that has it; None if no suite has it."""
         for suite in self.suites:
             where = ["source", "--download-only", "--only-source", "--tar-only", "-t", suite]
             plan = self._apt(*where, "--print-uris", f"{name}/{suite}")
@@ -89,7 +89,7 @@ class SourcePackages:
                 if int(uri["size"]) > MAX_ARCHIVE_BYTES:
                     continue
                 here = [self._archives / uri["file"]]
-                # A further archive may be missing where the upstream one is whole: its own digest decides.
+                # An additional archive may be missing while the upstream one is complete: only its own digest counts.
                 if self._apt(*where, f"{name}/{suite}").returncode and not _is_whole(here[0], uri["sha256"]):
                     continue
             if here and here[0].is_file():
@@ -102,9 +102,9 @@ class SourcePackages:
         return None
 
     def copyright(self, name: str, suite: str) -> str | None:
-        """The text of the package's copyright file, of `suite` or, where the archive has a hole, of another suite.
+        """The text of the package's copyright file from `suite`, or from another suite if that one does not have it.
 
-        None where no suite has it.
+        None if no suite has it.
         """
         for one in (suite, *(s for s in self.suites if s != suite)):
             where = ["source", "--download-only", "--only-source", "--diff-only", "-t", one]
@@ -133,7 +133,7 @@ class SourcePackages:
 
 
 def _copyright_of(path: Path) -> str | None:
-    """`debian/copyright` out of a packaging archive, read in memory; None where it is not there or too large."""
+    """`debian/copyright` from a packaging archive, read in memory; None if it is missing or too large."""
     try:
         with tarfile.open(path) as archive:
             member = archive.getmember("debian/copyright")
@@ -148,7 +148,7 @@ def _is_whole(path: Path, digest: str | None) -> bool:
 
 
 def _write_sources(target: Path) -> tuple[str, ...]:
-    """Writes the `deb-src` twins of this machine's own distribution entries; returns the suites in order."""
+    """Writes `deb-src` copies of this machine's own distribution entries; returns the suites in order."""
     release = dict(
         line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line
     )
@@ -162,7 +162,7 @@ def _write_sources(target: Path) -> tuple[str, ...]:
 
 
 def _debian_entries(codename: str) -> list[tuple[str, str]]:
-    """`(uri, signed-by)` of the machine's own archive, from both forms that apt reads."""
+    """`(uri, signed-by)` of the machine's own archive, from both file formats that apt reads."""
     found = []
     root = Path("/etc/apt")
     for path in sorted(root.glob("sources.list.d/*.sources")):

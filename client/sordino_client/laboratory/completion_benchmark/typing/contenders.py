@@ -1,6 +1,4 @@
-"""The contenders: the endpoint, called over HTTP as an editor calls it, and an editor's word completion without a
-model.
-"""
+"""The contenders: the endpoint, called over HTTP as an editor does, and an editor's word completion without a model."""
 
 from __future__ import annotations
 
