@@ -36,7 +36,7 @@ _QUERY_BLOCK = 256
 
 
 def blocked_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Causal attention in basic operations, for the compiler to fuse. A block of queries skips all keys after its end."""
+    """Causal attention in basic operations, for the compiler to fuse. A query block skips the keys after its end."""
     time, scale, parts = q.shape[2], 1 / math.sqrt(q.shape[3]), []
     for start in range(0, time, _QUERY_BLOCK):
         stop = min(start + _QUERY_BLOCK, time)

@@ -91,9 +91,7 @@ def parse_copyright(text: str) -> Copyright:
 
 
 def _known(text: str) -> str:
-    """The names of the licences whose own texts are in `text`. Empty if there are none, or if another licence is there
-    too.
-    """
+    """The names of the licences whose texts are in `text`; empty if there is none, or another licence too."""
     flat = " ".join(text.replace("*", " ").split())
     names = [name for name, sentence in _GRANTS.items() if re.search(sentence, flat, re.IGNORECASE)]
     return "" if _BESIDE.search(flat) else " and ".join(names)

@@ -1,4 +1,4 @@
-"""Turns a checkpoint into the package data that ships: the weights and the card that says what they are."""
+"""Turns a checkpoint into the package data that ships: the weights and their card."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def export(
 ) -> dict[str, Any]:
     """Writes weights, directions, tokenizer, `card.json` and `model-card.md` into `target`; returns the card.
 
-    `run` is the folder of a stable run or of its decay branch, `cache` the corpus it was trained on. `evaluations` are
-    what `sordino eval --json` printed for these weights, one for each role. Raises StorageError without a checkpoint,
-    DataError without the corpus manifest.
+    `run` is the folder of a stable run or of its decay branch, `cache` holds the corpus that it was trained on.
+    `evaluations` are the outputs of `sordino eval --json` for these weights, one for each role. Raises StorageError
+    without a checkpoint, DataError without the corpus manifest.
     """
     progress = checkpoint.current_progress(run)
     settings = json.loads((run / "settings.json").read_text())
@@ -99,7 +99,7 @@ def export(
 
 
 def _thin(entries: list[dict[str, float]]) -> list[dict[str, float]]:
-    """All measurements on the validation windows, and enough of the rest to draw the curve."""
+    """All measurements on the validation windows, and enough of the other entries to draw the curve."""
     every = max(1, len(entries) // _CURVE_POINTS)
     kept = [e for i, e in enumerate(entries) if i % every == 0 or "validation" in e]
     return [{k: round(v, 4) for k, v in e.items() if k in ("tokens", "loss", "validation")} for e in kept]

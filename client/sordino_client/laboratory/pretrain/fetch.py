@@ -1,7 +1,7 @@
 """Fetches the projects of a role by name and hands them, as archives on disk, to `corpus.build_corpus`.
 
-Resumable: what is in the cache is not fetched again. Without a network it says so and uses the cache. A package that
-the archive does not have is a hole: it is reported, never an error, until more than half of a role is missing.
+Resumable: packages in the cache are not fetched again. Without a network it says so and uses the cache. A package that
+the archive does not have is reported. It is an error only if more than half of a role is missing.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def fetch(
     offline: bool = False,
     on_progress: Callable[[str, str], None] = lambda name, outcome: None,
 ) -> list[FetchedProject]:
-    """The projects of a role that could be had. `on_progress(name, outcome)` is called after each.
+    """The projects of a role that could be fetched. `on_progress(name, outcome)` is called after each.
 
     Raises UsageError for an unknown role, DataError when more than half of the projects are missing.
     """
@@ -73,7 +73,7 @@ def fetch(
 
 
 def fetch_pinned(cache: Path, pins: Iterable[Pinned]) -> list[FetchedProject]:
-    """Those wheels, from the cache or from the package index. Raises DataError when one cannot be had."""
+    """Those wheels, from the cache or from the package index. Raises DataError when one cannot be fetched."""
     archives = cache / "archives"
     archives.mkdir(parents=True, exist_ok=True)
     lock, projects = _read_lock(cache), []
@@ -108,7 +108,7 @@ def _fetch_one(
         return _installed(source.name)
     locked = lock.get(source.name)
     if locked is not None and source.pinned is not None and locked["sha256"] != source.pinned.sha256:
-        locked = None  # an older pin's
+        locked = None  # of an older pin
     if locked is None or not (archives / locked["file"]).is_file():
         if offline:
             return None
@@ -140,10 +140,10 @@ def _fetch_one(
 def _allowed(
     source: Source, archives: Path, packages: SourcePackages | None, locked: dict[str, str]
 ) -> Copyright | None:
-    """What the project's copyright file allows; None where there is no such file or it names no permissive licence.
+    """The rules of the project's copyright file; None if there is no such file or it names no permissive licence.
 
-    The distribution's file or, where its archive has a hole, the project's own licence file. It lies beside the
-    archive; the lock holds its digest and the licence of the whole.
+    It is the distribution's file or, if the distribution lacks the package, the project's own licence file. It is
+    stored next to the archive; the lock holds its digest and the licence of the whole package.
     """
     path = archives / f"{source.name}.copyright"
     if "copyright" not in locked and packages is not None:
@@ -190,9 +190,9 @@ def _from_debian(packages: SourcePackages, name: str) -> dict[str, str] | None:
 
 
 def _wheel(archives: Path, source: Source) -> dict[str, str] | None:
-    """Downloads a distribution's wheel: its sources without running anybody's build script.
+    """Downloads a distribution's wheel: it has the sources, and no build script is run.
 
-    A pinned one is that very file or none: pip refuses another by its hash.
+    If the wheel is pinned, pip refuses a file with another hash.
     """
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:",
                "--disable-pip-version-check", "--dest", str(archives)]  # fmt: skip
@@ -201,7 +201,7 @@ def _wheel(archives: Path, source: Source) -> dict[str, str] | None:
         if (pinned := source.pinned) is not None:
             requirements = Path(scratch) / "pinned.txt"
             requirements.write_text(f"{pinned.name}=={pinned.version} --hash=sha256:{pinned.sha256}\n")
-            # It is read and never run, so it does not matter which Python it is for.
+            # It is only read and never run, so any Python version will do.
             version, wanted = (
                 pinned.version,
                 ["--ignore-requires-python", "--require-hashes", "-r", str(requirements)],
@@ -214,7 +214,7 @@ def _wheel(archives: Path, source: Source) -> dict[str, str] | None:
             timeout=600,
             check=False,
         )
-    begin = source.name.lower().replace("-", "_") + "-"  # older wheels spell the name with capitals
+    begin = source.name.lower().replace("-", "_") + "-"  # older wheels have capitals in the name
     found = sorted(
         path for path in archives.glob(f"*-{version}-*.whl") if path.name.lower().startswith(begin)
     )
@@ -237,7 +237,7 @@ def _wheel(archives: Path, source: Source) -> dict[str, str] | None:
 
 
 def standard_library(name: str) -> FetchedProject:
-    """The running interpreter's own library, without its tests."""
+    """The standard library of the running interpreter, without its tests."""
     root = Path(sysconfig.get_paths()["stdlib"])
     skip = re.compile(
         r"^(?:test|idlelib|lib2to3|site-packages|dist-packages|ensurepip|encodings|config-[^/]*)/|/tests?/"

@@ -1,9 +1,10 @@
-"""The projects of one field, each by name, version and SHA-256: the same bytes for whoever repeats a figure.
+"""The projects of one field, pinned by name, version and SHA-256, so that everybody can repeat a figure on the same
+bytes.
 
-FIELD are the services of OpenStack (Apache-2.0), each a project of its own team, all standing on common libraries that
-the public base has never read. MEMBERS of them train together; NEWCOMERS never take part and stand for those who join
-later. PROXIES are of another field, Apache Airflow's providers (Apache-2.0): plans are searched on them, and on nothing
-else, so that no figure is tuned on the projects that it is about.
+FIELD are the services of OpenStack (Apache-2.0). Each is the project of a separate team, and all use common libraries
+that the public base has never read. MEMBERS of them train together; NEWCOMERS never take part and represent those who
+join later. PROXIES are of another field, Apache Airflow's providers (Apache-2.0). Plans are searched only on them, so
+no figure is tuned on the projects that it measures.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ vitrage             15.0.1 f1569341b8060c2395d15ae1ea28f7bb3c9ecaa35b260fa1d9dc9
 zaqar               23.0.1 24f7a7ec91e1d29f21eba9ec5fb3c5faa9ab7da413fdfd855a56434239b1af24
 """
 
-# Each name without its beginning, which all share.
+# Each name without the prefix that all share.
 _PROXIES = """
 airbyte         6.2.0   74a1465918d2e42ee4cecff07fe73707a153fb06087336f3c59dbaa380984e83
 alibaba         3.5.2   d4871b75494579de6407699b64a803b1d9f6e52805244c46db9abd051fd4aca4

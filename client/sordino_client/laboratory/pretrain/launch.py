@@ -1,4 +1,4 @@
-"""`sordino pretrain`: encodes the public corpus once, then becomes the trainer's process."""
+"""`sordino pretrain`: encodes the public corpus once, then replaces this process with the trainer."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ CacheOption = Annotated[
     typer.Option("--cache", metavar="DIR", help="Where corpora are kept.", show_default="user cache"),
 ]
 
-# What the trainer's process must find in place before torch starts: threads that sleep while they wait (the cores are
-# shared), a malloc that keeps its large blocks instead of giving them back at every step (17 % faster), and, on CUDA,
-# a workspace with which products come out the same at every run.
+# Environment variables that must be set before torch starts: waiting threads sleep (the cores are shared), malloc keeps
+# large blocks instead of returning them at every step (17 % faster), and on CUDA a workspace makes matrix products
+# deterministic.
 TRAINER_ENVIRONMENT = {
     "OMP_WAIT_POLICY": "passive",
     "MALLOC_MMAP_MAX_": "0",
@@ -32,7 +32,7 @@ TRAINER_ENVIRONMENT = {
 
 
 def user_cache() -> Path:
-    """The corpus folder in the user's cache."""
+    """The corpus folder in the user's cache directory."""
     return cache_folder() / "sordino" / "corpus"
 
 
@@ -158,7 +158,7 @@ def pretrain(
 
 
 def _shares(text: str) -> list[float]:
-    """Four shares that are not negative and not all zero, of any sum: an epoch's are relative to each other."""
+    """Four shares that are not negative and not all zero. They are relative to each other and need not add up to 1."""
     try:
         shares = [float(part) for part in text.split(",")]
     except ValueError:
@@ -171,8 +171,7 @@ def _shares(text: str) -> list[float]:
 
 
 def _encode_once(cache: Path, data: Path, vocabulary: int | None) -> None:
-    """Turns the public corpus into token shards in `data`, unless they are there; learns the vocabulary first if one
-    is asked for."""
+    """Turns the public corpus into token shards in `data`, unless they exist; first learns a requested vocabulary."""
     from sordino_client.laboratory.pretrain.corpus import read_corpus
     from sordino_client.laboratory.pretrain.vocabulary import learn_once
     from sordino_client.training import stream

@@ -1,7 +1,7 @@
 """The model card for people (Mitchell et al. 2019), rendered from the card that ships with the weights.
 
-Every figure comes out of `card.json`; a test holds docs/model-card.md against this rendering, so the page cannot
-outlive the weights that it describes.
+Every figure is from `card.json`. A test compares docs/model-card.md with this rendering, so the page always matches the
+weights that it describes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LIMITS = """\
 * It was trained without privacy, on public code only. What a federation trains on top is private; see
   privacy-statement.md.
 """
-# What the weights were trained on; cards of before there was a mixture say nothing of it.
+# What the weights were trained on. Older cards, from before the mixture of languages, do not have this.
 _JAVA_AND_PYTHON = "It knows Java first and some Python."
 _OF_THE_MIXTURE = "It knows Java first, then Python and Go, and some TypeScript and JavaScript."
 _FORMS = {"sordino-base/1": "float16", "sordino-base/2": "bytes by rows"}
@@ -88,7 +88,7 @@ def render(card: dict[str, Any]) -> str:
 
 
 def _before(before: dict[str, Any] | None, now: set[str]) -> list[str]:
-    """What the weights had read before this corpus, where the run went on from an earlier base."""
+    """What the weights were trained on before this corpus, if the run continued an earlier base."""
     if before is None:
         return []
     gone = sorted(p["name"] for p in before["corpus"]["projects"] if p["name"] not in now)
@@ -105,7 +105,7 @@ def _before(before: dict[str, Any] | None, now: set[str]) -> list[str]:
 
 
 def _evaluation(report: dict[str, Any]) -> list[str]:
-    """The held-out table: what `sordino eval --json` printed for these weights."""
+    """The held-out table, from the output of `sordino eval --json` for these weights."""
     if not report:
         return ["## Quality", "", "Not measured.", ""]
     rows = [("all held-out projects", report), *report["per_project"].items()]
@@ -132,7 +132,7 @@ def _evaluation(report: dict[str, Any]) -> list[str]:
 
 
 def _others(reports: dict[str, dict[str, Any]]) -> list[str]:
-    """The other languages' held-out projects, one row each: the model alone, and with the memory."""
+    """The held-out projects of the other languages, one row each: the model alone, and with the memory."""
     if not reports:
         return []
     rows = []

@@ -1,9 +1,10 @@
-"""How much of a document another corpus already holds: shared runs of 13 words, the usual unit of decontamination.
+"""Measures how much of a document is already in another corpus: shared runs of 13 words, the usual decontamination
+unit.
 
-Words are identifiers and numbers; import lines do not count, since every project shares them. One run in four is kept
-(chosen by its hash, so the same ones everywhere) and marked in a bitmap, which makes the test of a document a handful
-of array reads. False positives raise a document's overlap by the filled share of the bitmap, at most a few percent
-here, far below any threshold in use; there are no false negatives.
+Words are identifiers and numbers; import lines do not count, since every project shares them. One run in four is
+sampled (by its hash, so the same runs everywhere) and marked in a bitmap, so a document is checked with a few array
+reads. False positives raise a document's overlap by the filled share of the bitmap. That is at most a few percent here,
+far below every threshold in use. There are no false negatives.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ SAMPLE = 4
 _SLOT_BITS = 28
 _WORD = re.compile(rb"\w+")
 _IMPORTS = re.compile(rb"^(?:import|package|from)\b[^\n]*$", re.MULTILINE)
-# Odd constants of splitmix64: one multiplier per position makes a run's hash depend on its order.
+# Odd constants of splitmix64. Each position has its own multiplier, so the hash depends on the order of the words.
 _POSITION = (np.uint64(0x9E3779B97F4A7C15) * np.arange(1, 2 * RUN, 2, dtype=np.uint64)).astype(np.uint64)
 
 Slots = npt.NDArray[np.int64]
 
 
 def runs(text: str) -> Slots:
-    """The bitmap slots of the sampled 13-word runs of `text`; a shorter text gives one run of all its words."""
+    """The bitmap slots of the sampled 13-word runs of `text`; a shorter text is one run."""
     words = _WORD.findall(_IMPORTS.sub(b"", text.encode()))
     codes = np.fromiter(map(crc32, chain(words, [b""] * max(0, RUN - len(words)))), dtype=np.uint64)
     count = len(codes) - RUN + 1
@@ -42,7 +43,7 @@ def runs(text: str) -> Slots:
 
 
 class SeenRuns:
-    """The runs of every document added so far."""
+    """The runs of all documents that were added."""
 
     def __init__(self) -> None:
         self._slots = np.zeros(1 << _SLOT_BITS, dtype=np.bool_)

@@ -1,11 +1,11 @@
-"""Encoded documents made small for the way to another machine, in parts that fit what may travel at once.
+"""Compresses encoded documents for another machine, in parts that are small enough to transfer.
 
-FOLDER/shards.json                     which shards, their tokens' SHA-256 and the number of parts of each
-FOLDER/tokenizer.json                  where it is not the one that ships
+FOLDER/shards.json                     the shards, the SHA-256 of their tokens and the number of parts of each
+FOLDER/tokenizer.json                  if it is not the one that ships
 FOLDER/training.000, training.001 ...  one xz stream, cut: the index, then the tokens as they lie on disk
 
-What comes out is checked against the digest, so a part that is missing, cut or of another packing is refused and leaves
-nothing.
+The unpacked tokens are checked against the digest. So a part that is missing, truncated or from another packing is
+refused, and nothing is written.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MAX_UNPACKED = 16 << 30
 def pack_shards(data: Path, target: Path, *, part_bytes: int = PART_BYTES, preset: int = 6) -> dict[str, int]:
     """Packs the shards of `data` into `target`; returns the number of parts of each.
 
-    Raises DataError where they are not encoded yet.
+    Raises DataError when they are not encoded yet.
     """
     target.mkdir(parents=True, exist_ok=True)
     about: dict[str, dict[str, object]] = {}
@@ -52,9 +52,9 @@ def pack_shards(data: Path, target: Path, *, part_bytes: int = PART_BYTES, prese
 
 
 def unpack(source: Path, data: Path) -> None:
-    """Writes the shards of `source` below `data`, unless they are there.
+    """Writes the shards of `source` under `data`, unless they exist.
 
-    Raises StorageError for a packing that is not whole or not ours; what was there before stays.
+    Raises StorageError for an incomplete or foreign packing; existing files are kept.
     """
     try:
         about = json.loads((source / "shards.json").read_text())
@@ -63,7 +63,7 @@ def unpack(source: Path, data: Path) -> None:
         for name in SHARDS:
             if not (data / name / "shard.json").is_file():
                 _unpack_one(source, data, name, about["shards"][name])
-        if (source / "tokenizer.json").is_file():  # each shard names the digest of its own
+        if (source / "tokenizer.json").is_file():  # each shard names its tokenizer's digest
             shutil.copyfile(source / "tokenizer.json", data / "tokenizer.json")
     except (OSError, ValueError, KeyError, TypeError, lzma.LZMAError, EOFError) as error:
         raise StorageError(f"the packed shards in {source} are not whole", hint="copy them again") from error
@@ -131,7 +131,7 @@ def _write_parts(stream: Iterable[bytes], target: Path, name: str, part_bytes: i
 
 
 def _expanded(source: Path, name: str, parts: int, expected: int) -> Iterator[bytes]:
-    """The packed bytes in blocks, never more than `expected` and a block."""
+    """The packed bytes in blocks, at most `expected` bytes and one block."""
     expander, total = lzma.LZMADecompressor(memlimit=1 << 30), 0
     for number in range(parts):
         with (source / f"{name}.{number:03d}").open("rb") as handle:

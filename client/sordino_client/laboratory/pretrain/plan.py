@@ -8,10 +8,11 @@ from sordino_client.laboratory.pretrain.compute import Compute
 from sordino_client.training.muon import Rates
 from sordino_client.training.stream import MIXTURE
 
-# (tokens seen, context, windows a step) from then on. On a processor: while the loss falls fast, many small steps beat
-# few large ones; short windows cost a fifth less and teach what is near, so the full context comes last. On an
-# accelerator small steps leave it idle, and Muon bears large ones: 500M tokens are 8,200 of them, in passes of 64
-# windows throughout, for which the step is compiled once. `onward` goes on from a base that was trained before.
+# Stages (tokens seen, context, windows per step): each applies from that number of tokens on. On a CPU, many small
+# steps beat few large ones while the loss falls fast. Short windows cost a fifth less and teach local context, so the
+# full context comes last. An accelerator would be idle in small steps, and Muon works with large ones: 500M tokens are
+# 8,200 steps, always in passes of 64 windows, so that the step is compiled only once. `onward` continues a base that
+# was trained before.
 PLANS: dict[str, tuple[tuple[int, int, int], ...]] = {
     "processor": ((0, 256, 8), (3_000_000, 256, 16), (18_000_000, 256, 32), (24_000_000, 512, 16)),
     "accelerator": ((0, 512, 64), (40_000_000, 512, 128)),
@@ -21,10 +22,9 @@ PLANS: dict[str, tuple[tuple[int, int, int], ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PretrainingSettings:
-    """The settings that fix a run. They are stored with it, and a resume with others is refused.
-
-    `rate` multiplies all rates. `goal_tokens`: where the run ends, its rates falling to zero over the last
-    `decay_tokens`; 0 means that it has no end, and a branch of it ships.
+    """The settings that fix a run. They are stored with the run, and resuming with other settings is refused. `rate`
+    multiplies all rates. `goal_tokens`: where the run ends, its rates falling to zero over the last `decay_tokens`; 0
+    means that the run has no end, and a decay branch of it ships.
     """
 
     size: str = "3.4m"
@@ -38,7 +38,7 @@ class PretrainingSettings:
     decay_tokens: int = 0
 
     def factor(self, step: int, tokens: int) -> float:
-        """The share of the full rates at a step: a linear rise over `warmup_steps`, then `rate`, then the decay."""
+        """The factor on the full rates at a step: a linear rise over `warmup_steps`, then `rate`, then the decay."""
         factor = self.rate * min(1.0, (step + 1) / self.warmup_steps)
         if self.goal_tokens and self.decay_tokens:
             factor *= max(0.0, min(1.0, (self.goal_tokens - tokens) / self.decay_tokens))
@@ -49,8 +49,8 @@ class PretrainingSettings:
 class SessionPace:
     """The settings that may change from one session to the next.
 
-    `pass_windows` bounds how many windows one pass holds in memory; a step's gradient is summed over its passes, so a
-    run is the same to the bit only as long as this stays.
+    `pass_windows` is the most windows that one pass holds in memory. A step's gradient is summed over its passes, so a
+    run is reproducible bit for bit only while `pass_windows` stays the same.
     """
 
     threads: int = 2
@@ -59,4 +59,4 @@ class SessionPace:
     stop_tokens: int | None = None
     stop_seconds: float | None = None
     pass_windows: int | None = None
-    compute: Compute | None = None  # None: what is fastest on this machine
+    compute: Compute | None = None  # None: the fastest on this machine

@@ -1,10 +1,10 @@
-"""The public projects: those that the base learns from, those that play the members, and those that are held out.
+"""The public projects: those that train the base, those that act as members, and those that are held out.
 
-The roles never mix. The `heldout` lists are for measuring only; the `tuning` lists are what weights, thresholds and
-settings are fitted on, and nothing is reported on them; `MEMBERS` are the "proprietary" repositories of the federation
-benchmark and the demo; `field` and `field-tuning` are projects of one field each, pinned by version and hash: on the
-first a federation is measured, on the second its plans are searched (`field.py`); `PUBLIC` holds permissive licences
-only (each file's own header is checked again, see `clean.py`). Names are Debian source packages, or Python
+The roles never mix. The `heldout` lists are for measuring only; weights, thresholds and settings are fitted on the
+`tuning` lists, and nothing is reported on them; `MEMBERS` are the "proprietary" repositories of the federation
+benchmark and the demo; `field` and `field-tuning` are projects of one field each, pinned by version and hash:
+federations are measured on the first, and plans are searched on the second (`field.py`); `PUBLIC` holds permissive
+licences only (each file's own header is checked again, see `clean.py`). Names are Debian source packages, or Python
 distributions whose wheels are read as zip archives (a wheel carries the same sources as the sdist, and reading one runs
 no foreign build script).
 
@@ -38,11 +38,11 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 
 def earlier_roles(role: Role) -> tuple[Role, ...]:
-    """The roles that keep a document before `role` may: what is measured on must not be trained on.
+    """The roles that get a document before `role` does, so that nothing trains on what is measured.
 
-    The field is measured against nothing but itself and what the base read, so it needs no other role to be there. Nor
-    do the lists of Go and of TypeScript, in which no file of the others can lie; `tuning-base` is what the base's own
-    training is fitted on beside `tuning`.
+    The field roles need no other role, because they are compared only with each other and with the base's training
+    data. The lists of Go and TypeScript need none either, because no file can also be in the other lists. `tuning-base`
+    is used, beside `tuning`, to fit the base's own training.
     """
     match role:
         case "field":
@@ -66,9 +66,9 @@ SCRIPT = frozenset({"javascript", "typescript"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """One project, by the name under which a package client installs it; of a wheel also the only one it may be.
+    """One project, by the name under which a package client installs it. A wheel can also be pinned to one file.
 
-    `languages` are those that are read of it. `licensed`: its copyright file must name a permissive licence.
+    Only files in `languages` are read. `licensed`: its copyright file must name a permissive licence.
     """
 
     name: str
@@ -97,7 +97,7 @@ libslf4j-java libxalan2-java libxerces2-java libxstream-java maven maven-javadoc
 maven-shade-plugin mina2 objenesis okio openjpa openrefine picocli rdf4j resteasy3.0 shiro snakeyaml surefire testng
 tomcat10 uimaj velocity xmlbeans xmlgraphics-commons zxing
 """
-# Python packages that the demo uses as members; read from this environment, and only to keep them out of `public`.
+# Python packages that the demo uses as members. They are read from this environment, only to keep them out of `public`.
 MEMBERS_PYTHON = "flwr fonttools matplotlib networkx numpy pip pydantic ray rich scipy sqlalchemy sympy torch"
 # BSD, MIT or Apache-2.0, none of them a member's.
 PUBLIC_PYTHON = """
@@ -111,7 +111,7 @@ HELDOUT_GO = (
 HELDOUT_SCRIPT = "node-express node-graphql node-winston node-xterm"
 TUNING_GO = "golang-github-gorilla-websocket golang-github-spf13-viper"
 TUNING_SCRIPT = "node-commander node-parse5"
-# BSD, MIT, ISC or Apache-2.0 by their copyright files; the Go and TypeScript compilers' own libraries among them.
+# BSD, MIT, ISC or Apache-2.0 by their copyright files. The Go and TypeScript compilers' own libraries are included.
 PUBLIC_GO = """
 age caddy chasquid containerd delve docker.io etcd fzf gh golang-1.19 golang-entgo-ent golang-ginkgo
 golang-github-alecthomas-chroma-v2 golang-github-antonmedv-expr golang-github-btcsuite-btcd-btcec
@@ -152,7 +152,7 @@ openlayers pdf.js three.js ts-node twitter-bootstrap4 underscore vega.js vue-rou
 
 
 def _debian(names: str, role: Role, languages: frozenset[str]) -> tuple[Source, ...]:
-    """Packages whose copyright file must say that they may be learnt from, where they are learnt from."""
+    """Packages whose copyright file must name a permissive licence if they are used for training."""
     return tuple(
         Source(name=n, kind="debian", role=role, languages=languages, licensed=role == "public")
         for n in names.split()
@@ -179,7 +179,7 @@ SOURCES: tuple[Source, ...] = (
     *_debian(PUBLIC_SCRIPT, "public", SCRIPT),
 )
 
-# About 35 MB of Java: what continuous integration fetches.
+# About 35 MB of Java: the part that continuous integration fetches.
 SMALL = """
 commons-csv jsoup zookeeper libcommons-lang3-java libcommons-collections4-java commons-io commons-text picocli attrs
 libgoogle-gson-java starlette aodh apache-airflow-providers-ssh snakeyaml jcommander jackson-core libjoda-time-java

@@ -1,8 +1,8 @@
-"""The pretraining loop: warm up, stay, and branch off to decay.
+"""The pretraining loop: warm-up, stable phase, and a decay branch.
 
-The schedule has no end (warmup-stable-decay, Hu et al. 2024, MiniCPM): the stable run can go on for as long as there
-is time, in as many sessions as it takes. What ships is a *branch*: a copy of the newest checkpoint whose rate falls
-linearly to zero over a given number of tokens. The stable run is not touched by it.
+The schedule is warmup-stable-decay (Hu et al. 2024, MiniCPM): the stable run can continue for any time, in any number
+of sessions. What ships is a *branch*: a copy of the newest checkpoint whose rate falls linearly to zero over a given
+number of tokens. The stable run does not change.
 
 Run as `python -m sordino_client.laboratory.pretrain.trainer`; `sordino pretrain` starts it with the process settings
 that it needs.
@@ -36,7 +36,7 @@ from sordino_privacy.errors import DataError, StorageError
 
 
 class PretrainingRun:
-    """One training run in a folder: new, or resumed where it stood."""
+    """One training run in a folder: new, or resumed from its last checkpoint."""
 
     def __init__(
         self,
@@ -69,20 +69,20 @@ class PretrainingRun:
         curve.truncate(folder / "log.jsonl", self.progress.steps)
 
     def stop(self, signal_number: int = 0, frame: FrameType | None = None) -> None:
-        """Asks the loop to write a checkpoint and return after the step under way."""
+        """Asks the loop to write a checkpoint and return after the current step."""
         self._stop = True
 
     def train(self, factor: Callable[[int, int], float] | None = None, *, log: str = "log.jsonl") -> None:
-        """Steps until `stop` is asked for or the pace's bound is reached; checkpoints on the way and at the end.
+        """Trains until `stop` is called or the pace's bound is reached, with checkpoints on the way and at the end.
 
-        `factor(step, tokens)` is the share of the full rates; the settings' own where none is given.
+        `factor(step, tokens)` is the factor on the full rates; by default that of the settings.
         """
         factor = self.settings.factor if factor is None else factor
         begin = last_save = wall = time.monotonic()
         cpu = time.process_time()
         losses: list[Tensor] = []
         while not self._stop and not self._at_bound(wall - begin):
-            # The losses stay on the device until they are logged: asking for one would wait for the step.
+            # The losses stay on the device until they are logged, because reading one would wait for the step.
             losses.append(self._step(factor(self.progress.steps, self.progress.tokens)))
             now, used = time.monotonic(), time.process_time()
             self.progress.wall_seconds += now - wall
@@ -113,7 +113,7 @@ class PretrainingRun:
         curve.draw(self.folder)
 
     def _open_stage(self, position: Position) -> None:
-        """The stream and the validation windows at the context of the stage that the run is in."""
+        """The stream and the validation windows, with the context of the run's current stage."""
         training, validation = self._shards
         _, context, _ = self._stage()
         self.stream = WindowStream(training, context, self.settings.seed, position, self.settings.mixture)
@@ -132,19 +132,21 @@ class PretrainingRun:
         self.optimiser.step(factor)
         self.progress.steps += 1
         self.progress.tokens += windows[:, 1:].numel()
-        if self._stage()[1] != self.stream.context:  # a position counts windows of one length: a fresh epoch
+        if (
+            self._stage()[1] != self.stream.context
+        ):  # a position counts windows of one length, so a new epoch starts
             self._open_stage(Position(epoch=self.stream.position.epoch + 1))
         return total
 
     @torch.no_grad()
     def validation_loss(self) -> float:
-        """Nats per token on the fixed validation windows."""
+        """Loss in nats per token on the fixed validation windows."""
         parts = [float(loss(self.model(w[:, :-1]), w[:, 1:])) for w in torch.split(self._validation, 8)]
         return float(np.mean(parts))
 
 
 def _validation_windows(shard: Shard, context: int, *, count: int = 48) -> torch.Tensor:
-    """The same windows at every measurement: plain text, evenly spread over the documents that were kept back."""
+    """The same windows at every measurement: plain text, evenly spread over the held-out documents."""
     length = context + 1
     starts = np.linspace(0, max(0, len(shard.tokens) - length), count).astype(np.int64)
     return torch.from_numpy(np.stack([shard.tokens[s : s + length].astype(np.int64) for s in starts]))
@@ -240,7 +242,7 @@ def branch(
 ) -> tuple[PretrainingRun, Callable[[int, int], float]]:
     """A run in `folder` that starts as a copy of the stable run and decays over `tokens`, and its schedule.
 
-    A branch that was interrupted goes on where it stood, over the tokens that it was started with.
+    An interrupted branch continues from its last checkpoint, over the number of tokens with which it was started.
     """
     origin_path = folder / "origin.json"
     if not origin_path.is_file():

@@ -1,8 +1,8 @@
-"""A vocabulary of the base's own mixture, for a base that is trained from nothing.
+"""A vocabulary learnt from the base's own mixture of languages, for a base that is trained from scratch.
 
 The one that ships was learnt from Java and Python. On code of the tuning lists it reads 2.58 bytes of Go and 3.10 of
 TypeScript per token; one of 4,096 learnt here reads 2.79 and 3.30, one of 8,192 3.04 and 3.64, and Java 3.86 instead of
-3.58. What goes on from weights keeps their vocabulary.
+3.58. A run that continues from weights keeps their vocabulary.
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ _ONE_IN = 6
 
 
 def data_folder(cache: Path, vocabulary: int | None) -> Path:
-    """Where the corpus is encoded: beside it with the shipped vocabulary (None), else in a folder of its own."""
+    """The folder of the encoded corpus: next to it for the shipped vocabulary (None), otherwise a separate folder."""
     return cache if vocabulary is None else cache / f"vocabulary-{vocabulary}"
 
 
 def learn_once(documents: Iterable[SourceDocument], folder: Path, vocabulary: int) -> Tokenizer:
-    """The tokenizer of `folder`, learnt from a sample of `documents` in the mixture's shares unless it is there.
-
-    The sample follows from the documents' names alone. Raises DataError for a corpus that is too small.
+    """The tokenizer of `folder`, learnt from a sample of `documents` in the mixture's shares, unless it exists. The
+    sample depends only on the documents' names. Raises DataError for a corpus that is too small.
     """
     path = folder / "tokenizer.json"
     if not path.is_file():

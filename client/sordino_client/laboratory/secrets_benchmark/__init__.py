@@ -1,13 +1,13 @@
-"""`sordino bench secrets`: what the credential rules miss, what they take for one wrongly, and how fast they are.
+"""`sordino bench secrets`: what the credential rules miss, their false positives, and their speed.
 
-    kinds.py       78 kinds of credential, each drawn at random by a seed
+    kinds.py       78 kinds of credential, each drawn at random with a seed
     values.py      how a value of each kind is drawn
     languages.py   29 languages and the places in their code where credentials stand (contexts.py says what a place is)
-    planted.py     one file for each kind, language and place; which of them were held out
-    recall.py      those files through the real reader: what survives in the text that is kept
-    realcode.py    real source files: what is left out wrongly, what is masked, how many lines a second
-    peers.py       other scanners over the same files, where they are installed
+    planted.py     one file for each kind, language and place; which kinds, languages and places are held out
+    recall.py      reads those files with the real reader: what is left in the kept text
+    realcode.py    real source files: files left out wrongly, masked text, lines per second
+    peers.py       other scanners on the same files, if they are installed
     commands.py    the command
 
-None of the planted values belongs to anybody, and no real code is kept.
+No planted value is a real credential, and no real code is kept.
 """

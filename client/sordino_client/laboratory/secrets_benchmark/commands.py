@@ -1,4 +1,4 @@
-"""The command: planted credentials, real code, and the peers that are installed, in one run."""
+"""The command: planted credentials, real code and the installed peers in one run."""
 
 from __future__ import annotations
 

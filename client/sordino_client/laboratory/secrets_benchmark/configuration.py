@@ -1,4 +1,4 @@
-"""Where credentials stand in what runs and configures programs: scripts, settings, images, databases."""
+"""The places of credentials in files that run and configure programs: scripts, settings, images, databases."""
 
 from __future__ import annotations
 

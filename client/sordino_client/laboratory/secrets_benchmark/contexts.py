@@ -1,8 +1,8 @@
-"""Where credentials stand in code: templates by language.
+"""The places of credentials in code: templates by language.
 
-In a template `$V` is the literal's text and `$snake`, `$camel`, `$Pascal`, `$UPPER` or `$kebab` the name that holds
-it. A template without a name takes only values that are known by their own shape, unless it is a `call` whose own
-words say what its argument is. `block` templates may hold a value over several lines.
+In a template `$V` is the literal's text and `$snake`, `$camel`, `$Pascal`, `$UPPER` or `$kebab` the name of the
+variable or key. A template without a name takes only values that are recognised by their shape, unless it is a `call`
+whose own words say what its argument is. `block` templates may hold a value of several lines.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeTemplate:
-    """One template. `number` is its place among those of its language."""
+    """One template. `number` is its index among the templates of its language."""
 
     language: str
     number: int
@@ -22,18 +22,18 @@ class CodeTemplate:
 
     @property
     def name(self) -> str:
-        """Language and number: unique."""
+        """Language and number. Unique."""
         return f"{self.language}-{self.number}"
 
     @property
     def named(self) -> bool:
-        """Whether a name in the template says what the value is."""
+        """Whether the template has a name that says what the value is."""
         return any(mark in self.template for mark in ("$snake", "$camel", "$Pascal", "$UPPER", "$kebab"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Language:
-    """A language's suffix (or whole file name), what stands around a planted line, and its templates."""
+    """A language's file suffix (or whole file name), the code around a planted line, and its templates."""
 
     name: str
     suffix: str

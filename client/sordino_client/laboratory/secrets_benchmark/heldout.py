@@ -1,5 +1,4 @@
-"""Languages that were never used to improve the rules for secrets: so the misses here are typical of other
-languages."""
+"""Languages that were never used to improve the credential rules, so the misses here are typical of other languages."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The kinds of credential that the benchmark plants. Every value is drawn at random: none belongs to anybody.
+"""The kinds of credential that the benchmark plants. Every value is random: none is a real credential.
 
-A kind says how a value looks, what a variable that holds it is called, and whether the value can be told by its own
-shape. One without a shape of its own (a password) is planted only where a name, a key or a call says what it is.
+A kind defines how a value looks, the names of variables for it, and whether the value can be recognised by its shape. A
+value without such a shape (a password) is planted only where a name, a key or a call says what it is.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PHRASE = ("passphrase", "key_passphrase", "vault_passphrase")
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """One value: `literal` is what the code holds, `secret` the part of it that must not survive."""
+    """One value: `literal` is the text in the code, `secret` the part of it that must not be left."""
 
     literal: str
     secret: str
@@ -40,7 +40,7 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialKind:
-    """`names`: what variables are called, in snake case. `shaped`: known by itself. `block`: over several lines."""
+    """`names`: variable names in snake case. `shaped`: recognised by its shape. `block`: has several lines."""
 
     name: str
     draw: Callable[[Random], Drawn]

@@ -1,9 +1,8 @@
-"""Other scanners over the same files, where they are on the PATH: gitleaks, betterleaks, kingfisher,
-credsweeper, detect-secrets.
+"""Other scanners on the same files, if they are on the PATH: gitleaks, betterleaks, kingfisher, credsweeper,
+detect-secrets.
 
-Each is run as its own command, offline, with the rules that it ships. A peer is given the benefit of the doubt: a
-planted file counts as found whatever the peer reports in it. None of them masks, so a file of real code with any
-report is one that would be left out.
+Each is run as its own command, offline, with the rules that it ships. The count favours the peer: a planted file counts
+as found whatever the peer reports in it. No peer masks text, so a file of real code with any report counts as left out.
 """
 
 from __future__ import annotations
@@ -27,8 +26,11 @@ LIMIT_SECONDS = 600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OtherScanner:
-    """`arguments` with FOLDER and REPORT; `paths` reads the files that the report names. `lines`: at most this many of
-    real code, because the peer takes seconds for each thousand."""
+    """One scanner.
+
+    `arguments` contain FOLDER and REPORT. `paths` gives the files that a report names. `lines` is the most lines of
+    real code, for a peer that needs seconds per thousand lines.
+    """
 
     command: str
     arguments: tuple[str, ...]
@@ -72,8 +74,11 @@ PEERS = (
 def compare(
     planted: Sequence[Planted], folder: Path, real: Sequence[RealFile], *, caught: frozenset[str]
 ) -> dict[str, dict[str, Any]]:
-    """By peer: recall, worst kind, how many planted files it found that are not in `caught` (ours), real files that it
-    would leave out, lines a second; or why it was not run."""
+    """The figures of each peer, or why it was not run.
+
+    They are its recall, its worst kind, the number of planted files that it found and `caught` (ours) did not, the real
+    files that it would leave out, and lines per second.
+    """
     return {peer.command: _measured(peer, planted, folder, real, caught) for peer in PEERS}
 
 
@@ -105,7 +110,7 @@ def _measured(
 
 
 def _run(peer: OtherScanner, program: str, folder: Path) -> tuple[frozenset[str], float]:
-    """The files below `folder` that the peer reports, and the seconds of processor time that it took."""
+    """The files under `folder` that the peer reports, and its processor time in seconds."""
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / "report.json"
         places = {"FOLDER": str(folder), "REPORT": str(report)}
@@ -123,7 +128,7 @@ def _run(peer: OtherScanner, program: str, folder: Path) -> tuple[frozenset[str]
 
 
 def _copy(real: Sequence[RealFile], folder: Path, limit: int | None) -> tuple[int, int]:
-    """Copies the files, numbered, below `folder`; returns how many files and lines."""
+    """Copies the files, numbered, to `folder`; returns the numbers of files and lines."""
     files = lines = 0
     for file in real:
         if limit is not None and lines >= limit:

@@ -1,7 +1,7 @@
-"""Files with one planted credential each: every kind in every language, in contexts drawn by a seed.
+"""Files with one planted credential each: every kind in every language, in contexts drawn with a seed.
 
 Half of the kinds, half of the contexts of most languages, and all of eight languages are *held out*: the rules were
-mended on the rest. The recall on them is the one to believe.
+improved on the others. Trust the recall on the held-out ones.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LABEL = b"sordino/bench/secrets/heldout/v1\n"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planted:
-    """One file: its path, its text, and the credential in it."""
+    """One file: its path, its text and its credential."""
 
     path: str
     kind: str
@@ -46,7 +46,7 @@ def plant(*, seed: int, contexts_per_pair: int) -> Iterator[Planted]:
 
 
 def write(files: list[Planted], folder: Path) -> None:
-    """Writes the files below `folder`."""
+    """Writes the files under `folder`."""
     for file in files:
         place = folder / file.path
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,7 @@ def _planted(
     line = _named(context.template, random.choice(kind.names)).replace("$V", drawn.literal)
     folder = f"{language.name.lower()}/{kind.name}/{number}"
     name = language.suffix if not language.suffix.startswith(".") else f"ledger{language.suffix}"
-    # Numbered, so that no two files are the same text once their credentials are masked.
+    # Numbered, so that no two files have the same text after their credentials are masked.
     mark = "<?php\n" if language.before.startswith("<?php") else ""
     body = language.before.removeprefix(mark).replace("total", f"total_{random.randrange(10**6)}")
     return Planted(

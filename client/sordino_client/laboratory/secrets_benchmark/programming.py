@@ -1,4 +1,4 @@
-"""Where credentials stand in programs: templates of the languages that most services are written in."""
+"""The places of credentials in programs: templates for the languages of most services."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Real source files: what is left out wrongly, how many literals are masked, and how many lines a second are read.
+"""Real source files: files left out wrongly, masked literals, and lines read per second.
 
-Nobody went through the files: whatever is left out counts as wrong, so the figure is an upper bound.
+Nobody checked the files by hand: every file left out counts as wrong, so the figure is an upper bound.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sordino_privacy.errors import DataError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RealFile:
-    """One source file that was read into memory."""
+    """One source file in memory."""
 
     path: Path
     language: str
@@ -29,7 +29,7 @@ class RealFile:
 
 
 def sample(folders: Sequence[Path], *, lines: int, seed: int) -> list[RealFile]:
-    """Source files of the folders in an order drawn by `seed`, until they have that many lines.
+    """Source files of the folders, in a random order from `seed`, until they have that many lines.
 
     Raises DataError when there are none.
     """
@@ -53,7 +53,7 @@ def sample(folders: Sequence[Path], *, lines: int, seed: int) -> list[RealFile]:
 
 
 def measure(files: Sequence[RealFile]) -> dict[str, Any]:
-    """Figures over the files; the speed is in lines a second of one core's time, as the process was charged for it."""
+    """Figures over the files. The speed is in lines per second of the process's CPU time."""
     masked: Counter[str] = Counter()
     left_out: Counter[str] = Counter()
     with_masks = by_name = 0

@@ -1,4 +1,4 @@
-"""Planted files through the real reader: a credential is caught when no piece of it is in any text that was kept."""
+"""Reads planted files with the real reader: a credential is caught if no piece of it is in any kept text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _EXPECTED = frozenset({ExclusionReason.SECRET, ExclusionReason.DUPLICATE})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caught:
-    """Which of the planted files gave nothing away, and how many of those were left out whole."""
+    """The planted files whose credential was caught, and how many of them were left out completely."""
 
     files: frozenset[str]
     left_out: int
@@ -28,8 +28,8 @@ class Caught:
 def read(planted: Sequence[Planted], folder: Path) -> Caught:
     """Reads `folder`, which holds the planted files, as a member's repository is read.
 
-    Raises DataError when a file was left out for a reason that has nothing to do with its credential: it would count
-    as caught and was never looked at.
+    Raises DataError when a file was left out for another reason than its credential, because it would count as caught
+    without a check.
     """
     corpus = read_repositories([folder], policy=CorpusPolicy(keep_generated=True, keep_vendored=True))
     if others := {str(reason): count for reason, count in corpus.excluded.items() if reason not in _EXPECTED}:
@@ -40,7 +40,7 @@ def read(planted: Sequence[Planted], folder: Path) -> Caught:
 
 
 def survives(secret: str, text: str) -> bool:
-    """Whether a piece of the credential of `PIECE` characters (all of it, where it is shorter) is in the text."""
+    """Whether `PIECE` characters in a row of the credential (or all of a shorter one) are in the text."""
     size = min(PIECE, len(secret))
     return any(secret[at : at + size] in text for at in range(len(secret) - size + 1))
 

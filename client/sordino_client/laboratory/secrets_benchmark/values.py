@@ -1,7 +1,7 @@
-"""What a planted credential looks like: each function draws one value of a shape, of the random numbers it is given.
+"""What planted credentials look like: each function draws one value of a shape with a given random generator.
 
-Where the code holds more than the credential (a URL, a header), the function returns both: what the code holds, and the
-part of it that must not survive.
+If the code holds more than the credential (a URL, a header), the function returns both: the text in the code, and the
+part of it that must not be left.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def text(random: Random, alphabet: str, length: int) -> str:
 
 
 def mixed(random: Random, alphabet: str, length: int) -> str:
-    """Like `text`, with a digit and a letter in it, as generators of passwords see to."""
+    """Like `text`, but with at least one digit and one letter, as password generators do."""
     while True:
         drawn = text(random, alphabet, length)
         if any(map(str.isdigit, drawn)) and any(map(str.isalpha, drawn)):
@@ -121,7 +121,7 @@ def ado(order: tuple[str, ...]) -> Callable[[Random], tuple[str, str]]:
 
 
 def around(template: str, draw: Callable[[Random], str]) -> Callable[[Random], tuple[str, str]]:
-    """What the code holds, with `$V` for the credential that `draw` draws and a word for each `$W`."""
+    """The text in the code: `$V` is replaced by the credential from `draw`, and each `$W` by a word."""
     parts = re.split(r"(\$[VW])", template)
 
     def make(random: Random) -> tuple[str, str]:

@@ -1,6 +1,6 @@
-"""A federation that does not exist yet: its apps under Flower's simulation engine, with virtual members.
+"""Simulates a federation before it is founded: its apps on Flower's simulation engine, with virtual members.
 
-code       repositories split into members, and public code that measures
+code       splits repositories among members, and keeps code that measures the model
 place      the founded federation: keys, charter, settings of each party
 engine     Flower's own processes, on Ray
 command    `sordino simulate`

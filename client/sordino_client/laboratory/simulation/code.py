@@ -1,7 +1,7 @@
-"""Splits repositories into many members: each gets files of one repository that lie beside each other, as a team's do.
+"""Splits repositories into many members: each gets neighbouring files of one repository, like the files of a team.
 
-Some repositories are given to no member and measure the model. The split follows from the files alone, so that the same
-call makes the same federation.
+Some repositories belong to no member and measure the model. The split depends only on the files, so the same call makes
+the same federation.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from sordino_privacy.errors import DataError
 
 HELDOUT_SHARE: Final = 0.05
 FEWEST_FILES: Final = 6
-"""A member with fewer files has too few file clusters to be private, whatever the plan."""
+"""A member with fewer files has too few file clusters for privacy with any plan."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeText:
-    """One source file: where it lies in its repository, and what stands in it."""
+    """One source file: its path in the repository and its text."""
 
     path: str
     text: str
@@ -30,14 +30,14 @@ class CodeText:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeShares:
-    """The files of each member, in order, and the files that no member has, by repository."""
+    """The files of each member, in order, and the files of no member, by repository."""
 
     members: tuple[tuple[CodeText, ...], ...]
     heldout: Mapping[str, tuple[CodeText, ...]]
 
 
 def of_field(cache: Path) -> dict[str, list[CodeText]]:
-    """The projects of one field, as `sordino corpus fetch field` left them. Raises DataError."""
+    """The projects of one field, from `sordino corpus fetch field`. Raises DataError."""
     found: dict[str, list[CodeText]] = {}
     for document in read_corpus(cache, "field"):
         found.setdefault(document.project, []).append(CodeText(path=document.path, text=document.text))
@@ -45,7 +45,7 @@ def of_field(cache: Path) -> dict[str, list[CodeText]]:
 
 
 def of_folders(folders: Sequence[Path]) -> dict[str, list[CodeText]]:
-    """Repositories of this machine, read as a member reads its own. Raises DataError."""
+    """Repositories on this machine, read as a member reads its own. Raises DataError."""
     found: dict[str, list[CodeText]] = {}
     for file in read_repositories(folders).files:
         found.setdefault(file.repository, []).append(CodeText(path=file.path, text=file.text))
@@ -53,10 +53,10 @@ def of_folders(folders: Sequence[Path]) -> dict[str, list[CodeText]]:
 
 
 def split(repositories: Mapping[str, Iterable[CodeText]], *, members: int) -> CodeShares:
-    """Gives every member files of one repository; a repository that is larger has more members.
+    """Gives every member files of one repository; larger repositories have more members.
 
     The smallest repositories are held out until they hold `HELDOUT_SHARE` of all files. Raises DataError when there are
-    too few files, or no repository is left over to measure with.
+    too few files, or no repository is left for measuring.
     """
     by_size = sorted(
         ((name, tuple(sorted(files, key=lambda file: file.path))) for name, files in repositories.items()),
@@ -81,7 +81,7 @@ def split(repositories: Mapping[str, Iterable[CodeText]], *, members: int) -> Co
     shares: list[tuple[CodeText, ...]] = []
     for size in range(
         each, FEWEST_FILES - 1, -1
-    ):  # what is left over at each repository's end makes more than one try
+    ):  # each repository has leftover files, so more than one try may be needed
         shares = [
             files[first : first + size]
             for _, files in reversed(by_size)

@@ -1,4 +1,4 @@
-"""`sordino simulate`: what a federation would gain, cost and take, before it is founded."""
+"""`sordino simulate`: the gain, privacy cost and time of a federation, before it is founded."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def run(
     seconds: float,
     cache: Path | None,
 ) -> dict[str, Any]:
-    """Founds, runs and reports. Raises SordinoError of all kinds."""
+    """Founds, runs and reports. Raises any SordinoError."""
     from sordino_client.laboratory.pretrain.launch import user_cache
     from sordino_client.laboratory.simulation.code import of_field, of_folders, split
     from sordino_client.laboratory.simulation.engine import SimulationRun
@@ -89,7 +89,7 @@ def run(
     shares = split(found, members=members)
     placed = prepare_simulation(folder, shares, rounds=rounds, rank=rank, phase_seconds=seconds, say=say)
     founded = time.monotonic()
-    on_ending(interrupted)  # SIGTERM too, or Flower's and Ray's processes would stay
+    on_ending(interrupted)  # SIGTERM too, or Flower's and Ray's processes would keep running
     shown = ShownProgress(folder / "coordinator" / "events.jsonl")
     for _ in engine.run(seconds):
         shown.look()
@@ -113,7 +113,7 @@ def run(
 
 
 def require_rounds(completed: int, *, of: int, reason: str) -> None:
-    """Raises RoundsMissingError unless all rounds were completed: Flower's command ends well anyway."""
+    """Raises RoundsMissingError unless all rounds were completed, because Flower's command exits with 0 anyway."""
     if completed < of:
         raise RoundsMissingError(
             f"the simulation ended after {completed} of {of} rounds: {reason}",
@@ -122,8 +122,7 @@ def require_rounds(completed: int, *, of: int, reason: str) -> None:
 
 
 def figures(folder: Path, *, members: int) -> dict[str, Any]:
-    """The figures of the coordinator's records. Bytes are those of the messages' content, both ways, for a member and
-    round."""
+    """The figures from the coordinator's records. Bytes are message contents, both ways, per member and round."""
     past = _asked(folder, "rounds", "--limit", "1000")
     losses = [one["heldout_loss"] for one in _asked(folder, "releases") if one["heldout_loss"] is not None]
     done = [row for row in past if row["outcome"] == "completed"]
@@ -163,7 +162,7 @@ class RoundsMissingError(SordinoError):
 
 @dataclass(slots=True)
 class ShownProgress:
-    """Says on stderr how far the run is, when a phase turns and now and then within one."""
+    """Reports the progress on stderr: at each new phase, and from time to time within one."""
 
     log: Path
     _read: int = 0
@@ -173,16 +172,16 @@ class ShownProgress:
 
     @property
     def reason(self) -> str:
-        """Why the newest round ended without a release; empty where it did not, or there was none."""
+        """Why the newest round ended without a release; empty if it made one, or if there was no round."""
         return "" if self._progress.current is None else self._progress.current.reason
 
     @property
     def epsilon(self) -> float | None:
-        """The highest that a member reported."""
+        """The highest value that a member reported."""
         return max(self._progress.epsilon.values(), default=None)
 
     def look(self, *, last: bool = False) -> None:
-        """Reads what was appended, and says what is new."""
+        """Reads the appended lines and reports what is new."""
         events, self._read = follow_log(self.log, start=self._read)
         for event in events:
             self._progress.apply(event)
@@ -199,10 +198,10 @@ class ShownProgress:
 
 
 def interrupted(_: str) -> None:
-    """Ends the command as Ctrl-C does, so that what it started is ended too."""
+    """Ends the command as Ctrl-C does, so that the processes it started end too."""
     raise KeyboardInterrupt
 
 
 def say(text: str) -> None:
-    """A line for who waits."""
+    """Prints a progress line."""
     typer.echo(text, err=True)

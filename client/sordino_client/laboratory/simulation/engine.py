@@ -1,7 +1,8 @@
-"""Flower's simulation engine as processes: a SuperLink of our own on loopback, and `flwr run` with the shipped app.
+"""Runs Flower's simulation engine as processes: an own SuperLink on loopback, and `flwr run` with the shipped app.
 
-Not `flwr run ... local`: that SuperLink has one port for the whole machine and outlives its runs. Ray takes this
-machine's processors, or joins the cluster that `RAY_ADDRESS` names. Every process that is started here is ended here.
+It does not use `flwr run ... local`, because that SuperLink has one port for the whole machine and keeps running after
+its runs. Ray uses this machine's processors, or joins the cluster in `RAY_ADDRESS`. Every process that is started here
+is ended here.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ from sordino_privacy.errors import ConfigurationError, LinkError, UsageError
 
 START_SECONDS: Final = 180.0
 RAY_SECONDS: Final = 60.0
-"""From the driver's start to Ray's first process on this machine."""
+"""Most seconds from the driver's start to Ray's first process on this machine."""
 CLUSTER_SECONDS: Final = 10.0
 CRASHED: Final = b"Simulation Runtime crashed"
-"""The line that Flower's driver logs when its engine failed. The driver goes on all the same, and its coordinator waits
-for members."""
+"""The line that Flower's driver logs when its engine failed. The driver continues anyway, and its coordinator waits for
+members.
+"""
 QUIET: Final = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -42,7 +44,7 @@ QUIET: Final = {
 
 @dataclass(slots=True, kw_only=True)
 class SimulationRun:
-    """One run. `workers` are Ray's actors on this machine; 0: as the cluster has processors."""
+    """One run. `workers` is the number of Ray's actors on this machine; 0: one for each processor of the cluster."""
 
     folder: Path
     members: int
@@ -54,19 +56,22 @@ class SimulationRun:
 
     @property
     def home(self) -> Path:
-        """Flower's own folder, and the mark of every process of this run."""
+        """Flower's own folder, which also identifies the processes of this run."""
         return self.folder / "flower"
 
     def environment(self) -> dict[str, str]:
-        """The variables that every started process gets beside the environment of this one."""
+        """The environment variables that started processes get in addition to the inherited ones."""
         path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
-        # Ray would join whatever cluster it finds on this machine; only the one that was named is meant.
+        # Ray would join any cluster that it finds on this machine; only the one that was named should be used.
         cluster = os.environ.get("RAY_ADDRESS", "local")
         return {**QUIET, "FLWR_HOME": str(self.home), "PATH": path, "RAY_ADDRESS": cluster}
 
     def require(self) -> None:
-        """Raises ConfigurationError without Flower's simulation extra, LinkError where nothing answers at the cluster
-        that RAY_ADDRESS names: what is known before anything is founded or started."""
+        """Checks what can be checked before anything is founded or started.
+
+        Raises ConfigurationError without Flower's simulation extra, LinkError when nothing answers at the cluster in
+        RAY_ADDRESS.
+        """
         if shutil.which("flower-superlink", path=self.environment()["PATH"]) is None or not _has_ray():
             raise ConfigurationError(
                 "Flower's simulation engine is not installed", hint="pip install 'sordino[simulation]'"
@@ -83,8 +88,11 @@ class SimulationRun:
             ) from None
 
     def run(self, seconds: float) -> Iterator[None]:
-        """Starts everything and yields while the run goes on, about once a second. Raises what `require` raises, and
-        LinkError when the engine does not start, fails, or takes longer than `seconds`."""
+        """Starts everything and yields about once per second during the run.
+
+        Raises the errors of `require`, and LinkError when the engine does not start, fails, or takes longer than
+        `seconds`.
+        """
         self.require()
         make_folder(self.home)
         port = _free_port()
@@ -114,7 +122,7 @@ class SimulationRun:
             self.stop()
 
     def stop(self) -> None:
-        """Ends every process that this run started; Ray's own outlive a failure."""
+        """Ends every process that this run started, because Ray's processes keep running after a failure."""
         for session in self._started:
             session.end()
         for session in self._started:
@@ -131,7 +139,7 @@ class SimulationRun:
 
     def _federation(self) -> str:
         asked = [f"num-supernodes={self.members}", "client-resources-num-cpus=1"]
-        if "RAY_ADDRESS" not in os.environ:  # a cluster knows its own processors
+        if "RAY_ADDRESS" not in os.environ:  # a cluster counts its own processors
             asked.append(f"init-args-num-cpus={self.workers}")
         return " ".join(asked)
 
@@ -148,19 +156,21 @@ class SimulationRun:
             time.sleep(0.2)
 
     def told(self, name: str = "run") -> str:
-        """The last line of a log that names an exception; else its last one."""
+        """The last line of a log that names an exception, or else its last line."""
         lines = (self.home / f"{name}.log").read_text(errors="replace").strip().splitlines()
         errors = [line for line in lines if re.match(r"^[\w.]*(Error|Exception)\b", line)]
         return (errors or lines or ["it said nothing"])[-1][:500]
 
     def _look(self) -> None:
-        """Notes the peak memory of the process that holds the coordinator. Raises LinkError where Ray does not start:
-        the coordinator would wait for its members as long as it may."""
+        """Records the peak memory of the coordinator's process.
+
+        Raises LinkError when Ray does not start, because the coordinator would wait for its members until its deadline.
+        """
         here = processes_marked("FLWR_HOME", str(self.home))
         for number, command in here.items():
             if "flwr-simulation" in command:
                 self._driver_seen = self._driver_seen or time.monotonic()
-                with contextlib.suppress(UsageError):  # it has just ended
+                with contextlib.suppress(UsageError):  # the process has just ended
                     self.driver_peak_bytes = max(self.driver_peak_bytes, memory.peak_since(number))
         self._ray_seen |= "RAY_ADDRESS" in os.environ or any(
             name in command for command in here.values() for name in ("raylet", "gcs_server")
@@ -174,7 +184,7 @@ class SimulationRun:
 
 
 def app_folder() -> Path:
-    """The Flower app that names our two apps. A wheel carries it; a checkout reads it where it is."""
+    """The Flower app that names our two apps. A wheel contains it; a checkout reads it from its folder."""
     shipped = Path(str(files("sordino_client.laboratory.simulation"))) / "app"
     return shipped if shipped.is_dir() else Path(__file__).parents[4] / "deploy" / "flower"
 

@@ -20,13 +20,13 @@ from sordino_platform.suggested import Training, suggested_training
 from sordino_privacy.secagg.membership import Floors
 
 CLUSTERS_A_FILE: Final = 0.8
-"""About how many file clusters a file makes: the plan is chosen for what a founder would expect."""
+"""The approximate number of file clusters per file. The plan is chosen for the number that a founder would expect."""
 HELDOUT_TOKENS: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedFederation:
-    """Where it is, the training that every round does, the charter's budget, and how many parameters are trained."""
+    """The federation's folder, the training of each round, the charter's budget and the number of parameters."""
 
     folder: Path
     training: Training
@@ -48,7 +48,7 @@ def prepare_simulation(
     phase_seconds: float,
     say: Callable[[str], None] = lambda _: None,
 ) -> SimulatedFederation:
-    """Founds the federation of `shares` in an empty `folder`. Raises SordinoError of all kinds."""
+    """Founds the federation of `shares` in an empty `folder`. Raises any SordinoError."""
     fresh_folder(folder)
     members = len(shares.members)
     names = [f"member-{number:04d}" for number in range(members)]
@@ -100,13 +100,13 @@ def prepare_simulation(
 
 
 def smallest_cohort(members: int) -> int:
-    """Three fifths, and room for all that may collude."""
+    """Three fifths of the members, and at least enough for all that may collude."""
     floors = Floors()
     return max(3, floors.gamma_permille * members // 1000 + floors.honest, members * 3 // 5)
 
 
 def member_settings(folder: Path, name: str, training: Training) -> dict[str, object]:
-    """A virtual member's own file. The whole budget may go in one day: a simulation has no other."""
+    """A virtual member's settings file. It may spend the whole budget in one day, as a simulation has only one."""
     return {
         "version": 1,
         "name": name,
@@ -114,7 +114,7 @@ def member_settings(folder: Path, name: str, training: Training) -> dict[str, ob
         "repositories": [str(folder / "code" / name)],
         "minimum_units": 1,
         "heldout_share": 0.0,
-        "completions": False,  # a model to serve would be 40 MB on the disk, for each member
+        "completions": False,  # a model to serve would need 40 MB of disk for each member
         "window": training.plan.window,
         "windows_per_unit": training.plan.windows_per_unit,
         "budget_epsilon": 1000.0,
@@ -122,6 +122,6 @@ def member_settings(folder: Path, name: str, training: Training) -> dict[str, ob
         "rounds_per_day": 1000,
         "budgets_folder": str(
             folder / "budgets"
-        ),  # the same code may be simulated often: no budget of this machine
+        ),  # the same code may be simulated often, so this machine's budget does not apply
         "training_slots": str(folder / "slots"),
     }

@@ -1,1 +1,1 @@
-"""`sordino bench dp`: what privacy costs in time and memory, on the small base and on larger ones."""
+"""`sordino bench dp`: the cost of privacy in time and memory, on the small base and on larger ones."""

@@ -1,4 +1,4 @@
-"""A measurement in a process of its own: its peak of memory and its threads are nobody else's."""
+"""Runs a measurement in a separate process, so that its peak memory and its threads belong to it alone."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from sordino_client.training.worker import ENVIRONMENT
 
 
 def measured_apart(module: str, function: str, *arguments: object, threads: int = 1) -> Any:
-    """What `module.function` returns of these arguments: both sides of it are JSON. Raises RuntimeError where the
-    process fails; it has said why on stderr."""
+    """The result of `module.function` with these arguments. Arguments and result are JSON.
+
+    Raises RuntimeError when the process fails; the reason is on stderr.
+    """
     code = f"import json; from {module} import {function} as f; print(json.dumps(f{arguments!r}))"
     count = str(threads)
     done = subprocess.run(

@@ -1,8 +1,8 @@
-"""`sordino bench dp --base NAME`: what privacy costs on a larger base, beside plain LoRA of the same adapters.
+"""`sordino bench dp --base NAME`: the cost of privacy on a larger base, compared with plain LoRA.
 
-Both are of one model in one process and take turns, one thread, processor time: a step is everything from windows to
-changed adapters. Plain LoRA is PEFT's own model, one pass over the batch, mean loss, SGD. Peak memory is of a process
-of its own for each.
+Both train the same adapters of one model in one process, in turns, on one thread, and CPU time is measured. A step is
+everything from windows to changed adapters. Plain LoRA is PEFT's own model, one pass over the batch, mean loss, SGD.
+Peak memory is measured in a separate process for each.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PLAN = measured_plan(BATCH)
 
 
 def report(name: str, *, as_json: bool) -> None:
-    """Measures and prints. Raises what `bases.find_base` raises."""
+    """Measures and prints. Raises the errors of `bases.find_base`."""
     from sordino_platform.bases import find_base
 
     base = find_base(name)
@@ -64,7 +64,7 @@ def report(name: str, *, as_json: bool) -> None:
 
 
 def times(name: str) -> dict[str, list[float]]:
-    """Processor seconds of a step by mode and turn, both on one model."""
+    """CPU seconds of a step by mode and turn, both modes on one model."""
     import torch
 
     torch.set_num_threads(1)
@@ -82,7 +82,7 @@ def times(name: str) -> dict[str, list[float]]:
 
 
 def memory(name: str, mode: Mode) -> float:
-    """Peak resident megabytes of this process after two steps."""
+    """Peak resident memory of this process after two steps, in megabytes."""
     import torch
 
     torch.set_num_threads(1)

@@ -1,10 +1,10 @@
-"""`sordino bench dp`: what privacy costs in time and memory, with plain PyTorch and stock Opacus in the same run.
+"""`sordino bench dp`: the cost of privacy in time and memory, beside plain PyTorch and stock Opacus.
 
 All modes train one decoder of random weights with *untied* embeddings, made of `nn.Linear`, `nn.Embedding` and
 `nn.RMSNorm`, because stock Opacus is wrong on tied weights and slow on modules that it does not know. A step is
-everything from windows to changed weights: gradients, clip, noise, optimiser. One thread, processor time, the modes
-taking turns in one process, so that a busy machine disturbs the ratios least. Peak memory is of a process of its own
-for each mode.
+everything from windows to changed weights: gradients, clip, noise, optimiser. CPU time on one thread is measured, and
+the modes take turns in one process, so that a busy machine changes the ratios as little as possible. Peak memory is
+measured in a separate process for each mode.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ STOCK: tuple[Stock, ...] = ("hooks", "functorch", "ghost")
 MODES: tuple[Mode, ...] = ("plain", *OURS, *STOCK)
 SIZES = {"2.3m": "2m3", "22m": "22m"}
 TURNS = {("2.3m", 8): 6, ("2.3m", 32): 4, ("22m", 8): 2, ("22m", 32): 2}
-# The slowest two take half a minute a step at 22M: one turn has to do there.
+# The slowest two need half a minute per step at 22M, so they get only one turn there.
 ONCE = {("22m", "functorch"), ("22m", "ghost")}
-# Modes whose memory is measured. At 22M stock Opacus would take a minute and many gigabytes and show nothing new.
+# Modes whose memory is measured. At 22M stock Opacus would need a minute and many gigabytes and show nothing new.
 MEMORY = {"2.3m": MODES, "22m": ("plain", "one-pass")}
 WORKER_SECONDS = 8.0
 
@@ -94,8 +94,8 @@ def dp(
 def _compared(size: str, measured: Mapping[int, Mapping[str, Sequence[float]]]) -> dict[str, Any]:
     """The ratios and rates of one size, from the seconds of every turn by batch and mode.
 
-    A ratio is the median over turns of neighbouring steps, so what slows the machine down slows both sides; the spread
-    is from the smallest to the largest turn.
+    A ratio is the median over turns of neighbouring steps, so a slow machine slows both sides. The spread is from the
+    smallest to the largest turn.
     """
     key, by_batch, rates = SIZES[size], {}, {}
     for batch, turns in measured.items():
@@ -130,7 +130,7 @@ def _say(doing: str) -> None:
 
 
 def times(size: str, batch: int) -> dict[str, list[float]]:
-    """Processor seconds of one step, by mode and turn."""
+    """CPU seconds of one step, by mode and turn."""
     steps = {mode: make_step(mode, size) for mode in MODES}
     windows = random_windows(batch)
     for step in steps.values():
@@ -147,7 +147,7 @@ def times(size: str, batch: int) -> dict[str, list[float]]:
 
 
 def memory(size: str, batch: int, mode: Mode) -> float:
-    """Peak resident megabytes of this process after a step."""
+    """Peak resident memory of this process after a step, in megabytes."""
     step, windows = make_step(mode, size), random_windows(batch)
     step(windows)
     return peak() / 1e6
@@ -168,7 +168,7 @@ def throughput(mode: Literal["plain", "one-pass"], threads: int, workers: int) -
 
 
 def make_step(mode: Mode, size: str, *, workers: int = 1) -> Callable[[Tensor], None]:
-    """A step of one mode on a model of its own."""
+    """A step of one mode on its own model."""
     import torch
 
     from sordino_client.training.loop import window_losses
@@ -195,7 +195,7 @@ def make_step(mode: Mode, size: str, *, workers: int = 1) -> Callable[[Tensor], 
 
 
 def untied(size: str) -> nn.Module:
-    """The decoder of this size from torch's own modules, with an output layer of its own."""
+    """The decoder of this size from torch's own modules, with a separate output layer."""
     from torch import nn
 
     from sordino_platform import architecture
@@ -235,7 +235,7 @@ def _discard(_: object) -> None:
 
 
 def _two_workers() -> float:
-    """Wall time of the trainer's own mode of two pinned workers, and of plain PyTorch with two threads, in turns."""
+    """Wall time of the trainer with two pinned workers and of plain PyTorch with two threads, in turns."""
     pairs = [
         (
             float(_child("throughput", "one-pass", 1, 2)),

@@ -1,4 +1,4 @@
-"""What private training is measured beside: plain SGD on the same windows, and the plan that both steps follow."""
+"""The baseline for private training: plain SGD on the same windows, and the plan for both steps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WINDOW = 256
 
 
 def measured_plan(units: int) -> TrainingPlan:
-    """One step's plan, for `units` units on average. What it costs in privacy means nothing here."""
+    """The plan of one step, for `units` units on average. Its privacy cost does not matter here."""
     return TrainingPlan(
         sampling_rate=0.1,
         noise_multiplier=1.0,
@@ -39,7 +39,7 @@ def random_windows(batch: int) -> Tensor:
 def plain_step(
     model: nn.Module, parameters: Iterable[nn.Parameter], *, learning_rate: float
 ) -> Callable[[Tensor], None]:
-    """SGD on the mean loss of a batch, of these parameters of the model."""
+    """SGD on the mean loss of a batch, for these parameters of the model."""
     import torch
 
     from sordino_client.training.loop import window_losses
