@@ -1,26 +1,27 @@
 """The link: gRPC over mutual TLS, one stream per member, opened by the member; payloads are opaque bytes.
 
-The wire protocol stands in `sordino_platform/wire/link_v1.proto`. `LinkServer` is the coordinator's end, `LinkClient` a
-member's; `diagnose` says why a connection cannot be made.
+The wire protocol is defined in `sordino_platform/wire/link_v1.proto`. `LinkServer` is the coordinator's end,
+`LinkClient` a member's; `diagnose` says why a connection cannot be made.
 
-    member        client, outbound       threads and gRPC: connect again and again; one stream
-                  inbox, outbox          what one stream brings and carries
+    member        client, outbound       threads and gRPC: connect and reconnect; one stream
+                  inbox, outbox          frames that come in and go out on one stream
                   pending                what a member owes over all streams
                   reconnecting           whether to try again, and when
-    coordinator   server, admission      listen; let a member in
+    coordinator   server, admission      listen; admit a member
                   stream                 one stream's life and its end
-                  arrival, departure     the reply that comes in; what leaves
-                  mailbox                what a member was asked, over all streams
+                  arrival, departure     incoming replies; outgoing frames
+                  mailbox                a member's requests, over all streams
     both          frames, messages       bytes to frames and back; a payload in frames
 
-inbox, outbox, pending, reconnecting, arrival and departure hold no lock and read no clock: tests drive them without a
-connection.
+inbox, outbox, pending, reconnecting, arrival and departure hold no lock and read no clock, so tests can run them
+without a connection.
 """
 
 import os
 
-# gRPC's C core prints lines of its own for every handshake that a port scanner breaks off. What a person needs to know
-# comes from `diagnosis` and the events. Read once, when gRPC is first used; an operator's own setting wins.
+# gRPC's C core prints its own lines for every handshake that a port scanner breaks off. What an operator needs to know
+# comes from `diagnosis` and the events. gRPC reads this variable once, at first use; an operator's own setting has
+# priority.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from sordino_platform.link.client import LinkClient

@@ -19,7 +19,7 @@ def parse_address(address: str) -> tuple[str, int]:
 
 
 def told_apart(hosts: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """DNS names and IP addresses of `hosts`, each once, in their order."""
+    """DNS names and IP addresses of `hosts`, without duplicates, in their order."""
     names: list[str] = []
     addresses: list[str] = []
     for host in hosts:
@@ -31,7 +31,7 @@ def told_apart(hosts: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def require_address(address: str, *, option: str) -> None:
-    """Raises UsageError unless `address`, which a person typed for `option`, is one."""
+    """Raises UsageError if `address`, typed by a user for `option`, is not a valid address."""
     try:
         parse_address(address)
     except LinkError as problem:

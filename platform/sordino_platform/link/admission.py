@@ -1,7 +1,7 @@
 """Who may open a stream, and when: the certificate, the charter, the versions, the turns, and one stream per member.
 
-Each refusal is a `StreamEnding` that says Goodbye with its reason. Nothing is read of a member before its certificate
-has been looked at, and nothing of it is kept before it may come in.
+Each refusal is a `StreamEnding` that says Goodbye with its reason. Nothing is read from a member before its certificate
+has been checked, and nothing is stored for it before it is admitted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from sordino_privacy.errors import SordinoError
 
 
 class Admission:
-    """One server's door. `identify` maps a certificate (PEM) to a member's name, or raises a SordinoError.
+    """Admits streams to one server. `identify` maps a certificate (PEM) to a member's name, or raises a SordinoError.
 
     Used on the link's own thread only.
     """
@@ -46,7 +46,7 @@ class Admission:
         self._session = secrets.token_bytes(SESSION_BYTES)
 
     def identified(self, pem: bytes) -> tuple[str, datetime.datetime]:
-        """Whose certificate that is, and when it ends. Raises StreamEnding."""
+        """The member to whom a certificate belongs, and when it expires. Raises StreamEnding."""
         try:
             member, expires = self._identify(pem), expiry_of(pem)
             self._services.admit(member)
@@ -59,12 +59,12 @@ class Admission:
     async def stream(
         self, wire: Wire, mailbox: Mailbox, expires: datetime.datetime, hello: Hello
     ) -> tuple[MemberStream, Welcome]:
-        """The stream that takes the place of the member's older one, and what welcomes it. Raises StreamEnding."""
+        """The stream that replaces the member's older one, and its Welcome. Raises StreamEnding."""
         version = self._common_version(hello)
         now = asyncio.get_running_loop().time()
         if not mailbox.openings.take(now):
             raise StreamEnding(GoodbyeReason.UNRESPONSIVE, "too many connections", Rejection.SCHEMA)
-        # A round waits for whoever was asked something: that member never has to.
+        # A round waits for members that have an open request, so these never wait for a turn.
         if mailbox.current is None and (seconds := self._turns.ask(now)):
             raise _busy(seconds, hello)
         async with mailbox.opening:
@@ -99,7 +99,7 @@ class Admission:
 
 
 async def hello_of(wire: Wire) -> Hello | None:
-    """The first frame, which must be a Hello; None when the other side went away. Raises StreamEnding."""
+    """The first frame, which must be a Hello; None when the other side closed the stream. Raises StreamEnding."""
     try:
         raw = await wire.read()
         hello = decode_frame(raw) if raw is not None else None
@@ -111,7 +111,7 @@ async def hello_of(wire: Wire) -> Hello | None:
 
 
 def _busy(seconds: float, hello: Hello) -> StreamEnding:
-    """Sends a member away until its turn; one that does not know of turns, as long as it likes."""
+    """Tells a member to come back at its turn; a member of an older version, without turns, chooses its own wait."""
     if hello.version_max < BUSY_VERSION:
         return StreamEnding(GoodbyeReason.UNRESPONSIVE, "too many members at once", Rejection.BUSY)
     return StreamEnding(

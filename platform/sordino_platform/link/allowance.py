@@ -1,4 +1,4 @@
-"""How often a peer, or all of them, may do what may be done at any time. Pure: the caller brings the clock."""
+"""Rate limits for actions that a peer, or all peers together, may take at any time. Pure: the caller gives the time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Allowance:
         self._left, self._at = float(burst), 0.0
 
     def take(self, at: float) -> bool:
-        """Whether one more is allowed at the time `at` (seconds, never going back)."""
+        """Whether one more is allowed at the time `at` (seconds, never decreasing)."""
         self._left = min(self._burst, self._left + (at - self._at) * self._rate)
         self._at = at
         self._left -= 1.0
@@ -21,10 +21,10 @@ class Allowance:
 
 
 class Turns:
-    """Lets `burst` in at once and `rate` per second thereafter, and gives whoever comes beyond that a turn of its own.
+    """Admits `burst` at once and `rate` per second thereafter, and gives each further caller its own turn.
 
-    Nobody is sent away for longer than `most` seconds; where there are more turns than fit, some share one. A turn is
-    a hint, no right: who comes then is asked like anybody.
+    Nobody has to wait longer than `most` seconds; if there are more turns than fit into that time, some callers share
+    one. A turn is a hint and not a reservation: a caller that comes back is checked like any other.
     """
 
     def __init__(self, burst: int, rate: float, *, most: float) -> None:
@@ -32,10 +32,10 @@ class Turns:
         self._due = self._last = 0.0
 
     def ask(self, at: float) -> float:
-        """0.0 where one may come in at the time `at` (seconds, never going back), else in how many seconds to come.
+        """0.0 if one may be admitted at the time `at` (seconds, never decreasing), else the seconds to wait.
 
-        The generic cell rate algorithm (ITU-T I.371): unlike a bucket that goes into debt, who is sent away costs
-        nobody else a place.
+        The generic cell rate algorithm (ITU-T I.371): a refused caller takes no place from others, unlike with a token
+        bucket that goes into debt.
         """
         due = max(self._due, at)
         if due - at <= self._slack:

@@ -1,12 +1,12 @@
-"""The reply that comes in on one member's stream: kept while it arrives, given to its request once it is whole.
+"""The incoming reply on one member's stream: stored while it arrives, given to its request once it is complete.
 
-    reply.start(frame)      MessageStart: is it asked for, and how long may it be
-    reply.add(frame)        MessageChunk: exactly the one that must follow
+    reply.start(frame)      MessageStart: was it requested, and how long may it be
+    reply.add(frame)        MessageChunk: must be exactly the next one
     reply.finish(frame)     MessageEnd: all bytes and the right digest; returns the number to acknowledge
-    reply.hand_over()       its request has an answer
+    reply.hand_over()       the request gets its answer
 
-Reads no clock and knows no gRPC: what it touches is the mailbox, and a file for a large reply (`spool`). A member's
-frames are believed in nothing: what is not a reply to the request that this member has, is refused at its first frame.
+Reads no clock and does not use gRPC. It changes only the mailbox, and a file for a large reply (`spool`). A member's
+frames are not trusted: a message that is not a reply to this member's request is refused at its first frame.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ log = logging.getLogger("sordino.link")
 
 
 class ArrivingReply:
-    """At most one reply at a time. `spool` is the folder for the files of large ones (the system's own by default)."""
+    """At most one reply at a time. `spool` is the folder for files of large replies (the system's by default)."""
 
     def __init__(self, mailbox: Mailbox, *, spool: Path | None) -> None:
         self._mailbox = mailbox
         self._spool = spool
         self._assembly: Assembly | None = None
-        self._request: Outgoing | None = None  # None too while a late reply is read and dropped
+        self._request: Outgoing | None = None  # also None while a late reply is read and dropped
         self._kind = FrameKind.REPLY
         self._payload = memoryview(b"")
 
@@ -50,18 +50,18 @@ class ArrivingReply:
         return self._assembly is not None
 
     def answers(self, request: Outgoing) -> bool:
-        """Whether it is the reply to this request that is under way."""
+        """Whether the reply to this request is arriving now."""
         return self._request is request
 
     def require_idle(self) -> None:
-        """Raises ProtocolError while a message is under way: no other may start then."""
+        """Raises ProtocolError while a message is arriving, because no other may start then."""
         if self._assembly is not None:
             raise ProtocolError("a message inside another")
 
     def start(self, start: MessageStart) -> bool:
-        """A message starts; whether it is awaited. One that comes too late is read once and dropped.
+        """Starts a message and returns whether it is awaited. A reply that comes too late is read once and dropped.
 
-        Raises ProtocolError for a request, StreamEnding for an answer to what was not asked and one that is too long.
+        Raises ProtocolError for a request, StreamEnding for an answer to no request and for an answer that is too long.
         """
         if start.kind is FrameKind.REQUEST:
             raise ProtocolError("a request from a member")
@@ -71,7 +71,7 @@ class ArrivingReply:
             raise StreamEnding(GoodbyeReason.PROTOCOL, "an answer to what was not asked", Rejection.REPLAY)
         if start.total > limit:
             raise StreamEnding(GoodbyeReason.PROTOCOL, f"a reply above {limit} bytes", Rejection.SIZE)
-        # Without storage first: where none can be had, the frames are still read, and dropped.
+        # Starts without storage: if none can be opened, the frames are still read and dropped.
         self._request, self._kind, self._assembly = request, start.kind, Assembly(start, None)
         if request is None:
             return False
@@ -80,43 +80,43 @@ class ArrivingReply:
         return True
 
     def add(self, chunk: MessageChunk) -> None:
-        """Takes the next chunk. Raises ProtocolError unless it is the one that must follow."""
+        """Takes the next chunk. Raises ProtocolError unless it is the expected one."""
         assembly = self._started()
         with self._keeping(assembly):
             assembly.add(chunk)
 
     def finish(self, end: MessageEnd) -> int:
-        """The message is complete; returns its number. Raises ProtocolError when bytes are missing or others."""
+        """Completes the message and returns its number. Raises ProtocolError when bytes are missing or wrong."""
         assembly = self._started()
         with self._keeping(assembly):
             self._payload = assembly.finish(end)
         return assembly.start.id
 
     def hand_over(self) -> None:
-        """Gives the reply that is complete to its request, unless nobody waits for it any more."""
+        """Gives the complete reply to its request, unless nobody waits for it any more."""
         assembly, request, payload = self._started(), self._request, self._payload
         if request is None or not assembly.kept or self._mailbox.current is not request:
             self.drop()
             return
-        self._forget()  # what is kept is the reply's now
+        self._forget()  # the stored bytes now belong to the reply
         if self._kind is FrameKind.FAILURE:
             self._mailbox.lose(request, Loss.REFUSED)
         else:
             self._mailbox.answered(request, payload)
 
     def given_up(self, number: int) -> None:
-        """The member gives up the message that it is sending. Raises ProtocolError for any other number."""
+        """The member cancels the message that it is sending. Raises ProtocolError for any other number."""
         if self._started().start.id != number:
             raise ProtocolError("a message given up that was not under way")
         self.drop()
 
     def abandon(self, request: Outgoing) -> None:
-        """Frees what has arrived for this request; the rest is read and dropped."""
+        """Frees the bytes received for this request; the rest is read and dropped."""
         if self._request is request and self._assembly is not None:
             self._assembly.drop()
 
     def drop(self) -> None:
-        """Frees what has arrived, and expects no more of it."""
+        """Frees the received bytes and expects no more of the message."""
         if self._assembly is not None:
             self._assembly.drop()
         self._forget()
@@ -132,7 +132,7 @@ class ArrivingReply:
 
     @contextlib.contextmanager
     def _keeping(self, assembly: Assembly) -> Iterator[None]:
-        """A disk that cannot keep the reply loses its request; the rest of it is read and dropped."""
+        """If the disk cannot store the reply, its request is lost and the rest of the reply is read and dropped."""
         try:
             yield
         except OSError as problem:

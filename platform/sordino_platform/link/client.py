@@ -4,14 +4,15 @@
     client.run()            # blocks; another thread or a signal handler calls client.stop()
 
     def answer(request: Request) -> Payload | None:
-        ...                 # looks at request.cancelled from time to time
+        ...                 # checks request.cancelled from time to time
 
-The handler runs on a thread of its own, one request at a time, each request once, whatever the connection does: a reply
-that was not acknowledged is sent again after a reconnection, a request that was sent again is not handled again.
+The handler runs on its own thread, handles one request at a time, and each request once, even if the connection breaks:
+a reply that was not acknowledged is sent again after a reconnection, and a request that was sent again is not handled
+again.
 
-`run` raises LinkError when trying again cannot help: this member was retired, runs twice, speaks another version, or
-its files are wrong. An unreachable coordinator is waited for, with full jitter: after a restart its members must not
-come all at once.
+`run` raises LinkError when a retry cannot help: this member was retired, runs twice, speaks another version, or its
+files are wrong. If the coordinator is unreachable, `run` retries with full jitter, so that members do not all come at
+once after a restart.
 """
 
 from __future__ import annotations
@@ -48,10 +49,10 @@ HANDLER_GRACE_SECONDS: Final = 2.0
 class LinkClient:
     """See the module.
 
-    `target` is host:port; `server_name` the name that the coordinator's certificate must carry, if it is not that host.
-    `tls` may be a function, asked again at each connection, so that a renewed certificate needs no restart.
-    `on_status` is called on the thread of `run`, and so is `on_renewed`, with the certificate (PEM) that came for the
-    request of `ask_renewal`. Raises ValueError for a software version of another form.
+    `target` is host:port; `server_name` is the name that the coordinator's certificate must have, if it is not that
+    host. `tls` may be a function, called at each connection, so that a renewed certificate needs no restart.
+    `on_status` is called on the thread of `run`. So is `on_renewed`, with the certificate (PEM) that answers
+    `ask_renewal`. Raises ValueError for a software version of another form.
     """
 
     def __init__(
@@ -89,26 +90,26 @@ class LinkClient:
         )
 
     def stop(self) -> None:
-        """Makes `run` say Goodbye and return; the running request is given up. Any thread, or a signal handler."""
+        """Makes `run` say Goodbye and return; cancels the running request. For any thread, or a signal handler."""
         self._stopped.set()
         threading.Thread(target=self._wind_down, name="sordino-link-stop", daemon=True).start()
 
     def ask_renewal(self, request: bytes) -> None:
-        """Asks the coordinator for the certificate of this request, now and after each reconnection; b"" ends that.
+        """Asks the coordinator for the certificate of this request, now and after each reconnection; b"" stops this.
 
-        Asking again is how the certificate is fetched once it was issued. Any thread.
+        Repeating the request fetches the certificate once it was issued. For any thread.
         """
         with self._side.changed:
             self._side.renewal = request
             stream = self._stream
         if stream is not None and stream.welcomed:
-            with contextlib.suppress(ProtocolError):  # the outbox is full: it is asked again later
+            with contextlib.suppress(ProtocolError):  # the outbox is full: the request is repeated later
                 stream.ask_renewal()
 
     def run(self) -> None:
         """Connects, answers and reconnects until `stop`.
 
-        Raises LinkError when trying again cannot help; its message says why and its hint what to do.
+        Raises LinkError when a retry cannot help; its message says why and its hint says what to do.
         """
         worker = threading.Thread(target=self._work, name="sordino-link-handler", daemon=True)
         worker.start()
@@ -150,7 +151,7 @@ class LinkClient:
         except LinkError:
             if not self._welcomed:
                 raise
-            return stream  # a renewal in progress; `_problem` reads again and says what is wrong
+            return stream  # a renewal in progress; `_problem` reads the files again and says what is wrong
         options = channel_options(self._target, self._limits, server_name=self._server_name)
         channel = grpc.secure_channel(self._target, credentials_of(tls), options=options)
         try:
@@ -170,7 +171,7 @@ class LinkClient:
         self._on_status(LinkStatus(state=LinkState.CONNECTED))
 
     def _problem(self, stream: OutboundStream) -> Diagnosis:
-        """Why the stream ended. Raises LinkError when trying again cannot help."""
+        """Why the stream ended. Raises LinkError when a retry cannot help."""
         known = known_end(welcomed=stream.welcomed, goodbye=stream.inbox.goodbye, offence=stream.offence)
         if known is not None:
             return known

@@ -1,9 +1,9 @@
-"""Why a connection cannot be made, in one sentence with what to do about it. Pure: the looking is done by `probe`.
+"""Explains in one sentence why a connection fails, and what to do. Pure: `probe` does the network tests.
 
-Only what is certain is permanent. A connection that ends in the middle of the handshake is not: a coordinator that is
-full or starting ends one like that, and so does every firewall. gRPC's servers send no TLS alert when they refuse a
-certificate, so what can be wrong with the own one is looked at here, before anything is sent; an alert, from whoever
-ends TLS before the coordinator, is the one refusal that is believed.
+A cause counts as permanent only if it is certain. A connection that ends during the handshake is not: a full or
+starting coordinator ends it like that, and so does every firewall. gRPC's servers send no TLS alert when they refuse a
+certificate, so the own certificate is checked here before anything is sent. The only refusal that counts as certain is
+a TLS alert, which comes from a machine that ends TLS in front of the coordinator.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from sordino_platform.link.tls import ClientTls, certificate_of
 
 
 class Cause(enum.StrEnum):
-    """What stands between a member and its coordinator."""
+    """Why a member cannot reach its coordinator."""
 
-    REACHABLE = "reachable"  # TLS works both ways: the coordinator was busy, or is starting
-    BROKEN = "broken"  # a connection that worked has broken
+    REACHABLE = "reachable"  # TLS works in both directions: the coordinator was busy, or is starting
+    BROKEN = "broken"  # a working connection broke
     ENDED = "ended"  # the coordinator said Goodbye
     OFFENDED = "offended"  # the coordinator broke the link's protocol
-    FILES = "files"  # own key, certificate or CA cannot be used
+    FILES = "files"  # the own key, certificate or CA cannot be used
     OWN_EXPIRED = "own_expired"
     OWN_NOT_YET_VALID = "own_not_yet_valid"
     OWN_OTHER_CA = "own_other_ca"  # the own certificate is not from the federation's CA
@@ -36,7 +36,7 @@ class Cause(enum.StrEnum):
     NAME_RESOLUTION = "name_resolution"
     CONNECTION_REFUSED = "connection_refused"
     UNREACHABLE = "unreachable"
-    CLOSED = "closed"  # the connection ended in the handshake, and nobody said why
+    CLOSED = "closed"  # the connection ended in the handshake without a reason
     NOT_TLS = "not_tls"
     NOT_A_COORDINATOR = "not_a_coordinator"
     OTHER_CA = "other_ca"  # the coordinator's certificate is from another CA
@@ -66,8 +66,8 @@ NOT_YET_VALID, EXPIRED = 9, 10
 UNTRUSTED: Final = frozenset({2, 18, 19, 20, 21})
 NAME_MISMATCH: Final = frozenset({62, 64})
 
-# The alerts of RFC 8446, section 6.2, that speak of the certificate that was shown, as OpenSSL names them. Any other
-# alert says that something else went wrong.
+# The alerts of RFC 8446, section 6.2, about the certificate that was shown, with OpenSSL's names. Any other alert means
+# that something else went wrong.
 CERTIFICATE_ALERTS: Final = (
     "ALERT_BAD_CERTIFICATE",
     "ALERT_UNSUPPORTED_CERTIFICATE",
@@ -82,7 +82,7 @@ CERTIFICATE_ALERTS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """One line about what is wrong, and what to do."""
+    """One line that says what is wrong, and a hint what to do."""
 
     cause: Cause
     message: str
@@ -90,23 +90,23 @@ class Diagnosis:
 
     @property
     def permanent(self) -> bool:
-        """Whether trying again cannot help before somebody changes something on this machine."""
+        """Whether a retry cannot help until somebody changes something on this machine."""
         return self.cause not in TEMPORARY
 
     @classmethod
     def broken(cls) -> Self:
-        """A stream that had been welcomed broke off."""
+        """A stream broke after its Welcome."""
         return cls(cause=Cause.BROKEN, message="the connection to the coordinator broke")
 
     @classmethod
     def ended(cls, reason: str, detail: str) -> Self:
-        """The coordinator said Goodbye for a reason that does not last."""
+        """The coordinator said Goodbye for a temporary reason."""
         text = f" ({detail})" if detail else ""
         return cls(cause=Cause.ENDED, message=f"the coordinator ended the connection: {reason}{text}")
 
     @classmethod
     def offended(cls, how: str) -> Self:
-        """The coordinator sent what the protocol does not allow."""
+        """The coordinator broke the protocol."""
         return cls(
             cause=Cause.OFFENDED,
             message=f"the coordinator broke the link's protocol: {how}",
@@ -115,7 +115,7 @@ class Diagnosis:
 
 
 class Diagnosed(Exception):  # noqa: N818 - it carries the answer out of the probe
-    """The answer was found: see `diagnosis`."""
+    """The cause was found: see `diagnosis`."""
 
     def __init__(self, cause: Cause, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -148,7 +148,7 @@ def require_own_certificate(tls: ClientTls, *, now: datetime.datetime) -> None:
 
 
 def handshake_refused(reason: str, target: str) -> Diagnosed:
-    """What a handshake means that broke off. `reason` is OpenSSL's name for it."""
+    """The cause of a handshake that failed. `reason` is OpenSSL's name for the failure."""
     if reason.endswith(CERTIFICATE_ALERTS):
         alert = reason.rpartition("ALERT_")[2].lower().replace("_", " ")
         return Diagnosed(
@@ -166,7 +166,7 @@ def handshake_refused(reason: str, target: str) -> Diagnosed:
 
 
 def handshake_closed(target: str, why: str = "") -> Diagnosed:
-    """The other side ended the handshake; `why` is what it said of it."""
+    """The other side ended the handshake; `why` is the reason that it gave."""
     return Diagnosed(
         Cause.CLOSED,
         f"{target} ended the connection during the TLS handshake{why or ' and did not say why'}",
@@ -178,10 +178,10 @@ def handshake_closed(target: str, why: str = "") -> Diagnosed:
 def certificate_unverified(
     code: int, said: str, *, target: str, name: str, names: Callable[[], str]
 ) -> Diagnosed:
-    """What it means that the coordinator's certificate cannot be verified.
+    """The cause when the coordinator's certificate cannot be verified.
 
-    `code` is OpenSSL's X509_V_ERR_* number and `said` its text; `name` is whom the certificate must be for, and `names`
-    finds out whom it is for.
+    `code` is OpenSSL's X509_V_ERR_* number and `said` its text. The certificate must be for `name`, and `names` finds
+    the names in it.
     """
     if code == EXPIRED:
         return Diagnosed(

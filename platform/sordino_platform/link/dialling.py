@@ -1,4 +1,4 @@
-"""How a member reaches the coordinator: gRPC's channel, with its limits and its TLS."""
+"""A member's gRPC channel to the coordinator, with its limits and its TLS."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sordino_platform.link.tls import ClientTls
 
 
 def credentials_of(tls: ClientTls) -> grpc.ChannelCredentials:
-    """What a member shows in the handshake, and which authorities it believes."""
+    """The certificate that a member shows in the handshake, and the authorities that it trusts."""
     return grpc.ssl_channel_credentials(
         root_certificates=tls.ca, private_key=tls.key, certificate_chain=tls.certificate
     )
@@ -31,12 +31,12 @@ def channel_options(
         ("grpc.http2.bdp_probe", 0),
         ("grpc.keepalive_time_ms", keepalive),
         ("grpc.keepalive_timeout_ms", keepalive // 3),
-        ("grpc.http2.ping_timeout_ms", keepalive // 3),  # else 60 s, whatever the line above says
+        ("grpc.http2.ping_timeout_ms", keepalive // 3),  # else 60 s, despite the line above
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.min_reconnect_backoff_ms", int(limits.hello_seconds * 1000)),
         ("grpc.enable_retries", 0),
         ("grpc.use_local_subchannel_pool", 1),
-        # A proxy of the environment is for the world outside; gRPC would send even 127.0.0.1 through it.
+        # gRPC would send even 127.0.0.1 through a proxy that the environment names.
         ("grpc.enable_http_proxy", int(not is_loopback(parse_address(target)[0]))),
     ]
     if server_name is not None:

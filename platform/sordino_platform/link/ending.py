@@ -1,6 +1,6 @@
-"""Why the coordinator ends a stream: what it says to the member, and what it counts.
+"""Why the coordinator ends a stream: the Goodbye to the member, and the reason that it counts.
 
-Apart from stream.py, because a mailbox hands it to its stream and a stream hands it on: so neither imports the other.
+Separate from stream.py, because both mailbox and stream use it and neither should import the other.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ DISCONNECTIONS: Final = {
     GoodbyeReason.PROTOCOL: Disconnection.PROTOCOL,
     GoodbyeReason.EXPIRED: Disconnection.EXPIRED,
 }
-"""What a stream counts as that was ended with this Goodbye. The other reasons are said before a stream is open."""
+"""How a stream is counted that ended with this Goodbye. The other reasons are only used before a stream is open."""
 
 
 class StreamEnding(Exception):  # noqa: N818 - it ends a stream, it is not an error by itself
-    """This side ends the stream, with the Goodbye to say and what to count."""
+    """This side ends the stream, with the Goodbye to send and the reason to count."""
 
     def __init__(
         self,
@@ -42,10 +42,9 @@ class StreamEnding(Exception):  # noqa: N818 - it ends a stream, it is not an er
 
 
 def ending_of(problem: BaseException) -> StreamEnding | Disconnection:
-    """How a stream ends of which the reader or the writer raised `problem`.
+    """How a stream ends when its reader or writer raised `problem`.
 
-    What nobody foresaw is a breach of the protocol like any other: it costs the member whose bytes raised it, and
-    nobody else.
+    An unexpected exception counts as a protocol violation: it costs only the member whose bytes raised it.
     """
     match problem:
         case StreamEnding():
@@ -55,6 +54,6 @@ def ending_of(problem: BaseException) -> StreamEnding | Disconnection:
         case ConnectionError():
             return Disconnection.LOST
         case _:
-            # Its text may hold what the member sent.
+            # Its text may contain bytes from the member.
             log.error("a member's bytes raised %s", type(problem).__name__)
             return StreamEnding(GoodbyeReason.PROTOCOL, "bytes that cannot be handled", Rejection.UNEXPECTED)

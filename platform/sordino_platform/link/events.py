@@ -1,4 +1,4 @@
-"""What the link tells its operator: closed enums, the labels of the metrics, and a protocol to receive them.
+"""What the link reports to its operator: enums, which are the metrics' labels, and a protocol to receive events.
 
 Callbacks run on the link's own thread: they count or log, and return at once.
 """
@@ -10,23 +10,23 @@ from typing import Protocol
 
 
 class Direction(enum.StrEnum):
-    """Label `direction` of `sordino_message_bytes_total`, seen from the process that counts."""
+    """Label `direction` of `sordino_message_bytes_total`, from the view of the process that counts."""
 
     RECEIVED = "received"
     SENT = "sent"
 
 
 class Rejection(enum.StrEnum):
-    """Label `reason` of `sordino_messages_rejected_total`, as far as the link can tell (the rest is the protocol's)."""
+    """Label `reason` of `sordino_messages_rejected_total`, as far as the link can see (the protocol adds others)."""
 
-    REPLAY = "replay"  # an answer to something that was answered, or never asked
+    REPLAY = "replay"  # an answer to a request that was already answered, or to none
     SIZE = "size"  # larger than allowed
-    SCHEMA = "schema"  # bytes that are no frame of this version, in an order that is none, or a flood of them
-    UNKNOWN_CLIENT = "unknown_client"  # a certificate that names nobody, or a member that was retired
-    EXPIRED = "expired"  # the certificate ran out while connected, or the message came after its deadline
-    BUSY = "busy"  # too many came at once: told when to come back
+    SCHEMA = "schema"  # bytes that are no frame of this version, frames in a wrong order, or too many frames
+    UNKNOWN_CLIENT = "unknown_client"  # a certificate of no member, or of a member that was retired
+    EXPIRED = "expired"  # the certificate expired while connected, or the message came after its deadline
+    BUSY = "busy"  # too many came at once: the member was told when to come back
     UNEXPECTED = (
-        "unexpected"  # bytes that raised what nobody foresaw: a bug of this side, at that member's cost
+        "unexpected"  # bytes that raised an unexpected exception: a bug on this side, which costs that member
     )
 
 
@@ -35,7 +35,7 @@ class Disconnection(enum.StrEnum):
 
     LEFT = "left"  # the member said Goodbye
     LOST = "lost"  # the connection broke
-    FENCED = "fenced"  # a newer stream of the same identity took over
+    FENCED = "fenced"  # a newer stream of the same identity replaced it
     DEADLINE = "deadline"
     UNRESPONSIVE = "unresponsive"
     PROTOCOL = "protocol"
@@ -56,7 +56,7 @@ class Loss(enum.StrEnum):
 
 
 class LinkEvents(Protocol):
-    """Receives what happens; implement what you need by deriving from `IgnoreEvents`."""
+    """Receives events. Derive from `IgnoreEvents` and implement the events that you need."""
 
     def connected(self, member: str) -> None: ...
     def disconnected(self, member: str, reason: Disconnection) -> None: ...
@@ -65,7 +65,7 @@ class LinkEvents(Protocol):
 
 
 class IgnoreEvents:
-    """Receives and ignores; the base for those who want one event."""
+    """Ignores all events; a base class for receivers of only some events."""
 
     def connected(self, member: str) -> None:
         """The stream of `member` is open and welcomed."""
@@ -77,4 +77,4 @@ class IgnoreEvents:
         """A message or a connection was refused."""
 
     def bytes(self, direction: Direction, count: int) -> None:
-        """`count` payload bytes passed."""
+        """`count` payload bytes were sent or received."""

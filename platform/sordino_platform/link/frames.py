@@ -1,7 +1,7 @@
-"""Frames: wire bytes become frozen dataclasses at this one door, and nowhere else.
+"""Frames: the only place where wire bytes become frozen dataclasses.
 
-`decode_frame` refuses what is not a frame of this version: unknown fields and bodies, sizes out of bounds, unspecified
-enums. It allocates nothing that is larger than its input, and gRPC bounds that input at `FRAME_BYTES`.
+`decode_frame` refuses everything that is not a frame of this version: unknown fields and bodies, sizes out of bounds,
+unspecified enums. It allocates nothing larger than its input, and gRPC limits that input to `FRAME_BYTES`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ VERSION_MIN: Final = 1
 VERSION_MAX: Final = 3
 """Protocol versions that this software speaks."""
 RENEWAL_VERSION: Final = 2
-"""The first version in which Renewal and Renewed may stand on a stream."""
+"""The first version in which Renewal and Renewed may be sent."""
 BUSY_VERSION: Final = 3
 """The first version in which a coordinator may say that it is busy, and when to come back."""
 
@@ -41,7 +41,7 @@ MAX_RETRY_MILLIS: Final = 3_600_000
 
 
 class ProtocolError(LinkError):
-    """The peer sent what this version of the link's protocol does not allow."""
+    """The peer sent something that this version of the link's protocol does not allow."""
 
 
 class FrameKind(enum.IntEnum):
@@ -161,12 +161,12 @@ Frame: TypeAlias = (
 
 
 def printable(text: str, characters: int = DETAIL_CHARACTERS) -> str:
-    """`text` on one line, cut, without control characters: a peer's words must not drive a terminal."""
+    """`text` on one line, truncated, without control characters, so that a peer's text cannot control a terminal."""
     return "".join(c if c.isprintable() else " " for c in text[:characters]).strip()
 
 
 def encode_frame(frame: Frame) -> bytes:
-    """The bytes of a frame that this software made itself; nothing is checked here that the types do not say."""
+    """The bytes of a frame that this software made. Only the types are relied on; nothing else is checked here."""
     match frame:
         case Hello():
             message = wire.Frame(

@@ -1,10 +1,10 @@
-"""What one stream brings a member: a frame in, and what the member has to do about it out. Pure: no lock, no I/O, no
+"""The incoming frames of a member's stream: takes a frame and returns what the member has to do. Pure: no lock, I/O or
 clock.
 
     taken = inbox.take(frame, now=time.monotonic(), received=pending.received)
 
-A coordinator may be of another make or mean harm, so the frames that may come, and when, are named here; every other
-one is a ProtocolError. What a stream carries the other way is in `outbox`, what outlives both in `pending`.
+A coordinator may be other software or malicious. So this module names the frames that may come, and when; every other
+frame is a ProtocolError. Outgoing frames are in `outbox`; state that lasts longer than a stream is in `pending`.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ from sordino_platform.link.request import Request
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArrivedMessage:
-    """The last byte of a message is there, and is to be acknowledged. `request` is None for one that came before."""
+    """A message is complete and must be acknowledged. `request` is None for a message that had come before."""
 
     id: int
     request: Request | None
 
 
 Taken: TypeAlias = Welcome | ArrivedMessage | Ack | Ping | Cancel | Renewed | None
-"""What a member has to do about a frame: None is nothing, or not yet."""
+"""What a member has to do after a frame. None: nothing, or nothing yet."""
 
 
 class Inbox:
-    """The coordinator's side of one stream, as far as it has been read.
+    """The state of one stream from the coordinator's frames so far.
 
-    `version` is the protocol's on this stream, 0 before Welcome; `goodbye` what the coordinator said last; `useful`
-    whether a whole message came. `message_bytes` bounds what one message may announce.
+    `version` is the protocol version of this stream, 0 before Welcome. `goodbye` is the coordinator's Goodbye.
+    `useful`: a complete message came. `message_bytes` is the largest size that a message may announce.
     """
 
     def __init__(self, *, message_bytes: int) -> None:
@@ -64,8 +64,8 @@ class Inbox:
     def take(self, frame: Frame, *, now: float, received: int) -> Taken:
         """Takes the next frame.
 
-        `now` is this machine's monotonic clock in seconds, `received` the newest request that the member had before:
-        one that comes again is checked and dropped. Raises ProtocolError for a frame that may not come now.
+        `now` is this machine's monotonic clock in seconds, `received` the newest request that the member has had: a
+        repeated request is checked and dropped. Raises ProtocolError for a frame that may not come now.
         """
         if not self.version and not isinstance(frame, Welcome | Goodbye):
             raise ProtocolError("a frame before Welcome")
@@ -82,7 +82,7 @@ class Inbox:
             case MessageEnd():
                 return self._finish(frame)
             case Cancel() if self._assembly is not None and self._assembly.start.id == frame.id:
-                self._assembly = None  # it was given up before its last byte
+                self._assembly = None  # it was cancelled before its last byte
             case Ack() | Ping() | Cancel():
                 return frame
             case Pong():
@@ -106,7 +106,7 @@ class Inbox:
             raise ProtocolError("a reply from the coordinator")
         if start.total > self._message_bytes:
             raise ProtocolError(f"a message above {self._message_bytes} bytes")
-        # Two machines' clocks are never compared: the deadline comes as what is left of it, and is counted from here.
+        # Clocks of two machines are never compared: the deadline is sent as the remaining time and is counted from now.
         self._deadline = now + start.deadline_millis / 1000
         self._assembly = Assembly(start, MemoryPayload() if start.id > received else None)
 

@@ -1,6 +1,4 @@
-"""The coordinator's port, as gRPC opens it: its options, its TLS, its stream as a wire, and what a person reads when it
-cannot be opened.
-"""
+"""The coordinator's port in gRPC: its options, its TLS, its stream as a wire, and the errors when opening it fails."""
 
 from __future__ import annotations
 
@@ -22,10 +20,10 @@ IDLE_SECONDS: Final = 30
 
 
 def server_options(limits: Limits) -> list[tuple[str, int]]:
-    """How gRPC serves under these limits."""
+    """gRPC's server options for these limits."""
     keepalive = int(limits.keepalive_seconds * 1000)
     return [
-        ("grpc.so_reuseport", 0),  # else a second coordinator silently takes half of the members
+        ("grpc.so_reuseport", 0),  # otherwise a second coordinator would silently get half of the members
         ("grpc.max_receive_message_length", FRAME_BYTES),
         ("grpc.max_send_message_length", FRAME_BYTES),
         ("grpc.max_metadata_size", METADATA_BYTES),
@@ -35,13 +33,10 @@ def server_options(limits: Limits) -> list[tuple[str, int]]:
         ("grpc.server_handshake_timeout_ms", int(limits.hello_seconds * 1000)),
         ("grpc.max_connection_idle_ms", IDLE_SECONDS * 1000),
         ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
-        ("grpc.http2.bdp_probe", 0),  # it would let the window grow to megabytes per member
+        ("grpc.http2.bdp_probe", 0),  # otherwise the window could grow to megabytes per member
         ("grpc.keepalive_time_ms", keepalive),
         ("grpc.keepalive_timeout_ms", keepalive // 3),
-        (
-            "grpc.http2.ping_timeout_ms",
-            keepalive // 3,
-        ),  # else 60 s, whatever the line above says
+        ("grpc.http2.ping_timeout_ms", keepalive // 3),  # else 60 s, despite the line above
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.http2.min_ping_interval_without_data_ms", keepalive // 3),
         ("grpc.http2.max_ping_strikes", 2),
@@ -49,7 +44,7 @@ def server_options(limits: Limits) -> list[tuple[str, int]]:
 
 
 def server_credentials(source: ServerTlsSource) -> grpc.ServerCredentials:
-    """Mutual TLS. A source that is a function is asked again at each handshake. Raises SordinoError."""
+    """Mutual TLS. A source that is a function is called at each handshake. Raises SordinoError."""
     if isinstance(source, ServerTls):
         return grpc.ssl_server_credentials(
             [(source.key, source.certificate)], root_certificates=source.ca, require_client_auth=True
@@ -57,9 +52,11 @@ def server_credentials(source: ServerTlsSource) -> grpc.ServerCredentials:
     served = source()
 
     def renewed() -> Any:
-        """Asked by gRPC at each handshake, on its own threads; None: nothing is new. What is given replaces gRPC's
-        factory of handshakes, which is not safe while others begin one: given at each, a storm of members ended
-        the process (tests/link/test_storm.py)."""
+        """gRPC calls this at each handshake, on its own threads. None means no change.
+
+        A result replaces gRPC's handshake factory, which is not safe while other handshakes start: with a result at
+        each handshake, many members at once crashed the process (tests/link/test_storm.py).
+        """
         nonlocal served
         try:
             now = source()
@@ -76,7 +73,7 @@ def server_credentials(source: ServerTlsSource) -> grpc.ServerCredentials:
 
 
 def _configuration(tls: ServerTls) -> Any:
-    """A server's key, certificate and trusted authorities, as gRPC takes them."""
+    """A server's key, certificate and trusted authorities, in gRPC's form."""
     return grpc.ssl_server_certificate_configuration([(tls.key, tls.certificate)], root_certificates=tls.ca)
 
 
@@ -87,7 +84,7 @@ class GrpcWire:
         self._context = context
 
     def certificate(self) -> bytes:
-        """The other side's certificate (PEM), which TLS has verified; empty where it showed none."""
+        """The other side's certificate (PEM), verified by TLS; empty if it showed none."""
         return bytes(self._context.auth_context().get("x509_pem_cert", [b""])[0])
 
     async def read(self) -> bytes | None:
@@ -96,7 +93,7 @@ class GrpcWire:
         return raw if isinstance(raw, bytes) else None
 
     async def write(self, message: bytes) -> None:
-        """Raises ConnectionError when the stream is gone."""
+        """Raises ConnectionError when the stream has ended."""
         try:
             await self._context.write(message)
         except (aio.BaseError, asyncio.InvalidStateError):
@@ -104,7 +101,7 @@ class GrpcWire:
 
 
 def require_bindable(host: str, port: int) -> None:
-    """Raises PortInUseError or LinkError, which say what gRPC does not."""
+    """Raises PortInUseError or LinkError, with the reason that gRPC does not give."""
     try:
         family, kind, proto, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, proto) as probe:

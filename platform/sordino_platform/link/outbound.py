@@ -1,7 +1,7 @@
-"""A member's end of one stream: gRPC's thread writes, the thread of `LinkClient.run` reads, whoever wants ends it.
+"""A member's end of one stream: gRPC's thread writes, the thread of `LinkClient.run` reads, and any thread may end it.
 
-What comes in is judged by `inbox`, what leaves is ordered by `outbox`; here are the locks and the call. What outlives
-the stream (`MemberSide`) is handed in, and its condition guards all that two threads touch.
+`inbox` checks incoming frames and `outbox` orders outgoing ones; this module has the locks and the call. State that
+lasts longer than the stream (`MemberSide`) is an argument, and its condition guards everything that two threads use.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ GOODBYE_SECONDS: Final = 1.0
 
 @dataclass(slots=True, kw_only=True)
 class MemberSide:
-    """What a member has over all its streams. `session` tells this process from an earlier one of the same identity;
-    `renewal` is the request for a certificate that is asked on each stream, empty for none.
+    """A member's state over all its streams. `session` distinguishes this process from an earlier one of the same
+    identity. `renewal` is the certificate request that is sent on each stream, empty for none.
 
-    `on_welcomed` and `on_renewed` (with the PEM) are called on the reading thread, without the condition.
+    `on_welcomed` and `on_renewed` (with the PEM) are called on the reading thread, without holding the condition.
     """
 
     session: bytes
@@ -65,8 +65,11 @@ class MemberSide:
 
 
 class OutboundStream:
-    """See the module. `run` returns when the stream is over, for whatever reason; `offence` is how the coordinator
-    broke the protocol, if it did, and `refreshed` whether this side ended it only to make a new one at once."""
+    """See the module.
+
+    `run` returns when the stream has ended for any reason. `offence` says how the coordinator broke the protocol, if it
+    did. `refreshed`: this side ended the stream only to open a new one at once.
+    """
 
     def __init__(self, side: MemberSide) -> None:
         self.inbox = Inbox(message_bytes=side.limits.message_bytes)
@@ -79,23 +82,23 @@ class OutboundStream:
 
     @property
     def welcomed(self) -> bool:
-        """Whether the coordinator has let the member in."""
+        """Whether the coordinator has admitted the member."""
         return self._outbox.opened
 
     def run(self, channel: grpc.Channel) -> None:
         """Opens the stream and reads it to its end. Blocks."""
         limits, changed = self._side.limits, self._side.changed
-        # Without a deadline of its own: keepalive ends a dead stream, `watchdog` one that is never welcomed.
+        # The call has no deadline: keepalive ends a dead stream, and `watchdog` one that gets no Welcome.
         method: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(METHOD)
         call = method(self._frames())
         with changed:
             self._call = call
             cancelled = self._cancelled
-        if cancelled:  # before there was a call
+        if cancelled:  # cancelled before there was a call
             call.cancel()
         watchdog = _timer(2 * limits.hello_seconds, self._end_unless_welcomed)
-        # A stream can live for months; the coordinator's certificate is looked at in the handshake only. What is under
-        # way goes on over the new connection.
+        # A stream can last for months, but the coordinator's certificate is checked only in the handshake. Open
+        # requests and replies continue on the new connection.
         renewal = _timer(limits.handshake_seconds, self._refresh)
         try:
             self._read(call)
@@ -108,7 +111,7 @@ class OutboundStream:
             call.cancel()
 
     def ask_renewal(self) -> None:
-        """Asks for the certificate of the member's request, where there is one and the coordinator's version knows it.
+        """Sends the member's certificate request, if there is one and the coordinator's version supports it.
 
         Raises ProtocolError when too many frames wait to be read.
         """
@@ -117,13 +120,13 @@ class OutboundStream:
             self._send(Renewal(request))
 
     def shut_down(self) -> None:
-        """Says Goodbye, where the member was let in, and ends the stream."""
+        """Says Goodbye, if the member was admitted, and ends the stream."""
         if self.welcomed:
             self._leave(Goodbye(GoodbyeReason.SHUTDOWN))
         self.cancel()
 
     def cancel(self) -> None:
-        """Ends the stream at once, without a word. Any thread, at any time."""
+        """Ends the stream at once, without a Goodbye. For any thread, at any time."""
         with self._side.changed:
             self._cancelled = True
             call = self._call
@@ -142,7 +145,7 @@ class OutboundStream:
             self.offence = problem.message
             self._leave(Goodbye(GoodbyeReason.PROTOCOL, problem.message))
         except grpc.RpcError:
-            return  # why, `probe` finds out
+            return  # `probe` finds out why
 
     def _take(self, frame: Frame) -> None:
         side = self._side
@@ -183,7 +186,7 @@ class OutboundStream:
     # gRPC's thread: writing.
 
     def _frames(self) -> Iterator[bytes]:
-        """What gRPC sends; it asks for the next frame when the last one has left, so nothing piles up."""
+        """The frames for gRPC. It asks for the next frame when the last one was sent, so no queue builds up."""
         side = self._side
         with side.changed:
             hello = Hello(
@@ -213,7 +216,7 @@ class OutboundStream:
             self._side.changed.notify_all()
 
     def _leave(self, goodbye: Goodbye) -> None:
-        """Says Goodbye, and waits a moment for the other side to end the stream."""
+        """Says Goodbye and waits briefly for the other side to end the stream."""
         with self._side.changed:
             self._outbox.close(goodbye)
             self._side.changed.notify_all()

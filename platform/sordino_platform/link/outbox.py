@@ -1,9 +1,10 @@
-"""What one stream carries from a member: which frame leaves next. Pure: no lock, no I/O, no clock.
+"""The outgoing frames of a member's stream: which frame is sent next. Pure: no lock, no I/O, no clock.
 
     while (frame := outbox.next(pending.held)) is None and not outbox.over: ...       # something must change first
 
-Control frames go before the chunks of a reply, so that a Pong does not wait behind 92 MB. The reply itself is kept by
-`pending`, because it outlives the stream: here is only how much of it has left. What comes the other way is in `inbox`.
+Control frames are sent before the chunks of a reply, so that a Pong does not wait behind 92 MB. The reply itself is in
+`pending`, because it lasts longer than the stream; this module only knows how much of it was sent. Incoming frames are
+in `inbox`.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from sordino_platform.link.pending import HeldReply
 
 
 class Outbox:
-    """A member's side of one stream. `opened` is set once the coordinator welcomed it: only then may replies leave.
+    """A member's side of one stream. `opened` is set after the coordinator's Welcome: only then may replies be sent.
 
-    `control_burst` is how many control frames may wait: a coordinator that has more answered than it reads is broken.
+    `control_burst` is the most control frames that may wait: a coordinator that causes more answers than it reads is
+    faulty.
     """
 
     def __init__(self, *, control_burst: int) -> None:
@@ -27,31 +29,31 @@ class Outbox:
         self._control: deque[Frame] = deque()
         self._control_burst = control_burst
         self._closing = False
-        self._started = 0  # the newest reply of which this stream has carried the start
+        self._started = 0  # the newest reply that was started on this stream
         self._leaving: tuple[HeldReply, Iterator[Frame]] | None = None
 
     @property
     def over(self) -> bool:
-        """Whether the stream was closed and all that was to leave before has left."""
+        """Whether the stream was closed and every waiting frame was sent."""
         return self._closing and not self._control
 
     def post(self, frame: Frame) -> None:
-        """Lets a control frame leave. Raises ProtocolError when too many wait."""
+        """Queues a control frame. Raises ProtocolError when too many wait."""
         if len(self._control) >= self._control_burst:
             raise ProtocolError("frames that are answered faster than they are read")
         self._control.append(frame)
 
     def close(self, goodbye: Goodbye | None = None) -> None:
-        """Lets nothing leave but what waits already and, as the last frame, `goodbye`."""
+        """Sends only the frames that wait already and, as the last frame, `goodbye`."""
         if goodbye is not None:
             self._control.append(goodbye)
         self._closing = True
 
     def next(self, held: HeldReply | None) -> Frame | None:
-        """The frame that leaves now; None while there is none, or no more (`over`).
+        """The frame to send now; None if there is none now, or no more (`over`).
 
-        `held` is the reply that the coordinator still waits for. One that is not held any more in the middle of its
-        transfer was given up, and the coordinator is told so; each reply leaves at most once on a stream.
+        `held` is the reply that the coordinator still waits for. If it changes during a transfer, the reply was given
+        up, and the coordinator is told so. Each reply is sent at most once on a stream.
         """
         if self._control:
             return self._control.popleft()

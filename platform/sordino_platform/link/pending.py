@@ -1,10 +1,10 @@
-"""What a member owes the coordinator, over all connections: the request that waits, the one that runs, the reply held.
+"""What a member owes the coordinator, over all connections: the waiting request, the running one and the held reply.
 
-Each request is answered once, whatever the connection does: a reply that was not acknowledged is kept and sent again,
-and a request that comes again is known by its number. A coordinator with another session was started anew: what it
-asked before is asked no more.
+Each request is answered once, even if connections break: a reply that was not acknowledged is kept and sent again, and
+a repeated request is recognised by its number. A new session means that the coordinator was restarted: its earlier
+requests are no longer open.
 
-Holds no lock and starts nothing: whoever calls (`sordino_platform.link.client`) holds its condition.
+Holds no lock and starts nothing: the caller (`sordino_platform.link.client`) holds its condition.
 """
 
 from __future__ import annotations
@@ -28,8 +28,11 @@ class HeldReply:
 
 
 class Pending:
-    """`received` is the number of the newest request of the session, `session` the coordinator's; empty before the
-    first Welcome."""
+    """What a member owes.
+
+    `received` is the number of the newest request of the session. `session` is the coordinator's; empty before the
+    first Welcome.
+    """
 
     def __init__(self) -> None:
         self.session = b""
@@ -40,7 +43,7 @@ class Pending:
         self._ids = itertools.count(1)
 
     def resume(self, welcome: Welcome) -> None:
-        """A connection is there: keeps the one request that the coordinator still waits for, if any."""
+        """A connection was made: keeps only the request that the coordinator still waits for, if any."""
         if welcome.session != self.session:
             self.session, self.received = welcome.session, 0
             self.give_up()
@@ -48,18 +51,18 @@ class Pending:
             self.give_up(but=welcome.awaiting)
 
     def arrived(self, request: Request) -> None:
-        """A new request. The coordinator has one at a time under way: an older one is not wanted any more."""
+        """A new request. The coordinator has only one open request per member, so an older one is no longer wanted."""
         self.received = request.id
         self.give_up()
         self.waiting = request
 
     def begin(self) -> Request | None:
-        """Takes the request that waits, to be handled now."""
+        """Takes the waiting request, to handle it now."""
         self._running, self.waiting = self.waiting, None
         return self._running
 
     def answered(self, request: Request, kind: FrameKind, parts: tuple[Part, ...]) -> bool:
-        """Holds the reply to the request that ran, unless it was given up; whether it does."""
+        """Holds the reply to the request that ran, unless it was given up. Returns whether the reply is held."""
         self._running = None
         if request.cancelled:
             return False
@@ -72,7 +75,7 @@ class Pending:
             self.held = None
 
     def give_up(self, but: int = 0) -> None:
-        """Forgets what waits, runs or is held, except for the request `but`."""
+        """Gives up every waiting, running or answered request except `but`."""
         if self.waiting is not None and self.waiting.id != but:
             self.waiting.give_up()
             self.waiting = None

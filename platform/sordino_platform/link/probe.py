@@ -1,7 +1,7 @@
-"""Tries a connection as a member would, with a plain TLS handshake on gRPC's way: through the same proxy.
+"""Tries a connection as a member would: a plain TLS handshake, through the same proxy as gRPC.
 
-gRPC reports whatever is wrong as `UNAVAILABLE ... Socket closed`. A person needs to know which it is and what to do:
-that is `diagnosis`.
+gRPC reports every failure as `UNAVAILABLE ... Socket closed`. `diagnosis` tells a person which failure it is and what
+to do.
 """
 
 from __future__ import annotations
@@ -42,8 +42,10 @@ from sordino_privacy.errors import LinkError
 def diagnose(
     target: str, *, tls: ClientTlsSource, server_name: str | None = None, seconds: float = 10.0
 ) -> Diagnosis:
-    """Connects once, as a member would, and says what happened. `seconds` bounds each step. Raises nothing for a
-    connection that fails; that is the answer."""
+    """Connects once, as a member would, and says what happened.
+
+    `seconds` limits each step. A failed connection raises nothing; it is the result.
+    """
     try:
         material = tls if isinstance(tls, ClientTls) else tls()
         host, port = parse_address(target)
@@ -97,7 +99,7 @@ def _connected(host: str, port: int, seconds: float) -> socket.socket:
 
 
 def _tunnelled(proxy: Proxy, host: str, port: int, seconds: float) -> socket.socket:
-    """A connection through the proxy. Its address stays out of what is said: it may hold a password."""
+    """A connection through the proxy. Messages never show the proxy's address, which may contain a password."""
     name = f"the proxy in ${proxy.variable}"
     hint = (
         f"let it pass CONNECT to {host}:{port}; or go round it with no_grpc_proxy={host} (the link reads "
@@ -116,7 +118,7 @@ def _tunnelled(proxy: Proxy, host: str, port: int, seconds: float) -> socket.soc
 
 
 def _handshake(connect: Callable[[], socket.socket], target: str, name: str, tls: ClientTls) -> None:
-    """Raises Diagnosed for all that goes wrong; returns when both sides accept each other."""
+    """Raises Diagnosed for every failure; returns when both sides accept each other."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["h2"])
@@ -130,8 +132,8 @@ def _handshake(connect: Callable[[], socket.socket], target: str, name: str, tls
                     f"{target} speaks TLS but not gRPC",
                     "check the port; a proxy that ends TLS cannot stand before a coordinator",
                 )
-            # In TLS 1.3 the verdict on our certificate comes after the handshake. An accepted one is followed by
-            # HTTP/2's SETTINGS at once.
+            # In TLS 1.3 the server accepts or refuses our certificate after the handshake. If it accepts, HTTP/2's
+            # SETTINGS follow at once.
             if not secure.recv(9):
                 raise handshake_closed(target)
     except ssl.SSLCertVerificationError as problem:
@@ -149,7 +151,7 @@ def _handshake(connect: Callable[[], socket.socket], target: str, name: str, tls
 
 
 def _names(connect: Callable[[], socket.socket]) -> str:
-    """The names in the certificate of a peer that was refused, read in a second, unverified handshake."""
+    """The names in the certificate of a peer that was refused, read in a second handshake without verification."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -167,7 +169,7 @@ def _names(connect: Callable[[], socket.socket]) -> str:
 
 
 def _load_own(context: ssl.SSLContext, tls: ClientTls) -> None:
-    """`ssl` reads keys from files only: the key goes there encrypted, under a password that never leaves this call."""
+    """`ssl` reads keys only from files, so the key is written encrypted, with a password that only this call knows."""
     password = secrets.token_hex(16).encode()
     key = load_pem_private_key(tls.key, password=None).private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password)

@@ -1,6 +1,6 @@
-"""Which proxy the link goes through, by gRPC's own rules, and a way through it for the diagnosis.
+"""The proxy that the link uses, by gRPC's own rules, and a connection through it for the diagnosis.
 
-gRPC reads the environment itself (`http_proxy_mapper.cc` in gRPC core), otherwise than curl or Python do:
+gRPC reads the environment itself (`http_proxy_mapper.cc` in gRPC core), by other rules than curl or Python:
 
 * `grpc_proxy`, `https_proxy`, `http_proxy`, in lower case only; the first that is set counts, and an empty one means
   that there is no proxy. Only `http://` is understood: the proxy is asked by CONNECT, in clear.
@@ -32,7 +32,7 @@ DEFAULT_PORT: Final = 443
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proxy:
-    """A proxy and the variable that names it. `credentials` (user:password) are never shown by repr."""
+    """A proxy and the variable that names it. repr never shows `credentials` (user:password)."""
 
     variable: str
     host: str
@@ -41,7 +41,7 @@ class Proxy:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host, as it is written in an address, is this machine itself."""
+    """Whether a host, as written in an address, is this machine itself."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -49,9 +49,9 @@ def is_loopback(host: str) -> bool:
 
 
 def proxy_of(target: str, environment: Mapping[str, str] = os.environ) -> Proxy | None:
-    """The proxy through which gRPC reaches `target` (host:port), or None when it goes straight there.
+    """The proxy through which gRPC connects to `target` (host:port), or None for a direct connection.
 
-    Raises LinkError when `target` is no address.
+    Raises LinkError when `target` is not an address.
     """
     host, _ = parse_address(target)
     variable = next((name for name in PROXIES if name in environment), None)
@@ -63,7 +63,7 @@ def proxy_of(target: str, environment: Mapping[str, str] = os.environ) -> Proxy 
     try:
         url = urlsplit(environment[variable])
         named, port = url.hostname, url.port or DEFAULT_PORT
-    except ValueError:  # gRPC cannot read it either, and goes straight there
+    except ValueError:  # gRPC cannot read it either, and connects directly
         return None
     if url.scheme != "http" or not named:
         return None
@@ -76,7 +76,7 @@ def proxy_of(target: str, environment: Mapping[str, str] = os.environ) -> Proxy 
 
 
 def _covers(exception: str, host: str) -> bool:
-    """Whether one entry of a list of exceptions covers a host."""
+    """Whether an entry of the list of exceptions matches a host."""
     if host.lower().endswith(exception.lower()):
         return True
     network, slash, bits = exception.partition("/")
@@ -89,10 +89,10 @@ def _covers(exception: str, host: str) -> bool:
 
 
 def through(proxy: Proxy, host: str, port: int, *, seconds: float) -> socket.socket:
-    """A connection to `host`:`port` that the proxy made; `seconds` bounds each wait.
+    """A connection to `host`:`port` through the proxy; `seconds` limits each wait.
 
     Raises OSError when the proxy cannot be reached (`ConnectionRefusedError`, `socket.gaierror`, ...) and
-    `http.client.HTTPException` when it is reached and does not let us through; the text of the latter is printable.
+    `http.client.HTTPException` when it is reached but refuses the connection; the text of the latter is printable.
     """
     connection = http.client.HTTPConnection(proxy.host, proxy.port, timeout=seconds)
     connection.connect()
@@ -103,7 +103,7 @@ def through(proxy: Proxy, host: str, port: int, *, seconds: float) -> socket.soc
         lines.append(f"Proxy-Authorization: Basic {base64.b64encode(proxy.credentials.encode()).decode()}")
     try:
         plain.sendall("\r\n".join([*lines, "", ""]).encode("ascii", "replace"))
-        # The coordinator speaks only after us, so nothing of it can be behind the proxy's answer yet.
+        # The coordinator sends nothing before we do, so none of its bytes can follow the proxy's answer yet.
         answer = http.client.HTTPResponse(plain, method="CONNECT")
         answer.begin()
         if answer.status != http.client.OK:

@@ -1,4 +1,4 @@
-"""A request as a member's handler sees it: its payload, its deadline, and whether anybody still wants the reply."""
+"""A request as a member's handler sees it: its payload, its deadline, and whether the reply is still wanted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sordino_platform.link.messages import Payload
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Request:
-    """What the coordinator asks. `payload` is read-only."""
+    """The coordinator's request. `payload` is read-only."""
 
     id: int
     payload: memoryview = field(repr=False)
@@ -29,23 +29,25 @@ class Request:
 
     @property
     def cancelled(self) -> bool:
-        """Whether the reply is not wanted any more. A handler that takes long must look, and return."""
+        """Whether the reply is not wanted any more. A slow handler must check this from time to time, and return."""
         return self._given_up.is_set() or time.monotonic() >= self.deadline
 
     def wait(self, seconds: float) -> bool:
-        """Sleeps up to `seconds`, less if the request is given up meanwhile; returns `cancelled`."""
+        """Sleeps up to `seconds`, or less if the request is given up; returns `cancelled`."""
         self._given_up.wait(min(seconds, self.remaining))
         return self.cancelled
 
     def when_given_up(self, act: Callable[[], None]) -> None:
-        """Has `act` called once, on a thread of its own, when nobody wants the reply any more: for a handler that
-        cannot look by itself while it waits for something else."""
+        """Calls `act` once, on its own thread, when the reply is not wanted any more.
+
+        It is for a handler that waits for something else and so cannot check `cancelled`.
+        """
         self._told.append(act)
         if self._given_up.is_set():
             self._tell()
 
     def give_up(self) -> None:
-        """Nobody wants the reply any more."""
+        """The reply is not wanted any more."""
         self._given_up.set()
         self._tell()
 
@@ -55,4 +57,4 @@ class Request:
 
 
 Handler: TypeAlias = Callable[[Request], Payload | None]
-"""Answers a request; None is an empty reply. An exception tells the coordinator that handling failed, no more."""
+"""Answers a request; None is an empty reply. An exception tells the coordinator only that handling failed."""

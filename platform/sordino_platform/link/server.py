@@ -9,8 +9,8 @@
             case LostRequest(member=name, reason=reason): ...
         asked.discard(result.in_reply_to)
 
-Each `send` yields exactly one result (unless cancelled), in the order of arrival, at the latest at its deadline. A
-member need not be connected when it is sent something.
+Each `send` gives exactly one result (unless cancelled), in the order of arrival, at its deadline at the latest. A
+member need not be connected when a request is sent.
 
 gRPC runs on one thread of its own, with asyncio: a stream costs two small tasks instead of two threads. `identify`,
 `admit` and the events are called on that thread and must return at once.
@@ -59,7 +59,7 @@ log = logging.getLogger("sordino.link")
 T = TypeVar("T")
 CALL_SECONDS: Final = 1.0
 MANY_OPENINGS: Final = 32
-"""Streams that opened since the last look, after which freed memory is given back: a handshake leaves 50 KB of it."""
+"""Freed memory is returned to the system after this many new streams, because each handshake leaves 50 KB of it."""
 
 
 def utc_now() -> datetime.datetime:
@@ -71,13 +71,12 @@ class LinkServer:
     """See the module.
 
     `identify` maps the PEM of a certificate, which TLS has verified against the CA, to a member's name, or raises
-    LinkError. `admit` raises a SordinoError to refuse a member; it is asked when a stream opens, for every message in
-    both directions, and for every open stream each `admission_seconds`, so that a retired member is told at once. `tls`
-    may be a function, asked again at each handshake; when the own certificate has ended, all streams end. `renew` takes
-    a member's request for a new certificate and returns the certificate (PEM) once there is one; it raises a
-    SordinoError for a request that it does not take.
-    `spool` is the folder for the nameless files that hold large replies (the system's own by default). Raises
-    ValueError for a software version of another form.
+    LinkError. `admit` raises a SordinoError to refuse a member; it is called when a stream opens, for every message in
+    both directions, and for every open stream each `admission_seconds`, so that a retired member is told soon. `tls`
+    may be a function, called at each handshake; when the own certificate has expired, all streams end. `renew` takes a
+    member's request for a new certificate and returns the certificate (PEM) once there is one; it raises a SordinoError
+    for a request that it does not take. `spool` is the folder for the nameless files that hold large replies (the
+    system's own by default). Raises ValueError for a software version of another form.
     """
 
     def __init__(
@@ -115,7 +114,7 @@ class LinkServer:
         self._grace = 0.0
         self._thread: threading.Thread | None = None
 
-    # For the owner, from any thread but the link's own.
+    # For the owner, on any thread but the link's own.
 
     def start(self) -> None:
         """Listens.
@@ -133,7 +132,7 @@ class LinkServer:
 
     @property
     def port(self) -> int:
-        """The port that is listened on; 0 before `start`."""
+        """The port that the server listens on; 0 before `start`."""
         return self._port
 
     def connected(self) -> frozenset[str]:
@@ -146,10 +145,10 @@ class LinkServer:
         """Asks `member`; returns the request's id, which its one result carries as `in_reply_to`. A reply of more than
         `reply_bytes` (or the link's own limit) is refused at its first frame.
 
-        The payload's parts are kept, not copied, until the member has them: they must not change, and many members can
-        share one model. Raises LinkError when the member may not be sent anything, has too many requests waiting, or
-        the payload is too large; ValueError for a deadline that is not in (0, 30 days]. What `admit` raises goes
-        through.
+        The payload's parts are not copied and are kept until the member has them: they must not change, and many
+        members can share one model. Raises LinkError when the member may not be sent anything, has too many requests
+        waiting, or the payload is too large; ValueError for a deadline that is not in (0, 30 days]. Errors of `admit`
+        are passed on.
         """
         parts = parts_of(payload)
         if total_of(parts) > self._limits.message_bytes:
@@ -184,16 +183,16 @@ class LinkServer:
         except queue.Empty:
             return None
         if result is None:
-            self._results.put(None)  # for whoever waits beside us
+            self._results.put(None)  # for other threads that wait
             raise LinkError("the link is stopped")
         return result
 
     def cancel(self, request_id: int) -> bool:
-        """Gives a request up: it will yield no result, the member is told to stop. False if its result is there."""
+        """Gives up a request: it gives no result, and the member is told to stop. False if its result is there."""
         return self._call(lambda: any(box.cancel(request_id) for box in self._mailboxes.values()))
 
     def stop(self, grace: float = 2.0) -> None:
-        """Says Goodbye to all, closes after at most `grace` seconds, and wakes whoever waits in `receive`."""
+        """Says Goodbye to all, closes after at most `grace` seconds, and wakes all threads that wait in `receive`."""
         if self._thread is None or self._loop is None or self._stopping is None:
             return
         self._grace = grace
@@ -218,12 +217,12 @@ class LinkServer:
                 try:
                     return future.result(CALL_SECONDS)
                 except TimeoutError:
-                    # A busy loop answers late; one that ended after it was asked never does.
+                    # A busy loop answers late; a loop that ended meanwhile never answers.
                     if not thread.is_alive():
                         raise
         except (RuntimeError, TimeoutError, concurrent.futures.CancelledError):
             call.close()
-            # Another thread stopped it between two lines of this one.
+            # Another thread stopped the loop between these two lines.
             raise LinkError("the link is stopped") from None
 
     def _run(self, started: queue.SimpleQueue[BaseException | None]) -> None:
@@ -246,7 +245,7 @@ class LinkServer:
         await server.stop(self._grace)
 
     async def _recheck(self) -> None:
-        """A certificate ends and a member is retired in silence too: no open link outlives either."""
+        """Certificates expire and members are retired while a stream is idle, too: this ends such streams."""
         while True:
             await asyncio.sleep(self._limits.admission_seconds)
             own = self._own_ending()
@@ -257,18 +256,18 @@ class LinkServer:
                     mailbox.stream.end(own)
                 else:
                     mailbox.stream.recheck()
-                await asyncio.sleep(0)  # a thousand of them do not hold the loop at once
+                await asyncio.sleep(0)  # so that a thousand of them do not block the loop
             if self._opened >= MANY_OPENINGS:
                 self._opened = 0
                 await asyncio.to_thread(return_freed)
 
     def _own_ending(self) -> StreamEnding | None:
-        """How every stream ends once this side's certificate has: a member would not make a new one with it."""
+        """The end of every stream after this side's certificate has expired: no member would open a new one with it."""
         try:
             tls = self._tls if isinstance(self._tls, ServerTls) else self._tls()
             over = self._shared.now() >= expiry_of(tls.certificate)
         except SordinoError:
-            return None  # a renewal in progress; the next look says
+            return None  # a renewal in progress; the next check will tell
         return (
             StreamEnding(GoodbyeReason.EXPIRED, "the coordinator's certificate has expired") if over else None
         )
@@ -283,7 +282,7 @@ class LinkServer:
         handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(self._open)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Open": handler}),))
         host = f"[{self._host}]" if ":" in self._host else self._host
-        require_bindable(self._host, self._asked_port)  # gRPC would print its own account of it
+        require_bindable(self._host, self._asked_port)  # otherwise gRPC would print its own message
         try:
             self._port = server.add_secure_port(f"{host}:{self._asked_port}", credentials)
         except RuntimeError:

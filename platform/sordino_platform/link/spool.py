@@ -1,11 +1,11 @@
-"""Where the coordinator keeps a reply while it arrives and until it is taken: memory for what is small, else a file.
+"""Where the coordinator stores a reply from its first byte until it is used: small ones in memory, others in a file.
 
-Memory that all members share could be held by a few that send slowly, and everyone else would wait for them. So nobody
-shares anything: each member has at most one reply under way, of at most the bytes that were asked of it; up to
-`MEMORY_BYTES` of it lie in memory, all of a larger one in a file of its own. A slow sender keeps nothing from anyone.
+If all members shared a buffer, a few slow senders could fill it and all others would have to wait. So nothing is
+shared: each member has at most one reply in transfer, with at most the bytes that the request allows. A reply of up to
+`MEMORY_BYTES` is stored in memory, a larger one completely in its own file. A slow sender delays nobody else.
 
-The file has no name: nobody else can open it, and a killed process leaves nothing behind. Its payload is mapped, so
-its pages are the kernel's to keep or to write out.
+The file has no name, so nobody else can open it, and a killed process leaves no file. Its payload is memory-mapped, so
+the kernel decides which pages stay in memory.
 """
 
 from __future__ import annotations
@@ -44,5 +44,5 @@ class OnDisk:
 
 
 def storage_for(total: int, folder: Path | None) -> Storage:
-    """Where a reply of `total` bytes is kept. Raises OSError."""
+    """The storage for a reply of `total` bytes. Raises OSError."""
     return MemoryPayload() if total <= MEMORY_BYTES else OnDisk(folder)

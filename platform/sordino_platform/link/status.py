@@ -1,4 +1,4 @@
-"""How a member's connection stands, for a status display, and how long it waits before it tries again."""
+"""The state of a member's connection, for a status display, and how long it waits before it tries again."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ BACKOFF_CAP_SECONDS: Final = 60.0
 
 
 class LinkState(enum.StrEnum):
-    """What a status display shows."""
+    """The states that a status display shows."""
 
     CONNECTING = "connecting"
     CONNECTED = "connected"
     WAITING = "waiting"
     REFUSED = "refused"
-    """Trying again cannot help before somebody acts; it is tried rarely. For whoever outlives a link (an agent)."""
+    """A retry cannot help until a person acts, so retries are rare. For processes that outlive a link (an agent)."""
     STOPPED = "stopped"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkStatus:
-    """`message` and `hint` say why a connection is being waited for; `retry_seconds` how long until the next try."""
+    """`message` and `hint` say why there is no connection; `retry_seconds` is the time until the next try."""
 
     state: LinkState
     message: str = ""
@@ -32,7 +32,7 @@ class LinkStatus:
 
 
 def backoff_seconds(attempt: int, share: float) -> float:
-    """Wait before try number `attempt` (from 0): `share` in [0, 1) of an exponentially growing, capped span.
+    """Wait before try number `attempt` (from 0): `share` in [0, 1) of a span that grows exponentially up to a limit.
 
     "Full jitter", M. Brooker, Exponential Backoff And Jitter, AWS Architecture Blog, 2015.
     """

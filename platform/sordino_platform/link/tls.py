@@ -23,7 +23,7 @@ MAX_PEM_BYTES = 256 * 1024
 
 
 def read_pem(path: Path, what: str) -> bytes:
-    """The bytes of a PEM file. Raises LinkError when it is missing, unreadable or too large to be one."""
+    """The bytes of a PEM file. Raises LinkError when it is missing, unreadable or too large for a PEM file."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_PEM_BYTES + 1)
@@ -41,8 +41,8 @@ def read_pem(path: Path, what: str) -> bytes:
 class Tls:
     """One side's TLS material: PEM bytes of its key, its certificate (chain), and the CAs that it trusts.
 
-    `issuers` are the CAs that may have issued the own certificate, where they are not the ones that it trusts. Raises
-    LinkError when a part is no PEM, the key is not P-256, or the key does not belong to the certificate.
+    `issuers` are the CAs that may have issued the own certificate, if they differ from the CAs that it trusts. Raises
+    LinkError when a part is not PEM, the key is not P-256, or the key does not belong to the certificate.
     """
 
     key: bytes = field(repr=False)
@@ -94,9 +94,9 @@ class ServerTls(Tls):
 
 
 ClientTlsSource: TypeAlias = ClientTls | Callable[[], ClientTls]
-"""A function is asked again at each connection, so that a renewed certificate needs no restart."""
+"""A function is called at each connection, so that a renewed certificate needs no restart."""
 ServerTlsSource: TypeAlias = ServerTls | Callable[[], ServerTls]
-"""A function is asked again at each handshake, so that a renewed certificate needs no restart."""
+"""A function is called at each handshake, so that a renewed certificate needs no restart."""
 
 
 def certificate_of(pem: bytes, what: str) -> x509.Certificate:

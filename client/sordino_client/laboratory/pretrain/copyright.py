@@ -39,8 +39,10 @@ _FIELD = re.compile(r"^(?P<name>[A-Za-z-]+):[ \t]*(?P<value>[^\n]*(?:\n[ \t][^\n
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copyright:
-    """The paragraphs in order: which files, and whether their licence is permissive. `licence` is the licence of the
-    whole package: of the paragraph `Files: *` or, if there is none, of the first paragraph.
+    """The paragraphs in order: which files, and whether their licence is permissive.
+
+    `licence` is the licence of the whole package: of the paragraph `Files: *` or, if there is none, of the first
+    paragraph.
     """
 
     licence: str

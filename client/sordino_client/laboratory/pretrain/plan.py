@@ -22,9 +22,10 @@ PLANS: dict[str, tuple[tuple[int, int, int], ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PretrainingSettings:
-    """The settings that fix a run. They are stored with the run, and resuming with other settings is refused. `rate`
-    multiplies all rates. `goal_tokens`: where the run ends, its rates falling to zero over the last `decay_tokens`; 0
-    means that the run has no end, and a decay branch of it ships.
+    """The settings that fix a run. They are stored with the run, and resuming with other settings is refused.
+
+    `rate` multiplies all rates. `goal_tokens`: where the run ends, its rates falling to zero over the last
+    `decay_tokens`; 0 means that the run has no end, and a decay branch of it ships.
     """
 
     size: str = "3.4m"

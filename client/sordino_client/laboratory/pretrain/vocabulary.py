@@ -26,8 +26,9 @@ def data_folder(cache: Path, vocabulary: int | None) -> Path:
 
 
 def learn_once(documents: Iterable[SourceDocument], folder: Path, vocabulary: int) -> Tokenizer:
-    """The tokenizer of `folder`, learnt from a sample of `documents` in the mixture's shares, unless it exists. The
-    sample depends only on the documents' names. Raises DataError for a corpus that is too small.
+    """The tokenizer of `folder`, learnt from a sample of `documents` in the mixture's shares, unless it exists.
+
+    The sample depends only on the documents' names. Raises DataError for a corpus that is too small.
     """
     path = folder / "tokenizer.json"
     if not path.is_file():

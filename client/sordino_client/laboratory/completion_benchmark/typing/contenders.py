@@ -43,8 +43,9 @@ class Asking(Protocol):
 def endpoint(
     documents: Sequence[SourceDocument], layers: Layers, *, model: Path | None = None
 ) -> Iterator[Asking]:
-    """An endpoint process whose memory holds `documents` (possibly none) and the open file. Without a path the endpoint
-    does not know the language, so it checks no syntax.
+    """An endpoint process whose memory holds `documents` (possibly none) and the open file.
+
+    Without a path the endpoint does not know the language, so it checks no syntax.
 
     `model` is a folder of `sordino pretrain --export`; None is the base that ships.
     """
