@@ -1,7 +1,7 @@
 """`sordino bench federation`: what a private federation gains, measured on eight real projects as eight members.
 
-profile.py           how much of everything: the full benchmark, and a quick one for tests
-repositories.py      the members' projects as repositories on disk, whole packages held out
+profile.py           the sizes of a run: the full benchmark, and a quick one for tests
+repositories.py      the members' projects as repositories on disk, with whole packages held out
 contenders.py        training without privacy, in this process: central, alone, a member's own adapter
 private.py           private training alone, with the engine that a member of a federation uses
 federation.py        the real federation: processes, mutual TLS, secure aggregation, ledgers

@@ -180,7 +180,7 @@ def federation_name(epsilon: float, repeat: int) -> str:
 
 
 def alone_name(epsilon: float) -> str:
-    """The contender that trains privately by itself."""
+    """The contender that trains privately alone."""
     return f"alone_private_eps{epsilon:g}"
 
 

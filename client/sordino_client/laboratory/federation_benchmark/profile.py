@@ -85,12 +85,13 @@ class TrainedProfile:
 class Profile(TrainedProfile):
     """Sizes and settings of one run of the benchmark.
 
-    files              of each member, whole directories; a member's training cost grows with it
-    heldout_share      of each member's text, in whole directories, that nobody trains on
-    heldout_tokens     measured per member, heldout_lines cursors per member
-    repeats            federations at the first epsilon, each with its own randomness, for the spread
+    files              files of each member, in whole directories; a member's training cost grows with it
+    heldout_share      share of each member's text, in whole directories, that is in no training
+    heldout_tokens     tokens measured per member
+    heldout_lines      cursors measured per member
+    repeats            federations at the first epsilon, each with its own randomness, to estimate the spread
 
-    A member alone trains by the scarce schedule, and without privacy reads its eighth of `central_tokens`.
+    A member alone trains with the scarce schedule. Without privacy it reads an eighth of `central_tokens`.
     """
 
     name: str

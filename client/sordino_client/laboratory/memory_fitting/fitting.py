@@ -1,9 +1,9 @@
 """`python -m sordino_client.laboratory.memory_fitting.fitting --out mixture.json`: fits the table of mixture.py.
 
-Files of the `tuning` corpus (in no other list; `sordino corpus fetch tuning`) are read token by token beside a memory
-of their projects' other files. The table maximises the likelihood of those tokens, with a small penalty that keeps
-classes without data at zero. Each project is also predicted with a table fitted to the others (cross-validation): these
-are the figures to judge by, and they are printed and saved in the file.
+Files of the `tuning` corpus (in no other list; `sordino corpus fetch tuning`) are read token by token with a memory of
+their projects' other files. The table maximises the likelihood of those tokens, with a small penalty that keeps classes
+without data at zero. Each project is also predicted with a table fitted to the others (cross-validation): these are the
+figures to judge by, and they are printed and saved in the file.
 """
 
 from __future__ import annotations
@@ -41,8 +41,7 @@ MOST = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """One observed token: the probability that the model and each piece of evidence gave it, and its places in the
-    table.
+    """One observed token: its probability by the model and by each piece of evidence, and its places in the table.
 
     Memories that are blended later multiply its probability by `kept` and then add `added`.
     """
@@ -120,7 +119,7 @@ def given_to(came: int, evidence: MatchEvidence) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrays:
-    """Observations side by side: `places[part]` are flat indices into the table's part, -1 where there is none."""
+    """The observations as arrays: `places[part]` are flat indices into the table's part, -1 if there is none."""
 
     model: torch.Tensor
     recalled: torch.Tensor

@@ -41,7 +41,7 @@ QUICK: tuple[Dimension, ...] = (("rate", ({"rate": 0.8},)),)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """A search in `folder` under one setting. `on_progress` is told of each trial."""
+    """A search in `folder` under one setting. `on_progress` is called for each trial."""
 
     folder: Path
     proxies: Proxies

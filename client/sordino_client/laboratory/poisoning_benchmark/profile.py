@@ -15,13 +15,14 @@ FORMER_SIGNAL_PEAK = 4.0
 class PoisoningProfile:
     """Sizes of one run.
 
-    members, rounds   of the federation; one member lies
-    units             of each honest member at most, one per file cluster of its share of installed packages
-    window            tokens per window: shorter than a federation's, which makes training cheap and nothing else
+    members, rounds   of the federation; one member is malicious
+    units             most units of each honest member, one per file cluster of its share of installed packages
+    window            tokens per window: shorter than a federation's, only to make training cheap
     seeds             federations, each with its own noise, sampling and attack
-    prompts           held-out prompts on which the backdoor is measured; attack_prompts those it is trained on
-    attack_steps      of the liar's own training in each round
-    heldout_tokens    of honest held-out code per measurement
+    prompts           held-out prompts on which the backdoor is measured
+    attack_prompts    prompts on which the backdoor is trained
+    attack_steps      training steps of the liar in each round
+    heldout_tokens    tokens of honest held-out code per measurement
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""All languages of the benchmark, in the order of drawing. A new language goes to the end of its group."""
+"""All languages of the benchmark, in the order in which they are drawn. A new language goes to the end of its group."""
 
 from __future__ import annotations
 

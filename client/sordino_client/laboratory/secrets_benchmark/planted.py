@@ -1,7 +1,7 @@
 """Files with one planted credential each: every kind in every language, in contexts drawn with a seed.
 
 Half of the kinds, half of the contexts of most languages, and all of eight languages are *held out*: the rules were
-improved on the others. Trust the recall on the held-out ones.
+improved on the others. So only the recall on the held-out ones is unbiased.
 """
 
 from __future__ import annotations

@@ -31,8 +31,7 @@ RAY_SECONDS: Final = 60.0
 """Most seconds from the driver's start to Ray's first process on this machine."""
 CLUSTER_SECONDS: Final = 10.0
 CRASHED: Final = b"Simulation Runtime crashed"
-"""The line that Flower's driver logs when its engine failed. The driver continues anyway, and its coordinator waits for
-members.
+"""The line that Flower's driver logs when its engine failed. The driver continues, and its coordinator keeps waiting.
 """
 QUIET: Final = {
     "FLWR_TELEMETRY_ENABLED": "0",
