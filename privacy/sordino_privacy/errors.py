@@ -14,7 +14,7 @@
     └── AuditError            (12)    the training engine does not do what it claims (sordino_client.training.audit)
 
 The number is the exit code of the `sordino` command; 0 is success, 1 an unexpected error (a bug), 130 an
-interrupt (Ctrl-C). The lowest floor holds the tree because every floor raises from it.
+interrupt (Ctrl-C). The tree lives in the lowest package because every package raises errors of it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import ClassVar
 
 
 class SordinoError(Exception):
-    """An error with one clear line for the person who sees it, and what to do next.
+    """An error with one clear sentence for the person who sees it, and a hint that says what to do next.
 
     The message and hint must never hold code, prompts, updates, keys or tokens: they are printed and logged.
     """

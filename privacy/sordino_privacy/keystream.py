@@ -1,8 +1,8 @@
 """All randomness of private training: AES-256 in counter mode under a key that the operating system drew.
 
-A statistical generator (PyTorch's is a Mersenne twister on CPU) can be run backwards from its output: whoever sees
-enough noise could compute the rest and subtract it. AES-CTR cannot, and it needs no extra wheel (Opacus' `secure_mode`
-wants torchcsprng, which has none).
+The state of a statistical generator (PyTorch's is a Mersenne twister on CPU) can be computed from its output: an
+observer of enough noise could compute the rest and subtract it. AES-CTR does not allow this, and needs no extra wheel
+(Opacus' `secure_mode` needs torchcsprng, which has none).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _BLOCK = 1 << 20
 class Keystream:
     """An endless stream of uniform bits. Not thread-safe: one per trainer.
 
-    `Keystream.from_system()` is the only way to a stream for real data. Passing a key makes a reproducible stream,
-    for tests: whoever knows the key knows the noise.
+    `Keystream.from_system()` is the only way to a stream for real data. Passing a key makes a reproducible stream, for
+    tests: everyone who knows the key knows the noise.
     """
 
     __slots__ = ("_encryptor", "_zeros")
@@ -28,7 +28,7 @@ class Keystream:
     def __init__(self, key: bytes) -> None:
         if len(key) != 32:
             raise ValueError("a keystream's key is 32 bytes")
-        # A fixed nonce is sound because a key starts exactly one stream.
+        # A fixed nonce is safe because each key starts exactly one stream.
         self._encryptor = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
         self._zeros = bytes(_BLOCK)
 

@@ -1,8 +1,8 @@
-"""Who signs: a key that can be asked for signatures, wherever it lives.
+"""`Signer`: a key that can be asked for signatures, wherever it is stored.
 
-Every signature of a federation is Ed25519 (RFC 8032). What signs is handed about as a `Signer`, never as bytes: the key
-may be in a file that this process read (`KeySigner`), or in hardware that gives it to nobody
-(`sordino_platform.pkcs11`). Whoever holds a `Signer` can sign and can say which key it is, and nothing else.
+Every signature of a federation is Ed25519 (RFC 8032). The signing key is passed around as a `Signer`, never as bytes:
+it may come from a file that this process read (`KeySigner`), or be in hardware that never exports it
+(`sordino_platform.pkcs11`). Code that holds a `Signer` can sign and can get the public key, and nothing else.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sordino_privacy.errors import ConfigurationError
 
 
 class SignerError(ConfigurationError):
-    """What holds a signing key does not answer, or holds another key. Nothing was signed."""
+    """The holder of a signing key does not answer, or it holds another key. Nothing was signed."""
 
 
 class Signer(Protocol):
@@ -32,7 +32,7 @@ class Signer(Protocol):
 
 
 class KeySigner:
-    """A key in this process's memory. It shows itself to nobody: not by repr, not as a pickle; its copy is itself."""
+    """A key in this process's memory. Its repr hides it, it cannot be pickled, and a copy of it is the same object."""
 
     __slots__ = ("_key", "_public_key")
 
@@ -41,12 +41,12 @@ class KeySigner:
 
     @classmethod
     def generate(cls) -> Self:
-        """A new key that is kept nowhere."""
+        """A new random key that is stored nowhere."""
         return cls(Ed25519PrivateKey.generate())
 
     @classmethod
     def of(cls, private: bytes) -> Self:
-        """The signer of a raw private key (RFC 8032, 32 bytes): for vectors and for those who play a part."""
+        """The signer of a raw private key (RFC 8032, 32 bytes): for test vectors and for simulated members."""
         return cls(Ed25519PrivateKey.from_private_bytes(private))
 
     @property

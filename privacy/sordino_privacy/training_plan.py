@@ -1,7 +1,7 @@
 """The plan of one private training round: every number that decides what is released and what it costs.
 
-A plan is public. It comes from the charter and the member's own policy, never from the data: a divisor, a clip or
-a number of steps that was tuned on private records would be a release that nobody counted.
+A plan is public. It comes from the charter and the member's own policy, never from the data: a divisor, a clip or a
+number of steps that was tuned on private records would be a release that no budget was charged for.
 
     >>> plan = TrainingPlan(sampling_rate=0.1, noise_multiplier=1.0, clip_norm=0.5, steps=4, windows_per_unit=4,
     ...                     window=256, learning_rate=0.5, optimiser="sgd", delta=1e-6, expected_units=32)
@@ -24,7 +24,7 @@ Optimiser = Literal["sgd", "adam"]
 
 # Adam's two decay rates (Kingma and Ba 2015) are constants here: one setting less that could differ between members.
 ADAM_BETAS = (0.9, 0.999)
-# Noise reaches beyond this many standard deviations in one coordinate of 10^15.
+# Noise exceeds this many standard deviations in one coordinate out of 10^15.
 NOISE_DEVIATIONS = 8.0
 # How much larger than an evenly spread gradient one coordinate may be before it saturates.
 SIGNAL_PEAK = 4.0
@@ -83,7 +83,7 @@ class TrainingPlan:
                 "training plan: delta must be far below 0.1", hint="use about 1 / units^1.5"
             )
         if self.noise_multiplier < 0.05 or self.noise_multiplier > 1e4:
-            # Below, no accountant gives a meaningful bound; training without privacy is another command.
+            # Below this, no accountant gives a meaningful bound. Training without privacy is a separate command.
             raise ConfigurationError("training plan: noise_multiplier must lie between 0.05 and 10000")
         if self.clip_norm > 1e6 or self.learning_rate > 1e3:
             raise ConfigurationError("training plan: clip_norm or learning_rate is out of any useful range")
@@ -100,7 +100,7 @@ class TrainingPlan:
         return cls(**raw)  # type: ignore[arg-type]  # __post_init__ checks every type
 
     def canonical(self) -> bytes:
-        """The one byte form of this plan: sorted JSON, numbers in the shortest form that reads back the same."""
+        """The canonical bytes of this plan: JSON with sorted keys, numbers in the shortest exact form."""
         numbers = {
             name: float(value) if isinstance(value, int | float) and name not in _WHOLE else value
             for name, value in asdict(self).items()
@@ -149,13 +149,13 @@ class TrainingPlan:
         }
 
     def update_norm(self, groups: Mapping[str, int], *, members: float = 1.0, shares: int = 1) -> float:
-        """Bounds the L2 norm of the weighted mean of the updates of as many honest members as count for `members`
-        whole ones (1: of one update), each with one of `shares` of the noise (1: all of it). Depends on no data.
+        """Bounds the L2 norm of the weighted mean of honest members' updates, each with one of `shares` of the noise
+        (1: all of it). `members` is the effective number of members in the mean (1: one update). Depends on no data.
 
         sgd   the steps' averaged gradients, up to `signal_norm` each, and the accumulated noise, whose norm in d
-              coordinates is at most `sqrt(d) + 8` standard deviations of one, but for one case in 10^13. Independent
-              noise adds up by its squares: the mean of n members has 1/sqrt(n) of it.
-        adam  the hard bound of every coordinate: its noise passes through a division, so nothing is claimed of means.
+              coordinates is at most `sqrt(d) + 8` times the standard deviation of one, except in one case in 10^13.
+              Independent noise adds up by its squares: the mean of n members has 1/sqrt(n) of it.
+        adam  the hard bound of every coordinate. Adam divides the noise, so no smaller bound is claimed for means.
         """
         dimension = sum(groups.values())
         if self.optimiser == "adam":

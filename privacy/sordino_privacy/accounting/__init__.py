@@ -1,4 +1,4 @@
-"""What private training costs: epsilon by privacy loss distributions, checked from above by Renyi accounting.
+"""What private training costs: epsilon by privacy loss distributions, cross-checked with the looser Renyi bound.
 
 Adjacency is zero-out: a neighbouring data set has one unit's contributions replaced by nothing, so the *number* of
 units may be public. The unit is a file cluster (near-duplicate files together), never a window of tokens.

@@ -1,11 +1,12 @@
 """The central epsilon: of the released model, conditional on secure aggregation and on named honest members.
 
-Who sees only the sum sees the noise of all honest members at once. Where one round is one noisy SGD step, the sum is
-linear in each member's noise: with honest members of weights w_j, a unit of the member with weight w meets noise of
-`sigma * sqrt(sum w_j^2) / w`. The bound is stated for the worst placed member, the one with the largest weight.
+An observer who sees only the sum sees the noise of all honest members together. Where one round is one noisy SGD step,
+the sum is linear in each member's noise: with honest members of weights w_j, a unit of the member with weight w is
+hidden by noise of `sigma * sqrt(sum w_j^2) / w`. The bound is stated for the worst case, the member with the largest
+weight.
 
-With several local steps or a local Adam the later gradients depend on the earlier noise and the argument fails; then
-the local epsilon, which needs no argument, is all that is claimed. The two are never added, compared or mixed.
+With several local steps, or with a local Adam, the later gradients depend on the earlier noise and this argument fails.
+Then only the local epsilon is claimed, which does not need the argument. The two are never added, compared or mixed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from sordino_privacy.training_plan import TrainingPlan
 def central_epsilon(
     plan: TrainingPlan, rounds: int, honest_weights: Sequence[float], delta: float
 ) -> Epsilon:
-    """Of `rounds` aggregated rounds in which members with these (public) weights were honest and took part.
+    """The central epsilon of `rounds` aggregated rounds in which members with these (public) weights were honest and
+    took part.
 
     Raises ConfigurationError without a round or an honest member, or for a weight that is not above 0.
     """
@@ -33,7 +35,7 @@ def central_epsilon(
     gain = 1.0
     if plan.steps == 1 and plan.optimiser == "sgd":
         gain = math.sqrt(sum(w * w for w in honest_weights)) / max(honest_weights)
-    # Rounded down in the sixth digit: never claim more noise than there is.
+    # Rounded down to six decimals: never claim more noise than there is.
     noise = math.floor(event.noise_multiplier * gain * 1e6) / 1e6
     aggregated = SampledGaussian(
         sampling_rate=event.sampling_rate, noise_multiplier=noise, steps=event.steps * rounds

@@ -1,9 +1,9 @@
 """Epsilon of everything one member has released, by composing privacy loss distributions (PLD).
 
-PLD (Koskela et al. 2020; Doroshenko et al. 2022) is tight to the discretisation, 1e-3 in epsilon, and rounds up. Renyi
-accounting is looser by several percent and serves as a cross-check; Gaussian DP is not a bound (38 % too low where it
-was measured) and is not offered. Composition is over all events at once: fifty rounds of 20 steps at q 0.02, sigma 0.8
-cost 7.34, while the sum of fifty single rounds says 119.
+PLD (Koskela et al. 2020; Doroshenko et al. 2022) is tight up to its discretisation error, 1e-3 in epsilon, and rounds
+up. Renyi accounting is looser by several percent and serves as a cross-check. Gaussian DP is not an upper bound (38 %
+too low where it was measured) and is not offered. All events are composed at once: fifty rounds of 20 steps at q 0.02,
+sigma 0.8 cost 7.34, while fifty single rounds added up would give 119.
 
     >>> event = SampledGaussian(sampling_rate=0.01, noise_multiplier=0.8, steps=1000)
     >>> print(epsilon([event], delta=1e-6))
@@ -24,10 +24,11 @@ from sordino_privacy.errors import ConfigurationError
 DISCRETISATION = 1e-3
 # Coarser for groups, whose epsilons are large: still an upper bound, and ten times faster.
 GROUP_DISCRETISATION = 1e-2
-# Times 1/noise^2: coarser than the first from a multiplier of 0.15 down.
+# Multiplied by 1/noise^2: coarser than the first for noise multipliers below 0.15.
 FEW_POINTS = 2.25e-5
 MAX_GROUP = 64
-# Below, no accountant gives a meaningful number. A member's own share of a large federation's noise can be this small.
+# Below this, no accountant gives a meaningful number. One member's share of the noise of a large federation can be this
+# small.
 LEAST_NOISE = 0.003
 # Each step may fail altogether with this probability: the rounding of shared noise (2^-60), and its sampler.
 STEP_DELTA = 2.0**-59
@@ -38,7 +39,7 @@ Scope = Literal["local", "central"]
 
 
 class Charged(Protocol):
-    """What the accountant asks of a plan, whatever kind of round it is of."""
+    """What the accountant needs from a plan, for any kind of round."""
 
     @property
     def sampling_rate(self) -> float: ...
@@ -52,10 +53,10 @@ class Charged(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampledGaussian:
-    """`steps` releases of a Gaussian mechanism on a Poisson sample. What the accountant knows of a round.
+    """`steps` releases of a Gaussian mechanism on a Poisson sample. This is all that the accountant knows of a round.
 
     `sampling_rate` in (0, 1]; `noise_multiplier`: the standard deviation of the noise over the sensitivity. Raises
-    ConfigurationError for numbers that no round has.
+    ConfigurationError for numbers that no round can have.
     """
 
     sampling_rate: float
@@ -87,10 +88,10 @@ class SampledGaussian:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Epsilon:
-    """An epsilon, what it protects against, and at which delta. Epsilons of different scope do not compare.
+    """An epsilon, its delta, and its scope. Epsilons of different scope cannot be compared.
 
-    local    holds against everyone, the coordinator and all other members included; budgets are enforced on it
-    central  of the released model; holds where secure aggregation did and the stated members were honest
+    local    holds against everyone, including the coordinator and all other members; budgets are enforced on it
+    central  of the released model; holds if secure aggregation held and the stated members were honest
     """
 
     value: float
@@ -107,7 +108,7 @@ class Epsilon:
 
 
 def merged_events(events: Iterable[SampledGaussian]) -> tuple[SampledGaussian, ...]:
-    """Events of one rate and noise added up into one, in a fixed order."""
+    """Events of the same rate and noise merged into one each, in a fixed order."""
     steps: Counter[tuple[float, float]] = Counter()
     for event in events:
         steps[event.sampling_rate, event.noise_multiplier] += event.steps
@@ -132,8 +133,9 @@ def group_epsilon(events: Iterable[SampledGaussian], delta: float, units: int) -
     """The local epsilon of a group of `units` units together, such as an author who wrote that many file clusters.
 
     In each step a Binomial number of the group's units is sampled, each within the clip: a mixture of Gaussians, whose
-    composition is tight (Ganesh 2024, "Tight group-level DP guarantees for DP-SGD with sampling"). Grows faster than
-    in proportion: read it before promising anything about persons. Raises ConfigurationError for an impossible group.
+    composition is tight (Ganesh 2024, "Tight group-level DP guarantees for DP-SGD with sampling"). It grows faster than
+    in proportion to `units`: read it before promising anything about persons. Raises ConfigurationError for an
+    impossible group.
     """
     if not 1 <= units <= MAX_GROUP:
         raise ConfigurationError(f"a group has from 1 to {MAX_GROUP} units")
@@ -143,7 +145,7 @@ def group_epsilon(events: Iterable[SampledGaussian], delta: float, units: int) -
 def runs_left(
     events: Iterable[SampledGaussian], run: Iterable[SampledGaussian], budget: float, delta: float
 ) -> int:
-    """How many more runs of the cost `run` fit below `budget` after `events`; at most 1000."""
+    """How many more runs that cost `run` each fit below `budget` after `events`; at most 1000."""
     spent, cost = merged_events(events), merged_events(run)
 
     def fits(count: int) -> bool:
@@ -164,7 +166,7 @@ def runs_left(
 def _pld_epsilon(events: tuple[SampledGaussian, ...], delta: float, units: int = 1) -> float:
     if not events:
         return 0.0
-    # Imported here: dp-accounting takes more than a second to load, and most commands never account.
+    # Imported here: dp-accounting takes more than a second to load, and most commands never need it.
     from dp_accounting import dp_event, privacy_accountant
     from dp_accounting.pld import PLDAccountant
 
@@ -172,7 +174,8 @@ def _pld_epsilon(events: tuple[SampledGaussian, ...], delta: float, units: int =
     if delta <= 0:
         raise ConfigurationError("delta is too small for so many steps", hint="1e-6 is usual")
     interval = DISCRETISATION if units == 1 else GROUP_DISCRETISATION
-    # With little noise the losses are large, and so are the distributions: as many points, further apart.
+    # With little noise the privacy losses spread over a wide range. A coarser grid keeps the number of points about the
+    # same.
     interval = max(interval, FEW_POINTS / min(event.noise_multiplier for event in events) ** 2)
     accountant = PLDAccountant(privacy_accountant.NeighboringRelation.REPLACE_SPECIAL, interval)
     for event in events:

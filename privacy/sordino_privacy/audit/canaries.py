@@ -1,9 +1,9 @@
-"""From guesses about canaries to an epsilon that the mechanism certainly exceeds (Steinke, Nasr, Jagielski 2023).
+"""From guesses about canaries to a lower bound on the mechanism's epsilon (Steinke, Nasr, Jagielski 2023).
 
-Each of `m` canaries is put into the data by its own fair coin. The auditor looks at what was released and guesses
-some of the coins. Under (epsilon, delta)-DP the number of right guesses is, up to a term in delta, no larger than
-that of coins that come up right with probability e^eps / (1 + e^eps). So many right guesses refute a small epsilon.
-One run suffices, because the canaries are independent of each other.
+For each of `m` canaries a fair coin decides whether it is put into the data. The auditor looks at what was released and
+guesses some of the coins. Under (epsilon, delta)-DP the number of right guesses is, up to a term in delta, no larger
+than if each guess were right independently with probability e^eps / (1 + e^eps). Therefore a large number of right
+guesses refutes a small epsilon. One run suffices, because the canaries are independent of each other.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def judge_canaries(
 ) -> CanaryResult:
     """Guesses "in" for the highest scores and "out" for the lowest, at several numbers of guesses, and takes the best.
 
-    Trying several numbers is paid for (Bonferroni). `scores` and `inserted` have shape `(m,)`.
+    The significance is corrected for trying several numbers (Bonferroni). `scores` and `inserted` have shape `(m,)`.
     """
     m = len(scores)
     order = np.argsort(scores)
@@ -74,7 +74,7 @@ def lower_bound(m: int, guesses: int, correct: int, delta: float, significance: 
 
 
 def p_value(m: int, guesses: int, correct: int, epsilon: float, delta: float) -> float:
-    """Probability of at least `correct` right guesses under (epsilon, delta)-DP, from above (Theorem 5.2)."""
+    """An upper bound on the probability of at least `correct` right guesses under (epsilon, delta)-DP (Theorem 5.2)."""
     from scipy.stats import binom
 
     if not 0 <= correct <= guesses <= m:
@@ -90,7 +90,7 @@ def p_value(m: int, guesses: int, correct: int, epsilon: float, delta: float) ->
 
 
 def area(scores: Scores, inserted: npt.NDArray[np.bool_]) -> float:
-    """The area under the ROC curve: the chance that a canary that is in scores above one that is out."""
+    """The area under the ROC curve: the probability that an inserted canary scores above one that was left out."""
     from scipy.stats import rankdata
 
     ranks = rankdata(scores)

@@ -1,4 +1,5 @@
-"""Audits a count of phrases with canaries: what a member releases about one unit, and what a sum lets be believed.
+"""Audits a count of phrases with canaries: what a member releases about one unit, and what is
+believed from a sum.
 
     counts_noise     the standard deviation of an empty count, in units of what the plan says
     counts_signal    what a canary unit adds to its own cells
@@ -6,7 +7,7 @@
     counts_alone     phrases that one member of five holds in all of its units, and the sum made believed
     counts_common    share of the phrases that all five hold, which the sum made believed
 
-`release` is what is audited: a member's units (the cells of each) to its noised counts.
+The audited function is `release`: from a member's units (the cells of each) to its noised counts.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ Release = Callable[[Sequence[Cells], CountPlan], npt.NDArray[np.floating]]
 CANARIES = 256
 MEMBERS = 5
 PHRASES = 50
-# So many standard errors may a measure stray: one in 500 million honest ones does.
+# A measured value may be off by this many standard errors: one in 500 million honest ones is off by more.
 _ERRORS = 6.0
 
 
@@ -41,7 +42,7 @@ def released(units: Sequence[Cells], plan: CountPlan) -> npt.NDArray[np.float32]
 
 
 def audit_counts(plan: CountPlan, release: Release = released) -> list[AuditCheck]:
-    """All findings, in some seconds. Reads nothing and keeps nothing."""
+    """All findings, within seconds. Reads no data and keeps nothing."""
     rng = np.random.default_rng()
     return [_noise(plan, release), *_canaries(plan, release, rng), *_phrases(plan, release, rng)]
 

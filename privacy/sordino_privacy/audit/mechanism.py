@@ -1,8 +1,9 @@
 """The mechanism audit: measures noise, clip, sampler and divisor of the engine that trains. Seconds, no data.
 
-A black box is weak: with noise ten times too small, an attack on the trained model found nothing (measured). So each
-part is measured where it acts. The *Dirac* model has one parameter per canary, and a unit whose gradient is that one
-coordinate: its contribution to a release can be read off directly, thousands of canaries at a time.
+A black-box attack is weak: with noise ten times too small, an attack on the trained model found nothing (measured). So
+each part is measured directly. The *Dirac* model has one parameter per canary. The gradient of a canary's unit is
+nonzero only at that parameter, so its contribution to a release can be read off directly, for thousands of canaries at
+a time.
 
     noise_scale         standard deviation of empty releases over `noise_multiplier * clip_norm / expected_units`
     noise_repetition    correlation of two releases' noise, and of neighbouring coordinates
@@ -45,7 +46,7 @@ _ERRORS = 5.0
 
 
 class Dirac(nn.Module):
-    """One parameter per canary; the canary `i` has the gradient `size` at coordinate i and 0 elsewhere."""
+    """One parameter per canary. The gradient of canary `i` is `size` at coordinate i and 0 elsewhere."""
 
     def __init__(self, coordinates: int) -> None:
         super().__init__()
@@ -56,7 +57,7 @@ class Dirac(nn.Module):
 
 
 def canary_losses(size: float) -> WindowLosses:
-    """The loss of canaries, windows of one index each."""
+    """The losses of canaries. A canary is a window of one index."""
     return lambda model, windows: size * model(windows).view(len(windows), -1).sum(dim=1)
 
 
@@ -67,7 +68,7 @@ def audit_mechanism(
     window_losses: WindowLosses,
     probes: Sequence[Tensor],
 ) -> AuditReport:
-    """Audits `engine` under `plan`. `model`, its losses and `probes` (random units) are the real ones; not trained."""
+    """Audits `engine` under `plan`. `model` (never trained), its losses and `probes` (random units) are the real ones."""
     plan = replace(plan, optimiser="sgd", learning_rate=1.0)
     findings = (
         *_noise(engine, plan),

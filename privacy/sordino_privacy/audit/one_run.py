@@ -1,7 +1,8 @@
 """The one-run audit of a whole training: random canaries among the real units, then membership guessed from losses.
 
-The black box that an outsider with the model would attack. It proves little about a sound engine and misses small
-bugs (see `mechanism` for those); it shows what the numbers mean: without noise the canaries are plain to see.
+This is the black-box attack that an outsider with the model would make. It proves little about a sound engine and
+misses small bugs (see `mechanism` for those). It shows what the numbers mean: without noise the canaries are easy to
+detect.
 """
 
 from __future__ import annotations

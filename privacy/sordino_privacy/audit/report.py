@@ -17,7 +17,7 @@ class AuditCheck:
 
     @property
     def passed(self) -> bool:
-        """False also for NaN: a check that could not be made is not passed."""
+        """Also false for NaN: a check that could not be made does not pass."""
         return self.low <= self.measured <= self.high
 
 
