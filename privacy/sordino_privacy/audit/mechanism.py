@@ -68,7 +68,7 @@ def audit_mechanism(
     window_losses: WindowLosses,
     probes: Sequence[Tensor],
 ) -> AuditReport:
-    """Audits `engine` under `plan`. `model` (never trained), its losses and `probes` (random units) are the real ones."""
+    """Audits `engine` under `plan`. `model` (not trained), its losses and `probes` (random units) are the real ones."""
     plan = replace(plan, optimiser="sgd", learning_rate=1.0)
     findings = (
         *_noise(engine, plan),

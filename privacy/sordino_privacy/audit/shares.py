@@ -1,18 +1,18 @@
 """Audits noise in shares: what one member adds, and what a sum of the fewest honest members holds.
 
-The members of a sum at its floor are run side by side, each with an engine (or a count) of its own, so that one which
-adds half a share, or none, is one among honest ones: nobody else's noise makes up for it there.
+Runs exactly as many members as the floor of a sum asks for, each with an engine (or a count) of its own. A member that
+adds half a share, or none, is then found out: there is no spare member whose noise makes up for it.
 
-    shares_each       standard deviation of each member's empty release over its share; the one that is furthest off
+    shares_each       standard deviation of a member's empty release over its share, of the member that is furthest off
     shares_floor      standard deviation of the sum of as many empty releases as the floor asks for, over the claim
     shares_repetition correlation of two members' noise, and of one member's from one release to the next
     shares_signal     what a canary adds to the sum, over the clip
-    shares_epsilon    what an attacker proves on canaries from such a sum; at most what is claimed as the federation
-                      holds
-    shares_alone      what one who knows every other member's share proves; at most what is claimed if all others
-                      collude
+    shares_epsilon    epsilon that an attacker proves on canaries from such a sum; at most the epsilon that is claimed
+                      while the federation holds
+    shares_alone      epsilon that an attacker who knows every other member's share proves; at most the epsilon that is
+                      claimed if all others collude
 
-The same of a count, as `counts_shares_...`. Statistical ranges are 6 standard errors wide.
+The same checks exist for a count, named `counts_shares_...`. Statistical ranges are 6 standard errors wide.
 """
 
 from __future__ import annotations
@@ -97,11 +97,12 @@ def audit_shared_run(
     canaries: Sequence[torch.Tensor],
     keystream: Keystream,
 ) -> tuple[CanaryResult, Scores, npt.NDArray[np.bool_], float]:
-    """A whole training in shares, attacked: `plan.steps` rounds of one step each, over the floor's members alone.
+    """Attacks a whole training with noise in shares: `plan.steps` rounds of one step each, with exactly the floor of
+    members.
 
-    Trains `model` in place on a random half of `canaries`, spread over the members; the server adds the mean up as
-    often as there are members. Returns the verdict, the scores (by how much each canary's loss fell), which canaries
-    were in, and the epsilon that is claimed of the model as the federation holds.
+    Trains `model` in place on a random half of `canaries`, spread over the members; each round moves it by the sum of
+    all members' steps. Returns the verdict, the scores (by how much each canary's loss fell), which canaries were in,
+    and the epsilon that is claimed for the model while the federation holds.
     """
     parameters = trainable_parameters(model)
     noise = _noise(plan.noise_multiplier, len(engines), sum(p.numel() for p in parameters))
@@ -182,7 +183,9 @@ def _of_canaries(
     size: float,
     delta: float,
 ) -> list[AuditCheck]:
-    """`cells`: those of each canary, `(canaries, width)`; a canary adds `size` units of sensitivity to each."""
+    """The checks on canaries. `cells`: each canary's cells, `(canaries, width)`; it adds `size` units of sensitivity to
+    each.
+    """
     inserted = np.random.default_rng().random(len(cells)) < 0.5
     own = members[0](np.flatnonzero(inserted).tolist())
     total: Integers = np.sum([own, *(member([]) for member in members[1:])], axis=0)
@@ -216,7 +219,7 @@ def _of_canaries(
 
 
 def _correlation(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
-    """Between two releases, in [0, 1]; 1 where one of them has no noise at all."""
+    """The absolute correlation of two releases, in [0, 1]; 1 if one of them has no noise at all."""
     deviations = float(one.std()) * float(other.std())
     return (
         abs(float(((one - one.mean()) * (other - other.mean())).mean()) / deviations) if deviations else 1.0

@@ -1,8 +1,8 @@
 """Phrases as keys, and keys as cells of the two rows.
 
 A key is 64 bits: a chain over the context's tokens, then the last token mixed in. So the keys of one context with every
-token of a vocabulary cost one operation each, and a reader can ask for all of them. The mixing is SplitMix64's
-(Steele, Lea and Flood 2014): good statistics, no secret; whoever wants two phrases in one cell can find some.
+token of a vocabulary cost one operation each, and a reader can look up all of them. The mixing is SplitMix64's (Steele,
+Lea and Flood 2014): it has good statistics but no secret key, so anybody can find two phrases that share a cell.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Tokens = npt.NDArray[np.unsignedinteger]
 
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-# One constant each, so that a key's rows and its turn in the choice are independent of one another.
+# Different constants, so that a key's cells in both rows and its turn in the choice are independent of one another.
 _ROW: Final = (np.uint64(0x2545F4914F6CDD1D), np.uint64(0xD6E8FEB86659FD93))
 _TURN: Final = np.uint64(0xA0761D6478BD642F)
 
@@ -45,10 +45,10 @@ def table(vocabulary: int) -> Keys:
 
 
 def contexts(tokens: Tokens, plan: CountPlan, *, vocabulary: int) -> Keys:
-    """The keys of the contexts that end before each place and behind the last one: `(lengths, len(tokens) + 1)`.
+    """The keys of the contexts that end just before each token, and after the last one: `(lengths, len(tokens) + 1)`.
 
-    Row r holds contexts of `plan.shortest - 1 + r` tokens; where so many do not stand before a place, its key is of
-    other tokens, and the caller must not use it.
+    Row r holds contexts of `plan.shortest - 1 + r` tokens; where fewer tokens stand before a place, its key is
+    meaningless, and the caller must not use it.
     """
     constants = table(vocabulary)[tokens]
     size = len(tokens)
@@ -65,13 +65,13 @@ def contexts(tokens: Tokens, plan: CountPlan, *, vocabulary: int) -> Keys:
 
 
 def keys(context: Keys, tokens: Keys) -> Keys:
-    """Keys of phrases: contexts with the constants of their last tokens, broadcast against each other."""
+    """Keys of phrases, from the keys of contexts and the constants of last tokens, broadcast against each other."""
     with np.errstate(over="ignore"):
         return mixed(context + tokens)
 
 
 def rows(phrases: Keys, plan: CountPlan) -> tuple[Cells, Cells]:
-    """The cell of each phrase in the first row, and that in the second, as places in the vector."""
+    """The cell of each phrase in the first row and in the second row, as places in the vector."""
     half = plan.cells // 2
     shift = np.uint64(64 - (plan.bits - 1))
     with np.errstate(over="ignore"):
@@ -80,14 +80,15 @@ def rows(phrases: Keys, plan: CountPlan) -> tuple[Cells, Cells]:
 
 
 def turns(phrases: Keys) -> npt.NDArray[np.float64]:
-    """A number in (0, 1) of each phrase, the same at every member: whose turn it is where not all can be counted."""
+    """A number in (0, 1) per phrase, the same at every member. Where not all can be counted, the lowest come first."""
     return ((mixed(phrases ^ _TURN) >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phrases:
-    """Phrases of one window, side by side: where the last token stands, how long each is, its key, and what its last
-    token cost, in nats."""
+    """Phrases of one window, as parallel arrays: the place of the last token, the length in tokens, the key, and the
+    loss of the last token, in nats.
+    """
 
     places: npt.NDArray[np.int64]
     lengths: npt.NDArray[np.int64]
@@ -104,15 +105,15 @@ class Phrases:
         vocabulary: int,
         end: int,
     ) -> Phrases:
-        """Every phrase of a window that the plan lets in. `nats`: what each token cost the public base.
+        """Every phrase of a window that the plan allows. `nats`: the loss of each token under the public base model.
 
-        A phrase crosses no end of a document.
+        No phrase crosses the end of a document.
         """
         size = len(tokens)
         before = contexts(tokens, plan, vocabulary=vocabulary)[:, :size]
         places = np.arange(size)
         ends = np.where(tokens == end, places, -1)
-        # How many tokens, the last one included, stand behind the newest end.
+        # How many tokens since the last end of a document, counting this one.
         room = places - np.maximum.accumulate(ends) if size else places
         lengths = np.arange(plan.shortest, plan.longest + 1)
         allowed = (room[None, :] >= lengths[:, None]) & (nats >= plan.surprise)[None, :]

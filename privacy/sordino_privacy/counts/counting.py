@@ -8,10 +8,11 @@
 | Gaussian noise in float64, rounded once | as in training (sordino_privacy.dpsgd.noise) |
 | or a share of discrete noise, on integers | as in training (sordino_privacy.shared_noise) |
 
-The choice is coordinated: every member ranks phrases by the same rule, so that units which share more phrases than they
-may count leave out nearly the same ones, and what is counted is counted by all. By surprise, what the public model that
-the round begins with foretells least comes first: two units give one phrase about the same surprise, and it is there
-that a memory helps most. By turn, a hash gives each phrase its place (consistent sampling, Broder 1997).
+The choice is coordinated: every member ranks phrases by the same rule. So units that share more phrases than they may
+count leave out nearly the same ones, and those that are counted are counted by all. By surprise: the phrases whose last
+tokens the round's public starting model predicts worst come first. Two units give the same phrase about the same
+surprise, and a memory helps most where the model predicts badly. By turn: a hash ranks the phrases (consistent
+sampling, Broder 1997).
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ Counts = npt.NDArray[np.float64]
 def chosen(found: Sequence[Phrases], plan: CountPlan) -> Keys:
     """The keys of at most `plan.phrases` different phrases of one unit, by the plan's choice.
 
-    A phrase that stands in several places counts as surprising as it is where it surprises most; of equals, the one
-    whose turn comes first is taken.
+    A phrase that occurs several times counts with its largest surprise. Among phrases of equal surprise, the one whose
+    turn comes first is taken.
     """
     if not found:
         return np.zeros(0, np.uint64)
@@ -67,7 +68,7 @@ def counted(units: Iterable[Cells], plan: CountPlan) -> Counts:
 
 
 def noised(total: Counts, plan: CountPlan, keystream: Keystream) -> npt.NDArray[np.float32]:
-    """The counts with this member's whole noise, float32: what may leave."""
+    """The counts with this member's whole noise, float32. This form may leave the machine."""
     import torch
 
     from sordino_privacy.dpsgd.noise import add_noise
@@ -78,8 +79,9 @@ def noised(total: Counts, plan: CountPlan, keystream: Keystream) -> npt.NDArray[
 
 
 def noised_in_shares(total: Counts, plan: CountPlan, noise: SharedNoise, keystream: Keystream) -> Integers:
-    """The counts as integers with this member's share of the noise, int64, `plan.sensitivity() * noise.step` counts
-    each: what may leave. Raises ConfigurationError for the noise of another plan."""
+    """The counts as integers with this member's share of the noise, int64, in steps of `plan.sensitivity() *
+    noise.step` counts. This form may leave the machine. Raises ConfigurationError for the noise of another plan.
+    """
     if (noise.noise_multiplier, noise.dimension) != (plan.noise_multiplier, plan.cells):
         raise ConfigurationError("the shares are of another count's noise")
     return noise.release(total / plan.sensitivity(), keystream)

@@ -1,8 +1,9 @@
 """The plan of one count: every number that decides what is counted, what it costs and what is believed.
 
 Like a training plan it is public and never made from the data. A unit adds at most 1 to at most `2 * phrases` cells, so
-a unit's whole influence has the length sqrt(2 * phrases): the noise is that, times the noise multiplier. Each member
-adds all of it, or one of `shares` shares (sordino_privacy.shared_noise): where a method takes `shares`, 1 is the first.
+one unit changes the vector by at most sqrt(2 * phrases) in L2 norm. The standard deviation of the noise is that, times
+the noise multiplier. Each member adds all of it, or one of `shares` shares (sordino_privacy.shared_noise). In
+the first case `shares` is 1.
 
     >>> plan = CountPlan(phrases=100, noise_multiplier=0.75, largest_count=30, delta=1e-6, salt=7)
     >>> CountPlan.parse(json.loads(plan.canonical())) == plan
@@ -23,7 +24,7 @@ from sordino_privacy.errors import ConfigurationError
 KIND: Final = "count"
 Choice = Literal["turn", "surprise"]
 LEAST_BITS: Final = 12
-# Noise reaches beyond this many standard deviations in one cell of 10^15.
+# Noise exceeds this many standard deviations in one cell out of 10^15.
 NOISE_DEVIATIONS: Final = 8.0
 
 # Whole-number settings: the smallest and the largest value of each.
@@ -49,18 +50,19 @@ class CountPlan:
     bits              the vector has 2^bits cells, half of them in each row
     phrases           at most this many phrases of one unit are counted
     choice            which ones, where it has more: by "surprise" those whose last tokens surprised the model most; by
-                      "turn" those that a public hash says, as all plans did before there was a choice
-    shortest, longest lengths of a phrase in tokens; its last token is what is foretold
-    surprise          in nats: a phrase is counted only where the public base gave its last token less than e^-surprise
+                      "turn" those that a public hash ranks first, as in all plans from before this setting existed
+    shortest, longest lengths of a phrase in tokens; its last token is the one that is predicted
+    surprise          in nats: a phrase is counted only if the public base model gave its last token a probability of at
+                      most e^-surprise
     noise_multiplier  standard deviation of the noise in a cell, in units of sqrt(2 * phrases): of one member, or of
                       those together whose shares are enough
-    deviations        a cell is believed from so many standard deviations of the sum's noise on
+    deviations        a cell is believed only at or above this many standard deviations of the sum's noise
     largest_count     no member gives a cell more than this, however many of its units hold the phrase
-    witnesses         nor is a cell believed below so many members' largest counts
+    witnesses         and only at or above `witnesses * largest_count`
     expected_units    bounds the length of one member's counts: a public constant, never a count of the data
     window, windows_per_unit  as in training: the units are the same ones
     delta             the delta at which costs are reported; the ledger's own delta decides
-    salt              another one lets other phrases into the count, and other phrases collide
+    salt              seed of the hashes: it decides which phrases come first by turn, and which phrases share a cell
 
     Raises ConfigurationError for a number outside its bounds.
     """
@@ -113,9 +115,10 @@ class CountPlan:
         return cls(**{name: value for name, value in raw.items() if name != "kind"})  # type: ignore[arg-type]
 
     def canonical(self) -> bytes:
-        """The one byte form of this plan: sorted JSON, numbers in the shortest form that reads back the same.
+        """The canonical bytes of this plan: JSON with sorted keys, numbers in the shortest exact form.
 
-        A choice by turn is not named: plans and memories from before there was a choice keep their bytes.
+        `choice` is left out where it is "turn", so that plans and memories from before this setting existed keep their
+        bytes.
         """
         settings = asdict(self)
         choice = {} if settings.pop("choice") == "turn" else {"choice": self.choice}
@@ -150,20 +153,23 @@ class CountPlan:
         return math.sqrt(2 * self.phrases)
 
     def deviation(self) -> float:
-        """Standard deviation of one member's noise in one cell, in counts; of `shares` members' where it is shared."""
+        """Standard deviation of one member's noise in one cell, in counts; with noise in shares, of `shares` members
+        together.
+        """
         return self.noise_multiplier * self.sensitivity()
 
     def threshold(self, *, survivors: int, shares: int = 1) -> float:
-        """From which count on a cell of a sum over so many members is believed.
+        """The smallest count at which a cell of a sum over `survivors` members is believed.
 
-        A member gives a cell at most `largest_count`, at most a `witnesses`-th part of this: what one member counts
-        alone needs noise beyond `deviations * (1 - 1 / witnesses)` standard deviations in both of its cells.
+        A member adds at most `largest_count` to a cell, which is at most a `witnesses`-th part of this count. So a
+        phrase that only one member counts is believed only if the noise in both of its cells is at least `deviations *
+        (1 - 1 / witnesses)` standard deviations.
         """
         noise = self.deviations * self.deviation() * math.sqrt(survivors / shares)
         return max(noise, float(self.witnesses * self.largest_count))
 
     def longest_counts(self) -> float:
-        """The largest L2 norm of one member's counts before noise: those of a member with more are scaled down."""
+        """The largest L2 norm of one member's counts before noise. Longer counts are scaled down to it."""
         return math.sqrt(self.largest_count * self.expected_units * 2 * self.phrases)
 
     def update_range(self, groups: Mapping[str, int]) -> dict[str, float]:
@@ -171,9 +177,10 @@ class CountPlan:
         return dict.fromkeys(groups, self.largest_count + NOISE_DEVIATIONS * self.deviation())
 
     def update_norm(self, groups: Mapping[str, int], *, members: float = 1.0, shares: int = 1) -> float:
-        """Bounds the L2 norm of the mean of as many honest members as count for `members` whole ones (1: of one).
+        """Bounds the L2 norm of the mean of honest members' counts. `members` is their effective number (1: of one
+        member).
 
-        The noise of one vector of d cells is no longer than `sqrt(d) + 8` deviations, but for one case in 10^13.
+        The L2 norm of the noise in d cells is at most `sqrt(d) + 8` standard deviations, except in one case in 10^13.
         """
         deviation = self.deviation() / math.sqrt(members * shares)
         return self.longest_counts() + deviation * (math.sqrt(sum(groups.values())) + NOISE_DEVIATIONS)

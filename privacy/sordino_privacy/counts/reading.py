@@ -1,11 +1,11 @@
-"""The memory that an opened sum makes: the cells that are believed, and what they foretell.
+"""The memory that is made from an opened sum: the cells that are believed, and what they predict.
 
-Both sides make it from the opened sum by the same integers, so that its digest can be signed and repeated. What lies
-below the threshold is left out: it is noise, and nothing of it is served.
+Coordinator and members make it from the same integers of the opened sum, so that every party gets the digest that was
+signed. Cells below the threshold are left out: they cannot be told from noise, and are never served.
 
 File: `sordino-shared-memory/1`, newline, u32 length and the plan's canonical bytes, u32 survivors, u32 number of cells,
-then the cells (u32, increasing) and their counts (u32, in counts), all little-endian. Where the noise came in shares it
-is `sordino-shared-memory/2`, with u32 how many shares are enough (2 or more) behind the survivors.
+then the cells (u32, increasing) and their counts (u32, in counts), all little-endian. With noise in shares it is
+`sordino-shared-memory/2`, with one more u32 after the survivors: how many shares are enough (2 or more).
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ _LARGEST = (1 << 32) - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foretold:
-    """What the memory says follows a context of `length - 1` tokens: `tokens`, ascending, and the count of each."""
+    """The tokens that the memory predicts after a context of `length - 1` tokens: `tokens`, ascending, and the count of
+    each.
+    """
 
     length: int
     tokens: npt.NDArray[np.int64]
@@ -71,8 +73,9 @@ class SharedMemory:
     def of_sum(
         cls, integers: npt.NDArray[Any], plan: CountPlan, *, survivors: int, step: float, shares: int = 1
     ) -> Self:
-        """From an opened sum: signed integers of `step` counts each, shape `(plan.cells,)`. Every member obtains the
-        same memory: each operation on an element is one correctly rounded one."""
+        """From an opened sum: signed integers of `step` counts each, shape `(plan.cells,)`. Every member gets the same
+        memory, because each operation on an element is correctly rounded.
+        """
         values = integers[: plan.cells].astype(np.float64) * step
         cells = np.flatnonzero(values >= plan.threshold(survivors=survivors, shares=shares))
         return cls._of(plan, survivors, shares, cells, np.minimum(np.rint(values[cells]), _LARGEST))
@@ -84,13 +87,15 @@ class SharedMemory:
 
     @property
     def phrases(self) -> int:
-        """About how many phrases it holds: believed cells of the emptier row. Two in one cell are one."""
+        """About how many phrases it holds: the believed cells of the row that has fewer. Two phrases in one cell count
+        once.
+        """
         half = self.plan.cells // 2
         first = int(np.count_nonzero(self.cells < half))
         return min(first, len(self.cells) - first)
 
     def encode(self) -> bytes:
-        """The file's bytes: one form for one memory."""
+        """The file's bytes. Each memory has exactly one encoding."""
         plan, numbers = self.plan.canonical(), [self.survivors, len(self.cells)]
         if self.shares > 1:
             numbers.insert(1, self.shares)
@@ -133,10 +138,10 @@ class SharedMemory:
         return hashlib.sha256(self.encode()).digest()
 
     def follows(self, context: Sequence[int], *, vocabulary: int) -> list[Foretold]:
-        """What the memory says comes next, from the shortest phrases to the longest.
+        """What the memory predicts next, from the shortest phrases to the longest.
 
-        The end of `context` is looked up with every token of the vocabulary. A phrase is believed where both of its
-        cells are, and its count is the smaller one: whatever else fell into one of them only adds.
+        The end of `context` is looked up with every token of the vocabulary. A phrase is believed if both of its cells
+        are. Its count is the smaller of the two, because other phrases in a cell can only add to it.
         """
         last = np.asarray(context[-(self.plan.longest - 1) :], np.int64).astype(np.uint32)
         usable = max(0, min(len(last) - self.plan.shortest + 2, self.plan.longest - self.plan.shortest + 1))

@@ -33,7 +33,7 @@ Mode = Literal["one-pass", "per-unit", "opacus-hooks", "opacus-functorch"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrivateRoundReport:
-    """What a round did. Depends on the data: for the member's own eyes, never sent.
+    """What a round did. It depends on the data: only the member itself may see it, and it is never sent.
 
     mean_loss      nats per token, mean over the units that were read; NaN where none was
     clipped_share  share of units whose gradient was longer than the clip, in [0, 1]
@@ -73,7 +73,7 @@ def gradients_for(
     workers: int = 1,
     bounds: PassBounds | None = None,
 ) -> UnitGradients:
-    """The gradient mode of this name. Which of them is right for a model, the self-check decides.
+    """The gradient mode of this name. The self-check decides whether it is right for a model.
 
     Only "one-pass" can have several workers: the others keep gradients in the parameters, which the workers share.
     """
@@ -125,7 +125,7 @@ class PrivateTraining:
         workers: int = 1,
         bounds: PassBounds | None = None,
     ) -> None:
-        """`bounds` of each worker's passes. The model may be on any device; units are brought to it."""
+        """`bounds` of each worker's passes. The model may be on any device; units are copied to that device."""
         self._model = model.train()
         self._plan = plan
         self._window_losses = window_losses
@@ -167,8 +167,8 @@ class PrivateTraining:
         """The one step of a plan whose noise is added in shares: the step's direction with this member's share, int64
         in the order of `trainable_parameters`, one `noise.step` of the clip each. The model stays as it is.
 
-        Raises ValueError for a plan of several steps, or of another optimiser than SGD: what follows a step would
-        depend on noise that is not all there.
+        Raises ValueError for a plan of several steps, or of another optimiser than SGD: what comes after a step would
+        depend on noise of which this member holds only a share.
         """
         if self._plan.steps != 1 or self._plan.optimiser != "sgd":
             raise ValueError("noise in shares is for one step of SGD")

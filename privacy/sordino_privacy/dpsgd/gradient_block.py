@@ -1,4 +1,4 @@
-"""The per-unit gradients of one parameter, and what is asked of them: their norms, and their clipped sum.
+"""The per-unit gradients of one parameter, their norms, and their clipped sum.
 
 A buffer is allocated once and written again for each group of units, so a step allocates nothing of this size.
 """
@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 
 class GradientBlock:
-    """One parameter's gradients of the units in work: dense, shape `(units, *parameter.shape)`, or a few rows of it.
+    """One parameter's gradients of the units in progress: dense, shape `(units, *parameter.shape)`, or a few rows of
+    it.
 
     An embedding that is only looked up touches a few of its rows. They are kept as rows, because writing, measuring
     and adding the zeros between them would cost more than the rest of the clip.
@@ -24,7 +25,7 @@ class GradientBlock:
         self.value = self.buffer
         self.units = 0
         self.written = False
-        # Numbers of rows of all units' matrices laid one below the other, ascending, and their gradients.
+        # Ascending row numbers in all units' matrices stacked below each other, and the gradients of these rows.
         self.rows: tuple[Tensor, Tensor] | None = None
 
     def begin(self, units: int) -> None:

@@ -1,7 +1,7 @@
-"""What every gradient mode shares: the flat vector, the clip, and what is known about a batch of units afterwards.
+"""What all gradient modes have in common: the flat vector, the clip, and what is known of a batch of units afterwards.
 
-A mode turns units into one sum of clipped gradients. The guarantee, of every mode: each unit adds a vector of L2 norm
-at most `clip_norm` (up to float32 rounding, 1e-4 relative, which the self-check asserts), whatever its gradient was.
+A mode turns units into one sum of clipped gradients. Every mode guarantees: each unit adds a vector of L2 norm at most
+`clip_norm` (up to float32 rounding, 1e-4 relative, which the self-check asserts), for any gradient.
 
     gradient of a unit                what it adds
     norm <= clip_norm                 itself
@@ -45,7 +45,7 @@ class UnitGradients(Protocol):
 
 
 class FlatVector:
-    """One contiguous float32 vector, where the parameters are, with a view in the shape of each."""
+    """One contiguous float32 vector on the parameters' device, with a view in the shape of each parameter."""
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         self.vector = torch.zeros(sum(p.numel() for p in parameters), device=parameters[0].device)
@@ -68,7 +68,7 @@ def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
 
 
 def clip_factor(norm: float, clip_norm: float) -> float:
-    """What a gradient of this norm is multiplied by; 0 for a norm that is not finite."""
+    """The factor that a gradient of this norm is multiplied by; 0 for a norm that is not finite."""
     if not math.isfinite(norm):
         return 0.0
     return 1.0 if norm <= clip_norm else clip_norm / norm

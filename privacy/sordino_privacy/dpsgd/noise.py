@@ -1,8 +1,8 @@
 """Gaussian noise in float64: Box-Muller (1958) on AES-CTR words, added before the one rounding to float32.
 
-The sum of gradients is widened to float64, the noise is added there, and only the result is rounded. The float32
-grid that an observer sees is then fixed by the result's own size, not by how noise and signal were each rounded
-(Mironov 2012), and the quantiser of the aggregation protocol rounds to a public grid once more.
+The sum of gradients is widened to float64, the noise is added there, and only the result is rounded. The float32 grid
+that an observer sees then depends only on the size of the result, not on how noise and signal were rounded separately
+(Mironov 2012). The quantiser of the aggregation protocol rounds once more, to a public grid.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def standard_normal(keystream: Keystream, count: int, *, deviation: float = 1.0)
 def add_noise(total: Tensor, deviation: float, divisor: float, keystream: Keystream, out: Tensor) -> None:
     """Writes `(total + N(0, deviation^2)) / divisor` into `out`; float32 vectors of one length, may be the same.
 
-    On whatever device the vectors are, the noise is drawn from the keystream and added on the CPU, in float64: no
-    device's own generator is cryptographic, and some devices have no float64. What travels is one float32 vector.
+    For vectors on any device, the noise is drawn from the keystream and added on the CPU, in float64: no device's own
+    generator is cryptographic, and some devices have no float64. One float32 vector is copied each way.
     """
     if not math.isfinite(deviation) or deviation <= 0:
         raise ValueError("noise needs a finite deviation above 0")

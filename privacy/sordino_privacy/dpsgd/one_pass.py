@@ -5,8 +5,8 @@ Here the same product is done unit by unit (a batched GEMM of equal work) straig
 autograd's, so a step costs what a plain step costs.
 
 Which functions may use a parameter, and what each writes, is in `watching`. A gradient that reaches a parameter on any
-other path lands in `.grad`, which is checked to be empty after every pass. Models that use a parameter in a way that
-has no rule are trained with `per_unit`.
+other path lands in `.grad`, and after every pass `.grad` is checked to be empty. Models that use a parameter in a way
+that has no rule are trained with `per_unit`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from sordino_privacy.dpsgd.gradients import (
 )
 from sordino_privacy.dpsgd.watching import ParameterWatch
 
-# Bounds on one pass, which fix the memory: bytes of per-unit gradients, and tokens (logits are what weighs most). A
-# large base is given bounds of its own, from the memory that its trainer may use.
+# Bounds on one pass, which fix the memory: bytes of per-unit gradients, and tokens (logits need the most memory). A
+# large base model gets bounds of its own, from the memory that its trainer may use.
 BUFFER = 704 << 20
 TOKENS = 2112
 

@@ -1,9 +1,10 @@
-"""The only file that knows Opacus: its optimiser is our base class, its hooks our oracle, its accountant our check.
+"""The only file that uses Opacus: its optimiser is our base class, its hooks are our oracle, its accountant is our
+check.
 
 Kept from Opacus (1.6): `DPOptimizer`'s contract (`summed_grad` in, noise, public scale, `step_hook`, then the wrapped
-optimiser), `GradSampleModule`'s per-sample gradients, and the RDP accountant. Replaced, each for a reproduced fault:
-the divisor (`int(N * q)` depends on the private N; ours is the plan's constant), the noise (a statistical generator,
-or torchcsprng, which has no wheel), the handling of an empty batch and of a sample that is not finite.
+optimiser), `GradSampleModule`'s per-sample gradients, and the RDP accountant. Replaced, each because of a fault that we
+reproduced: the divisor (`int(N * q)` depends on the private N; ours is the plan's constant), the noise (a statistical
+generator, or torchcsprng, which has no wheel), the handling of an empty batch and of a sample that is not finite.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ from sordino_privacy.training_plan import ADAM_BETAS, TrainingPlan
 class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus ships no types
     """Opacus' `DPOptimizer` fed with one flat sum of clipped unit gradients.
 
-    `total` is that sum, zeroed after every step. `step()` releases it: projected onto the ball of radius
-    `clip_norm * expected_units`, which moves no two sums apart and so leaves every unit's influence within the clip
-    (and lets a stranger bound what an honest member can send), noise of `noise_multiplier * clip_norm`,
-    division by the public `expected_units`, then the wrapped optimiser. A step without any unit releases noise too,
-    because leaving it out would tell that nobody was sampled.
+    `total` is that sum, zeroed after every step. `step()` releases it: projection onto the ball of radius `clip_norm *
+    expected_units`, noise of standard deviation `noise_multiplier * clip_norm`, division by the public
+    `expected_units`, then the wrapped optimiser. The projection moves no two sums apart, so every unit's influence
+    stays within the clip; it also lets others bound what an honest member can send. A step without any unit releases
+    noise too, because leaving it out would reveal that no unit was sampled.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], plan: TrainingPlan, keystream: Keystream) -> None:
@@ -80,7 +81,7 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus ships no ty
 
     def release(self, noise: SharedNoise) -> Integers:
         """The step's direction, the negative sum in units of the clip, as integers with a share of `noise`; int64 in
-        the order of the parameters. The parameters stay as they are, and the sum is gone."""
+        the order of the parameters. The parameters do not change, and the sum is set to zero."""
         self.project()
         vector = self.total.cpu().numpy() / -float(self.max_grad_norm)
         self.zero_grad()
@@ -112,8 +113,8 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus ships no ty
 class HookGradients:
     """The gradient modes of Opacus itself, "hooks" and "functorch": the oracle of the tests and the benchmark.
 
-    All units of a batch pass at once. Opacus' hooks are on the model only while a batch is in work. Raises TypeError
-    where a parameter got no per-sample gradient, or one of another shape than its own with a row per window.
+    All units of a batch pass at once. Opacus' hooks are on the model only while a batch is in progress. Raises
+    TypeError where a parameter got no per-sample gradient, or one of another shape than its own with a row per window.
     """
 
     def __init__(self, model: nn.Module, window_losses: WindowLosses, *, functorch: bool = False) -> None:
@@ -130,7 +131,7 @@ class HookGradients:
         )
         try:
             with warnings.catch_warnings():
-                # Opacus hooks modules whose inputs (token numbers) carry no gradient, and torch remarks on it.
+                # Opacus hooks modules whose inputs (token numbers) carry no gradient, and torch warns about it.
                 warnings.simplefilter("ignore", UserWarning)
                 return self._clip(module, units, clip_norm, total)
         finally:
@@ -165,9 +166,9 @@ StockMode = Literal["hooks", "functorch", "ghost"]
 def stock_step(
     mode: StockMode, model: nn.Module, window_losses: WindowLosses, plan: TrainingPlan
 ) -> Callable[[Tensor], None]:
-    """A training step of unmodified Opacus on windows `(rows, ...)`, one unit each: what the benchmark compares with.
+    """A training step of unmodified Opacus on windows `(rows, ...)`, one unit each: the baseline of the benchmark.
 
-    Opacus' own clipping, noise and optimiser. Nothing private may be trained with it, for the reasons above.
+    Opacus' own clipping, noise and optimiser. No private data may be trained on with it, for the reasons above.
     """
     settings = {
         "noise_multiplier": plan.noise_multiplier,

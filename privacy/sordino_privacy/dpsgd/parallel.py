@@ -1,8 +1,8 @@
 """Several workers of one thread each share a step: every unit is clipped by exactly one of them, and the sums add.
 
-Threads of one process, not processes: the model exists once, and torch lets go of the interpreter while it computes.
-Each worker is pinned to a processor of its own and computes with one thread, which wastes less than one computation
-that is cut into two at every layer (`sordino bench dp` measures it).
+Threads of one process, not processes: the model exists once, and torch releases the interpreter lock while it computes.
+Each worker is pinned to a processor of its own and computes with one thread. This wastes less than splitting one
+computation between processors at every layer (`sordino bench dp` measures it).
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from sordino_privacy.dpsgd.gradients import Clipped, UnitGradients
 
 
 class ParallelGradients:
-    """A gradient mode over others, one per worker, each with buffers of its own. See `gradients.UnitGradients`."""
+    """A gradient mode made of other modes, one per worker, each with buffers of its own. See
+    `gradients.UnitGradients`.
+    """
 
     def __init__(self, modes: Sequence[UnitGradients]) -> None:
         if len(modes) < 2:
@@ -32,7 +34,7 @@ class ParallelGradients:
     def add(self, units: Sequence[Tensor], clip_norm: float, total: Tensor) -> Clipped:
         if not self._totals:
             self._totals = [torch.zeros_like(total) for _ in self._modes]
-        # Long units first and dealt in turn, so that the workers end at about the same time.
+        # Longest units first, given to the workers in turn, so that they end at about the same time.
         ordered = sorted(units, key=Tensor.numel, reverse=True)
         count = len(self._modes)
         running = [

@@ -1,8 +1,7 @@
 """One backward pass per unit, gradients landing in views of one flat vector: right for any architecture.
 
-Autograd itself sums over whatever a parameter took part in (tied weights, broadcasts, several calls), so no rule per
-layer is needed and none can be wrong. The flat vector makes the norm one reduction and the clipped sum one
-multiply-add.
+Autograd itself sums over every use of a parameter (tied weights, broadcasts, several calls), so no rule per layer is
+needed and none can be wrong. The flat vector makes the norm one reduction and the clipped sum one multiply-add.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Poisson sampling: each unit joins each step by its own coin, with the probability that the accountant is told.
+"""Poisson sampling: each unit joins each step independently, with the probability that the accountant is told.
 
 Shuffled batches of a fixed size are *not* this, and the accountant's bound would not hold for them.
 """

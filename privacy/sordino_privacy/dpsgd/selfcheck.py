@@ -1,8 +1,8 @@
-"""Before the engine may see data: its sums against brute force, on random windows.
+"""The check before the engine may see data: its sums against brute force, on random windows.
 
-A wrong per-sample gradient is silent. Training still converges, the noise is still added, and the guarantee is gone:
-Opacus' hooks on a functionally tied weight were wrong by 21 %, its ghost clipping let 2.4 times the clip through. So
-the engine proves itself on the very model it will train.
+A wrong per-sample gradient goes unnoticed. Training still converges, the noise is still added, but the guarantee is
+gone: Opacus' hooks on a functionally tied weight were wrong by 21 %, and its ghost clipping let 2.4 times the clip
+through. So the engine is checked on the same model that it will train.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class SelfCheckError(RuntimeError):
 
 
 def brute_force(model: nn.Module, window_losses: WindowLosses, windows: Tensor) -> Tensor:
-    """One unit's gradient by plain autograd, flat float32. Raises SelfCheckError where a parameter plays no part."""
+    """One unit's gradient by plain autograd, flat float32. Raises SelfCheckError if a parameter is not used."""
     parameters = trainable_parameters(model)
     loss = window_losses(model, windows).mean()
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
@@ -56,7 +56,7 @@ def self_check(
     if not all(math.isfinite(norm) and norm > 0 for norm in norms):
         raise SelfCheckError("the model's gradient on random windows is zero or not finite")
     total, want = torch.zeros_like(gradients[0]), torch.zeros_like(gradients[0])
-    # One bound that cuts every probe, one that cuts none.
+    # One bound that clips every probe, and one that clips none.
     for clip_norm in (0.5 * min(norms), 2.0 * max(norms)):
         for group in (*((index,) for index in range(len(probes))), tuple(range(len(probes)))):
             total.zero_()

@@ -1,8 +1,8 @@
 """Which functions may use a trainable parameter, and how each writes the per-unit gradients of what it uses.
 
 Parameters are watched where they are used, not by the kind of module that owns them: every torch function that touches
-a trainable parameter during the forward pass is intercepted (`TorchFunctionMode`). A function with a rule below gets
-its per-unit gradient, however often and from wherever the parameter is used, so a functionally tied weight
+a trainable parameter during the forward pass is intercepted (`TorchFunctionMode`). For a function with a rule below,
+the per-unit gradient is written at every use of the parameter, from any place. So a functionally tied weight
 (`F.linear(h, embedding.weight)`) is right by construction. A function without a rule is a TypeError.
 
     F.linear        weight and bias
@@ -28,7 +28,7 @@ from torch.overrides import TorchFunctionMode
 
 from sordino_privacy.dpsgd.gradient_block import GradientBlock
 
-# What may be asked of a parameter without computing with it.
+# What may be read from a parameter without computing with it.
 _QUESTIONS = frozenset(
     {
         Tensor.shape.__get__,  # type: ignore[attr-defined]
@@ -100,7 +100,7 @@ class _Embedding(torch.autograd.Function):
 
 
 class _RMSNorm(torch.autograd.Function):
-    """`x / rms(x) * weight`, by hand: autograd's own passes through a dozen tensors of this size."""
+    """`x / rms(x) * weight`, written by hand: autograd's own version goes through a dozen tensors of this size."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, to: GradientBlock) -> Tensor:
@@ -135,7 +135,7 @@ class ParameterWatch(TorchFunctionMode):
         self._refusal: TypeError | None = None
 
     def again(self) -> ParameterWatch:
-        """A watch over the same pass, for a part of it that is computed once more."""
+        """A watch over the same pass, for a part of it that is computed again."""
         return ParameterWatch(self._blocks, self._rows)
 
     def __torch_function__(
@@ -166,7 +166,8 @@ class ParameterWatch(TorchFunctionMode):
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         _WATCHING.reset(self._before)
         super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
-        # Python's operators turn a TypeError into "unsupported operand", or try something else: the first one counts.
+        # Python's operators turn a TypeError into "unsupported operand", or try something else: so raise the first
+        # refusal.
         if self._refusal is not None and error is not self._refusal:
             raise self._refusal
 
@@ -187,8 +188,9 @@ _WATCHING: ContextVar[ParameterWatch | None] = ContextVar("sordino-watching", de
 
 
 def watched_again() -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:
-    """`context_fn` of torch.utils.checkpoint: what is computed again on the way back is watched as it was on the way
-    there. A model with checkpointing and without it is refused by the check that follows each pass."""
+    """`context_fn` of torch.utils.checkpoint: what is computed again in the backward pass is watched as in the forward
+    pass. A model with checkpointing but without this `context_fn` is refused by the check that follows each pass.
+    """
     watching = _WATCHING.get()
     return nullcontext(), nullcontext() if watching is None else watching.again()
 

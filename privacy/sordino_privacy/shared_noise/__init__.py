@@ -1,4 +1,4 @@
-"""Distributed noise: each member adds a share, the sum that is opened carries the whole (docs/distributed-noise.md).
+"""Distributed noise: each member adds a share, and the opened sum carries all of it (docs/distributed-noise.md).
 
     discrete   discrete Gaussian integers from the keystream, to 2^-225
     release    `SharedNoise`: how a bounded real vector becomes noised integers, and what that costs in privacy

@@ -1,8 +1,9 @@
 """Discrete Gaussian integers: `Pr[z]` in proportion to `exp(-z^2 / (2 variance))`, from the keystream.
 
 A table of exact cumulative probabilities (256 bits, integer arithmetic) is inverted with 64-bit uniform words. A word
-that falls on a boundary's own first 64 bits (once in 10^15 draws) gets 192 more bits and is decided exactly. The table
-ends where the tail is below 2^-230, so a draw is at most 2^-225 from the table's distribution in total variation.
+that equals the first 64 bits of a boundary (once in 10^15 draws) gets 192 more bits, and the comparison is then exact.
+The table ends where the tail is below 2^-230, so a draw is at most 2^-225 from the table's distribution in total
+variation.
 
 A wide distribution is made of two narrow draws: `k * x + y` of variance `v` each is the discrete Gaussian of variance
 `(1 + k^2) v`, up to a factor within `1 +- 2.1 exp(-2 pi^2 v / (1 + k^2))` in every probability (Micciancio and Walter
@@ -26,18 +27,18 @@ Integers = npt.NDArray[np.int64]
 
 BITS = 256
 TAIL_BITS = 230
-# Wider than the table's own deviation, two draws are combined; up to here the factor above is 1 within 10^-130.
+# For deviations above the table's own, two draws are combined; up to here the factor above is 1 within 10^-130.
 TABLE_DEVIATION = 1024
 MOST_DEVIATION = 1 << 17
 LEAST_DEVIATION = 4.0
-# Base variances are multiples of this, rounded up: exact in a float64, and one table for variances that nearly agree.
+# Base variances are rounded up to multiples of this: exact in a float64, and nearly equal variances share one table.
 _VARIANCE_GRID = 1 / 1024
 _GUIDE_BITS = 16
 _PIECE = 1 << 16
 
 
 class DiscreteGaussian:
-    """Draws of at least the asked variance (at most 0.01 % more); `variance` says which, exactly.
+    """Draws with at least the requested variance (at most 0.01 % more); `variance` is the exact value.
 
     Raises ConfigurationError for a deviation below 4 or above 2^17.
     """
@@ -75,7 +76,9 @@ def _factor(variance: float) -> int:
 
 
 class _Table:
-    """Cumulative probabilities of -reach .. reach: how many of its boundaries a uniform number has reached."""
+    """Cumulative probabilities of -reach .. reach: a draw is the number of boundaries that a uniform number has
+    reached.
+    """
 
     __slots__ = ("_ambiguous", "_boundaries", "_first", "_guide", "_reach")
 
@@ -84,12 +87,12 @@ class _Table:
         self._reach = len(weights) - 1
         ordered = weights[:0:-1] + weights
         total, below = sum(ordered), 0
-        self._boundaries: list[int] = []  # exact, of 256 bits; the last one is 1 and stays out
+        self._boundaries: list[int] = []  # exact, of 256 bits; the last one is 1 and is left out
         for weight in ordered[:-1]:
             below += weight
             self._boundaries.append((below << BITS) // total)
         self._first = np.array([boundary >> (BITS - 64) for boundary in self._boundaries], dtype=np.uint64)
-        # For each value of the first bits: how many boundaries lie wholly below, and whether more than one lie within.
+        # For each value of the first bits: how many boundaries lie below, and whether more than one lies within.
         edges = np.arange(1 << _GUIDE_BITS, dtype=np.uint64) << np.uint64(64 - _GUIDE_BITS)
         self._guide = np.searchsorted(self._first, edges, side="left").astype(np.int32)
         within = np.diff(np.append(self._guide, len(self._first)))
@@ -103,7 +106,7 @@ class _Table:
         return out
 
     def _invert(self, words: npt.NDArray[np.uint64], keystream: Keystream) -> Integers:
-        """The integers at these uniform words; `keystream` gives the further bits of a word on a boundary."""
+        """The integers for these uniform words; `keystream` gives more bits for a word that falls on a boundary."""
         bucket = words >> np.uint64(64 - _GUIDE_BITS)
         found: Integers = self._guide[bucket].astype(np.int64)
         boundary = self._first[np.minimum(found, len(self._first) - 1)]
@@ -133,8 +136,7 @@ def _table_of(variance: float) -> _Table:
 
 def _weights(variance: float) -> list[int]:
     """`exp(-z^2 / (2 variance))` for z = 0, 1, ... down to the tail, in units of 2^-300; each off by less than 2^-280.
-
-    By recurrence, one factor more in each step: exp(-(z+1)^2 c) = exp(-z^2 c) exp(-2zc) exp(-c).
+    By recurrence, with one more factor in each step: exp(-(z+1)^2 c) = exp(-z^2 c) exp(-2zc) exp(-c).
     """
     scale = 300
     reach = math.ceil(math.sqrt(2 * math.log(2) * TAIL_BITS * variance)) + 1

@@ -5,10 +5,10 @@
     -> floor(x + u), u uniform in [0, 1): rounding by a dither that depends on no data
     -> plus a discrete Gaussian of variance (noise_multiplier * scale)^2 / honest in each coordinate
 
-Whoever sees a sum with the shares of `honest` members sees, up to a factor of 1 +- 10^-24 in every probability, a
-randomised rounding of a Gaussian mechanism. So the accountant of the Gaussian (privacy loss distributions) bounds it,
-with the multiplier `federation()`; of a member whose own share is all there is, with `alone()`. Both already hold what
-rounding and discreteness cost. The proofs are in docs/distributed-noise.md.
+A sum with the shares of `honest` members has, up to a factor of 1 +- 10^-24 in every probability, the distribution of a
+randomised rounding of a Gaussian mechanism. So the accountant of the Gaussian (privacy loss distributions) bounds its
+cost, with the multiplier `federation()`. Where a member has only its own share, the multiplier is `alone()`. Both
+already include what rounding and discreteness cost. The proofs are in docs/distributed-noise.md.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ ROOM = (1 << (RING_BITS - 2)) - 1
 LARGEST_SCALE = 1 << 14
 MOST_MEMBERS = 256
 WRAP_BITS = 40
-# The rounding of one step moves two neighbours further apart than the bound with this probability; `accounting.epsilon`
-# takes twice as much off its delta in every step, the rest for the sampler.
+# With this probability the rounding of one step moves two neighbours further apart than the bound. `accounting.epsilon`
+# takes twice as much off its delta in every step; the other half is for the sampler.
 ROUNDING_BITS = 60
-# The dither has this many bits; the vector is first rounded to as many.
+# The dither has this many bits; the vector is first rounded to the same number of fractional bits.
 DITHER_BITS = 20
-# Sums of gradients are float32: this much longer than the clip may a contribution be (selfcheck.TOLERANCE is 1e-4).
+# Sums of gradients are float32: a contribution may be this much longer than the clip (selfcheck.TOLERANCE is 1e-4).
 FLOAT_SLACK = 2.0**-11
-# What randomised rounding takes off the variance: (2 steps)^2.
+# Subtracted from the variance for randomised rounding: (2 steps)^2.
 SMOOTHING = 4.0
 _PIECE = 1 << 16
 
@@ -69,7 +69,7 @@ class SharedNoise:
     scale: int = field(init=False)
     """Integer steps per unit of sensitivity: a power of two."""
     sensitivity: float = field(init=False)
-    """L2 norm, in integer steps, by which neighbours differ after rounding (but for 2^-60)."""
+    """L2 norm, in integer steps, by which neighbours differ at most after rounding (except with probability 2^-60)."""
     _gaussian: DiscreteGaussian = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -95,7 +95,7 @@ class SharedNoise:
 
     @property
     def levels(self) -> int:
-        """Coordinates of one member saturate here before the noise, in integer steps."""
+        """The magnitude at which one member's coordinates saturate, before noise, in integer steps."""
         return levels(self.members)
 
     @property
@@ -104,15 +104,15 @@ class SharedNoise:
         return self._gaussian.variance
 
     def federation(self) -> float:
-        """The Gaussian multiplier that bounds what a sum with `honest` shares tells."""
+        """The Gaussian multiplier that bounds what a sum with `honest` shares reveals."""
         return self._multiplier(self.honest)
 
     def alone(self) -> float:
-        """The Gaussian multiplier that bounds what is told when everyone else colludes with the coordinator."""
+        """The Gaussian multiplier that bounds what is revealed when everyone else colludes with the coordinator."""
         return self._multiplier(1)
 
     def event(self, *, sampling_rate: float, steps: int = 1) -> SampledGaussian:
-        """The cost of `steps` releases as the federation holds, for `accounting.epsilon`."""
+        """The cost of `steps` releases while at least `honest` members are honest, for `accounting.epsilon`."""
         return SampledGaussian.at_most(sampling_rate, self.federation(), steps)
 
     def event_alone(self, *, sampling_rate: float, steps: int = 1) -> SampledGaussian:
@@ -120,10 +120,10 @@ class SharedNoise:
         return SampledGaussian.at_most(sampling_rate, self.alone(), steps)
 
     def release(self, vector: npt.NDArray[np.floating], keystream: Keystream) -> Integers:
-        """This member's noised integers, int64, shape `(dimension,)`, each within +-2^31 but for 2^-40.
+        """This member's noised integers, int64, shape `(dimension,)`, each within +-2^31 except with probability 2^-40.
 
         `vector`: in units of the sensitivity, shape `(dimension,)`. Raises UsageError for another shape, or for what is
-        not finite. Randomness is drawn from `keystream`: one stream, used for nothing that anyone is told.
+        not finite. Randomness is drawn from `keystream`: one stream, and no other use of it is ever revealed.
         """
         if vector.shape != (self.dimension,):
             raise UsageError(f"shared noise is for a vector of {self.dimension} coordinates")
@@ -136,7 +136,7 @@ class SharedNoise:
         return out
 
     def _round(self, piece: npt.NDArray[np.float64], keystream: Keystream) -> Integers:
-        """Scaled, into the box, and rounded by a dither: exact in 51 bits."""
+        """Scales, clips into the box, and rounds with a dither: exact in 51 bits."""
         piece *= float(self.scale)
         np.clip(piece, -self.levels, self.levels, out=piece)
         piece *= float(1 << DITHER_BITS)
@@ -153,14 +153,17 @@ class SharedNoise:
         return self.noise_multiplier * scale / math.sqrt(self.honest)
 
     def _fits(self, scale: int) -> bool:
-        """Whether the sampler can, and the noise of all members stays within its half of the ring but for 2^-40."""
+        """Whether the sampler supports this scale, and the noise of all members stays within its half of the ring
+        except with probability 2^-40.
+        """
         deviation = 1.0001 * self._share(scale)
         tail = math.sqrt(2 * self.members * (math.log(2 * self.dimension) + WRAP_BITS * math.log(2)))
         return deviation <= MOST_DEVIATION and deviation * tail <= ROOM
 
 
 def _rounded_sensitivity(scale: int, dimension: int) -> float:
-    """The L2 norm of a stochastically rounded vector of norm `scale`, but for 2^-ROUNDING_BITS (Hoeffding).
+    """Bounds the L2 norm of a stochastically rounded vector of norm `scale`, except with probability 2^-ROUNDING_BITS
+    (Hoeffding).
 
     |R|^2 <= |x|^2 + d/4 + sqrt(2 ln(1/beta)) (|x| + sqrt(d)/2), with the float's and the grid's slack in |x|.
     """
