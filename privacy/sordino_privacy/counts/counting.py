@@ -79,8 +79,10 @@ def noised(total: Counts, plan: CountPlan, keystream: Keystream) -> npt.NDArray[
 
 
 def noised_in_shares(total: Counts, plan: CountPlan, noise: SharedNoise, keystream: Keystream) -> Integers:
-    """The counts as integers with this member's share of the noise, int64, in steps of `plan.sensitivity() *
-    noise.step` counts. This form may leave the machine. Raises ConfigurationError for the noise of another plan.
+    """The counts as integers with this member's share of the noise, int64, in steps of
+    `plan.sensitivity() * noise.step` counts. This form may leave the machine.
+
+    Raises ConfigurationError for the noise of another plan.
     """
     if (noise.noise_multiplier, noise.dimension) != (plan.noise_multiplier, plan.cells):
         raise ConfigurationError("the shares are of another count's noise")

@@ -162,8 +162,8 @@ class CountPlan:
         """The smallest count at which a cell of a sum over `survivors` members is believed.
 
         A member adds at most `largest_count` to a cell, which is at most a `witnesses`-th part of this count. So a
-        phrase that only one member counts is believed only if the noise in both of its cells is at least `deviations *
-        (1 - 1 / witnesses)` standard deviations.
+        phrase that only one member counts is believed only if the noise in both of its cells is at least
+        `deviations * (1 - 1 / witnesses)` standard deviations.
         """
         noise = self.deviations * self.deviation() * math.sqrt(survivors / shares)
         return max(noise, float(self.witnesses * self.largest_count))

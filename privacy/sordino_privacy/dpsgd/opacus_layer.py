@@ -37,8 +37,8 @@ from sordino_privacy.training_plan import ADAM_BETAS, TrainingPlan
 class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus ships no types
     """Opacus' `DPOptimizer` fed with one flat sum of clipped unit gradients.
 
-    `total` is that sum, zeroed after every step. `step()` releases it: projection onto the ball of radius `clip_norm *
-    expected_units`, noise of standard deviation `noise_multiplier * clip_norm`, division by the public
+    `total` is that sum, zeroed after every step. `step()` releases it: projection onto the ball of radius
+    `clip_norm * expected_units`, noise of standard deviation `noise_multiplier * clip_norm`, division by the public
     `expected_units`, then the wrapped optimiser. The projection moves no two sums apart, so every unit's influence
     stays within the clip; it also lets others bound what an honest member can send. A step without any unit releases
     noise too, because leaving it out would reveal that no unit was sampled.

@@ -1,6 +1,6 @@
 """Secure aggregation, `sordino-secagg/2`: the coordinator learns a sum and nothing about any summand.
 
-Pure state machines: no I/O, no clock, no randomness but what is handed in. Bytes in, bytes out.
+Pure state machines: no I/O, no clock, and no randomness except what the caller passes in. Bytes in, bytes out.
 
     member:       MemberSession  - advertise, share, upload, (muster, sound,) survivors, unmask
     coordinator:  CoordinatorSession - accept_* and close_* per phase, then open

@@ -1,7 +1,7 @@
 """What a member checks around the exchange: before it trains (phase 0) and before it adopts a result (phase 6).
 
-The exchange itself cannot know what a model means. What a member owes itself beyond this, with its own charter, budget
-and releases in hand, stands where those are (sordino_platform.following, sordino_client.round.agreement).
+The protocol itself knows nothing about models. The checks that need the member's charter, budget and releases are where
+those are (sordino_platform.following, sordino_client.round.agreement).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sordino_privacy.secagg.rounding import FloatVector
 
 
 def require_model(held: bytes, proposed: bytes) -> None:
-    """Refusal 7: a round must start from the model that the member itself holds at the end of its chain.
+    """Refusal 7: a round must start from the newest model that the member itself holds.
 
     `held` and `proposed` are hashes of models, 32 bytes each. Raises ModelError when they differ.
     """
@@ -28,7 +28,7 @@ def require_model(held: bytes, proposed: bytes) -> None:
 
 
 def euclidean_norm(vector: FloatVector) -> float:
-    """The L2 norm in float64, without a float64 copy of the vector. Infinite or NaN when the vector is."""
+    """The L2 norm in float64, without a float64 copy of the vector. Infinite or NaN if the vector is."""
     size = CHUNK_BYTES // 8
     chunks = (vector[low : low + size].astype(np.float64) for low in range(0, len(vector), size))
     return math.sqrt(sum(float(chunk @ chunk) for chunk in chunks))

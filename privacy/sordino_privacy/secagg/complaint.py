@@ -1,13 +1,13 @@
-"""Phase 3 out, instead of an upload: a member that was cheated by another shows the one parcel, and anybody can judge.
+"""Phase 3, sent instead of an upload: a cheated member shows the bad parcel, so that anybody can judge who cheated.
 
 The holder of a parcel that does not open, or that does not hold what its sender committed to, signs a complaint: the
 sender's signed statement, the leaf with its path to the signed root, and the Diffie-Hellman point of the pair with a
-proof that it is the true one (`equality`). From that and the roster whoever reads it derives the sealing key and opens
-the parcel. Either the sender signed a parcel that cannot be opened to its own commitments, or the complaint is false.
+proof that it is the true one (`equality`). From that and the roster any reader can derive the sealing key and open the
+parcel. Either the sender signed a parcel that cannot be opened to its own commitments, or the complaint is false.
 
-What it reveals: the two shares of this parcel, and the parcel that went the other way, for one point seals both
-directions. Of the two members of the pair one has cheated and knows both parcels anyway. So a coordinator with its
-colluders learns nothing that they did not know; the complainer's session has ended, and its keys are never used again.
+A complaint reveals the two shares of this parcel, and the parcel that went the other way, because one point seals both
+directions. One of the two members has cheated, and knows both parcels anyway. So a coordinator and its colluders learn
+nothing new. The complainer's session has ended, and its keys are never used again.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ MAX_COMPLAINT_BYTES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Complaint:
-    """One holder's complaint about one parcel: `statement` names the accused, `parcel` is what the complainer got."""
+    """One holder's complaint about one parcel: `statement` names the accused, `parcel` is the parcel as received."""
 
     roster_hash: bytes
     complainer: str
@@ -142,7 +142,7 @@ class Complaint:
         return complaint
 
     def culprit(self, membership: Membership, roster: Roster) -> str:
-        """Who cheated: the accused, or the complainer whose complaint shows nothing.
+        """The name of who cheated: the accused, or the complainer if the complaint does not show a bad parcel.
 
         Raises ReplayError (another roster) and IdentityError (a complainer or a signature that is not of this attempt):
         then nobody signed this complaint, and it proves nothing.
@@ -190,13 +190,14 @@ def _bound(roster: Roster, accused: str, complainer: str) -> tuple[bytes, ...]:
 
 
 def complaint_proof(context: bytes, roster: bytes, complaint: bytes) -> bytes:
-    """A complaint with all that is needed to judge it beside the charter, as one message to keep."""
+    """A complaint with all that is needed to judge it except the charter, as one message to keep."""
     return Writer(PROOF_KIND).blob(context).blob(roster).blob(complaint).done()
 
 
 def judge_complaint(message: bytes, membership: Membership) -> str:
-    """Who cheated, by a `proof` and nothing else. Raises what its parsers raise, and IdentityError,
-    ReplayError for a complaint that proves nothing."""
+    """The name of who cheated, from a `complaint_proof` and the charter alone. Raises what its parsers raise, and
+    IdentityError, ReplayError for a complaint that proves nothing.
+    """
     reader = MessageReader(message, PROOF_KIND, limit=2 * MAX_MESSAGE_BYTES)
     context = RoundContext.decode(reader.blob(limit=MAX_CONTEXT_BYTES))
     context.require_floors(membership)

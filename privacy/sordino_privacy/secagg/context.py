@@ -1,8 +1,8 @@
-"""The context of one attempt at one round: everything that all its parties must agree on before keys are exchanged.
+"""The context of one attempt at one round: everything that all parties must agree on before keys are exchanged.
 
 The coordinator proposes a context; each member builds its *own* expected one from its charter, its own model and its
-own configuration, and refuses if they differ. The digest salts every key of the attempt, so a disagreement that went
-unnoticed would still destroy the sum instead of revealing anything.
+own configuration, and refuses if they differ. The digest salts every key of the attempt. So an unnoticed disagreement
+would make the sum useless, but would reveal nothing.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class RoundContext:
         )
 
     def at_least(self, proposed: RoundContext) -> RoundContext:
-        """This context with the proposal's floors where those are stricter: all that a member takes from it."""
+        """This context with the proposal's floors where stricter. A member takes nothing else from a proposal."""
         return replace(
             self,
             gamma_permille=max(self.gamma_permille, proposed.gamma_permille),
@@ -182,13 +182,13 @@ class RoundContext:
         )
 
     def require_same(self, proposed: RoundContext) -> None:
-        """`self` is the member's own; raises ContextError naming the first field in which the proposal differs."""
+        """`self` is the member's own. Raises ContextError that names the first field in which the proposal differs."""
         for item in fields(self):
             if getattr(self, item.name) != getattr(proposed, item.name):
                 raise ContextError(f"the coordinator's context differs from this member's in: {item.name}")
 
     def require_floors(self, membership: Membership) -> None:
-        """The context against the charter: the same charter, and floors that are only ever stricter.
+        """Requires that the context is of this charter, and that its floors are equal or stricter.
 
         Raises IdentityError (another charter or epoch), ThresholdError (gamma) or FloorError.
         """

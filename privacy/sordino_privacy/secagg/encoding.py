@@ -1,9 +1,8 @@
 """The one canonical encoding of every message, and the one hash over fields.
 
 Every message is `b"sordino-secagg/2" | type (1 byte) | body`. Integers are big-endian and of fixed width, names are
-`length (1 byte) | ASCII`, lists are `count (2 bytes) | entries`. There is exactly one encoding of each value: a
-parser reads it with `MessageReader`, which refuses a short, long or unknown message before anything is allocated from a
-length that the sender chose.
+`length (1 byte) | ASCII`, lists are `count (2 bytes) | entries`. Each value has exactly one encoding. `MessageReader`
+reads it, and refuses a short, long or unknown message before it allocates anything of a length that the sender chose.
 
     >>> body = Writer(7).u16(3).name("alpha").done()
     >>> reader = MessageReader(body, 7)
@@ -65,7 +64,7 @@ def _beginning(purpose: str) -> bytes:
 
 
 def valid_name(name: str) -> bool:
-    """Whether `name` is a charter name: 1 to 63 of [a-z0-9-], beginning and ending with a letter or digit."""
+    """Whether `name` is a charter name: 1 to 63 of [a-z0-9-] that begin and end with a letter or digit."""
     return NAME_PATTERN.fullmatch(name) is not None
 
 
@@ -77,7 +76,7 @@ class Writer:
 
     @classmethod
     def after(cls, head: bytes) -> Self:
-        """Goes on with a message whose first part is encoded already."""
+        """Continues a message whose first part is already encoded."""
         writer = cls(0)
         writer._parts = [head]
         return writer
@@ -107,7 +106,7 @@ class Writer:
         return self
 
     def raw(self, value: bytes) -> Self:
-        """Bytes whose length the layout fixes."""
+        """Bytes of a length that the layout fixes."""
         self._parts.append(value)
         return self
 
@@ -119,7 +118,7 @@ class Writer:
 
 
 class MessageReader:
-    """Takes one message apart, front to back. Raises MalformedError; DowngradeError for another protocol version."""
+    """Parses one message, front to back. Raises MalformedError; DowngradeError for another protocol version."""
 
     def __init__(self, message: bytes, kind: int, *, limit: int = MAX_MESSAGE_BYTES) -> None:
         if len(message) > limit:
@@ -147,7 +146,7 @@ class MessageReader:
         return value
 
     def split(self, layout: struct.Struct) -> tuple[bytes, ...]:
-        """Several fields of fixed sizes at once: `layout` is of such as `32s64s`."""
+        """Several fields of fixed sizes at once: `layout` is a struct format such as `32s64s`."""
         end = self._at + layout.size
         if end > len(self._message):
             raise MalformedError("the message is truncated")
@@ -156,7 +155,7 @@ class MessageReader:
         return values
 
     def named(self, layout: struct.Struct) -> tuple[str, tuple[bytes, ...]]:
-        """A name and the fields of fixed sizes behind it, at once: a large round's lists have thousands of them."""
+        """A name and the fields of fixed sizes after it, in one call: a large round's lists have thousands of them."""
         message, start = self._message, self._at + 1
         stop = start + message[start - 1] if start <= len(message) else start
         end = stop + layout.size
@@ -212,7 +211,7 @@ class MessageReader:
 
 @lru_cache(maxsize=MAX_MEMBERS)
 def _name_of(raw: bytes) -> str:
-    """The charter name in these bytes. Remembered: a round of a thousand members names each in every message."""
+    """The charter name in these bytes. Cached: a round of a thousand members names each of them in every message."""
     name = _text_of(raw)
     if not valid_name(name):
         raise MalformedError("a name is not a charter name")

@@ -1,16 +1,17 @@
 """A proof that a public point Z is the Diffie-Hellman result of two public X25519 keys, which reveals Z and no key.
 
-A member that must show what one sealing key was cannot publish its private key: that would open every parcel to and
-from it. It publishes the one shared point Z, and proves that the secret which made its public key A = a B also made
-Z = a P from the other's public key P (Chaum and Pedersen, CRYPTO '92; non-interactive by Fiat and Shamir).
+A member that must show one sealing key cannot publish its private key: that would open every parcel to and from it. It
+publishes the one shared point Z, and proves that the secret which made its public key A = a B also made Z = a P from
+the other's public key P (Chaum and Pedersen, CRYPTO '92; non-interactive by Fiat and Shamir).
 
 X25519 works on u-coordinates with clamped scalars, which are multiples of 8. So with a = 8 x, G = 8 B and H = 8 P the
 statement is A = x G and Z = x H in the subgroup of prime order L of edwards25519 (RFC 7748, section 4.1, maps one to
-the other). A u-coordinate does not tell a point from its negative: A is taken with an even x-coordinate and the
-secret's sign follows; P is taken with an even one too; Z is sent with its sign, and has one u-coordinate with either.
+the other). A point and its negative have the same u-coordinate. A is taken with an even x-coordinate, which fixes the
+sign of the secret. P is taken with an even x-coordinate too. Z is sent with its sign; its u-coordinate is the same with
+either sign.
 
-The arithmetic is in Python integers and not constant-time. Its secret is a key of one attempt, on the member's own
-machine, and it runs only when a member was cheated.
+The arithmetic is in Python integers and not constant-time. The secret is a key of one attempt, on the member's own
+machine, and the code runs only after a member was cheated.
 """
 
 from __future__ import annotations
@@ -81,14 +82,14 @@ def compressed(point: Point) -> bytes:
 
 
 def decompressed(data: bytes) -> Point | None:
-    """The point, or None for bytes that are not the one form of a point."""
+    """The point, or None for bytes that are not the canonical encoding of a point."""
     value = int.from_bytes(data, "little")
     y = value & ((1 << 255) - 1)
     return lifted(y, value >> 255) if y < P else None
 
 
 def u_coordinate(point: Point) -> bytes:
-    """What X25519 would return for this point. The identity has none; it is never asked for."""
+    """The u-coordinate that X25519 would return for this point. The identity has none; callers never ask for it."""
     _, y, z, _ = point
     return ((z + y) * pow(z - y, -1, P) % P).to_bytes(KEY_BYTES, "little")
 
@@ -107,8 +108,9 @@ class Equality:
 
     @classmethod
     def proven(cls, private: bytes, theirs: bytes, entropy: Callable[[int], bytes], *bound: bytes) -> Self:
-        """Z of this private key and the public key `theirs`, with the proof bound to `bound`. All zero for a key on
-        the twist: no secret made it from the base point, so its owner is dishonest whatever Z is."""
+        """Z of this private key and the public key `theirs`, with the proof bound to `bound`. All zero for a key on the
+        twist: no secret makes such a key from the base point, so its owner is dishonest for any Z.
+        """
         clamped = bytearray(private)
         clamped[0] &= 248
         clamped[31] = clamped[31] & 127 | 64
@@ -121,15 +123,14 @@ class Equality:
             secret, mine = ORDER - secret, minus(mine)
         h = times(8, peer)
         shared = compressed(times(secret, h))
-        # 64 bytes for a number of 253 bits: no value is likelier than another.
+        # 64 bytes for a number of 253 bits: the bias of the reduction is negligible.
         once = int.from_bytes(entropy(KEY_BYTES) + entropy(KEY_BYTES), "little") % ORDER
         challenge = _challenge(mine, peer, shared, times(once, G), times(once, h), bound)
         return cls(shared=shared, challenge=challenge, response=(once + challenge * secret) % ORDER)
 
     def verified(self, mine: bytes, theirs: bytes, *bound: bytes) -> bytes | None:
-        """What X25519 gave the owners of the public keys `mine` (the prover's) and `theirs`; None when it is unproven.
-
-        Z must lie in the subgroup: with a point of small order added, its u-coordinate would be another.
+        """The X25519 result of the owners of the public keys `mine` (the prover's) and `theirs`; None if it is not
+        proven. Z must lie in the subgroup: a point of small order added to it would change its u-coordinate.
         """
         a, peer, z = of_key(mine), of_key(theirs), decompressed(self.shared)
         if a is None or peer is None or z is None or max(self.challenge, self.response) >= ORDER:

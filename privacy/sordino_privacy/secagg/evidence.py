@@ -1,14 +1,15 @@
-"""Why a published sum is the opened one, and how each survivor's own share of it is bounded: checked by every member.
+"""Evidence for each member that the published sum is the opened one, and that bounds each survivor's part of it.
 
     evidence   the seeds that opened the sum, and every sketch that a survivor signed; sent with the sum
     Opened     what a member keeps of an attempt in which it revealed: three public messages
 
-A member removes nothing itself: it adds the opened masks to the published sum and so gets the sum of the masked
-uploads, whose hash the coordinator put into the claim before anybody drew a nonce; and that sum has the digest that the
-survivors' signed digests add up to. A survivor that said nothing of its upload is stood in for by it, by its hash.
+A member adds the opened masks back to the published sum, which gives the sum of the masked uploads. It checks two
+things. The hash of that sum is the one that the coordinator put into the claim before anybody drew a nonce. And the
+digest of that sum is the sum of the digests that the survivors signed. For a survivor without a signed digest, its
+masked upload is used instead, and checked against the hash that it signed.
 
-The challenge is made of the nonces of the assents; where the survivors were mustered, of those of the muster
-(`draw`), among which are those of all assents.
+The challenge is made of the nonces of the assents. After a muster it is made of the nonces of the muster (`draw`)
+instead, which must include those of all assents.
 """
 
 from __future__ import annotations
@@ -103,9 +104,11 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lengths:
-    """What the sketches tell of the survivors' updates: each one's projections where it answered, and the sum's.
+    """What the sketches say about the survivors' updates: the projections of each survivor that answered, and of the
+    sum.
 
-    `rest` is what the sum holds beside those that answered: the silent ones' together, and any lie of the others.
+    `rest` is the projection of the sum minus those of the survivors that answered: the silent ones' together, plus any
+    false answer.
     """
 
     given: Mapping[str, Projections]
@@ -141,8 +144,9 @@ class Opened:
         return opened
 
     def same_as(self, other: Opened) -> bool:
-        """Whether both are of one attempt, one set of survivors and one challenge; openings differ in what each member
-        was asked to reveal."""
+        """Whether both are of the same attempt, set of survivors and assents. Openings may differ in what each member
+        was asked to reveal.
+        """
         assents = [Opening.decode(opened.opening).assents for opened in (self, other)]
         return (self.roster, self.claim) == (other.roster, other.claim) and assents[0] == assents[1]
 
@@ -164,8 +168,8 @@ class Opened:
     ) -> Lengths:
         """Raises EvidenceError unless `vector` is the sum of what the survivors uploaded, and MalformedError.
 
-        `carries` is what of the sum of masked uploads is above the ring, per element; `uploads` are the masked
-        uploads of survivors without a sketch. Empty lengths come back where the charter asks for none.
+        `carries` is how often each element of the sum of masked uploads wrapped around the ring; `uploads` are the
+        masked uploads of survivors without a sketch. The lengths are empty if the charter asks for none.
         """
         try:
             return _required(self, membership, context, evidence, vector, carries, uploads, threads)
@@ -226,7 +230,7 @@ def lengths_of(
     vector: RingVector,
     seed: bytes,
 ) -> Lengths:
-    """The lengths that these sketches tell, beside the opened sum's own. Nothing where the charter asks for none."""
+    """The lengths in these sketches, and that of the opened sum. Empty if the charter asks for none."""
     if not membership.checks_lengths:
         return Lengths(given={}, whole=np.zeros(0), silent=silent)
     given = {sketch.sender: np.array(sketch.length) for sketch in sketches}
@@ -235,7 +239,7 @@ def lengths_of(
 
 def drawn(opening: Opening, draw: Nonces) -> Nonces:
     """The nonces that make the challenge: those of a muster, if there was one, else those of the assents. Raises
-    EvidenceError when the muster lacks one of an assent: who signed must find its own nonce in the challenge."""
+    EvidenceError when the muster lacks the nonce of an assent: every signer must find its own nonce there."""
     signed = tuple((assent.sender, assent.nonce) for assent in opening.assents)
     if not set(signed) <= set(draw or signed):
         raise EvidenceError("the challenge of the muster leaves out the nonce of a member that signed")
@@ -243,7 +247,7 @@ def drawn(opening: Opening, draw: Nonces) -> Nonces:
 
 
 def challenge_of(roster: Roster, claim: Claim, nonces: Nonces) -> bytes:
-    """The challenge that these nonces make with a claim."""
+    """The challenge made from these nonces and a claim."""
     return challenge(roster.hash, claim.u3_hash(), claim.total_hash, nonces)
 
 
@@ -256,7 +260,7 @@ def remasked(
     *,
     threads: int,
 ) -> RingVector:
-    """The sum of the masked uploads, in the ring, that this sum would have come from."""
+    """The sum of the masked uploads, in the ring, that belongs to this published sum: its masks are added back."""
     seeds = dict(evidence.self_seeds), dict(evidence.pair_seeds)
     owed = tuple(owner for owner in claim.dropped if touched_by(roster, claim, owner))
     if tuple(seeds[0]) != claim.survivors or tuple(seeds[1]) != owed:
@@ -268,5 +272,5 @@ def remasked(
 
 
 def slices(data: memoryview) -> Iterator[memoryview]:
-    """An upload's bytes as it is hashed."""
+    """An upload's bytes in the slices in which it is hashed."""
     return (data[start : start + SLICE_BYTES] for start in range(0, len(data), SLICE_BYTES))

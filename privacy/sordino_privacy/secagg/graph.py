@@ -1,12 +1,13 @@
 """Who masks with whom, who holds whose shares, and the thresholds of a round.
 
-A roster is the coordinator's choice, so nothing here takes the number of colluders from it: `corrupt` is that of the
-charter's whole membership (`Membership.corrupt`), and every one of them may be in the roster, however small it is.
+The coordinator chooses the roster, so the number of colluders is never derived from it: `corrupt` is the number for the
+charter's whole membership (`Membership.corrupt`), and all of them may be in one roster, even a small one.
 
 Up to 256 members the graph is complete and the share threshold is the quorum. Above, it is a circulant graph
 (each member and its k/2 nearest on either side of a ring) over a ring permuted by the roster's hash: Bell, Bonawitz,
-Gascón, Lepoint, Raykova, "Secure Single-Server Aggregation with (Poly)Logarithmic Overhead", CCS 2020. Where none is
-safe, because too many of the roster may collude or drop out, the graph is complete again: dearer, never weaker.
+Gascón, Lepoint, Raykova, "Secure Single-Server Aggregation with (Poly)Logarithmic Overhead", CCS 2020. If no circulant
+graph is safe, because too many of the roster may collude or drop out, the graph is complete again, which costs more and
+is never weaker.
 
 `degree_and_threshold` finds the smallest even k for which, over the random ring,
  * two cuts of k/2 consecutive corrupt or absent members (what it takes to disconnect the others) have probability
@@ -37,7 +38,7 @@ from sordino_privacy.secagg.refusals import FloorError
 COMPLETE_LIMIT = 256
 SECURITY_BITS = 104
 CORRECTNESS_BITS = 20
-LARGEST_DEGREE = 1024  # bounds the search, which a coordinator's choice of a roster begins
+LARGEST_DEGREE = 1024  # bounds the search, because a coordinator can start it with any roster
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +63,10 @@ class Thresholds:
 
 
 def quorum(members: int, *, corrupt: int, honest: int) -> int:
-    """q, of sums and of signatures: two sets of q overlap in more than `corrupt` members, so in an honest one, who
-    signs one set only; and each holds `honest` honest members, wherever the `corrupt` ones are."""
+    """q, the quorum of sums and of signatures. Two sets of q members share more than `corrupt` members, so at least one
+    honest member, and it signs only one set. And each set holds at least `honest` honest members, wherever the
+    `corrupt` ones are.
+    """
     return max((members + corrupt) // 2 + 1, corrupt + honest)
 
 
@@ -84,8 +87,8 @@ def thresholds(members: int, *, corrupt: int, honest: int, dropouts: Fraction) -
     sparse = degree_and_threshold(members, corrupt, dropouts) if members > COMPLETE_LIMIT else None
     if sparse is not None:
         degree, threshold = sparse
-        # A coordinator chooses who "dropped" after it saw the ring. At most threshold - 1 neighbours are corrupt,
-        # so this many surviving ones leave each survivor `honest` honest neighbours whose masks stay secret.
+        # A coordinator chooses who "dropped" after it saw the ring. At most threshold - 1 neighbours are corrupt, so
+        # with this many surviving neighbours each survivor has `honest` honest ones, whose masks stay secret.
         neighbours = threshold - 1 + honest
     return Thresholds(
         members=members,
@@ -123,7 +126,7 @@ def _upper(members: int, marked: int, draws: int, ways: int, bits: int) -> int:
         tail += term
         if members * tail << bits > ways:
             return hits
-        # The next term of the tail from this one: exact, and far cheaper than two binomials.
+        # The next term of the tail, computed from this one: exact, and far cheaper than two binomials.
         term = term * hits * (others - draws + hits) // ((marked - hits + 1) * (draws - hits + 1))
         hits -= 1
     return 0
@@ -145,13 +148,13 @@ def _lower(members: int, marked: int, draws: int, ways: int, bits: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graph:
-    """The graph of one roster. Members are their positions 0 to n-1 in the sorted roster; a holder's Shamir index is
-    its position plus one. Those who hold a member's shares are its neighbours, and in a complete graph also itself: the
-    quorum argument counts it among the n who reveal.
+    """The graph of one roster. A member is given as its position, 0 to n-1, in the sorted roster. A holder's Shamir
+    index is its position plus one. The holders of a member's shares are its neighbours, and in a complete graph also
+    the member itself, because the quorum argument counts it among the n members that reveal.
 
     `order` is the ring (empty when complete), `places` the place of each member on it, and neighbours are those at most
-    `half` places away. A neighbourhood is made when it is first asked for, and kept: a member of a large federation
-    needs those of its own neighbours, not everybody's; its coordinator needs each of them a thousand times.
+    `half` places away. A neighbourhood is computed when it is first needed, and cached: a member of a large federation
+    needs only those of its own neighbours, and the coordinator needs each of them a thousand times.
     """
 
     members: int
@@ -162,7 +165,7 @@ class Graph:
     _known: dict[int, tuple[int, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        # A neighbourhood is a run of the ring, which is continued at both ends so that none is broken.
+        # A neighbourhood is a slice of the ring. The ring is extended at both ends so that no slice wraps around.
         object.__setattr__(self, "_ring", (*self.order[-self.half :], *self.order, *self.order[: self.half]))
 
     @classmethod
@@ -181,7 +184,7 @@ class Graph:
         return not self.order
 
     def neighbours(self, member: int) -> tuple[int, ...]:
-        """Sorted; never the member itself."""
+        """The neighbours of a member, sorted, without the member itself."""
         if self.complete:
             return (*range(member), *range(member + 1, self.members))
         known = self._known.get(member)
@@ -193,14 +196,14 @@ class Graph:
         return known
 
     def adjacent(self, one: int, other: int) -> bool:
-        """Whether two members are neighbours; nobody is its own."""
+        """Whether two members are neighbours. No member is its own neighbour."""
         if self.complete:
             return one != other
         apart = abs(self.places[one] - self.places[other])
         return 0 < min(apart, self.members - apart) <= self.half
 
     def near(self, counted: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-        """For each member, how many of its neighbours are `counted` (by member), in a circulant graph."""
+        """For each member of a circulant graph, how many of its neighbours are `counted` (one entry per member)."""
         ring = counted[list(self._ring)].astype(np.int64)
         sums = np.concatenate([[0], np.cumsum(ring)])
         width = 2 * self.half + 1
@@ -208,8 +211,9 @@ class Graph:
 
 
 def permutation(n: int, key: bytes) -> Sequence[int]:
-    """Fisher-Yates from the AES-256-CTR stream of `key`: 64-bit little-endian draws, rejected above the largest
-    multiple of the bound, from the last place down."""
+    """Fisher-Yates from the AES-256-CTR stream of `key`: 64-bit little-endian draws, rejected at or above the largest
+    multiple of the bound, from the last place down.
+    """
     order = list(range(n))
     stream = MaskStream(key)
     draws = np.empty(2 * n, "<u8")

@@ -1,11 +1,10 @@
-"""Uploads on arrival: one accumulator for the sum, and few staging buffers, whatever the number of members.
+"""Uploads on arrival: one accumulator for the sum, and a few staging buffers, for any number of members.
 
-An upload is added to the accumulator only when it is complete and its signature is good: a member that dies in the
-middle of its upload must leave no trace in the sum. Until then it lies in a staging buffer, masked. The accumulator
-also counts how often each element went round the ring, so that nothing of the sum is lost.
-
-What was added is also handed to a `Keeper`: a survivor that says nothing after the opening is stood in for by its
-upload, and one that lies about it is found out by it.
+An upload is added to the accumulator only when it is complete and its signature is valid: a member that dies in the
+middle of its upload must not change the sum. Until then the masked upload is in a staging buffer. The accumulator also
+counts how often each element wrapped around the ring, so that the exact sum is known. Every added upload is also given
+to a `Keeper`: the upload is used in place of a survivor's sketch if the survivor does not answer, and it shows who sent
+a false sketch.
 """
 
 from __future__ import annotations
@@ -44,15 +43,16 @@ class Keeper(Protocol):
     """Keeps the masked uploads of one attempt until its sum is shown."""
 
     def put(self, sender: str, upload: memoryview) -> bool:
-        """Keeps it; True when it is this very memory that is kept, which must not be written any more. Raises
-        StorageError."""
+        """Keeps the upload. Returns True if it keeps this memory itself, which then must not be written any more.
+        Raises StorageError.
+        """
 
     def get(self, sender: str) -> bytes | memoryview:
         """The bytes that were put."""
 
 
 class MemoryKeeper:
-    """A keeper for few members or small models: one masked vector each."""
+    """A keeper for few members or small models: it holds one masked vector per member in memory."""
 
     def __init__(self) -> None:
         self._kept: dict[str, memoryview] = {}
@@ -90,11 +90,11 @@ class Intake:
         self._free.append(buffer)
 
     def give_away(self) -> None:
-        """A staging buffer is kept by somebody else: another one may be taken."""
+        """The keeper has taken over a staging buffer, so another one may be allocated."""
         self._unused += 1
 
     def close(self) -> None:
-        """No upload can complete from here on; the staging buffers are released."""
+        """From now on no upload can complete; the staging buffers are released."""
         self.open = False
         self._free.clear()
 
@@ -102,8 +102,8 @@ class Intake:
 class UploadReceiver:
     """One upload in progress: `feed` its bytes, in order and in pieces of any size, then `finish`.
 
-    The length of an upload and every byte of its header follow from the attempt, so nothing is allocated from what
-    the sender claims. Any refusal discards the upload and leaves the sum as it was.
+    The length of an upload and every byte of its header follow from the attempt, so no allocation depends on what the
+    sender claims. Any refusal discards the upload and leaves the sum as it was.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class UploadReceiver:
         self._trailer += data
 
     def _hash(self, piece: memoryview) -> None:
-        """A slice is whole. It is hashed while the next one comes, or now, while it is in the core's cache."""
+        """A slice is complete. It is hashed while the next one arrives, or now, while it is in the core's cache."""
         if self._pool is not None:
             self._hashes.append(self._pool.submit(slice_digest, piece))
             return

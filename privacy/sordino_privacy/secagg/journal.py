@@ -1,10 +1,9 @@
-"""What a member must remember across restarts, and the rules it implies.
+"""What a member must remember across restarts, and which steps its memory still allows.
 
-A member's session can die at any moment and start again from nothing. What it may still do is decided by what it
-had already done, so each step is made durable *before* its effect leaves: the epoch it acted under, that it
-advertised, what it uploaded, what it signed, that it revealed. `require_follows` is the whole rule; a durable
-`Journal` calls it inside the transaction that inserts the entry, so that two processes with one identity cannot both
-pass.
+A member's session can die at any moment and start again from nothing. What it may still do depends on what it had
+already done. So each step is made durable *before* its effect leaves: the epoch it acted under, that it advertised,
+what it uploaded, what it signed, that it revealed. `require_follows` is the whole rule; a durable `Journal` calls it
+inside the transaction that inserts the entry, so that two processes with one identity cannot both pass.
 """
 
 from __future__ import annotations
@@ -18,12 +17,14 @@ from sordino_privacy.secagg.encoding import digest
 from sordino_privacy.secagg.refusals import ReplayError, RevealError
 
 MOST_UPLOADED_ATTEMPTS = 32
-"""Attempts of one round that a member uploads in, all of them the same update. Each may be mustered, and under
-`update_check = "norm"` every muster tells projections of that update: without an end they would tell all of it."""
+"""The largest number of attempts of one round in which a member uploads, always the same update. Each attempt may be
+mustered, and under `update_check = "norm"` every muster reveals projections of that update. Without a limit they would
+reveal all of it.
+"""
 
 
 class Step(IntEnum):
-    """The durable steps of one attempt, in their order."""
+    """The durable steps of one attempt, in order."""
 
     ADVERTISED = 1
     UPLOADED = 2
@@ -47,7 +48,7 @@ class JournalEntry:
 
 
 class Journal(Protocol):
-    """Durable memory of one member. Reads reflect every completed `record`, in any process."""
+    """Durable memory of one member. A read sees every completed `record`, in any process."""
 
     def highest_epoch(self, federation: str) -> int:
         """The highest charter epoch of any entry of the federation; 0 when there is none."""
@@ -61,24 +62,24 @@ class Journal(Protocol):
         """Atomically: `admit(self.entries(...), entry)`, then append. Returns only when durable (fsync).
 
         Raises what `require_follows` raises, and StorageError when it cannot be made durable: then nothing may leave.
-        An entry equal to a recorded one is admitted without a second copy (a resent message).
+        An entry equal to a recorded one (a resent message) is admitted, but not stored twice.
         """
         ...
 
 
 def bound(roster_hash: bytes, *hashes: bytes) -> bytes:
-    """The `digest` of an entry after the first: it names R, and U2, and U3 where the step is over that."""
+    """The `digest` of an entry after the first: it commits to R, to U2, and to U3 if the step depends on it."""
     return digest("journal", roster_hash, *hashes)
 
 
 def require_follows(existing: Sequence[JournalEntry], entry: JournalEntry) -> None:
     """Decides whether `entry` may follow the `existing` entries of its round. Pure. Raises ReplayError or RevealError.
 
-    * An attempt overtaken by a later one is a replay; so is an advertisement after the upload of its own attempt.
+    * A step of an overtaken attempt is a replay; so is an advertisement after the upload of its own attempt.
     * After SPENT only the same attempt's same statement may be repeated, and REVEALED follow.
     * Every attempt of a round uploads the same update, and an attempt uploads under one U2.
     * No more than MOST_UPLOADED_ATTEMPTS are uploaded in.
-    * REVEALED happens once, and stands before the signatures of a quorum are looked at.
+    * REVEALED happens once, and is recorded before the signatures of a quorum are checked.
     """
     what = f"round {entry.round} of run {entry.run!r}"
     if any(old.attempt > entry.attempt for old in existing):

@@ -44,7 +44,9 @@ def derive(secret: bytes, salt: bytes, purpose: str, *info: bytes) -> bytes:
 
 
 def exchange_key(private: bytes) -> X25519PrivateKey:
-    """The X25519 private key of 32 raw bytes (RFC 7748 clamps them). Parsing costs as much as using it: do it once."""
+    """The X25519 private key of 32 raw bytes (RFC 7748 clamps them). Parsing costs as much as using the key, so parse
+    it once.
+    """
     return X25519PrivateKey.from_private_bytes(private)
 
 
@@ -61,12 +63,13 @@ def agree(private: X25519PrivateKey, public: bytes) -> bytes:
 def sound_public_key(public: bytes) -> bool:
     """Whether `public` is a canonical X25519 key of large order.
 
-    A key of small order gives zero with every private key; a non-canonical encoding would let one key pass for two. A
-    key on the twist agrees like any other; no honest member has one, and a complaint names it (`complaint`).
+    A key of small order gives zero with every private key. A non-canonical encoding would let one key count as two. Key
+    agreement works with a key on the twist like with any other; no honest member has one, and a complaint names its
+    owner (`complaint`).
     """
     if len(public) != KEY_BYTES or public in SMALL_ORDER_KEYS:
         return False
-    # Only a key whose highest byte is as high as the prime's can be above it.
+    # Only a key with the same highest byte as the prime can be at or above the prime.
     return public[-1] < CURVE_PRIME >> 248 or int.from_bytes(public, "little") < CURVE_PRIME
 
 
@@ -88,7 +91,9 @@ def pair_key(
     high: tuple[str, bytes],
     peer: bytes,
 ) -> bytes:
-    """K_pair of members `low` < `high` (name, s public key). `private` is one's s, `peer` the other's public key."""
+    """K_pair of members `low` < `high` (name, s public key). `private` is the s key of one of them, `peer` the public
+    key of the other.
+    """
     info = (low[0].encode(), high[0].encode(), low[1], high[1], bytes([ring_bits]))
     return derive(agree(private, peer), roster_hash, "pair", *info)
 
@@ -96,8 +101,9 @@ def pair_key(
 def seal_key(
     shared: bytes, roster_hash: bytes, sender: tuple[str, bytes], recipient: tuple[str, bytes]
 ) -> bytes:
-    """K_share from `sender` to `recipient` (name, e public key): directional, used once. `shared` is what the two
-    agreed on (X25519)."""
+    """K_share from `sender` to `recipient` (name, e public key), for this direction only, used once. `shared` is their
+    X25519 result.
+    """
     info = (sender[0].encode(), recipient[0].encode(), sender[1], recipient[1])
     return derive(shared, roster_hash, "share", *info)
 
@@ -112,7 +118,7 @@ def seal(key: bytes, shares: bytes, roster_hash: bytes, sender: str, recipient: 
 
 
 def unseal(key: bytes, sealed: bytes, roster_hash: bytes, sender: str, recipient: str) -> bytes:
-    """The pair of shares. Raises BadParcelError; the length is checked before anything is decrypted."""
+    """The pair of shares, decrypted. Raises BadParcelError. The length is checked before decryption."""
     if len(sealed) != SEALED_BYTES:
         raise BadParcelError(f"the sealed share from {sender!r} has a wrong length", culprit=sender)
     try:
@@ -127,7 +133,7 @@ def sign(signer: Signer, purpose: str, *fields: bytes) -> bytes:
 
 
 def signed(public: bytes, signature: bytes, purpose: str, *fields: bytes) -> bool:
-    """Whether `signature` is `public`'s over these fields. Its callers turn False into their own refusal."""
+    """Whether `signature` is a valid one by `public` over these fields. Callers turn False into their own refusal."""
     try:
         _verifier(public).verify(signature, joined(label(f"sign/{purpose}"), *fields))
     except (InvalidSignature, ValueError):
@@ -137,5 +143,5 @@ def signed(public: bytes, signature: bytes, purpose: str, *fields: bytes) -> boo
 
 @lru_cache(maxsize=MAX_MEMBERS)
 def _verifier(public: bytes) -> Ed25519PublicKey:
-    """The parsed key: each member's signs several times a round, and round after round."""
+    """The parsed key, cached: each member signs several times in every round."""
     return Ed25519PublicKey.from_public_bytes(public)

@@ -1,7 +1,8 @@
 """Masks: AES-256-CTR keystreams read as little-endian ring elements and added into a vector.
 
-AES-CTR because it is twice as fast as ChaCha20 on any CPU with AES instructions, and seekable: element i of a mask
-depends on block i * size // 16 alone, so that threads take slices of the vector and a member masks while it sends.
+AES-CTR is used because it is twice as fast as ChaCha20 on any CPU with AES instructions, and seekable: element i of a
+mask depends only on block i * size // 16. So threads can take slices of the vector, and a member can mask while it
+sends.
 
 The inner loop is chunk-major: a chunk of the vector stays in the core's cache while every key's stream is added to
 it. Each stream keeps one encryptor for its whole life, and all encrypt the same shared zeros.
@@ -34,7 +35,7 @@ class MaskStream:
         self._encryptor = Cipher(AES(key), CTR(block.to_bytes(BLOCK_BYTES, "big"))).encryptor()
 
     def fill_bytes(self, zeros: memoryview, out: memoryview) -> None:
-        """Overwrites `out` with as many bytes as there are `zeros`."""
+        """Overwrites `out` with keystream, as many bytes as there are `zeros`."""
         self._encryptor.update_into(zeros, out)
 
     def seek(self, block: int) -> None:
@@ -77,9 +78,9 @@ class Streams:
             stream.seek(byte // BLOCK_BYTES)
 
     def add_to(self, vector: RingVector) -> None:
-        """The fused loop, in place: chunk by chunk, every stream's next piece is drawn and added or subtracted.
-
-        Chunks begin where a cache line does: an addition that straddles lines takes half as long again.
+        """The fused loop, in place: for each chunk, the next piece of every stream is generated and added or
+        subtracted. Chunks begin at the start of a cache line: an addition across cache lines takes one and a half times
+        as long.
         """
         buffer = self._buffer.view(vector.dtype)
         low, high = 0, _bytes_to_line(vector) // vector.itemsize or len(buffer)

@@ -1,7 +1,7 @@
-"""Who may take part, and the floors that every member enforces: what the charter says, as the protocol needs it.
+"""Who may take part, and the floors that every member enforces: the charter's terms in the form the protocol needs.
 
-A `Membership` comes from a verified charter, never from the coordinator. Fractions are integers in thousandths, so
-that every party rounds alike.
+A `Membership` comes from a verified charter, never from the coordinator. Fractions are integers in thousandths, so that
+every party rounds in the same way.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class EnrolledMember:
 class Floors:
     """The floors of the charter.
 
-    `cohort`: fewest members of a round (never below 3). `organisations`: fewest distinct organisations among a
-    round's honest members, and again among its honest survivors, whoever the colluders are.
-    `organisation_share_permille`: largest share of one organisation in a round. `gamma_permille`: share of *all*
-    members of the charter that may collude with the coordinator (below 1/3). `honest`: fewest honest members in a sum
-    (h_min, never below 2). `dropout_permille`: dropouts that the graph of a round with more than 256 members is built
-    for (delta). Raises ConfigurationError for a floor outside its bounds.
+    `cohort`: fewest members of a round (never below 3). `organisations`: fewest distinct organisations among a round's
+    honest members, and among its honest survivors, for any choice of colluders. `organisation_share_permille`: largest
+    share of one organisation in a round. `gamma_permille`: share of *all* members of the charter that may collude with
+    the coordinator (below 1/3). `honest`: fewest honest members in a sum (h_min, never below 2). `dropout_permille`:
+    dropouts that the graph of a round with more than 256 members is built for (delta). Raises ConfigurationError for a
+    floor outside its bounds.
     """
 
     cohort: int = 5
@@ -75,12 +75,11 @@ class Floors:
             raise ConfigurationError("the tolerated dropouts must lie between 1 and 500 thousandths")
 
     def corrupt(self, members: int) -> int:
-        """C: how many of the charter's `members` may collude with the coordinator, all of them in one roster."""
+        """C: how many of the charter's `members` may collude with the coordinator. All of them may be in one roster."""
         return self.gamma_permille * members // 1000
 
     def smallest_cohort(self, members: int) -> int:
-        """The smallest cohort floor that a charter of so many members can have: room for every colluder and, beside
-        them, for the honest floor."""
+        """The smallest cohort floor that a charter of so many members can have: all colluders plus the honest floor."""
         return max(MIN_COHORT, self.corrupt(members) + self.honest)
 
     def require_room(self, members: int) -> None:
@@ -98,7 +97,7 @@ class Floors:
         )
 
     def require_possible(self, sizes: Mapping[str, int]) -> None:
-        """Whether rounds can be held at all under these floors; `sizes` has each organisation's number of members.
+        """Checks that rounds are possible under these floors; `sizes` has each organisation's number of members.
 
         Raises ConfigurationError with a sentence that says which numbers would work.
         """
@@ -127,12 +126,15 @@ class Floors:
             )
 
     def _holds(self, size: int, sizes: Iterable[int], corrupt: int) -> bool:
-        """Whether some roster of `size` meets the floors of organisations: the one that is as even as can be."""
+        """Whether some roster of `size` meets the floors of organisations. It tries the roster that is spread most
+        evenly.
+        """
         most = self.organisation_share_permille * size // 1000
         even, left = [], size
         smallest_first = sorted(sizes)
         for place, held in enumerate(smallest_first):
-            # What is left, spread evenly over the organisations that are left; a small one gives all it has.
+            # The remaining places are spread evenly over the remaining organisations; a small one gives all its
+            # members.
             taken = min(held, most, -(-left // (len(smallest_first) - place)))
             even.append(taken)
             left -= taken
@@ -143,9 +145,9 @@ class Floors:
 class Membership:
     """The members of one charter epoch. `retired` holds public keys that must never be accepted again.
 
-    `checks_lengths`: whether each survivor also signs a sketch of its own update's length (sketch.py). `shares`: of how
-    many honest members' noise a sum has enough; 1 where each member carries the whole.
-    Raises ConfigurationError for members with one name or one key, or too many of them."""
+    `checks_lengths`: whether each survivor also signs a sketch of its own update's length (sketch.py). `shares`: how
+    many honest members' noise is enough for a sum; 1 if each member adds the whole noise. Raises ConfigurationError if
+    two members have the same name or key, or if there are too many members."""
 
     federation: str
     epoch: int
@@ -176,7 +178,7 @@ class Membership:
 
     def corrupt(self, gamma_permille: int) -> int:
         """C: how many members of the charter may collude, under a round's gamma (the charter's, or a stricter one).
-        It depends on nobody's choice of a roster: every one of them may be in it."""
+        It does not depend on the roster that somebody chose: all of them may be in it."""
         return gamma_permille * len(self.members) // 1000
 
     def member(self, name: str) -> EnrolledMember:
@@ -208,11 +210,11 @@ class Membership:
 
 
 def require_organisations(sizes: Mapping[str, int], *, organisations: int, corrupt: int) -> None:
-    """The organisation floor on the honest ones of so many members of each organisation, whichever `corrupt` of them
-    collude. Raises FloorError.
+    """Requires the floor of honest organisations, for any choice of the `corrupt` colluders. `sizes` is the number of
+    members of each organisation. Raises FloorError.
 
-    A sum of one company's members is that company's secret, as one member's update is that member's: colluders
-    of other organisations take their own part out of it.
+    A sum over the members of one company would reveal that company, as one update reveals one member: colluders of
+    other organisations can subtract their own part.
     """
     if (left := honest_organisations(sizes.values(), corrupt)) < organisations:
         raise FloorError(
@@ -222,8 +224,9 @@ def require_organisations(sizes: Mapping[str, int], *, organisations: int, corru
 
 
 def honest_organisations(sizes: Iterable[int], corrupt: int) -> int:
-    """How many organisations keep an honest member, when the `corrupt` colluders are where it hurts most: they fill
-    the smallest organisations first. `sizes` are the organisations' numbers of members."""
+    """How many organisations keep an honest member in the worst case, where the `corrupt` colluders fill the smallest
+    organisations first. `sizes` are the organisations' numbers of members.
+    """
     ordered = sorted(sizes)
     left = len(ordered)
     for size in ordered:

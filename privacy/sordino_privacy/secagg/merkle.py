@@ -12,7 +12,7 @@ from typing import Self
 from sordino_privacy.secagg.encoding import HASH_BYTES, digest
 
 LONGEST_PATH = 16
-"""Siblings of a leaf, in the largest tree that a list of the protocol's length can have."""
+"""The most siblings that a path can have, in the tree over the longest list that the protocol allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class HashTree:
         return self.levels[-1]
 
     def path(self, index: int) -> tuple[bytes, ...]:
-        """The siblings of leaf `index` from the bottom up, where there is one."""
+        """The siblings on the path from leaf `index` to the root, bottom up; levels without a sibling are skipped."""
         out = []
         for level in self.levels[:-1]:
             start = HASH_BYTES * (index ^ 1)
@@ -52,7 +52,7 @@ def root(leaves: Sequence[bytes]) -> bytes:
 
 
 def paths(leaves: Sequence[bytes]) -> list[tuple[bytes, ...]]:
-    """For each leaf the siblings from the bottom up, where there is one."""
+    """For each leaf the siblings on its path to the root, bottom up; levels without a sibling are skipped."""
     tree = HashTree.over(leaves)
     return [tree.path(index) for index in range(len(leaves))]
 

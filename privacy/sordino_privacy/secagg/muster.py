@@ -1,16 +1,17 @@
-"""The muster: survivors say what they uploaded before anybody signs who is in the sum, so that many may fall silent.
+"""The muster: survivors say what they uploaded before anybody signs who is in the sum, so that many may stop answering.
 
-A sum's evidence needs, of each survivor, a digest under a challenge that nobody knew when the coordinator committed to
-the sum. Who falls silent first is stood in for by its whole upload, which every other member has to download; so no
-more than `SILENT_LIMIT` may. Whoever signed a set of survivors signs no other, so by then it is too late to leave the
-silent out. A large cohort is therefore mustered before it signs:
+The evidence of a sum needs a digest from each survivor, under a challenge that nobody knew when the coordinator
+committed to the sum. If a survivor stops answering before it gives its digest, its whole upload is used instead, and
+every other member has to download it. So at most `SILENT_LIMIT` survivors may be silent. A member that signed a set of
+survivors signs no other set, so after signing it is too late to leave the silent ones out. A large cohort is therefore
+mustered before it signs:
 
     claim   (down)   the set and its sum's hash, as in phase 4       MusterAnswer (up)   a nonce, drawn now
     Draw    (down)   all nonces, the same list for everyone          Sounding (up)   the sketch under their challenge
 
-Nothing in it binds: the coordinator may muster another set, without those that did not answer. What a member says is a
-linear function of its masked upload, which the coordinator holds anyway (and under `update_check = "norm"` the sketch
-of its length, once more for each muster: so a member answers `MOST_MUSTERS` in an attempt).
+A muster binds nobody: the coordinator may muster another set, without those that did not answer. A member's answer is a
+linear function of its masked upload, which the coordinator holds anyway. Under `update_check = "norm"` each answer also
+holds a new sketch of its update's length, so a member answers at most `MOST_MUSTERS` in an attempt.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ PRESENCE_KIND = 17
 DRAW_KIND = 18
 SOUNDING_KIND = 19
 SILENT_LIMIT = 16
-"""Survivors without a sketch whose uploads stand in for them; each costs every member a download of that size."""
+"""How many survivors may be replaced by their uploads because they gave no sketch. Each costs every member a download
+of an upload.
+"""
 MOST_MUSTERS = 4
 MAX_PRESENCE_BYTES = HEAD_BYTES + NAME_BYTES + HASH_BYTES
 MAX_SOUNDING_BYTES = HEAD_BYTES + MAX_SKETCH_BYTES
@@ -59,7 +62,9 @@ def read_nonces(reader: MessageReader) -> Nonces:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MusterAnswer:
-    """A survivor's answer to a claim that it is mustered for. Unsigned: each looks for its own nonce in the draw."""
+    """A survivor's answer to a claim that it is mustered for. It is not signed, because each survivor looks for its own
+    nonce in the draw.
+    """
 
     sender: str
     nonce: bytes
@@ -78,7 +83,7 @@ class MusterAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:
-    """Every nonce of a muster: with the claim they make its challenge."""
+    """All nonces of a muster. Together with the claim they make its challenge."""
 
     roster_hash: bytes
     nonces: Nonces

@@ -1,10 +1,10 @@
-"""Real updates to ring integers and back: the numbers that all parties share, and the extra limbs of a vector.
+"""Real updates to ring integers and back: the parameters that all parties share, and the extra limbs of a vector.
 
 A member's update x (float32) is multiplied by its weight w <= 1, scaled so that the group's `range` becomes `levels`,
 clipped, and rounded (`rounding`). Sums of up to `cohort_limit` members cannot wrap: cohort_limit * levels <
 2^(ring_bits - 1). Ranges come from configuration, never from the data.
 
-Behind the `dimension` coordinates ride the extra limbs: sum of weights, saturated coordinates, weighted loss, and the
+After the `dimension` coordinates come the extra limbs: sum of weights, saturated coordinates, weighted loss, and the
 declared size bucket. Each is split into limbs so small that a sum of `cohort_limit` of them cannot wrap either.
 
 | edge case | what happens |
@@ -88,12 +88,12 @@ class Totals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantiser:
-    """The map between float32 updates and ring vectors that all parties of a round share.
+    """The mapping between float32 updates and ring vectors. All parties of a round use the same one.
 
     `cohort_limit` is the largest number of members a sum may have; it fixes the ring (uint16 up to 64) and the levels.
-    `shares` is 1 where an update holds its own noise before it comes here; else the update comes as integers with one
-    of so many shares of the noise (sordino_privacy.shared_noise), all groups have one range, and the ring has 32 bits.
-    Raises ConfigurationError for groups or limits that no ring has room for.
+    `shares` is 1 if an update already holds its whole noise. Otherwise the update comes as integers with one of
+    `shares` shares of the noise (sordino_privacy.shared_noise), all groups have the same range, and the ring has 32
+    bits. Raises ConfigurationError for groups or limits that no ring has room for.
     """
 
     groups: tuple[Group, ...]
@@ -128,7 +128,7 @@ class Quantiser:
 
     @property
     def carries(self) -> np.dtype[np.unsignedinteger[Any]]:
-        """What holds how often a sum of `cohort_limit` ring elements went round."""
+        """The type that can count how often a sum of `cohort_limit` ring elements wraps around the ring."""
         return np.dtype("u1") if self.cohort_limit <= 256 else np.dtype("<u2")
 
     @property
@@ -140,7 +140,7 @@ class Quantiser:
 
     @property
     def fraction_bits(self) -> int:
-        """Bits of the rounding dither: as many as fit beside the levels into a signed 32-bit product."""
+        """Bits of the rounding dither: as many as fit together with the levels into a signed 32-bit product."""
         return min(16, 30 - self.levels.bit_length())
 
     @property
@@ -211,10 +211,11 @@ class Quantiser:
         return self._finished(out, (fixed_weight, saturated, loss, statistics.examples), key)
 
     def embed(self, noised: RingVector, examples: int, entropy: Entropy) -> Quantised:
-        """An update that is integers already, its share of the noise in them, ready to be masked.
+        """An update that already is integers, with its share of the noise in them, made ready to be masked.
 
-        `noised`: dtype `dtype`, shape `(dimension,)`. Every member weighs 1, because the noise does. How many
-        coordinates saturated is not told: it was found before the noise. Raises UsageError.
+        `noised`: dtype `dtype`, shape `(dimension,)`. Every member has weight 1, because every share of the noise has.
+        The number of saturated coordinates is not sent, because it was counted before the noise was added. Raises
+        UsageError.
         """
         if self.shares == 1:
             raise UsageError("only under noise in shares does an update come as integers")
@@ -227,14 +228,14 @@ class Quantiser:
         return self._finished(out, (FIXED_POINT, 0, 0, examples), entropy(KEY_BYTES))
 
     def _finished(self, out: RingVector, values: tuple[int, int, int, int], key: bytes) -> Quantised:
-        """Writes the statistics into their limbs and names the draw by its key."""
+        """Writes the statistics into their limbs, and derives the identity of the draw from its key."""
         mask, at = (1 << self.limb_bits) - 1, self.dimension
         for value, count in zip(values, self.limbs, strict=True):
             for index in range(count):
                 out[at + index] = value >> (index * self.limb_bits) & mask
             at += count
         out.flags.writeable = False
-        # The dither key is fresh entropy, so its hash is a unique name of this draw that says nothing about the update.
+        # The key is fresh entropy, so its hash identifies this draw uniquely and reveals nothing about the update.
         return Quantised(quantiser_hash=self.digest(), identity=digest("update", key), vector=out)
 
     def scaled(self, integers: IntegerVector, factor: float) -> FloatVector:

@@ -1,4 +1,4 @@
-"""One update as ring integers, as it waits on the member's disk to be masked, and the statistics that ride along."""
+"""One update as ring integers, stored on the member's disk until it is masked, and the statistics that come with it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ HEAD_BYTES = len(MAGIC) + 1 + 2 * HASH_BYTES + 1 + 4  # of a stored update, befo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaskedStatistics:
-    """What rides along inside the mask. `loss` is the member's mean loss in nats, in [0, 256), privatised by the
-    caller; `examples` is the *declared public size bucket*, at most 2^40."""
+    """The statistics that are masked and summed together with the update. `loss` is the member's mean loss in nats, in
+    [0, 256), privatised by the caller; `examples` is the *declared public size bucket*, at most 2^40.
+    """
 
     loss: float = 0.0
     examples: int = 0
@@ -25,9 +26,8 @@ class MaskedStatistics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantised:
-    """One update as ring integers, extra limbs included. Plaintext: it stays on the member's machine.
-
-    `identity` (32 bytes) names this one draw of the rounding; a retry must carry the same identity.
+    """One update as ring integers, extra limbs included. Not masked: it stays on the member's machine. `identity` (32
+    bytes) identifies this one draw of the rounding; a retry must have the same identity.
     """
 
     quantiser_hash: bytes

@@ -19,7 +19,7 @@ Seeds = Mapping[str, bytes]
 def opened_seeds(
     roster: Roster, claim: Claim, reveals: Mapping[str, Reveal]
 ) -> tuple[dict[str, bytes], dict[str, bytes]]:
-    """The self seed of each survivor and the pairwise seed of each dropped member that touched one, by name.
+    """The self seed of each survivor and the pairwise seed of each dropped member with a surviving neighbour, by name.
 
     Raises ShareError when shares are missing.
     """
@@ -47,9 +47,8 @@ def touched_by(roster: Roster, claim: Claim, owner: str) -> list[str]:
 def masks_of_seeds(
     roster: Roster, claim: Claim, self_seeds: Seeds, pair_seeds: Seeds, ring_bits: int
 ) -> list[Mask]:
-    """Each survivor's self mask, and its pairwise masks with dropped members, with the sign that removes it.
-
-    Raises CheatError naming the owner when a seed is not the one it committed to.
+    """Each survivor's self mask, and its pairwise masks with dropped members, each with the sign that removes it.
+    Raises CheatError that names the owner when a seed is not the one it committed to.
     """
     masks = [_self_mask(roster, owner, self_seeds[owner]) for owner in claim.survivors]
     for owner, seed in pair_seeds.items():

@@ -126,9 +126,8 @@ class ShareError(SecaggError):
 
 
 class BadParcelError(ShareError):
-    """Refusal 12: a parcel under its sender's signed root that does not open, or not to what the sender committed to.
-
-    `complaint` is the signed message that shows it to anybody; empty until a session has made it.
+    """Refusal 12: a parcel under its sender's signed root that does not open, or does not hold what the sender
+    committed to. `complaint` is the signed message that proves it to anybody; empty until a session has made it.
     """
 
     def __init__(self, message: str, *, culprit: str, complaint: bytes = b"") -> None:
@@ -174,8 +173,9 @@ class NormError(SecaggError):
 
 
 class CheatError(SecaggError):
-    """What `culprit` signed contradicts itself, or a secret that was reconstructed. `proof`, where there is one,
-    can be judged by anybody (`complaint.judge_complaint`)."""
+    """What `culprit` signed contradicts itself or a reconstructed secret. `proof`, if there is one, can be judged by
+    anybody (`complaint.judge_complaint`).
+    """
 
     label = "cheat"
 
@@ -203,7 +203,7 @@ class AbortedError(SecaggError):
 
 
 class EvidenceError(SecaggError):
-    """The published sum is not shown to be the sum of what was uploaded."""
+    """The evidence does not show that the published sum is the sum of what was uploaded."""
 
     label = "evidence"
 

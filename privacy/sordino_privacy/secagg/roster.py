@@ -2,7 +2,7 @@
 
 An `Advertisement` is a member's fresh keys and the commitment to its self-mask seed, signed with its charter identity
 under ctx. A `Roster` is every advertisement with its signature, sorted by name; its hash R salts all keys after it.
-`Roster.verify` is what each member does before it trusts one byte of it.
+`Roster.decode` checks it before any of it is used.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from sordino_privacy.signing import Signer
 ADVERTISEMENT_KIND = 2
 ROSTER_KIND = 3
 LAYOUT = struct.Struct(f"{KEY_BYTES}s{KEY_BYTES}s{HASH_BYTES}s{HASH_BYTES}s{SIGNATURE_BYTES}s")
-"""Of an advertisement after its name."""
+"""Bytes of an advertisement after its name."""
 MAX_ADVERTISEMENT_BYTES = HEAD_BYTES + NAME_BYTES + 3 * HASH_BYTES + 2 * KEY_BYTES + SIGNATURE_BYTES
 
 
@@ -58,11 +58,11 @@ class Advertisement:
     signature: bytes = b""
 
     def fields(self) -> tuple[bytes, ...]:
-        """What is signed, and hashed into R."""
+        """The fields that are signed and hashed into R."""
         return self.ctx, self.name.encode(), self.exchange, self.masking, self.commitment, self.nonce
 
     def own_values(self) -> tuple[bytes, bytes, bytes]:
-        """What no other member may advertise: both keys and the commitment."""
+        """The values that no other member may advertise: both keys and the commitment."""
         return self.exchange, self.masking, self.commitment
 
     def signed(self, signer: Signer) -> Self:
@@ -110,7 +110,7 @@ class Advertisement:
         self.require_sound(ctx)
 
     def require_sound(self, ctx: bytes) -> None:
-        """All that needs no signature. Raises ContextError, RosterError."""
+        """All checks that need no signature. Raises ContextError, RosterError."""
         if self.ctx != ctx:
             raise ContextError(f"{self.name!r} advertised for another context", culprit=self.name)
         if not (keys.sound_public_key(self.exchange) and keys.sound_public_key(self.masking)):
@@ -119,8 +119,9 @@ class Advertisement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roster:
-    """U1, sorted by name. `numbers` and `graph` follow from the charter, the context and the entries, never from what
-    the sender says of them; how many may collude follows from the charter alone."""
+    """U1, sorted by name. `numbers` and `graph` are computed from the charter, the context and the entries, never taken
+    from the sender. How many may collude follows from the charter alone.
+    """
 
     ctx: bytes
     entries: tuple[Advertisement, ...]
@@ -158,11 +159,11 @@ class Roster:
         return self.entries[self.positions[name]]
 
     def neighbours(self, name: str) -> tuple[str, ...]:
-        """With whom the member masks, sorted."""
+        """The members that this member shares a pairwise mask with, sorted."""
         return tuple(self.names[other] for other in self.graph.neighbours(self.positions[name]))
 
     def holders(self, name: str) -> tuple[str, ...]:
-        """Who holds shares of the member's secrets, sorted; in a complete graph also the member itself."""
+        """The holders of shares of the member's secrets, sorted; in a complete graph they include the member itself."""
         return self.names if self.graph.complete else self.neighbours(name)
 
     @property
@@ -175,18 +176,19 @@ class Roster:
         return self.graph.complete or self.graph.adjacent(self.positions[holder], self.positions[owner])
 
     def place(self, owner: str, holder: str) -> int:
-        """The index of `holder`, who is one, among the owner's holders, who are sorted."""
+        """The index of `holder` among the owner's sorted holders. It must be one of them."""
         position = self.positions[holder]
         if self.graph.complete:
             return position
         return bisect_left(self.graph.neighbours(self.positions[owner]), position)
 
     def vouched(self, reader: str) -> frozenset[str]:
-        """Those of whom `reader` itself checks what they signed before the survivors' signatures.
+        """The members whose signatures, other than assents, `reader` checks itself.
 
-        In a complete graph everybody; in a circulant one itself and its neighbours. For the others their own neighbours
-        do, and whoever is in a sum has honest ones among those that signed it, whose signatures every member checks
-        (docs/protocol.md, section 10).
+        In a complete graph all members; in a circulant one itself and its neighbours. The other members' signatures are
+        checked by their own neighbours. Every member of a sum has honest neighbours among the signers of the survivor
+        set, and every member checks all assents, or a large enough sample of them, before it reveals (docs/protocol.md,
+        section 10).
         """
         return frozenset((reader, *self.neighbours(reader)))
 

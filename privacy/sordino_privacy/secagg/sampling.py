@@ -1,14 +1,15 @@
-"""Which of a large cohort's assents a member checks itself.
+"""Which assents of a large cohort a member checks itself.
 
-What members must know before they reveal is that enough of the signatures are true: with every floor met by those. No
-member need know that all are. So it draws some at random, after it was shown them, from its own entropy: were more
-false than the floors can spare, it would draw one of those but for a chance of 2^-b. Nobody can steer the draw, and
-nobody can repeat it: a member that finds a false signature ends its session, and has signed its one set of the round.
+Before it reveals, a member must know that enough of the signatures are valid: that the valid ones meet every floor. It
+need not know that all are valid. So it draws some at random, from its own entropy, after it received them. If more were
+false than the floors can spare, it would draw a false one, except with probability 2^-b. Nobody can steer the draw, and
+nobody can repeat it: a member that finds a false signature ends its session, and it has already signed its one set of
+the round.
 
-b is small, because one member that was deceived opens nothing. A seed needs the shares of t of its owner's neighbours;
-c of them may be corrupt, and the other t - c must each be deceived, by draws that have nothing to do with each other.
-`sample_bits` finds the smallest b for which this happens to any owner's seed with a probability of at most
-2^-OPENING_BITS, whatever ring a coordinator found among 2^GRINDING_BITS: what the graph itself promises.
+b can be small, because one deceived member is not enough to open anything. A seed needs the shares of t of its owner's
+neighbours. c of them may be corrupt, and then t - c others must each be deceived, and their draws are independent.
+`sample_bits` finds the smallest b for which this happens to any owner's seed with probability at most 2^-OPENING_BITS,
+even if the coordinator chose the ring among 2^GRINDING_BITS rings. The graph itself gives the same guarantee.
 """
 
 from __future__ import annotations
@@ -22,19 +23,20 @@ from sordino_privacy.secagg.encoding import KEY_BYTES
 from sordino_privacy.secagg.graph import Thresholds, permutation
 
 SAMPLED_ABOVE = 512
-"""Signatures. So many are checked in a few hundredths of a second; of fewer a sample would be most of them."""
+"""Up to this many signatures all are checked, in a few hundredths of a second. A sample would be most of them."""
 OPENING_BITS = 40
 GRINDING_BITS = 64
 MOST_BITS = 64
-"""What each member knows by itself, in a complete graph and where no fewer are enough."""
+"""The b of complete graphs, where each member must be sure by itself, and where no smaller b is enough."""
 
 
 @lru_cache(maxsize=64)
 def sample_bits(numbers: Thresholds) -> int:
-    """b: a member must find false assents, where there are too many, but for a chance of 2^-b.
+    """b: if there are too many false assents, a member must find one, except with probability 2^-b.
 
-    Over the owners of seeds, and for each number c < t of corrupt neighbours: the chance that the fullest neighbourhood
-    of any ring that can be found has c of them, times n binom(k - c, t - c) 2^-b(t - c). In exact integers.
+    The failure probability is summed over each number c < t of corrupt neighbours. A summand is the probability that
+    the worst neighbourhood of any ring that the coordinator can find has at least c of them,
+    times n binom(k - c, t - c) 2^-b(t - c), where n counts the owners of seeds. In exact integers.
     """
     if numbers.complete:
         return MOST_BITS
@@ -51,7 +53,7 @@ def sample_bits(numbers: Thresholds) -> int:
 
 
 def _tails(numbers: Thresholds) -> Iterator[int]:
-    """For each c from 0 to t - 1: in how many ways a member's neighbours can hold c corrupt ones or more."""
+    """For each c from 0 to t - 1: the number of ways to choose a member's neighbours with c or more corrupt ones."""
     n, corrupt, k = numbers.members, numbers.corrupt, numbers.degree
     left = comb(n, k)
     for c in range(numbers.threshold):
@@ -61,10 +63,11 @@ def _tails(numbers: Thresholds) -> Iterator[int]:
 
 @lru_cache(maxsize=64)
 def sample_size(signatures: int, spare: int, bits: int) -> int:
-    """How many of so many signatures must be found true at random places, to know that no more than `spare` are false.
+    """How many of the signatures, at random places, must be found valid to conclude that at most `spare` are false.
 
-    The smallest m with binom(signatures - spare - 1, m) <= 2^-bits binom(signatures, m), in exact integers: the chance
-    that m of them are true where spare + 1 are false (and more false ones are found sooner).
+    The smallest m with binom(signatures - spare - 1, m) <= 2^-bits binom(signatures, m), in exact integers: the left
+    side over binom(signatures, m) is the probability that m drawn ones are all valid if spare + 1 are false. If more
+    are false, it is smaller.
     """
     passes = ways = 1
     for drawn in range(signatures):
@@ -78,7 +81,7 @@ def sample_size(signatures: int, spare: int, bits: int) -> int:
 def sampled(
     signatures: int, spare: int, numbers: Thresholds, entropy: Callable[[int], bytes]
 ) -> Sequence[int]:
-    """The places of the signatures to check: all of them, unless there are many and enough to spare."""
+    """The places of the signatures to check: all, unless there are many of them and the floors can spare enough."""
     if signatures <= SAMPLED_ABOVE:
         return range(signatures)
     order = permutation(signatures, entropy(KEY_BYTES))

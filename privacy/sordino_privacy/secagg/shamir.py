@@ -1,7 +1,7 @@
 """Shamir's secret sharing (1979) over the prime p = 2^256 - 189, in Python integers.
 
 A secret below p is the constant term of a random polynomial of degree t - 1; the share of a holder is its value at the
-holder's index x >= 1. Any t shares give the secret, any t - 1 are uniform and independent of it.
+holder's index x >= 1. Any t shares give the secret, any t - 1 shares are uniform and independent of it.
 
 Not constant-time: Python integers are not. The secrets live for one session on the member's own machine, where a
 side channel is outside the threat model; the docs say so.

@@ -1,15 +1,15 @@
-"""What a member says of its upload after the set of survivors is fixed: a signed linear digest, and where the charter
-asks for it, a sketch of its update's length.
+"""What a member signs about its upload after the set of survivors is fixed: a linear digest and, if the charter asks
+for it, a sketch of its update's length.
 
     challenge   fixed by the survivors' nonces after the coordinator committed to the sum of the masked uploads
     digest      ROWS random combinations of the *masked* upload, exact integers. Digests add up as uploads do, so they
-                tell whether the coordinator's sum is the sum of what was uploaded; of an update they tell nothing that
-                the masked upload itself does not.
+                show whether the coordinator's sum is the sum of what was uploaded. They reveal nothing about an update
+                that the masked upload itself does not.
     length      BLOCKS x BUCKETS signed sums of the *plain* quantised update, in units of the update: BLOCKS sparse
                 random projections (Kane and Nelson 2014), whose squared length is the update's in expectation.
 
-A sum that differs anywhere passes one row with probability at most 2^-32, all with 2^-128 (Schwartz and Zippel): the
-coefficients are 32-bit words and all arithmetic is exact.
+A sum that differs anywhere passes one row with probability at most 2^-32, and all rows with at most 2^-128 (Schwartz
+and Zippel), because the coefficients are 32-bit words and all arithmetic is exact.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def challenge(
 
 
 class Rows:
-    """ROWS combinations of integers that come in order, chunk by chunk, from element `start` on: a multiple of 4."""
+    """ROWS combinations of integers that come in order, in chunks, from element `start` on, a multiple of 4."""
 
     def __init__(self, seed: bytes, *, start: int = 0) -> None:
         self._streams = [
@@ -70,12 +70,12 @@ class Rows:
         np.copyto(coefficients, words)
         for low in range(0, bits, LIMB):
             limb = values if bits <= LIMB else values >> np.uint64(low) & np.uint64((1 << LIMB) - 1)
-            # Not `@`, which goes through memory for each product of integers.
+            # Not `@`, which writes each product of integers to memory.
             for row, value in enumerate(np.einsum("ij,j->i", coefficients, limb).tolist()):
                 self._totals[row] += value << low
 
     def done(self) -> Digest:
-        """What they add up to."""
+        """The combinations of all elements so far."""
         return tuple(self._totals)
 
 
@@ -89,7 +89,9 @@ def upload_digest(pieces: Iterable[RingVector], seed: bytes) -> Digest:
 
 
 def length_sketch(vector: RingVector, quantiser: Quantiser, seed: bytes) -> Projections:
-    """The projections of an update, or of a sum of them, in its own units; limbs of statistics have no part."""
+    """The projections of an update, or of a sum of updates, in units of the update. The limbs of the statistics are
+    left out.
+    """
     values = signed_view(vector[: quantiser.dimension])
     streams = [MaskStream(digest("length", seed, bytes([block]))) for block in range(BLOCKS)]
     out = np.zeros((BLOCKS, BUCKETS), np.float64)
@@ -109,7 +111,7 @@ def length_sketch(vector: RingVector, quantiser: Quantiser, seed: bytes) -> Proj
 
 
 def sketched_length(projections: Projections) -> float:
-    """The length that the projections tell, in units of the update."""
+    """The length estimated from the projections, in units of the update."""
     return float(np.sqrt(np.square(projections).sum() / BLOCKS))
 
 
@@ -142,7 +144,7 @@ class Sketch:
         return cls(sender=sender, rows=sketch.rows, length=sketch.length, signature=signature)
 
     def verify(self, membership: Membership, roster_hash: bytes, seed: bytes) -> None:
-        """Raises IdentityError: not this member's word under this challenge; MalformedError for another shape."""
+        """Raises IdentityError if this member did not sign it under this challenge, MalformedError for wrong shapes."""
         if len(self.length) != (PROJECTIONS if membership.checks_lengths else 0):
             raise MalformedError(
                 f"the sketch of {self.sender!r} has another shape than the charter's", culprit=self.sender

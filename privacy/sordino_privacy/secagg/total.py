@@ -1,7 +1,7 @@
 """Y: the sum of masked uploads as integers, exactly, in little more memory than one upload.
 
-An element is kept as what it is in the ring, and how often it went round it (a byte for up to 256 members). All passes
-go chunk by chunk, so that a chunk stays in the core's cache while everything is done to it that is to be done.
+An element is kept as its value in the ring, and how often it wrapped around the ring (a byte for up to 256 members).
+All passes go chunk by chunk, so that a chunk stays in the core's cache until all work on it is done.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Total:
 
     @classmethod
     def nothing(cls, elements: int, dtype: np.dtype[Any], carries: np.dtype[Any]) -> Self:
-        """The sum of no upload; `carries` holds as many rounds as there may be uploads."""
+        """The sum of no upload; `carries` is a type that can count as many wraps as there may be uploads."""
         return cls(ring=np.zeros(elements, dtype), carries=np.zeros(elements, carries))
 
     @property
@@ -42,7 +42,7 @@ class Total:
         return 8 * self.ring.itemsize
 
     def add(self, upload: RingVector, *, threads: int = 1) -> None:
-        """One more upload of the ring's type and this length."""
+        """Adds one more upload of the ring's type and this length."""
 
         def of(start: int, end: int) -> None:
             for part in self._passes(start, end):
@@ -53,7 +53,7 @@ class Total:
         self._shared(of, threads)
 
     def subtract(self, upload: RingVector) -> None:
-        """Without an upload that was added."""
+        """Takes an upload off that was added before."""
         for part in self._passes(0, len(self.ring)):
             ring, less, carries = self.ring[part], upload[part], self.carries[part]
             np.subtract(carries, np.less(ring, less).view(np.uint8), out=carries)
@@ -73,7 +73,7 @@ class Total:
         return digest("total", hashed.digest())
 
     def rows(self, seed: bytes, *, threads: int = 1) -> Digest:
-        """The digest of Y under a challenge: what those of the uploads add up to."""
+        """The digest of Y under a challenge: the sum of the digests of the uploads."""
 
         def of(start: int, end: int) -> Digest:
             rows, high, low = Rows(seed, start=start), np.empty(CHUNK, np.uint64), np.empty(CHUNK, np.uint64)
@@ -94,7 +94,7 @@ class Total:
         return (slice(low, min(low + PASS, end)) for low in range(start, end, PASS))
 
     def _shared(self, work: Callable[[int, int], T], threads: int) -> list[T]:
-        """`work` on all elements from a first to before a last one, shared among threads."""
+        """Runs `work(start, end)` on ranges that cover all elements, shared among threads; `end` is exclusive."""
         length = len(self.ring)
         share = max(-(-length // (threads * PASS)), 1) * PASS
         starts = range(0, length, share)

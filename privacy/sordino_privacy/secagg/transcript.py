@@ -1,9 +1,9 @@
 """The public history of a federation: one record per opened sum, each chained to the one before by its hash.
 
 A record holds what the members signed: the context, the roster, U2, U3, the quorum, with every signature; and the
-hashes of the sum and of the model that followed. Whoever has the records and the charters can check, without trusting
-the coordinator, that each sum was over members who agreed on everything, and that no record was changed, dropped
-from the middle or reordered. A truncated end shows against a head that a member noted.
+hashes of the sum and of the model that followed. Anybody with the records and the charters can check, without trusting
+the coordinator, that each sum was over members who agreed on everything, and that no record was changed, dropped from
+the middle or reordered. Missing records at the end are found by comparison with a head that a member kept.
 
     record = session.record(previous_head, new_model_hash)
     head = transcript_head(record)
@@ -86,11 +86,10 @@ class Record:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedRecord:
     """What a verified record proves: a quorum of the members agreed on `context` and opened the sum of exactly
-    `survivors`. `bound` is what each of them wrote into its journal when it signed that set.
-
-    Each of them checked, before it began, that `context.model_hash` is the model that it holds: the record vouches
-    for that model too. The record's own `sum_hash` and `new_model_hash` are the coordinator's word; `opened` is what
-    the evidence of the sum itself is checked against.
+    `survivors`. `bound` is what each of them wrote into its journal when it signed that set. Each of them checked,
+    before it began, that `context.model_hash` is the hash of the model that it holds, so the record vouches for that
+    model too. The record's `sum_hash` and `new_model_hash` are only claims of the coordinator; the evidence of the sum
+    itself is checked against `opened`.
     """
 
     record: Record
@@ -102,7 +101,7 @@ class VerifiedRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """What a verified transcript says: how many sums, the newest model, and the head to compare with others'."""
+    """What a verified transcript says: how many sums, the newest model, and the head to compare with that of others."""
 
     records: int
     head: bytes
@@ -110,7 +109,7 @@ class History:
 
 
 def transcript_head(record: bytes) -> bytes:
-    """The hash that the next record chains to, and that members note."""
+    """The hash that the next record chains to, and that members keep."""
     return digest("transcript", record)
 
 
@@ -196,7 +195,7 @@ def verify_record(record: Record, memberships: Mapping[bytes, Membership]) -> Ve
         opened=Opened(
             roster=record.roster,
             claim=record.claim,
-            # Who was asked for which shares is of no more interest: the signatures and their nonces are.
+            # The record does not need who was asked for which shares, only the signatures and their nonces.
             opening=Opening(roster_hash=roster.hash, assents=record.assents, alive=(), dropped=()).encode(),
         ),
     )

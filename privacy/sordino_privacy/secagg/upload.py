@@ -1,4 +1,4 @@
-"""Phase 3 out: the masked update as a stream, header first, signature last.
+"""Phase 3, sent by a member: the masked update as a stream, header first, signature last.
 
     header   R, sender, H(U2), number of elements, bits of the ring
     slices   SLICE_BYTES of masked elements each, the last one shorter
@@ -33,7 +33,7 @@ RECEIPT_LAYOUT = struct.Struct(f"{HASH_BYTES}s{HASH_BYTES}s{SIGNATURE_BYTES}s") 
 
 
 def u2_digest(names: Iterable[str]) -> bytes:
-    """H(U2), over the sorted names of those whose masks an upload carries."""
+    """H(U2), over the sorted names of the members of U2."""
     return digest("U2", *(name.encode() for name in names))
 
 
@@ -57,7 +57,7 @@ class UploadHeader:
 
     @property
     def upload_bytes(self) -> int:
-        """Of the whole upload: header, vector and trailer."""
+        """Bytes of the whole upload: header, vector and trailer."""
         trailer = len(MAGIC) + 1 + 1 + len(self.sender) + 2 * HASH_BYTES + SIGNATURE_BYTES
         return len(self.encode()) + self.elements * self.ring_bits // 8 + trailer
 
@@ -131,9 +131,9 @@ class UploadReceipt:
 def masked_slices(
     vector: RingVector, masks: Sequence[Mask], *, threads: int = 1
 ) -> Iterator[tuple[memoryview, bytes]]:
-    """The masked vector as (slice, its hash), in order. `vector` is not changed; each slice is fresh memory.
-
-    With `threads` > 1 that many slices are in work at a time; each thread keeps its own encryptors and seeks.
+    """The masked vector as (slice, its hash), in order. `vector` is not changed; each slice is fresh memory. With
+    `threads` > 1 that many slices are in progress at a time; each thread keeps its own encryptors and seeks in the
+    keystreams.
     """
     size = SLICE_BYTES // vector.itemsize
     starts = range(0, len(vector), size)

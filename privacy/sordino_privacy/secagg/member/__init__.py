@@ -1,4 +1,4 @@
-"""A member's side of one attempt: bytes in, bytes out, and every check the member owes itself.
+"""A member's side of one attempt: bytes in, bytes out, and every check that a member must make.
 
     session = MemberSession(me, signing_key, membership, context, journal, entropy)
     session.advertise()                    -> advertisement
@@ -11,12 +11,12 @@
     session.opened                         -> what shows later that a published sum is the opened one
 
 Rules that hold throughout:
-* Nothing is taken from the coordinator that the member can compute itself; what it claims is compared.
+* The member computes everything it can itself, and only compares it with what the coordinator claims.
 * What must be remembered is durable (journal) before its effect leaves.
-* A message for another phase is refused and changes nothing; any other refusal ends the session and erases its
-  secrets, for no later message could make the attempt trustworthy again.
-* The request last answered, sent again after a broken link, is answered with the same bytes, except for the reveal,
-  which happens once.
+* A message for another phase is refused and changes nothing; any other refusal ends the session and erases its secrets,
+  because no later message could make the attempt trustworthy again.
+* If the last answered request is sent again after a broken link, it gets the same bytes as before, except for the
+  reveal, which happens once.
 
 Erasure drops the only references to the secrets; Python cannot promise that no copy stays in freed memory.
 

@@ -23,8 +23,7 @@ from sordino_privacy.secagg.survivors import Claim, Opening, require_signers, re
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnUpload:
-    """What a member knows of the attempt that a claim must agree with: `u2` and its hash, and the trailer of its own
-    upload."""
+    """What a member knows itself and a claim must agree with: `u2` and its hash, and the trailer of its own upload."""
 
     me: str
     u2: tuple[str, ...]
@@ -35,7 +34,7 @@ class OwnUpload:
 def require_claim(
     claim: Claim, own: OwnUpload, roster: Roster, membership: Membership, context: RoundContext
 ) -> None:
-    """Refusals 2, 8 and 9: whether this claim of U3 may be signed.
+    """Refusals 2, 8 and 9: requires that this claim of U3 may be signed.
 
     Raises ReplayError (another attempt), SurvivorError and FloorError (the set), UploadSignatureError (a receipt),
     IdentityError.
@@ -72,10 +71,10 @@ def require_signers_named(
     membership: Membership,
     context: RoundContext,
 ) -> int:
-    """Whether those that the opening names as signers of this claim are a quorum, with every floor met, and this member
-    with its `nonce` among them. No signature is looked at. Raises QuorumError.
+    """Requires that the signers that the opening names are a quorum and meet every floor, and that this member with its
+    `nonce` is among them. No signature is checked here. Raises QuorumError.
 
-    Returns how many of the signatures may be false with all of this still so.
+    Returns how many of the signatures may be false while the quorum and every floor are still met.
     """
     u3 = set(claim.survivors)
     for assent in request.assents:
@@ -104,11 +103,11 @@ def require_assents(
     membership: Membership,
     entropy: Callable[[int], bytes],
 ) -> None:
-    """Raises QuorumError where one of the signatures that are looked at is false: all of them, or of a large cohort
-    so many that all its members together know that no more than `spare` are (`sampling`).
+    """Raises QuorumError if one of the checked signatures is false. All are checked, or of a large cohort a random
+    sample, large enough for all its members together to be sure that at most `spare` are false (`sampling`).
 
-    A draw may be made once in a round, across restarts as well: whoever could ask again would ask until a draw misses
-    what is false.
+    The sample may be drawn only once in a round, also across restarts: a coordinator that could ask again would ask
+    until a draw misses the false ones.
     """
     u3_hash = claim.u3_hash()
     for place in sampled(len(request.assents), spare, roster.numbers, entropy):
@@ -122,8 +121,9 @@ def require_assents(
 def owners_to_reveal(
     request: Opening, claim: Claim, held: Collection[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The owners whose b share and whose s share may be revealed: exactly what the member computes itself from the
-    claim and from whose shares it holds (`held`). Raises RevealError when the request asks for any other."""
+    """The owners whose b share and whose s share may be revealed. The member computes both itself, from the claim and
+    from the owners whose shares it holds (`held`). Raises RevealError unless the request asks for exactly these.
+    """
     both = set(request.alive) & set(request.dropped)
     if both:
         raise RevealError(f"both shares of {min(both)!r} were requested")

@@ -1,8 +1,8 @@
-"""Phase 3 at a member, what goes out: the masks of its upload, and the upload's frames.
+"""Phase 3 at a member, what it sends: the masks of its upload, and the upload's frames.
 
-Every two neighbours agree on a key, and so on one mask, that one adds and the other subtracts: in the sum nothing is
-left of it. Each member also adds a mask of its own, which only a quorum can take off (Bonawitz et al., "Practical
-Secure Aggregation for Privacy-Preserving Machine Learning", CCS 2017).
+Every two neighbours agree on a key, and so on one mask. One of them adds it and the other subtracts it, so it cancels
+in the sum. Each member also adds a mask of its own, which only a quorum can remove (Bonawitz et al., "Practical Secure
+Aggregation for Privacy-Preserving Machine Learning", CCS 2017).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Frame = bytes | memoryview
 
 
 def masking_peers(roster: Roster, me: str, u2: Collection[str]) -> tuple[str, ...]:
-    """The neighbours of U2, sorted: with each of them this member shares a mask."""
+    """The neighbours in U2, sorted. This member shares a mask with each of them."""
     in_u2 = set(u2)
     return tuple(peer for peer in roster.neighbours(me) if peer in in_u2)
 
@@ -58,7 +58,7 @@ def upload_frames(
 ) -> Iterator[Frame]:
     """The header, the masked slices of `vector` (`header.elements` ring elements), and the signed trailer.
 
-    `keep` is handed the trailer before it is yielded: the member must know it again in the claim.
+    `keep` is called with the trailer before it is yielded, because the member must recognise it in the claim.
     """
     yield header.encode()
     hashes = []

@@ -1,4 +1,4 @@
-"""Phase 3 at a member, what comes in: who shared (U2), and the shares of its neighbours' seeds that it will hold."""
+"""Phase 3 at a member, what it receives: who shared (U2), and the shares of its neighbours' seeds that it will hold."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def admitted_u2(delivery: Delivery, roster: Roster, me: str, membership: Members
         raise SurvivorError("this member is missing from U2")
     if len(u2) < roster.numbers.quorum:
         raise SurvivorError(f"U2 has {len(u2)} members, below the quorum of {roster.numbers.quorum}")
-    # Around a ring, a parcel that opens says as much as its sender's signature: nobody else can have sealed it. The
-    # signature is looked at where one does not open (`opened_shares`).
+    # In a circulant graph, a parcel that opens proves as much as its sender's signature: nobody else can have sealed
+    # it. The signature is checked only where a parcel does not open (`opened_shares`).
     signed = roster.vouched(me) if roster.graph.complete else {me}
     for statement in delivery.statements:
         if statement.sender in signed:
@@ -57,8 +57,8 @@ def opened_shares(
     """The two shares (of b_seed, of s_seed) in each parcel of an admitted delivery, by sender.
 
     `agreed` are the points that `shared_seeds` returned: one point seals both directions of a pair. Raises ShareError;
-    IdentityError, when its sender did not sign what does not open; and BadParcelError with what `complain` makes of the
-    one parcel, when that is its sender's doing.
+    IdentityError if a parcel does not open and its sender did not sign it; and BadParcelError, with the complaint that
+    `complain` makes of the parcel, if its sender signed it.
     """
     statements = {statement.sender: statement for statement in delivery.statements}
     points = {

@@ -21,13 +21,14 @@ class StepRecorder:
         require_follows(self.journal.entries(entry.federation, entry.run, entry.round), entry)
 
     def record(self, step: Step, update: bytes, what: bytes) -> None:
-        """Makes the step durable. `update` is the hash of the quantised update, `what` of what the step binds to.
+        """Makes the step durable. `update` is the identity of the quantised update, `what` the hash of what the step
+        binds to.
 
         Raises ReplayError. Recording the same step once more changes nothing.
         """
         entry = self._entry(step, update, what)
         existing = self.journal.entries(entry.federation, entry.run, entry.round)
-        # Asked here too, so that a journal that only stores cannot weaken the rule.
+        # Checked here too, so that a journal that only stores entries cannot weaken the rule.
         require_follows(existing, entry)
         if entry not in existing:
             self.journal.record(entry)

@@ -23,8 +23,9 @@ Entropy = Callable[[int], bytes]
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class AttemptSecrets:
-    """What a member draws for one attempt, 32 bytes each: the private exchange key e, and the seeds s and b. Both seeds
-    are field elements, so that they can be shared."""
+    """The secrets that a member draws for one attempt, 32 bytes each: the private exchange key e, and the seeds s and
+    b. Both seeds are field elements, so that they can be shared.
+    """
 
     exchange_key: bytes
     pair_seed: bytes
@@ -39,7 +40,7 @@ class AttemptSecrets:
         )
 
     def advertisement(self, ctx: bytes, me: str, entropy: Entropy, signer: Signer) -> Advertisement:
-        """The public side of it, signed; `ctx` is the digest of the attempt's context."""
+        """The signed public keys and commitment; `ctx` is the digest of the attempt's context."""
         return Advertisement(
             ctx=ctx,
             name=me,
@@ -69,8 +70,8 @@ def admitted_roster(
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SharedSeeds:
-    """`message` is for the coordinator. `kept` is this member's own pair of shares (of b_seed, of s_seed), where it is
-    one of its holders. `agreed` are the points agreed on with the holders, 32 bytes each, in their order."""
+    """`message` is for the coordinator. `kept` is this member's own pair of shares (of b_seed, of s_seed), if it is one
+    of its own holders. `agreed` are the points agreed on with the holders, 32 bytes each, in their order."""
 
     message: Shares
     kept: tuple[int, int] | None
@@ -78,10 +79,9 @@ class SharedSeeds:
 
 
 def polynomials(exchange_key: bytes, roster_hash: bytes, me: str) -> Entropy:
-    """Where the coefficients come from: the attempt's own secret and R, 32 bytes each.
-
-    A parcel is sealed under a nonce that is fixed, so a key may seal one plaintext. Were they drawn, a session that
-    shares twice under one R (kept from before, by a process that was killed) would seal two.
+    """The source of the polynomials' coefficients: derived from the attempt's secret e and R, 32 bytes each. A parcel
+    is sealed under a fixed nonce, so a key may seal only one plaintext. If the coefficients were random, a session that
+    shares twice under the same R (restored after its process was killed) would seal two.
     """
     stream = MaskStream(keys.derive(exchange_key, roster_hash, "polynomials", me.encode()))
 
@@ -94,8 +94,9 @@ def polynomials(exchange_key: bytes, roster_hash: bytes, me: str) -> Entropy:
 
 
 def shared_seeds(roster: Roster, me: str, secrets: AttemptSecrets, signer: Signer) -> SharedSeeds:
-    """Splits both seeds among the holders, seals each holder its pair of shares, and signs what was committed to. The
-    same roster gives the same message."""
+    """Splits both seeds among the holders, seals a pair of shares for each holder, and signs the commitments. The same
+    roster gives the same message.
+    """
     holders, drawn = roster.holders(me), polynomials(secrets.exchange_key, roster.hash, me)
     indices = [roster.positions[holder] + 1 for holder in holders]
     split = [

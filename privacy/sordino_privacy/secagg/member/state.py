@@ -13,7 +13,7 @@ from sordino_privacy.secagg.encoding import KEY_BYTES, MAX_MESSAGE_BYTES, Messag
 from sordino_privacy.secagg.refusals import MalformedError
 
 KIND = 35
-# In the order of the encoding; empty where the session has not come that far.
+# In the order of the encoding; empty if the session has not got that far.
 BLOBS = (
     "exchange_key",
     "pair_seed",
@@ -49,10 +49,10 @@ class SessionPhase(IntEnum):
 @dataclass(slots=True, kw_only=True, repr=False)
 class SessionState:
     """`exchange_key` e, `pair_seed` s_seed, `self_seed` b_seed; `held` maps an owner to this member's shares (of
-    b_seed, of s_seed); `nonce` this member's share of the challenge; `musters` how many claims it was mustered for, the
-    last of them being `claim`, and `sounding` what it said then; `agreed` the points shared with its holders, in order,
-    and `masks` the keys of its masks: neither is agreed on twice; `request` is the hash of the last request answered,
-    and `reply` the answer."""
+    b_seed, of s_seed); `nonce` this member's share of the challenge; `musters` how many claims it was mustered for,
+    `claim` the last of them, and `sounding` its answer to that muster; `agreed` the points shared with its holders, in
+    order, and `masks` the keys of its masks, kept so that they are computed only once; `request` is the hash of the
+    last request answered, and `reply` the answer."""
 
     phase: SessionPhase = SessionPhase.READY
     exchange_key: bytes = b""
