@@ -30,7 +30,7 @@ MAX_GROUP = 64
 # Below this, no accountant gives a meaningful number. One member's share of the noise of a large federation can be this
 # small.
 LEAST_NOISE = 0.003
-# Each step may fail altogether with this probability: the rounding of shared noise (2^-60), and its sampler.
+# In each step the guarantee may fail with this probability: the rounding of shared noise (2^-60), and its sampler.
 STEP_DELTA = 2.0**-59
 # Rates are rounded up, and noise down, to this many mantissa bits (0.4 %), so that rounds of a growing data set share
 # one event instead of adding a distribution each.

@@ -60,7 +60,7 @@ def _noise(plan: CountPlan, release: Release) -> AuditCheck:
 
 
 def _canaries(plan: CountPlan, release: Release, rng: np.random.Generator) -> list[AuditCheck]:
-    # Each canary is a unit with cells of its own, as many as a unit may have.
+    # Each canary is a unit with cells of its own, as many as a unit may have if the vector has room.
     width = min(2 * plan.phrases, plan.cells // CANARIES)
     cells = rng.permutation(plan.cells)[: CANARIES * width].reshape(CANARIES, width)
     inserted = rng.random(CANARIES) < 0.5
@@ -100,7 +100,7 @@ def _phrases(plan: CountPlan, release: Release, rng: np.random.Generator) -> lis
         both = zip(*(cells.tolist() for cells in rows(phrases, plan)), strict=True)
         return sum(first in believed and second in believed for first, second in both) / PHRASES
 
-    # All members together give a common phrase this much above the threshold, in deviations of the sum's noise.
+    # All members together count a common phrase this far above the threshold, in deviations of the sum's noise.
     room = MEMBERS * plan.largest_count - memory.threshold
     expected = (0.5 * math.erfc(-room / (plan.deviation() * math.sqrt(2 * MEMBERS)))) ** 2
     return [

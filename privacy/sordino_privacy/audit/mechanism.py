@@ -167,8 +167,8 @@ def _sampler(engine: Engine, plan: TrainingPlan) -> list[AuditCheck]:
 
 
 def _canaries(engine: Engine, plan: TrainingPlan) -> list[AuditCheck]:
-    # Every canary's unit takes part (rate 1), with a gradient ten times longer than the clip; the divisor is one that
-    # as many units are expected with, so that their sum is not projected and each canary counts in full.
+    # Every canary's unit takes part (rate 1), with a gradient ten times longer than the clip. `expected_units` is at
+    # least the number of canaries, so that their sum is not projected and each canary counts in full.
     plan = replace(plan, sampling_rate=1.0, steps=1, expected_units=max(plan.expected_units, CANARIES))
     model = Dirac(CANARIES)
     training = engine(model, plan, canary_losses(10 * plan.clip_norm))

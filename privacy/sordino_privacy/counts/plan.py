@@ -105,8 +105,9 @@ class CountPlan:
 
     @classmethod
     def parse(cls, raw: Mapping[str, object]) -> Self:
-        """A plan from decoded JSON; one without a choice chooses by turn. Raises ConfigurationError on an unknown,
-        missing or impossible field."""
+        """A plan from decoded JSON. Without `choice` it is "turn". Raises ConfigurationError on an unknown, missing or
+        impossible field.
+        """
         raw = {"choice": "turn", **raw}
         names = {field.name for field in fields(cls)} | {"kind"}
         if set(raw) != names or raw["kind"] != KIND:

@@ -58,8 +58,9 @@ class StepRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassBounds:
-    """What one pass of the mode "one-pass" may hold, which bounds its memory: bytes of per-unit gradients, and tokens.
-    At least one unit is always read."""
+    """What one pass of the mode "one-pass" may hold, to bound its memory: bytes of per-unit gradients, and tokens. A
+    pass always holds at least one unit.
+    """
 
     buffer: int = BUFFER
     tokens: int = TOKENS

@@ -26,7 +26,7 @@ WindowLosses = Callable[[nn.Module, Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clipped:
-    """What happened to a batch of units. Everything here is data: it stays on the member's machine."""
+    """What happened to a batch of units. All of it depends on private data and stays on the member's machine."""
 
     losses: tuple[float, ...]
     norms: tuple[float, ...]

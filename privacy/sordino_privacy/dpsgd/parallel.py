@@ -43,7 +43,7 @@ class ParallelGradients:
                 zip(self._pools, self._modes, self._totals, strict=True)
             )
         ]
-        # Every worker has stopped before anything is raised: none may still write while the caller cleans up.
+        # All workers stop before an error is raised: none may still write while the caller cleans up.
         failures = [error for work in running if (error := work.exception()) is not None]
         if failures:
             raise failures[0]

@@ -33,10 +33,10 @@ NAME_BYTES = 64
 MAX_MEMBERS = 10_000
 MAX_MESSAGE_BYTES = (
     1 << 26
-)  # 64 MiB: a delivery among 10,000 members; an upload's chunks travel outside messages
+)  # 64 MiB: a delivery among 10,000 members; the slices of an upload are not part of a message
 NAME_PATTERN = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 PREFIXES = tuple(length.to_bytes(4, "big") for length in range(256))
-"""Of the fields that nearly everything is made of: names, keys, hashes and signatures."""
+"""Length prefixes of the most common fields: names, keys, hashes and signatures."""
 
 
 @lru_cache(maxsize=64)

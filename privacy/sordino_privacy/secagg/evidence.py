@@ -69,7 +69,7 @@ class Evidence:
         return f"Evidence(sketches={len(self.sketches)}, <seeds withheld>)"
 
     def encode(self) -> bytes:
-        """The message, as docs/protocol.md lays it out; of another kind when there was a muster."""
+        """The message, as docs/protocol.md specifies it. After a muster it has another kind."""
         writer = Writer(MUSTERED_KIND if self.draw else EVIDENCE_KIND).raw(self.roster_hash)
         if self.draw:
             write_nonces(writer, self.draw)

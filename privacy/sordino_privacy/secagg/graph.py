@@ -106,7 +106,7 @@ def degree_and_threshold(members: int, corrupt: int, dropouts: Fraction) -> tupl
     staying = ceil((1 - dropouts) * members)
     absent = min(members, corrupt + members - staying)
     if staying <= corrupt:
-        return None  # on average a member's neighbours would hold as many colluders as survivors: t1 < t2 cannot be
+        return None  # on average, as many of a member's neighbours would collude as survive: t1 < t2 is impossible
     for degree in range(2, min(members - 1, LARGEST_DEGREE + 1), 2):
         ways = comb(members, degree)
         if members * members * comb(absent, degree) << SECURITY_BITS >= ways:

@@ -133,7 +133,7 @@ class Quantiser:
 
     @property
     def levels(self) -> int:
-        """L: the largest magnitude of one member's quantised coordinate, before noise that is added to integers."""
+        """L: the largest magnitude of one member's quantised coordinate, before a share of integer noise is added."""
         if self.shares > 1:
             return shared_levels(self.cohort_limit)
         return min(((1 << (self.ring_bits - 1)) - 1) // self.cohort_limit, MAX_LEVELS)

@@ -14,7 +14,7 @@
         ├── UploadSignatureError    9     an invalid upload signature, or one over another U2
         ├── QuorumError            10     fewer than q valid survivor signatures
         ├── RevealError            11     both shares of one peer, a non-neighbour, a second unmask request
-        ├── ShareError             12     a share that fails to open or to match its commitment
+        ├── ShareError             12     a share that does not open, or does not match its commitment
         │   └── BadParcelError     12     ... by its sender's signed doing; carries the complaint that shows it
         ├── BudgetExhaustedError   13     the privacy budget is exhausted
         ├── PolicyError            14     training configuration outside the charter's privacy policy
@@ -25,6 +25,7 @@
         ├── CheatError                    coordinator: a reconstructed secret contradicts what a member signed
         ├── BusyError                     coordinator: every staging buffer is in use; offer the upload again
         ├── TranscriptError               the published history does not verify
+        ├── EvidenceError                 the published sum is not shown to be the sum of the uploads
         └── AbortedError                  the session has ended and its secrets are gone
 
 The numbers are those of the protocol's list of refusals. Messages name parties and rules, never secrets.
@@ -167,7 +168,7 @@ class NonFiniteError(SecaggError):
 
 
 class NormError(SecaggError):
-    """The opened sum is longer than honest, clipped members could have made it. The sum is not used."""
+    """The opened sum has a larger L2 norm than honest, clipped members can produce. The sum is not used."""
 
     label = "norm"
 

@@ -206,7 +206,7 @@ class Roster:
         cls, message: bytes, membership: Membership, context: RoundContext, *, reader: str | None = None
     ) -> Self:
         """Parses and checks: every ctx, no duplicate identity or key, the floors, the thresholds; and the signatures
-        against the charter, all of them, or those that `reader` checks itself (`vouched_by`).
+        against the charter, all of them, or those that `reader` checks itself (`vouched`).
 
         Raises MalformedError, IdentityError, ContextError, RosterError, FloorError, ThresholdError.
         """
@@ -251,7 +251,7 @@ def require_roster(
     *,
     signed: Iterable[Advertisement],
 ) -> None:
-    """The rules of a roster. `entries` in the order received; of those `signed` the signature is checked too."""
+    """The rules of a roster. `entries` in the order received. The signatures of those in `signed` are checked too."""
     names = [entry.name for entry in entries]
     if len(set(names)) != len(names):
         raise RosterError("one member appears twice in the roster")
@@ -262,7 +262,7 @@ def require_roster(
         entry.verify(membership, ctx)
     for entry in entries:
         entry.require_sound(ctx)
-    # One key in two roles or at two members would let one secret stand for two.
+    # If one key had two roles or two owners, one secret would count as two.
     advertised = [key for entry in entries for key in (entry.exchange, entry.masking)]
     if len(set(advertised)) != len(advertised):
         raise RosterError("one public key appears twice in the roster")

@@ -18,8 +18,8 @@ from sordino_privacy.secagg.encoding import KEY_BYTES
 from sordino_privacy.secagg.refusals import ShareError
 
 PRIME = (1 << 256) - 189
-# Horner's accumulator grows by at most 16 bits per step at the indices in use; reducing it once in 16 steps is
-# cheaper than at each, and never lets it grow past a few machine words more.
+# Horner's accumulator grows by at most 16 bits per step at the indices in use. Reducing it once in 16 steps is cheaper
+# than in each step, and it never grows by more than a few machine words.
 LAZY_STEPS = 16
 
 
@@ -61,7 +61,7 @@ def basis(indices: tuple[int, ...]) -> tuple[int, ...]:
     Cached: in a complete graph one set of survivors recovers every secret of the round.
     """
     # The coefficient of x is (the product of all indices) / (x * the product of all differences from x). Indices are
-    # small, so these products are taken as integers; one inversion modulo p does for all (Montgomery's trick).
+    # small, so these products are taken as integers; one inversion modulo p is enough for all (Montgomery's trick).
     everything = math.prod(indices) % PRIME
     below = [x * math.prod([other - x for other in indices if other != x]) % PRIME for x in indices]
     before = list(accumulate(below, lambda one, other: one * other % PRIME, initial=1))

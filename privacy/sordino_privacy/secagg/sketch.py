@@ -46,7 +46,7 @@ Projections = npt.NDArray[np.float64]
 def challenge(
     roster_hash: bytes, u3_hash: bytes, total_hash: bytes, nonces: Iterable[tuple[str, bytes]]
 ) -> bytes:
-    """32 bytes that nobody knew before the last nonce. `nonces` by name, in order."""
+    """The challenge: 32 bytes that nobody knew before the last nonce was drawn. `nonces` by name, in order."""
     parts = (part for name, nonce in nonces for part in (name.encode(), nonce))
     return digest("challenge", roster_hash, u3_hash, total_hash, *parts)
 

@@ -21,7 +21,8 @@ def admitted_u2(delivery: Delivery, roster: Roster, me: str, membership: Members
     """U2, sorted, as a delivery to this member names it.
 
     Raises ReplayError (another attempt), SurvivorError (a stranger, without this member, too few of all or of its
-    neighbours), IdentityError (a statement that this member answers for), ShareError (not the parcels it should hold).
+    neighbours), IdentityError (a statement that this member must check), ShareError (other parcels than it should
+    hold).
     """
     require_attempt(roster, delivery.roster_hash)
     u2 = tuple(statement.sender for statement in delivery.statements)
