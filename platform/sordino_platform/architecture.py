@@ -153,7 +153,7 @@ def without_adapters(config: ModelConfig) -> ModelConfig:
 
 
 def shapes(config: Architecture) -> dict[str, tuple[int, ...]]:
-    """Every parameter's name and shape, sorted by name: what a file of parameters must hold, no more and no less.
+    """Every parameter's name and shape, sorted by name: exactly these must be in a file of parameters.
 
     For a Hugging Face base these are only the adapters: the base itself never leaves its folder.
     """

@@ -24,7 +24,8 @@ from sordino_privacy.errors import SordinoError
 GROUP, BENCHMARKS = "sordino.commands", "sordino.benchmarks"
 INTERRUPTED, BUG = 130, 1
 
-# What a listing shows, so that listing the commands imports none of them. A test holds it against the entry points.
+# The help lines of a listing, so that listing the commands imports none of them. A test compares them with the entry
+# points.
 SUMMARIES = {
     "charter": "The federation's constitution: new, add, sign, show, diff, verify",
     "base": "The models to train on and to serve: list, add, show, remove",
@@ -175,7 +176,7 @@ def run(arguments: list[str]) -> int:
         complain("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output went away (`| head`): there is nobody left to tell.
+        # The reader of our output has closed it (`| head`), so nobody would read an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:

@@ -19,8 +19,8 @@ from sordino_privacy.errors import LinkError
 
 HISTORY: Final = "query.history"
 BATCH_BYTES: Final = 1 << 20
-"""An answer has as many items as fit, and at least one. A coordinator that wants more asks again. Far below what a
-message's header may hold (sordino_platform.flower.codec), so that lengths and names beside the items find room."""
+"""An answer has as many items as fit, and at least one. A coordinator that wants more asks again. The size is far below
+the limit of a message's header (sordino_platform.flower.codec), which leaves room for lengths and names."""
 MAX_NUMBER: Final = 1 << 32
 
 

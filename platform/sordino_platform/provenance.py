@@ -98,7 +98,7 @@ class OpenedSum:
 class Provenance:
     """The signed `manifests` that the receiver lacks, oldest first, and how the newest was made.
 
-    opened    of a release that a round made
+    opened    for a release that a round made
     model     the vector that the release follows from or restores, for a receiver that does not hold it
     voucher   beside the `model` of a rollback: the record of a round that began with it
     counted   how the shared memory in force was counted, where the newest release did not count it

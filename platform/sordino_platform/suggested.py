@@ -38,7 +38,7 @@ NOISE_STEP = 0.05
 AMPLE_CLUSTERS = 2500
 AMPLE_RATE, AMPLE_OPTIMISER = 0.4, ServerOptimiser(name="fedavgm", learning_rate=4.0, beta1=0.8)
 AMPLE_WINDOWS = 2
-# With fewer, a round of noise alone would be longer than a charter's largest move.
+# With fewer units, the step of a round of noise alone would be longer than a charter's largest move.
 SMALLEST_UNITS = 16
 
 

@@ -1,7 +1,7 @@
-"""Bases: any causal language model that a federation can train adapters on, through one door.
+"""Bases: any causal language model that a federation can train adapters on, with one interface for all.
 
 base         `Base`: what is known of one without loading it
-registry     names, and the way from a name to a base and to a folder with its weights
+registry     names, and how a name is turned into a base and into a folder with its weights
 folder       a folder in Hugging Face's form        gguf_*, dequantised   a GGUF file
 package      a Python package that ships one        middle, memory        fill-in-the-middle, estimates
 

@@ -99,7 +99,7 @@ def _write(file: GgufFile, folder: Path) -> None:
 
 
 def read_tensor(file: GgufFile, row: TensorRow) -> Array:
-    """A tensor's numbers in float32. Raises ConfigurationError where one is not finite, or gguf is not installed."""
+    """A tensor's numbers in float32. Raises ConfigurationError when one is not finite, or gguf is not installed."""
     raw = np.frombuffer(file.data, dtype=np.uint8, count=row.length, offset=row.start)
     kind, _, _ = TYPES[row.type]
     match kind:

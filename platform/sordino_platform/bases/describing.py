@@ -81,7 +81,7 @@ def require_own_tokenizer(tokenizer: HuggingFaceTokenizer, vocabulary: int, *, w
 
 
 def end_of_text(tokenizer: HuggingFaceTokenizer, config: Mapping[str, Any], *, what: object) -> int:
-    """The token that closes a document. Raises ConfigurationError where there is none."""
+    """The token that closes a document. Raises ConfigurationError when there is none."""
     end = tokenizer.controls.get(_END_OF_TEXT, config.get("eos_token_id"))
     if isinstance(end, list):
         end = end[0] if end else None

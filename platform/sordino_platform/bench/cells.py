@@ -42,8 +42,8 @@ def affordable(what: str, count: int, vector_bytes: int) -> int:
 
 
 def stream(size: int) -> Callable[[], None]:
-    """AES-256-CTR through `cryptography` alone: the bytes of the fewest masks of `size` bytes that a cell has, a chunk
-    at a time into a buffer that stays in cache."""
+    """AES-256-CTR through `cryptography` alone: as many bytes as FEWEST_MASKS masks of `size` bytes have, a chunk at a
+    time into a buffer that stays in cache."""
     source, out = MaskStream(key()), np.empty(CHUNK_BYTES, np.uint8).data
 
     def run() -> None:

@@ -43,7 +43,7 @@ class VolatileJournal:
         return max((row.epoch for row in self.rows if row.federation == federation), default=0)
 
     def entries(self, federation: str, run: str, round: int) -> Sequence[JournalEntry]:
-        """What was recorded of one round, in order."""
+        """The entries of one round, in order."""
         return [row for row in self.rows if (row.federation, row.run, row.round) == (federation, run, round)]
 
     def record(self, entry: JournalEntry) -> None:

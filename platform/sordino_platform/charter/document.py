@@ -1,4 +1,4 @@
-"""What a federation has agreed on: `Charter`, format `sordino-charter/2`; charters of version 1 are read.
+"""What a federation has agreed on: `Charter`, format `sordino-charter/2`. Charters of version 1 can still be read.
 
 The charter is the federation's constitution. It is signed by the offline root key, pinned by every member and
 enforced by the member's software *against the coordinator*: a value from the coordinator can only make a check

@@ -1,6 +1,6 @@
 """`sordino charter new`: every option of a federation's terms, for its first epoch and for each later one.
 
-What the options mean as terms is in `terms.given`; what is written is `identity.authority`'s.
+`terms.given` turns the options into terms; `identity.authority` writes the files.
 """
 
 from __future__ import annotations

@@ -179,7 +179,7 @@ class _Memory:
 
 
 def _keys(ids: Ids, length: int) -> npt.NDArray[np.uint64]:
-    """The hash of the `length` tokens before each position (`_Memory.keys` in bulk); 1 where there are too few."""
+    """The hash of the `length` tokens before each position (`_Memory.keys` in bulk); 1 when there are too few."""
     key = np.zeros(len(ids), dtype=np.uint64)
     for back in range(1, length + 1):
         key[back:] = key[back:] * _MULTIPLIER + ids[: len(ids) - back].astype(np.uint64) + np.uint64(1)

@@ -52,7 +52,7 @@ class Scores:
 def score(
     model: Scored, documents: Sequence[Sequence[int]], *, overlap: float = 0.5, mix: Mix | None = None
 ) -> list[Scores]:
-    """Scores every token of each document given what stands before it in the document.
+    """Scores every token of each document, given the tokens before it in the document.
 
     A document longer than the context is read in windows that overlap by the share `overlap` of the context. A token is
     scored in the first window that holds it, so it sees at least that share of the context. A document's first tokens

@@ -6,8 +6,8 @@
 
 <coordinator>/renewals/
   requests/member.alder.json        the newest request of each party, one each
-  certificates/member.alder.pem     what was issued for it
-  authority.key authority.pem       where the charter has an authority that is online, and it is this coordinator
+  certificates/member.alder.pem     the certificate that was issued for it
+  authority.key authority.pem       if the charter has an online authority on this coordinator's machine
 
 The charter bounds the number of waiting requests: one of at most 32 KiB for each party of the newest epoch. Requests of
 parties that left are removed. Only verified requests are kept, so an attacker could only cost time.

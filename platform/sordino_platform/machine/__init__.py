@@ -12,7 +12,7 @@ No module outside of this folder asks which system it runs on, or uses what only
     processors  which there are, and how busy they are
     power       is the battery in use
     sockets     sockets that only this machine can reach
-    endings     being told to end
+    endings     requests to end
     service     `systemd`, `launchd`, `task_scheduler`: run a program from each login on
 
 If possible, code tests for a feature of the system, not for its name. When a system has no equivalent, the function's

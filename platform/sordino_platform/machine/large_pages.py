@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-# madvise(2), since Linux 6.1: works at once, in this thread, and under every system setting.
+# MADV_COLLAPSE of madvise(2), since Linux 6.1: works at once, in this thread, whatever the system's setting.
 COLLAPSE: Final = 25
 SIZE: Final = 2 << 20
 SMALL: Final = 4096

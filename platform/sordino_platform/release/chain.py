@@ -99,7 +99,8 @@ class ReleaseChain:
         return self._here(number).holds_weights()
 
     def newest_held(self) -> int:
-        """The number of the newest release whose weights are here, -1 where there is none. Raises as `chain` does."""
+        """The number of the newest release whose weights are held here; -1 when there is none. Raises as `chain`
+        does."""
         return next((number for number in reversed(range(len(self.chain()))) if self.holds(number)), -1)
 
     def weights_path(self, number: int) -> Path:

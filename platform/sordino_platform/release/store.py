@@ -49,8 +49,8 @@ class ReleaseStore(ReleaseChain):
 
     def __init__(self, folder: Path, charters: CharterStore) -> None:
         super().__init__(folder, charters)
-        # Releases below this number are already pruned, and `these` counted a memory that was in force then. Only they,
-        # and releases added since, are looked at again.
+        # Releases below `_pruned` are already pruned. Those in `_counts` counted a memory that was in force then. Only
+        # they, and releases added since, are looked at again.
         self._pruned = 1
         self._counts: set[int] = set()
 
