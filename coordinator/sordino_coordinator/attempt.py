@@ -85,8 +85,8 @@ class Attempt:
         roster = closing(session.close_advertisements, Outcome.ABORTED_COHORT)
         self._round.cohort = session.cohort
         yield self._step(Phase.SHARE, session.awaiting(), alike({"roster": roster}), self._shared)
-        parcels = closing(session.close_shares)
-        yield self._step_each(Phase.UPLOAD, "delivery", parcels, self._uploaded)
+        # Neither deliveries nor openings get a name here: what they are made of is let go with their phase.
+        yield self._step_each(Phase.UPLOAD, "delivery", closing(session.close_shares), self._uploaded)
         yield from self._cheaters()
         claim = closing(session.close_uploads)
         while session.must_muster:
@@ -96,8 +96,7 @@ class Attempt:
             yield self._step(Phase.SOUND, session.awaiting(), alike({"draw": draw}), self._sounded)
             claim = closing(session.close_soundings)
         yield self._step(Phase.SURVIVORS, session.awaiting(), alike({"claim": claim}), self._signed)
-        openings = closing(session.close_survivors)
-        yield self._step_each(Phase.UNMASK, "opening", openings, self._revealed)
+        yield self._step_each(Phase.UNMASK, "opening", closing(session.close_survivors), self._revealed)
 
     def open(self) -> AggregateSum:
         """The sum, opened and within its bounds. Raises RoundAbortedError, UnusableSumError."""

@@ -254,7 +254,7 @@ def test_a_complaint_reveals_the_parcels_of_its_pair_and_no_other(
     opens = set()
     for sender, shares in federation.coordinator._in(UploadPhase).shares.sent.items():
         for index, holder in enumerate(roster.holders(sender)):
-            leaf = shares.leaf(index, holder)
+            leaf = shares.parcel(index, holder).leaf
             pair = (
                 (sender, roster.entry(sender).exchange),
                 (leaf.recipient, roster.entry(leaf.recipient).exchange),

@@ -80,28 +80,39 @@ def chunks(parts: Sequence[Part], size: int = CHUNK_BYTES) -> Iterator[bytes]:
             pending += part[:start]
             if len(pending) < size:
                 continue
-            yield bytes(pending)
-            pending.clear()
+            yield _taken(pending)
         whole = start + (part.nbytes - start) // size * size
         for offset in range(start, whole, size):
             yield bytes(part[offset : offset + size])
         pending += part[whole:]
     if pending:
-        yield bytes(pending)
+        yield _taken(pending)
+
+
+def _taken(pending: bytearray) -> bytes:
+    data = bytes(pending)
+    pending.clear()
+    return data
 
 
 def outgoing(
     parts: Sequence[Part], *, id: int, kind: FrameKind, in_reply_to: int = 0, deadline_millis: int = 0
 ) -> Iterator[Frame]:
-    """The frames of one message, made as they are asked for: one chunk is in memory at a time."""
+    """The frames of one message, made as they are asked for. The generator keeps none of them: a thousand streams may
+    each wait within a write, and every copy of a chunk that lives then is 256 KiB."""
     yield MessageStart(
         id=id, in_reply_to=in_reply_to, kind=kind, total=total_of(parts), deadline_millis=deadline_millis
     )
     digest, offset = hashlib.sha256(), 0
-    for data in chunks(parts):
+
+    def chunk(data: bytes) -> Frame:
+        nonlocal offset
         digest.update(data)
-        yield MessageChunk(id=id, offset=offset, data=data)
+        frame = MessageChunk(id=id, offset=offset, data=data)
         offset += len(data)
+        return frame
+
+    yield from map(chunk, chunks(parts))
     yield MessageEnd(id=id, sha256=digest.digest())
 
 

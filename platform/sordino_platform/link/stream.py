@@ -314,9 +314,11 @@ class MemberStream:
                 self._awake.clear()
                 await self._awake.wait()
                 continue
-            await self._wire.write(encode_frame(frame))
-            if isinstance(frame, MessageChunk):
-                self._shared.events.bytes(Direction.SENT, len(frame.data))
+            size = len(frame.data) if isinstance(frame, MessageChunk) else 0
+            encoded, frame = encode_frame(frame), None  # one copy of a chunk while its write waits, not two
+            await self._wire.write(encoded)
+            if size:
+                self._shared.events.bytes(Direction.SENT, size)
 
     def _next_frame(self) -> Frame | None:
         try:

@@ -121,8 +121,12 @@ class Shares:
 
     def kept(self) -> KeptShares:
         """What whoever distributes them keeps."""
-        leaves = b"".join(leaf.sealed + leaf.self_commitment + leaf.pair_commitment for leaf in self.leaves)
-        return KeptShares(statement=self.statement, leaves=leaves, tree=self.tree())
+        return KeptShares(
+            statement=self.statement,
+            sealed=b"".join(leaf.sealed for leaf in self.leaves),
+            commitments=b"".join(leaf.self_commitment + leaf.pair_commitment for leaf in self.leaves),
+            tree=self.tree(),
+        )
 
     def encode(self) -> bytes:
         writer = Writer(SHARES_KIND).raw(self.roster_hash).u16(len(self.leaves))
@@ -149,17 +153,31 @@ class Shares:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptShares:
-    """One member's shares without the recipients' names, the leaves in one piece: an object for each of a thousand
-    members' leaves would take three times as much. Two are equal when the same was shared with the same holders."""
+    """One member's shares as whoever distributes them keeps them, leaf after leaf in one piece and without the names of
+    the recipients: objects for the leaves of a thousand members would take three times the memory. Two are equal when
+    the same was shared with the same holders."""
 
     statement: Statement
-    leaves: bytes
-    tree: merkle.HashTree
+    sealed: bytes
+    commitments: bytes
+    tree: merkle.HashTree | None
 
-    def leaf(self, index: int, recipient: str) -> Leaf:
-        """The leaf at this place, which is this recipient's."""
-        sealed, own, pair = LEAF_LAYOUT.unpack_from(self.leaves, index * LEAF_BYTES)
-        return Leaf(recipient=recipient, sealed=sealed, self_commitment=own, pair_commitment=pair)
+    def parcel(self, index: int, recipient: str) -> Parcel:
+        """What the recipient whose place is `index` gets. Not after `delivered`."""
+        assert self.tree is not None
+        own, pair = self.committed(index)
+        sealed = self.sealed[index * SEALED_BYTES : (index + 1) * SEALED_BYTES]
+        leaf = Leaf(recipient=recipient, sealed=sealed, self_commitment=own, pair_commitment=pair)
+        return Parcel(sender=self.statement.sender, leaf=leaf, path=self.tree.path(index))
+
+    def committed(self, index: int) -> tuple[bytes, bytes]:
+        """The commitments to the two shares (of b_seed, of s_seed) of the recipient whose place is `index`."""
+        both = self.commitments[2 * HASH_BYTES * index : 2 * HASH_BYTES * (index + 1)]
+        return both[:HASH_BYTES], both[HASH_BYTES:]
+
+    def delivered(self) -> KeptShares:
+        """What is still needed when every recipient has its parcel: what reveals are compared with."""
+        return KeptShares(statement=self.statement, sealed=b"", commitments=self.commitments, tree=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

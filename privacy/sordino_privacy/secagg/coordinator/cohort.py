@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from sordino_privacy.secagg.coordinator.stage import AttemptTerms, PerMember, Stage, require_sender
@@ -17,7 +17,6 @@ from sordino_privacy.secagg.refusals import (
 from sordino_privacy.secagg.roster import MAX_ADVERTISEMENT_BYTES, Advertisement, Roster, require_roster
 from sordino_privacy.secagg.shares import (
     KeptShares,
-    Parcel,
     Shares,
     delivery_head,
     largest_shares,
@@ -85,20 +84,23 @@ class CohortShares:
         head = delivery_head(roster.hash, [self.sent[sender].statement for sender in self.u2])
 
         def delivery(recipient: str) -> bytes:
-            parcels = []
-            for sender in roster.neighbours(recipient):
-                if shares := self.sent.get(sender):
-                    index = roster.place(sender, recipient)
-                    leaf, path = shares.leaf(index, recipient), shares.tree.path(index)
-                    parcels.append(Parcel(sender=sender, leaf=leaf, path=path))
+            parcels = [
+                shares.parcel(roster.place(sender, recipient), recipient)
+                for sender in roster.neighbours(recipient)
+                if (shares := self.sent.get(sender))
+            ]
             return with_parcels(head, parcels)
 
         return PerMember(self.u2, head, delivery)
 
     def commitment(self, owner: str, holder: str, which: str) -> bytes:
         """What `owner` committed to for the share that `holder` has of its b seed or its s seed."""
-        leaf = self.sent[owner].leaf(self.roster.place(owner, holder), holder)
-        return leaf.self_commitment if which == "b" else leaf.pair_commitment
+        own, pair = self.sent[owner].committed(self.roster.place(owner, holder))
+        return own if which == "b" else pair
+
+    def delivered(self) -> CohortShares:
+        """The same without what no later phase needs, which is most of it."""
+        return replace(self, sent={name: shares.delivered() for name, shares in self.sent.items()})
 
 
 class SharePhase:

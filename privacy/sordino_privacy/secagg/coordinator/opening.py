@@ -6,7 +6,7 @@ With it goes what shows every member that it is the sum of what the survivors up
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -95,12 +95,20 @@ class RevealPhase:
         reveal.sketch.verify(self._terms.membership, reveal.roster_hash, self.agreed.challenge)
         if reveal.sketch != self._soundings.get(sender, reveal.sketch):
             raise ShareError(f"{sender!r} says another thing than it said at the muster", culprit=sender)
-        self._require_shares(sender, reveal)
-        self.reveals[sender] = reveal
+        alive, dropped = self._claimed.owed(sender)
+        self._require_shares(sender, reveal, (alive, dropped))
+        # The same names, but those of the claim: a thousand reveals' own would take 15 MB.
+        self.reveals[sender] = replace(
+            reveal,
+            self_shares=tuple(zip(alive, (share for _, share in reveal.self_shares), strict=True)),
+            pair_shares=tuple(zip(dropped, (share for _, share in reveal.pair_shares), strict=True)),
+        )
 
-    def _require_shares(self, sender: str, reveal: Reveal) -> None:
+    def _require_shares(
+        self, sender: str, reveal: Reveal, owed: tuple[tuple[str, ...], tuple[str, ...]]
+    ) -> None:
         lists = (reveal.self_shares, reveal.pair_shares)
-        if tuple(tuple(owner for owner, _ in shares) for shares in lists) != self._claimed.owed(sender):
+        if tuple(tuple(owner for owner, _ in shares) for shares in lists) != owed:
             raise ShareError(f"{sender!r} did not reveal exactly the shares it was asked for", culprit=sender)
         for which, shares in zip("bs", lists, strict=True):
             for owner, share in shares:

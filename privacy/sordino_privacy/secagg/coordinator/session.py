@@ -155,7 +155,7 @@ class CoordinatorSession:
     def close_uploads(self) -> bytes:
         """The claim of U3, for every member in it. Uploads in progress are discarded."""
         with self._closing(UploadPhase) as phase:
-            claimed = self._claim_of(phase.shares, phase.close())
+            claimed = self._claim_of(phase.shares.delivered(), phase.close())
             self._phase = SurvivorPhase(self._terms, claimed, None)
         return claimed.claim.encode()
 
