@@ -16,7 +16,7 @@ from flwr.app import RecordDict
 
 from sordino_coordinator.boundary import LostMember, MemberReply
 from sordino_coordinator.cohorts import enough_trained
-from sordino_coordinator.exchange import never, nothing
+from sordino_coordinator.exchange import never, nothing_shared
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.holding import PhaseStep
 from sordino_coordinator.metrics import Dropped, RejectionReason
@@ -115,7 +115,7 @@ class Attempt:
         accept: Callable[[MemberReply], None],
         *,
         enough: Callable[[], bool] = never,
-        shared: Callable[[str], Sequence[bytes]] = nothing,
+        shared: Callable[[str], Sequence[bytes]] = nothing_shared,
     ) -> PhaseStep:
         return PhaseStep(
             phase=phase,

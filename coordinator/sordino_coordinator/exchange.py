@@ -36,7 +36,7 @@ def never() -> bool:
     return False
 
 
-def nothing(_: str) -> Sequence[bytes]:
+def nothing_shared(_: str) -> Sequence[bytes]:
     """The default of `shared`: no message has anything in common with another."""
     return ()
 
@@ -54,7 +54,7 @@ def exchange(
     given_up: Callable[[], bool] = never,
     rejoin: bool = False,
     enough: Callable[[], bool] = never,
-    shared: Callable[[str], Sequence[bytes]] = nothing,
+    shared: Callable[[str], Sequence[bytes]] = nothing_shared,
 ) -> Iterator[Answered | LostMember]:
     """Sends `content(member)` to each member of `nodes`; yields every one exactly once, answers in order of arrival.
 

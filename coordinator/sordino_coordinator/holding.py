@@ -16,7 +16,7 @@ from flwr.serverapp import Grid
 
 from sordino_coordinator.boundary import Accept, Answered, LostMember
 from sordino_coordinator.control.live import Doing
-from sordino_coordinator.exchange import GivenUpError, exchange, never, nothing
+from sordino_coordinator.exchange import GivenUpError, exchange, never, nothing_shared
 from sordino_coordinator.federation import Federation
 from sordino_coordinator.metrics import WORDS
 from sordino_coordinator.noted import exclude_cheater
@@ -38,7 +38,7 @@ class PhaseStep:
     accept: Accept
     reply_bytes: Callable[[str], int]
     enough: Callable[[], bool] = never
-    shared: Callable[[str], Sequence[bytes]] = nothing
+    shared: Callable[[str], Sequence[bytes]] = nothing_shared
 
 
 class RoundPhases:
