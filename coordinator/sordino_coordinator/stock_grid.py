@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from flwr.app import Message
+from flwr.app import ArrayRecord, ConfigRecord, Message
 from flwr.serverapp import Grid
 
 from sordino_coordinator.addressed_grid import AddressedGrid, Count
@@ -62,9 +62,11 @@ def content_bytes(message: Message) -> int:
     """The bytes of a message's vectors, texts and byte strings; numbers and Flower's envelope are not in them."""
     if not message.has_content():
         return 0
-    content = message.content
-    vectors = sum(len(array.data) for record in content.array_records.values() for array in record.values())
-    fields = [value for record in content.config_records.values() for value in record.values()]
+    records = message.content.values()
+    vectors = sum(
+        len(array.data) for record in records if isinstance(record, ArrayRecord) for array in record.values()
+    )
+    fields = [value for record in records if isinstance(record, ConfigRecord) for value in record.values()]
     texts = [one for value in fields for one in (value if isinstance(value, list) else [value])]
     return vectors + sum(len(text) for text in texts if isinstance(text, bytes | str))
 

@@ -89,8 +89,10 @@ def _file(member: Member) -> Path:
 
 def _load(member: Member, context: Context) -> Kept | None:
     if not is_virtual(context):
-        record = context.state.config_records.get(SESSION)
-        return None if record is None else {name: bytes(record[name]) for name in FIELDS}  # type: ignore[arg-type]
+        record = context.state.get(SESSION)
+        if not isinstance(record, ConfigRecord):
+            return None
+        return {name: bytes(record[name]) for name in FIELDS}  # type: ignore[arg-type]
     if not _file(member).exists():
         return None
     data, kept = read_secret(_file(member), limit=MOST_BYTES), dict[str, bytes]()

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 from flwr.app import Array, ArrayRecord, Message, RecordDict
 
-from sordino_platform.flower.phases import VECTORS
+from sordino_platform.flower.phases import VECTORS, vectors_of
 from sordino_platform.flower.shape import require_shape, vector_bytes
 from sordino_platform.flower.shim import content_to_proto, from_proto, metadata_to_bytes, to_proto
 from sordino_platform.link.messages import StreamedPart
@@ -79,16 +79,15 @@ def encode_message(
 
 
 def _vectors_of(content: RecordDict, made: Mapping[str, StreamedPart]) -> list[bytes | StreamedPart]:
-    if VECTORS not in content:
-        return []
-    return [made.get(name, array.data) for name, array in content.array_records[VECTORS].items()]
+    record = vectors_of(content)
+    return [] if record is None else [made.get(name, array.data) for name, array in record.items()]
 
 
 def _without_vectors(content: RecordDict) -> bytes:
     """The encoded content, its vectors named but empty."""
-    if VECTORS not in content:
+    record = vectors_of(content)
+    if record is None:
         return content_to_proto(content)
-    record = content.array_records[VECTORS]
     content[VECTORS] = ArrayRecord(
         {name: Array(array.dtype, array.shape, array.stype, b"") for name, array in record.items()}
     )
@@ -108,9 +107,10 @@ def decode_message(payload: bytes | bytearray | memoryview) -> Message:
     if size > MAX_HEADER_BYTES or start > len(view):
         raise LinkError("the peer's message has a header of an impossible length")
     message = from_proto(bytes(view[_LENGTH.size : start]), require=require_shape)
-    if message.has_content() and VECTORS in message.content.array_records:
+    record = vectors_of(message.content) if message.has_content() else None
+    if record is not None:
         filled = {}
-        for name, array in message.content.array_records[VECTORS].items():
+        for name, array in record.items():
             stop = start + vector_bytes(array.dtype, array.shape[0])
             if stop > len(view):
                 raise LinkError("the peer's message has vectors of another length than it says")
