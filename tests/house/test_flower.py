@@ -109,7 +109,7 @@ def test_a_message_that_is_let_go_leaves_memory_at_once_and_waits_for_no_collect
     gc.disable()
     try:
         got = decode_message(payload)
-        read = weakref.ref(vectors_of(got.content)["y"])  # type: ignore[index, arg-type]
+        read = weakref.ref(vectors_of(got.content)["y"])  # type: ignore[index]
         fields = Fields(got)
         np.testing.assert_array_equal(fields.vector("y", np.uint16), VECTOR)
         content_bytes(got)
