@@ -129,11 +129,13 @@ class Archive:
         nodes: Mapping[str, int],
         question: Callable[[str], Question],
         accept: Callable[[MemberReply], None],
+        *,
+        vector_bytes: int = 0,
     ) -> dict[str, str]:
-        """Asks all of them at the same time. Returns, by name, why a member's answer was not believed, for those that
-        gave none that could be read."""
+        """Asks all of them at the same time, for an answer whose vector has `vector_bytes`. Returns, by name, why a
+        member's answer was not believed, for those that gave none that could be read."""
         # Members of an older version put more into an answer: up to the size of a header.
-        most = ENVELOPE_BYTES + MAX_HEADER_BYTES + self._vector_bytes()
+        most = ENVELOPE_BYTES + MAX_HEADER_BYTES + vector_bytes
         problems = {}
         for item in exchange(
             self._grid,
@@ -218,7 +220,7 @@ class Archive:
             found.append(vector)
 
         for name, node in holders.items():
-            problems = self._ask({name: node}, lambda _: question, accept)
+            problems = self._ask({name: node}, lambda _: question, accept, vector_bytes=self._vector_bytes())
             if found:
                 return found[0]
             self._note(name, next(iter(problems.values()), "it sent no model"))

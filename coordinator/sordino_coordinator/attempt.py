@@ -56,6 +56,7 @@ class Attempt:
         self._context, self._tenure = attempt_context(federation, round), federation.tenure()
         self._proposals: dict[MemberStanding, RecordDict] = {}
         self._epochs: tuple[bytes, ...] = ()
+        self._oldest = 0  # the epoch before the first of them
         self._trained: set[str] = set()
         self.session = CoordinatorSession(
             federation.membership, self._context, keeper=UploadFolder(federation.folder / "uploads")
@@ -70,8 +71,8 @@ class Attempt:
         """
         session = self.session
         # They follow each other without a gap. Each is encoded once, however many epochs members say that they hold.
-        oldest = min((held.epoch for held in self._round.held.values()), default=0)
-        self._epochs = self._federation.epochs(after=oldest)
+        self._oldest = max(0, min((held.epoch for held in self._round.held.values()), default=0))
+        self._epochs = self._federation.epochs(after=self._oldest)
         yield self._step(
             Phase.TRAIN,
             self._round.nodes,
@@ -156,8 +157,7 @@ class Attempt:
 
     def _lacked(self, epoch: int) -> tuple[bytes, ...]:
         """The signed epochs after this one."""
-        count = max(0, self._federation.charter.epoch - epoch)
-        return self._epochs[-count:] if count else ()
+        return self._epochs[max(0, epoch - self._oldest) :]
 
     def _enough(self) -> bool:
         federation = self._federation

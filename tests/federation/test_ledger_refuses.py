@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from contextlib import ExitStack
+import threading
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from tests.coordinator.crew import Hub
 from tests.federation import inprocess
 from tests.federation.test_agent_lives_on import SORDINO, agent, place, processes, until  # noqa: F401
 
+from sordino_client.agent import outside
+from sordino_client.agent.completion_process import CompletionProcess
 from sordino_client.completion.asking import find_endpoint
 from sordino_client.ledger import Ledger, LedgerHeldError, LedgerRefusesError
 from sordino_client.round.member import Member
@@ -85,3 +89,35 @@ def load_budget(folder: Path) -> Any:
     from sordino_platform.identity import Identity
 
     return budget_of(load_member_settings(folder), Identity.load(folder).charter)
+
+
+def test_a_look_at_the_ledger_that_fails_as_nobody_foresaw_is_said_once_and_followed_by_the_next(
+    place: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outside, "LOOK_SECONDS", 0.01)
+    alder, opened = place / "members" / "alder", Member.open
+    waiting = outside.Outside(
+        alder,
+        CompletionProcess(alder, load_member_settings(alder)),
+        threading.Event(),
+        LedgerRefusesError("the ledger is not whole"),
+    )
+    looks: list[Path] = []
+
+    def open_at_the_third(folder: Path) -> AbstractContextManager[Member]:
+        looks.append(folder)
+        if len(looks) < 3:
+            raise OSError("what this says may be about anything")
+        return opened(folder)
+
+    monkeypatch.setattr(Member, "open", open_at_the_third)
+    with capture_logs() as logs:
+        watch = threading.Thread(target=waiting._watch, daemon=True)
+        watch.start()
+        watch.join(60)
+    waiting._metrics.stop()
+    assert not watch.is_alive()
+    assert len(looks) == 3
+    assert [line["event"] for line in logs] == ["ledger_refuses", "ledger_opens"]
+    assert "about anything" not in str(logs)

@@ -93,19 +93,20 @@ class Outside:
         """Tries to open the ledger when one of its files has changed, and from time to time, since its disk may have
         been full."""
         tried: Marks | None = None
-        waited = 0.0
+        waited, failed = 0.0, False
         while not self._over.wait(LOOK_SECONDS):
             waited += LOOK_SECONDS
             try:
                 if self._changed() == tried and waited < TRY_SECONDS:
                     continue
                 opens = self._opens()
-                tried = self._changed()  # opening it touches its files
+                tried, failed = self._changed(), False  # opening it touches its files
             except LedgerHeldError:
                 opens, tried = False, None  # it is being recovered
             except Exception as error:  # noqa: BLE001 - or nobody would look again, and the agent stay outside
-                log().error("ledger_refuses", error=type(error).__name__, hint="it is tried again")
-                opens, tried = False, None
+                if not failed:  # once, not at every look
+                    log().error("ledger_refuses", error=type(error).__name__, hint="it is tried again")
+                opens, tried, failed = False, None, True
             if opens:
                 log().info("ledger_opens", member=self._settings.name)
                 self._connection.stop()
